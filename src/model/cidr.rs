@@ -1,0 +1,115 @@
+//! Sets of networks.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Why a text is no network.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseCidrError {
+    /// Neither an address nor an address and a prefix length.
+    #[error("`{0}` is not a network; write ADDRESS/LENGTH, as `10.0.0.0/16`")]
+    Text(String),
+    /// Bits are set behind the prefix.
+    #[error("`{given}` has bits set behind its prefix; did you mean `{network}`?")]
+    HostBits {
+        /// What was written.
+        given: String,
+        /// The network that it lies in.
+        network: IpNet,
+    },
+}
+
+/// Networks, in the order in which they were written; an address belongs to the set when one of them holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CidrSet(Vec<IpNet>);
+
+impl CidrSet {
+    /// One network from its text: `10.0.0.0/16`, or a bare address for a network of one.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseCidrError`] when the text is no network or has bits set behind its prefix.
+    pub fn parse_one(text: &str) -> Result<IpNet, ParseCidrError> {
+        let net = IpNet::from_str(text)
+            .or_else(|_| IpAddr::from_str(text).map(IpNet::from))
+            .map_err(|_| ParseCidrError::Text(text.to_owned()))?;
+        if net.trunc() == net {
+            Ok(net)
+        } else {
+            Err(ParseCidrError::HostBits { given: text.to_owned(), network: net.trunc() })
+        }
+    }
+
+    /// Whether one of the networks holds `address`. An IPv4 address mapped into IPv6 counts as itself.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// The first pair of networks, one of each set, that share an address.
+    #[must_use]
+    pub fn overlap(&self, other: &Self) -> Option<(IpNet, IpNet)> {
+        self.0.iter().find_map(|a| other.0.iter().find(|b| nets_overlap(a, b)).map(|b| (*a, *b)))
+    }
+
+    /// Whether `net` lies wholly in one of the networks.
+    #[must_use]
+    pub fn covers(&self, net: &IpNet) -> bool {
+        self.0.iter().any(|own| own.contains(net))
+    }
+
+    /// Whether there is no network.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The networks, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+}
+
+/// Whether two networks share an address: one holds the other.
+fn nets_overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+impl FromIterator<IpNet> for CidrSet {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        Self(nets.into_iter().collect())
+    }
+}
+
+impl fmt::Display for CidrSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, net) in self.0.iter().enumerate() {
+            write!(f, "{}{net}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_with_host_bits_is_refused_with_the_network_it_lies_in() {
+        let error = CidrSet::parse_one("10.0.1.0/16").expect_err("host bits");
+        assert_eq!(error.to_string(), "`10.0.1.0/16` has bits set behind its prefix; did you mean `10.0.0.0/16`?");
+    }
+
+    #[test]
+    fn an_address_mapped_into_ipv6_counts_as_itself() {
+        let set: CidrSet = [CidrSet::parse_one("10.0.0.0/16").expect("a network")].into_iter().collect();
+        assert!(set.contains("::ffff:10.0.3.4".parse().expect("an address")));
+        assert!(!set.contains("10.1.0.0".parse().expect("an address")));
+    }
+}

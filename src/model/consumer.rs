@@ -1,0 +1,195 @@
+//! The consumer's side: VPCs, subnets, security groups, interface endpoints, private hosted zones.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{CidrSet, DnsName, EniId, PortRange, Region, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone};
+
+/// A consumer's VPC with what is joined to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vpc {
+    /// Its id.
+    pub id: VpcId,
+    /// The region it lies in.
+    pub region: Region,
+    /// Its own networks.
+    pub cidrs: CidrSet,
+    /// Networks of VPCs peered with it.
+    pub peered: CidrSet,
+    /// Networks joined by Direct Connect or VPN.
+    pub on_premises: CidrSet,
+    /// The VPC's resolver answers at all (AWS: true unless changed).
+    pub enable_dns_support: bool,
+    /// Together with support: private hosted zones work (AWS: false outside the default VPC).
+    pub enable_dns_hostnames: bool,
+    /// Its subnets by id.
+    pub subnets: BTreeMap<SubnetId, Subnet>,
+    /// Its security groups by id.
+    pub security_groups: BTreeMap<SecurityGroupId, SecurityGroup>,
+}
+
+impl Vpc {
+    /// Whether private hosted zones resolve here: both DNS attributes on (Route 53's considerations).
+    #[must_use]
+    pub fn private_zones_work(&self) -> bool {
+        self.enable_dns_support && self.enable_dns_hostnames
+    }
+}
+
+/// A subnet: one zone, one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Its id.
+    pub id: SubnetId,
+    /// The zone it lies in.
+    pub zone: Zone,
+    /// Its network, inside one of the VPC's.
+    pub cidr: IpNet,
+}
+
+/// A security group: what may come in and what may go out. Nothing matches: dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityGroup {
+    /// Its id.
+    pub id: SecurityGroupId,
+    /// Its name.
+    pub name: String,
+    /// Inbound rules.
+    pub ingress: Vec<PortRule>,
+    /// Outbound rules.
+    pub egress: Vec<PortRule>,
+    /// Addresses of instances that carry this group, for their outbound rules and for rules that name the group.
+    pub members: CidrSet,
+}
+
+/// Which way a rule looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Into the interface that carries the group.
+    Ingress,
+    /// Out of the interface that carries the group.
+    Egress,
+}
+
+/// One rule of a security group: TCP to these ports from or to these networks or members of these groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRule {
+    /// The ports that it lets through.
+    pub ports: PortRange,
+    /// The far side by network.
+    pub cidrs: CidrSet,
+    /// The far side by security group: the members of these.
+    pub groups: Vec<SecurityGroupId>,
+}
+
+/// Where an interface endpoint is in its life, as EC2 says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointState {
+    /// Waiting for the service's owner to accept it.
+    PendingAcceptance,
+    /// Being connected.
+    Pending,
+    /// Connected: the one state in which flows are admitted.
+    Available,
+    /// Being removed.
+    Deleting,
+    /// Removed.
+    Deleted,
+    /// Refused by the service's owner.
+    Rejected,
+    /// Could not be connected.
+    Failed,
+    /// Nobody accepted it in time.
+    Expired,
+}
+
+impl EndpointState {
+    /// EC2's word for it on the wire.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PendingAcceptance => "pendingAcceptance",
+            Self::Pending => "pending",
+            Self::Available => "available",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What the client's VPC holds: one address (ENI) per subnet, leading to one endpoint service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceEndpoint {
+    /// Its id.
+    pub id: VpceId,
+    /// The VPC it lies in.
+    pub vpc: VpcId,
+    /// The service it leads to.
+    pub service: ServiceName,
+    /// Eight letters and digits in its DNS names: `ypwbxwll`.
+    pub dns_suffix: String,
+    /// One address per subnet.
+    pub addresses: Vec<EndpointAddress>,
+    /// The groups on its interfaces. All of their rules together decide; none at all admits nothing.
+    pub security_groups: Vec<SecurityGroupId>,
+    /// Where it is in its life.
+    pub state: EndpointState,
+}
+
+/// One address of an interface endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointAddress {
+    /// The network interface's id.
+    pub eni: EniId,
+    /// The subnet it lies in.
+    pub subnet: SubnetId,
+    /// The zone of that subnet.
+    pub zone: Zone,
+    /// The private address.
+    pub ip: IpAddr,
+}
+
+/// A private hosted zone that the consumer made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrivateZone {
+    /// The zone's name: names at and below it are answered from here alone.
+    pub name: DnsName,
+    /// The VPCs that it is associated with.
+    pub vpcs: Vec<VpcId>,
+    /// Its records.
+    pub records: Vec<ZoneRecord>,
+}
+
+/// One record of a private hosted zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ZoneRecord {
+    /// Addresses at a name (`*` as its first label for a wildcard).
+    Address {
+        /// The owner.
+        name: DnsName,
+        /// What it leads to.
+        ips: Vec<IpAddr>,
+    },
+    /// Another name for a name.
+    Cname {
+        /// The owner.
+        name: DnsName,
+        /// What it stands for.
+        target: DnsName,
+    },
+    /// An alias to an interface endpoint: answered as its addresses.
+    Alias {
+        /// The owner.
+        name: DnsName,
+        /// The endpoint whose addresses are answered.
+        endpoint: VpceId,
+    },
+}

@@ -1,0 +1,31 @@
+//! What is wanted, from wherever it was said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    App, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, TargetState, Vpc, VpcId, VpceId,
+    VpceServiceId,
+};
+
+/// Everything that is wanted: the config's inventory, what the APIs made, health results and operators' commands.
+///
+/// `plan::compile` turns it into a snapshot; nothing else does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// VPCs by id.
+    pub vpcs: BTreeMap<VpcId, Vpc>,
+    /// Interface endpoints by id.
+    pub endpoints: BTreeMap<VpceId, InterfaceEndpoint>,
+    /// Projects with their clusters and endpoint services.
+    pub projects: Vec<Project>,
+    /// Apps.
+    pub apps: Vec<App>,
+    /// The consumers' private hosted zones.
+    pub private_zones: Vec<PrivateZone>,
+    /// Ports that an operator asked for, by load balancer and target. A target keeps the port after the ask is gone.
+    pub moves: BTreeMap<(VpceServiceId, TargetId), ListenerPort>,
+    /// Health by load balancer, target and member name; what is not listed is `initial`.
+    pub health: BTreeMap<(VpceServiceId, TargetId, String), TargetState>,
+    /// Zones that an operator shifted away from, by load balancer.
+    pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
+}

@@ -1,0 +1,170 @@
+//! Identifiers as AWS and Atlas write them: a prefix and lower-case hex digits.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is no identifier of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct ParseIdError {
+    text: String,
+    expected: &'static str,
+}
+
+/// Whether `text` is `prefix` and then one of `lengths` lower-case hex digits.
+fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
+    text.strip_prefix(prefix).is_some_and(|digits| {
+        lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $lengths:expr, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The identifier as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                if is_prefixed_hex(text, $prefix, $lengths) {
+                    Ok(Self(Arc::from(text)))
+                } else {
+                    Err(ParseIdError { text: text.to_owned(), expected: $expected })
+                }
+            }
+        }
+
+        text_traits!($name);
+    };
+}
+
+/// `Display`, `Debug` and serde by text, for a newtype with `as_str` and `FromStr`.
+macro_rules! text_traits {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(super) use text_traits;
+
+hex_id!(
+    /// A VPC: `vpc-` and 8 or 17 lower-case hex digits.
+    VpcId, "vpc-", &[8, 17], "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)"
+);
+hex_id!(
+    /// A subnet of a VPC: `subnet-` and 8 or 17 lower-case hex digits.
+    SubnetId, "subnet-", &[8, 17], "a subnet id (`subnet-` and 8 or 17 lower-case hex digits)"
+);
+hex_id!(
+    /// A security group: `sg-` and 8 or 17 lower-case hex digits.
+    SecurityGroupId, "sg-", &[8, 17], "a security group id (`sg-` and 8 or 17 lower-case hex digits)"
+);
+hex_id!(
+    /// An elastic network interface: `eni-` and 8 or 17 lower-case hex digits.
+    EniId, "eni-", &[8, 17], "a network interface id (`eni-` and 8 or 17 lower-case hex digits)"
+);
+hex_id!(
+    /// An interface endpoint: `vpce-` and 8 or 17 lower-case hex digits.
+    VpceId, "vpce-", &[8, 17], "an interface endpoint id (`vpce-` and 8 or 17 lower-case hex digits)"
+);
+hex_id!(
+    /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits.
+    VpceServiceId, "vpce-svc-", &[17], "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)"
+);
+hex_id!(
+    /// An Atlas project (a *group* in the API): 24 lower-case hex digits.
+    ProjectId, "", &[24], "a project id (24 lower-case hex digits)"
+);
+
+/// An App Services client app id: a name, a dash and five lower-case letters, `myapp-abcde`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppId(Arc<str>);
+
+impl AppId {
+    /// The identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AppId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let fits = text.rsplit_once('-').is_some_and(|(name, suffix)| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && suffix.len() == 5
+                && suffix.bytes().all(|b| b.is_ascii_lowercase())
+        });
+        if fits {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(ParseIdError {
+                text: text.to_owned(),
+                expected: "a client app id (a name, `-`, and five lower-case letters, as `myapp-abcde`)",
+            })
+        }
+    }
+}
+
+text_traits!(AppId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_lengths_that_aws_and_atlas_give_them() {
+        assert!("vpce-024f5b57108c8d3ed".parse::<VpceId>().is_ok());
+        assert!("vpce-0123abcd".parse::<VpceId>().is_ok());
+        assert!("vpce-svc-02863655456245e5c".parse::<VpceServiceId>().is_ok());
+        assert!("5f0000000000000000000001".parse::<ProjectId>().is_ok());
+        for wrong in ["vpce-", "vpce-024F5B57108C8D3ED", "vpce-024f5b57108c8d3e", "vpce-svc-02863655456245e5c"] {
+            assert!(wrong.parse::<VpceId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_app_id_ends_in_five_letters() {
+        assert!("myapp-abcde".parse::<AppId>().is_ok());
+        assert!("my-app-abcde".parse::<AppId>().is_ok());
+        assert!("myapp".parse::<AppId>().is_err());
+        assert!("myapp-abcd1".parse::<AppId>().is_err());
+    }
+}

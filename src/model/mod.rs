@@ -1,0 +1,35 @@
+//! The domain's words: identifiers, addresses, the consumer's and the provider's side, and what they say of a flow.
+//!
+//! No I/O, no async, no clock. A value of one of these types is the proof that its text was checked.
+
+mod cidr;
+mod cluster;
+mod consumer;
+mod desired;
+mod dns_name;
+mod flow;
+mod ids;
+mod names;
+mod origin;
+mod port;
+mod provider;
+mod target;
+
+pub use cidr::{CidrSet, ParseCidrError};
+pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, Naming, Node, Tier};
+pub use consumer::{
+    Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRule, PrivateZone, SecurityGroup, Subnet, Vpc,
+    ZoneRecord,
+};
+pub use desired::Desired;
+pub use dns_name::{DnsName, ParseDnsNameError};
+pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
+pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
+pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
+pub use origin::Origin;
+pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
+pub use provider::{
+    App, AppEndpoint, AppEndpointKind, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService, HealthCheck,
+    MAXIMUM_TARGET_LIMIT, Project,
+};
+pub use target::{TargetId, TargetState};

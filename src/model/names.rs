@@ -1,0 +1,322 @@
+//! Names that are not hex: regions, zones, clusters, labels, service names.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::VpceServiceId;
+use super::ids::text_traits;
+
+/// Why a text is no name of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct ParseNameError {
+    text: String,
+    expected: String,
+}
+
+impl ParseNameError {
+    fn new(text: &str, expected: impl Into<String>) -> Self {
+        Self { text: text.to_owned(), expected: expected.into() }
+    }
+}
+
+/// Every commercial AWS region that Atlas offers, in AWS's spelling.
+///
+/// Source: Atlas' list of AWS regions. A region outside the list is refused, as Atlas does (`INVALID_REGION`).
+const REGIONS: &[&str] = &[
+    "af-south-1",
+    "ap-east-1",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-south-2",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ca-central-1",
+    "ca-west-1",
+    "eu-central-1",
+    "eu-central-2",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-south-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "mx-central-1",
+    "sa-east-1",
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
+];
+
+/// An AWS region. Parses AWS's (`us-east-1`), Atlas' (`US_EAST_1`) and App Services' (`aws-us-east-1`) spelling;
+/// shown in AWS's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Region(Arc<str>);
+
+impl Region {
+    /// AWS's spelling: `us-east-1`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Atlas' spelling: `US_EAST_1`.
+    #[must_use]
+    pub fn atlas(&self) -> String {
+        self.0.to_uppercase().replace('-', "_")
+    }
+
+    /// App Services' spelling: `aws-us-east-1`.
+    #[must_use]
+    pub fn app_services(&self) -> String {
+        format!("aws-{}", self.0)
+    }
+
+    /// Every region known, in AWS's spelling.
+    #[must_use]
+    pub fn known() -> &'static [&'static str] {
+        REGIONS
+    }
+}
+
+impl FromStr for Region {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let atlas =
+            text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        let aws = if atlas { text.to_lowercase().replace('_', "-") } else { text.to_owned() };
+        let aws = aws.strip_prefix("aws-").unwrap_or(&aws);
+        if REGIONS.contains(&aws) {
+            return Ok(Self(Arc::from(aws)));
+        }
+        let nearest = nearest(aws, REGIONS);
+        Err(ParseNameError::new(text, format!("an AWS region that Atlas offers; did you mean `{nearest}`?")))
+    }
+}
+
+text_traits!(Region);
+
+/// The entry of `words` with the fewest single-letter edits to `text`.
+fn nearest<'a>(text: &str, words: &[&'a str]) -> &'a str {
+    words.iter().copied().min_by_key(|word| edits(text, word)).unwrap_or("")
+}
+
+/// Levenshtein's distance between two short texts.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// An availability zone by name: a region and one letter, `us-east-1a`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Zone(Arc<str>);
+
+impl Zone {
+    /// The zone's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The region that the zone lies in.
+    #[must_use]
+    pub fn region(&self) -> Region {
+        Region(Arc::from(&self.0[..self.0.len() - 1]))
+    }
+}
+
+impl FromStr for Zone {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let fits = text.len() > 1
+            && text.is_ascii()
+            && text.as_bytes()[text.len() - 1].is_ascii_lowercase()
+            && REGIONS.contains(&&text[..text.len() - 1]);
+        if fits {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(ParseNameError::new(text, "an availability zone (a region and one letter, as `us-east-1a`)"))
+        }
+    }
+}
+
+text_traits!(Zone);
+
+/// A cluster's name: 1 to 64 letters, digits and dashes, starting and ending with a letter or digit (Atlas' rule).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterName(Arc<str>);
+
+impl ClusterName {
+    /// The name as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as it stands in host names: lower case.
+    #[must_use]
+    pub fn host_label(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if (1..=64).contains(&text.len()) && inner && !text.starts_with('-') && !text.ends_with('-') {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(ParseNameError::new(text, "a cluster name (1 to 64 letters, digits and inner dashes)"))
+        }
+    }
+}
+
+text_traits!(ClusterName);
+
+/// The label that Atlas gives a project's host names: `k45tj`; 1 to 20 lower-case letters and digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// The label as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Label {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        if (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            Ok(Self(Arc::from(text)))
+        } else {
+            Err(ParseNameError::new(text, "a label (1 to 20 lower-case letters and digits, as `k45tj`)"))
+        }
+    }
+}
+
+text_traits!(Label);
+
+/// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    region: Region,
+    service: VpceServiceId,
+}
+
+impl ServiceName {
+    /// The name of `service` in `region`.
+    #[must_use]
+    pub fn new(region: Region, service: VpceServiceId) -> Self {
+        Self { region, service }
+    }
+
+    /// The region in the name.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The service's id in the name.
+    #[must_use]
+    pub fn service(&self) -> &VpceServiceId {
+        &self.service
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let expected = "a service name (`com.amazonaws.vpce.REGION.vpce-svc-` and 17 lower-case hex digits)";
+        text.strip_prefix("com.amazonaws.vpce.")
+            .and_then(|rest| rest.split_once('.'))
+            .and_then(|(region, service)| Some(Self { region: region.parse().ok()?, service: service.parse().ok()? }))
+            .ok_or_else(|| ParseNameError::new(text, expected))
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "com.amazonaws.vpce.{}.{}", self.region, self.service)
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServiceName({self})")
+    }
+}
+
+impl Serialize for ServiceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_parses_in_three_spellings() {
+        for text in ["us-east-1", "US_EAST_1", "aws-us-east-1"] {
+            assert_eq!(text.parse::<Region>().expect(text).as_str(), "us-east-1");
+        }
+        let region: Region = "eu-west-1".parse().expect("known");
+        assert_eq!((region.atlas().as_str(), region.app_services().as_str()), ("EU_WEST_1", "aws-eu-west-1"));
+    }
+
+    #[test]
+    fn an_unknown_region_is_refused_with_the_nearest_name() {
+        let error = "us-esat-1".parse::<Region>().expect_err("unknown");
+        assert_eq!(error.to_string(), "`us-esat-1` is not an AWS region that Atlas offers; did you mean `us-east-1`?");
+        assert!("us_east_1".parse::<Region>().is_err(), "lower case with underscores is nobody's spelling");
+    }
+
+    #[test]
+    fn a_zone_lies_in_its_region() {
+        let zone: Zone = "us-east-1b".parse().expect("a zone");
+        assert_eq!(zone.region().as_str(), "us-east-1");
+        assert!("us-east-1".parse::<Zone>().is_err());
+    }
+
+    #[test]
+    fn a_service_name_round_trips() {
+        let text = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
+        assert_eq!(text.parse::<ServiceName>().expect("a service name").to_string(), text);
+    }
+}

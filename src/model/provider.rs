@@ -1,0 +1,175 @@
+//! The provider's side: projects, endpoint services, App Services apps.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cluster::AccessList;
+use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, VpceId, VpceServiceId};
+
+/// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
+pub const DEFAULT_TARGET_LIMIT: usize = 50;
+
+/// What the limit can be raised to, once. Source: as for [`DEFAULT_TARGET_LIMIT`].
+pub const MAXIMUM_TARGET_LIMIT: usize = 100;
+
+/// An Atlas project (a *group* in its API).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name.
+    pub name: String,
+    /// Regionalized private endpoints: any number per region, each leading to its own region's `mongos`.
+    pub regionalized: bool,
+    /// Who may use the public path.
+    pub access_list: AccessList,
+    /// Its clusters.
+    pub clusters: Vec<Cluster>,
+    /// Its endpoint services, at most one per region.
+    pub services: Vec<EndpointService>,
+}
+
+/// What Atlas offers in one region: a load balancer with a port for every addressable target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointService {
+    /// Its id.
+    pub id: VpceServiceId,
+    /// The region it stands in.
+    pub region: Region,
+    /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
+    pub cidrs: CidrSet,
+    /// Addresses that the load balancer dials targets from, in turn; empty leaves the choice to the kernel.
+    pub source_addresses: Vec<IpAddr>,
+    /// The ports that it may give.
+    pub ports: PortRange,
+    /// How many addressable targets it may have.
+    pub target_limit: usize,
+    /// How its listeners and target groups behave.
+    pub attributes: Attributes,
+}
+
+impl EndpointService {
+    /// Its full name: `com.amazonaws.vpce.us-east-1.vpce-svc-…`.
+    #[must_use]
+    pub fn name(&self) -> ServiceName {
+        ServiceName::new(self.region.clone(), self.id.clone())
+    }
+}
+
+/// Attributes of a load balancer's listeners and target groups, with AWS's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Longest silence both ways before a flow is forgotten (`tcp.idle_timeout.seconds`, 60–6000 s, 350 s).
+    pub idle_timeout: Duration,
+    /// How long a deregistered target is `draining` (`deregistration_delay.timeout_seconds`, 0–3600 s, 300 s).
+    pub deregistration_delay: Duration,
+    /// Cut flows when the delay ends (`deregistration_delay.connection_termination.enabled`, off).
+    pub terminate_on_deregistration: bool,
+    /// How long a target may take to answer a new flow (30 s: *Network Load Balancers*, set-up of the return path).
+    pub connect_timeout: Duration,
+    /// Put a PROXY protocol v2 header in front of every flow (always so behind an optimized string).
+    pub proxy_protocol: bool,
+    /// Send flows to targets of other zones too (`load_balancing.cross_zone.enabled`).
+    pub cross_zone: bool,
+    /// Flows that one target may hold at once (55,000: NLB's source ports per target).
+    pub flows_per_target: usize,
+    /// Whether targets are probed, and how.
+    pub health_check: HealthCheck,
+}
+
+impl Default for Attributes {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(350),
+            deregistration_delay: Duration::from_secs(300),
+            terminate_on_deregistration: false,
+            connect_timeout: Duration::from_secs(30),
+            proxy_protocol: false,
+            cross_zone: true,
+            flows_per_target: 55_000,
+            health_check: HealthCheck::default(),
+        }
+    }
+}
+
+/// A TCP health check, with NLB's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Time between two probes (5–300 s, 30 s).
+    pub interval: Duration,
+    /// Longest wait for a probe's answer (2–120 s, 10 s).
+    pub timeout: Duration,
+    /// Passes in a row that make a target healthy again (2–10, 5); a new target needs one.
+    pub healthy_threshold: u8,
+    /// Failures in a row that make a target unhealthy (2–10, 2).
+    pub unhealthy_threshold: u8,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            healthy_threshold: 5,
+            unhealthy_threshold: 2,
+        }
+    }
+}
+
+/// An App Services app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its client app id, `myapp-abcde`.
+    pub id: AppId,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// Local to one region, or global.
+    pub deployment: DeploymentModel,
+    /// The region it is deployed to.
+    pub region: Region,
+    /// Requests from outside the VPC are let in (subject to the access list). Off as soon as an endpoint exists.
+    pub allow_non_vpc_requests: bool,
+    /// Who may use the public path; empty: everybody (App Services' default entry is 0.0.0.0/0).
+    pub access_list: CidrSet,
+    /// Connections over the MongoDB wire protocol are on. Excludes private endpoints.
+    pub wire_protocol: bool,
+    /// Where public requests arrive.
+    pub public_address: SocketAddr,
+    /// Its private endpoints.
+    pub endpoints: Vec<AppEndpoint>,
+    /// Where requests go: `http://127.1.0.31:9080`.
+    pub backend: String,
+}
+
+/// Local to one region, or global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeploymentModel {
+    /// Deployed to one AWS region; the only model with private endpoints.
+    Local,
+    /// Deployed everywhere.
+    Global,
+}
+
+/// What an App Services private endpoint serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppEndpointKind {
+    /// Client HTTP requests.
+    General,
+    /// Device Sync WebSockets. Must be paired with a General endpoint.
+    Sync,
+}
+
+/// A private endpoint of an app: an interface endpoint with a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppEndpoint {
+    /// The interface endpoint in the consumer's VPC.
+    pub endpoint: VpceId,
+    /// What it serves.
+    pub kind: AppEndpointKind,
+    /// A remark.
+    pub comment: String,
+}

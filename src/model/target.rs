@@ -1,0 +1,82 @@
+//! What takes a port.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ClusterName;
+use super::ids::text_traits;
+
+/// An addressable target: a cluster's name, `/`, and the name of what takes the port: `Cluster0/shard-00-00`,
+/// `Sharded0/lb`. Unique on one load balancer; the port ledger's key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(Arc<str>);
+
+impl TargetId {
+    /// The target `member` of `cluster`.
+    #[must_use]
+    pub fn new(cluster: &ClusterName, member: &str) -> Self {
+        Self(Arc::from(format!("{cluster}/{member}")))
+    }
+
+    /// The target of a sharded cluster with optimized strings: all of its `mongos` behind one port.
+    #[must_use]
+    pub fn optimized(cluster: &ClusterName) -> Self {
+        Self::new(cluster, "lb")
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for TargetId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((cluster, member)) if cluster.parse::<ClusterName>().is_ok() && !member.is_empty() => {
+                Ok(Self(Arc::from(text)))
+            }
+            _ => Err(format!("`{text}` is not a target id (CLUSTER/MEMBER, as `Cluster0/shard-00-00`)")),
+        }
+    }
+}
+
+text_traits!(TargetId);
+
+/// A target's health, as NLB says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
+    /// Registered, not yet through its first check.
+    Initial,
+    /// Passing its checks.
+    Healthy,
+    /// Failing its checks.
+    Unhealthy,
+    /// Deregistered: keeps its flows, gets no new ones.
+    Draining,
+    /// No listener leads to it.
+    Unused,
+}
+
+impl TargetState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Initial, Self::Healthy, Self::Unhealthy, Self::Draining, Self::Unused];
+
+    /// The one lower-case name in log, metric and test.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Draining => "draining",
+            Self::Unused => "unused",
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What the plan comes to: one immutable picture that the data plane, DNS and the views read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::{
+    AccessList, CidrSet, ClusterName, DnsName, EndpointState, EniId, ListenerPort, Origin, PortRange, ProjectId,
+    Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId, Zone,
+};
+
+/// Which snapshot: one more with every change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Generation(pub u64);
+
+/// Everything the data plane, DNS and the views need, frozen at one moment.
+///
+/// Immutable: a change is a new snapshot with the next [`Generation`]. Every listener address appears once, and every
+/// member that a listener names stands in `targets`; `compile` is the only constructor, and checks both.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Which snapshot.
+    pub generation: Generation,
+    /// Listeners by the address that they are bound to.
+    pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
+    /// Addressable targets, in order of load balancer and port.
+    pub targets: Vec<TargetView>,
+    /// Interface endpoints, available or not.
+    pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
+    /// Connection strings by project and cluster.
+    pub strings: Vec<ClusterStrings>,
+    /// What resolvers are told.
+    pub dns: Arc<DnsView>,
+    /// The networks of every endpoint service: from there nothing is let in, on any address of the gateway.
+    pub service_side: Arc<CidrSet>,
+    /// What is allowed but not as it should be, in words for people.
+    pub notices: Vec<String>,
+}
+
+/// A socket to accept on, who may use it, and where its flows go. Compared by value: unequal means retarget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// Who may use it.
+    pub gate: Gate,
+    /// Where its flows go.
+    pub group: Arc<TargetGroup>,
+    /// The zone of the address it is bound to.
+    pub zone: Zone,
+}
+
+/// Who may use a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// The private path: through an interface endpoint.
+    Endpoint(Arc<EndpointGate>),
+    /// The public path: the standard string's address, for whoever is on the IP access list.
+    Public {
+        /// Who may.
+        access_list: Arc<AccessList>,
+    },
+}
+
+impl Gate {
+    /// The endpoint's id for logs and labels; `public` on the public path.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.id.as_str(),
+            Self::Public { .. } => "public",
+        }
+    }
+}
+
+/// An interface endpoint as admission sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointGate {
+    /// Its id.
+    pub id: VpceId,
+    /// The VPC it lies in.
+    pub vpc: VpcId,
+    /// The service it leads to.
+    pub service: ServiceName,
+    /// Where it is in its life.
+    pub state: EndpointState,
+    /// Its addresses by zone.
+    pub addresses: Vec<GateAddress>,
+    /// Its regional DNS name.
+    pub regional_name: DnsName,
+    /// The endpoint's VPC.
+    pub vpc_cidrs: CidrSet,
+    /// VPCs peered with it.
+    pub peered: CidrSet,
+    /// Networks joined to it by Direct Connect or VPN.
+    pub on_premises: CidrSet,
+    /// What its security groups let in, and what the clients' own groups let out.
+    pub rules: SecurityRules,
+}
+
+/// One address of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GateAddress {
+    /// The network interface.
+    pub eni: EniId,
+    /// Its subnet.
+    pub subnet: SubnetId,
+    /// Its zone.
+    pub zone: Zone,
+    /// The address.
+    pub ip: IpAddr,
+}
+
+/// Security groups resolved into networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SecurityRules {
+    /// The endpoint's groups: a client passes when one of these holds it and the port.
+    pub ingress: Vec<ResolvedRule>,
+    /// The clients' groups: a client that carries groups passes when one of these holds the endpoint's address and port.
+    pub clients: Vec<ClientGroup>,
+}
+
+/// Ports and networks of one rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResolvedRule {
+    /// The ports it lets through.
+    pub ports: PortRange,
+    /// The far side.
+    pub cidrs: CidrSet,
+}
+
+/// A security group that clients carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClientGroup {
+    /// Who carries it.
+    pub members: CidrSet,
+    /// What it lets out.
+    pub egress: Vec<ResolvedRule>,
+}
+
+/// Where a listener's flows may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetGroup {
+    /// The load balancer.
+    pub service: VpceServiceId,
+    /// The addressable target.
+    pub target: TargetId,
+    /// Its members: one process, or all `mongos` of an optimized sharded cluster. In order of name.
+    pub members: Vec<Member>,
+    /// Put a PROXY protocol v2 header in front of every flow.
+    pub proxy_protocol: bool,
+    /// Longest silence both ways.
+    pub idle_timeout: Duration,
+    /// How long a member may take to answer a new flow.
+    pub connect_timeout: Duration,
+    /// How long flows may last once the group or the listener goes.
+    pub deregistration_delay: Duration,
+    /// Whether that delay cuts the flows of a deregistered target.
+    pub terminate_on_deregistration: bool,
+    /// Flows that one member may hold at once.
+    pub flows_per_target: usize,
+    /// Use members of other zones than the listener's too.
+    pub cross_zone: bool,
+    /// Addresses to dial from, in turn; empty: the kernel's choice.
+    pub source_addresses: Vec<IpAddr>,
+}
+
+/// One process behind a target group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its zone.
+    pub zone: Zone,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its health.
+    pub state: TargetState,
+}
+
+/// An addressable target as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TargetView {
+    /// The project.
+    pub project: ProjectId,
+    /// The load balancer.
+    pub service: VpceServiceId,
+    /// The region.
+    pub region: Region,
+    /// Its id.
+    pub id: TargetId,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// What it is: `mongod`, `mongos`, `mongos (optimized)`, `bi-connector`.
+    pub kind: TargetKind,
+    /// Its port on the load balancer.
+    pub port: ListenerPort,
+    /// The processes behind it.
+    pub members: Vec<Member>,
+    /// Its state: `healthy` when a member is, and so on down.
+    pub state: TargetState,
+    /// Its cluster is paused: the port is kept, nothing listens.
+    pub paused: bool,
+}
+
+/// What an addressable target is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetKind {
+    /// A member of a replica set.
+    Mongod,
+    /// One `mongos` of a sharded cluster without optimized strings.
+    Mongos,
+    /// All `mongos` of a sharded cluster with optimized strings.
+    Optimized,
+    /// A BI Connector.
+    BiConnector,
+}
+
+/// A cluster's connection strings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterStrings {
+    /// The project.
+    pub project: ProjectId,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// `mongodb+srv://…` on the public path.
+    pub standard_srv: String,
+    /// `mongodb://…` on the public path.
+    pub standard: String,
+    /// One entry per group of endpoints that are reached together. Empty with the reason in `unavailable`.
+    pub private: Vec<PrivateStrings>,
+    /// Why there are no private strings.
+    pub unavailable: Option<String>,
+}
+
+/// Private endpoint-aware connection strings, as Atlas' API has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PrivateStrings {
+    /// `MONGOD` or `MONGOS`.
+    pub r#type: &'static str,
+    /// `mongodb://…`.
+    pub connection_string: String,
+    /// `mongodb+srv://…`.
+    pub srv_connection_string: String,
+    /// `mongodb+srv://…-lb…`, for a sharded cluster with optimized strings.
+    pub srv_shard_optimized_connection_string: Option<String>,
+    /// The endpoints that they lead through.
+    pub endpoints: Vec<(VpceId, Region)>,
+}
+
+/// What resolvers are told: public records, and per VPC the private hosted zones over them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsView {
+    /// Public zones: Atlas', AWS's `vpce` and App Services' names. By apex.
+    pub public: BTreeMap<DnsName, DnsZone>,
+    /// VPCs, in the order in which a source is looked up.
+    pub vpcs: Vec<VpcDns>,
+    /// Sources that are never answered: the service's side.
+    pub refused: CidrSet,
+}
+
+/// One VPC's resolver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VpcDns {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Who asks it: the VPC's own networks.
+    pub clients: CidrSet,
+    /// `enableDnsSupport`: off, nothing is answered.
+    pub enabled: bool,
+    /// Private hosted zones by apex; empty unless both DNS attributes are on.
+    pub private: BTreeMap<DnsName, DnsZone>,
+}
+
+/// A zone: every name at or below its apex that is not in a more specific zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsZone {
+    /// Record sets by owner name (`*` as first label for a wildcard), without SOA and NS of the apex.
+    pub records: BTreeMap<DnsName, RecordSets>,
+}
+
+/// The records at one name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RecordSets {
+    /// A and AAAA.
+    pub addresses: BTreeSet<IpAddr>,
+    /// CNAME: excludes everything else.
+    pub cname: Option<DnsName>,
+    /// SRV: port and target; priority and weight are 0, as Atlas has them.
+    pub srv: Vec<(ListenerPort, DnsName)>,
+    /// TXT: one string.
+    pub txt: Option<String>,
+}
+
+impl EndpointGate {
+    /// Where a connection from `source` to this endpoint comes from. `service_side` goes before everything.
+    #[must_use]
+    pub fn origin(&self, source: IpAddr, service_side: &CidrSet) -> Origin {
+        if service_side.contains(source) {
+            Origin::Service
+        } else if self.vpc_cidrs.contains(source) {
+            Origin::Vpc
+        } else if self.peered.contains(source) {
+            Origin::Peered
+        } else if self.on_premises.contains(source) {
+            Origin::OnPremises
+        } else {
+            Origin::Public
+        }
+    }
+}
