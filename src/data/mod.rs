@@ -1,0 +1,327 @@
+//! The data plane: listeners, admission, flows, the relay.
+//!
+//! It has no word for control, config or API: it opens, retargets and closes listeners that a snapshot names, and says
+//! what became of them. One flow's way: `listener` accepts, `admission` decides, `choose` picks a member, `flow` dials
+//! it and sees to the end, `relay` moves the bytes.
+
+mod admission;
+mod choose;
+mod connect;
+mod counters;
+mod flow;
+mod idle;
+mod listener;
+mod metrics;
+mod pipes;
+pub mod proxy_protocol;
+mod refuse;
+mod relay;
+mod scratch;
+mod shared;
+mod table;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::connect::LegOptions;
+pub use self::listener::BindError;
+use self::listener::ListenerState;
+use self::metrics::DataMetrics;
+use self::shared::Shared;
+pub use self::table::FlowView;
+use self::table::{FlowRecord, Order};
+use self::worker::{Command, Worker, WorkerOptions};
+use crate::model::{CidrSet, DrainReason, FlowId};
+use crate::plan::Listener;
+
+/// How the data plane works.
+#[derive(Debug, Clone)]
+pub struct DataOptions {
+    /// Threads; each has its own listening sockets and flows.
+    pub workers: usize,
+    /// Bytes of a worker's one read buffer.
+    pub scratch: usize,
+    /// Pipes that a worker may have for splicing; 0 turns it off.
+    pub pipes_per_worker: usize,
+    /// Bytes of a pipe.
+    pub pipe_size: usize,
+    /// Length of a listening socket's queue.
+    pub backlog: i32,
+    /// Connections that a listener accepts before others have their turn.
+    pub accepts_per_wake: u32,
+    /// Refused clients that a worker holds unanswered at once; more are reset.
+    pub held_refusals: usize,
+    /// How long a refused client is held.
+    pub hold_time: Duration,
+    /// Probe silent peers after this long.
+    pub keepalive: Option<Duration>,
+    /// Congestion control by name.
+    pub congestion: Option<String>,
+    /// What idle and connect time-outs are rounded up to. 1 s; tests take less.
+    pub tick: Duration,
+}
+
+impl Default for DataOptions {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            scratch: 128 << 10,
+            pipes_per_worker: 64,
+            pipe_size: 256 << 10,
+            backlog: 4096,
+            accepts_per_wake: 32,
+            held_refusals: 1024,
+            hold_time: Duration::from_secs(127),
+            keepalive: Some(Duration::from_secs(120)),
+            congestion: None,
+            tick: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    options: DataOptions,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
+#[derive(Debug)]
+pub struct Bound(Vec<(Arc<Listener>, Vec<std::net::TcpListener>)>);
+
+impl DataPlane {
+    /// Starts the workers. The receiver names listeners that broke.
+    ///
+    /// # Errors
+    ///
+    /// When a thread or its runtime can't be started.
+    pub fn start(
+        options: DataOptions,
+        recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<SocketAddr>)> {
+        let (lost, lost_listeners) = mpsc::unbounded_channel();
+        let count = options.workers.max(1);
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost));
+        let mut workers = Vec::new();
+        let mut threads = Vec::new();
+        for index in 0..count {
+            let (commands, received) = mpsc::unbounded_channel();
+            let shared = Arc::clone(&shared);
+            let worker_options = worker_options(&options);
+            let (started, starting) = std::sync::mpsc::sync_channel(1);
+            let mut builder = Builder::new_current_thread();
+            builder.enable_all();
+            let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
+                match builder.build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        let _ = started.send(Ok(()));
+                        runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                }
+            })?;
+            starting.recv().map_err(io::Error::other)??;
+            workers.push(commands);
+            threads.push(thread);
+        }
+        Ok((Self { shared, options, workers, threads }, lost_listeners))
+    }
+
+    /// Binds what is to be opened: all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Every address that could not be bound.
+    pub fn bind(&self, listeners: &[Arc<Listener>]) -> Result<Bound, Vec<BindError>> {
+        let leg = worker_options(&self.options).leg;
+        let mut bound = Vec::new();
+        let mut errors = Vec::new();
+        for listener in listeners {
+            match listener::bind(listener, self.workers.len(), self.options.backlog, &leg) {
+                Ok(sockets) => bound.push((Arc::clone(listener), sockets)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(Bound(bound)) } else { Err(errors) }
+    }
+
+    /// Accepts on what was bound; returns once every worker does.
+    pub async fn open(&self, bound: Bound) {
+        let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for (listener, sockets) in bound.0 {
+            let state = self.state_of(&listener);
+            for (worker, socket) in per_worker.iter_mut().zip(sockets) {
+                worker.push((socket, state.clone()));
+            }
+        }
+        let mut opening = Vec::new();
+        for (worker, opened) in self.workers.iter().zip(per_worker) {
+            let (done, opened_all) = oneshot::channel();
+            // A worker that is gone went with the process; so below.
+            let _ = worker.send(Command::Open(opened, done));
+            opening.push(opened_all);
+        }
+        for opened in opening {
+            let _ = opened.await;
+        }
+    }
+
+    /// New flows of this listener's address take the new route; open ones keep theirs.
+    pub fn retarget(&self, listener: &Arc<Listener>) {
+        for worker in &self.workers {
+            let _ = worker.send(Command::Retarget(self.state_of(listener)));
+        }
+    }
+
+    /// Sources of which no connection is let in on any listener.
+    pub fn refuse_service_side(&self, cidrs: &Arc<CidrSet>) {
+        for worker in &self.workers {
+            let _ = worker.send(Command::ServiceSide(Arc::clone(cidrs)));
+        }
+    }
+
+    /// Accepts no more at `address`. Returns once the sockets are closed, with the flows that are still open there.
+    pub async fn close(&self, address: SocketAddr) -> OpenFlows {
+        let mut closing = Vec::new();
+        for worker in &self.workers {
+            let (done, closed) = oneshot::channel();
+            let _ = worker.send(Command::Close(address, done));
+            closing.push(closed);
+        }
+        for closed in closing {
+            let _ = closed.await;
+        }
+        OpenFlows { flows: self.shared.table.select(|flow| flow.listener.address == address) }
+    }
+
+    /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
+    /// a reason, and waited for.
+    pub async fn drain(&self, open: OpenFlows, deadline: Duration, cut: Option<DrainReason>) {
+        let mut flows = open.flows;
+        let gone = |flows: &mut Vec<Arc<FlowRecord>>, table: &table::FlowTable| {
+            flows.retain(|flow| table.get(flow.id).is_some());
+            flows.is_empty()
+        };
+        let deadline = Instant::now() + deadline;
+        let ended = tokio::time::timeout_at(deadline, self.shared.until(|table| gone(&mut flows, table))).await;
+        if ended.is_err()
+            && let Some(reason) = cut
+        {
+            self.cut(&flows, reason);
+            self.shared.until(|table| gone(&mut flows, table)).await;
+        }
+    }
+
+    /// Ends one flow at once; false when there is no such flow.
+    #[must_use]
+    pub fn kill(&self, id: FlowId) -> bool {
+        let flow = self.shared.table.get(id);
+        self.cut(flow.as_slice(), DrainReason::Killed);
+        flow.is_some()
+    }
+
+    /// Every open flow, oldest first.
+    #[must_use]
+    pub fn flows(&self) -> Vec<FlowView> {
+        let mut flows = self.shared.table.select(|_| true);
+        flows.sort_by_key(|flow| (flow.opened, flow.id));
+        flows.iter().map(|flow| FlowView::from(flow.as_ref())).collect()
+    }
+
+    /// How many flows are open.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.shared.table.len()
+    }
+
+    /// Flows and bytes (to targets, to clients) carried since the start.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        let mut carried = Carried::default();
+        for series in self.shared.all_series() {
+            carried.flows += series.sum(|shard| shard.opened.get());
+            carried.bytes_to_target += series.sum(|shard| shard.to_target.get());
+            carried.bytes_to_client += series.sum(|shard| shard.to_client.get());
+            carried.refused += series.sum(|shard| shard.refused.iter().map(counters::Count::get).sum());
+        }
+        carried
+    }
+
+    /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
+    pub fn publish_metrics(&self) {
+        metrics::publish(&self.shared);
+    }
+
+    /// Ends what is left and waits for the threads. Listeners must have been closed.
+    pub fn stop(self) {
+        drop(self.workers);
+        for thread in self.threads {
+            // A worker that panicked has said so on stderr; the process stops either way.
+            let _ = thread.join();
+        }
+    }
+
+    fn cut(&self, flows: &[Arc<FlowRecord>], reason: DrainReason) {
+        for flow in flows {
+            flow.tell(Order::Cut(reason));
+        }
+        for (index, worker) in self.workers.iter().enumerate() {
+            let own: Vec<_> = flows.iter().filter(|flow| usize::from(flow.worker) == index).cloned().collect();
+            if !own.is_empty() {
+                let _ = worker.send(Command::Wake(own));
+            }
+        }
+    }
+
+    fn state_of(&self, listener: &Arc<Listener>) -> ListenerState {
+        ListenerState {
+            listener: Arc::clone(listener),
+            series: self.shared.series(listener),
+            held_flows: self.shared.held_flows(&listener.group),
+        }
+    }
+}
+
+/// Flows that were open when their listener closed.
+#[derive(Debug, Default)]
+pub struct OpenFlows {
+    flows: Vec<Arc<FlowRecord>>,
+}
+
+/// What was carried since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Carried {
+    /// Flows admitted.
+    pub flows: u64,
+    /// Connections refused.
+    pub refused: u64,
+    /// Payload bytes written to targets.
+    pub bytes_to_target: u64,
+    /// Payload bytes written to clients.
+    pub bytes_to_client: u64,
+}
+
+fn worker_options(options: &DataOptions) -> WorkerOptions {
+    WorkerOptions {
+        scratch: options.scratch,
+        pipes: options.pipes_per_worker,
+        pipe_size: options.pipe_size,
+        accepts_per_wake: options.accepts_per_wake,
+        held_refusals: options.held_refusals,
+        hold_time: options.hold_time,
+        leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },
+        tick: options.tick,
+    }
+}

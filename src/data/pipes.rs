@@ -1,0 +1,107 @@
+//! Pipes for `splice`: made when a flow proves bulky, pooled, and few.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+/// The two ends of a pipe.
+#[derive(Debug)]
+struct Ends {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+/// A pipe out of a worker's pool; goes back there when it is dropped empty, and is closed when it still holds data.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    ends: Option<Ends>,
+    pool: Rc<Pipes>,
+    /// How many bytes are in it.
+    pub(crate) held: usize,
+}
+
+impl Pipe {
+    /// Where bytes come out.
+    pub(crate) fn read(&self) -> &OwnedFd {
+        &self.ends().read
+    }
+
+    /// Where bytes go in.
+    pub(crate) fn write(&self) -> &OwnedFd {
+        &self.ends().write
+    }
+
+    /// How many bytes it may hold.
+    pub(crate) fn size(&self) -> usize {
+        self.pool.size
+    }
+
+    fn ends(&self) -> &Ends {
+        self.ends.as_ref().expect("the ends are taken by drop alone")
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if self.held == 0 {
+            self.pool.spare.borrow_mut().extend(self.ends.take());
+        } else {
+            self.pool.made.set(self.pool.made.get() - 1);
+        }
+    }
+}
+
+/// A worker's pipes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    spare: RefCell<Vec<Ends>>,
+    made: Cell<usize>,
+    most: usize,
+    size: usize,
+}
+
+impl Pipes {
+    /// At most `most` pipes of `size` bytes. 0 turns splicing off.
+    pub(crate) fn new(most: usize, size: usize) -> Rc<Self> {
+        Rc::new(Self { spare: RefCell::default(), made: Cell::new(0), most, size })
+    }
+
+    /// An empty pipe, if one is left or can be made.
+    ///
+    /// An unprivileged user has 64 MiB of pipe pages in all (`fs.pipe-user-pages-soft`); past that the kernel makes
+    /// pipes of 8 KiB and refuses to grow them. Such a pipe would be slower than copying, so it is not used.
+    pub(crate) fn take(self: &Rc<Self>) -> Option<Pipe> {
+        let spare = self.spare.borrow_mut().pop();
+        let ends = match spare {
+            Some(ends) => ends,
+            None if self.made.get() < self.most => {
+                let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+                fcntl_setpipe_size(&write, self.size).ok()?;
+                self.made.set(self.made.get() + 1);
+                Ends { read, write }
+            }
+            None => return None,
+        };
+        Some(Pipe { ends: Some(ends), pool: Rc::clone(self), held: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_holds_data_is_never_used_again() {
+        let pipes = Pipes::new(1, 64 << 10);
+        let mut pipe = pipes.take().expect("the first pipe");
+        assert!(pipes.take().is_none(), "only one may be made");
+        pipe.held = 1;
+        drop(pipe);
+        assert!(pipes.spare.borrow().is_empty());
+        let pipe = pipes.take().expect("another one in its place");
+        drop(pipe);
+        assert_eq!(pipes.spare.borrow().len(), 1);
+    }
+}

@@ -1,0 +1,54 @@
+//! What a refused client sees.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::listener::ListenerState;
+use super::worker::Worker;
+use crate::model::{Refusal, WireLook};
+
+/// Counts a refusal and lets the client see it as AWS would show it.
+pub(crate) fn refuse(
+    worker: &Rc<Worker>,
+    state: &ListenerState,
+    client: TcpStream,
+    address: SocketAddr,
+    refusal: Refusal,
+) {
+    state.series.shard(worker.index).refuse(refusal);
+    tracing::info!(
+        target: "access",
+{        client.addr = %address,
+        endpoint.id = state.listener.gate.label(),
+        listener.port = state.listener.address.port(),
+        target.id = %state.listener.group.target,
+        refusal = refusal.label() },
+        "flow refused"
+    );
+    match refusal.look() {
+        WireLook::Dropped if worker.held.get() < worker.options.held_refusals => {
+            worker.held.set(worker.held.get() + 1);
+            let worker = Rc::clone(worker);
+            tokio::task::spawn_local(async move {
+                hold(&worker, client).await;
+                worker.held.set(worker.held.get() - 1);
+            });
+        }
+        WireLook::Dropped | WireLook::Reset => {
+            // Fails only on a socket that is gone already.
+            let _ = client.set_zero_linger();
+        }
+    }
+}
+
+/// Keeps a client waiting without an answer: what it sends is read and forgotten, until it gives up or the time is
+/// over. In AWS not even its SYN would be answered; a socket that accepts can't do that.
+async fn hold(worker: &Worker, mut client: TcpStream) {
+    let mut sink = [0; 512];
+    let forget = async { while matches!(client.read(&mut sink).await, Ok(n) if n > 0) {} };
+    let _ = tokio::time::timeout(worker.options.hold_time, forget).await;
+    let _ = client.set_zero_linger();
+}

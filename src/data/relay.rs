@@ -1,0 +1,288 @@
+//! Moves bytes between a client and a target until both have finished.
+//!
+//! Each way ends on its own: a FIN from one side is passed on while the reply keeps flowing, as through the load
+//! balancer. Routes, listeners and metric names are unknown here, so any two streams will do.
+//!
+//! A way copies through the worker's one scratch buffer until it proves bulky, then splices; what the peer does not take
+//! at once is kept, and nothing more is read until it is gone. An idle flow holds no buffer and no pipe.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{SpliceFlags, splice};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::pipes::{Pipe, Pipes};
+use super::scratch::{Leftover, Scratch};
+use crate::model::Side;
+
+/// Moves before a flow lets others of its worker run.
+const ROUNDS_A_POLL: u32 = 16;
+/// A read of at least this many bytes is bulky.
+const BULKY: usize = 32 << 10;
+/// Bulky reads in a row after which a way splices.
+const BULKY_READS: u8 = 8;
+/// A splice of fewer bytes than this is small.
+const SMALL: usize = 8 << 10;
+/// Small splices in a row after which a way copies again.
+const SMALL_SPLICES: u8 = 8;
+
+/// One end of a flow.
+pub(crate) trait Leg: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, where this is a bare TCP connection: what can be spliced.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
+
+impl Leg for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+/// What a worker lends its flows for the length of a poll.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    /// Buffers.
+    pub(crate) scratch: Scratch,
+    /// Pipes.
+    pub(crate) pipes: Rc<Pipes>,
+}
+
+/// Who is told of bytes as they are written.
+pub(crate) trait Meter {
+    /// `n` bytes were taken by the target.
+    fn to_target(&self, n: usize);
+    /// `n` bytes were taken by the client.
+    fn to_client(&self, n: usize);
+}
+
+/// A side whose socket failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Which one.
+    pub(crate) side: Side,
+    /// What the kernel said.
+    pub(crate) error: io::Error,
+}
+
+impl Failed {
+    /// Whether the side sent RST (or had sent it before something was written to it).
+    pub(crate) fn is_reset(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        matches!(self.error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
+    }
+}
+
+/// A flow's two ways.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    up: Way,
+    down: Way,
+}
+
+impl Relay {
+    /// Nothing moved yet.
+    pub(crate) fn new() -> Self {
+        Self { up: Way::new(), down: Way::new() }
+    }
+
+    /// Moves what can be moved. Ready when both ways are closed, or one side failed.
+    pub(crate) fn poll<C: Leg, T: Leg>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        target: &mut T,
+        tools: &Tools,
+        meter: &impl Meter,
+    ) -> Poll<Result<(), Failed>> {
+        let last = self.down.is_done();
+        let up = self.up.poll(cx, client, target, tools, |n| meter.to_target(n), last).map_err(|(end, error)| {
+            Failed { side: if end == End::Source { Side::Client } else { Side::Target }, error }
+        });
+        if let Poll::Ready(Err(failed)) = up {
+            return Poll::Ready(Err(failed));
+        }
+        let last = self.up.is_done();
+        let down = self.down.poll(cx, target, client, tools, |n| meter.to_client(n), last).map_err(|(end, error)| {
+            Failed { side: if end == End::Source { Side::Target } else { Side::Client }, error }
+        });
+        match (up, down) {
+            (_, Poll::Ready(Err(failed))) => Poll::Ready(Err(failed)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Which end of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Sink,
+}
+
+/// What a way does next.
+#[derive(Debug)]
+enum State {
+    /// Read into the scratch and write at once; `bulky` reads in a row were large.
+    Copying { bulky: u8 },
+    /// Write what was not taken; read nothing.
+    Flushing(Leftover),
+    /// Move through a pipe; `small` splices in a row were small.
+    Splicing { pipe: Pipe, small: u8, finished: bool },
+    /// The source has finished: tell the sink.
+    Closing,
+    /// Over.
+    Done,
+}
+
+/// One direction of a flow.
+#[derive(Debug)]
+struct Way {
+    state: State,
+}
+
+type WayResult = Result<(), (End, io::Error)>;
+
+impl Way {
+    fn new() -> Self {
+        Self { state: State::Copying { bulky: 0 } }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Moves what can be moved. `last`: the other way is done, so both sockets are about to be closed, and a
+    /// `shutdown` of the sink would be one call too many.
+    fn poll<S: Leg, D: Leg>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+        tools: &Tools,
+        moved: impl Fn(usize),
+        last: bool,
+    ) -> Poll<WayResult> {
+        for _ in 0..ROUNDS_A_POLL {
+            match &mut self.state {
+                State::Copying { bulky } => {
+                    let mut scratch = tools.scratch.read();
+                    let mut buffer = ReadBuf::uninit(&mut scratch);
+                    ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer)).map_err(|e| (End::Source, e))?;
+                    let bytes = buffer.filled();
+                    if bytes.is_empty() {
+                        self.state = State::Closing;
+                        continue;
+                    }
+                    *bulky = if bytes.len() >= BULKY { *bulky + 1 } else { 0 };
+                    let splice_next = *bulky >= BULKY_READS;
+                    let taken = match Pin::new(&mut *sink).poll_write(cx, bytes) {
+                        Poll::Ready(taken) => taken.map_err(|e| (End::Sink, e))?,
+                        Poll::Pending => 0,
+                    };
+                    moved(taken);
+                    if taken < bytes.len() {
+                        self.state = State::Flushing(tools.scratch.keep(&bytes[taken..]));
+                    } else if splice_next {
+                        self.state = start_splicing(source, sink, &tools.pipes);
+                    }
+                }
+                State::Flushing(leftover) => {
+                    let taken = ready!(Pin::new(&mut *sink).poll_write(cx, leftover.rest()));
+                    let taken = taken.map_err(|e| (End::Sink, e))?;
+                    if taken == 0 {
+                        return Poll::Ready(Err((End::Sink, io::ErrorKind::WriteZero.into())));
+                    }
+                    moved(taken);
+                    if leftover.taken(taken) {
+                        let state = std::mem::replace(&mut self.state, State::Copying { bulky: 0 });
+                        if let State::Flushing(leftover) = state {
+                            tools.scratch.give_back(leftover);
+                        }
+                    }
+                }
+                State::Splicing { pipe, small, finished } => {
+                    let (Some(from), Some(to)) = (source.tcp(), sink.tcp()) else {
+                        unreachable!("only bare TCP connections start splicing, and a leg never changes its kind");
+                    };
+                    if pipe.held > 0 {
+                        let n = ready!(poll_splice_out(cx, pipe, to)).map_err(|e| (End::Sink, e))?;
+                        moved(n);
+                    } else if *finished {
+                        self.state = State::Closing;
+                    } else if *small >= SMALL_SPLICES {
+                        self.state = State::Copying { bulky: 0 };
+                    } else {
+                        let n = ready!(poll_splice_in(cx, from, pipe)).map_err(|e| (End::Source, e))?;
+                        *finished = n == 0;
+                        *small = if n < SMALL { *small + 1 } else { 0 };
+                    }
+                }
+                State::Closing => {
+                    if !last {
+                        // A sink that has gone already has no use for a FIN; its error shows on the other way.
+                        let _ = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                    }
+                    self.state = State::Done;
+                }
+                State::Done => return Poll::Ready(Ok(())),
+            }
+        }
+        if self.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Splicing, if both ends are bare TCP and a pipe is to be had; copying goes on otherwise.
+fn start_splicing(source: &impl Leg, sink: &impl Leg, pipes: &Rc<Pipes>) -> State {
+    let both_bare = source.tcp().is_some() && sink.tcp().is_some();
+    match both_bare.then(|| pipes.take()).flatten() {
+        Some(pipe) => State::Splicing { pipe, small: 0, finished: false },
+        None => State::Copying { bulky: 0 },
+    }
+}
+
+/// Moves from the socket into the empty pipe, so that "would block" can only mean that the socket has nothing.
+fn poll_splice_in(cx: &mut Context<'_>, from: &TcpStream, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(from.poll_read_ready(cx))?;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match from.try_io(Interest::READABLE, || {
+            Ok(splice(from, None, pipe.write(), None, pipe.size(), flags)?)
+        }) {
+            Ok(n) => {
+                pipe.held = n;
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+/// Moves out of the pipe, which holds data, so that "would block" can only mean that the socket is full.
+fn poll_splice_out(cx: &mut Context<'_>, pipe: &mut Pipe, to: &TcpStream) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(to.poll_write_ready(cx))?;
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match to.try_io(Interest::WRITABLE, || Ok(splice(pipe.read(), None, to, None, pipe.held, flags)?)) {
+            Ok(n) => {
+                pipe.held -= n;
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;
