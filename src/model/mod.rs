@@ -25,6 +25,7 @@ pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
 pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
+pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
