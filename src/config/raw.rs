@@ -7,8 +7,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use toml::de::{DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigErrors, Problem};
 use crate::model::edits;
@@ -79,17 +79,26 @@ impl<'t> Problems<'t> {
 
     /// Adds a mistake in the TOML itself.
     pub(super) fn report_syntax(&self, error: &toml::de::Error) {
-        let offset = error.span().map_or(0, |span| span.start);
+        let offset = self.offset(error);
         self.found.borrow_mut().push((offset, Problem::new(&self.place(offset), error.message())));
+    }
+
+    /// The byte of the text that `error` is about.
+    fn offset(&self, error: &toml::de::Error) -> usize {
+        error.span().map_or(0, |span| span.start.min(self.text.len()))
+    }
+
+    /// The line of a byte of the text, from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|b| **b == b'\n').count() + 1
     }
 
     /// `FILE:LINE:COLUMN` of a byte of the text; lines and columns (in characters) count from 1.
     fn place(&self, offset: usize) -> String {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
-        format!("{}:{line}:{column}", self.file)
+        format!("{}:{}:{column}", self.file, self.line(offset))
     }
 
     /// The mistakes in the order of the file; `None` when there are none.
@@ -102,10 +111,15 @@ impl<'t> Problems<'t> {
 }
 
 /// Reads `text` as TOML; mistakes in the TOML itself are reported, and nothing else is then looked at.
+///
+/// One a line: what follows the first is mostly its consequence.
 pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Spanned<DeTable<'t>>> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut lines = BTreeSet::new();
     for error in &errors {
-        problems.report_syntax(error);
+        if lines.insert(problems.line(problems.offset(error))) {
+            problems.report_syntax(error);
+        }
     }
     errors.is_empty().then_some(table)
 }
@@ -124,11 +138,7 @@ pub(super) struct Section<'s> {
 
 impl<'s> Section<'s> {
     /// Reads the whole file by `read`, then reports the keys that were not asked for.
-    pub(super) fn root<T>(
-        table: &'s DeTable<'s>,
-        problems: &'s Problems<'s>,
-        read: impl FnOnce(&Self) -> T,
-    ) -> T {
+    pub(super) fn root<T>(table: &'s DeTable<'s>, problems: &'s Problems<'s>, read: impl FnOnce(&Self) -> T) -> T {
         Self::visit(Some(table), Spot { path: String::new(), offset: 0 }, problems, read)
     }
 
@@ -234,7 +244,10 @@ impl<'s> Section<'s> {
     ) -> Option<Vec<T>> {
         let (value, spot) = self.ask(key)?;
         let Some(array) = value.as_array() else {
-            self.problems.report(&spot, format!("{} is not an array of tables", shown(value)));
+            self.problems.report(
+                &spot,
+                format!("{} is not an array of tables; write `[[{}]]`", shown(value), without_indexes(&spot.path)),
+            );
             return Some(Vec::new());
         };
         let mut results = Vec::new();
@@ -261,6 +274,11 @@ impl<'s> Section<'s> {
     /// Whether `key` is written.
     pub(super) fn wrote(&self, key: &str) -> bool {
         self.find(key).is_some()
+    }
+
+    /// Whether `key` is written as an array without elements.
+    pub(super) fn is_empty_array(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|(value, _)| value.as_array().is_some_and(|array| array.is_empty()))
     }
 
     /// Adds a mistake at `key`.
@@ -297,8 +315,8 @@ impl<'s> Section<'s> {
             }
             let nearest = asked.iter().map(|known| (edits(name, known), *known)).min();
             let advice = match nearest {
-                // A third of the letters wrong is a slip; more is another word.
-                Some((distance, known)) if distance <= 1 + known.len() / 3 => format!("did you mean `{known}`?"),
+                // Up to a third of the letters wrong is a slip; more is another word.
+                Some((distance, known)) if distance <= (known.len() / 3).max(1) => format!("did you mean `{known}`?"),
                 _ => {
                     let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
                     format!("known here: {}", known.join(", "))
@@ -325,7 +343,6 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
 }
 
 /// `project.cluster.name` for `project[0].cluster[1].name`.
-#[cfg(test)]
 pub(super) fn without_indexes(path: &str) -> String {
     let mut depth = 0;
     let outside = |c: &char| {

@@ -89,7 +89,8 @@ mod tests {
             assert_eq!(text.parse::<HumanDuration>().expect(text).0, Duration::from_secs(seconds), "{text}");
         }
         assert_eq!("250ms".parse::<HumanDuration>().expect("a duration").0, Duration::from_millis(250));
-        for wrong in ["", "s", "5", "-5s", "1.5s", "5 minutes", "5M", "99999999999999999999s", "18446744073709551615d"] {
+        for wrong in ["", "s", "5", "-5s", "1.5s", "5 minutes", "5M", "99999999999999999999s", "18446744073709551615d"]
+        {
             assert!(wrong.parse::<HumanDuration>().is_err(), "{wrong}");
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
 /// A text that is not empty.
 pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
-    if text.trim().is_empty() { Err("is empty; write something or leave it out".to_owned()) } else { Ok(text) }
+    if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
 }
 
 /// `true` or `false`.

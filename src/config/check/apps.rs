@@ -26,8 +26,7 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
         declared.unique(section.problems, "region and type", &both, &section.spot);
     }
     declared.networks(Side::Service, &cidrs);
-    let service =
-        AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
+    let service = AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
     declared.services.insert(service.name());
     Some(service)
 }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use super::declared::Declared;
 use crate::config::raw::{At, Section};
 use crate::config::value::{boolean, one_of, parsed, socket, text, words, zone};
-use crate::model::{
-    BiConnector, Cluster, ClusterKind, ClusterName, Label, Naming, Node, Region, Tier,
-};
+use crate::model::{BiConnector, Cluster, ClusterKind, ClusterName, Label, Naming, Node, Region, Tier};
 
 /// Size classes that Atlas offers on AWS.
 const TIERS: [(&str, Tier); 15] = [
@@ -137,7 +135,8 @@ impl Members {
         if self.taken.contains(&name) {
             section.report("name", format!("`{name}` is the name of another node or BI Connector of the cluster"));
         } else if self.optimized && name == OPTIMIZED_MEMBER {
-            section.report("name", format!("`{name}` names all `mongos` of an optimized cluster together; take another"));
+            section
+                .report("name", format!("`{name}` names all `mongos` of an optimized cluster together; take another"));
         }
         self.taken.push(name.clone());
         Some(name)

@@ -69,8 +69,7 @@ fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> 
     if let (Some(cidr), Some(own)) = (&cidr, place.cidrs)
         && !own.iter().any(|network| network.value.contains(&cidr.value))
     {
-        problems
-            .report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(own)));
+        problems.report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(own)));
     }
     if let (Some(cidr), Some(vpc)) = (&cidr, place.vpc) {
         let overlaps = |other: &&DeclaredSubnet| {
@@ -88,7 +87,7 @@ fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> 
             zone: zone.as_ref().map(|zone| zone.value.clone()),
             cidr: cidr.as_ref().map(|cidr| cidr.value),
         };
-        declared.subnets.insert(id.value.clone(), facts);
+        declared.subnets.entry(id.value.clone()).or_insert(facts);
     }
     Some(Subnet { id: id?.value, zone: zone?.value, cidr: cidr?.value })
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::config::raw::{At, Problems, Section, Spot};
+use crate::config::value::network;
 use crate::model::{Label, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone};
 
 /// Everything declared so far.
@@ -138,7 +139,8 @@ impl Declared {
     pub(super) fn label(&mut self, problems: &Problems<'_>, label: &At<Label>, owner: &str) {
         let holder = self.labels.entry(label.value.clone()).or_insert_with(|| owner.to_owned());
         if holder != owner {
-            problems.report(&label.spot, format!("`{}` is the label of `{holder}`; each project has its own", label.value));
+            problems
+                .report(&label.spot, format!("`{}` is the label of `{holder}`; each project has its own", label.value));
         }
     }
 
@@ -189,10 +191,8 @@ impl Declared {
         for (i, held) in self.held.iter().enumerate() {
             if let Some(other) = self.held[..i].iter().find(|other| held.clashes_with(other)) {
                 let (address, holder) = (held.shown(), &other.spot.path);
-                problems.report(
-                    &held.spot,
-                    format!("`{address}` is held by `{holder}`; give one of them another address"),
-                );
+                problems
+                    .report(&held.spot, format!("`{address}` is held by `{holder}`; give one of them another address"));
             }
         }
         let mut dialled: HashMap<SocketAddr, &Spot> = HashMap::new();
@@ -203,7 +203,9 @@ impl Declared {
                 let holder = &held.spot.path;
                 problems.report(
                     &target.spot,
-                    format!("`{address}` leads back into the gateway, which binds it for `{holder}`; name a server's own"),
+                    format!(
+                        "`{address}` leads back into the gateway, which binds it for `{holder}`; name a server's own"
+                    ),
                 );
             }
             if let Some(first) = dialled.get(&address) {
@@ -221,10 +223,8 @@ impl Declared {
 
 /// The networks of `key`, which must be there and hold one at least; `why` says what they are for.
 pub(super) fn need_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<At<IpNet>> {
-    let before = section.problems.count();
-    let networks = section.need_list(key, crate::config::value::network);
-    if networks.is_empty() && section.problems.count() == before {
+    if section.is_empty_array(key) {
         section.report(key, format!("empty; {why}"));
     }
-    networks
+    section.need_list(key, network)
 }

@@ -111,10 +111,8 @@ fn endpoint_address(
     if let Some(ip) = &ip {
         declared.bind_endpoint(ip);
     }
-    let derived = || Some(derived_eni(&endpoint?.value, &subnet.as_ref()?.value));
-    let id = eni.as_ref().map(|eni| eni.value.clone()).or_else(derived);
-    if let Some(id) = &id {
-        declared.unique(problems, "network interface id", id, &section.spot_of("eni"));
+    if let Some(eni) = &eni {
+        declared.unique(problems, "network interface id", &eni.value, &eni.spot);
     }
     let subnet = subnet?;
     let Some(place) = declared.subnets.get(&subnet.value) else {
@@ -138,7 +136,8 @@ fn endpoint_address(
         }
     }
     let zone: Zone = place.zone.clone()?;
-    Some(EndpointAddress { eni: id?, subnet: subnet.value, zone, ip: ip.value })
+    let eni = eni.map(|eni| eni.value).or_else(|| Some(derived_eni(&endpoint?.value, &subnet.value)))?;
+    Some(EndpointAddress { eni, subnet: subnet.value, zone, ip: ip.value })
 }
 
 /// Whether AWS keeps `ip` for itself: the first four addresses of a subnet and the last. Source: AWS, *Create an

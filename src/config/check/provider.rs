@@ -7,8 +7,8 @@ use crate::config::HumanDuration;
 use crate::config::raw::Section;
 use crate::config::value::{address, boolean, duration, network, parsed, whole, words};
 use crate::model::{
-    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, MAXIMUM_TARGET_LIMIT, PortRange, Project, ProjectId,
-    Region, VpceServiceId,
+    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, MAXIMUM_TARGET_LIMIT, PortRange, Project,
+    ProjectId, Region, VpceServiceId,
 };
 
 /// One `[[project]]`.
@@ -30,7 +30,8 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
     let services = section.tables("endpoint_service", |found| {
         let service = endpoint_service(found, &load, declared)?;
         if regions.contains(&service.region) {
-            let message = format!("the project has an endpoint service in `{}` already; it has one a region", service.region);
+            let message =
+                format!("the project has an endpoint service in `{}` already; it has one a region", service.region);
             found.report("region", message);
         }
         regions.push(service.region.clone());
@@ -125,7 +126,8 @@ fn health_check(section: &Section<'_>) -> HealthCheck {
     };
     if check.timeout > check.interval {
         let (timeout, interval) = (HumanDuration(check.timeout), HumanDuration(check.interval));
-        section.report("timeout", format!("`{timeout}` is longer than the interval `{interval}`: probes would overlap"));
+        section
+            .report("timeout", format!("`{timeout}` is longer than the interval `{interval}`: probes would overlap"));
     }
     check
 }

@@ -7,8 +7,8 @@ use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
-    DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_SHUTDOWN_GRACE,
-    DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
+    DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
 };
 use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
 
@@ -31,9 +31,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: root.table("state", |section| state(section, &lab_dir)),
         dns: root.table("dns", |section| dns(section, declared)),
-        metrics: root.table("metrics", |section| {
-            listen(section, DEFAULT_METRICS, declared).map(|found| found.value)
-        }),
+        metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin: root.table("admin", |section| admin(section, declared)),
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
@@ -70,7 +68,7 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
     });
     if enabled {
         listen.iter().for_each(|address| declared.bind(address));
-        if listen.is_empty() && section.wrote("listen") {
+        if section.is_empty_array("listen") {
             section.report("listen", "no address to answer on; give one, or set `dns.enabled` to false");
         }
     }
@@ -94,9 +92,8 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
 /// A table of `enabled` and `listen`.
 fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -> Option<At<SocketAddr>> {
     let enabled = section.or("enabled", true, boolean);
-    let listen = section
-        .get("listen", bindable)
-        .unwrap_or_else(|| At { value: default, spot: section.spot_of("listen") });
+    let listen =
+        section.get("listen", bindable).unwrap_or_else(|| At { value: default, spot: section.spot_of("listen") });
     if !enabled {
         return None;
     }

@@ -33,6 +33,9 @@ pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Op
     let problems = section.problems;
     let name = section.need("name", parsed::<DnsName>);
     let vpcs = section.need_list("vpcs", parsed::<VpcId>);
+    if section.is_empty_array("vpcs") {
+        section.report("vpcs", "empty; a private hosted zone is associated with one VPC at least");
+    }
     for vpc in &vpcs {
         declared.expect_vpc(problems, vpc);
         if let Some(name) = &name {
@@ -57,7 +60,6 @@ fn record(
     let name = section.need("name", parsed::<DnsName>);
     let types = [("A", RecordType::A), ("CNAME", RecordType::Cname), ("ALIAS", RecordType::Alias)];
     let kind = section.need("type", one_of(&types));
-    let before = problems.count();
     let addresses = section.list("values", address);
     let target = section.get("target", parsed::<DnsName>);
     let endpoint = section.get("endpoint", parsed::<VpceId>);
@@ -70,7 +72,7 @@ fn record(
     {
         problems.report(&name.spot, format!("`{}` lies outside the zone `{zone}`", name.value));
     }
-    if addresses.as_ref().is_some_and(Vec::is_empty) && problems.count() == before {
+    if section.is_empty_array("values") {
         section.report("values", "empty; name one address at least");
     }
     let kind = kind?.value;
@@ -112,7 +114,8 @@ fn check_owner(
         section.problems.report(&name.spot, "a CNAME cannot stand at the zone's own name; use ALIAS");
     }
     if owners.contains(&name.value) {
-        let message = format!("`{}` has a record already; put all of its addresses into one", name.value);
+        let message =
+            format!("`{}` has a record already; give a name one record, with all of its addresses", name.value);
         section.problems.report(&name.spot, message);
     }
     owners.push(name.value.clone());
