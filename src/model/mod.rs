@@ -25,11 +25,12 @@ pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
 pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
+pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
-    App, AppEndpoint, AppEndpointKind, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService, HealthCheck,
-    MAXIMUM_TARGET_LIMIT, Project,
+    App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
+    HealthCheck, MAXIMUM_TARGET_LIMIT, Project,
 };
 pub use target::{TargetId, TargetState};

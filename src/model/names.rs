@@ -113,8 +113,8 @@ fn nearest<'a>(text: &str, words: &[&'a str]) -> &'a str {
     words.iter().copied().min_by_key(|word| edits(text, word)).unwrap_or("")
 }
 
-/// Levenshtein's distance between two short texts.
-fn edits(a: &str, b: &str) -> usize {
+/// Levenshtein's distance between two short texts: how many single-letter edits lead from one to the other.
+pub(crate) fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

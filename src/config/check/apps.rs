@@ -1,0 +1,96 @@
+//! App Services: its endpoint services and apps.
+
+use super::cidr_set;
+use super::declared::{Declared, Side, need_networks};
+use crate::config::raw::Section;
+use crate::config::value::{boolean, network, one_of, parsed, socket, text};
+use crate::model::{
+    App, AppEndpoint, AppEndpointKind, AppId, AppService, DeploymentModel, DnsName, ListenerPort, ProjectId, Region,
+    VpceId, VpceServiceId,
+};
+
+/// The kinds of private endpoints.
+const KINDS: [(&str, AppEndpointKind); 2] = [("general", AppEndpointKind::General), ("sync", AppEndpointKind::Sync)];
+
+/// One `[[app_service]]`.
+pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<AppService> {
+    let id = section.need("id", parsed::<VpceServiceId>);
+    let region = section.need("region", parsed::<Region>);
+    let kind = section.need("type", one_of(&KINDS));
+    let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
+    if let Some(id) = &id {
+        declared.unique(section.problems, "endpoint service id", &id.value, &id.spot);
+    }
+    if let (Some(region), Some(kind)) = (&region, &kind) {
+        let both = format!("{}/{:?}", region.value, kind.value).to_lowercase();
+        declared.unique(section.problems, "region and type", &both, &section.spot);
+    }
+    declared.networks(Side::Service, &cidrs);
+    let service = AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
+    declared.services.insert(service.name());
+    Some(service)
+}
+
+/// One `[[app]]`.
+pub(super) fn app(section: &Section<'_>, declared: &mut Declared) -> Option<App> {
+    let problems = section.problems;
+    let id = section.need("id", parsed::<AppId>);
+    let project = section.need("project", parsed::<ProjectId>);
+    let models = [("local", DeploymentModel::Local), ("global", DeploymentModel::Global)];
+    let deployment = section.or("deployment", DeploymentModel::Local, one_of(&models));
+    let region = section.need("region", parsed::<Region>);
+    let access_list = section.list("access_list", network).unwrap_or_default();
+    let public_address = section.need("public_address", socket);
+    let backend = section.need("backend", backend);
+    if let Some(id) = &id {
+        declared.unique(problems, "client app id", &id.value, &id.spot);
+    }
+    if let Some(project) = &project {
+        declared.expect_project(problems, project);
+    }
+    if let Some(public) = &public_address {
+        declared.bind_app(public);
+    }
+    let mut own: Vec<VpceId> = Vec::new();
+    let endpoints = section.tables("endpoint", |found| {
+        let endpoint = found.need("endpoint", parsed::<VpceId>);
+        let kind = found.need("type", one_of(&KINDS));
+        let comment = found.or("comment", String::new(), text);
+        let endpoint = endpoint?;
+        declared.expect_endpoint(problems, &endpoint);
+        if own.contains(&endpoint.value) {
+            problems.report(&endpoint.spot, format!("the app has `{}` already", endpoint.value));
+        }
+        own.push(endpoint.value.clone());
+        Some(AppEndpoint { endpoint: endpoint.value, kind: kind?.value, comment })
+    });
+    Some(App {
+        deployment,
+        allow_non_vpc_requests: section.or("allow_non_vpc_requests", false, boolean),
+        access_list: cidr_set(&access_list),
+        wire_protocol: section.or("wire_protocol", false, boolean),
+        endpoints: endpoints.into_iter().flatten().collect(),
+        id: id?.value,
+        project: project?.value,
+        region: region?.value,
+        public_address: public_address?.value,
+        backend: backend?.value,
+    })
+}
+
+/// `http://HOST:PORT`, nothing behind it.
+fn backend(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let url = text(value)?;
+    let fits = url.strip_prefix("http://").is_some_and(|authority| {
+        authority.rsplit_once(':').is_some_and(|(host, port)| {
+            let port = port.parse::<u16>().ok().and_then(|port| ListenerPort::try_from(port).ok());
+            let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let host_fits = match bracketed {
+                Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => host.parse::<DnsName>().is_ok(),
+            };
+            port.is_some() && host_fits
+        })
+    });
+    if fits { Ok(url) } else { Err(format!("`{url}` is not http://HOST:PORT, as `http://127.1.0.31:9080`")) }
+}

@@ -1,0 +1,195 @@
+//! Clusters, their nodes and BI Connectors.
+
+use std::collections::BTreeMap;
+
+use super::declared::Declared;
+use crate::config::raw::{At, Section};
+use crate::config::value::{boolean, one_of, parsed, socket, text, words, zone};
+use crate::model::{BiConnector, Cluster, ClusterKind, ClusterName, Label, Naming, Node, Region, Tier};
+
+/// Size classes that Atlas offers on AWS.
+const TIERS: [(&str, Tier); 15] = [
+    ("M0", Tier::Shared(0)),
+    ("M2", Tier::Shared(2)),
+    ("M5", Tier::Shared(5)),
+    ("M10", Tier::Dedicated(10)),
+    ("M20", Tier::Dedicated(20)),
+    ("M30", Tier::Dedicated(30)),
+    ("M40", Tier::Dedicated(40)),
+    ("M50", Tier::Dedicated(50)),
+    ("M60", Tier::Dedicated(60)),
+    ("M80", Tier::Dedicated(80)),
+    ("M100", Tier::Dedicated(100)),
+    ("M140", Tier::Dedicated(140)),
+    ("M200", Tier::Dedicated(200)),
+    ("M300", Tier::Dedicated(300)),
+    ("M700", Tier::Dedicated(700)),
+];
+
+/// The name that stands for all `mongos` of an optimized cluster in its target id ([`TargetId::optimized`]).
+///
+/// [`TargetId::optimized`]: crate::model::TargetId::optimized
+const OPTIMIZED_MEMBER: &str = "lb";
+
+/// How many addressable targets a project's clusters come to, by region.
+#[derive(Debug, Default)]
+pub(super) struct Load(BTreeMap<Region, BTreeMap<ClusterName, usize>>);
+
+impl Load {
+    fn add(&mut self, region: Region, cluster: &ClusterName) {
+        *self.0.entry(region).or_default().entry(cluster.clone()).or_default() += 1;
+    }
+
+    /// The targets in `region`, and which clusters they come from: `Cluster0: 3, Sharded0: 1`.
+    pub(super) fn in_region(&self, region: &Region) -> (usize, String) {
+        let clusters = self.0.get(region).into_iter().flatten();
+        let shares: Vec<String> = clusters.clone().map(|(cluster, targets)| format!("{cluster}: {targets}")).collect();
+        (clusters.map(|(_, targets)| targets).sum(), shares.join(", "))
+    }
+}
+
+/// One `[[project.cluster]]`; `owner` is its project's path, `names` are the host names of the clusters before it.
+pub(super) fn cluster(
+    section: &Section<'_>,
+    owner: &str,
+    names: &mut Vec<String>,
+    load: &mut Load,
+    declared: &mut Declared,
+) -> Option<Cluster> {
+    let name = section.need("name", parsed::<ClusterName>);
+    let label = section.need("label", parsed::<Label>);
+    let naming = section.or("naming", Naming::Dot, one_of(&[("dot", Naming::Dot), ("dash", Naming::Dash)]));
+    let tier = section.or("tier", Tier::Dedicated(10), one_of(&TIERS));
+    let paused = section.or("paused", false, boolean);
+    let kind = kind(section, label.as_ref());
+    if let Some(name) = &name {
+        let host = name.value.host_label();
+        if names.contains(&host) {
+            let message = format!("`{}` is another cluster's name, as host names go (`{host}`)", name.value);
+            section.problems.report(&name.spot, message);
+        }
+        names.push(host);
+    }
+    if let Some(label) = &label {
+        declared.label(section.problems, label, owner);
+    }
+
+    let mut members = Members { taken: Vec::new(), optimized: kind == Some(ClusterKind::Sharded { optimized: true }) };
+    let before = section.problems.count();
+    let nodes = section.tables("node", |found| node(found, &mut members, declared));
+    if nodes.is_empty() && section.problems.count() == before {
+        section.report("node", "missing; a cluster has one node at least");
+    }
+    let bi_connectors = section.tables("bi_connector", |found| bi_connector(found, &mut members, declared));
+    let cluster = Cluster {
+        name: name?.value,
+        label: label?.value,
+        naming,
+        kind: kind?,
+        tier,
+        paused,
+        nodes: nodes.into_iter().flatten().collect(),
+        bi_connectors: bi_connectors.into_iter().flatten().collect(),
+    };
+    count_targets(&cluster, load);
+    Some(cluster)
+}
+
+fn kind(section: &Section<'_>, label: Option<&At<Label>>) -> Option<ClusterKind> {
+    let sharded = section.need("type", one_of(&[("replica-set", false), ("sharded", true)]));
+    let set_name = section.get("set_name", words);
+    let optimized = section.get("optimized", boolean);
+    if sharded?.value {
+        if section.wrote("set_name") {
+            section.report("set_name", "a sharded cluster has no set name that clients see; leave it out");
+        }
+        Some(ClusterKind::Sharded { optimized: optimized.is_some_and(|optimized| optimized.value) })
+    } else {
+        if section.wrote("optimized") {
+            section.report("optimized", "only sharded clusters have optimized strings; leave it out");
+        }
+        // The form of the names that Atlas gives the sets of newer clusters.
+        let set_name = match set_name {
+            Some(name) => name.value,
+            None => format!("atlas-{}-shard-0", label?.value),
+        };
+        Some(ClusterKind::ReplicaSet { set_name })
+    }
+}
+
+/// What takes a port in one cluster.
+struct Members {
+    taken: Vec<String>,
+    optimized: bool,
+}
+
+impl Members {
+    /// The name of the member in `section`: its own, or else its address.
+    fn name(&mut self, section: &Section<'_>, address: Option<&At<std::net::SocketAddr>>) -> Option<String> {
+        let given = section.get("name", member_name);
+        let name = match given {
+            Some(name) => name.value,
+            None if section.wrote("name") => return None,
+            None => address?.value.to_string(),
+        };
+        if self.taken.contains(&name) {
+            section.report("name", format!("`{name}` is the name of another node or BI Connector of the cluster"));
+        } else if self.optimized && name == OPTIMIZED_MEMBER {
+            section
+                .report("name", format!("`{name}` names all `mongos` of an optimized cluster together; take another"));
+        }
+        self.taken.push(name.clone());
+        Some(name)
+    }
+}
+
+/// A name that can stand behind the `/` of a target id.
+fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    if (1..=128).contains(&name.len()) && name.chars().all(fits) {
+        Ok(name)
+    } else {
+        Err(format!("`{name}` is not a name (1 to 128 letters, digits, `-`, `_`, `.` and `:`)"))
+    }
+}
+
+fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<Node> {
+    let zone = section.need("zone", zone);
+    let address = section.need("address", socket);
+    let public_address = section.get("public_address", socket);
+    let name = members.name(section, address.as_ref());
+    if let Some(address) = &address {
+        declared.dial(address);
+    }
+    if let Some(public) = &public_address {
+        declared.bind(public);
+    }
+    Some(Node {
+        name: name?,
+        zone: zone?.value,
+        address: address?.value,
+        public_address: public_address.map(|public| public.value),
+    })
+}
+
+fn bi_connector(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<BiConnector> {
+    let zone = section.need("zone", zone);
+    let address = section.need("address", socket);
+    let name = members.name(section, address.as_ref());
+    if let Some(address) = &address {
+        declared.dial(address);
+    }
+    Some(BiConnector { name: name?, zone: zone?.value, address: address?.value })
+}
+
+/// Each `mongod`, each `mongos` without optimized strings, one for all `mongos` with them, each BI Connector; by the
+/// region that it lies in. Source: Atlas, "Set Up a Private Endpoint", limitations.
+fn count_targets(cluster: &Cluster, load: &mut Load) {
+    if cluster.kind == (ClusterKind::Sharded { optimized: true }) {
+        cluster.regions().into_iter().for_each(|region| load.add(region, &cluster.name));
+    } else {
+        cluster.nodes.iter().for_each(|node| load.add(node.zone.region(), &cluster.name));
+    }
+    cluster.bi_connectors.iter().for_each(|connector| load.add(connector.zone.region(), &cluster.name));
+}

@@ -1,0 +1,150 @@
+//! The consumer's VPCs with their subnets and security groups.
+
+use ipnet::IpNet;
+
+use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks};
+use super::{cidr_set, values};
+use crate::config::raw::{At, Section};
+use crate::config::settings::everybody;
+use crate::config::value::{boolean, network, parsed, words, zone};
+use crate::model::{PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId};
+
+/// One `[[vpc]]`.
+pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
+    let problems = section.problems;
+    let index = declared.next_vpc();
+    let id = section.need("id", parsed::<VpcId>);
+    let region = section.need("region", parsed::<Region>);
+    let before = problems.count();
+    let cidrs = need_networks(section, "cidrs", "a VPC has one network at least");
+    let cidrs_readable = problems.count() == before;
+    let peered = section.list("peered", network).unwrap_or_default();
+    let on_premises = section.list("on_premises", network).unwrap_or_default();
+    if let Some(id) = &id {
+        declared.unique(problems, "VPC id", &id.value, &id.spot);
+        declared.vpcs.entry(id.value.clone()).or_default();
+    }
+    declared.networks(Side::Vpc(index), &cidrs);
+    declared.networks(Side::Joined(index), &peered);
+    declared.networks(Side::Joined(index), &on_premises);
+
+    let place = Place {
+        vpc: id.as_ref().map(|id| &id.value),
+        region: region.as_ref().map(|region| &region.value),
+        cidrs: cidrs_readable.then_some(cidrs.as_slice()),
+    };
+    let subnets = section.tables("subnet", |found| subnet(found, &place, declared));
+    let groups = security_groups(section, place.vpc, declared);
+    Some(Vpc {
+        cidrs: cidr_set(&cidrs),
+        peered: cidr_set(&peered),
+        on_premises: cidr_set(&on_premises),
+        // AWS's defaults for a VPC that is not the account's default one.
+        enable_dns_support: section.or("enable_dns_support", true, boolean),
+        enable_dns_hostnames: section.or("enable_dns_hostnames", false, boolean),
+        subnets: subnets.into_iter().flatten().map(|subnet| (subnet.id.clone(), subnet)).collect(),
+        security_groups: groups.into_iter().map(|group| (group.id.clone(), group)).collect(),
+        id: id?.value,
+        region: region?.value,
+    })
+}
+
+/// What a subnet is checked against; `None` where the VPC's own value was not readable.
+struct Place<'a> {
+    vpc: Option<&'a VpcId>,
+    region: Option<&'a Region>,
+    cidrs: Option<&'a [At<IpNet>]>,
+}
+
+fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> Option<Subnet> {
+    let problems = section.problems;
+    let id = section.need("id", parsed::<SubnetId>);
+    let zone = section.need("zone", zone);
+    let cidr = section.need("cidr", network);
+    if let (Some(zone), Some(region)) = (&zone, place.region)
+        && zone.value.region() != *region
+    {
+        problems.report(&zone.spot, format!("`{}` does not lie in the VPC's region `{region}`", zone.value));
+    }
+    if let (Some(cidr), Some(own)) = (&cidr, place.cidrs)
+        && !own.iter().any(|network| network.value.contains(&cidr.value))
+    {
+        problems.report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(own)));
+    }
+    if let (Some(cidr), Some(vpc)) = (&cidr, place.vpc) {
+        let overlaps = |other: &&DeclaredSubnet| {
+            other.vpc.as_ref() == Some(vpc)
+                && other.cidr.is_some_and(|other| other.contains(&cidr.value) || cidr.value.contains(&other))
+        };
+        if let Some(other) = declared.subnets.values().find(overlaps).and_then(|other| other.cidr) {
+            problems.report(&cidr.spot, format!("`{}` overlaps `{other}` of another subnet of the VPC", cidr.value));
+        }
+    }
+    if let Some(id) = &id {
+        declared.unique(problems, "subnet id", &id.value, &id.spot);
+        let facts = DeclaredSubnet {
+            vpc: place.vpc.cloned(),
+            zone: zone.as_ref().map(|zone| zone.value.clone()),
+            cidr: cidr.as_ref().map(|cidr| cidr.value),
+        };
+        declared.subnets.entry(id.value.clone()).or_insert(facts);
+    }
+    Some(Subnet { id: id?.value, zone: zone?.value, cidr: cidr?.value })
+}
+
+/// The security groups of one VPC; rules may name groups that stand further down, so those are checked at the end.
+fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut Declared) -> Vec<SecurityGroup> {
+    let mut own = DeclaredVpc::default();
+    let mut named: Vec<At<SecurityGroupId>> = Vec::new();
+    let groups = section.tables("security_group", |group| {
+        let id = group.need("id", parsed::<SecurityGroupId>);
+        let name = group.need("name", words);
+        let members = group.list("members", network).unwrap_or_default();
+        let ingress = group.tables("ingress", |found| rule(found, &mut named));
+        let egress = group.optional_tables("egress", |found| rule(found, &mut named));
+        if let Some(id) = &id {
+            declared.unique(group.problems, "security group id", &id.value, &id.spot);
+            own.groups.push((id.value.clone(), name.as_ref().map(|name| name.value.clone())));
+        }
+        if let Some(name) = &name
+            && own.groups.iter().filter(|(_, other)| other.as_ref() == Some(&name.value)).count() > 1
+        {
+            group.problems.report(&name.spot, format!("`{}` is the name of another group of this VPC", name.value));
+        }
+        Some(SecurityGroup {
+            members: cidr_set(&members),
+            ingress: ingress.into_iter().flatten().collect(),
+            egress: egress.map_or_else(allow_everything, |rules| rules.into_iter().flatten().collect()),
+            id: id?.value,
+            name: name?.value,
+        })
+    });
+    for group in named {
+        if !own.groups.iter().any(|(id, _)| *id == group.value) {
+            let message = format!("no `[[vpc.security_group]]` of this VPC has the id `{}`", group.value);
+            section.problems.report(&group.spot, message);
+        }
+    }
+    if let Some(declared) = vpc.and_then(|vpc| declared.vpcs.get_mut(vpc)) {
+        declared.groups.extend(own.groups);
+    }
+    groups.into_iter().flatten().collect()
+}
+
+fn rule(section: &Section<'_>, named: &mut Vec<At<SecurityGroupId>>) -> Option<PortRule> {
+    let before = section.problems.count();
+    let ports = section.need("ports", parsed::<PortRange>);
+    let cidrs = section.list("cidrs", network).unwrap_or_default();
+    let groups = section.list("groups", parsed::<SecurityGroupId>).unwrap_or_default();
+    if cidrs.is_empty() && groups.is_empty() && section.problems.count() == before {
+        section.problems.report(&section.spot, "the rule names nobody; give it `cidrs` or `groups`");
+    }
+    named.extend(groups.iter().cloned());
+    Some(PortRule { ports: ports?.value, cidrs: cidr_set(&cidrs), groups: values(groups) })
+}
+
+/// What a new security group lets out: everything. Source: AWS, *Security group rules*.
+fn allow_everything() -> Vec<PortRule> {
+    let ports = PortRange::new(1, 65_535).expect("1 to 65535 is a range");
+    vec![PortRule { ports, cidrs: everybody(), groups: Vec::new() }]
+}

@@ -1,0 +1,51 @@
+//! Tables to settings and inventory: values one by one first, then what they say of each other.
+
+mod apps;
+mod cluster;
+mod consumer;
+mod declared;
+mod endpoint;
+mod provider;
+mod settings;
+mod zones;
+
+use super::Config;
+use super::raw::{At, Section};
+use crate::model::{CidrSet, Desired};
+
+use declared::Declared;
+
+/// Reads the whole file. What is returned may lack what was reported: use it only when nothing was.
+pub(super) fn check(root: &Section<'_>) -> Config {
+    let declared = &mut Declared::default();
+    // Whatever is referred to is read before what refers to it.
+    let settings = settings::read(root, declared);
+    let vpcs = root.tables("vpc", |vpc| consumer::vpc(vpc, declared));
+    let projects = root.tables("project", |project| provider::project(project, declared));
+    let app_services = root.tables("app_service", |service| apps::service(service, declared));
+    let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
+    let apps = root.tables("app", |app| apps::app(app, declared));
+    let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
+    declared.report_clashes(root.problems);
+
+    let desired = Desired {
+        vpcs: vpcs.into_iter().flatten().map(|vpc| (vpc.id.clone(), vpc)).collect(),
+        endpoints: endpoints.into_iter().flatten().map(|endpoint| (endpoint.id.clone(), endpoint)).collect(),
+        projects: projects.into_iter().flatten().collect(),
+        apps: apps.into_iter().flatten().collect(),
+        app_services: app_services.into_iter().flatten().collect(),
+        private_zones: zones.into_iter().flatten().collect(),
+        ..Desired::default()
+    };
+    Config { settings, desired }
+}
+
+/// The networks of an array without their places.
+fn cidr_set(networks: &[At<ipnet::IpNet>]) -> CidrSet {
+    networks.iter().map(|network| network.value).collect()
+}
+
+/// The values of an array without their places.
+fn values<T>(found: Vec<At<T>>) -> Vec<T> {
+    found.into_iter().map(|found| found.value).collect()
+}

@@ -1,0 +1,133 @@
+//! Projects and their endpoint services.
+
+use super::cluster::{Load, cluster};
+use super::declared::{Declared, Side, need_networks};
+use super::{cidr_set, values};
+use crate::config::HumanDuration;
+use crate::config::raw::Section;
+use crate::config::value::{address, boolean, duration, network, parsed, whole, words};
+use crate::model::{
+    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, MAXIMUM_TARGET_LIMIT, PortRange, Project,
+    ProjectId, Region, VpceServiceId,
+};
+
+/// One `[[project]]`.
+pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<Project> {
+    let problems = section.problems;
+    let id = section.need("id", parsed::<ProjectId>);
+    let name = section.get("name", words);
+    let regionalized = section.or("regionalized_private_endpoints", false, boolean);
+    let access_list = section.list("access_list", network).unwrap_or_default();
+    if let Some(id) = &id {
+        declared.unique(problems, "project id", &id.value, &id.spot);
+        declared.projects.insert(id.value.clone());
+    }
+    let mut names = Vec::new();
+    let mut load = Load::default();
+    let owner = section.spot.path.clone();
+    let clusters = section.tables("cluster", |found| cluster(found, &owner, &mut names, &mut load, declared));
+    let mut regions = Vec::new();
+    let services = section.tables("endpoint_service", |found| {
+        let service = endpoint_service(found, &load, declared)?;
+        if regions.contains(&service.region) {
+            let message =
+                format!("the project has an endpoint service in `{}` already; it has one a region", service.region);
+            found.report("region", message);
+        }
+        regions.push(service.region.clone());
+        Some(service)
+    });
+    let id = id?.value;
+    Some(Project {
+        name: name.map_or_else(|| id.to_string(), |name| name.value),
+        regionalized,
+        access_list: cidr_set(&access_list),
+        clusters: clusters.into_iter().flatten().collect(),
+        services: services.into_iter().flatten().collect(),
+        id,
+    })
+}
+
+fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared) -> Option<EndpointService> {
+    let problems = section.problems;
+    let id = section.need("id", parsed::<VpceServiceId>);
+    let region = section.need("region", parsed::<Region>);
+    let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
+    let sources = section.list("source_addresses", address).unwrap_or_default();
+    let ports = section.or("ports", PortRange::atlas(), parsed);
+    let target_limit = section.or("target_limit", DEFAULT_TARGET_LIMIT, whole(1..=MAXIMUM_TARGET_LIMIT));
+    let attributes = attributes(section);
+    if let Some(id) = &id {
+        declared.unique(problems, "endpoint service id", &id.value, &id.spot);
+    }
+    declared.networks(Side::Service, &cidrs);
+    if let Some(region) = &region {
+        let (targets, of) = load.in_region(&region.value);
+        if targets > ports.size() {
+            let message = format!("`{ports}` has {} ports for {targets} targets ({of}); widen it", ports.size());
+            section.report("ports", message);
+        }
+    }
+    let service = EndpointService {
+        id: id?.value,
+        region: region?.value,
+        cidrs: cidr_set(&cidrs),
+        source_addresses: values(sources),
+        ports,
+        target_limit,
+        attributes,
+    };
+    declared.services.insert(service.name());
+    Some(service)
+}
+
+/// What AWS allows, where AWS has the attribute at all.
+fn attributes(section: &Section<'_>) -> Attributes {
+    let defaults = Attributes::default();
+    Attributes {
+        idle_timeout: section.or(
+            "idle_timeout",
+            defaults.idle_timeout,
+            duration(60..=6000, "AWS's range for `tcp.idle_timeout.seconds`"),
+        ),
+        deregistration_delay: section.or(
+            "deregistration_delay",
+            defaults.deregistration_delay,
+            duration(0..=3600, "AWS's range for `deregistration_delay.timeout_seconds`"),
+        ),
+        terminate_on_deregistration: section.or(
+            "connection_termination",
+            defaults.terminate_on_deregistration,
+            boolean,
+        ),
+        connect_timeout: section.or("connect_timeout", defaults.connect_timeout, duration(1..=300, "")),
+        proxy_protocol: section.or("proxy_protocol", defaults.proxy_protocol, boolean),
+        cross_zone: section.or("cross_zone", defaults.cross_zone, boolean),
+        flows_per_target: section.or("flows_per_target", defaults.flows_per_target, whole(1..=10_000_000)),
+        health_check: section.table("health_check", health_check),
+    }
+}
+
+fn health_check(section: &Section<'_>) -> HealthCheck {
+    let defaults = HealthCheck::default();
+    let check = HealthCheck {
+        interval: section.or(
+            "interval",
+            defaults.interval,
+            duration(5..=300, "AWS's range for `HealthCheckIntervalSeconds`"),
+        ),
+        timeout: section.or(
+            "timeout",
+            defaults.timeout,
+            duration(2..=120, "AWS's range for `HealthCheckTimeoutSeconds`"),
+        ),
+        healthy_threshold: section.or("healthy_threshold", defaults.healthy_threshold, whole(2..=10)),
+        unhealthy_threshold: section.or("unhealthy_threshold", defaults.unhealthy_threshold, whole(2..=10)),
+    };
+    if check.timeout > check.interval {
+        let (timeout, interval) = (HumanDuration(check.timeout), HumanDuration(check.interval));
+        section
+            .report("timeout", format!("`{timeout}` is longer than the interval `{interval}`: probes would overlap"));
+    }
+    check
+}

@@ -1,0 +1,146 @@
+//! The process' own settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::declared::Declared;
+use super::{cidr_set, values};
+use crate::config::raw::{At, Section};
+use crate::config::settings::{
+    DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
+};
+use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
+
+/// More threads than any machine has cores.
+const MOST_WORKERS: usize = 1024;
+/// A day: whoever waits longer than that wants something else.
+const LONGEST_GRACE: u64 = 86_400;
+/// What the kernel takes for a keepalive's idle time (`TCP_KEEPIDLE`).
+const LONGEST_KEEPALIVE: u64 = 32_767;
+/// Unprivileged processes cannot have larger pipes (`fs.pipe-max-size`).
+const LARGEST_PIPE: usize = 1 << 20;
+/// Names of congestion controls have 15 characters at most (`TCP_CA_NAME_MAX`).
+const LONGEST_CONGESTION: usize = 15;
+
+/// Reads the settings from the top of the file and their tables.
+pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
+    let defaults = Settings::default();
+    let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
+    Settings {
+        workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
+        state: root.table("state", |section| state(section, &lab_dir)),
+        dns: root.table("dns", |section| dns(section, declared)),
+        metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
+        admin: root.table("admin", |section| admin(section, declared)),
+        relay: root.table("relay", relay),
+        limits: root.table("limits", limits),
+        keepalive: root.table("keepalive", |section| {
+            let idle = section.or("idle", DEFAULT_KEEPALIVE_IDLE, duration(1..=LONGEST_KEEPALIVE, "`TCP_KEEPIDLE`"));
+            section.or("enabled", true, boolean).then_some(idle)
+        }),
+        shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
+        move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
+        watch_file: root.or("watch_file", defaults.watch_file, boolean),
+        lab_dir,
+    }
+}
+
+fn state(section: &Section<'_>, lab_dir: &std::path::Path) -> StateLocation {
+    let in_file = section.or("store", true, one_of(&[("file", true), ("memory", false)]));
+    let path = section.get("path", words);
+    match path {
+        Some(path) if !in_file => {
+            section.problems.report(&path.spot, "a store in memory has no path; leave it out or set `store` to `file`");
+            StateLocation::Memory
+        }
+        _ if !in_file => StateLocation::Memory,
+        Some(path) => StateLocation::File(PathBuf::from(path.value)),
+        None => StateLocation::File(lab_dir.join(STATE_FILE)),
+    }
+}
+
+fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
+    let defaults = DnsSettings::default();
+    let enabled = section.or("enabled", true, boolean);
+    let listen = section.list("listen", bindable).unwrap_or_else(|| {
+        defaults.listen.iter().map(|address| At { value: *address, spot: section.spot_of("listen") }).collect()
+    });
+    if enabled {
+        listen.iter().for_each(|address| declared.bind(address));
+        if section.is_empty_array("listen") {
+            section.report("listen", "no address to answer on; give one, or set `dns.enabled` to false");
+        }
+    }
+    let settings = DnsSettings {
+        listen: values(listen),
+        ttl: section.or("ttl", defaults.ttl, ttl),
+        negative_ttl: section.or("negative_ttl", defaults.negative_ttl, ttl),
+        forward: section.list("forward", socket).map(values).unwrap_or_default(),
+        public_clients: section
+            .list("public_clients", network)
+            .map_or(defaults.public_clients, |networks| cidr_set(&networks)),
+    };
+    let own = settings.forward.iter().position(|upstream| enabled && settings.listen.contains(upstream));
+    if let Some(index) = own {
+        let upstream = settings.forward[index];
+        section.report("forward", format!("`{upstream}` is this resolver itself; questions would go round for ever"));
+    }
+    enabled.then_some(settings)
+}
+
+/// A table of `enabled` and `listen`.
+fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -> Option<At<SocketAddr>> {
+    let enabled = section.or("enabled", true, boolean);
+    let listen =
+        section.get("listen", bindable).unwrap_or_else(|| At { value: default, spot: section.spot_of("listen") });
+    if !enabled {
+        return None;
+    }
+    declared.bind(&listen);
+    Some(listen)
+}
+
+fn admin(section: &Section<'_>, declared: &mut Declared) -> Option<SocketAddr> {
+    let listen = listen(section, DEFAULT_ADMIN, declared)?;
+    let address = listen.value;
+    if !address.ip().is_loopback() {
+        section.problems.report(
+            &listen.spot,
+            format!(
+                "`{address}` can be reached from other machines and the admin API knows no credentials; \
+                 write a loopback address, as `{DEFAULT_ADMIN}`"
+            ),
+        );
+    }
+    Some(address)
+}
+
+fn relay(section: &Section<'_>) -> RelaySettings {
+    let defaults = RelaySettings::default();
+    let congestion = section.get("congestion", words);
+    if let Some(name) = congestion.as_ref().filter(|name| name.value.len() > LONGEST_CONGESTION) {
+        let (spot, name) = (&name.spot, &name.value);
+        section.problems.report(
+            spot,
+            format!("`{name}` is no congestion control: their names have at most {LONGEST_CONGESTION} characters"),
+        );
+    }
+    RelaySettings {
+        scratch: section.or("scratch", defaults.scratch, size(4096..=16 << 20)),
+        splice: section.or("splice", defaults.splice, boolean),
+        pipe_size: section.or("pipe_size", defaults.pipe_size, size(4096..=LARGEST_PIPE)),
+        pipes_per_worker: section.or("pipes_per_worker", defaults.pipes_per_worker, whole(0..=4096)),
+        congestion: congestion.map(|found| found.value),
+    }
+}
+
+fn limits(section: &Section<'_>) -> LimitSettings {
+    let defaults = LimitSettings::default();
+    LimitSettings {
+        accepts_per_wake: section.or("accepts_per_wake", defaults.accepts_per_wake, whole(1..=4096)),
+        backlog: section.or("backlog", defaults.backlog, whole(1..=65_535)),
+        held_refusals: section.or("held_refusals", defaults.held_refusals, whole(0..=1_000_000)),
+        hold_time: section.or("hold_time", defaults.hold_time, duration(0..=3600, "")),
+    }
+}

@@ -1,0 +1,122 @@
+//! The consumer's private hosted zones.
+
+use super::declared::Declared;
+use super::values;
+use crate::config::raw::{At, Section};
+use crate::config::value::{address, one_of, parsed};
+use crate::model::{DnsName, PrivateZone, VpcId, VpceId, ZoneRecord};
+
+/// Types of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordType {
+    A,
+    Cname,
+    Alias,
+}
+
+impl RecordType {
+    /// The key that holds what the record leads to.
+    fn key(self) -> &'static str {
+        match self {
+            Self::A => "values",
+            Self::Cname => "target",
+            Self::Alias => "endpoint",
+        }
+    }
+}
+
+/// Names that have a record.
+type Owners = Vec<DnsName>;
+
+/// One `[[private_hosted_zone]]`.
+pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Option<PrivateZone> {
+    let problems = section.problems;
+    let name = section.need("name", parsed::<DnsName>);
+    let vpcs = section.need_list("vpcs", parsed::<VpcId>);
+    if section.is_empty_array("vpcs") {
+        section.report("vpcs", "empty; a private hosted zone is associated with one VPC at least");
+    }
+    for vpc in &vpcs {
+        declared.expect_vpc(problems, vpc);
+        if let Some(name) = &name {
+            // Route 53 refuses a second zone of one name in a VPC (ConflictingDomainExists).
+            let both = format!("{}/{}", vpc.value, name.value);
+            declared.unique(problems, "private hosted zone", &both, &vpc.spot);
+        }
+    }
+    let mut owners = Owners::new();
+    let records =
+        section.tables("record", |found| record(found, name.as_ref().map(|name| &name.value), &mut owners, declared));
+    Some(PrivateZone { name: name?.value, vpcs: values(vpcs), records: records.into_iter().flatten().collect() })
+}
+
+fn record(
+    section: &Section<'_>,
+    zone: Option<&DnsName>,
+    owners: &mut Owners,
+    declared: &Declared,
+) -> Option<ZoneRecord> {
+    let problems = section.problems;
+    let name = section.need("name", parsed::<DnsName>);
+    let types = [("A", RecordType::A), ("CNAME", RecordType::Cname), ("ALIAS", RecordType::Alias)];
+    let kind = section.need("type", one_of(&types));
+    let addresses = section.list("values", address);
+    let target = section.get("target", parsed::<DnsName>);
+    let endpoint = section.get("endpoint", parsed::<VpceId>);
+
+    if let Some(endpoint) = &endpoint {
+        declared.expect_endpoint(problems, endpoint);
+    }
+    if let (Some(name), Some(zone)) = (&name, zone)
+        && !name.value.is_within(zone)
+    {
+        problems.report(&name.spot, format!("`{}` lies outside the zone `{zone}`", name.value));
+    }
+    if section.is_empty_array("values") {
+        section.report("values", "empty; name one address at least");
+    }
+    let kind = kind?.value;
+    check_keys(section, kind);
+    if let Some(name) = &name {
+        check_owner(section, name, kind, zone, owners);
+    }
+    let name = name?.value;
+    Some(match kind {
+        RecordType::A => ZoneRecord::Address { name, ips: values(addresses?) },
+        RecordType::Cname => ZoneRecord::Cname { name, target: target?.value },
+        RecordType::Alias => ZoneRecord::Alias { name, endpoint: endpoint?.value },
+    })
+}
+
+/// Reports what belongs to a record of another type, and the lack of what belongs to this one.
+fn check_keys(section: &Section<'_>, kind: RecordType) {
+    let own = kind.key();
+    for other in [RecordType::A, RecordType::Cname, RecordType::Alias] {
+        let key = other.key();
+        if other != kind && section.wrote(key) {
+            section.report(key, format!("belongs to records of another type; this one has `{own}`"));
+        }
+    }
+    if !section.wrote(own) {
+        section.report(own, "missing; records of this type lead there");
+    }
+}
+
+/// Reports a second record of one name, and a CNAME where SOA and NS must be.
+fn check_owner(
+    section: &Section<'_>,
+    name: &At<DnsName>,
+    kind: RecordType,
+    zone: Option<&DnsName>,
+    owners: &mut Owners,
+) {
+    if kind == RecordType::Cname && zone == Some(&name.value) {
+        section.problems.report(&name.spot, "a CNAME cannot stand at the zone's own name; use ALIAS");
+    }
+    if owners.contains(&name.value) {
+        let message =
+            format!("`{}` has a record already; give a name one record, with all of its addresses", name.value);
+        section.problems.report(&name.spot, message);
+    }
+    owners.push(name.value.clone());
+}

@@ -1,0 +1,89 @@
+//! Text to a checked [`Config`]: every mistake at once, each with its path and what to write instead.
+//!
+//! `config/gateway.toml` explains every key at its default. The path of a text through the room: `raw` walks its tables,
+//! `value` reads single values, `check` puts them together and looks across tables.
+
+mod check;
+mod error;
+mod raw;
+mod settings;
+mod units;
+mod value;
+
+use std::path::Path;
+
+use raw::{Problems, Section};
+
+use crate::model::Desired;
+
+pub use error::{ConfigErrors, Problem};
+pub use settings::{
+    DEFAULT_ACCEPTS_PER_WAKE, DEFAULT_ADMIN, DEFAULT_BACKLOG, DEFAULT_DNS_LISTEN, DEFAULT_DNS_TTL,
+    DEFAULT_HELD_REFUSALS, DEFAULT_HOLD_TIME, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS,
+    DEFAULT_MOVE_GRACE, DEFAULT_NEGATIVE_TTL, DEFAULT_PIPE_SIZE, DEFAULT_PIPES_PER_WORKER, DEFAULT_SCRATCH,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation, everybody,
+};
+pub use units::{HumanDuration, HumanSize, ParseUnitError};
+
+/// The quickstart's config file, as it lies in `config/scenarios/`.
+pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");
+
+/// What a config file comes to. Its values were checked one by one and against each other; whether the targets and
+/// endpoints may be placed so is the plan's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The process' own settings.
+    pub settings: Settings,
+    /// The inventory: VPCs, endpoints, projects, apps, private hosted zones.
+    pub desired: Desired,
+}
+
+/// Reads and checks the file at `path`. Blocks for as long as reading it takes.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake, or with one when the file cannot be read.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let file = path.display().to_string();
+    let bytes =
+        std::fs::read(path).map_err(|error| ConfigErrors::whole(&file, &format!("cannot read the file: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        ConfigErrors::whole(&file, &format!("cannot read the file: it is not UTF-8 text from byte {good} on"))
+    })?;
+    parse(&text, &file)
+}
+
+/// Checks `text`, which is called `file_name` in errors.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+    let problems = Problems::new(file_name, text);
+    let config = read(text, &problems);
+    match (config, problems.into_errors()) {
+        (Some(config), None) => Ok(config),
+        (_, Some(errors)) => Err(errors),
+        (None, None) => Err(ConfigErrors::whole(file_name, "cannot be read as TOML")),
+    }
+}
+
+/// The quickstart: everything on loopback, at the addresses that its documentation names.
+///
+/// # Panics
+///
+/// Never: the file is a part of the program, and a test reads it.
+#[must_use]
+pub fn quickstart() -> Config {
+    parse(QUICKSTART, "config/scenarios/quickstart.toml").expect("a test reads the embedded quickstart file")
+}
+
+/// Reads `text`; the mistakes are in `problems`. `None` when it is no TOML.
+fn read<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Config> {
+    let table = raw::parse_toml(text, problems)?;
+    Some(Section::root(table.get_ref(), problems, check::check))
+}
+
+#[cfg(test)]
+mod tests;

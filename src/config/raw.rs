@@ -1,0 +1,355 @@
+//! The file as it was written: tables, keys and values with their places.
+//!
+//! serde stops at the first mistake; people want all of them. So the tables are walked by hand: whoever reads a table asks
+//! for the keys that it knows, what does not fit is reported under its path, and the keys that nobody asked for are
+//! reported when the table has been read. The keys that are asked for *are* the format; no second list of them exists.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigErrors, Problem};
+use crate::model::edits;
+
+/// A place in the file: its path for people, its offset for order.
+#[derive(Debug, Clone)]
+pub(super) struct Spot {
+    /// `project[0].cluster[1].name`; empty for the whole file.
+    pub(super) path: String,
+    offset: usize,
+}
+
+impl Spot {
+    /// The place of `key` in the table here, at `offset`.
+    fn key(&self, key: &str, offset: usize) -> Self {
+        let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let key = if bare { key.to_owned() } else { format!("{key:?}") };
+        Self { path: if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }, offset }
+    }
+
+    /// The place of an array's element, at `offset`.
+    fn element(&self, index: usize, offset: usize) -> Self {
+        Self { path: format!("{}[{index}]", self.path), offset }
+    }
+}
+
+/// A value that was read, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct At<T> {
+    /// The value.
+    pub(super) value: T,
+    /// Its place.
+    pub(super) spot: Spot,
+}
+
+/// The mistakes found so far.
+#[derive(Debug)]
+pub(super) struct Problems<'t> {
+    file: &'t str,
+    text: &'t str,
+    found: RefCell<Vec<(usize, Problem)>>,
+    /// Every key that was asked for, by path without indexes: what the format consists of.
+    #[cfg(test)]
+    pub(super) known: RefCell<BTreeSet<String>>,
+}
+
+impl<'t> Problems<'t> {
+    /// None yet in `text`, which is called `file`.
+    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+        Self {
+            file,
+            text,
+            found: RefCell::default(),
+            #[cfg(test)]
+            known: RefCell::default(),
+        }
+    }
+
+    /// Adds a mistake at `spot`.
+    pub(super) fn report(&self, spot: &Spot, message: impl AsRef<str>) {
+        self.found.borrow_mut().push((spot.offset, Problem::new(&spot.path, message.as_ref())));
+    }
+
+    /// How many mistakes there are so far: unchanged over a read, the read went well.
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    /// Adds a mistake in the TOML itself.
+    pub(super) fn report_syntax(&self, error: &toml::de::Error) {
+        let offset = self.offset(error);
+        self.found.borrow_mut().push((offset, Problem::new(&self.place(offset), error.message())));
+    }
+
+    /// The byte of the text that `error` is about.
+    fn offset(&self, error: &toml::de::Error) -> usize {
+        error.span().map_or(0, |span| span.start.min(self.text.len()))
+    }
+
+    /// The line of a byte of the text, from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|b| **b == b'\n').count() + 1
+    }
+
+    /// `FILE:LINE:COLUMN` of a byte of the text; lines and columns (in characters) count from 1.
+    fn place(&self, offset: usize) -> String {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        format!("{}:{}:{column}", self.file, self.line(offset))
+    }
+
+    /// The mistakes in the order of the file; `None` when there are none.
+    pub(super) fn into_errors(self) -> Option<ConfigErrors> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|(offset, _)| *offset);
+        let problems: Vec<Problem> = found.into_iter().map(|(_, problem)| problem).collect();
+        (!problems.is_empty()).then(|| ConfigErrors { file: self.file.to_owned(), problems })
+    }
+}
+
+/// Reads `text` as TOML; mistakes in the TOML itself are reported, and nothing else is then looked at.
+///
+/// One a line: what follows the first is mostly its consequence.
+pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Spanned<DeTable<'t>>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut lines = BTreeSet::new();
+    for error in &errors {
+        if lines.insert(problems.line(problems.offset(error))) {
+            problems.report_syntax(error);
+        }
+    }
+    errors.is_empty().then_some(table)
+}
+
+/// One table of the file while it is being read.
+#[derive(Debug)]
+pub(super) struct Section<'s> {
+    /// `None`: the table is not written; all of its keys have their defaults.
+    table: Option<&'s DeTable<'s>>,
+    /// Where it stands.
+    pub(super) spot: Spot,
+    /// Where mistakes go.
+    pub(super) problems: &'s Problems<'s>,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'s> Section<'s> {
+    /// Reads the whole file by `read`, then reports the keys that were not asked for.
+    pub(super) fn root<T>(table: &'s DeTable<'s>, problems: &'s Problems<'s>, read: impl FnOnce(&Self) -> T) -> T {
+        Self::visit(Some(table), Spot { path: String::new(), offset: 0 }, problems, read)
+    }
+
+    fn visit<T>(
+        table: Option<&'s DeTable<'s>>,
+        spot: Spot,
+        problems: &'s Problems<'s>,
+        read: impl FnOnce(&Self) -> T,
+    ) -> T {
+        let section = Self { table, spot, problems, asked: RefCell::default() };
+        let result = read(&section);
+        section.report_unknown();
+        result
+    }
+
+    /// The value of an optional key. A value that does not fit is reported and counts as absent.
+    pub(super) fn get<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        let (value, spot) = self.ask(key)?;
+        match read(value) {
+            Ok(value) => Some(At { value, spot }),
+            Err(message) => {
+                self.problems.report(&spot, message);
+                None
+            }
+        }
+    }
+
+    /// The value of an optional key, or its default.
+    pub(super) fn or<T>(
+        &self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
+    ) -> T {
+        self.get(key, read).map_or(default, |found| found.value)
+    }
+
+    /// The value of a key that has no default.
+    pub(super) fn need<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        self.report_missing(key);
+        self.get(key, read)
+    }
+
+    /// The elements of an optional array; `None` when it is absent. Elements that do not fit are reported and left out.
+    pub(super) fn list<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
+    ) -> Option<Vec<At<T>>> {
+        let (value, spot) = self.ask(key)?;
+        let Some(array) = value.as_array() else {
+            self.problems.report(&spot, format!("{} is not an array; write it in `[` and `]`", shown(value)));
+            return Some(Vec::new());
+        };
+        let mut elements = Vec::new();
+        for (index, element) in array.iter().enumerate() {
+            let spot = spot.element(index, element.span().start);
+            match read(element.get_ref()) {
+                Ok(value) => elements.push(At { value, spot }),
+                Err(message) => self.problems.report(&spot, message),
+            }
+        }
+        Some(elements)
+    }
+
+    /// The elements of an array that has no default.
+    pub(super) fn need_list<T>(
+        &self,
+        key: &'static str,
+        read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
+    ) -> Vec<At<T>> {
+        self.report_missing(key);
+        self.list(key, read).unwrap_or_default()
+    }
+
+    /// Reads the table `[key]` by `read`; an absent one as an empty one.
+    pub(super) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Section<'s>) -> T) -> T {
+        let found = self.ask(key);
+        let spot = found.as_ref().map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot.clone());
+        let table = found.and_then(|(value, spot)| {
+            let table = value.as_table();
+            if table.is_none() {
+                self.problems.report(&spot, format!("{} is not a table", shown(value)));
+            }
+            table
+        });
+        Section::visit(table, spot, self.problems, read)
+    }
+
+    /// Reads each table of the array of tables `[[key]]` by `read`; `None` when it is absent.
+    pub(super) fn optional_tables<T>(
+        &self,
+        key: &'static str,
+        mut read: impl FnMut(&Section<'s>) -> T,
+    ) -> Option<Vec<T>> {
+        let (value, spot) = self.ask(key)?;
+        let Some(array) = value.as_array() else {
+            self.problems.report(
+                &spot,
+                format!("{} is not an array of tables; write `[[{}]]`", shown(value), without_indexes(&spot.path)),
+            );
+            return Some(Vec::new());
+        };
+        let mut results = Vec::new();
+        for (index, element) in array.iter().enumerate() {
+            let spot = spot.element(index, element.span().start);
+            match element.get_ref().as_table() {
+                Some(table) => results.push(Section::visit(Some(table), spot, self.problems, &mut read)),
+                None => self.problems.report(&spot, format!("{} is not a table", shown(element.get_ref()))),
+            }
+        }
+        Some(results)
+    }
+
+    /// Reads each table of the array of tables `[[key]]` by `read`; an absent one has none.
+    pub(super) fn tables<T>(&self, key: &'static str, read: impl FnMut(&Section<'s>) -> T) -> Vec<T> {
+        self.optional_tables(key, read).unwrap_or_default()
+    }
+
+    /// The place of `key`; where it is not written, of its table.
+    pub(super) fn spot_of(&self, key: &str) -> Spot {
+        self.find(key).map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot)
+    }
+
+    /// Whether `key` is written.
+    pub(super) fn wrote(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Whether `key` is written as an array without elements.
+    pub(super) fn is_empty_array(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|(value, _)| value.as_array().is_some_and(|array| array.is_empty()))
+    }
+
+    /// Adds a mistake at `key`.
+    pub(super) fn report(&self, key: &str, message: impl AsRef<str>) {
+        self.problems.report(&self.spot_of(key), message);
+    }
+
+    /// Reports a key that must be there and is not.
+    fn report_missing(&self, key: &'static str) {
+        if !self.wrote(key) {
+            self.report(key, "missing; it has no default");
+        }
+    }
+
+    /// The value and the place of `key`, which is from now on known.
+    fn ask(&self, key: &'static str) -> Option<(&'s DeValue<'s>, Spot)> {
+        self.asked.borrow_mut().insert(key);
+        #[cfg(test)]
+        self.problems.known.borrow_mut().insert(without_indexes(&self.spot.key(key, 0).path));
+        self.find(key)
+    }
+
+    fn find(&self, key: &str) -> Option<(&'s DeValue<'s>, Spot)> {
+        let (name, value) = self.table?.get_key_value(key)?;
+        Some((value.get_ref(), self.spot.key(key, name.span().start)))
+    }
+
+    fn report_unknown(&self) {
+        let asked = self.asked.borrow();
+        for (key, _) in self.table.into_iter().flatten() {
+            let name: &str = key.get_ref();
+            if asked.contains(name) {
+                continue;
+            }
+            let nearest = asked.iter().map(|known| (edits(name, known), *known)).min();
+            let advice = match nearest {
+                // Up to a third of the letters wrong is a slip; more is another word.
+                Some((distance, known)) if distance <= (known.len() / 3).max(1) => format!("did you mean `{known}`?"),
+                _ => {
+                    let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
+                    format!("known here: {}", known.join(", "))
+                }
+            };
+            let place = self.problems.place(key.span().start);
+            let spot = self.spot.key(name, key.span().start);
+            self.problems.report(&spot, format!("unknown key at {place}; {advice}"));
+        }
+    }
+}
+
+/// A value as people call it, for messages that say it does not fit.
+pub(super) fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {:?}", text.as_ref()),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => format!("`{value}`"),
+        DeValue::Datetime(when) => format!("the date {when}"),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// `project.cluster.name` for `project[0].cluster[1].name`.
+pub(super) fn without_indexes(path: &str) -> String {
+    let mut depth = 0;
+    let outside = |c: &char| {
+        depth += i32::from(*c == '[');
+        let keep = depth == 0;
+        depth -= i32::from(*c == ']');
+        keep
+    };
+    path.chars().filter(outside).collect()
+}

@@ -1,0 +1,209 @@
+//! What the process itself is told: threads, addresses, limits. Where the file says nothing, the defaults here hold.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::model::CidrSet;
+
+/// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
+/// elsewhere and needs no root.
+pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
+
+/// The state file in the lab's directory.
+pub const STATE_FILE: &str = "state.redb";
+
+/// 53 is the system's; 5335 is near it and free, and needs no root.
+pub const DEFAULT_DNS_LISTEN: SocketAddr = loopback(5335);
+
+/// In the range that Prometheus' exporters register.
+pub const DEFAULT_METRICS: SocketAddr = loopback(9464);
+
+/// Beside nothing well known.
+pub const DEFAULT_ADMIN: SocketAddr = loopback(8474);
+
+/// The TTL that Atlas and the `vpce` names answer with: a port move is seen within a minute.
+pub const DEFAULT_DNS_TTL: Duration = Duration::from_secs(60);
+
+/// How long "no such name" may be remembered: the lesser of a private hosted zone's SOA TTL (900 s) and its last field
+/// (86,400 s). Source: Route 53, *SOA and NS records*.
+pub const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(900);
+
+/// One read takes what a bulk stream has ready; one buffer serves a whole worker, so its size costs nothing per flow.
+pub const DEFAULT_SCRATCH: usize = 128 * 1024;
+
+/// Large enough for a bulk stream, small enough that 64 pipes stay under the kernel's 64 MiB of pipe pages per user.
+pub const DEFAULT_PIPE_SIZE: usize = 256 * 1024;
+
+/// Bulk directions that one worker splices at once; each holds two descriptors. Further ones are copied.
+pub const DEFAULT_PIPES_PER_WORKER: usize = 64;
+
+/// Enough to drain a burst, few enough that the flows of the worker are not kept waiting.
+pub const DEFAULT_ACCEPTS_PER_WAKE: usize = 32;
+
+/// What Linux caps a backlog at (`net.core.somaxconn`).
+pub const DEFAULT_BACKLOG: u32 = 4096;
+
+/// Every held client costs a descriptor; past this many, refused clients are reset.
+pub const DEFAULT_HELD_REFUSALS: usize = 1024;
+
+/// How long a Linux client tries to connect to what does not answer (`tcp_syn_retries` = 6).
+pub const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(127);
+
+/// Below the idle time-out of 350 s, so that a dead peer is found before its flow is forgotten.
+pub const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+
+/// Short enough for a service manager's patience (systemd kills after 90 s), long enough for queries to end.
+pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+
+/// Clients that resolved just before a port moved still connect in this time.
+pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(2);
+
+/// 127.0.0.1 with `port`.
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Every address there is: `0.0.0.0/0` and `::/0`.
+#[must_use]
+pub fn everybody() -> CidrSet {
+    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter().collect()
+}
+
+/// The process' own settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that carry flows; 0 is one per core.
+    pub workers: usize,
+    /// Where ports and restrictions are kept.
+    pub state: StateLocation,
+    /// Where the lab's CA, certificates and state lie.
+    pub lab_dir: PathBuf,
+    /// The resolver; `None`: none runs.
+    pub dns: Option<DnsSettings>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Where the admin API is served, on loopback; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// How bytes are moved.
+    pub relay: RelaySettings,
+    /// How much is taken on at once.
+    pub limits: LimitSettings,
+    /// Silence after which the kernel probes a peer; `None`: it never does.
+    pub keepalive: Option<Duration>,
+    /// How long flows may last once the process was asked to stop.
+    pub shutdown_grace: Duration,
+    /// How long the old port of a moved target still accepts.
+    pub move_grace: Duration,
+    /// Reload when the file changes; SIGHUP reloads either way.
+    pub watch_file: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let lab_dir = PathBuf::from(DEFAULT_LAB_DIR);
+        Self {
+            workers: 0,
+            state: StateLocation::File(lab_dir.join(STATE_FILE)),
+            lab_dir,
+            dns: Some(DnsSettings::default()),
+            metrics: Some(DEFAULT_METRICS),
+            admin: Some(DEFAULT_ADMIN),
+            relay: RelaySettings::default(),
+            limits: LimitSettings::default(),
+            keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
+            shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
+            move_grace: DEFAULT_MOVE_GRACE,
+            watch_file: true,
+        }
+    }
+}
+
+/// Where ports and restrictions are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateLocation {
+    /// In this file: they outlive the process.
+    File(PathBuf),
+    /// In memory: they end with the process.
+    Memory,
+}
+
+/// The resolver's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// Where it answers, over UDP and TCP. At least one.
+    pub listen: Vec<SocketAddr>,
+    /// The TTL of its answers, in whole seconds.
+    pub ttl: Duration,
+    /// How long "no such name" may be remembered, in whole seconds.
+    pub negative_ttl: Duration,
+    /// Resolvers that are asked for names of nobody's; empty: such questions are refused.
+    pub forward: Vec<SocketAddr>,
+    /// Who gets the public view, when no VPC is theirs.
+    pub public_clients: CidrSet,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![DEFAULT_DNS_LISTEN],
+            ttl: DEFAULT_DNS_TTL,
+            negative_ttl: DEFAULT_NEGATIVE_TTL,
+            forward: Vec::new(),
+            public_clients: everybody(),
+        }
+    }
+}
+
+/// How bytes are moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Bytes of a worker's one read buffer.
+    pub scratch: usize,
+    /// Whether bulky directions are moved by the kernel alone.
+    pub splice: bool,
+    /// Bytes of a pipe between two sockets.
+    pub pipe_size: usize,
+    /// Pipes that one worker may hold.
+    pub pipes_per_worker: usize,
+    /// The congestion control of both sides, `cubic`; `None`: the kernel's default.
+    pub congestion: Option<String>,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            scratch: DEFAULT_SCRATCH,
+            splice: true,
+            pipe_size: DEFAULT_PIPE_SIZE,
+            pipes_per_worker: DEFAULT_PIPES_PER_WORKER,
+            congestion: None,
+        }
+    }
+}
+
+/// How much is taken on at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Connections that a listener accepts before others get their turn.
+    pub accepts_per_wake: usize,
+    /// Connections that the kernel keeps for a listener until they are accepted.
+    pub backlog: u32,
+    /// Refused clients that are held unanswered at once; more are reset.
+    pub held_refusals: usize,
+    /// How long a refused client is held.
+    pub hold_time: Duration,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            accepts_per_wake: DEFAULT_ACCEPTS_PER_WAKE,
+            backlog: DEFAULT_BACKLOG,
+            held_refusals: DEFAULT_HELD_REFUSALS,
+            hold_time: DEFAULT_HOLD_TIME,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The room's tests: the files in `config/`, and what is said of mistakes.
+
+mod anything;
+mod files;
+mod mistakes;

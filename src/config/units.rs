@@ -1,0 +1,124 @@
+//! Durations and sizes as people write them: `350s`, `5m`, `64KiB`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Units of time in milliseconds, longest first.
+const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Units of memory in bytes, largest first.
+const MEMORY: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// Why a text is no duration or size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseUnitError {
+    /// Not a number and a unit of time.
+    #[error("`{0}` is not a duration; write a number and ms, s, m, h or d, as `350s`")]
+    Duration(String),
+    /// Not a number and a unit of memory.
+    #[error("`{0}` is not a size; write a number and B, KiB, MiB or GiB, as `64KiB`")]
+    Size(String),
+}
+
+/// A duration in whole milliseconds, shown in the largest unit that divides it: `5m` for 300 seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HumanDuration(pub Duration);
+
+/// A number of bytes, shown in the largest unit that divides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HumanSize(pub usize);
+
+/// The number in `text` times its unit; `None` when it is not of that form or too large.
+fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start_matches(' '))?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// Shows `amount` in the largest of `units` that divides it; zero in the unit named `of_zero`.
+fn show(f: &mut fmt::Formatter<'_>, amount: u64, units: &[(&str, u64)], of_zero: &str) -> fmt::Result {
+    let unit = units.iter().find(|(_, factor)| amount != 0 && amount.is_multiple_of(*factor));
+    let (name, factor) = unit.copied().unwrap_or((of_zero, 1));
+    f.pad(&format!("{}{name}", amount / factor))
+}
+
+impl FromStr for HumanDuration {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, ParseUnitError> {
+        parse(text, &TIME)
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(|| ParseUnitError::Duration(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), &TIME, "s")
+    }
+}
+
+impl FromStr for HumanSize {
+    type Err = ParseUnitError;
+
+    fn from_str(text: &str) -> Result<Self, ParseUnitError> {
+        parse(text, &MEMORY)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .map(Self)
+            .ok_or_else(|| ParseUnitError::Size(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HumanSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, self.0 as u64, &MEMORY, "B")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        for (text, seconds) in [("350s", 350), ("5m", 300), ("2h", 7200), ("1d", 86_400), ("0s", 0), ("3 s", 3)] {
+            assert_eq!(text.parse::<HumanDuration>().expect(text).0, Duration::from_secs(seconds), "{text}");
+        }
+        assert_eq!("250ms".parse::<HumanDuration>().expect("a duration").0, Duration::from_millis(250));
+        for wrong in ["", "s", "5", "-5s", "1.5s", "5 minutes", "5M", "99999999999999999999s", "18446744073709551615d"]
+        {
+            assert!(wrong.parse::<HumanDuration>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_number_and_a_binary_unit() {
+        for (text, bytes) in [("64KiB", 65_536), ("1MiB", 1 << 20), ("17B", 17), ("0B", 0)] {
+            assert_eq!(text.parse::<HumanSize>().expect(text).0, bytes, "{text}");
+        }
+        for wrong in ["64KB", "64", "KiB", "64k"] {
+            assert!(wrong.parse::<HumanSize>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_largest_unit_that_divides_is_shown() {
+        let shown = |seconds| HumanDuration(Duration::from_secs(seconds)).to_string();
+        assert_eq!([shown(350), shown(300), shown(0), shown(3600)], ["350s", "5m", "0s", "1h"]);
+        assert_eq!(HumanSize(128 * 1024).to_string(), "128KiB");
+        assert_eq!(HumanSize(1025).to_string(), "1025B");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_as_what_it_was(ms in 0..u64::MAX / 2, bytes in 0..usize::MAX) {
+            let duration = HumanDuration(Duration::from_millis(ms));
+            prop_assert_eq!(duration.to_string().parse::<HumanDuration>(), Ok(duration));
+            prop_assert_eq!(HumanSize(bytes).to_string().parse::<HumanSize>(), Ok(HumanSize(bytes)));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! From one TOML value to one checked value, or the sentence that says why not.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::raw::shown;
+use super::units::{HumanDuration, HumanSize};
+use crate::model::{CidrSet, ParsePortError, Region, TargetPort, Zone};
+
+type Read<T> = Result<T, String>;
+
+/// A text.
+pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
+    quoted(value, "a text in quotes").map(str::to_owned)
+}
+
+/// A text that is not empty.
+pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or_else(|| format!("{} is neither `true` nor `false`", shown(value)))
+}
+
+/// A whole number in `range`.
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Read<T>
+where
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    move |value| {
+        let Some(number) = value.as_integer() else {
+            return Err(format!("{} is not a whole number ({} to {})", shown(value), range.start(), range.end()));
+        };
+        i64::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("{number} is out of range ({} to {})", range.start(), range.end()))
+    }
+}
+
+/// A duration of `seconds`; `whose` says who sets the range, where it is not ours.
+pub(super) fn duration(seconds: RangeInclusive<u64>, whose: &'static str) -> impl Fn(&DeValue<'_>) -> Read<Duration> {
+    move |value| {
+        let text = quoted(value, "a duration in quotes, as \"350s\"")?;
+        let HumanDuration(duration) = text.parse().map_err(sentence)?;
+        let range = Duration::from_secs(*seconds.start())..=Duration::from_secs(*seconds.end());
+        if range.contains(&duration) {
+            Ok(duration)
+        } else {
+            let comma = if whose.is_empty() { "" } else { ", " };
+            Err(format!("`{text}` is out of range ({}s to {}s{comma}{whose})", seconds.start(), seconds.end()))
+        }
+    }
+}
+
+/// A TTL: whole seconds, at most the 2^31 - 1 of RFC 2181.
+pub(super) fn ttl(value: &DeValue<'_>) -> Read<Duration> {
+    let ttl = duration(0..=2_147_483_647, "RFC 2181")(value)?;
+    if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err(format!("`{}` is not in whole seconds", HumanDuration(ttl))) }
+}
+
+/// A size in `range`, in bytes.
+pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Read<usize> {
+    move |value| {
+        let text = quoted(value, "a size in quotes, as \"64KiB\"")?;
+        let HumanSize(bytes) = text.parse().map_err(sentence)?;
+        if range.contains(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(format!("`{text}` is out of range ({} to {})", HumanSize(*range.start()), HumanSize(*range.end())))
+        }
+    }
+}
+
+/// A text that parses as `T`: an id, a name, a range of ports.
+pub(super) fn parsed<T>(value: &DeValue<'_>) -> Read<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    quoted(value, "a text in quotes")?.parse().map_err(sentence)
+}
+
+/// A zone; where its region is unknown, the nearest one is named.
+pub(super) fn zone(value: &DeValue<'_>) -> Read<Zone> {
+    let text = quoted(value, "a zone in quotes, as \"us-east-1a\"")?;
+    text.parse().map_err(|error| match text.strip_suffix(|c: char| c.is_ascii_lowercase()).map(Region::from_str) {
+        Some(Err(unknown)) => format!("in zone `{text}`, {unknown}"),
+        Some(Ok(_)) | None => sentence(error),
+    })
+}
+
+/// A network: `10.0.0.0/16`, or a bare address.
+pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
+    CidrSet::parse_one(quoted(value, "a network in quotes, as \"10.0.0.0/16\"")?).map_err(sentence)
+}
+
+/// An address.
+pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
+    let text = quoted(value, "an address in quotes, as \"10.0.30.194\"")?;
+    text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))
+}
+
+/// An address and a port to bind; port 0 lets the kernel choose.
+pub(super) fn bindable(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let text = quoted(value, "an address and a port in quotes, as \"127.0.0.1:5335\"")?;
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    // An address is right and only the port is not: say so, the port is what is to be mended.
+    let port = text.rsplit_once(':').filter(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
+    Err(match port {
+        Some((_, port)) => ParsePortError::Port(format!("`{port}`")).to_string(),
+        None => format!("`{text}` is not ADDRESS:PORT, as `127.0.0.1:27017`"),
+    })
+}
+
+/// An address and a port that is told to others, so not 0.
+pub(super) fn socket(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let address = bindable(value)?;
+    TargetPort::try_from(address.port()).map_err(sentence)?;
+    Ok(address)
+}
+
+/// One of the words in `words`, with what each stands for.
+pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+    move |value| {
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let known = known.join(", ");
+        let text = quoted(value, &format!("one of {known}"))?;
+        words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, meaning)| meaning.clone())
+            .ok_or_else(|| format!("`{text}` is none of {known}"))
+    }
+}
+
+/// A text in quotes, or that `wanted` is wanted.
+fn quoted<'v>(value: &'v DeValue<'_>, wanted: &str) -> Read<&'v str> {
+    value.as_str().ok_or_else(|| format!("{} is not {wanted}", shown(value)))
+}
+
+/// An error as the sentence that it shows.
+fn sentence(error: impl Display) -> String {
+    error.to_string()
+}
