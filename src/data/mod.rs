@@ -1,0 +1,3 @@
+//! The data plane: what happens to a flow's bytes.
+
+pub mod proxy_protocol;
