@@ -121,17 +121,18 @@ impl DataPlane {
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let mut builder = Builder::new_current_thread();
             builder.enable_all();
-            let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
-                match builder.build_local(LocalOptions::default()) {
-                    Ok(runtime) => {
-                        let _ = started.send(Ok(()));
-                        runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+            let thread =
+                std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
+                    match builder.build_local(LocalOptions::default()) {
+                        Ok(runtime) => {
+                            let _ = started.send(Ok(()));
+                            runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+                        }
+                        Err(error) => {
+                            let _ = started.send(Err(error));
+                        }
                     }
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                    }
-                }
-            })?;
+                })?;
             starting.recv().map_err(io::Error::other)??;
             workers.push(commands);
             threads.push(thread);

@@ -68,10 +68,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, options: WorkerOptions) -> Rc<Self> {
-        let tools = Tools {
-            scratch: Scratch::new(options.scratch),
-            pipes: Pipes::new(options.pipes, options.pipe_size),
-        };
+        let tools =
+            Tools { scratch: Scratch::new(options.scratch), pipes: Pipes::new(options.pipes, options.pipe_size) };
         Rc::new(Self {
             index,
             shared,
