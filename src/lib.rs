@@ -2,5 +2,6 @@
 //!
 //! The rooms, in reading order: [`model`] has the domain's words, [`plan`] turns what is wanted into a snapshot.
 
+pub mod control;
 pub mod model;
 pub mod plan;
