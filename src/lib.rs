@@ -3,5 +3,7 @@
 //! The rooms, in reading order: [`model`] has the domain's words, [`plan`] turns what is wanted into a snapshot.
 
 pub mod control;
+pub mod lifecycle;
 pub mod model;
 pub mod plan;
+pub mod telemetry;
