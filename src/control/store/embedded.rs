@@ -321,8 +321,10 @@ impl Log {
 /// It gets its name only once it is whole, so a crash here leaves no file that would be refused.
 fn create(path: &Path) -> Result<Option<File>, OpenError> {
     let failed = |source| OpenError::Io { action: "create", path: path.to_owned(), source };
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|directory| is_missing(directory)).collect();
+    if let Some(directory) = missing.first() {
         DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        missing.iter().try_for_each(|directory| sync_directory(directory)).map_err(failed)?;
     }
     let beside = beside(path);
     let file = open_beside(&beside).map_err(failed)?;
@@ -344,6 +346,11 @@ fn create(path: &Path) -> Result<Option<File>, OpenError> {
     // The bytes are read back through the same handle: from the start.
     io::Seek::rewind(&mut &file).map_err(failed)?;
     Ok(Some(file))
+}
+
+/// Whether `directory` is to be made; the empty path is the working directory.
+fn is_missing(directory: &Path) -> bool {
+    !directory.as_os_str().is_empty() && !directory.exists()
 }
 
 /// Takes the file for this process alone; `false` when it has been replaced meanwhile and is to be opened again.
