@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    App, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, TargetState, Vpc, VpcId, VpceId,
+    App, AppService, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, TargetState, Vpc, VpcId, VpceId,
     VpceServiceId,
 };
 
@@ -20,6 +20,9 @@ pub struct Desired {
     pub projects: Vec<Project>,
     /// Apps.
     pub apps: Vec<App>,
+    /// Endpoint services of App Services, at most one per region and kind. The `service` of every interface endpoint is
+    /// one of these or a project's.
+    pub app_services: Vec<AppService>,
     /// The consumers' private hosted zones.
     pub private_zones: Vec<PrivateZone>,
     /// Ports that an operator asked for, by load balancer and target. A target keeps the port after the ask is gone.

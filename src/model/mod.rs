@@ -29,7 +29,7 @@ pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
-    App, AppEndpoint, AppEndpointKind, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService, HealthCheck,
-    MAXIMUM_TARGET_LIMIT, Project,
+    App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
+    HealthCheck, MAXIMUM_TARGET_LIMIT, Project,
 };
 pub use target::{TargetId, TargetState};

@@ -173,3 +173,27 @@ pub struct AppEndpoint {
     /// A remark.
     pub comment: String,
 }
+
+/// What App Services offers in one region for one kind of endpoint: an endpoint service of its own, no project's.
+///
+/// One per region and kind: AWS refuses two endpoints with the same private DNS name in one VPC, so the General and the
+/// Sync service differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppService {
+    /// Its id.
+    pub id: VpceServiceId,
+    /// The region it stands in.
+    pub region: Region,
+    /// What its endpoints serve.
+    pub kind: AppEndpointKind,
+    /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
+    pub cidrs: CidrSet,
+}
+
+impl AppService {
+    /// Its full name: `com.amazonaws.vpce.us-east-1.vpce-svc-…`.
+    #[must_use]
+    pub fn name(&self) -> ServiceName {
+        ServiceName::new(self.region.clone(), self.id.clone())
+    }
+}
