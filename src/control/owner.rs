@@ -330,7 +330,8 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
 }
 
 /// An error with its causes, in one text.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

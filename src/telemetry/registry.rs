@@ -142,6 +142,12 @@ impl Registry {
         &self.shared.recorder
     }
 
+    /// The recorder as a shared object, for rooms that register series as they come up.
+    #[must_use]
+    pub fn shared_recorder(&self) -> Arc<dyn Recorder + Send + Sync> {
+        Arc::clone(&self.shared) as Arc<dyn Recorder + Send + Sync>
+    }
+
     /// Calls `hook` right before every page: to publish what a room counts by itself. It must not block.
     pub fn on_render(&self, hook: Box<dyn Fn() + Send + Sync>) {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
@@ -161,6 +167,32 @@ impl Registry {
         }
         self.upkeep();
         in_order(&self.shared.handle.render())
+    }
+}
+
+impl Recorder for Shared {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.recorder.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.recorder.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.recorder.describe_histogram(key, unit, description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.recorder.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.recorder.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.recorder.register_histogram(key, metadata)
     }
 }
 
