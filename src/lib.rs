@@ -1,6 +1,8 @@
 //! Stands where AWS PrivateLink and the network load balancer stand between a VPC and MongoDB Atlas, in a lab.
 //!
-//! The rooms, in reading order: [`model`] has the domain's words, [`plan`] turns what is wanted into a snapshot.
+//! The rooms, in reading order: [`model`] has the domain's words, [`plan`] turns what is wanted into a snapshot,
+//! [`dns`] answers names from it.
 
+pub mod dns;
 pub mod model;
 pub mod plan;
