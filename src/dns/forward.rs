@@ -70,12 +70,13 @@ enum UpstreamError {
 #[derive(Debug)]
 pub(super) struct Forwarder {
     upstreams: Vec<SocketAddr>,
+    timeout: Duration,
     in_flight: Arc<Semaphore>,
 }
 
 impl Forwarder {
     pub(super) fn new(upstreams: Vec<SocketAddr>) -> Self {
-        Self { upstreams, in_flight: Arc::new(Semaphore::new(MAXIMUM_IN_FLIGHT)) }
+        Self { upstreams, timeout: TIMEOUT, in_flight: Arc::new(Semaphore::new(MAXIMUM_IN_FLIGHT)) }
     }
 
     /// A place for one more question; `None` when all are taken. Waiting would only answer clients that have given up.
@@ -91,7 +92,7 @@ impl Forwarder {
     pub(super) async fn ask(&self, question: &Question) -> Result<Message, ForwardOutcome> {
         let mut outcome = ForwardOutcome::Failed;
         for &upstream in &self.upstreams {
-            match timeout(TIMEOUT, ask(upstream, question)).await {
+            match timeout(self.timeout, ask(upstream, question)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
                     tracing::debug!(dns.upstream = %upstream, error = %Chain(&error), "upstream resolver failed");
@@ -196,5 +197,130 @@ impl std::fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::{Name, RData, Record, RecordType};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_answer_to_the_question_is_passed_over() {
+        let (address, upstream) = upstream(|question| {
+            let mut other_id = answer(question);
+            other_id.metadata.id = question.metadata.id.wrapping_add(1);
+            let mut other_name = answer(question);
+            other_name.queries[0].set_name(Name::from_ascii("other.example.").expect("a name"));
+            let mut no_reply = answer(question);
+            no_reply.metadata.message_type = MessageType::Query;
+            vec![b"noise".to_vec(), bytes(&other_id), bytes(&other_name), bytes(&no_reply), bytes(&answer(question))]
+        })
+        .await;
+        let found = Forwarder::new(vec![address]).ask(&question()).await.expect("the last packet");
+        assert_eq!(found.answers.len(), 1);
+        assert!(found.metadata.message_type == MessageType::Response);
+        upstream.abort();
+    }
+
+    #[tokio::test]
+    async fn a_cut_answer_is_asked_for_again_over_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
+        let udp = serve(socket, |question| {
+            let mut cut = answer(question);
+            cut.metadata.truncation = true;
+            cut.answers.clear();
+            vec![bytes(&cut)]
+        });
+        let tcp = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut question = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
+            stream.read_exact(&mut question).await.expect("a question");
+            let answer = bytes(&answer(&Message::from_vec(&question).expect("a message")));
+            stream.write_u16(u16::try_from(answer.len()).expect("short")).await.expect("still open");
+            stream.write_all(&answer).await.expect("still open");
+        });
+        let found = Forwarder::new(vec![address]).ask(&question()).await.expect("over TCP");
+        assert_eq!((found.metadata.truncation, found.answers.len()), (false, 1));
+        udp.abort();
+        tcp.await.expect("served");
+    }
+
+    #[tokio::test]
+    async fn the_next_resolver_is_asked_when_one_fails_refuses_or_is_silent() {
+        let (failing, _a) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::ServFail))]).await;
+        let (refusing, _b) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::Refused))]).await;
+        let (silent, _c) = upstream(|_| Vec::new()).await;
+        let (answering, _d) = upstream(|question| vec![bytes(&answer(question))]).await;
+        let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+
+        let ask = async |upstreams: &[SocketAddr]| {
+            let forwarder = Forwarder { timeout: Duration::from_millis(50), ..Forwarder::new(upstreams.to_vec()) };
+            forwarder.ask(&question()).await.map(|answer| answer.answers.len())
+        };
+        assert_eq!(ask(&[failing, refusing, closed, silent, answering]).await, Ok(1));
+        assert_eq!(ask(&[silent, failing]).await, Err(ForwardOutcome::Failed));
+        assert_eq!(ask(&[failing, silent]).await, Err(ForwardOutcome::Timeout));
+    }
+
+    #[tokio::test]
+    async fn ids_are_not_to_be_guessed() {
+        let ids: std::collections::BTreeSet<_> = (0..64).map(|_| question().message().metadata.id).collect();
+        assert!(ids.len() > 32, "{ids:?}");
+    }
+
+    #[test]
+    fn no_more_questions_are_under_way_than_there_are_places() {
+        let forwarder = Forwarder::new(Vec::new());
+        let mut held: Vec<_> = (0..MAXIMUM_IN_FLIGHT).map(|_| forwarder.admit().expect("a place")).collect();
+        assert!(forwarder.admit().is_none());
+        held.pop();
+        assert!(forwarder.admit().is_some());
+    }
+
+    /// A resolver that sends what `replies` makes of a question.
+    async fn upstream(replies: fn(&Message) -> Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<()>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        (socket.local_addr().expect("bound"), serve(socket, replies))
+    }
+
+    fn serve(socket: UdpSocket, replies: fn(&Message) -> Vec<Vec<u8>>) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut packet).await.expect("a question");
+                let question = Message::from_vec(&packet[..length]).expect("a message");
+                for reply in replies(&question) {
+                    socket.send_to(&reply, from).await.expect("sent");
+                }
+            }
+        })
+    }
+
+    fn question() -> Question {
+        let name = Name::from_ascii("www.example.com.").expect("a name");
+        Question { query: Query::query(name, RecordType::A), dnssec_ok: false, checking_disabled: false }
+    }
+
+    fn answer(question: &Message) -> Message {
+        let mut message = with_code(question, ResponseCode::NoError);
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
+        message.add_answer(Record::from_rdata(question.queries[0].name().clone(), 30, RData::A(address)));
+        message
+    }
+
+    fn with_code(question: &Message, code: ResponseCode) -> Message {
+        let mut message = Message::error_msg(question.metadata.id, OpCode::Query, code);
+        message.add_queries(question.queries.iter().cloned());
+        message
+    }
+
+    fn bytes(message: &Message) -> Vec<u8> {
+        message.to_vec().expect("a message")
     }
 }

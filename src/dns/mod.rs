@@ -21,6 +21,8 @@ mod wire;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Answer, Code, Data, Owner, Record, answer};
 pub use bind::{DnsSockets, bind};

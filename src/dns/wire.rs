@@ -253,3 +253,122 @@ fn type_code(data: &Data<'_>) -> u16 {
         Data::Srv(..) => 33,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, OpCode, ResponseCode};
+    use hickory_proto::rr::{Name, RData, RecordType};
+
+    use super::super::fixture::{self, REGIONAL};
+    use super::super::{DnsOptions, Kind, Question, answer};
+    use super::*;
+
+    /// The question's bytes: `name` in its own spelling, type and class.
+    fn question_bytes(name: &str, kind: RecordType) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for label in name.split('.') {
+            bytes.push(u8::try_from(label.len()).expect("a label"));
+            bytes.extend_from_slice(label.as_bytes());
+        }
+        bytes.push(0);
+        bytes.extend_from_slice(&u16::from(kind).to_be_bytes());
+        bytes.extend_from_slice(&1u16.to_be_bytes());
+        bytes
+    }
+
+    fn reply(name: &str, kind: RecordType, edns: Option<bool>, limit: Limit, seeds: u16) -> (usize, Message) {
+        let bytes = question_bytes(name, kind);
+        let name = name.to_ascii_lowercase();
+        let view = fixture::with_srv(fixture::view(), "_mongodb._tcp.big.mongodb.net", seeds);
+        let question = Question { name: &name, kind: Kind::from_code(kind.into()) };
+        let given = answer(&question, [10, 0, 1, 1].into(), &view, &DnsOptions::default(), 0);
+        let question = Some((bytes.as_slice(), name.as_str()));
+        let echo = Echo { id: 7, opcode: 0, recursion_desired: true, checking_disabled: true, question, edns };
+        // Something before it, as the length is over TCP: offsets count from the message's start.
+        let mut out = vec![0xff; 2];
+        encode(&mut out, &echo, &given, limit);
+        let message = Message::from_vec(&out[2..]).expect("a whole message");
+        (out.len() - 2, message)
+    }
+
+    #[test]
+    fn a_reply_looks_like_a_resolvers_and_keeps_the_questions_spelling() {
+        let asked = "pL-0-us-EAST-1-k45tj.mongodb.net";
+        let (_, message) = reply(asked, RecordType::A, None, Limit::udp(None), 1);
+        let head = message.metadata;
+        assert_eq!((head.id, head.op_code, head.response_code), (7, OpCode::Query, ResponseCode::NoError));
+        assert!(!head.authoritative && head.recursion_available && head.recursion_desired && head.checking_disabled);
+        assert!(!head.truncation && !head.authentic_data);
+        assert!(message.edns.is_none());
+        assert_eq!(message.queries[0].name().to_ascii(), format!("{asked}."));
+
+        let regional = Name::from_ascii(format!("{REGIONAL}.")).expect("a name");
+        let [alias, first, second] = &message.answers[..] else { panic!("{message}") };
+        assert_eq!(alias.name.to_ascii(), format!("{asked}."));
+        assert_eq!(alias.data, RData::CNAME(hickory_proto::rr::rdata::CNAME(regional.clone())));
+        for (record, address) in [(first, [10, 0, 20, 54]), (second, [10, 0, 30, 194])] {
+            assert_eq!((&record.name, record.ttl), (&regional, 60));
+            assert_eq!(record.data, RData::A(std::net::Ipv4Addr::from(address).into()));
+        }
+    }
+
+    #[test]
+    fn an_absent_record_comes_with_the_soa_that_says_for_how_long() {
+        let (_, message) = reply("other.mongodb.net", RecordType::A, None, Limit::udp(None), 1);
+        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain);
+        let soa = &message.authorities[0];
+        assert_eq!((soa.name.to_ascii().as_str(), soa.ttl), ("mongodb.net.", 900));
+        assert_eq!(
+            soa.data.to_string(),
+            "ns-1536.awsdns-00.co.uk. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
+        );
+    }
+
+    #[test]
+    fn fifty_seeds_are_cut_over_udp_and_whole_over_tcp() {
+        let asked = "_mongodb._tcp.big.mongodb.net";
+        for (limit, edns, bytes) in [
+            (Limit::udp(None), None, 512),
+            (Limit::udp(Some(100)), Some(false), 512),
+            (Limit::udp(Some(4096)), Some(true), 1232),
+        ] {
+            let (length, message) = reply(asked, RecordType::SRV, edns, limit, 50);
+            assert!(message.metadata.truncation && length <= bytes, "{length} of {bytes}");
+            assert!(!message.answers.is_empty() && message.answers.len() < 50);
+            assert_eq!(message.edns.as_ref().map(|edns| edns.flags().dnssec_ok), edns, "OPT is never cut");
+        }
+        let (_, message) = reply(asked, RecordType::SRV, Some(false), Limit::TCP, 50);
+        assert!(!message.metadata.truncation);
+        let port = |record: &hickory_proto::rr::Record| match &record.data {
+            RData::SRV(srv) => Some(srv.port),
+            _ => None,
+        };
+        let ports: Vec<_> = message.answers.iter().filter_map(port).collect();
+        assert_eq!(ports, (1024..1074).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_long_text_is_one_record_of_several_strings() {
+        let (_, message) = reply("long.mongodb.net", RecordType::TXT, None, Limit::udp(None), 1);
+        let RData::TXT(text) = &message.answers[0].data else { panic!("{message}") };
+        let lengths: Vec<_> = text.txt_data.iter().map(|string| string.len()).collect();
+        assert_eq!(lengths, [255, 45]);
+    }
+
+    #[test]
+    fn a_version_of_edns_to_come_is_refused_in_the_opt_record() {
+        let bytes = question_bytes("mongodb.net", RecordType::A);
+        let echo = Echo {
+            id: 1,
+            opcode: 0,
+            recursion_desired: false,
+            checking_disabled: false,
+            question: Some((&bytes, "mongodb.net")),
+            edns: Some(false),
+        };
+        let mut out = Vec::new();
+        encode(&mut out, &echo, &Answer::of(ViewKind::None, Code::BadVers), Limit::udp(None));
+        let message = Message::from_vec(&out).expect("a message");
+        assert_eq!(u16::from(message.metadata.response_code), 16);
+    }
+}
