@@ -10,8 +10,8 @@ use crate::plan::{DnsView, RecordSets};
 /// Aliases followed for one question. Real chains have two; a longer one than this is a loop.
 const MAXIMUM_CHAIN: usize = 16;
 
-/// Route 53's default SOA lives 900 s, its NS records two days.
-const NS_TTL: u32 = 172_800;
+/// How long Route 53's default NS records live: two days.
+pub(super) const NS_TTL: u32 = 172_800;
 
 /// The name servers of every zone: those that Route 53 gives private hosted zones.
 pub(super) const NAME_SERVERS: [&str; 4] =

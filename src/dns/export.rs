@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::answer::{HOSTMASTER, NAME_SERVERS, SOA_NUMBERS, resolve};
+use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, SOA_NUMBERS, resolve};
 use super::view::{Found, Zones};
 use super::{Data, DnsError, DnsOptions, Kind, Question};
 use crate::model::{DnsName, VpcId};
@@ -99,7 +99,7 @@ fn zone_file(found: Found<'_>, options: &DnsOptions) -> String {
         &format_args!("{}. {HOSTMASTER}. {serial} {refresh} {retry} {expire} {minimum}", NAME_SERVERS[0]),
     );
     for server in NAME_SERVERS {
-        line(&mut text, "@", "NS", options.ttl_seconds(), &format_args!("{server}."));
+        line(&mut text, "@", "NS", NS_TTL, &format_args!("{server}."));
     }
     for (owner, sets) in &zone.records {
         for (kind, values) in typed(sets, decimal) {

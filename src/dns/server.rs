@@ -39,7 +39,8 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// Serves `sockets` until `stop` is cancelled. Each answer is taken from the latest snapshot.
+    /// Serves `sockets` until `stop` is cancelled, on the tokio runtime of the caller. Each answer is taken from the
+    /// latest snapshot.
     ///
     /// # Errors
     ///
@@ -198,33 +199,18 @@ impl Adapter {
             self.metrics.malformed.increment(1);
             return Reaction::Silence;
         }
-        let fail = |out: &mut Vec<u8>, code| {
+        let is_query = packet[2] & 0x78 == 0;
+        let fail = |out: &mut Vec<u8>| {
+            let code = if is_query { Code::FormErr } else { Code::NotImp };
             encode_error(out, packet, code);
+            self.metrics.malformed.increment(1);
             self.metrics.answered(ViewKind::None, Kind::Other, code);
             Reaction::Reply
         };
-        if packet[2] & 0x78 != 0 {
-            return fail(out, Code::NotImp);
-        }
-        // Several questions are no question (RFC 9619). Also spares the parser counts that the packet cannot hold.
-        if !counts_are_plausible(packet) {
-            self.metrics.malformed.increment(1);
-            return fail(out, Code::FormErr);
-        }
-        let Ok(request) = Request::from_bytes(packet.to_vec(), source, protocol(transport)) else {
-            self.metrics.malformed.increment(1);
-            return fail(out, Code::FormErr);
+        let Some((request, name)) = parse(packet, source, transport) else {
+            return fail(out);
         };
         let query = request.queries.queries()[0].original();
-        let name = name_text(query.name().iter());
-        let question_bytes = request.queries.as_bytes();
-        // A name without pointers takes a byte more for each label, and one for the root.
-        let plain_bytes = if name.is_empty() { 1 } else { name.len() + 2 };
-        if question_bytes.len() != plain_bytes + 4 || query.query_type() == RecordType::OPT {
-            self.metrics.malformed.increment(1);
-            return fail(out, Code::FormErr);
-        }
-
         let payload = request.edns.as_ref().map(Edns::max_payload);
         let limit = match transport {
             Transport::Udp => Limit::udp(payload),
@@ -236,39 +222,29 @@ impl Adapter {
             opcode: request.metadata.op_code.into(),
             recursion_desired: request.metadata.recursion_desired,
             checking_disabled: request.metadata.checking_disabled,
-            question: Some((question_bytes, &name)),
+            question: Some((request.queries.as_bytes(), &name)),
             edns: request.edns.as_ref().map(|_| dnssec_ok),
         };
-        let kind = Kind::from_code(query.query_type().into());
+        let kind = if is_query { Kind::from_code(query.query_type().into()) } else { Kind::Other };
         let question = Question { name: &name, kind };
         let given = self.answer(&question, query, &request, source, view);
-        let upstream = given.upstream.filter(|_| request.metadata.recursion_desired);
-        if let Some(owner) = upstream {
-            if let Some(permit) = self.forwarder.admit() {
-                let name = match owner {
-                    Owner::Question => query.name().clone(),
-                    Owner::Name(name) => wire_name(name.as_str()),
-                };
-                let mut asked = Query::query(name, query.query_type());
-                asked.set_query_class(query.query_class());
-                let prefix = aliases(&given, query.name());
-                let question = forward::Question {
-                    query: asked,
-                    dnssec_ok,
-                    checking_disabled: request.metadata.checking_disabled,
-                };
-                let view = given.view;
-                let forwarding = Forwarding { request, view, kind, limit, started, prefix, question, _permit: permit };
-                return Reaction::Forward(Box::new(forwarding));
+        let given = match given.upstream {
+            None => given,
+            Some(owner) if request.metadata.recursion_desired => {
+                if let Some(permit) = self.forwarder.admit() {
+                    let prefix = aliases(&given, query.name());
+                    let question = upstream_question(owner, &request);
+                    let view = given.view;
+                    let forwarding =
+                        Forwarding { request, view, kind, limit, started, prefix, question, _permit: permit };
+                    return Reaction::Forward(Box::new(forwarding));
+                }
+                self.metrics.forwarded(ForwardOutcome::Overloaded);
+                Answer::of(given.view, Code::ServFail)
             }
-            self.metrics.forwarded(ForwardOutcome::Overloaded);
-        }
-        let given = match (given.upstream, upstream) {
-            (None, _) => given,
-            (Some(_), Some(_)) => Answer::of(given.view, Code::ServFail),
             // Without RD nothing is asked upstream: what is ours of a chain, or nothing.
-            (Some(_), None) if given.records.is_empty() => Answer::of(given.view, Code::Refused),
-            (Some(_), None) => given,
+            Some(_) if given.records.is_empty() => Answer::of(given.view, Code::Refused),
+            Some(_) => given,
         };
         encode(out, &echo, &given, limit);
         self.metrics.answered(given.view, kind, given.code);
@@ -285,6 +261,9 @@ impl Adapter {
         source: SocketAddr,
         view: &'v DnsView,
     ) -> Answer<'v> {
+        if request.metadata.op_code != OpCode::Query {
+            return Answer::of(ViewKind::None, Code::NotImp);
+        }
         if request.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             return Answer::of(ViewKind::None, Code::BadVers);
         }
@@ -325,6 +304,36 @@ impl Adapter {
     }
 }
 
+/// The request with the text of its name; `None` when it is malformed.
+fn parse(packet: &[u8], source: SocketAddr, transport: Transport) -> Option<(Request, String)> {
+    // Several questions are no question (RFC 9619). Also spares the parser counts that the packet cannot hold.
+    if !counts_are_plausible(packet) {
+        return None;
+    }
+    let protocol = match transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp => Protocol::Tcp,
+    };
+    let request = Request::from_bytes(packet.to_vec(), source, protocol).ok()?;
+    let query = request.queries.queries().first()?.original();
+    let name = name_text(query.name().iter());
+    // A question is repeated byte by byte, so it must not point into a header that the reply has not. A name without
+    // pointers takes a byte more for each label, and one for the root.
+    let plain_bytes = if name.is_empty() { 1 } else { name.len() + 2 };
+    let is_plain = request.queries.as_bytes().len() == plain_bytes + 4;
+    (is_plain && query.query_type() != RecordType::OPT).then_some((request, name))
+}
+
+/// What is asked upstream for `request`: its question, or the same of the name that our aliases end in.
+fn upstream_question(owner: Owner<'_>, request: &Request) -> forward::Question {
+    let mut query = request.queries.queries()[0].original().clone();
+    if let Owner::Name(name) = owner {
+        query.set_name(wire_name(name.as_str()));
+    }
+    let dnssec_ok = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+    forward::Question { query, dnssec_ok, checking_disabled: request.metadata.checking_disabled }
+}
+
 /// Whether the header counts one question, and no more records than the packet has room for.
 fn counts_are_plausible(packet: &[u8]) -> bool {
     let count = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
@@ -348,13 +357,6 @@ fn wire_name(name: &str) -> Name {
     let mut name = Name::from_ascii(name).expect("a DnsName is a name");
     name.set_fqdn(true);
     name
-}
-
-fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Udp => Protocol::Udp,
-        Transport::Tcp => Protocol::Tcp,
-    }
 }
 
 /// Appends a reply with these records; `false` when they did not all fit.

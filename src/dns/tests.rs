@@ -178,8 +178,10 @@ async fn what_is_not_offered_is_said_so() {
 
     let mut update = query(SEEDS, RecordType::SRV);
     update.metadata.op_code = OpCode::Update;
+    update.set_edns(edns(1232));
     let reply = server.exchange(&update).await;
     assert_eq!((reply.metadata.response_code, reply.metadata.op_code), (ResponseCode::NotImp, OpCode::Update));
+    assert_eq!((reply.queries, reply.edns.is_some()), (update.queries, true));
 
     let mut two = query(SEEDS, RecordType::SRV);
     two.add_query(query(HOST, RecordType::A).queries.remove(0));
@@ -202,7 +204,7 @@ async fn what_is_not_offered_is_said_so() {
     server.expect_metric(r#"plgw_dns_queries_total{view="none",type="other",rcode="notimp"} 1"#);
     server.expect_metric(r#"plgw_dns_queries_total{view="none",type="other",rcode="formerr"} 1"#);
     server.expect_metric(r#"plgw_dns_queries_total{view="none",type="srv",rcode="badvers"} 1"#);
-    server.expect_metric("plgw_dns_answer_duration_seconds_count 3");
+    server.expect_metric("plgw_dns_answer_duration_seconds_count 4");
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ impl<'n> Writer<'_, 'n> {
                 // Never compressed (RFC 2782).
                 self.plain_name(target.as_str());
             }
-            Data::Txt(text) if text.is_empty() => self.out.push(0),
+            Data::Txt("") => self.out.push(0),
             Data::Txt(text) => {
                 for string in text.as_bytes().chunks(255) {
                     self.out.push(u8::try_from(string.len()).expect("at most 255"));
