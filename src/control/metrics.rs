@@ -35,7 +35,8 @@ impl ControlMetrics {
         ] {
             recorder.describe_gauge(name.into(), unit, text.into());
         }
-        let outcome = |outcome| recorder.register_counter(&key("plgw_reloads_total", &[("outcome", outcome)]), &METADATA);
+        let outcome =
+            |outcome| recorder.register_counter(&key("plgw_reloads_total", &[("outcome", outcome)]), &METADATA);
         let gauge = |name| recorder.register_gauge(&key(name, &[]), &METADATA);
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");

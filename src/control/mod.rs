@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use self::health::{HealthProber, Probe};
 use self::metrics::ControlMetrics;
-use self::owner::{Command, Owner};
 pub use self::owner::{ChangeError, Moved, chain};
+use self::owner::{Command, Owner};
 pub use self::plane::Plane;
 use self::saved::Saved;
 pub use self::saved::SavedError;

@@ -32,10 +32,5 @@ pub trait Plane: Send + Sync + 'static {
     fn close(&self, address: SocketAddr) -> impl Future<Output = Self::Open> + Send;
 
     /// Waits for flows to end, at most for `delay`; cuts what is left then, if `cut` gives the reason.
-    fn drain(
-        &self,
-        open: Self::Open,
-        delay: Duration,
-        cut: Option<DrainReason>,
-    ) -> impl Future<Output = ()> + Send;
+    fn drain(&self, open: Self::Open, delay: Duration, cut: Option<DrainReason>) -> impl Future<Output = ()> + Send;
 }

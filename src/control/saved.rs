@@ -43,10 +43,10 @@ impl Saved {
         let mut keep = |entry: &Entry| written.insert(entry.key.clone(), (entry.value.to_vec(), entry.revision));
         for entry in store.range(PORTS).await?.entries {
             let key = entry.key.as_str();
-            let service = key.trim_start_matches(PORTS).parse().map_err(|error| SavedError::Value {
-                key: key.to_owned(),
-                source: serde::de::Error::custom(error),
-            })?;
+            let service = key
+                .trim_start_matches(PORTS)
+                .parse()
+                .map_err(|error| SavedError::Value { key: key.to_owned(), source: serde::de::Error::custom(error) })?;
             held.ledgers.insert(service, read(&entry)?);
             keep(&entry);
         }
