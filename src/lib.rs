@@ -5,4 +5,5 @@
 pub mod data;
 pub mod model;
 pub mod plan;
+pub mod standin;
 pub mod tls;
