@@ -1,9 +1,10 @@
-//! Stand-ins for what lies behind the load balancer: MongoDB nodes.
+//! Stand-ins for what lies behind the load balancer: MongoDB nodes and an App Services backend.
 //!
 //! They make the quickstart and the tests self-contained. They say what they are in whatever they report, answer what
 //! they can't do with MongoDB's own errors, keep nothing on disk, and know no users: whoever reaches one may use it.
 //! Every config can name real servers instead; nothing but the wiring and the command line reads this room.
 
+pub mod app;
 pub mod mongo;
 mod server;
 
