@@ -105,6 +105,7 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
+        let started_with = config.clone();
         let Config { settings, desired } = config;
         let flags = options.flags.unwrap_or_default();
         let phases = Phases::new();
@@ -166,7 +167,7 @@ impl Gateway {
             let exporter = exporter(&registry, &readiness, &failed, &control);
             servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
         }
-        let reload = reload::Reloader::new(options.source, control.clone(), settings.clone());
+        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
         reload.show_problems(config_ready, &tasks, &stop);
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);

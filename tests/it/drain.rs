@@ -96,7 +96,8 @@ async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
     assert_eq!(brief.closed().await, Closed::Fin);
     assert_eq!(stubborn.closed().await, Closed::Reset);
     let carried = stopping.await.expect("it stops");
-    assert_eq!((carried.flows, carried.bytes_to_target), (2, 14));
+    assert!(carried.flows >= 2, "and those that found the port still open");
+    assert_eq!(carried.bytes_to_target, 14);
 }
 
 /// Connections in the kernel's queue are taken until the socket is closed, hence "eventually".
