@@ -93,7 +93,7 @@ impl Gateway {
             flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
             reload: Arc::new(move || {
                 let control = again.clone();
-                Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await })
+                Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
             }),
             readiness: Readiness::new(),
             recorder: Arc::new(NoopRecorder),

@@ -23,7 +23,6 @@ use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::FlowId;
-use crate::plan::Generation;
 
 /// The flows of the data plane, as the API needs them. The wiring implements it.
 pub trait FlowsView: Send + Sync + 'static {
@@ -36,7 +35,7 @@ pub trait FlowsView: Send + Sync + 'static {
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.
-pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<Generation, ChangeError>> + Send + Sync>;
+pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ChangeError>> + Send + Sync>;
 
 /// What the API is built on.
 pub struct ApiParts {

@@ -100,7 +100,7 @@ async fn move_target(shared: &Shared, call: &Call, cluster: &str, member: &str) 
 
 async fn reload(shared: &Shared) -> Outcome {
     match (shared.reload)().await {
-        Ok(generation) => Ok(ok(&serde_json::json!({ "generation": generation }))),
+        Ok(()) => Ok(ok(&serde_json::json!({ "generation": shared.control.snapshot().generation }))),
         Err(error) => Err(refused(&error)),
     }
 }
