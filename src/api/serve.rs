@@ -147,24 +147,24 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, from: SocketAd
     }
     match read(request, from).await {
         Ok(call) => finish(route(shared, call).await),
-        Err(reply) => {
-            shared.metrics.answered("refused", reply.status());
-            finish(reply)
+        Err((status, code, message)) => {
+            shared.metrics.answered("refused", status);
+            finish(problem(status, code, message))
         }
     }
 }
 
 /// Reads a request whole.
-async fn read(request: Request<Incoming>, from: SocketAddr) -> Result<Call, Reply> {
+async fn read(request: Request<Incoming>, from: SocketAddr) -> Result<Call, (StatusCode, &'static str, String)> {
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the body is longer than {BODY_LIMIT} bytes");
-            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message));
         }
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "bad_request", "the body ended early")),
-        Err(_) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long")),
+        Ok(Err(_)) => return Err((StatusCode::BAD_REQUEST, "bad_request", "the body ended early".to_owned())),
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "too_slow", "the body took too long".to_owned())),
     };
     let path = head.uri.path().to_owned();
     Ok(Call {

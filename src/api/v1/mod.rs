@@ -15,7 +15,20 @@ use crate::control::{ChangeError, chain};
 use crate::model::{FlowId, ListenerPort, TargetId, VpceServiceId};
 
 /// What a request comes to: a reply, or why not.
-type Outcome = Result<Reply, Reply>;
+type Outcome = Result<Reply, Refusal>;
+
+/// Why not, in this front's shape.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+}
 
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     let outcome = match (&call.method, call.segments()[1..].as_ref()) {
@@ -31,9 +44,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (_, ["status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => Ok(only("GET")),
         (_, ["flows", _]) => Ok(only("DELETE")),
         (_, ["targets", _, _, "move"] | ["reload"]) => Ok(only("POST")),
-        _ => Err(problem(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
     };
-    outcome.unwrap_or_else(|refusal| refusal)
+    outcome.unwrap_or_else(|Refusal { status, code, message }| problem(status, code, message))
 }
 
 fn ok(body: &impl serde::Serialize) -> Reply {
@@ -46,8 +59,8 @@ fn only(method: &'static str) -> Reply {
     reply
 }
 
-fn bad(message: impl std::fmt::Display) -> Reply {
-    problem(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
+fn bad(message: impl std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
 }
 
 fn status(shared: &Shared) -> Reply {
@@ -78,7 +91,7 @@ fn kill(shared: &Shared, id: &str) -> Outcome {
     if shared.flows.kill(FlowId(number)) {
         Ok(empty(StatusCode::NO_CONTENT))
     } else {
-        Err(problem(StatusCode::NOT_FOUND, "no_such_flow", format!("there is no flow `{id}`; it may have ended")))
+        Err(Refusal::new(StatusCode::NOT_FOUND, "no_such_flow", format!("there is no flow `{id}`; it may have ended")))
     }
 }
 
@@ -106,7 +119,7 @@ async fn reload(shared: &Shared) -> Outcome {
 }
 
 /// Control's refusal in this front's shape.
-fn refused(error: &ChangeError) -> Reply {
+fn refused(error: &ChangeError) -> Refusal {
     let (status, code) = match error {
         ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),
         ChangeError::Bind(_) => (StatusCode::CONFLICT, "bind_failed"),
@@ -116,5 +129,5 @@ fn refused(error: &ChangeError) -> Reply {
         ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
-    problem(status, code, chain(error))
+    Refusal::new(status, code, chain(error))
 }
