@@ -107,6 +107,7 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
+        let started_with = config.clone();
         let Config { settings, desired } = config;
         let flags = options.flags.unwrap_or_default();
         let phases = Phases::new();
@@ -169,7 +170,7 @@ impl Gateway {
             let exporter = exporter(&registry, &readiness, &failed, &control);
             servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
         }
-        let reload = reload::Reloader::new(options.source, control.clone(), settings.clone());
+        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
         reload.show_problems(config_ready, &tasks, &stop);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
