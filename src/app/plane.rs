@@ -10,7 +10,7 @@ use crate::api::FlowsView;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::model::{DrainReason, FlowId};
-use crate::plan::{Changes, Snapshot};
+use crate::plan::{Changes, Leave, Snapshot};
 
 /// Carries out changes on the data plane, and lists and ends its flows.
 #[derive(Debug)]
@@ -92,6 +92,11 @@ impl Plane for Flows {
     async fn close(&self, address: SocketAddr) -> OpenFlows {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         self.data.close(address).await
+    }
+
+    async fn leave(&self, leave: Leave) {
+        let open = self.data.flows_to(&leave.service, &leave.target, &leave.member).await;
+        self.data.drain(open, leave.delay, leave.cut.then_some(leave.reason)).await;
     }
 
     async fn drain(&self, open: OpenFlows, delay: Duration, cut: Option<DrainReason>) {

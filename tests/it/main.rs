@@ -3,6 +3,7 @@
 mod admission;
 mod drain;
 mod flows;
+mod health;
 mod moves;
 mod reload;
 mod store;
