@@ -2,8 +2,10 @@
 //!
 //! The rooms, in reading order: [`model`] has the domain's words, [`config`] turns text into a checked config, [`plan`]
 //! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
-//! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well.
+//! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well; [`app`] wires
+//! them.
 
+pub mod app;
 pub mod config;
 pub mod control;
 pub mod data;

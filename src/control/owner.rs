@@ -236,11 +236,7 @@ impl<P: Plane> Owner<P> {
         self.draining.remove(&key);
         let mut held = self.held.clone();
         if held.release(&key.0, key.1) {
-            match self.saved.save(&held).await {
-                Ok(()) => self.held = held,
-                // The port stays set aside: better one port fewer than one given twice.
-                Err(error) => tracing::error!(reason = chain(&error), port = port.get(), "cannot release a port"),
-            }
+            self.keep(held).await;
         }
     }
 
@@ -261,10 +257,37 @@ impl<P: Plane> Owner<P> {
         self.plane.retarget(&changes, &snapshot);
         self.prober.set(probed(&self.desired, &snapshot));
         self.retire(&old, &changes);
+        self.release_idle_ports().await;
         for notice in snapshot.notices.iter().filter(|notice| !old.notices.contains(notice)) {
             tracing::warn!("{notice}");
         }
         Ok(generation)
+    }
+
+    /// Releases ports that were given up while nothing listened on them (a paused cluster, no endpoint): nothing drains.
+    async fn release_idle_ports(&mut self) {
+        let mut held = self.held.clone();
+        let idle: Vec<_> = self
+            .held
+            .draining()
+            .map(|(service, port)| (service.clone(), port))
+            .filter(|key| !self.draining.contains_key(key))
+            .collect();
+        for (service, port) in &idle {
+            held.release(service, *port);
+        }
+        if !idle.is_empty() {
+            self.keep(held).await;
+        }
+    }
+
+    /// Saves that ports are free again.
+    async fn keep(&mut self, held: Held) {
+        match self.saved.save(&held).await {
+            Ok(()) => self.held = held,
+            // They stay set aside: better a few ports fewer than one given twice.
+            Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
+        }
     }
 
     /// Closes what the new snapshot no longer has, and lets it drain. A moved target's old port accepts for a moment

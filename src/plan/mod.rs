@@ -17,6 +17,8 @@ mod gates;
 mod held;
 mod paths;
 mod ports;
+#[cfg(test)]
+mod properties;
 mod rules;
 mod snapshot;
 mod strings;
