@@ -134,8 +134,13 @@ impl Gateway {
         let control = Control::start(parts, desired, &tasks).await?;
         listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
         config_ready.set_ready("the config is applied");
-        let publishing = Arc::clone(&flows);
-        registry.on_render(Box::new(move || publishing.publish_metrics()));
+        // Weak: the data plane holds the registry already.
+        let publishing = Arc::downgrade(&flows);
+        registry.on_render(Box::new(move || {
+            if let Some(flows) = publishing.upgrade() {
+                flows.publish_metrics();
+            }
+        }));
 
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
