@@ -42,17 +42,6 @@ class Started:
                 except (OSError, ValueError):
                     pass
 
-    def rss(self):
-        """Resident kilobytes that are its own, and those it shares with its children counted once (PSS)."""
-        total = 0
-        for pid in self.pids():
-            try:
-                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            except OSError:
-                continue
-            total += next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
-        return total
-
     def resident(self):
         """Resident kilobytes as the kernel accounts them (RSS), over all its processes."""
         total = 0

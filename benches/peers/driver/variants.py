@@ -106,14 +106,16 @@ class Starter:
         """The gateway with everything on."""
         directory, _, target = self._next(name)
         subnet = self.count
-        ends = [(f"127.0.{100 + subnet}.{10 + i}", f"127.0.{180 + subnet}.{10 + i}") for i in range(1)][0][:addresses]
-        subnets = ("subnet-0c1d2e3f4a5b60718", "subnet-0d2e3f4a5b6c71829")
+        # One subnet and one address of the endpoint a zone.
+        ends = [f"127.0.{100 + addresses * self.count + n}.10" for n in range(addresses)]
+        ids = [f"subnet-0c1d2e3f4a5b607{n:02}" for n in range(addresses)]
         text = fill(
             "plgw.toml", workers=workers, dir=directory, dns=f"127.0.60.{self.count}:5335",
             metrics=f"127.0.61.{self.count}:9464", admin=f"127.0.62.{self.count}:8474",
-            splice=str(splice).lower(), subnet_a=f"127.0.{100 + subnet}.0/24", subnet_b=f"127.0.{180 + subnet}.0/24",
-            clusters=clusters(targets, target),
-            addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(subnets, ends)))
+            splice=str(splice).lower(), clusters=clusters(targets, target),
+            subnets="\n".join(f'[[vpc.subnet]]\nid = "{s}"\nzone = "us-east-1{"abcd"[n]}"\n'
+                              f'cidr = "{ip[:-3]}.0/24"\n' for n, (s, ip) in enumerate(zip(ids, ends))),
+            addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(ids, ends)))
         command = [str(self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
         started = Started(name, command, directory / "log", env={"RUST_LOG": "warn"})
         variant = Variant(name, (ends[0], 1024), started, workers)
