@@ -79,7 +79,7 @@ class Starter:
         directory, front, target = self._next(name)
         text = fill("haproxy.cfg", threads=threads, maxconn=min(50_000, self.nofile // 2 - 250), front=text_of(front),
                     target=text_of(target),
-                    global_options=f"tune.bufsize {bufsize}" if bufsize else "",
+                    global_options=f"tune.bufsize {bufsize}" if bufsize else "maxpipes 100" if splice else "",
                     defaults_options="option splice-request\n    option splice-response" if splice else "")
         command = [install.find("haproxy"), "-db", "-f", written(directory / "haproxy.cfg", text)]
         return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
