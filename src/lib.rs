@@ -5,6 +5,7 @@
 //! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well, [`standin`] has
 //! backends to try it with; [`app`] wires them.
 
+pub mod api;
 pub mod app;
 pub mod config;
 pub mod control;

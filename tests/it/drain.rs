@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plgw::config::Config;
 
-use crate::support::{Closed, EchoTarget, Flow, Net, Place, TestGateway, eventually};
+use crate::support::{Closed, EchoTarget, Flow, Net, Place, TestGateway};
 
 /// The same config without member `a`.
 fn without_a(net: &Net, change: impl FnOnce(&mut Config)) -> plgw::model::Desired {
@@ -96,18 +96,16 @@ async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
     assert_eq!(brief.closed().await, Closed::Fin);
     assert_eq!(stubborn.closed().await, Closed::Reset);
     let carried = stopping.await.expect("it stops");
-    assert_eq!((carried.flows, carried.bytes_to_target), (2, 14));
+    assert!(carried.flows >= 2, "and those that found the port still open");
+    assert_eq!(carried.bytes_to_target, 14);
 }
 
-/// Connections in the kernel's queue are taken until the socket is closed, hence "eventually".
+/// Until a socket is closed, connections in the kernel's queue are taken, or reset when it closes.
 async fn eventually_refused(source: std::net::IpAddr, address: std::net::SocketAddr) {
     loop {
         match Flow::connect(source, address).await {
-            Err(error) => {
-                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-                return;
-            }
-            Ok(_) => eventually("another try", || Ok::<_, ()>(())).await,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
+            _ => tokio::task::yield_now().await,
         }
     }
 }
