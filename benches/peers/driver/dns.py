@@ -77,6 +77,8 @@ def measure(bench, starter, gateway, rounds, log):
     command = [install.find("unbound"), "-d", "-c", written(directory / "unbound.conf", text)]
     servers.append(("unbound", Started("unbound", command, directory / "unbound.log"), address))
     address = ("127.0.63.2", 5335)
+    # BIND listens on addresses that an interface has, and 127.0.0.0/8 alone is not enough for it.
+    subprocess.run(["ip", "address", "add", f"{address[0]}/32", "dev", "lo"], check=False)
     zone = ["$TTL 60", "@ IN SOA ns.mongodb.net. hostmaster.mongodb.net. 1 3600 600 86400 60", "@ IN NS ns",
             "ns IN A 127.0.63.2"]
     zone += [f"{name}. {ttl} IN SRV {p} {w} {port} {target}." for p, w, port, target, ttl in records]

@@ -35,6 +35,8 @@ ONE_THREAD = {
     "pinned": ["pp64", "up8", "conn32", "rate20k"],
 }
 ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
+# What a smoke run visits.
+BRIEFLY = ({"onecore": ["pp64", "up8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
 IDLE_CPU_SECONDS = 3.0
 
 
@@ -116,7 +118,7 @@ class Bench:
     def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS):
         """Holds flows that carried one message; memory and CPU of the relay, slab of the kernel."""
         self.place("unpinned", variant)
-        time.sleep(0.3)
+        time.sleep(0.1)
         before, slab = variant.started.resident() if variant.started else 0, slab_kb()
         command = [self.loadgen, "idle", "--target", make.text_of(variant.front), "--connections", str(flows),
                    "--request", str(request)]
@@ -127,7 +129,7 @@ class Bench:
             if ready.strip() != b"holding":
                 self.log(f"  {variant.name}: {flows} idle flows could not be opened: {holder.said()}")
                 return None
-            time.sleep(1.0)
+            time.sleep(min(1.0, rest))
             after, slab_after = variant.started.resident() if variant.started else 0, slab_kb()
             cpu, started = variant.started.cpu() if variant.started else 0, time.monotonic()
             time.sleep(rest)

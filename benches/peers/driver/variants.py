@@ -55,6 +55,8 @@ class Starter:
         self.root, self.work = root, work
         self.plgw = plgw or root / "target/release/plgw"
         self.count = 0
+        # 127.0.50 and 127.0.60 to 63 are fronts and DNS.
+        self.subnet = 64
         self.nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
     def _next(self, name):
@@ -102,12 +104,13 @@ class Starter:
                    "--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
         return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
 
-    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True):
-        """The gateway with everything on."""
+    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn"):
+        """The gateway with everything on. Its default is to log every flow (`info`), which the peers don't here."""
         directory, _, target = self._next(name)
         subnet = self.count
         # One subnet and one address of the endpoint a zone.
-        ends = [f"127.0.{100 + addresses * self.count + n}.10" for n in range(addresses)]
+        ends = [f"127.0.{self.subnet + n}.10" for n in range(addresses)]
+        self.subnet += addresses
         ids = [f"subnet-0c1d2e3f4a5b607{n:02}" for n in range(addresses)]
         text = fill(
             "plgw.toml", workers=workers, dir=directory, dns=f"127.0.60.{self.count}:5335",
@@ -117,7 +120,7 @@ class Starter:
                               f'cidr = "{ip[:-3]}.0/24"\n' for n, (s, ip) in enumerate(zip(ids, ends))),
             addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(ids, ends)))
         command = [str(self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
-        started = Started(name, command, directory / "log", env={"RUST_LOG": "warn"})
+        started = Started(name, command, directory / "log", env={"RUST_LOG": log})
         variant = Variant(name, (ends[0], 1024), started, workers)
         variant.fronts = [(ip, 1024 + n) for ip in ends for n in range(targets)]
         variant.dns = (f"127.0.60.{self.count}", 5335)
