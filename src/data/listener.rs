@@ -75,34 +75,45 @@ pub(crate) fn bind(
     backlog: i32,
     options: &LegOptions,
 ) -> Result<Vec<std::net::TcpListener>, BindError> {
+    bind_shared(listener.address, workers, backlog, options).map_err(|source| BindError::new(listener, source))
+}
+
+/// One listening socket per worker, all at `address`.
+///
+/// # Errors
+///
+/// What the kernel says, as when the address is taken by anybody, another gateway included.
+pub(crate) fn bind_shared(
+    address: SocketAddr,
+    workers: usize,
+    backlog: i32,
+    options: &LegOptions,
+) -> io::Result<Vec<std::net::TcpListener>> {
     let open = |share: bool| -> io::Result<Socket> {
-        let domain = Domain::for_address(listener.address);
+        let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(share)?;
         if domain == Domain::IPV6 {
             socket.set_only_v6(true)?;
         }
-        socket.bind(&listener.address.into())?;
+        socket.bind(&address.into())?;
         Ok(socket)
     };
-    let bind_all = || -> io::Result<Vec<std::net::TcpListener>> {
-        // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
-        let probe = open(false)?;
-        probe.listen(1)?;
-        drop(probe);
-        (0..workers)
-            .map(|_| {
-                let socket = open(true)?;
-                // Accepted sockets inherit these, which saves a call per flow.
-                options.apply(&SockRef::from(&socket));
-                socket.listen(backlog)?;
-                socket.set_nonblocking(true)?;
-                Ok(socket.into())
-            })
-            .collect()
-    };
-    bind_all().map_err(|source| BindError::new(listener, source))
+    // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
+    let probe = open(false)?;
+    probe.listen(1)?;
+    drop(probe);
+    (0..workers)
+        .map(|_| {
+            let socket = open(true)?;
+            // Accepted sockets inherit these, which saves a call per flow.
+            options.apply(&SockRef::from(&socket));
+            socket.listen(backlog)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        })
+        .collect()
 }
 
 /// Accepts until it is aborted.
@@ -141,7 +152,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, st
 }
 
 /// Whether trying again at once would only fail again.
-fn is_scarcity(error: &io::Error) -> bool {
+pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
