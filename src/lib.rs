@@ -4,6 +4,7 @@
 //! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
 //! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well.
 
+pub mod appservices;
 pub mod config;
 pub mod control;
 pub mod data;
