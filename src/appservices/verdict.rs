@@ -353,7 +353,7 @@ mod tests {
             project: "5f0000000000000000000001".parse().expect("an id"),
             restricted,
             access_list: CidrSet::default(),
-            backend: backend.parse().ok(),
+            backend: backend.parse().ok().map(Arc::new),
             hosts: BTreeSet::from([HOST.parse::<DnsName>().expect("a name")]),
         };
         DoorApp { app: Arc::new(app), standing: Standing::Ready }

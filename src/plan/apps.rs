@@ -38,7 +38,7 @@ pub struct AppView {
     /// Who may use the public path while it isn't restricted; empty: everybody.
     pub access_list: CidrSet,
     /// Where its requests go; `None`: what was given is no backend.
-    pub backend: Option<BackendUrl>,
+    pub backend: Option<Arc<BackendUrl>>,
     /// The names that its clients use.
     pub hosts: BTreeSet<DnsName>,
 }
@@ -166,7 +166,7 @@ fn see(app: &App) -> AppView {
         project: app.project.clone(),
         restricted: !app.endpoints.is_empty() && !app.allow_non_vpc_requests,
         access_list: app.access_list.clone(),
-        backend: app.backend.parse().ok(),
+        backend: app.backend.parse().ok().map(Arc::new),
         hosts: hosts(app),
     }
 }
