@@ -37,7 +37,7 @@ impl Plane for PaperPlane {
 
     async fn open(&self, (): (), _: &Arc<Snapshot>) {}
 
-    fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
+    async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
 
     async fn close(&self, _: SocketAddr) {}
 
@@ -90,6 +90,7 @@ impl Gateway {
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
+            snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
             probe: Arc::new(NoAnswer),

@@ -1,5 +1,6 @@
 //! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
 
+mod front;
 mod options;
 mod plane;
 mod reload;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 use crate::api::{Api, ApiParts, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
@@ -127,9 +129,17 @@ impl Gateway {
         let data_options = options::data(&settings, options.tick);
         let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
-        let flows = Arc::new(Flows::new(data));
+        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let front = LazyFront::new(FrontParts {
+            options: options::front(&settings, options.tick),
+            snapshots: snapshots_seen,
+            lab_dir: settings.lab_dir.clone(),
+            recorder: registry.shared_recorder(),
+        });
+        let flows = Arc::new(Flows::new(data, front));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
+            snapshots,
             store,
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),

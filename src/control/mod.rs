@@ -52,6 +52,8 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
 pub struct ControlParts<P> {
     /// What carries changes out.
     pub plane: Arc<P>,
+    /// Where snapshots are published; holds an empty one.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
     /// How targets are probed.
@@ -94,7 +96,7 @@ impl Control {
     ) -> Result<Self, ChangeError> {
         let (saved, held, made) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
-        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
         let (pace, pace_seen) = watch::channel(Pace::default());
         let (status, problem) = watch::channel(None);

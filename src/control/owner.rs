@@ -494,7 +494,7 @@ impl<P: Plane> Owner<P> {
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.plane.retarget(&changes, &snapshot);
+        self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.retire(&old, &changes);
         self.part(&changes);
