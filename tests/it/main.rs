@@ -1,3 +1,4 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
+mod appservices;
 mod store;
