@@ -41,9 +41,9 @@ impl LazyFront {
     }
 
     /// Accepts on what was bound.
-    pub(super) async fn open(&self, bound: Option<BoundDoors>) {
+    pub(super) async fn open(&self, bound: Option<BoundDoors>, snapshot: &Arc<Snapshot>) {
         if let Some((front, bound)) = self.started().zip(bound) {
-            front.open(bound).await;
+            front.open(bound, snapshot).await;
         }
     }
 

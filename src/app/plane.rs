@@ -93,7 +93,7 @@ impl Plane for Flows {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
         self.data.open(bound).await;
-        self.front.open(doors).await;
+        self.front.open(doors, snapshot).await;
     }
 
     async fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) {

@@ -37,6 +37,9 @@ use crate::model::{BackendScheme, BackendUrl, ConnectError};
 /// Connections that lie ready for one backend, at most; more are closed.
 const MOST_IDLE: usize = 256;
 
+/// How often it is looked whether a backend's settings have come, until they have.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Why a backend gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendFault {
@@ -235,13 +238,17 @@ impl Backends {
             let (told, settings) = oneshot::channel();
             tokio::task::spawn_local(async move {
                 let (mut connection, mut told) = (pin!(connection), Some(told));
+                // hyper wakes nobody when settings come: it has to be looked for.
+                let mut look = tokio::time::interval(LOOK);
                 poll_fn(|cx| {
                     let over = connection.as_mut().poll(cx);
-                    if connection.is_extended_connect_protocol_enabled()
-                        && let Some(told) = told.take()
-                    {
-                        // Whoever asked may have given up.
-                        let _ = told.send(());
+                    while told.is_some() && look.poll_tick(cx).is_ready() {
+                        if connection.is_extended_connect_protocol_enabled()
+                            && let Some(told) = told.take()
+                        {
+                            // Whoever asked may have given up.
+                            let _ = told.send(());
+                        }
                     }
                     over
                 })

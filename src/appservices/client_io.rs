@@ -41,7 +41,11 @@ impl AsyncRead for ClientIo {
         if buffer.filled().len() > before {
             self.state.read();
         }
-        result
+        match result {
+            // A FIN without TLS' own end, as many clients do it. HTTP and WebSocket know by themselves what is whole.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            result => result,
+        }
     }
 }
 

@@ -148,8 +148,9 @@ impl AppFront {
         if errors.is_empty() { Ok(BoundDoors(bound)) } else { Err(errors) }
     }
 
-    /// Accepts on what was bound; returns once every worker does.
-    pub async fn open(&self, bound: BoundDoors) {
+    /// Accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns once
+    /// every worker does.
+    pub async fn open(&self, bound: BoundDoors, snapshot: &Arc<Snapshot>) {
         let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.0.keys().copied());
         for (address, sockets) in bound.0 {
@@ -157,7 +158,8 @@ impl AppFront {
                 worker.push((address, socket));
             }
         }
-        self.tell_all(per_worker.into_iter(), Command::Open).await;
+        let open = |sockets, done| Command::Open(sockets, Arc::clone(snapshot), done);
+        self.tell_all(per_worker.into_iter(), open).await;
     }
 
     /// Closes the addresses that `view`, the snapshot now in force, no longer has: no new connections; requests at hand

@@ -235,7 +235,7 @@ async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
 /// One side of a WebSocket.
 enum UpgradedLeg {
     /// A client by HTTP/1.1: without hyper's layers in between.
-    Client(ClientIo, Bytes),
+    Client(Box<ClientIo>, Bytes),
     /// A backend by HTTP/1.1 without TLS.
     Plain(TcpStream, Bytes),
     /// An HTTP/2 stream, or a backend by TLS.
@@ -245,7 +245,7 @@ enum UpgradedLeg {
 impl From<Upgraded> for UpgradedLeg {
     fn from(upgraded: Upgraded) -> Self {
         let upgraded = match upgraded.downcast::<TokioIo<ClientIo>>() {
-            Ok(parts) => return Self::Client(parts.io.into_inner(), parts.read_buf),
+            Ok(parts) => return Self::Client(Box::new(parts.io.into_inner()), parts.read_buf),
             Err(upgraded) => upgraded,
         };
         match upgraded.downcast::<TokioIo<TcpStream>>() {

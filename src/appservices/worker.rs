@@ -36,8 +36,8 @@ const SCRATCH: usize = 128 << 10;
 
 /// What a worker is told.
 pub(crate) enum Command {
-    /// Accept on these sockets.
-    Open(Vec<(SocketAddr, std::net::TcpListener)>, oneshot::Sender<()>),
+    /// Judge by this snapshot, and accept on these sockets.
+    Open(Vec<(SocketAddr, std::net::TcpListener)>, Arc<Snapshot>, oneshot::Sender<()>),
     /// Accept no more there; let what is open finish, and cut WebSockets after this long.
     Close(SocketAddr, Duration, oneshot::Sender<()>),
 }
@@ -105,7 +105,9 @@ impl Worker {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Open(sockets, done)) => {
+                    Some(Command::Open(sockets, snapshot, done)) => {
+                        self.refresh();
+                        self.take_over(&snapshot);
                         for (address, socket) in sockets {
                             let task = accept(Rc::clone(&self), address, socket);
                             listeners.insert(address, tokio::task::spawn_local(task));
@@ -155,10 +157,13 @@ impl Worker {
         let mut snapshots = self.snapshots.borrow_mut();
         // An error means that nobody publishes any more: the last one stays.
         if snapshots.has_changed().unwrap_or(false) {
-            let snapshot = snapshots.borrow_and_update();
-            *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
-            *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
+            self.take_over(&snapshots.borrow_and_update());
         }
+    }
+
+    fn take_over(&self, snapshot: &Snapshot) {
+        *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
+        *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
     }
 
     /// Makes a connection or WebSocket known to the tick and to orders.

@@ -1,6 +1,7 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
 mod admission;
+mod appservices;
 mod drain;
 mod flows;
 mod health;
