@@ -86,21 +86,21 @@ impl Guard {
         self.worker.shared.flow_ended();
         let member = &record.listener.group.members[usize::from(record.member)];
         tracing::info!(
-            target: "access",
-{            flow.id = %record.id,
-            client.addr = %record.client,
-            origin = record.origin.label(),
-            endpoint.id = record.listener.gate.label(),
-            listener.port = record.listener.address.port(),
-            target.id = %record.listener.group.target,
-            target.addr = %member.address,
-            bytes.to_target = record.bytes_to_target(),
-            bytes.to_client = record.bytes_to_client(),
-            duration_ms = record.opened.elapsed().map_or(0, |age| age.as_millis()),
-            end = end.label(),
-            detail = end.detail() },
-            "flow closed"
-        );
+                    target: "access",
+        {            flow.id = %record.id,
+                    client.addr = %record.client,
+                    origin = record.origin.label(),
+                    endpoint.id = record.listener.gate.label(),
+                    listener.port = record.listener.address.port(),
+                    target.id = %record.listener.group.target,
+                    target.addr = %member.address,
+                    bytes.to_target = record.bytes_to_target(),
+                    bytes.to_client = record.bytes_to_client(),
+                    duration_ms = record.opened.elapsed().map_or(0, |age| age.as_millis()),
+                    end = end.label(),
+                    detail = end.detail() },
+                    "flow closed"
+                );
     }
 }
 

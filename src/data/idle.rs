@@ -85,7 +85,12 @@ mod tests {
         }
         let mut seen = 0;
         wheel.turn(700, |deadline| {
-            if *deadline > 600 { None } else { seen += 1; None }
+            if *deadline > 600 {
+                None
+            } else {
+                seen += 1;
+                None
+            }
         });
         assert_eq!(seen, 600);
     }

@@ -54,9 +54,8 @@ impl DataMetrics {
             Some(Unit::Seconds),
             "Time that a target took to accept a new flow's connection.".into(),
         );
-        let accept_errors = ["descriptors", "other"].map(|kind| {
-            recorder.register_counter(&key("plgw_accept_errors_total", &[("kind", kind)]), &METADATA)
-        });
+        let accept_errors = ["descriptors", "other"]
+            .map(|kind| recorder.register_counter(&key("plgw_accept_errors_total", &[("kind", kind)]), &METADATA));
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
@@ -112,10 +111,9 @@ pub(crate) fn publish(shared: &Shared) {
         }
         metrics.set_gauge(key("plgw_active_flows", &labels), series.open_flows());
         metrics.set_counter(key("plgw_flows_opened_total", &labels), series.sum(|s| s.opened.get()));
-        for (direction, bytes) in [
-            ("to_target", series.sum(|s| s.to_target.get())),
-            ("to_client", series.sum(|s| s.to_client.get())),
-        ] {
+        for (direction, bytes) in
+            [("to_target", series.sum(|s| s.to_target.get())), ("to_client", series.sum(|s| s.to_client.get()))]
+        {
             metrics.set_counter(key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
         by_endpoint.entry(series.key.endpoint.clone()).or_default().push(series);

@@ -23,7 +23,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -92,12 +92,19 @@ pub struct DataPlane {
     shared: Arc<Shared>,
     options: DataOptions,
     workers: Vec<mpsc::UnboundedSender<Command>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 /// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
 #[derive(Debug)]
 pub struct Bound(Vec<(Arc<Listener>, Vec<std::net::TcpListener>)>);
+
+impl Bound {
+    /// The addresses that are bound.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().map(|(listener, _)| listener.address)
+    }
+}
 
 impl DataPlane {
     /// Starts the workers. The receiver names listeners that broke.
@@ -121,22 +128,23 @@ impl DataPlane {
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let mut builder = Builder::new_current_thread();
             builder.enable_all();
-            let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
-                match builder.build_local(LocalOptions::default()) {
-                    Ok(runtime) => {
-                        let _ = started.send(Ok(()));
-                        runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+            let thread =
+                std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
+                    match builder.build_local(LocalOptions::default()) {
+                        Ok(runtime) => {
+                            let _ = started.send(Ok(()));
+                            runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+                        }
+                        Err(error) => {
+                            let _ = started.send(Err(error));
+                        }
                     }
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                    }
-                }
-            })?;
+                })?;
             starting.recv().map_err(io::Error::other)??;
             workers.push(commands);
             threads.push(thread);
         }
-        Ok((Self { shared, options, workers, threads }, lost_listeners))
+        Ok((Self { shared, options, workers, threads: Mutex::new(threads) }, lost_listeners))
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -206,6 +214,12 @@ impl DataPlane {
         OpenFlows { flows: self.shared.table.select(|flow| flow.listener.address == address) }
     }
 
+    /// Every flow that is open.
+    #[must_use]
+    pub fn all_open(&self) -> OpenFlows {
+        OpenFlows { flows: self.shared.table.select(|_| true) }
+    }
+
     /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
     /// a reason, and waited for.
     pub async fn drain(&self, open: OpenFlows, deadline: Duration, cut: Option<DrainReason>) {
@@ -264,10 +278,13 @@ impl DataPlane {
         metrics::publish(&self.shared);
     }
 
-    /// Ends what is left and waits for the threads. Listeners must have been closed.
-    pub fn stop(self) {
-        drop(self.workers);
-        for thread in self.threads {
+    /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
+    pub fn stop(&self) {
+        for worker in &self.workers {
+            let _ = worker.send(Command::Stop);
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // A worker that panicked has said so on stderr; the process stops either way.
             let _ = thread.join();
         }

@@ -20,14 +20,14 @@ pub(crate) fn refuse(
 ) {
     state.series.shard(worker.index).refuse(refusal);
     tracing::info!(
-        target: "access",
-{        client.addr = %address,
-        endpoint.id = state.listener.gate.label(),
-        listener.port = state.listener.address.port(),
-        target.id = %state.listener.group.target,
-        refusal = refusal.label() },
-        "flow refused"
-    );
+            target: "access",
+    {        client.addr = %address,
+            endpoint.id = state.listener.gate.label(),
+            listener.port = state.listener.address.port(),
+            target.id = %state.listener.group.target,
+            refusal = refusal.label() },
+            "flow refused"
+        );
     match refusal.look() {
         WireLook::Dropped if worker.held.get() < worker.options.held_refusals => {
             worker.held.set(worker.held.get() + 1);

@@ -99,8 +99,9 @@ impl Relay {
         meter: &impl Meter,
     ) -> Poll<Result<(), Failed>> {
         let last = self.down.is_done();
-        let up = self.up.poll(cx, client, target, tools, |n| meter.to_target(n), last).map_err(|(end, error)| {
-            Failed { side: if end == End::Source { Side::Client } else { Side::Target }, error }
+        let up = self.up.poll(cx, client, target, tools, |n| meter.to_target(n), last).map_err(|(end, error)| Failed {
+            side: if end == End::Source { Side::Client } else { Side::Target },
+            error,
         });
         if let Poll::Ready(Err(failed)) = up {
             return Poll::Ready(Err(failed));
@@ -254,9 +255,7 @@ fn poll_splice_in(cx: &mut Context<'_>, from: &TcpStream, pipe: &mut Pipe) -> Po
     loop {
         ready!(from.poll_read_ready(cx))?;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match from.try_io(Interest::READABLE, || {
-            Ok(splice(from, None, pipe.write(), None, pipe.size(), flags)?)
-        }) {
+        match from.try_io(Interest::READABLE, || Ok(splice(from, None, pipe.write(), None, pipe.size(), flags)?)) {
             Ok(n) => {
                 pipe.held = n;
                 return Poll::Ready(Ok(n));

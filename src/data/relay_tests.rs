@@ -34,12 +34,7 @@ fn tools(pipes: usize) -> Tools {
 }
 
 /// Relays until the end, and then closes both legs, as a flow's task does.
-async fn relay<C: Leg, T: Leg>(
-    mut client: C,
-    mut target: T,
-    tools: &Tools,
-    counted: &Counted,
-) -> Result<(), Failed> {
+async fn relay<C: Leg, T: Leg>(mut client: C, mut target: T, tools: &Tools, counted: &Counted) -> Result<(), Failed> {
     let mut relay = Relay::new();
     std::future::poll_fn(|cx| relay.poll(cx, &mut client, &mut target, tools, counted)).await
 }

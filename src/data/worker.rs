@@ -34,6 +34,8 @@ pub(crate) enum Command {
     ServiceSide(Arc<CidrSet>),
     /// Look at your orders.
     Wake(Vec<Arc<FlowRecord>>),
+    /// End, with every flow that is left.
+    Stop,
 }
 
 /// How a worker works.
@@ -68,10 +70,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, options: WorkerOptions) -> Rc<Self> {
-        let tools = Tools {
-            scratch: Scratch::new(options.scratch),
-            pipes: Pipes::new(options.pipes, options.pipe_size),
-        };
+        let tools =
+            Tools { scratch: Scratch::new(options.scratch), pipes: Pipes::new(options.pipes, options.pipe_size) };
         Rc::new(Self {
             index,
             shared,
@@ -120,7 +120,7 @@ impl Worker {
                     }
                     Some(Command::ServiceSide(cidrs)) => *self.service_side.borrow_mut() = cidrs,
                     Some(Command::Wake(records)) => self.wake(&records),
-                    None => return,
+                    Some(Command::Stop) | None => return,
                 },
                 _ = ticks.tick() => self.turn(),
             }

@@ -1,5 +1,6 @@
 //! Names in DNS, lower case, without the dot at the end.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -61,6 +62,14 @@ impl FromStr for DnsName {
         } else {
             Err(ParseDnsNameError(text.to_owned()))
         }
+    }
+}
+
+/// A map keyed by names is looked up with text that a packet spelled, lower case and without the dot at the end.
+/// `Ord` and `Hash` are those of the text, as `Borrow` asks.
+impl Borrow<str> for DnsName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,10 +1,36 @@
 //! What is wanted, turned into a snapshot. Pure: no I/O, no clock; the answer depends on the arguments alone.
 //!
-//! [`compile`] makes a [`Snapshot`] of a [`Desired`](crate::model::Desired) state and of what is [`Held`] from before;
-//! [`diff`] says what a new snapshot opens, retargets and closes.
+//! [`compile()`] makes a [`Snapshot`] of a [`Desired`](crate::model::Desired) state and of what is [`Held`] from before;
+//! [`diff()`] says what a new snapshot opens, retargets and closes.
+//!
+//! In reading order: `survey` looks the desired state up by id, `targets` says what takes a port, `rules` what is allowed,
+//! `ports` who gets which port, `paths` which endpoints lead to which cluster, `strings` and `dns` how that is written
+//! down, `gates` who may use an endpoint; `compile` puts them together.
 
+mod compile;
+mod diff;
+mod dns;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod gates;
+mod held;
+mod paths;
+mod ports;
+#[cfg(test)]
+mod properties;
+mod rules;
 mod snapshot;
+mod strings;
+mod survey;
+mod targets;
 
+pub use compile::compile;
+pub use diff::{Changes, diff};
+pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
+pub use held::Held;
+pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
+pub use rules::may_disable_regional_mode;
 pub use snapshot::{
     ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener, Member,
     PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView, VpcDns,

@@ -19,7 +19,7 @@ pub struct Generation(pub u64);
 /// Everything the data plane, DNS and the views need, frozen at one moment.
 ///
 /// Immutable: a change is a new snapshot with the next [`Generation`]. Every listener address appears once, and every
-/// member that a listener names stands in `targets`; `compile` is the only constructor, and checks both.
+/// member that an endpoint's listener names stands in `targets`; `compile` is the only constructor, and makes both true.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Which snapshot.

@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests from outside: only what the crate makes public, real processes, real sockets.
+
+mod store;

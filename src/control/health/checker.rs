@@ -1,0 +1,153 @@
+//! What the checks of one member come to. Pure: no clock, no socket.
+
+use super::HealthReason;
+use crate::model::{HealthCheck, TargetState};
+
+/// What one probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The member answered.
+    Pass,
+    /// It didn't, in time.
+    Fail,
+}
+
+/// The health of one member: `initial`, `healthy` or `unhealthy`.
+///
+/// A new member is healthy after its first pass, whatever the threshold; every later change takes as many like results
+/// in a row as its threshold says, and one result of the other kind begins the count anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checker {
+    healthy_threshold: u8,
+    unhealthy_threshold: u8,
+    state: TargetState,
+    /// Like results in a row that speak against `state`.
+    against: u8,
+}
+
+impl Checker {
+    /// A member that was just registered.
+    #[must_use]
+    pub fn new(check: &HealthCheck) -> Self {
+        Self {
+            healthy_threshold: check.healthy_threshold,
+            unhealthy_threshold: check.unhealthy_threshold,
+            state: TargetState::Initial,
+            against: 0,
+        }
+    }
+
+    /// Takes other thresholds and keeps the state and the count.
+    pub fn set_thresholds(&mut self, check: &HealthCheck) {
+        self.healthy_threshold = check.healthy_threshold;
+        self.unhealthy_threshold = check.unhealthy_threshold;
+    }
+
+    /// The state after everything observed so far.
+    #[must_use]
+    pub fn state(&self) -> TargetState {
+        self.state
+    }
+
+    /// Why it is in that state.
+    #[must_use]
+    pub fn reason(&self) -> Option<HealthReason> {
+        match self.state {
+            TargetState::Initial => Some(HealthReason::InitialHealthChecking),
+            TargetState::Unhealthy => Some(HealthReason::FailedHealthChecks),
+            TargetState::Draining => Some(HealthReason::DeregistrationInProgress),
+            TargetState::Unused => Some(HealthReason::NotInUse),
+            TargetState::Healthy => None,
+        }
+    }
+
+    /// Takes one result; returns the new state when it changes.
+    pub fn observe(&mut self, verdict: Verdict) -> Option<TargetState> {
+        let (next, needed) = match (self.state, verdict) {
+            (TargetState::Initial, Verdict::Pass) => (TargetState::Healthy, 1),
+            (TargetState::Unhealthy, Verdict::Pass) => (TargetState::Healthy, self.healthy_threshold),
+            (TargetState::Initial | TargetState::Healthy, Verdict::Fail) => {
+                (TargetState::Unhealthy, self.unhealthy_threshold)
+            }
+            (TargetState::Healthy, Verdict::Pass) | (TargetState::Unhealthy, Verdict::Fail) => {
+                self.against = 0;
+                return None;
+            }
+            (TargetState::Draining | TargetState::Unused, _) => return None,
+        };
+        self.against = self.against.saturating_add(1);
+        if self.against < needed {
+            return None;
+        }
+        self.state = next;
+        self.against = 0;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Verdict::{Fail, Pass};
+    use super::*;
+
+    fn checker(healthy_threshold: u8, unhealthy_threshold: u8) -> Checker {
+        Checker::new(&HealthCheck { healthy_threshold, unhealthy_threshold, ..HealthCheck::default() })
+    }
+
+    fn states(checker: &mut Checker, verdicts: &[Verdict]) -> Vec<Option<TargetState>> {
+        verdicts.iter().map(|verdict| checker.observe(*verdict)).collect()
+    }
+
+    #[test]
+    fn a_new_member_is_healthy_after_its_first_pass_whatever_the_threshold() {
+        let mut checker = checker(5, 2);
+        assert_eq!(
+            (checker.state(), checker.reason()),
+            (TargetState::Initial, Some(HealthReason::InitialHealthChecking))
+        );
+        assert_eq!(states(&mut checker, &[Fail, Pass]), [None, Some(TargetState::Healthy)]);
+        assert_eq!(checker.reason(), None);
+    }
+
+    #[test]
+    fn a_new_member_that_fails_is_unhealthy_after_the_threshold() {
+        let mut checker = checker(5, 3);
+        assert_eq!(states(&mut checker, &[Fail, Fail, Fail]), [None, None, Some(TargetState::Unhealthy)]);
+        assert_eq!(checker.reason().map(HealthReason::code), Some("Target.FailedHealthChecks"));
+    }
+
+    #[test]
+    fn only_results_in_a_row_count() {
+        let mut checker = checker(3, 2);
+        let verdicts = [Pass, Fail, Pass, Fail, Fail, Pass, Pass, Fail, Pass, Pass, Pass];
+        let changes: Vec<_> = states(&mut checker, &verdicts);
+        let expected = |at: usize| match at {
+            0 | 10 => Some(TargetState::Healthy),
+            4 => Some(TargetState::Unhealthy),
+            _ => None,
+        };
+        assert_eq!(changes, (0..verdicts.len()).map(expected).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn the_state_is_what_the_last_long_enough_run_says(
+            passes in proptest::collection::vec(any::<bool>(), 1..60), healthy in 2u8..=10, unhealthy in 2u8..=10,
+        ) {
+            let mut checker = checker(healthy, unhealthy);
+            let mut expected = TargetState::Initial;
+            for (i, pass) in passes.iter().enumerate() {
+                let run = passes[..=i].iter().rev().take_while(|other| *other == pass).count();
+                checker.observe(if *pass { Pass } else { Fail });
+                if *pass && (expected == TargetState::Initial || run >= usize::from(healthy)) {
+                    expected = TargetState::Healthy;
+                } else if !pass && run >= usize::from(unhealthy) {
+                    expected = TargetState::Unhealthy;
+                }
+                prop_assert_eq!(checker.state(), expected);
+            }
+        }
+    }
+}

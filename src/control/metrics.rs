@@ -1,0 +1,93 @@
+//! What control counts: reloads, snapshots, targets by state, and how near a load balancer is to its limit.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
+
+use crate::model::{Desired, TargetState};
+use crate::plan::Snapshot;
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Control's handles.
+pub(super) struct ControlMetrics {
+    recorder: Arc<dyn Recorder + Send + Sync>,
+    applied: Counter,
+    refused: Counter,
+    last_success: Gauge,
+    last_reload_ok: Gauge,
+    generation: Gauge,
+    per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
+}
+
+impl ControlMetrics {
+    pub(super) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
+        recorder.describe_counter("plgw_reloads_total".into(), None, "Config reloads, by outcome.".into());
+        for (name, unit, text) in [
+            ("plgw_reload_last_success_timestamp_seconds", Some(Unit::Seconds), "When a config was last applied."),
+            ("plgw_reload_last_ok", None, "1 when the last reload was applied, 0 when it was refused."),
+            ("plgw_snapshot_generation", None, "Number of the snapshot in force."),
+            ("plgw_targets", None, "Members of target groups, by state (NLB: HealthyHostCount, UnHealthyHostCount)."),
+            ("plgw_target_slots_used", None, "Addressable targets that hold a port."),
+            ("plgw_target_slots_limit", None, "Addressable targets that a region may have."),
+        ] {
+            recorder.describe_gauge(name.into(), unit, text.into());
+        }
+        let outcome =
+            |outcome| recorder.register_counter(&key("plgw_reloads_total", &[("outcome", outcome)]), &METADATA);
+        let gauge = |name| recorder.register_gauge(&key(name, &[]), &METADATA);
+        let (applied, refused) = (outcome("applied"), outcome("refused"));
+        let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
+        let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
+        Self { recorder, applied, refused, last_success, last_reload_ok, generation, per_service: Mutex::default() }
+    }
+
+    pub(super) fn reloaded(&self, ok: bool) {
+        if ok {
+            self.applied.increment(1);
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
+            self.last_success.set(now);
+        } else {
+            self.refused.increment(1);
+        }
+        self.last_reload_ok.set(f64::from(u8::from(ok)));
+    }
+
+    pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
+        self.generation.set(float(snapshot.generation.0));
+        let mut gauges = self.per_service.lock().unwrap_or_else(PoisonError::into_inner);
+        for gauge in gauges.values() {
+            gauge.set(0.0);
+        }
+        let mut set = |service: &str, name: &'static str, state: &'static str, value: u64| {
+            let labels: &[(&'static str, &str)] =
+                if state.is_empty() { &[("service", service)] } else { &[("service", service), ("state", state)] };
+            let id = if state.is_empty() { name } else { state };
+            let gauge = gauges
+                .entry((service.to_owned(), id))
+                .or_insert_with(|| self.recorder.register_gauge(&key(name, labels), &METADATA));
+            gauge.set(float(value));
+        };
+        for service in desired.projects.iter().flat_map(|project| &project.services) {
+            let own = || snapshot.targets.iter().filter(|target| target.service == service.id);
+            let id = service.id.as_str();
+            set(id, "plgw_target_slots_used", "", own().count() as u64);
+            set(id, "plgw_target_slots_limit", "", service.target_limit as u64);
+            for state in TargetState::ALL {
+                let members = own().flat_map(|target| &target.members).filter(|member| member.state == state);
+                set(id, "plgw_targets", state.label(), members.count() as u64);
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of targets and snapshots stay far below 2^52")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
+}

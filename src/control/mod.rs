@@ -1,0 +1,156 @@
+//! Owns the desired state and what must outlive the process.
+//!
+//! [`Control`] is the handle: whoever wants a change asks it, and gets an answer when the change stands or was refused.
+//! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
+//! crash; [`health`] probes targets and says what changed.
+
+pub mod health;
+mod metrics;
+mod owner;
+mod plane;
+mod saved;
+pub mod store;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::health::{HealthProber, Probe};
+use self::metrics::ControlMetrics;
+pub use self::owner::{ChangeError, Moved, chain};
+use self::owner::{Command, Owner};
+pub use self::plane::Plane;
+use self::saved::Saved;
+pub use self::saved::SavedError;
+use self::store::StateStore;
+use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId};
+use crate::plan::{Generation, Snapshot};
+
+/// Health results that may wait for the owner; more wait in the prober.
+const HEALTH_QUEUE: usize = 64;
+
+/// What control is built on.
+pub struct ControlParts<P> {
+    /// What carries changes out.
+    pub plane: Arc<P>,
+    /// Where what is held lies.
+    pub store: Arc<dyn StateStore>,
+    /// How targets are probed.
+    pub probe: Arc<dyn Probe>,
+    /// Where it counts.
+    pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+    /// How long the old port of a moved target still accepts.
+    pub move_grace: Duration,
+    /// Ends the owner and the drains.
+    pub stop: CancellationToken,
+}
+
+/// The handle to the task that owns the desired state. Clones are the same handle.
+#[derive(Clone)]
+pub struct Control {
+    commands: mpsc::UnboundedSender<Command>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    problem: watch::Receiver<Option<String>>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Applies `desired` on what an earlier process held, and starts the owner on `tracker`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] when the state can't be read, the plan forbids it, or a socket can't be had; nothing is left.
+    pub async fn start<P: Plane>(
+        parts: ControlParts<P>,
+        desired: Desired,
+        tracker: &TaskTracker,
+    ) -> Result<Self, ChangeError> {
+        let (saved, held) = Saved::load(parts.store).await?;
+        let (commands, received) = mpsc::unbounded_channel();
+        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let (status, problem) = watch::channel(None);
+        let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
+        let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
+        tracker.spawn(probing);
+        let metrics = ControlMetrics::new(parts.recorder);
+        let mut owner = Owner {
+            plane: parts.plane,
+            desired: Desired::default(),
+            held,
+            saved,
+            snapshots,
+            prober,
+            metrics,
+            status,
+            commands: commands.clone(),
+            move_grace: parts.move_grace,
+            drains: tracker.clone(),
+            stop: parts.stop,
+            draining: HashMap::new(),
+        };
+        owner.apply(desired).await?;
+        tracker.spawn(owner.run(received, health_results));
+        Ok(Self { commands, snapshots: snapshots_seen, problem })
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Snapshots as they come into force.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Why the last reload was refused; `None` when it was applied.
+    #[must_use]
+    pub fn last_problem(&self) -> watch::Receiver<Option<String>> {
+        self.problem.clone()
+    }
+
+    /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as
+    /// a refused reload.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; the snapshot in force stays.
+    pub async fn replace_inventory(&self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Inventory { desired: Box::new(inventory), reply }).await
+    }
+
+    /// Gives `target` the port `port`, or the lowest free one: what a cluster change does on Atlas. The new port is open
+    /// and in DNS before this returns; the old one drains.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; the target keeps its port.
+    pub async fn move_target(
+        &self,
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        port: Option<ListenerPort>,
+    ) -> Result<Moved, ChangeError> {
+        self.ask(|reply| Command::Move { target, service, port, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> Command,
+    ) -> Result<T, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| ChangeError::Stopping)?;
+        answer.await.map_err(|_| ChangeError::Stopping)?
+    }
+}

@@ -1,0 +1,369 @@
+//! The one task that owns the desired state. Every change is a message to it and takes the same way: desired state,
+//! plan, bind, save, open, publish, retarget, close.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
+use super::metrics::ControlMetrics;
+use super::plane::Plane;
+use super::saved::{Saved, SavedError};
+use crate::model::{Desired, DrainReason, ListenerPort, TargetId, VpceServiceId};
+use crate::plan::{Changes, Generation, Held, PlanErrors, Snapshot, compile, diff};
+
+/// Why a change was refused. Nothing of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The plan's rules forbid it.
+    #[error(transparent)]
+    Plan(#[from] PlanErrors),
+    /// A socket can't be had.
+    #[error("{}", .0.join("\n"))]
+    Bind(Vec<String>),
+    /// It can't be made durable.
+    #[error("cannot save the change")]
+    Save(#[from] SavedError),
+    /// The config is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// There is no such target.
+    #[error("there is no target `{target}`{}; `plgw plan` lists the targets", .service.as_ref().map(|s| format!(" on {s}")).unwrap_or_default())]
+    NoSuchTarget {
+        /// What was asked for.
+        target: TargetId,
+        /// On which load balancer.
+        service: Option<VpceServiceId>,
+    },
+    /// The target's name stands on more than one load balancer.
+    #[error("target `{target}` stands on {services}; say on which one it is to move")]
+    AmbiguousTarget {
+        /// What was asked for.
+        target: TargetId,
+        /// Where it stands.
+        services: String,
+    },
+    /// The process stops.
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+/// What the owner is told.
+pub(super) enum Command {
+    /// The inventory is another now.
+    Inventory { desired: Box<Result<Desired, String>>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// Give a target another port.
+    Move {
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        port: Option<ListenerPort>,
+        reply: oneshot::Sender<Result<Moved, ChangeError>>,
+    },
+    /// A closed listener's flows are gone, or their time is.
+    Drained(VpceServiceId, ListenerPort),
+}
+
+/// A port move, done.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Moved {
+    /// The target.
+    pub target: TargetId,
+    /// Its load balancer.
+    pub service: VpceServiceId,
+    /// The port that drains now.
+    pub from: ListenerPort,
+    /// The port that it has now.
+    pub to: ListenerPort,
+}
+
+/// The owner's state.
+pub(super) struct Owner<P: Plane> {
+    pub(super) plane: Arc<P>,
+    pub(super) desired: Desired,
+    pub(super) held: Held,
+    pub(super) saved: Saved,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) prober: HealthProber,
+    pub(super) metrics: ControlMetrics,
+    pub(super) status: watch::Sender<Option<String>>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) move_grace: Duration,
+    pub(super) drains: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// Closed listeners that still drain, by port.
+    pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
+}
+
+impl<P: Plane> Owner<P> {
+    /// Takes commands and health results until the process stops.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut health: mpsc::Receiver<HealthEvent>,
+    ) {
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(command) = commands.recv() => self.obey(command).await,
+                Some(event) = health.recv() => {
+                    let mut events = vec![event];
+                    while let Ok(event) = health.try_recv() {
+                        events.push(event);
+                    }
+                    self.observe(events).await;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        // Whoever asked may have gone; the change stands all the same.
+        match command {
+            Command::Inventory { desired, reply } => {
+                let outcome = self.replace_inventory(*desired).await;
+                let _ = reply.send(outcome);
+            }
+            Command::Move { target, service, port, reply } => {
+                let _ = reply.send(self.move_target(target, service, port).await);
+            }
+            Command::Drained(service, port) => self.drained(service, port).await,
+        }
+    }
+
+    /// Takes over an inventory, keeping what operators and probes said.
+    async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
+        let outcome = match inventory {
+            Ok(mut desired) => {
+                desired.health = self.desired.health.clone();
+                desired.shifted_zones = self.desired.shifted_zones.clone();
+                self.apply(desired).await
+            }
+            Err(problems) => Err(ChangeError::Config(problems)),
+        };
+        self.metrics.reloaded(outcome.is_ok());
+        match &outcome {
+            Ok(generation) => {
+                tracing::info!(generation = generation.0, "config reloaded");
+                self.status.send_replace(None);
+            }
+            Err(error) => {
+                let reason = chain(error);
+                tracing::error!(reason, "config refused; the snapshot in force stays");
+                self.status.send_replace(Some(reason));
+            }
+        }
+        outcome
+    }
+
+    async fn move_target(
+        &mut self,
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        port: Option<ListenerPort>,
+    ) -> Result<Moved, ChangeError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let fits = |view: &&crate::plan::TargetView| {
+            view.id == target && service.as_ref().is_none_or(|wanted| view.service == *wanted)
+        };
+        let found: Vec<_> = snapshot.targets.iter().filter(fits).collect();
+        let view = match found.as_slice() {
+            [view] => *view,
+            [] => return Err(ChangeError::NoSuchTarget { target, service }),
+            several => {
+                let services: Vec<_> = several.iter().map(|view| view.service.as_str()).collect();
+                return Err(ChangeError::AmbiguousTarget { target, services: services.join(" and ") });
+            }
+        };
+        let (service, from) = (view.service.clone(), view.port);
+        let to = port.or_else(|| self.free_port(&service)).unwrap_or(from);
+        let mut desired = self.desired.clone();
+        desired.moves.insert((service.clone(), target.clone()), to);
+        self.apply(desired).await?;
+        // The ledger keeps the port from here on.
+        self.desired.moves.clear();
+        tracing::info!(target.id = %target, from = from.get(), to = to.get(), "target moved to another port");
+        Ok(Moved { target, service, from, to })
+    }
+
+    /// The lowest port of the load balancer that is neither held nor draining.
+    fn free_port(&self, service: &VpceServiceId) -> Option<ListenerPort> {
+        let range = self
+            .desired
+            .projects
+            .iter()
+            .flat_map(|project| &project.services)
+            .find(|candidate| candidate.id == *service)?
+            .ports;
+        let ledger = self.held.ledgers.get(service)?;
+        let taken: std::collections::BTreeSet<_> =
+            ledger.ports().map(|(_, port)| port).chain(ledger.draining()).collect();
+        range.ports().find(|port| !taken.contains(port))
+    }
+
+    async fn observe(&mut self, events: Vec<HealthEvent>) {
+        let mut desired = self.desired.clone();
+        for event in events {
+            tracing::info!(
+                target.id = %event.key.target,
+                member = event.key.member,
+                target.addr = %event.address,
+                state = event.state.label(),
+                reason = event.reason.map(super::health::HealthReason::code),
+                "target health changed"
+            );
+            let MemberKey { service, target, member } = event.key;
+            desired.health.insert((service, target, member), event.state);
+        }
+        if let Err(error) = self.apply(desired).await {
+            tracing::error!(reason = chain(&error), "a change of health could not be applied");
+        }
+    }
+
+    async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
+        let key = (service, port);
+        let left = self.draining.get(&key).copied().unwrap_or(1) - 1;
+        if left > 0 {
+            self.draining.insert(key, left);
+            return;
+        }
+        self.draining.remove(&key);
+        let mut held = self.held.clone();
+        if held.release(&key.0, key.1) {
+            self.keep(held).await;
+        }
+    }
+
+    /// The one way in for every change.
+    pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
+        let old = Arc::clone(&self.snapshots.borrow());
+        let generation = Generation(old.generation.0 + 1);
+        let (snapshot, held) = compile(&desired, &self.held, generation)?;
+        let snapshot = Arc::new(snapshot);
+        let changes = diff(&old, &snapshot);
+        let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
+        self.saved.save(&held).await?;
+        self.held = held;
+        self.desired = desired;
+        self.plane.open(bound, &snapshot).await;
+        self.metrics.published(&snapshot, &self.desired);
+        self.snapshots.send_replace(Arc::clone(&snapshot));
+        self.plane.retarget(&changes, &snapshot);
+        self.prober.set(probed(&self.desired, &snapshot));
+        self.retire(&old, &changes);
+        self.release_idle_ports().await;
+        for notice in snapshot.notices.iter().filter(|notice| !old.notices.contains(notice)) {
+            tracing::warn!("{notice}");
+        }
+        Ok(generation)
+    }
+
+    /// Releases ports that were given up while nothing listened on them (a paused cluster, no endpoint): nothing drains.
+    async fn release_idle_ports(&mut self) {
+        let mut held = self.held.clone();
+        let idle: Vec<_> = self
+            .held
+            .draining()
+            .map(|(service, port)| (service.clone(), port))
+            .filter(|key| !self.draining.contains_key(key))
+            .collect();
+        for (service, port) in &idle {
+            held.release(service, *port);
+        }
+        if !idle.is_empty() {
+            self.keep(held).await;
+        }
+    }
+
+    /// Saves that ports are free again.
+    async fn keep(&mut self, held: Held) {
+        match self.saved.save(&held).await {
+            Ok(()) => self.held = held,
+            // They stay set aside: better a few ports fewer than one given twice.
+            Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
+        }
+    }
+
+    /// Closes what the new snapshot no longer has, and lets it drain. A moved target's old port accepts for a moment
+    /// longer: clients that resolved just before still come there.
+    fn retire(&mut self, old: &Snapshot, changes: &Changes) {
+        for (address, reason) in &changes.close {
+            let Some(listener) = old.listeners.get(address) else { continue };
+            let group = &listener.group;
+            let key = ListenerPort::try_from(address.port()).ok().map(|port| (group.service.clone(), port));
+            if let Some(key) = &key {
+                *self.draining.entry(key.clone()).or_default() += 1;
+            }
+            let grace = if *reason == DrainReason::Moved { self.move_grace } else { Duration::ZERO };
+            let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
+            let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
+            let (address, delay) = (*address, group.deregistration_delay);
+            let work = async move {
+                tokio::time::sleep(grace).await;
+                retire_one(plane.as_ref(), address, delay, cut).await;
+                if let Some((service, port)) = key {
+                    // The owner is gone only when the process stops.
+                    let _ = commands.send(Command::Drained(service, port));
+                }
+            };
+            let stop = self.stop.clone();
+            self.drains.spawn(async move {
+                stop.run_until_cancelled(work).await;
+            });
+        }
+    }
+}
+
+async fn retire_one<P: Plane>(plane: &P, address: SocketAddr, delay: Duration, cut: Option<DrainReason>) {
+    let open = plane.close(address).await;
+    plane.drain(open, delay, cut).await;
+}
+
+/// Every process behind a listener, once.
+fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
+    let services: HashMap<_, _> =
+        desired.projects.iter().flat_map(|project| &project.services).map(|service| (&service.id, service)).collect();
+    let mut groups: HashMap<(&VpceServiceId, &TargetId), _> = HashMap::new();
+    for listener in snapshot.listeners.values() {
+        groups.insert((&listener.group.service, &listener.group.target), &listener.group);
+    }
+    groups
+        .into_values()
+        .filter_map(|group| Some((group, services.get(&group.service)?)))
+        .flat_map(|(group, service)| {
+            group.members.iter().map(move |member| ProbedMember {
+                key: MemberKey {
+                    service: group.service.clone(),
+                    target: group.target.clone(),
+                    member: member.name.clone(),
+                },
+                address: member.address,
+                source: service.source_addresses.first().copied(),
+                proxy_protocol: group.proxy_protocol,
+                check: service.attributes.health_check.clone(),
+            })
+        })
+        .collect()
+}
+
+/// An error with its causes, in one text.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

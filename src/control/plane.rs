@@ -1,0 +1,36 @@
+//! The data plane as control sees it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::DrainReason;
+use crate::plan::{Changes, Snapshot};
+
+/// What carries out the changes of a snapshot. The wiring implements it, so that the rooms don't name each other.
+pub trait Plane: Send + Sync + 'static {
+    /// Sockets that are bound and not yet used; dropped, they are closed and nothing has happened.
+    type Bound: Send;
+    /// What was open on an address when it was closed.
+    type Open: Send;
+
+    /// Binds whatever `changes` opens: all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for every address that can't be had.
+    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>>;
+
+    /// Accepts on what was bound. Done when new connections are taken.
+    fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
+
+    /// New flows take the new routes.
+    fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>);
+
+    /// Accepts no more at `address`; done when its sockets are closed.
+    fn close(&self, address: SocketAddr) -> impl Future<Output = Self::Open> + Send;
+
+    /// Waits for flows to end, at most for `delay`; cuts what is left then, if `cut` gives the reason.
+    fn drain(&self, open: Self::Open, delay: Duration, cut: Option<DrainReason>) -> impl Future<Output = ()> + Send;
+}

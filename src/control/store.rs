@@ -1,0 +1,248 @@
+//! Saved state: an ordered key space with revisions, compare-and-swap and watch.
+//!
+//! The trait has the shape of etcd's API, so that one file ([`EmbeddedStore`]), memory ([`MemoryStore`]) and etcd can
+//! be adapters of it. Every commit that changes something takes the next [`Revision`] of the whole store and is all or
+//! nothing; once it is acknowledged it is there, whatever happens to the process.
+
+mod core;
+mod embedded;
+mod format;
+mod key;
+mod memory;
+mod watch;
+
+#[cfg(test)]
+mod conformance;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+pub use key::{MAXIMUM_KEY_LENGTH, ParseKeyError, StateKey};
+pub use memory::MemoryStore;
+pub use watch::{Watch, WatchEnd};
+
+/// Keys and values of one commit together may not be longer, in bytes.
+///
+/// 1 MiB stays below etcd's default `--max-request-bytes` of 1.5 MiB, so what one adapter takes the other takes too.
+pub const MAXIMUM_COMMIT_BYTES: usize = 1024 * 1024;
+
+/// A moment of the store: 0 when it is new, one more with every commit that changes something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a commit expects of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedRevision {
+    /// The key doesn't exist.
+    Absent,
+    /// The key was last written by this revision.
+    At(Revision),
+}
+
+impl fmt::Display for ExpectedRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("absent"),
+            Self::At(revision) => write!(f, "at revision {revision}"),
+        }
+    }
+}
+
+/// A key, its value, and the commit that wrote it last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: StateKey,
+    /// The value.
+    pub value: Bytes,
+    /// The commit that wrote it last: what [`ExpectedRevision::At`] compares with.
+    pub revision: Revision,
+}
+
+/// What a prefix holds at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RangeView {
+    /// The entries, in order of key.
+    pub entries: Vec<Entry>,
+    /// The store's revision at that moment: watch after it to miss nothing.
+    pub revision: Revision,
+}
+
+/// A change of the store, all or nothing: `compares` must all hold, then `puts` and `deletes` take effect together.
+///
+/// A key may be written or deleted once in a transaction, as in etcd. Without puts and deletes that take effect, the
+/// compares are still checked and the store's revision stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// What must hold of the keys.
+    pub compares: Vec<(StateKey, ExpectedRevision)>,
+    /// Keys and their new values.
+    pub puts: Vec<(StateKey, Bytes)>,
+    /// Keys to remove; one that doesn't exist is no error.
+    pub deletes: Vec<StateKey>,
+}
+
+impl Txn {
+    /// A transaction that does nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Expects `expected` of `key`.
+    #[must_use]
+    pub fn compare(mut self, key: StateKey, expected: ExpectedRevision) -> Self {
+        self.compares.push((key, expected));
+        self
+    }
+
+    /// Writes `value` at `key`.
+    #[must_use]
+    pub fn put(mut self, key: StateKey, value: impl Into<Bytes>) -> Self {
+        self.puts.push((key, value.into()));
+        self
+    }
+
+    /// Removes `key`.
+    #[must_use]
+    pub fn delete(mut self, key: StateKey) -> Self {
+        self.deletes.push(key);
+        self
+    }
+}
+
+/// One change of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The key has this value now.
+    Put {
+        /// The key.
+        key: StateKey,
+        /// Its value.
+        value: Bytes,
+    },
+    /// The key is gone.
+    Delete {
+        /// The key.
+        key: StateKey,
+    },
+}
+
+impl Change {
+    /// The key that changed.
+    #[must_use]
+    pub fn key(&self) -> &StateKey {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// Everything that one commit changed under a watched prefix; commits are never split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit's revision.
+    pub revision: Revision,
+    /// Its changes: puts, then deletes, as the transaction had them.
+    pub changes: Vec<Change>,
+}
+
+/// Why the store didn't do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// A compare didn't hold: somebody else was first. Read again, decide again, commit again.
+    #[error("`{key}` was expected {expected} and is {}", found.map_or("absent".to_owned(), |found| format!("at revision {found}")))]
+    Conflict {
+        /// The first key whose compare failed.
+        key: StateKey,
+        /// What was expected of it.
+        expected: ExpectedRevision,
+        /// The revision that wrote it last; `None` when it doesn't exist.
+        found: Option<Revision>,
+    },
+    /// A transaction names a key twice among its puts and deletes.
+    #[error("`{key}` is changed twice in one transaction; change it once")]
+    DuplicateKey {
+        /// The key.
+        key: StateKey,
+    },
+    /// A transaction is too large.
+    #[error("the transaction has {bytes} bytes of keys and values; split it, {MAXIMUM_COMMIT_BYTES} is the most")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// A watch asked for commits that are no longer remembered. Read the range again and watch after its revision.
+    #[error(
+        "commits after revision {after} are asked for, those up to {forgotten} are forgotten; read the range again"
+    )]
+    Compacted {
+        /// What was asked for.
+        after: Revision,
+        /// The latest commit that is forgotten.
+        forgotten: Revision,
+    },
+    /// The change could not be written and is not kept; what was there before still is. A later commit may succeed.
+    #[error("cannot write to the state file `{}`; the change is not kept", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The disk failed while a commit was made durable: whether it is kept shows when the file is opened again. Nothing
+    /// is written until then, because a failed `fsync` leaves the file in a state that only reading it again can tell.
+    #[error("the state file `{}` failed while a change was saved; restart to read it again", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The process stops, so nobody was left to do it.
+    #[error("the state store has stopped")]
+    Stopped,
+}
+
+/// An ordered key space with revisions, compare-and-swap and watch.
+///
+/// Object-safe: rooms hold an `Arc<dyn StateStore>`. Reads see acknowledged commits only. A `commit` whose future is
+/// dropped may still take effect.
+pub trait StateStore: Send + Sync + fmt::Debug {
+    /// The entry at `key`.
+    fn get<'a>(&'a self, key: &'a StateKey) -> BoxFuture<'a, Result<Option<Entry>, StoreError>>;
+
+    /// All entries whose keys begin with `prefix` (text: `ports/` leaves `portsmouth/…` out, `` is everything), and the
+    /// store's revision, at one moment.
+    fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>>;
+
+    /// Makes a change durable and returns the revision that has it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when a compare doesn't hold; nothing is changed then. See [`StoreError`] for the others.
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>>;
+
+    /// Commits after the revision `after` (etcd's `start_revision` is `after` + 1) that change keys beginning with
+    /// `prefix`: each once, in order, without gaps, until [`WatchEnd`] says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Compacted`] when commits after `after` are no longer remembered.
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>>;
+}

@@ -1,0 +1,312 @@
+//! What every adapter of [`StateStore`] must do, run against each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{
+    Change, Commit, EmbeddedOptions, EmbeddedStore, ExpectedRevision, MAXIMUM_COMMIT_BYTES, MemoryStore, Revision,
+    StateKey, StateStore, StoreError, Txn, WatchEnd,
+};
+
+/// Runs `$test` as a test of its own against every adapter.
+macro_rules! for_every_adapter {
+    ($($name:ident => $test:ident;)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$test(std::sync::Arc::new(super::MemoryStore::new())).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                let directory = tempfile::tempdir().unwrap();
+                let store = super::EmbeddedStore::open(directory.path().join("state")).await.unwrap();
+                super::$test(std::sync::Arc::new(store)).await;
+            })*
+        }
+    };
+}
+
+for_every_adapter! {
+    revisions_count_commits_that_change_something => revisions;
+    a_compare_that_does_not_hold_changes_nothing => conflicts;
+    a_transaction_is_all_or_nothing_and_touches_a_key_once => transactions;
+    a_range_is_in_order_of_key_and_ends_with_its_prefix => ranges;
+    a_watch_has_every_commit_once_in_order => watches;
+    a_watch_that_falls_behind_says_so_after_what_it_has => lagging;
+    a_watch_of_what_is_forgotten_is_refused => forgotten;
+    a_watch_ends_with_its_store => closing;
+    parallel_writers_that_retry_lose_nothing => parallel_writers;
+}
+
+fn key(text: &str) -> StateKey {
+    text.parse().unwrap()
+}
+
+async fn put(store: &dyn StateStore, name: &str, value: &str) -> Revision {
+    store.commit(Txn::new().put(key(name), value.to_owned())).await.expect("a commit")
+}
+
+async fn revisions(store: Arc<dyn StateStore>) {
+    assert_eq!(store.range("").await.unwrap().revision, Revision(0));
+    assert_eq!(put(&*store, "a", "1").await, Revision(1));
+    assert_eq!(put(&*store, "a", "1").await, Revision(2), "the same value again is a commit");
+    assert_eq!(store.commit(Txn::new()).await.unwrap(), Revision(2));
+    assert_eq!(store.commit(Txn::new().delete(key("missing"))).await.unwrap(), Revision(2));
+    assert_eq!(store.commit(Txn::new().delete(key("a"))).await.unwrap(), Revision(3));
+    assert_eq!(store.get(&key("a")).await.unwrap(), None);
+    put(&*store, "b", "1").await;
+    assert_eq!(store.get(&key("b")).await.unwrap().unwrap().revision, Revision(4));
+}
+
+async fn conflicts(store: Arc<dyn StateStore>) {
+    let first = put(&*store, "a", "1").await;
+    let second = put(&*store, "a", "2").await;
+    for (name, expected, found) in [
+        ("a", ExpectedRevision::Absent, Some(second)),
+        ("a", ExpectedRevision::At(first), Some(second)),
+        ("b", ExpectedRevision::At(first), None),
+    ] {
+        let txn = Txn::new().compare(key("c"), ExpectedRevision::Absent).compare(key(name), expected);
+        let error = store.commit(txn.put(key("c"), "3").delete(key("a"))).await.expect_err("a conflict");
+        let StoreError::Conflict { key: at, expected: was_expected, found: was_found } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((at, was_expected, was_found), (key(name), expected, found));
+    }
+    let range = store.range("").await.unwrap();
+    assert_eq!((range.entries.len(), range.revision), (1, second));
+    let holds = Txn::new().compare(key("a"), ExpectedRevision::At(second)).compare(key("b"), ExpectedRevision::Absent);
+    assert_eq!(store.commit(holds.put(key("b"), "3")).await.unwrap(), Revision(3));
+}
+
+async fn transactions(store: Arc<dyn StateStore>) {
+    put(&*store, "old", "1").await;
+    let txn = Txn::new().put(key("new/a"), "1").put(key("new/b"), "2").delete(key("old"));
+    let revision = store.commit(txn).await.unwrap();
+    let range = store.range("").await.unwrap();
+    assert_eq!(range.entries.iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), ["new/a", "new/b"]);
+    assert!(range.entries.iter().all(|e| e.revision == revision));
+
+    let twice = Txn::new().put(key("new/a"), "2").delete(key("new/a"));
+    assert!(matches!(store.commit(twice).await, Err(StoreError::DuplicateKey { .. })));
+    let large = Txn::new().put(key("new/c"), vec![0; MAXIMUM_COMMIT_BYTES]);
+    assert!(matches!(store.commit(large).await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(store.range("").await.unwrap(), range);
+}
+
+async fn ranges(store: Arc<dyn StateStore>) {
+    for name in ["ports/b", "ports/a", "ports/a/x", "portsmouth", "port", "ports/ä"] {
+        put(&*store, name, name).await;
+    }
+    let names = async |prefix: &str| {
+        let entries = store.range(prefix).await.unwrap().entries;
+        entries.into_iter().map(|e| e.key.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("ports/").await, ["ports/a", "ports/a/x", "ports/b", "ports/ä"]);
+    assert_eq!(names("").await, ["port", "ports/a", "ports/a/x", "ports/b", "ports/ä", "portsmouth"]);
+    assert!(names("q").await.is_empty());
+}
+
+async fn watches(store: Arc<dyn StateStore>) {
+    put(&*store, "ports/a", "0").await;
+    let seen = store.range("ports/").await.unwrap().revision;
+    put(&*store, "ports/a", "1").await;
+    let mut watch = store.watch("ports/", seen).await.unwrap();
+    let mut later = store.watch("ports/", Revision(4)).await.unwrap();
+    put(&*store, "other", "2").await;
+    let txn = Txn::new().put(key("ports/b"), "3").put(key("other"), "3").delete(key("ports/a"));
+    store.commit(txn).await.unwrap();
+    put(&*store, "ports/c", "4").await;
+
+    let put = |name, value: &'static str| Change::Put { key: key(name), value: value.into() };
+    let expected = [
+        Commit { revision: Revision(2), changes: vec![put("ports/a", "1")] },
+        Commit { revision: Revision(4), changes: vec![put("ports/b", "3"), Change::Delete { key: key("ports/a") }] },
+        Commit { revision: Revision(5), changes: vec![put("ports/c", "4")] },
+    ];
+    for commit in &expected {
+        assert_eq!(watch.next().await.as_ref(), Ok(commit));
+    }
+    assert_eq!(later.next().await.as_ref(), Ok(&expected[2]), "nothing up to the revision that was named");
+}
+
+async fn lagging(store: Arc<dyn StateStore>) {
+    let mut watch = store.watch("", Revision(0)).await.unwrap();
+    let mut expected = 1;
+    // More than any watch holds unread.
+    for i in 0..1500 {
+        put(&*store, "a", &i.to_string()).await;
+    }
+    loop {
+        match watch.next().await {
+            Ok(commit) => {
+                assert_eq!(commit.revision, Revision(expected));
+                expected += 1;
+            }
+            Err(end) => break assert_eq!(end, WatchEnd::Lagged),
+        }
+    }
+    assert!(expected > 1 && expected <= 1500, "{expected}");
+}
+
+async fn forgotten(store: Arc<dyn StateStore>) {
+    for i in 0..1500 {
+        put(&*store, "a", &i.to_string()).await;
+    }
+    let error = store.watch("", Revision(1)).await.expect_err("long ago");
+    assert!(matches!(error, StoreError::Compacted { after: Revision(1), .. }), "{error:?}");
+    let StoreError::Compacted { forgotten, .. } = error else { unreachable!("matched above") };
+    let mut watch = store.watch("", forgotten).await.expect("what is still remembered");
+    assert_eq!(watch.next().await.unwrap().revision, Revision(forgotten.0 + 1));
+}
+
+async fn closing(store: Arc<dyn StateStore>) {
+    let mut watch = store.watch("", Revision(0)).await.unwrap();
+    put(&*store, "a", "1").await;
+    drop(store);
+    assert_eq!(watch.next().await.unwrap().revision, Revision(1));
+    assert_eq!(watch.next().await, Err(WatchEnd::Closed));
+}
+
+async fn parallel_writers(store: Arc<dyn StateStore>) {
+    let mut watch = store.watch("counter", Revision(0)).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..100 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            loop {
+                let found = store.get(&key("counter")).await.unwrap();
+                let (count, expected) = found.map_or((0, ExpectedRevision::Absent), |entry| {
+                    let count = std::str::from_utf8(&entry.value).unwrap().parse::<u32>().unwrap();
+                    (count, ExpectedRevision::At(entry.revision))
+                });
+                let txn = Txn::new()
+                    .compare(key("counter"), expected)
+                    .put(key("counter"), (count + 1).to_string())
+                    .put(key(&format!("writers/{writer}")), count.to_string());
+                match store.commit(txn).await {
+                    Ok(_) => return count,
+                    Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
+    let taken: BTreeSet<u32> = writers.join_all().await.into_iter().collect();
+    assert_eq!(taken, (0..100).collect(), "each writer counted once, from what the one before it wrote");
+    assert_eq!(store.get(&key("counter")).await.unwrap().unwrap().value, "100");
+    assert_eq!(store.range("writers/").await.unwrap().entries.len(), 100);
+    for count in 1..=100 {
+        let change = Change::Put { key: key("counter"), value: count.to_string().into() };
+        assert_eq!(watch.next().await.unwrap().changes, [change]);
+    }
+}
+
+/// One step of a random run.
+#[derive(Debug, Clone)]
+enum Step {
+    Commit { puts: BTreeMap<u8, u8>, deletes: BTreeSet<u8>, compare: Option<(u8, Compare)> },
+    Reopen,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Compare {
+    Right,
+    Absent,
+    At(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let compare = prop_oneof![Just(Compare::Right), Just(Compare::Absent), (0u64..40).prop_map(Compare::At)];
+    let commit = (
+        proptest::collection::btree_map(0u8..8, any::<u8>(), 0..4),
+        proptest::collection::btree_set(0u8..8, 0..3),
+        proptest::option::of((0u8..8, compare)),
+    )
+        .prop_map(|(puts, deletes, compare)| Step::Commit { puts, deletes, compare });
+    prop_oneof![9 => commit, 1 => Just(Step::Reopen)]
+}
+
+/// Runs `steps` against a store and the plainest model of it, and compares after each.
+async fn follows_the_model(steps: Vec<Step>, open: impl AsyncFn(Option<Arc<dyn StateStore>>) -> Arc<dyn StateStore>) {
+    let mut store = open(None).await;
+    let mut model: BTreeMap<StateKey, (Vec<u8>, Revision)> = BTreeMap::new();
+    let mut revision = Revision(0);
+    let name = |i: u8| key(&format!("k/{i}"));
+    for step in steps {
+        let Step::Commit { puts, mut deletes, compare } = step else {
+            store = open(Some(store)).await;
+            continue;
+        };
+        deletes.retain(|i| !puts.contains_key(i));
+        let mut txn = Txn::new();
+        let mut holds = true;
+        if let Some((i, compare)) = compare {
+            let found = model.get(&name(i)).map(|(_, revision)| *revision);
+            let expected = match compare {
+                Compare::Right => found.map_or(ExpectedRevision::Absent, ExpectedRevision::At),
+                Compare::Absent => ExpectedRevision::Absent,
+                Compare::At(revision) => ExpectedRevision::At(Revision(revision)),
+            };
+            holds = expected == found.map_or(ExpectedRevision::Absent, ExpectedRevision::At);
+            txn = txn.compare(name(i), expected);
+        }
+        for (i, value) in &puts {
+            txn = txn.put(name(*i), vec![*value; usize::from(*value)]);
+        }
+        for i in &deletes {
+            txn = txn.delete(name(*i));
+        }
+        let outcome = store.commit(txn).await;
+        if holds {
+            if !puts.is_empty() || deletes.iter().any(|i| model.contains_key(&name(*i))) {
+                revision.0 += 1;
+            }
+            for (i, value) in puts {
+                model.insert(name(i), (vec![value; usize::from(value)], revision));
+            }
+            for i in deletes {
+                model.remove(&name(i));
+            }
+            assert_eq!(outcome.expect("the compare holds"), revision);
+        } else {
+            assert!(matches!(outcome, Err(StoreError::Conflict { .. })), "{outcome:?}");
+        }
+        let range = store.range("").await.unwrap();
+        assert_eq!(range.revision, revision);
+        let found = range.entries.into_iter().map(|e| (e.key, (e.value.to_vec(), e.revision))).collect();
+        assert_eq!(model, found);
+    }
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_memory_store_follows_the_model(steps in proptest::collection::vec(step(), 1..60)) {
+        block_on(follows_the_model(steps, async |store| store.unwrap_or_else(|| Arc::new(MemoryStore::new()))));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_embedded_store_follows_the_model_over_restarts(steps in proptest::collection::vec(step(), 1..40)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        block_on(follows_the_model(steps, async |store: Option<Arc<dyn StateStore>>| {
+            drop(store);
+            let options = EmbeddedOptions { compact_above: 6000 };
+            Arc::new(EmbeddedStore::open_with(&path, options).await.unwrap()) as Arc<dyn StateStore>
+        }));
+    }
+}

@@ -1,0 +1,87 @@
+//! Keys of the saved state.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A key may not be longer, in bytes.
+pub const MAXIMUM_KEY_LENGTH: usize = 512;
+
+/// Why a text is no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a key of the saved state: {reason}")]
+pub struct ParseKeyError {
+    text: String,
+    reason: &'static str,
+}
+
+/// A key of the saved state: segments between `/`, none of them empty, without control characters, 512 bytes at most.
+/// Ordered byte by byte, as etcd orders keys.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateKey(Arc<str>);
+
+impl StateKey {
+    /// The key made of `segments`.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseKeyError`] when a segment is empty or holds a control character, or the key is too long.
+    pub fn join<'a>(segments: impl IntoIterator<Item = &'a str>) -> Result<Self, ParseKeyError> {
+        segments.into_iter().collect::<Vec<_>>().join("/").parse()
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StateKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        let reason = if text.len() > MAXIMUM_KEY_LENGTH {
+            "it is longer than 512 bytes"
+        } else if text.split('/').any(str::is_empty) {
+            "a segment between `/` is empty"
+        } else if text.chars().any(char::is_control) {
+            "it holds a control character"
+        } else {
+            return Ok(Self(Arc::from(text)));
+        };
+        Err(ParseKeyError { text: text.to_owned(), reason })
+    }
+}
+
+impl fmt::Display for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateKey({})", self.0)
+    }
+}
+
+impl Borrow<str> for StateKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_segments_between_slashes() {
+        assert_eq!(StateKey::join(["ports", "Cluster0/shard-00-00"]).unwrap().as_str(), "ports/Cluster0/shard-00-00");
+        for wrong in ["", "/ports", "ports/", "ports//a", "ports/a\nb", &"k".repeat(MAXIMUM_KEY_LENGTH + 1)] {
+            assert!(wrong.parse::<StateKey>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The receiving half of a watch, the same for every adapter.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::Commit;
+
+/// Why a watch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WatchEnd {
+    /// The watcher read too slowly and commits were left out from here on: read the range again, then watch anew.
+    #[error("the watch fell behind; read the range again and watch after its revision")]
+    Lagged,
+    /// The store was closed; there will be no further commit.
+    #[error("the state store was closed")]
+    Closed,
+}
+
+/// Commits under a prefix, each once, in order, without gaps, until [`WatchEnd`].
+#[derive(Debug)]
+pub struct Watch {
+    backlog: VecDeque<Commit>,
+    receiver: mpsc::Receiver<Commit>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// The next commit. Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchEnd`] after the last commit that the watch has without a gap.
+    pub async fn next(&mut self) -> Result<Commit, WatchEnd> {
+        if let Some(commit) = self.backlog.pop_front() {
+            return Ok(commit);
+        }
+        match self.receiver.recv().await {
+            Some(commit) => Ok(commit),
+            None if self.lagged.load(Ordering::Acquire) => Err(WatchEnd::Lagged),
+            None => Err(WatchEnd::Closed),
+        }
+    }
+}
+
+/// The sending half of a [`Watch`].
+#[derive(Debug)]
+pub(super) struct WatchSender {
+    sender: mpsc::Sender<Commit>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl WatchSender {
+    /// Passes a commit on without waiting; `false` when the watch is over and the sender is to be dropped.
+    pub(super) fn send(&self, commit: Commit) -> bool {
+        match self.sender.try_send(commit) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                self.lagged.store(true, Ordering::Release);
+                false
+            }
+        }
+    }
+
+    /// Whether nobody listens any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// A watch that begins with `backlog` and then holds at most `capacity` unread commits.
+pub(super) fn channel(backlog: VecDeque<Commit>, capacity: usize) -> (WatchSender, Watch) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let lagged = Arc::new(AtomicBool::new(false));
+    (WatchSender { sender, lagged: Arc::clone(&lagged) }, Watch { backlog, receiver, lagged })
+}

@@ -1,0 +1,545 @@
+//! The PROXY protocol: the header in front of a flow that says who the client is.
+//!
+//! [`encode`] writes version 2 as the network load balancer does, with the interface endpoint's id in a TLV of AWS's own
+//! (*Edit target group attributes*, Proxy protocol); [`parse`] reads versions 1 and 2 with the limits of MongoDB's own
+//! parser. Sources: the specification in HAProxy's `doc/proxy-protocol.txt`; AWS's parser test with a header captured
+//! from a load balancer (`elastic-load-balancing-tools`, `Compatibility_AwsNetworkLoadBalancerTest`).
+//!
+//! A header is worth as much as the path that it came on: the load balancer puts its own in front of whatever the client
+//! sends, so a client's forged one stands second and is payload.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::model::VpceId;
+
+/// What a version 2 header starts with.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// What a version 1 header starts with.
+const V1_START: &[u8] = b"PROXY ";
+/// Signature, version and command, family and transport, length of the rest.
+const FIXED: usize = 16;
+/// Bytes after the fixed part in the one header of AWS's that is published: the NOOP TLV fills up to here.
+///
+/// Unconfirmed for headers without an endpoint id and for IPv6: of those no capture is published. Both fit in the same
+/// 84 bytes, so the same padding is used.
+const PADDED: usize = 84;
+/// Longest version 2 header taken, in all: MongoDB's limit (`proxy_protocol_header_parser.cpp`).
+const V2_LIMIT: usize = 536;
+/// Longest version 1 header, with its CRLF: the specification's limit.
+const V1_LIMIT: usize = 107;
+
+const TLV_CRC32C: u8 = 0x03;
+const TLV_NOOP: u8 = 0x04;
+const TLV_AWS: u8 = 0xEA;
+/// `PP2_SUBTYPE_AWS_VPCE_ID`.
+const AWS_VPCE_ID: u8 = 0x01;
+
+/// Length of every header that [`encode`] writes.
+pub const HEADER_LEN: usize = FIXED + PADDED;
+/// Length of the header that [`local`] writes.
+pub const LOCAL_LEN: usize = FIXED;
+
+/// The header in front of a client's flow, byte for byte as the network load balancer writes it for IPv4.
+///
+/// `client` is the client's address, `destination` the address that it dialled (of the endpoint's network interface).
+/// IPv4 addresses in IPv6 form count as IPv4; when only one of the two is IPv4, it is written in IPv6 form.
+#[must_use]
+pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>) -> [u8; HEADER_LEN] {
+    let mut out = Writer { bytes: [0; HEADER_LEN], at: 0 };
+    out.put(&SIGNATURE);
+    out.put(&[0x21]);
+    match (client.ip().to_canonical(), destination.ip().to_canonical()) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            out.put(&[0x11, 0, PADDED as u8]);
+            out.put(&source.octets());
+            out.put(&target.octets());
+        }
+        (source, target) => {
+            out.put(&[0x21, 0, PADDED as u8]);
+            out.put(&as_v6(source).octets());
+            out.put(&as_v6(target).octets());
+        }
+    }
+    out.put(&client.port().to_be_bytes());
+    out.put(&destination.port().to_be_bytes());
+    out.put(&[TLV_CRC32C, 0, 4]);
+    let checksum = out.at;
+    out.put(&[0; 4]);
+    if let Some(id) = vpce {
+        let id = id.as_str().as_bytes();
+        out.put(&[TLV_AWS, 0, 1 + id.len() as u8, AWS_VPCE_ID]);
+        out.put(id);
+    }
+    let padding = HEADER_LEN - out.at - 3;
+    out.put(&[TLV_NOOP, 0, padding as u8]);
+    let sum = crc32c::crc32c(&out.bytes);
+    out.bytes[checksum..checksum + 4].copy_from_slice(&sum.to_be_bytes());
+    out.bytes
+}
+
+/// The header in front of a health probe: LOCAL, nothing said of a client.
+///
+/// With the attribute on, the load balancer's probes start with "a header without client information" (*Edit target
+/// group attributes*); its bytes are not published, LOCAL with nothing after it is the specification's form.
+#[must_use]
+pub fn local() -> [u8; LOCAL_LEN] {
+    let mut out = Writer { bytes: [0; LOCAL_LEN], at: 0 };
+    out.put(&SIGNATURE);
+    out.put(&[0x20, 0, 0, 0]);
+    out.bytes
+}
+
+/// What the first bytes of a connection are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed {
+    /// A header may begin here; more bytes are needed to tell.
+    Incomplete,
+    /// A header.
+    Header(Header),
+    /// No header: the connection should be closed (the specification allows no guessing).
+    Invalid(Invalid),
+}
+
+/// What a header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// How many bytes it takes up; payload starts after them.
+    pub len: usize,
+    /// Whether it speaks of a client at all.
+    pub command: Command,
+    /// The client, where the header names an IP address.
+    pub source: Option<SocketAddr>,
+    /// What the client dialled, where the header names an IP address.
+    pub destination: Option<SocketAddr>,
+    /// The interface endpoint that the client came through.
+    pub vpce: Option<VpceId>,
+}
+
+/// Whom the connection was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// For the load balancer itself: a health probe. The header's addresses mean nothing.
+    Local,
+    /// For the client that the header names.
+    Proxy,
+}
+
+/// Why bytes are no PROXY protocol header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Neither version's start.
+    #[error("the connection does not start with a PROXY protocol header")]
+    NoHeader,
+    /// A version 2 signature with another version number.
+    #[error("version {0} in a PROXY protocol header, expected 2")]
+    Version(u8),
+    /// A command other than LOCAL and PROXY.
+    #[error("command {0} in a PROXY protocol header, expected 0 (LOCAL) or 1 (PROXY)")]
+    Command(u8),
+    /// A family or transport that does not exist.
+    #[error("address family and transport {0:#04x} in a PROXY protocol header do not exist")]
+    Family(u8),
+    /// Longer than MongoDB takes.
+    #[error("a PROXY protocol header of {0} bytes, expected at most {V2_LIMIT}")]
+    TooLong(usize),
+    /// The announced length does not hold the addresses.
+    #[error("a PROXY protocol header with {0} bytes after the fixed part, too few for its addresses")]
+    AddressesCut(usize),
+    /// A TLV runs past the header's end.
+    #[error("a TLV of type {0:#04x} runs past the end of a PROXY protocol header")]
+    TlvCut(u8),
+    /// A TLV that may stand once stands twice.
+    #[error("a second TLV of type {0:#04x} in a PROXY protocol header")]
+    TlvTwice(u8),
+    /// The checksum TLV is not four bytes.
+    #[error("a checksum of {0} bytes in a PROXY protocol header, expected 4")]
+    ChecksumLength(usize),
+    /// The checksum is wrong: bytes were changed on the way.
+    #[error("a PROXY protocol header with checksum {found:08x}, its bytes give {computed:08x}")]
+    Checksum {
+        /// What the header says.
+        found: u32,
+        /// What its bytes give.
+        computed: u32,
+    },
+    /// The endpoint's id is not of an id's form.
+    #[error("`{0}` in a PROXY protocol header is not an interface endpoint id")]
+    Vpce(String),
+    /// A version 1 line that does not follow the grammar.
+    #[error("`{0}` is not a PROXY protocol version 1 line")]
+    Line(String),
+}
+
+/// Reads the header at the start of `bytes`, of version 1 or 2.
+///
+/// Strict: a wrong checksum, a cut TLV and a length past the limits are [`Parsed::Invalid`]. TLVs of types unknown here
+/// are passed over, as the specification asks. Asking again with more bytes never changes an answer other than
+/// [`Parsed::Incomplete`].
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let result = if starts_like(bytes, &SIGNATURE) {
+        parse_v2(bytes)
+    } else if starts_like(bytes, V1_START) {
+        parse_v1(bytes)
+    } else {
+        Err(Invalid::NoHeader)
+    };
+    match result {
+        Ok(Some(header)) => Parsed::Header(header),
+        Ok(None) => Parsed::Incomplete,
+        Err(reason) => Parsed::Invalid(reason),
+    }
+}
+
+/// Whether `bytes` are the start of `start`, or go on after it.
+fn starts_like(bytes: &[u8], start: &[u8]) -> bool {
+    let shared = bytes.len().min(start.len());
+    bytes[..shared] == start[..shared]
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
+    let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else {
+        return Ok(None);
+    };
+    if fixed[12] >> 4 != 2 {
+        return Err(Invalid::Version(fixed[12] >> 4));
+    }
+    let command = match fixed[12] & 0x0F {
+        0 => Command::Local,
+        1 => Command::Proxy,
+        other => return Err(Invalid::Command(other)),
+    };
+    let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    let len = FIXED + length;
+    if len > V2_LIMIT {
+        return Err(Invalid::TooLong(len));
+    }
+    let Some(body) = rest.get(..length) else {
+        return Ok(None);
+    };
+    if command == Command::Local {
+        return Ok(Some(Header { len, command, source: None, destination: None, vpce: None }));
+    }
+    let (source, destination, taken) = addresses(fixed[13], body)?;
+    let vpce = tlvs(&bytes[..len], FIXED + taken)?;
+    Ok(Some(Header { len, command, source, destination, vpce }))
+}
+
+/// Client, destination, and how many bytes their block takes up.
+type Addresses = (Option<SocketAddr>, Option<SocketAddr>, usize);
+
+fn addresses(family: u8, body: &[u8]) -> Result<Addresses, Invalid> {
+    let cut = Invalid::AddressesCut(body.len());
+    if family & 0x0F > 2 {
+        return Err(Invalid::Family(family));
+    }
+    match family >> 4 {
+        0 => Ok((None, None, 0)),
+        1 => {
+            let (block, _) = body.split_first_chunk::<12>().ok_or(cut)?;
+            let ip = |at: usize| Ipv4Addr::new(block[at], block[at + 1], block[at + 2], block[at + 3]);
+            let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
+            Ok((Some((ip(0), port(8)).into()), Some((ip(4), port(10)).into()), 12))
+        }
+        2 => {
+            let (block, _) = body.split_first_chunk::<36>().ok_or(cut)?;
+            let mut ips = block.as_chunks::<16>().0.iter().map(|octets| Ipv6Addr::from(*octets));
+            let mut ip = || ips.next().unwrap_or(Ipv6Addr::UNSPECIFIED);
+            let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
+            Ok((Some((ip(), port(32)).into()), Some((ip(), port(34)).into()), 36))
+        }
+        // UNIX socket paths, 108 bytes each: they name nobody on a network.
+        3 if body.len() >= 216 => Ok((None, None, 216)),
+        3 => Err(cut),
+        _ => Err(Invalid::Family(family)),
+    }
+}
+
+/// Walks the TLVs of `header` from `at` on: checks the checksum, returns the interface endpoint's id.
+fn tlvs(header: &[u8], mut at: usize) -> Result<Option<VpceId>, Invalid> {
+    let mut checksum = None;
+    let mut vpce = None;
+    while at < header.len() {
+        let kind = header[at];
+        let start = at + 3;
+        let length = header.get(at + 1..start).ok_or(Invalid::TlvCut(kind))?;
+        at = start + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let value = header.get(start..at).ok_or(Invalid::TlvCut(kind))?;
+        match (kind, value) {
+            (TLV_CRC32C, value) => {
+                let found: [u8; 4] = value.try_into().map_err(|_| Invalid::ChecksumLength(value.len()))?;
+                if checksum.replace((start, u32::from_be_bytes(found))).is_some() {
+                    return Err(Invalid::TlvTwice(kind));
+                }
+            }
+            (TLV_AWS, [AWS_VPCE_ID, id @ ..]) => {
+                let text = String::from_utf8_lossy(id);
+                let id = text.parse::<VpceId>().map_err(|_| Invalid::Vpce(text.into_owned()))?;
+                if vpce.replace(id).is_some() {
+                    return Err(Invalid::TlvTwice(kind));
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some((place, found)) = checksum {
+        let computed = crc32c::crc32c(&header[..place]);
+        let computed = crc32c::crc32c_append(computed, &[0; 4]);
+        let computed = crc32c::crc32c_append(computed, &header[place + 4..]);
+        if computed != found {
+            return Err(Invalid::Checksum { found, computed });
+        }
+    }
+    Ok(vpce)
+}
+
+fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
+    let window = &bytes[..bytes.len().min(V1_LIMIT)];
+    let invalid = |line: &[u8]| Invalid::Line(String::from_utf8_lossy(line).into_owned());
+    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
+        return if window.len() == V1_LIMIT { Err(invalid(window)) } else { Ok(None) };
+    };
+    let line = &window[..end];
+    let text = std::str::from_utf8(line).map_err(|_| invalid(line))?;
+    let mut words = text.split(' ').skip(1);
+    let header =
+        |source, destination| Header { len: end + 2, command: Command::Proxy, source, destination, vpce: None };
+    let family = words.next();
+    if family == Some("UNKNOWN") {
+        return Ok(Some(header(None, None)));
+    }
+    let words: Vec<&str> = words.collect();
+    let [source, destination, source_port, destination_port] = words[..] else {
+        return Err(invalid(line));
+    };
+    let ip = |text: &str| {
+        let ip = text.parse::<IpAddr>().ok()?;
+        (family == Some(if ip.is_ipv4() { "TCP4" } else { "TCP6" })).then_some(ip)
+    };
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| port.to_string() == text);
+    match (ip(source), ip(destination), port(source_port), port(destination_port)) {
+        (Some(source), Some(destination), Some(source_port), Some(destination_port)) => {
+            let source = SocketAddr::new(source, source_port);
+            Ok(Some(header(Some(source), Some(SocketAddr::new(destination, destination_port)))))
+        }
+        _ => Err(invalid(line)),
+    }
+}
+
+fn as_v6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
+/// Fills a header from its start; what is not written stays zero.
+struct Writer<const N: usize> {
+    bytes: [u8; N],
+    at: usize,
+}
+
+impl<const N: usize> Writer<N> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The header that AWS's own parser test has, with the checksum that its bytes give.
+    const CAPTURED: &str = "0d0a0d0a000d0a515549540a21110054ac1f0771ac1f0a1fc8f20050030004e8d6892d\
+        ea001701767063652d3038643262663135666163353030316339040024\
+        000000000000000000000000000000000000000000000000000000000000000000000000";
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let pairs = digits.as_chunks::<2>().0.iter();
+        pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect(text)
+    }
+
+    fn vpce(text: &str) -> VpceId {
+        text.parse().expect(text)
+    }
+
+    fn header(bytes: &[u8]) -> Header {
+        match parse(bytes) {
+            Parsed::Header(header) => header,
+            other => panic!("no header: {other:?}"),
+        }
+    }
+
+    fn reason(bytes: &[u8]) -> Invalid {
+        match parse(bytes) {
+            Parsed::Invalid(reason) => reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_is_byte_for_byte_the_one_that_aws_publishes() {
+        let id = vpce("vpce-08d2bf15fac5001c9");
+        let bytes = encode(at("172.31.7.113:51442"), at("172.31.10.31:80"), Some(&id));
+        assert_eq!(bytes.len(), 100);
+        assert_eq!(bytes.to_vec(), hex(CAPTURED));
+    }
+
+    #[test]
+    fn the_published_header_reads_back() {
+        let bytes = [hex(CAPTURED), b"payload".to_vec()].concat();
+        assert_eq!(
+            header(&bytes),
+            Header {
+                len: 100,
+                command: Command::Proxy,
+                source: Some(at("172.31.7.113:51442")),
+                destination: Some(at("172.31.10.31:80")),
+                vpce: Some(vpce("vpce-08d2bf15fac5001c9")),
+            }
+        );
+    }
+
+    #[test]
+    fn an_independent_decoder_reads_what_is_written() {
+        for (client, destination, id) in [
+            ("10.0.3.9:51222", "10.0.30.194:1024", Some(vpce("vpce-024f5b57108c8d3ed"))),
+            ("10.0.3.9:51222", "10.0.30.194:1024", Some(vpce("vpce-0123abcd"))),
+            ("10.0.3.9:1", "10.0.30.194:65535", None),
+            ("[2001:db8::9]:51222", "[2001:db8::1]:1024", Some(vpce("vpce-024f5b57108c8d3ed"))),
+        ] {
+            let (client, destination) = (at(client), at(destination));
+            let bytes = encode(client, destination, id.as_ref());
+            let seen = ppp::v2::Header::try_from(&bytes[..]).expect("ppp takes the header");
+            assert_eq!(seen.addresses, ppp::v2::Addresses::from((client, destination)));
+            let tlvs: Vec<_> = seen.tlvs().collect::<Result<_, _>>().expect("whole TLVs");
+            let of = |kind: u8| tlvs.iter().find(|tlv| tlv.kind == kind).map(|tlv| tlv.value.to_vec());
+            let value = id.map(|id| [&[AWS_VPCE_ID], id.as_str().as_bytes()].concat());
+            assert_eq!(of(TLV_AWS), value);
+            assert_eq!(of(TLV_CRC32C).map(|sum| sum.len()), Some(4));
+            assert!(of(TLV_NOOP).is_some_and(|padding| padding.iter().all(|byte| *byte == 0)));
+        }
+    }
+
+    #[test]
+    fn a_mixed_pair_of_families_is_written_as_ipv6() {
+        let bytes = encode(at("10.0.3.9:5"), at("[2001:db8::1]:6"), None);
+        assert_eq!(header(&bytes).source, Some(at("[::ffff:10.0.3.9]:5")));
+        let both_mapped = encode(at("[::ffff:10.0.3.9]:5"), at("[::ffff:10.0.3.1]:6"), None);
+        assert_eq!(header(&both_mapped).source, Some(at("10.0.3.9:5")));
+    }
+
+    #[test]
+    fn a_probe_says_nothing_of_a_client() {
+        let bytes = local();
+        assert_eq!(bytes.to_vec(), hex("0d0a0d0a000d0a515549540a20000000"));
+        let seen = header(&bytes);
+        assert_eq!((seen.len, seen.command, seen.source), (16, Command::Local, None));
+        assert_eq!(ppp::v2::Header::try_from(&bytes[..]).map(|seen| seen.command), Ok(ppp::v2::Command::Local));
+    }
+
+    #[test]
+    fn a_local_header_is_skipped_whole_whatever_it_holds() {
+        let bytes = hex("0d0a0d0a000d0a515549540a20ff0005ffffffffff");
+        assert_eq!(header(&bytes).len, 21);
+    }
+
+    #[test]
+    fn one_flipped_bit_in_a_header_is_refused() {
+        let whole = hex(CAPTURED);
+        // At 28 stands the checksum's own type: flipped, it is a TLV of another type, and the header has no checksum.
+        for byte in (16..whole.len()).filter(|byte| *byte != 28) {
+            let mut changed = whole.clone();
+            changed[byte] ^= 0x10;
+            assert!(matches!(parse(&changed), Parsed::Invalid(_)), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn headers_against_the_rules_are_refused_by_name() {
+        let v2 = |rest: &str| hex(&format!("0d0a0d0a000d0a515549540a{rest}"));
+        assert_eq!(reason(b"GET / HTTP/1.1\r\n"), Invalid::NoHeader);
+        assert_eq!(reason(&v2("31110000")), Invalid::Version(3));
+        assert_eq!(reason(&v2("22110000")), Invalid::Command(2));
+        assert_eq!(reason(&v2("21410000")), Invalid::Family(0x41));
+        assert_eq!(reason(&v2("21130000")), Invalid::Family(0x13));
+        assert_eq!(reason(&v2("21110209")), Invalid::TooLong(537));
+        assert_eq!(reason(&v2("21110004ac1f0771")), Invalid::AddressesCut(4));
+        assert_eq!(reason(&v2("211100027f00")), Invalid::AddressesCut(2));
+        assert_eq!(reason(&v2("21000005ea00170176")), Invalid::TlvCut(0xEA));
+        assert_eq!(reason(&v2("21000001ea")), Invalid::TlvCut(0xEA));
+        assert_eq!(reason(&v2("2100000403000100")), Invalid::ChecksumLength(1));
+        assert_eq!(reason(&v2("21000005ea00020178")), Invalid::Vpce("x".into()));
+        let twice = "ea000e01767063652d3031323361626364";
+        assert_eq!(reason(&v2(&format!("21000022{twice}{twice}"))), Invalid::TlvTwice(0xEA));
+    }
+
+    #[test]
+    fn a_version_1_line_is_read_by_its_grammar() {
+        let seen = header(b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\nGET");
+        assert_eq!((seen.len, seen.source), (45, Some(at("192.0.2.1:56324"))));
+        assert_eq!(seen.destination, Some(at("198.51.100.2:443")));
+        assert_eq!(header(b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n").source, Some(at("[2001:db8::1]:1")));
+        assert_eq!(header(b"PROXY UNKNOWN what ever\r\n").source, None);
+        assert_eq!(parse(b"PROXY TCP4 192.0.2.1"), Parsed::Incomplete);
+        for wrong in [
+            "PROXY TCP4 192.0.2.1 198.51.100.2 056324 443\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n",
+            "PROXY TCP4 192.0.2.1  198.51.100.2 56324 443\r\n",
+            "PROXY TCP6 192.0.2.1 198.51.100.2 56324 443\r\n",
+            "PROXY UDP4 192.0.2.1 198.51.100.2 56324 443\r\n",
+            "PROXY TCP4 192.0.2.1 198.51.100.2 65536 443\r\n",
+        ] {
+            assert!(matches!(reason(wrong.as_bytes()), Invalid::Line(_)), "{wrong}");
+        }
+        assert!(matches!(reason(&[b"PROXY UNKNOWN ".as_slice(), &[b'x'; 100]].concat()), Invalid::Line(_)));
+    }
+
+    #[test]
+    fn every_cut_of_a_header_asks_for_more() {
+        let whole = hex(CAPTURED);
+        for len in 0..whole.len() {
+            assert_eq!(parse(&whole[..len]), Parsed::Incomplete, "{len} bytes");
+        }
+    }
+
+    fn any_address() -> impl Strategy<Value = SocketAddr> {
+        (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(client in any_address(), destination in any_address(), id in "vpce-([0-9a-f]{8}|[0-9a-f]{17})") {
+            let id = vpce(&id);
+            let seen = header(&encode(client, destination, Some(&id)));
+            let plain = |address: Option<SocketAddr>| address.map(|a| (a.ip().to_canonical(), a.port()));
+            prop_assert_eq!(plain(seen.source), Some((client.ip(), client.port())));
+            prop_assert_eq!(plain(seen.destination), Some((destination.ip(), destination.port())));
+            prop_assert_eq!(seen.vpce, Some(id));
+            prop_assert_eq!(seen.len, HEADER_LEN);
+        }
+
+        #[test]
+        fn noise_never_panics(noise in proptest::collection::vec(any::<u8>(), 0..700), signed in any::<bool>()) {
+            let bytes = if signed { [SIGNATURE.as_slice(), &[0x21, 0x11, 0, 80], &noise].concat() } else { noise };
+            if let Parsed::Header(header) = parse(&bytes) {
+                prop_assert!(header.len <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_noisy_line_never_panics(line in "PROXY [A-Z0-9 .:\r\n]{0,120}") {
+            if let Parsed::Header(header) = parse(line.as_bytes()) {
+                prop_assert!(line[..header.len].ends_with("\r\n"));
+            }
+        }
+    }
+}

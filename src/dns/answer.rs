@@ -1,0 +1,561 @@
+//! What is said to a question. Pure: a view, a source and a question in, records out.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::view::{Found, Node, Zones, choose};
+use super::{DnsOptions, Kind, Question, ViewKind};
+use crate::model::DnsName;
+use crate::plan::{DnsView, RecordSets};
+
+/// Aliases followed for one question. Real chains have two; a longer one than this is a loop.
+const MAXIMUM_CHAIN: usize = 16;
+
+/// How long Route 53's default NS records live: two days.
+pub(super) const NS_TTL: u32 = 172_800;
+
+/// The name servers of every zone: those that Route 53 gives private hosted zones.
+pub(super) const NAME_SERVERS: [&str; 4] =
+    ["ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net"];
+
+/// Who answers for the zones, in the SOA's spelling.
+pub(super) const HOSTMASTER: &str = "awsdns-hostmaster.amazon.com";
+
+/// Serial, refresh, retry, expire and minimum of Route 53's default SOA.
+pub(super) const SOA_NUMBERS: [u32; 5] = [1, 7200, 900, 1_209_600, 86_400];
+
+/// How a message ends, and what metrics call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// Records, or none of that kind at a name that exists.
+    NoError,
+    /// The message was not understood.
+    FormErr,
+    /// The answer could not be found out.
+    ServFail,
+    /// There is no such name.
+    NxDomain,
+    /// That operation is not offered.
+    NotImp,
+    /// The source or the name is not served.
+    Refused,
+    /// A version of EDNS that does not exist yet (RFC 6891 §6.1.3).
+    BadVers,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 7] =
+        [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
+
+    /// The code as it stands in a message: its low four bits in the header, the rest in the OPT record.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::NoError => 0,
+            Self::FormErr => 1,
+            Self::ServFail => 2,
+            Self::NxDomain => 3,
+            Self::NotImp => 4,
+            Self::Refused => 5,
+            Self::BadVers => 16,
+        }
+    }
+
+    /// The lower-case name in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoError => "noerror",
+            Self::FormErr => "formerr",
+            Self::ServFail => "servfail",
+            Self::NxDomain => "nxdomain",
+            Self::NotImp => "notimp",
+            Self::Refused => "refused",
+            Self::BadVers => "badvers",
+        }
+    }
+}
+
+/// What is said to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer<'v> {
+    /// Whose view it was taken from.
+    pub view: ViewKind,
+    /// How it ends.
+    pub code: Code,
+    /// The chain of aliases and the records at its end.
+    pub records: Vec<Record<'v>>,
+    /// The zone's SOA, when records are missing: how long that may be believed (RFC 2308).
+    pub authority: Option<Record<'v>>,
+    /// The rest is to be asked upstream; `code` holds until then.
+    pub upstream: Option<Owner<'v>>,
+}
+
+/// One record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'v> {
+    /// Whose it is.
+    pub owner: Owner<'v>,
+    /// How long it may be cached, in seconds.
+    pub ttl: u32,
+    /// What it says.
+    pub data: Data<'v>,
+}
+
+/// A record's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner<'v> {
+    /// The name in the question, in the question's own spelling.
+    Question,
+    /// A name that an alias leads to, or a zone's.
+    Name(&'v DnsName),
+}
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data<'v> {
+    /// An IPv4 address.
+    A(Ipv4Addr),
+    /// An IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// Another name.
+    Cname(&'v DnsName),
+    /// Priority and weight 0, a port, a host.
+    Srv(u16, &'v DnsName),
+    /// A text.
+    Txt(&'v str),
+    /// The zone's parameters, Route 53's defaults.
+    Soa,
+    /// A name server.
+    Ns(&'static str),
+}
+
+/// Answers `question`, asked from `source`, out of `view`.
+///
+/// `rotation` turns the order of several addresses and of several services, so that clients that take the first
+/// one spread over all. The whole chain of aliases goes into one answer, as resolvers give it.
+///
+/// In a **public** zone a name that exists without the wanted kind is an empty answer, one that does not exist is
+/// NXDOMAIN, or a question for upstream where forwarding is set: we hold whole public zones (`mongodb.net`) for a few
+/// names of theirs, and the others are not ours to deny.
+///
+/// In a **private** hosted zone nothing falls through to the public. Route 53 documents NXDOMAIN there *even when only
+/// the kind is missing* (considerations when working with a private hosted zone), and so it is here with one exception:
+/// a name that has addresses gives an empty answer to the kinds that clients ask beside its own (A, AAAA, HTTPS).
+/// Stub resolvers ask A and AAAA together, and glibc, c-ares and caches between take NXDOMAIN for either as the whole
+/// name's absence; a name would stop resolving that resolves in AWS.
+#[must_use]
+pub fn answer<'v>(
+    question: &Question<'_>,
+    source: IpAddr,
+    view: &'v DnsView,
+    options: &DnsOptions,
+    rotation: u64,
+) -> Answer<'v> {
+    let (kind, zones) = choose(source, view, options);
+    let Some(zones) = zones else {
+        return Answer::of(kind, Code::Refused);
+    };
+    Answer { view: kind, ..resolve(question, zones, options, rotation) }
+}
+
+/// Follows `question` through `zones` to its end.
+pub(super) fn resolve<'v>(
+    question: &Question<'_>,
+    zones: Zones<'v>,
+    options: &DnsOptions,
+    rotation: u64,
+) -> Answer<'v> {
+    let mut walk = Walk { kind: question.kind, options, rotation, answer: Answer::of(ViewKind::None, Code::NoError) };
+    let mut owner = Owner::Question;
+    for _ in 0..MAXIMUM_CHAIN {
+        let name = match owner {
+            Owner::Question => question.name,
+            Owner::Name(name) => name.as_str(),
+        };
+        match zones.zone_of(name) {
+            None => walk.leave(owner),
+            Some(found) => {
+                if let Some(target) = walk.visit(owner, name, found) {
+                    owner = Owner::Name(target);
+                    continue;
+                }
+            }
+        }
+        return walk.answer;
+    }
+    // A loop of aliases: no part of it would help a client.
+    Answer::of(ViewKind::None, Code::ServFail)
+}
+
+impl<'v> Answer<'v> {
+    /// An answer without records.
+    pub(super) fn of(view: ViewKind, code: Code) -> Self {
+        Self { view, code, records: Vec::new(), authority: None, upstream: None }
+    }
+}
+
+/// One question on its way along a chain of aliases.
+struct Walk<'v, 'o> {
+    kind: Kind,
+    options: &'o DnsOptions,
+    rotation: u64,
+    answer: Answer<'v>,
+}
+
+impl<'v> Walk<'v, '_> {
+    /// Outside every zone: refused, unless upstream may know the name or an alias of ours led there.
+    fn leave(&mut self, owner: Owner<'v>) {
+        if self.forwards() {
+            self.answer.upstream = Some(owner);
+        } else if self.answer.records.is_empty() {
+            self.answer.code = Code::Refused;
+        }
+    }
+
+    /// At a name of a zone: takes what is asked for, or returns where an alias leads.
+    fn visit(&mut self, owner: Owner<'v>, name: &str, found: Found<'v>) -> Option<&'v DnsName> {
+        let sets = match found.node(name) {
+            Node::Records(sets) => Some(sets),
+            Node::Empty => None,
+            Node::Absent => {
+                if found.private || !self.forwards() {
+                    self.deny(Code::NxDomain, found);
+                } else {
+                    self.answer.upstream = Some(owner);
+                }
+                return None;
+            }
+        };
+        if let Some(target) = sets.and_then(|sets| sets.cname.as_ref())
+            && !matches!(self.kind, Kind::Cname | Kind::Any)
+        {
+            self.push(owner, Data::Cname(target));
+            return Some(target);
+        }
+        let is_apex = name == found.apex.as_str();
+        let before = self.answer.records.len();
+        self.take(owner, self.kind, sets, is_apex);
+        let taken = &mut self.answer.records[before..];
+        if !taken.is_empty() {
+            let turn = self.rotation % taken.len() as u64;
+            taken.rotate_left(usize::try_from(turn).expect("less than a length"));
+        } else if is_apex && sets.is_none() && !found.private && self.forwards() {
+            // Ours in name only: `services.cloud.mongodb.com` itself is a host of somebody else's.
+            self.answer.upstream = Some(owner);
+        } else {
+            self.deny(self.missing(sets, found), found);
+        }
+        None
+    }
+
+    /// Adds the records of `kind`; of any kind: one set of what there is (RFC 8482 §4.1).
+    fn take(&mut self, owner: Owner<'v>, kind: Kind, sets: Option<&'v RecordSets>, is_apex: bool) {
+        match (kind, sets) {
+            (Kind::A, Some(sets)) => {
+                for address in &sets.addresses {
+                    if let IpAddr::V4(address) = address {
+                        self.push(owner, Data::A(*address));
+                    }
+                }
+            }
+            (Kind::Aaaa, Some(sets)) => {
+                for address in &sets.addresses {
+                    if let IpAddr::V6(address) = address {
+                        self.push(owner, Data::Aaaa(*address));
+                    }
+                }
+            }
+            (Kind::Srv, Some(sets)) => {
+                for (port, target) in &sets.srv {
+                    self.push(owner, Data::Srv(port.get(), target));
+                }
+            }
+            (Kind::Txt, Some(sets)) => {
+                if let Some(text) = &sets.txt {
+                    self.push(owner, Data::Txt(text));
+                }
+            }
+            (Kind::Cname, Some(sets)) => {
+                if let Some(target) = &sets.cname {
+                    self.push(owner, Data::Cname(target));
+                }
+            }
+            (Kind::Soa, _) if is_apex => {
+                let ttl = self.options.negative_ttl_seconds();
+                self.answer.records.push(Record { owner, ttl, data: Data::Soa });
+            }
+            (Kind::Ns, _) if is_apex => {
+                let records = NAME_SERVERS.map(|server| Record { owner, ttl: NS_TTL, data: Data::Ns(server) });
+                self.answer.records.extend(records);
+            }
+            (Kind::Any, _) => {
+                let before = self.answer.records.len();
+                for kind in [Kind::Cname, Kind::A, Kind::Aaaa, Kind::Srv, Kind::Txt, Kind::Soa] {
+                    self.take(owner, kind, sets, is_apex);
+                    if self.answer.records.len() > before {
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How the absence of the wanted kind is said at a name that exists.
+    fn missing(&self, sets: Option<&RecordSets>, found: Found<'v>) -> Code {
+        let has_addresses = sets.is_some_and(|sets| !sets.addresses.is_empty());
+        if found.private && !(has_addresses && self.kind.leads_to_a_host()) { Code::NxDomain } else { Code::NoError }
+    }
+
+    fn deny(&mut self, code: Code, found: Found<'v>) {
+        self.answer.code = code;
+        let ttl = self.options.negative_ttl_seconds();
+        self.answer.authority = Some(Record { owner: Owner::Name(found.apex), ttl, data: Data::Soa });
+    }
+
+    fn push(&mut self, owner: Owner<'v>, data: Data<'v>) {
+        self.answer.records.push(Record { owner, ttl: self.options.ttl_seconds(), data });
+    }
+
+    fn forwards(&self) -> bool {
+        !self.options.forward.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::super::fixture::{self, REGIONAL, cidrs, name};
+    use super::*;
+
+    const APP: &str = "us-east-1.aws.services.cloud.mongodb.com";
+    const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net";
+    const SEEDS: &str = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net";
+
+    /// A9, A11: the documentation's `nslookup -type=SRV`.
+    #[test]
+    fn a_seed_list_has_one_srv_record_a_node_with_the_port_on_the_load_balancer() {
+        let view = fixture::view();
+        let found = ask(&view, "10.0.1.1", SEEDS, Kind::Srv, 2);
+        let host = name(HOST);
+        assert_eq!(data(&found), [1026, 1024, 1025].map(|port| Data::Srv(port, &host)));
+        assert!(found.records.iter().all(|record| record.ttl == 60 && record.owner == Owner::Question));
+        let text = ask(&view, "10.0.1.1", "cluster0-pl-0-k45tj.mongodb.net", Kind::Txt, 0);
+        assert_eq!(data(&text), [Data::Txt("authSource=admin&replicaSet=Cluster0-shard-0-shard-0")]);
+    }
+
+    /// A9: the newer dot form; A16: one record for an optimized string.
+    #[test]
+    fn the_dot_form_is_answered_alike() {
+        let view = fixture::view();
+        let host = name("pl-0-us-east-1.auylw.mongodb.net");
+        let found = ask(&view, "10.0.1.1", "_mongodb._tcp.sharded0-pl-0-lb.auylw.mongodb.net", Kind::Srv, 0);
+        assert_eq!(data(&found), [Data::Srv(1027, &host)]);
+    }
+
+    /// A12, A13: the documentation's `nslookup pl-0-…`.
+    #[test]
+    fn a_private_endpoint_host_is_an_alias_of_the_regional_name_with_an_address_a_subnet() {
+        let view = fixture::view();
+        let regional = name(REGIONAL);
+        let found = ask(&view, "10.0.1.1", HOST, Kind::A, 1);
+        assert_eq!(
+            data(&found),
+            [Data::Cname(&regional), Data::A([10, 0, 30, 194].into()), Data::A([10, 0, 20, 54].into())]
+        );
+        assert_eq!(found.records[1].owner, Owner::Name(&regional));
+        assert_eq!((found.view, found.code), (ViewKind::Vpc, Code::NoError));
+
+        let zonal = REGIONAL.replacen("ypwbxwll", "ypwbxwll-us-east-1b", 1);
+        assert_eq!(data(&ask(&view, "10.0.1.1", &zonal, Kind::A, 0)), [Data::A([10, 0, 20, 54].into())]);
+    }
+
+    #[test]
+    fn addresses_take_turns() {
+        let view = fixture::view();
+        let firsts: Vec<_> = (0..4).map(|turn| data(&ask(&view, "10.0.1.1", REGIONAL, Kind::A, turn))[0]).collect();
+        assert_eq!(firsts[0], firsts[2]);
+        assert_eq!(firsts[1], firsts[3]);
+        assert_ne!(firsts[0], firsts[1]);
+    }
+
+    /// Drivers ask AAAA first: NXDOMAIN there would hide the A records.
+    #[test]
+    fn a_name_without_ipv6_addresses_exists_nevertheless() {
+        let view = fixture::view();
+        for (asked, aliases) in [(REGIONAL, 0), (HOST, 1), (APP, 0)] {
+            for kind in [Kind::Aaaa, Kind::ServiceBinding] {
+                let found = ask(&view, "10.0.1.1", asked, kind, 0);
+                assert_eq!((found.code, found.records.len()), (Code::NoError, aliases), "{asked} {kind:?}");
+                assert_eq!(found.authority.map(|soa| (soa.ttl, soa.data)), Some((900, Data::Soa)));
+            }
+        }
+    }
+
+    /// B9's other half: what a private zone lacks is not looked for in public.
+    #[test]
+    fn a_private_zone_hides_the_public_one_and_denies_what_it_lacks() {
+        let view = fixture::view();
+        assert_eq!(data(&ask(&view, "10.0.1.1", APP, Kind::A, 1))[0], Data::A([10, 0, 30, 195].into()));
+        assert_eq!(data(&ask(&view, "9.9.9.9", APP, Kind::A, 0)), [Data::A([127, 9, 0, 10].into())]);
+        let below = format!("below.{APP}");
+        let deep = format!("other.below.{APP}");
+        for (asked, kind) in [
+            (APP, Kind::Txt),          // the name is there, the kind is not: documented NXDOMAIN
+            (below.as_str(), Kind::A), // an empty non-terminal: no record of that name either
+            (deep.as_str(), Kind::A),  // closest encloser `below` has no wildcard
+        ] {
+            let found = forwarding(&view, "10.0.1.1", asked, kind);
+            assert_eq!((found.code, found.upstream), (Code::NxDomain, None), "{asked} {kind:?}");
+            let apex = name(APP);
+            assert_eq!(found.authority.map(|soa| soa.owner), Some(Owner::Name(&apex)));
+        }
+    }
+
+    #[test]
+    fn a_wildcard_answers_for_names_that_do_not_exist() {
+        let view = fixture::view();
+        for asked in ["myapp-abcde", "a.b.c", "*"] {
+            let asked = format!("{asked}.{APP}");
+            assert_eq!(
+                data(&ask(&view, "10.0.1.1", &asked, Kind::A, 0)),
+                [Data::A([10, 0, 30, 195].into())],
+                "{asked}"
+            );
+        }
+        let existing = ask(&view, "10.0.1.1", &format!("deep.below.{APP}"), Kind::A, 0);
+        assert_eq!(existing.code, Code::NxDomain, "a name that exists is not covered (RFC 4592 §2.2.1)");
+    }
+
+    #[test]
+    fn an_alias_in_a_private_zone_is_followed_into_the_public_ones() {
+        let view = fixture::view();
+        let found = ask(&view, "10.0.1.1", &format!("alias.{APP}"), Kind::A, 0);
+        assert_eq!(found.records.len(), 4, "two aliases, two addresses: {found:?}");
+    }
+
+    #[test]
+    fn a_public_zone_tells_no_such_name_from_no_such_record() {
+        let view = fixture::view();
+        let code = |asked, kind| ask(&view, "10.0.1.1", asked, kind, 0).code;
+        assert_eq!(code("other.mongodb.net", Kind::A), Code::NxDomain);
+        assert_eq!(code("cluster0-pl-0-k45tj.mongodb.net", Kind::A), Code::NoError);
+        assert_eq!(code("auylw.mongodb.net", Kind::A), Code::NoError, "an empty non-terminal");
+        assert_eq!(code("mongodb.net", Kind::A), Code::NoError, "an apex");
+        assert_eq!(code("example.com", Kind::A), Code::Refused);
+        assert_eq!(code("", Kind::Ns), Code::Refused, "the root");
+        assert_eq!(code("amongodb.net", Kind::A), Code::Refused, "a label is compared whole");
+    }
+
+    #[test]
+    fn names_that_are_not_ours_go_upstream_when_it_is_set() {
+        let view = fixture::view();
+        let upstream = |asked, kind| forwarding(&view, "10.0.1.1", asked, kind).upstream;
+        assert_eq!(upstream("example.com", Kind::A), Some(Owner::Question));
+        assert_eq!(upstream("other.mongodb.net", Kind::A), Some(Owner::Question), "not ours to deny");
+        assert_eq!(upstream("mongodb.net", Kind::A), Some(Owner::Question), "nor what the apex has");
+        assert_eq!(upstream("mongodb.net", Kind::Soa), None);
+        assert_eq!(upstream(SEEDS, Kind::A), None, "a name of ours");
+        let target = name("www.example.com");
+        assert_eq!(upstream("out.mongodb.net", Kind::A), Some(Owner::Name(&target)), "an alias that leads out");
+        assert_eq!(forwarding(&view, "172.16.0.1", "example.com", Kind::A).code, Code::Refused);
+    }
+
+    #[test]
+    fn an_alias_that_leads_out_is_all_that_is_known_without_upstream() {
+        let view = fixture::view();
+        let target = name("www.example.com");
+        let found = ask(&view, "10.0.1.1", "out.mongodb.net", Kind::A, 0);
+        assert_eq!((found.code, data(&found)), (Code::NoError, vec![Data::Cname(&target)]));
+    }
+
+    #[test]
+    fn a_loop_of_aliases_ends_in_failure() {
+        let found = |kind| ask(&fixture::view(), "10.0.1.1", "loop-a.mongodb.net", kind, 0).code;
+        assert_eq!(found(Kind::A), Code::ServFail);
+        assert_eq!(found(Kind::Cname), Code::NoError, "the alias itself is a record like any other");
+    }
+
+    #[test]
+    fn an_apex_has_route_53s_soa_and_name_servers() {
+        let view = fixture::view();
+        let soa = ask(&view, "10.0.1.1", "mongodb.net", Kind::Soa, 0);
+        assert_eq!(soa.records, [Record { owner: Owner::Question, ttl: 900, data: Data::Soa }]);
+        assert_eq!(ask(&view, "10.0.1.1", APP, Kind::Ns, 0).records.len(), 4);
+        assert_eq!(ask(&view, "10.0.1.1", HOST, Kind::Any, 0).records.len(), 1, "the alias");
+        assert_eq!(data(&ask(&view, "10.0.1.1", "mongodb.net", Kind::Any, 0)), [Data::Soa]);
+    }
+
+    /// A2: the service's side learns nothing; B9: a VPC without DNS support has no resolver.
+    #[test]
+    fn who_asks_decides_what_is_seen() {
+        let view = fixture::view();
+        let seen = |source| {
+            let found = ask(&view, source, APP, Kind::A, 0);
+            (found.view, found.code)
+        };
+        assert_eq!(seen("10.0.1.1"), (ViewKind::Vpc, Code::NoError));
+        assert_eq!(seen("::ffff:10.0.1.1"), (ViewKind::Vpc, Code::NoError));
+        assert_eq!(seen("9.9.9.9"), (ViewKind::Public, Code::NoError));
+        assert_eq!(
+            seen("10.0.200.7"),
+            (ViewKind::None, Code::Refused),
+            "the service's side, though in the VPC's range"
+        );
+        assert_eq!(seen("10.5.0.1"), (ViewKind::Vpc, Code::Refused));
+        assert_eq!(seen("172.16.0.1"), (ViewKind::None, Code::Refused));
+    }
+
+    proptest! {
+        /// Nothing is said that was not asked: each record belongs to the question or to what an alias before it named.
+        #[test]
+        fn records_belong_to_the_questions_chain(asked in arbitrary_name(), kind in 0..Kind::ALL.len(), turn: u64) {
+            let view = fixture::view();
+            for source in ["10.0.1.1", "9.9.9.9"] {
+                let found = ask(&view, source, &asked, Kind::ALL[kind], turn);
+                let mut reached = Owner::Question;
+                for record in &found.records {
+                    prop_assert_eq!(record.owner, reached);
+                    if let Data::Cname(target) = record.data {
+                        reached = Owner::Name(target);
+                    }
+                }
+                prop_assert!(found.records.is_empty() || found.code != Code::Refused);
+                prop_assert_eq!(found.upstream, None);
+            }
+        }
+    }
+
+    /// Names of the fixture, and names near them.
+    fn arbitrary_name() -> impl Strategy<Value = String> {
+        let view = fixture::view();
+        let private = view.vpcs.iter().flat_map(|vpc| vpc.private.values());
+        let owners: Vec<_> =
+            view.public.values().chain(private).flat_map(|zone| zone.records.keys().map(ToString::to_string)).collect();
+        (proptest::sample::select(owners), "([a-z*!]{1,3}\\.){0,2}", 0usize..3).prop_map(|(owner, prefix, cut)| {
+            let kept = owner.splitn(cut + 1, '.').last().unwrap_or_default().to_owned();
+            prefix + &kept
+        })
+    }
+
+    fn ask<'v>(view: &'v DnsView, source: &str, name: &str, kind: Kind, rotation: u64) -> Answer<'v> {
+        answer(&Question { name, kind }, source.parse().expect(source), view, &options(&[]), rotation)
+    }
+
+    fn forwarding<'v>(view: &'v DnsView, source: &str, name: &str, kind: Kind) -> Answer<'v> {
+        let upstream = SocketAddr::from(([127, 0, 0, 1], 53));
+        answer(&Question { name, kind }, source.parse().expect(source), view, &options(&[upstream]), 0)
+    }
+
+    fn options(forward: &[SocketAddr]) -> DnsOptions {
+        DnsOptions { forward: forward.to_vec(), public_clients: cidrs(&["9.0.0.0/8"]), ..DnsOptions::default() }
+    }
+
+    fn data<'v>(answer: &Answer<'v>) -> Vec<Data<'v>> {
+        answer.records.iter().map(|record| record.data).collect()
+    }
+}

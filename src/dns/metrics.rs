@@ -1,0 +1,121 @@
+//! What DNS counts. Handles are made once, so that a query costs an atomic add and no look-up.
+
+use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+
+use super::forward::ForwardOutcome;
+use super::{Code, Kind, ViewKind};
+
+const QUERIES: &str = "plgw_dns_queries_total";
+const DURATION: &str = "plgw_dns_answer_duration_seconds";
+const MALFORMED: &str = "plgw_dns_malformed_packets_total";
+const FORWARDED: &str = "plgw_dns_forwarded_total";
+
+/// DNS's counters.
+#[derive(Debug)]
+pub struct DnsMetrics {
+    /// By view, kind and code; kinds that share a label share a counter.
+    queries: Vec<Counter>,
+    /// From a message's arrival to its answer.
+    pub(super) duration: Histogram,
+    /// Messages that are no question: too short, a reply, or beyond parsing.
+    pub(super) malformed: Counter,
+    forwarded: [Counter; ForwardOutcome::ALL.len()],
+}
+
+impl DnsMetrics {
+    /// Makes the handles in `recorder`.
+    #[must_use]
+    pub fn new(recorder: &dyn Recorder) -> Self {
+        let count = Some(Unit::Count);
+        let describe = |name: &'static str, text: &'static str| {
+            recorder.describe_counter(KeyName::from_const_str(name), count, text.into());
+        };
+        describe(QUERIES, "Answers given, by whose view, kind of record and code.");
+        describe(MALFORMED, "Messages that are no question: too short, a reply, or beyond parsing.");
+        describe(FORWARDED, "Questions asked upstream, by how that ended.");
+        recorder.describe_histogram(
+            KeyName::from_const_str(DURATION),
+            Some(Unit::Seconds),
+            "Time from a question's arrival to its answer, upstream's time included.".into(),
+        );
+
+        let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+        let counter = |name: &'static str, labels: Vec<Label>| {
+            recorder.register_counter(&Key::from_parts(name, labels), &metadata)
+        };
+        let mut queries = Vec::with_capacity(ViewKind::ALL.len() * Kind::ALL.len() * Code::ALL.len());
+        for view in ViewKind::ALL {
+            for kind in Kind::ALL {
+                for code in Code::ALL {
+                    let labels = vec![
+                        Label::from_static_parts("view", view.label()),
+                        Label::from_static_parts("type", kind.label()),
+                        Label::from_static_parts("rcode", code.label()),
+                    ];
+                    let counter = if happens(view, kind, code) { counter(QUERIES, labels) } else { Counter::noop() };
+                    queries.push(counter);
+                }
+            }
+        }
+        Self {
+            queries,
+            duration: recorder.register_histogram(&Key::from_static_name(DURATION), &metadata),
+            malformed: counter(MALFORMED, Vec::new()),
+            forwarded: ForwardOutcome::ALL
+                .map(|outcome| counter(FORWARDED, vec![Label::from_static_parts("outcome", outcome.label())])),
+        }
+    }
+
+    /// Counts one answer.
+    pub(super) fn answered(&self, view: ViewKind, kind: Kind, code: Code) {
+        debug_assert!(happens(view, kind, code), "{view:?} {kind:?} {code:?} has no counter");
+        let index = (view as usize * Kind::ALL.len() + kind as usize) * Code::ALL.len() + code as usize;
+        self.queries[index].increment(1);
+    }
+
+    /// Counts one question asked upstream.
+    pub(super) fn forwarded(&self, outcome: ForwardOutcome) {
+        self.forwarded[outcome as usize].increment(1);
+    }
+}
+
+/// Whether such an answer can be given. Series that never can are not made: a scrape would carry them for nothing.
+fn happens(view: ViewKind, kind: Kind, code: Code) -> bool {
+    match code {
+        // Said before a question is known, so without view and kind.
+        Code::FormErr | Code::NotImp => view == ViewKind::None && kind == Kind::Other,
+        Code::BadVers => view == ViewKind::None,
+        Code::Refused => true,
+        Code::NoError | Code::ServFail | Code::NxDomain => view != ViewKind::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn every_answer_is_counted_under_its_own_labels() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = DnsMetrics::new(&recorder);
+        for view in ViewKind::ALL {
+            for kind in Kind::ALL {
+                for code in Code::ALL.into_iter().filter(|&code| happens(view, kind, code)) {
+                    metrics.answered(view, kind, code);
+                }
+            }
+        }
+        metrics.forwarded(ForwardOutcome::Timeout);
+        let page = recorder.handle().render();
+        let has = |line: &str| assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        has(r#"plgw_dns_queries_total{view="vpc",type="srv",rcode="noerror"} 1"#);
+        has(r#"plgw_dns_queries_total{view="public",type="other",rcode="nxdomain"} 2"#);
+        has(r#"plgw_dns_queries_total{view="none",type="other",rcode="formerr"} 1"#);
+        has(r#"plgw_dns_forwarded_total{outcome="timeout"} 1"#);
+        has(r#"plgw_dns_forwarded_total{outcome="answered"} 0"#);
+        has("plgw_dns_malformed_packets_total 0");
+        assert!(!page.contains(r#"view="none",type="a",rcode="noerror""#), "{page}");
+    }
+}

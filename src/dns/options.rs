@@ -1,0 +1,48 @@
+//! What the operator may set about DNS.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::model::CidrSet;
+
+/// How answers are given, whatever the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsOptions {
+    /// How long a record may be cached: 60 s, as Atlas' and `vpce` names have it.
+    pub ttl: Duration,
+    /// How long it may be cached that a record is missing: 900 s, Route 53's SOA TTL. Resolvers take the lesser of it
+    /// and the SOA's own minimum, 86,400 s (RFC 2308 §5).
+    pub negative_ttl: Duration,
+    /// Resolvers asked, in turn, for names that are not ours. Empty: such names are refused.
+    pub forward: Vec<SocketAddr>,
+    /// Who is shown the public names, besides the VPCs.
+    pub public_clients: CidrSet,
+}
+
+impl Default for DnsOptions {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(60),
+            negative_ttl: Duration::from_secs(900),
+            forward: Vec::new(),
+            public_clients: CidrSet::default(),
+        }
+    }
+}
+
+impl DnsOptions {
+    /// Seconds of `ttl` as they stand in a record.
+    pub(super) fn ttl_seconds(&self) -> u32 {
+        seconds(self.ttl)
+    }
+
+    /// Seconds of `negative_ttl` as they stand in a record.
+    pub(super) fn negative_ttl_seconds(&self) -> u32 {
+        seconds(self.negative_ttl)
+    }
+}
+
+/// Whole seconds, at most 2³¹ − 1: a TTL with the top bit set counts as zero (RFC 2181 §8).
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
+}

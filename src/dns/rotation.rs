@@ -1,0 +1,46 @@
+//! Whose turn it is among several records.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Question;
+
+/// Enough that two names that a client asks for in turn seldom share a counter.
+const COUNTERS: usize = 256;
+
+/// Turns that go round by question.
+///
+/// One counter for all would not do: a client that always asks A and then AAAA, or one name and then another, would
+/// advance it by two and meet the same first address of two every time.
+#[derive(Debug)]
+pub(super) struct Rotation([AtomicU64; COUNTERS]);
+
+impl Rotation {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// The turn of this question, one more with every call.
+    pub(super) fn next(&self, question: &Question<'_>) -> u64 {
+        // FNV-1a: short, and good enough to spread names over counters.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = question.name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        let hash = step(hash, question.kind as u8);
+        let index = usize::try_from(hash % COUNTERS as u64).expect("less than COUNTERS");
+        self.0[index].fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+
+    #[test]
+    fn a_client_that_asks_for_both_families_still_sees_every_turn() {
+        let rotation = Rotation::new();
+        let a = Question { name: "pl-0-us-east-1-k45tj.mongodb.net", kind: Kind::A };
+        let aaaa = Question { kind: Kind::Aaaa, ..a };
+        let turns: Vec<_> = (0..4).map(|_| (rotation.next(&a), rotation.next(&aaaa)).0 % 2).collect();
+        assert_eq!(turns, [0, 1, 0, 1]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Questions over connections (RFC 7766): several on one, answered as they are ready.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::DnsError;
+use super::server::{Adapter, Reaction, Transport, Views};
+
+/// Connections held at once, over each socket; later ones wait in the kernel's queue until one ends.
+pub(super) const MAXIMUM_CONNECTIONS: usize = 128;
+
+/// How long a connection may go without a whole question: a few seconds (RFC 7766 §6.2.3), or to take an answer.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Questions of one connection that may be upstream at once; until one returns, no more are read.
+const MAXIMUM_PENDING: usize = 32;
+
+/// Answers are gathered up to this many bytes and written at once.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// How long accepting pauses after an error such as a full table of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until `stop`; each is served by a task on `tracker`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    adapter: Arc<Adapter>,
+    views: Views,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) -> Result<(), DnsError> {
+    let places = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => {
+                let (adapter, views, stop, tasks) =
+                    (Arc::clone(&adapter), views.clone(), stop.clone(), tracker.clone());
+                tracker.spawn(async move {
+                    let connection = Connection { source, adapter, views, tasks };
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        ended = connection.serve(stream) => if let Err(error) = ended {
+                            tracing::debug!(client.addr = %source, %error, "DNS connection ended");
+                        }
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a DNS connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Connection {
+    source: SocketAddr,
+    adapter: Arc<Adapter>,
+    views: Views,
+    tasks: TaskTracker,
+}
+
+impl Connection {
+    /// Answers until the client is done or silent for too long.
+    async fn serve(mut self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (mut reader, mut writer) = stream.split();
+        let (returned, mut returns) = mpsc::channel::<Vec<u8>>(MAXIMUM_PENDING);
+        let mut inbox = BytesMut::with_capacity(2048);
+        let mut outbox = Vec::new();
+        let mut pending = 0;
+        let mut reading = true;
+        let mut deadline = Instant::now() + IDLE_TIMEOUT;
+        while reading || pending > 0 {
+            tokio::select! {
+                read = timeout_at(deadline, reader.read_buf(&mut inbox)), if reading && pending < MAXIMUM_PENDING => {
+                    match read {
+                        Ok(read) => reading = read? > 0,
+                        // Silent; but answers that are on their way are still delivered.
+                        Err(_) => reading = false,
+                    }
+                }
+                Some(reply) = returns.recv() => {
+                    pending -= 1;
+                    deadline = Instant::now() + IDLE_TIMEOUT;
+                    outbox.extend_from_slice(&reply);
+                }
+            }
+            while pending < MAXIMUM_PENDING
+                && let Some(message) = take_message(&mut inbox)
+            {
+                deadline = Instant::now() + IDLE_TIMEOUT;
+                let start = outbox.len();
+                outbox.extend_from_slice(&[0; 2]);
+                match self.adapter.react(&message, self.source, Transport::Tcp, self.views.latest(), &mut outbox) {
+                    Reaction::Silence => outbox.truncate(start),
+                    Reaction::Reply => set_length(&mut outbox[start..]),
+                    Reaction::Forward(forwarding) => {
+                        outbox.truncate(start);
+                        pending += 1;
+                        let (adapter, returned) = (Arc::clone(&self.adapter), returned.clone());
+                        self.tasks.spawn(async move {
+                            let mut reply = vec![0; 2];
+                            tokio::select! {
+                                () = returned.closed() => return,
+                                () = adapter.finish(*forwarding, &mut reply) => {}
+                            }
+                            set_length(&mut reply);
+                            // The connection may have ended meanwhile; then nobody waits.
+                            let _ = returned.send(reply).await;
+                        });
+                    }
+                }
+                if outbox.len() >= GATHER_BYTES {
+                    flush(&mut writer, &mut outbox).await?;
+                }
+            }
+            flush(&mut writer, &mut outbox).await?;
+        }
+        writer.shutdown().await
+    }
+}
+
+/// The next whole message, without its length.
+fn take_message(inbox: &mut BytesMut) -> Option<BytesMut> {
+    let length = usize::from(u16::from_be_bytes([*inbox.first()?, *inbox.get(1)?]));
+    if inbox.len() < 2 + length {
+        inbox.reserve(2 + length - inbox.len());
+        return None;
+    }
+    inbox.advance(2);
+    Some(inbox.split_to(length))
+}
+
+/// Writes the length of the message that follows into its two first bytes.
+fn set_length(framed: &mut [u8]) {
+    let length = u16::try_from(framed.len() - 2).expect("a message is encoded into 65,535 bytes at most");
+    framed[..2].copy_from_slice(&length.to_be_bytes());
+}
+
+async fn flush(writer: &mut (impl AsyncWriteExt + Unpin), outbox: &mut Vec<u8>) -> io::Result<()> {
+    if !outbox.is_empty() {
+        timeout(IDLE_TIMEOUT, writer.write_all(outbox)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        outbox.clear();
+    }
+    Ok(())
+}

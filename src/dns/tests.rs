@@ -1,0 +1,492 @@
+//! The server from outside: real sockets, and the library's messages as the client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::fixture::{self, REGIONAL, cidrs};
+use super::tcp::{IDLE_TIMEOUT, MAXIMUM_CONNECTIONS};
+use super::{DnsError, DnsMetrics, DnsOptions, DnsServer, bind};
+use crate::plan::{DnsView, Snapshot};
+
+const SEEDS: &str = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net.";
+const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net.";
+
+/// A11 over both transports.
+#[tokio::test]
+async fn udp_and_tcp_give_the_same_seeds() {
+    let server = TestDns::start(fixture::view()).await;
+    let over_udp = server.ask(SEEDS, RecordType::SRV).await;
+    let over_tcp = server.connect().await.ask(&query(SEEDS, RecordType::SRV)).await;
+    for message in [over_udp, over_tcp] {
+        assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+        assert!(message.metadata.recursion_available && !message.metadata.authoritative);
+        let mut ports = ports(&message);
+        ports.sort_unstable();
+        assert_eq!(ports, [1024, 1025, 1026]);
+    }
+}
+
+/// A6: the answer after a change is the new one, on sockets and connections that were open before.
+#[tokio::test]
+async fn answers_follow_a_moved_port_at_once() {
+    let server = TestDns::start(fixture::view()).await;
+    let mut connection = server.connect().await;
+    assert_eq!(connection.ask(&query(SEEDS, RecordType::SRV)).await.answers.len(), 3);
+    server.publish(fixture::with_srv(fixture::view(), SEEDS, 1));
+    assert_eq!(ports(&server.ask(SEEDS, RecordType::SRV).await), [1024]);
+    assert_eq!(ports(&connection.ask(&query(SEEDS, RecordType::SRV)).await), [1024]);
+}
+
+/// A13: the shape that `nslookup` prints; A14: the other address comes first the next time.
+#[tokio::test]
+async fn a_client_that_asks_for_both_families_meets_both_addresses_in_turn() {
+    let server = TestDns::start(fixture::view()).await;
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        let v4 = server.ask(HOST, RecordType::A).await;
+        assert_eq!(v4.answers[0].record_type(), RecordType::CNAME);
+        assert_eq!(v4.answers[1].name.to_ascii(), format!("{REGIONAL}."));
+        firsts.push(v4.answers[1].data.clone());
+        let v6 = server.ask(HOST, RecordType::AAAA).await;
+        assert_eq!((v6.metadata.response_code, v6.answers.len()), (ResponseCode::NoError, 1));
+    }
+    assert_eq!(firsts[0], firsts[2]);
+    assert_eq!(firsts[1], firsts[3]);
+    assert_ne!(firsts[0], firsts[1]);
+}
+
+#[tokio::test]
+async fn fifty_seeds_are_cut_over_udp_and_come_whole_over_tcp() {
+    let owner = "_mongodb._tcp.big.mongodb.net.";
+    let server = TestDns::start(fixture::with_srv(fixture::view(), owner, 50)).await;
+    let plain = server.ask(owner, RecordType::SRV).await;
+    assert!(plain.metadata.truncation);
+    let mut question = query(owner, RecordType::SRV);
+    question.set_edns(edns(4096));
+    let roomy = server.exchange(&question).await;
+    assert!(roomy.metadata.truncation && roomy.answers.len() > plain.answers.len());
+    assert_eq!(roomy.max_payload(), 1232);
+
+    let whole = server.connect().await.ask(&question).await;
+    assert!(!whole.metadata.truncation);
+    assert_eq!(whole.answers.len(), 50);
+}
+
+#[tokio::test]
+async fn several_questions_may_be_sent_on_one_connection_before_the_first_answer() {
+    let server = TestDns::start(fixture::view()).await;
+    let mut connection = server.connect().await;
+    let questions: Vec<_> = [SEEDS, HOST, "nobody.mongodb.net."].map(|name| query(name, RecordType::SRV)).to_vec();
+    let mut bytes = Vec::new();
+    for question in &questions {
+        bytes.extend(framed(question));
+    }
+    // Cut inside a length and inside a message, as packets may be.
+    let (first, rest) = bytes.split_at(1);
+    let (second, third) = rest.split_at(40);
+    for part in [first, second, third] {
+        connection.stream.write_all(part).await.expect("open");
+        connection.stream.flush().await.expect("open");
+    }
+    for question in &questions {
+        assert_eq!(connection.receive().await.metadata.id, question.metadata.id);
+    }
+    connection.stream.shutdown().await.expect("open");
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_closed_after_the_idle_timeout() {
+    let server = TestDns::start(fixture::view()).await;
+    let started = Instant::now();
+    let mut connection = server.connect().await;
+    // Half a question is no question.
+    connection.stream.write_all(&framed(&query(SEEDS, RecordType::SRV))[..20]).await.expect("open");
+    assert!(connection.is_closed().await);
+    assert!(started.elapsed() >= IDLE_TIMEOUT);
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_until_one_ends() {
+    let server = TestDns::start(fixture::view()).await;
+    let question = query(SEEDS, RecordType::SRV);
+    let mut held = Vec::new();
+    for _ in 0..MAXIMUM_CONNECTIONS {
+        let mut connection = server.connect().await;
+        connection.ask(&question).await;
+        held.push(connection);
+    }
+    let mut late = server.connect().await;
+    late.stream.write_all(&framed(&question)).await.expect("in the kernel's queue");
+    held[0].ask(&question).await;
+    held[1].ask(&question).await;
+    assert!(late.stream.try_read(&mut [0; 1]).is_err(), "nobody has accepted it");
+    held.pop();
+    assert_eq!(late.receive().await.answers.len(), 3);
+}
+
+/// 0x20: clients that vary the case of a question want it back as it was.
+#[tokio::test]
+async fn the_question_comes_back_in_its_own_spelling() {
+    let server = TestDns::start(fixture::view()).await;
+    let asked = "_MongoDB._tcp.ClusteR0-pl-0-K45tj.mongodb.NET.";
+    let message = server.ask(asked, RecordType::SRV).await;
+    assert!(message.queries[0].name().eq_case(&Name::from_ascii(asked).expect("a name")));
+    assert!(message.answers[0].name.eq_case(&Name::from_ascii(asked).expect("a name")));
+    assert_eq!(message.answers.len(), 3);
+}
+
+/// A2, B9: the view is chosen by who asks.
+#[tokio::test]
+async fn the_source_address_decides_the_view() {
+    let server = TestDns::start(fixture::view()).await;
+    let name = "us-east-1.aws.services.cloud.mongodb.com.";
+    let question = query(name, RecordType::A);
+    for (source, code, answers) in [
+        ("127.0.0.9:0", ResponseCode::NoError, 2),
+        ("127.9.0.1:0", ResponseCode::NoError, 1),
+        ("127.1.0.11:0", ResponseCode::Refused, 0),
+        ("127.77.0.1:0", ResponseCode::Refused, 0),
+    ] {
+        let source: SocketAddr = source.parse().expect(source);
+        let over_udp = exchange_from(source, server.address, &question).await;
+        let over_tcp = connect_from(source, server.address).await.ask(&question).await;
+        for message in [over_udp, over_tcp] {
+            assert_eq!((message.metadata.response_code, message.answers.len()), (code, answers), "{source}");
+        }
+    }
+    server.expect_metric(r#"plgw_dns_queries_total{view="vpc",type="a",rcode="noerror"} 2"#);
+    server.expect_metric(r#"plgw_dns_queries_total{view="public",type="a",rcode="noerror"} 2"#);
+    server.expect_metric(r#"plgw_dns_queries_total{view="none",type="a",rcode="refused"} 4"#);
+}
+
+#[tokio::test]
+async fn what_is_not_offered_is_said_so() {
+    let server = TestDns::start(fixture::view()).await;
+
+    let mut update = query(SEEDS, RecordType::SRV);
+    update.metadata.op_code = OpCode::Update;
+    update.set_edns(edns(1232));
+    let reply = server.exchange(&update).await;
+    assert_eq!((reply.metadata.response_code, reply.metadata.op_code), (ResponseCode::NotImp, OpCode::Update));
+    assert_eq!((reply.queries, reply.edns.is_some()), (update.queries, true));
+
+    let mut two = query(SEEDS, RecordType::SRV);
+    two.add_query(query(HOST, RecordType::A).queries.remove(0));
+    assert_eq!(server.exchange(&two).await.metadata.response_code, ResponseCode::FormErr);
+
+    let mut later = query(SEEDS, RecordType::SRV);
+    let mut version = edns(1232);
+    version.set_version(1);
+    later.set_edns(version);
+    let reply = server.exchange(&later).await;
+    assert_eq!((u16::from(reply.metadata.response_code), reply.answers.len()), (16, 0));
+    assert_eq!(reply.edns.expect("the version that is spoken").version(), 0);
+
+    let mut chaos = query("version.bind.", RecordType::TXT);
+    chaos.queries[0].set_query_class(hickory_proto::rr::DNSClass::CH);
+    assert_eq!(server.exchange(&chaos).await.metadata.response_code, ResponseCode::Refused);
+    let transfer = server.connect().await.ask(&query("mongodb.net.", RecordType::AXFR)).await;
+    assert_eq!(transfer.metadata.response_code, ResponseCode::Refused);
+
+    server.expect_metric(r#"plgw_dns_queries_total{view="none",type="other",rcode="notimp"} 1"#);
+    server.expect_metric(r#"plgw_dns_queries_total{view="none",type="other",rcode="formerr"} 1"#);
+    server.expect_metric(r#"plgw_dns_queries_total{view="none",type="srv",rcode="badvers"} 1"#);
+    server.expect_metric("plgw_dns_answer_duration_seconds_count 4");
+}
+
+#[tokio::test]
+async fn noise_is_counted_and_left_unanswered() {
+    let server = TestDns::start(fixture::view()).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    client.connect(server.address).await.expect("loopback");
+    let mut reply = query(SEEDS, RecordType::SRV);
+    reply.metadata.message_type = MessageType::Response;
+    for packet in [Vec::new(), b"too short".to_vec(), reply.to_vec().expect("a message")] {
+        client.send(&packet).await.expect("sent");
+    }
+    let question = query(SEEDS, RecordType::SRV);
+    client.send(&question.to_vec().expect("a message")).await.expect("sent");
+    let first = receive(&client).await;
+    assert_eq!(first.metadata.id, question.metadata.id, "nothing came before the question's answer");
+    server.expect_metric("plgw_dns_malformed_packets_total 3");
+
+    // A header that promises more than there is gets the shortest of replies.
+    let mut counts = question.to_vec().expect("a message");
+    counts[6..12].fill(0xff);
+    client.send(&counts).await.expect("sent");
+    let error = receive(&client).await;
+    assert_eq!((error.metadata.response_code, error.metadata.id), (ResponseCode::FormErr, question.metadata.id));
+    server.expect_metric("plgw_dns_malformed_packets_total 4");
+}
+
+#[test]
+fn no_packet_disturbs_the_server() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = runtime.block_on(TestDns::start(fixture::view()));
+    let client = runtime.block_on(async { UdpSocket::bind("127.0.0.1:0").await.expect("a port") });
+    let question = query(SEEDS, RecordType::SRV);
+    let mut with_edns = query(HOST, RecordType::A);
+    with_edns.set_edns(edns(1400));
+    let valid: Vec<_> = [question.clone(), with_edns].iter().map(|m| m.to_vec().expect("a message")).collect();
+
+    let noise = proptest::collection::vec(any::<u8>(), 0..600);
+    let damaged = (proptest::sample::select(valid), proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6))
+        .prop_map(|(mut packet, edits)| {
+            let length = packet.len();
+            for (at, byte) in edits {
+                packet[usize::from(at) % length] = byte;
+            }
+            packet
+        });
+    let mut runner = TestRunner::new(Config { cases: 512, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&prop_oneof![noise, damaged], |packet| {
+            runtime.block_on(async {
+                client.send_to(&packet, server.address).await.expect("sent");
+                let answer = server.exchange(&question).await;
+                prop_assert_eq!(answer.answers.len(), 3);
+                Ok(())
+            })
+        })
+        .expect("every packet is survived");
+}
+
+#[tokio::test]
+async fn other_names_are_asked_upstream() {
+    let upstream = FakeResolver::start().await;
+    let server = TestDns::start_with(fixture::view(), vec![upstream.address]).await;
+    let mut question = query("wWw.example.com.", RecordType::A);
+    question.set_edns(edns(1232));
+    let mut connection = server.connect().await;
+    for message in [server.exchange(&question).await, connection.ask(&question).await] {
+        assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+        assert!(message.metadata.recursion_available && !message.metadata.authoritative);
+        assert_eq!(message.queries[0].name().to_ascii(), "wWw.example.com.");
+        assert_eq!(message.answers[0].data, FakeResolver::address_record());
+        assert!(message.edns.is_some());
+    }
+    // A name in a public zone that we hold for other names' sake, and an alias of ours that leads out.
+    assert_eq!(server.ask("other.mongodb.net.", RecordType::A).await.answers.len(), 1);
+    let chained = server.ask("out.mongodb.net.", RecordType::A).await;
+    let names: Vec<_> = chained.answers.iter().map(|record| record.name.to_ascii()).collect();
+    assert_eq!(names, ["out.mongodb.net.", "www.example.com."]);
+    // Private zones deny by themselves.
+    let denied = server.ask("x.below.us-east-1.aws.services.cloud.mongodb.com.", RecordType::A).await;
+    assert_eq!(denied.metadata.response_code, ResponseCode::NXDomain);
+
+    let mut local = query("www.example.com.", RecordType::A);
+    local.metadata.recursion_desired = false;
+    assert_eq!(server.exchange(&local).await.metadata.response_code, ResponseCode::Refused);
+    server.expect_metric(r#"plgw_dns_forwarded_total{outcome="answered"} 4"#);
+}
+
+#[tokio::test]
+async fn a_forwarded_answer_that_is_too_long_is_cut_and_says_so() {
+    let upstream = FakeResolver::start().await;
+    let server = TestDns::start_with(fixture::view(), vec![upstream.address]).await;
+    let mut question = query("many.example.com.", RecordType::A);
+    let cut = server.exchange(&question).await;
+    assert!(cut.metadata.truncation && cut.answers.is_empty());
+    question.set_edns(edns(1232));
+    assert_eq!(server.exchange(&question).await.answers.len(), 40);
+}
+
+#[tokio::test]
+async fn no_resolver_upstream_is_a_failure_and_no_lie() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let server = TestDns::start_with(fixture::view(), vec![closed]).await;
+    let message = server.ask("out.mongodb.net.", RecordType::A).await;
+    assert_eq!((message.metadata.response_code, message.answers.len()), (ResponseCode::ServFail, 0));
+    server.expect_metric(r#"plgw_dns_forwarded_total{outcome="failed"} 1"#);
+}
+
+#[tokio::test]
+async fn a_server_that_would_ask_itself_does_not_start() {
+    let sockets = bind("127.0.0.1:0".parse().expect("an address"), "dns.listen").expect("a port");
+    let own = sockets.udp[0].local_addr().expect("bound");
+    let options = DnsOptions { forward: vec![own], ..DnsOptions::default() };
+    let (_snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
+    let metrics = DnsMetrics::new(&metrics::NoopRecorder);
+    let error = DnsServer::start(sockets, options, receiver, metrics, &CancellationToken::new()).expect_err("a loop");
+    assert!(matches!(error, DnsError::ForwardsToItself(address) if address == own));
+}
+
+#[tokio::test]
+async fn a_stop_ends_connections_and_frees_the_address() {
+    let server = TestDns::start(fixture::view()).await;
+    let mut connection = server.connect().await;
+    connection.ask(&query(SEEDS, RecordType::SRV)).await;
+    let address = server.address;
+    server.stop.cancel();
+    let stopped = timeout(Duration::from_secs(5), server.server.stopped()).await;
+    stopped.expect("within its time").expect("without an error");
+    assert!(connection.is_closed().await);
+    bind(address, "dns.listen").expect("free again");
+}
+
+/// A server on loopback, its knobs, and a client for it.
+struct TestDns {
+    address: SocketAddr,
+    server: DnsServer,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+}
+
+impl TestDns {
+    async fn start(view: DnsView) -> Self {
+        Self::start_with(view, Vec::new()).await
+    }
+
+    async fn start_with(view: DnsView, forward: Vec<SocketAddr>) -> Self {
+        let sockets = bind("127.0.0.1:0".parse().expect("an address"), "dns.listen").expect("a port");
+        let options = DnsOptions { forward, public_clients: cidrs(&["127.9.0.0/16"]), ..DnsOptions::default() };
+        let (snapshots, receiver) = watch::channel(fixture::snapshot(view));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = DnsMetrics::new(&recorder);
+        let stop = CancellationToken::new();
+        let server = DnsServer::start(sockets, options, receiver, metrics, &stop).expect("it starts");
+        let [address] = *server.addresses() else { panic!("one address: {:?}", server.addresses()) };
+        Self { address, server, snapshots, metrics: recorder.handle(), stop }
+    }
+
+    fn publish(&self, view: DnsView) {
+        self.snapshots.send(fixture::snapshot(view)).expect("the server listens");
+    }
+
+    async fn ask(&self, name: &str, kind: RecordType) -> Message {
+        self.exchange(&query(name, kind)).await
+    }
+
+    async fn exchange(&self, question: &Message) -> Message {
+        exchange_from("127.0.0.1:0".parse().expect("an address"), self.address, question).await
+    }
+
+    async fn connect(&self) -> Connection {
+        connect_from("127.0.0.1:0".parse().expect("an address"), self.address).await
+    }
+
+    fn expect_metric(&self, line: &str) {
+        let page = self.metrics.render();
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    async fn ask(&mut self, question: &Message) -> Message {
+        self.stream.write_all(&framed(question)).await.expect("open");
+        self.receive().await
+    }
+
+    async fn receive(&mut self) -> Message {
+        let read = async {
+            let mut bytes = vec![0; usize::from(self.stream.read_u16().await.expect("a length"))];
+            self.stream.read_exact(&mut bytes).await.expect("an answer");
+            Message::from_vec(&bytes).expect("a message")
+        };
+        timeout(Duration::from_secs(5), read).await.expect("an answer in time")
+    }
+
+    async fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        let read = timeout(Duration::from_secs(60), self.stream.read_to_end(&mut rest)).await;
+        read.is_ok() && rest.is_empty()
+    }
+}
+
+async fn connect_from(source: SocketAddr, server: SocketAddr) -> Connection {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(source).expect("loopback");
+    Connection { stream: socket.connect(server).await.expect("it listens") }
+}
+
+async fn exchange_from(source: SocketAddr, server: SocketAddr, question: &Message) -> Message {
+    let client = UdpSocket::bind(source).await.expect("loopback");
+    client.connect(server).await.expect("loopback");
+    client.send(&question.to_vec().expect("a message")).await.expect("sent");
+    let answer = receive(&client).await;
+    assert_eq!(answer.metadata.id, question.metadata.id);
+    answer
+}
+
+async fn receive(client: &UdpSocket) -> Message {
+    let mut packet = vec![0; 4096];
+    let length = timeout(Duration::from_secs(5), client.recv(&mut packet)).await;
+    let length = length.expect("an answer in time").expect("an answer");
+    Message::from_vec(&packet[..length]).expect("a message")
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    message
+}
+
+fn edns(payload: u16) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(payload);
+    edns
+}
+
+fn framed(message: &Message) -> Vec<u8> {
+    let bytes = message.to_vec().expect("a message");
+    let length = u16::try_from(bytes.len()).expect("short");
+    [length.to_be_bytes().as_slice(), &bytes].concat()
+}
+
+fn ports(message: &Message) -> Vec<u16> {
+    let port = |record: &Record| match &record.data {
+        RData::SRV(srv) => Some(srv.port),
+        _ => None,
+    };
+    message.answers.iter().filter_map(port).collect()
+}
+
+/// A resolver that gives every name an address, and names that begin with `many` forty.
+struct FakeResolver {
+    address: SocketAddr,
+    _serving: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+impl FakeResolver {
+    fn address_record() -> RData {
+        RData::A(std::net::Ipv4Addr::new(192, 0, 2, 7).into())
+    }
+
+    async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let address = socket.local_addr().expect("bound");
+        let serving = tokio::spawn(async move {
+            let mut packet = [0; 512];
+            loop {
+                let (length, from) = socket.recv_from(&mut packet).await.expect("a question");
+                let mut message = Message::from_vec(&packet[..length]).expect("a message").into_response();
+                let name = message.queries[0].name().clone();
+                let count = if name.to_ascii().starts_with("many") { 40 } else { 1 };
+                for _ in 0..count {
+                    message.add_answer(Record::from_rdata(name.clone(), 30, Self::address_record()));
+                }
+                socket.send_to(&message.to_vec().expect("a message"), from).await.expect("sent");
+            }
+        });
+        Self { address, _serving: tokio_util::task::AbortOnDropHandle::new(serving) }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a new snapshot opens, retargets and closes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::snapshot::{Gate, Listener, Snapshot};
+use crate::model::{DrainReason, EndpointState, ListenerPort, TargetId, VpceServiceId};
+
+/// The way from one snapshot's listeners to another's. Each list is in order of address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Addresses to bind.
+    pub open: Vec<Arc<Listener>>,
+    /// Addresses that stay bound and lead elsewhere, or let others in: later flows take this listener, running flows
+    /// keep what they have.
+    pub retarget: Vec<Arc<Listener>>,
+    /// Addresses to give up, and why their flows are to drain.
+    pub close: Vec<(SocketAddr, DrainReason)>,
+}
+
+impl Changes {
+    /// Whether nothing changes for the data plane.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.retarget.is_empty() && self.close.is_empty()
+    }
+}
+
+/// What leads from `old` to `new`: closing, retargeting and opening as told makes the one's listeners the other's.
+///
+/// Listeners that are equal by value stay untouched.
+#[must_use]
+pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
+    let mut changes = Changes::default();
+    for (address, listener) in &new.listeners {
+        match old.listeners.get(address) {
+            None => changes.open.push(Arc::clone(listener)),
+            Some(before) if before != listener => changes.retarget.push(Arc::clone(listener)),
+            Some(_) => {}
+        }
+    }
+    let mut reasons = None;
+    for (address, listener) in &old.listeners {
+        if !new.listeners.contains_key(address) {
+            let reasons = reasons.get_or_insert_with(|| Reasons::from(new));
+            changes.close.push((*address, reasons.for_closing(listener)));
+        }
+    }
+    changes
+}
+
+/// What the new snapshot says of a listener that it no longer has. Made when something closes.
+struct Reasons<'a> {
+    new: &'a Snapshot,
+    /// Where each target is now; paused ones are nowhere.
+    ports: BTreeMap<(&'a VpceServiceId, &'a TargetId), ListenerPort>,
+    /// Who has a public address now.
+    public: BTreeSet<(&'a VpceServiceId, &'a TargetId)>,
+}
+
+impl<'a> From<&'a Snapshot> for Reasons<'a> {
+    fn from(new: &'a Snapshot) -> Self {
+        let running = new.targets.iter().filter(|target| !target.paused);
+        let public = new.listeners.values().filter(|listener| matches!(listener.gate, Gate::Public { .. }));
+        Self {
+            new,
+            ports: running.map(|target| ((&target.service, &target.id), target.port)).collect(),
+            public: public.map(|listener| (&listener.group.service, &listener.group.target)).collect(),
+        }
+    }
+}
+
+impl Reasons<'_> {
+    fn for_closing(&self, listener: &Listener) -> DrainReason {
+        let target = (&listener.group.service, &listener.group.target);
+        let elsewhere = match &listener.gate {
+            Gate::Endpoint(gate) => {
+                let ip = listener.address.ip();
+                let still_there = self.new.endpoints.get(&gate.id).is_some_and(|gate| {
+                    gate.state == EndpointState::Available && gate.addresses.iter().any(|address| address.ip == ip)
+                });
+                if !still_there {
+                    return DrainReason::EndpointRemoved;
+                }
+                self.ports.get(&target).is_some_and(|port| port.get() != listener.address.port())
+            }
+            Gate::Public { .. } => self.public.contains(&target),
+        };
+        if elsewhere { DrainReason::Moved } else { DrainReason::Deregistered }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Held;
+    use super::super::fixture::{ENDPOINT, SERVICE, documented, endpoint, nets, of, plan_from};
+    use super::*;
+    use crate::model::{Desired, TargetState};
+
+    /// What changes between the documentation's example and a change of it.
+    fn changes(change: impl FnOnce(&mut Desired)) -> Changes {
+        changes_of(documented(), change)
+    }
+
+    fn changes_of(mut desired: Desired, change: impl FnOnce(&mut Desired)) -> Changes {
+        let (old, held) = plan_from(&desired, &Held::default());
+        change(&mut desired);
+        diff(&old, &plan_from(&desired, &held).0)
+    }
+
+    fn opened(changes: &Changes) -> Vec<String> {
+        changes.open.iter().map(|listener| listener.address.to_string()).collect()
+    }
+
+    fn closed(changes: &Changes) -> Vec<(String, DrainReason)> {
+        changes.close.iter().map(|(address, reason)| (address.to_string(), *reason)).collect()
+    }
+
+    #[test]
+    fn nothing_changes_when_nothing_is_wanted_otherwise() {
+        assert!(changes(|_| ()).is_empty());
+        assert!(changes(|desired| desired.projects[0].name = "Other".to_owned()).is_empty());
+    }
+
+    #[test]
+    fn a_moved_target_opens_its_new_port_and_drains_the_old_one_as_moved() {
+        let changes = changes(|desired| {
+            let port = ListenerPort::try_from(2000).expect("a port");
+            desired.moves.insert((of(SERVICE), of("Cluster0/shard-00-01")), port);
+        });
+        assert_eq!(opened(&changes), ["10.0.20.54:2000", "10.0.30.194:2000"]);
+        let moved = |address: &str| (address.to_owned(), DrainReason::Moved);
+        assert_eq!(closed(&changes), [moved("10.0.20.54:1025"), moved("10.0.30.194:1025")]);
+        assert_eq!(changes.retarget, []);
+    }
+
+    #[test]
+    fn a_target_that_is_gone_or_paused_drains_as_deregistered() {
+        let gone = |address: &str| (address.to_owned(), DrainReason::Deregistered);
+        let removed = changes(|desired| drop(desired.projects[0].clusters[0].nodes.remove(2)));
+        assert_eq!(closed(&removed), [gone("10.0.20.54:1026"), gone("10.0.30.194:1026")]);
+        let paused = changes(|desired| desired.projects[0].clusters[0].paused = true);
+        assert_eq!(paused.close.len(), 6);
+        assert!(paused.close.iter().all(|(_, reason)| *reason == DrainReason::Deregistered));
+    }
+
+    #[test]
+    fn what_an_endpoint_loses_drains_as_endpoint_removed() {
+        let without = |change: fn(&mut Desired)| {
+            let changes = changes(change);
+            assert!(changes.close.iter().all(|(_, reason)| *reason == DrainReason::EndpointRemoved), "{changes:?}");
+            changes.close.len()
+        };
+        assert_eq!(without(|desired| desired.endpoints.clear()), 6);
+        assert_eq!(without(|desired| endpoint(desired, ENDPOINT).state = EndpointState::Rejected), 6);
+        assert_eq!(without(|desired| drop(endpoint(desired, ENDPOINT).addresses.remove(0))), 3);
+    }
+
+    #[test]
+    fn health_addresses_rules_and_attributes_retarget() {
+        let all: [fn(&mut Desired); 4] = [
+            |desired| endpoint(desired, ENDPOINT).security_groups.clear(),
+            |desired| desired.projects[0].services[0].attributes.proxy_protocol = true,
+            |desired| desired.vpcs.values_mut().for_each(|vpc| vpc.peered = nets(&["10.98.0.0/16"])),
+            |desired| {
+                desired.projects[0].clusters[0].nodes.iter_mut().for_each(|node| node.address.set_port(27018));
+            },
+        ];
+        for change in all {
+            let changes = changes(change);
+            assert_eq!((changes.open.len(), changes.retarget.len(), changes.close.len()), (0, 6, 0));
+        }
+        let one = changes(|desired| {
+            let member = (of(SERVICE), of("Cluster0/shard-00-00"), "shard-00-00".to_owned());
+            desired.health.insert(member, TargetState::Healthy);
+        });
+        let retargeted: Vec<_> = one.retarget.iter().map(|listener| listener.address.to_string()).collect();
+        assert_eq!(retargeted, ["10.0.20.54:1024", "10.0.30.194:1024"]);
+        assert_eq!(one.retarget[0].group.members[0].state, TargetState::Healthy);
+    }
+
+    #[test]
+    fn a_public_address_moves_or_goes() {
+        let mut desired = documented();
+        desired.projects[0].clusters[0].nodes[0].public_address = Some(of("203.0.113.20:27017"));
+        let moved = changes_of(desired.clone(), |desired| {
+            desired.projects[0].clusters[0].nodes[0].public_address = Some(of("203.0.113.21:27017"));
+        });
+        assert_eq!(opened(&moved), ["203.0.113.21:27017"]);
+        assert_eq!(closed(&moved), [("203.0.113.20:27017".to_owned(), DrainReason::Moved)]);
+        let gone = changes_of(desired.clone(), |desired| {
+            desired.projects[0].clusters[0].nodes[0].public_address = None;
+        });
+        assert_eq!(closed(&gone), [("203.0.113.20:27017".to_owned(), DrainReason::Deregistered)]);
+        let listed = changes_of(desired, |desired| desired.projects[0].access_list = nets(&["198.51.100.0/24"]));
+        assert_eq!((listed.open.len(), listed.retarget.len(), listed.close.len()), (0, 1, 0));
+    }
+}

@@ -1,0 +1,461 @@
+//! What is wrong with what is wanted: where, what, and what to do instead.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::TargetKind;
+use super::ports::PortError;
+use crate::model::{
+    AppEndpointKind, AppId, ClusterName, DnsName, Label, MAXIMUM_TARGET_LIMIT, ProjectId, Region, SecurityGroupId,
+    ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
+};
+
+/// Everything that keeps a plan from being made, in the order in which it was found. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanErrors(Vec<PlanError>);
+
+impl PlanErrors {
+    /// Each of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[PlanError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "cannot plan what is wanted: {count} problem{}", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
+    }
+}
+
+impl std::error::Error for PlanErrors {}
+
+/// One mistake, with its place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{location}: {rule}")]
+pub struct PlanError {
+    /// What it concerns.
+    pub location: Location,
+    /// Which rule is broken, and how.
+    #[source]
+    pub rule: RuleError,
+}
+
+/// What a mistake or a notice concerns.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Location {
+    /// A VPC.
+    Vpc(VpcId),
+    /// An interface endpoint.
+    Endpoint(VpceId),
+    /// A project.
+    Project(ProjectId),
+    /// A cluster of a project.
+    Cluster(ProjectId, ClusterName),
+    /// An endpoint service of a project or of App Services.
+    Service(VpceServiceId),
+    /// An app.
+    App(AppId),
+    /// A private hosted zone of a consumer.
+    PrivateZone(DnsName),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vpc(id) => write!(f, "VPC {id}"),
+            Self::Endpoint(id) => write!(f, "endpoint {id}"),
+            Self::Project(id) => write!(f, "project {id}"),
+            Self::Cluster(project, name) => write!(f, "project {project}, cluster {name}"),
+            Self::Service(id) => write!(f, "endpoint service {id}"),
+            Self::App(id) => write!(f, "app {id}"),
+            Self::PrivateZone(name) => write!(f, "private hosted zone {name}"),
+        }
+    }
+}
+
+/// A rule that is broken. The documented ones give the documentation's reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Two things have one id.
+    #[error("{what} `{id}` is there twice; give one of them another")]
+    Duplicate {
+        /// What sort of thing.
+        what: &'static str,
+        /// What they share.
+        id: String,
+    },
+    /// A name that something refers to is nobody's.
+    #[error("there is no {what} `{id}`")]
+    Unknown {
+        /// What sort of thing.
+        what: &'static str,
+        /// The name.
+        id: String,
+    },
+
+    /// A second endpoint service in a region.
+    #[error("a private endpoint service already exists for AWS region {}; a project has one per region", .0.atlas())]
+    ServiceExistsForRegion(Region),
+    /// A target limit that Atlas grants nobody.
+    #[error(
+        "a limit of {0} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
+         {MAXIMUM_TARGET_LIMIT}"
+    )]
+    LimitTooHigh(usize),
+    /// More addressable targets than the limit.
+    #[error(transparent)]
+    TargetLimit(#[from] TargetLimit),
+    /// Private endpoints for a shared tier.
+    #[error(
+        "private endpoints are not available for M0, M2 and M5 clusters, and this is an {}; upgrade it to M10 or more, \
+         or remove the project's private endpoints", .0.name()
+    )]
+    SharedTier(Tier),
+    /// A replica set in regional mode.
+    #[error(
+        "regionalized private endpoints are on, and then a project can have sharded clusters only; this is a replica set"
+    )]
+    RegionalModeWithReplicaSet,
+    /// Regional mode cannot be switched off any more.
+    #[error(
+        "regionalized private endpoints cannot be switched off with more than one private endpoint in one region and \
+         others elsewhere ({}); remove endpoints first", by_region(.0)
+    )]
+    RegionalModeInUse(Vec<(Region, usize)>),
+    /// Several endpoints in one region and endpoints in others.
+    #[error(
+        "a project can have either more than one private endpoint in a single region, or no more than one per region; \
+         it has {}. Remove endpoints, or switch regionalized private endpoints on", by_region(.0)
+    )]
+    EndpointSpread(Vec<(Region, usize)>),
+    /// The first endpoint of a region, with a paused cluster there.
+    #[error(
+        "this is the first private endpoint in {region}, and {} with nodes there {} paused; resume {} first",
+        listed(.paused), if .paused.len() == 1 { "is" } else { "are" }, if .paused.len() == 1 { "it" } else { "them" }
+    )]
+    PausedCluster {
+        /// The region.
+        region: Region,
+        /// The clusters to resume.
+        paused: Vec<ClusterName>,
+    },
+    /// More endpoints behind one load balancer than there are numbers.
+    #[error("cannot number the endpoint: every N of `pl-N` from 0 to 65535 is taken")]
+    IndexesExhausted,
+    /// A target has no port, or asks for one that it cannot have.
+    #[error(transparent)]
+    Port(#[from] PortError),
+
+    /// A cluster without a process.
+    #[error("the cluster has no nodes; give it one at least")]
+    NoNodes,
+    /// Two clusters whose names differ in case alone.
+    #[error("clusters `{first}` and `{second}` would have the same host names; rename one of them")]
+    ClusterNamesClash {
+        /// A cluster.
+        first: ClusterName,
+        /// Another one.
+        second: ClusterName,
+    },
+    /// A label of another project.
+    #[error("the label `{label}` belongs to project {project}; labels tell the projects' host names apart")]
+    LabelTaken {
+        /// The label.
+        label: Label,
+        /// The project that has it.
+        project: ProjectId,
+    },
+    /// A name that no resolver can carry.
+    #[error("the host name `{0}` cannot be made: a label has 1 to 63 letters, digits, `-` and `_`, a name 253 in all")]
+    HostName(String),
+    /// Two things would have one host name.
+    #[error("the host name `{0}` is made twice; rename one of the clusters or nodes")]
+    HostNameTaken(DnsName),
+    /// Two processes at one address.
+    #[error("`{target}` is at {address}, and so is `{other}`; two targets cannot be at one address")]
+    TargetAddressTaken {
+        /// The process.
+        target: String,
+        /// Where it is.
+        address: SocketAddr,
+        /// The one that is there already.
+        other: String,
+    },
+    /// A process where the gateway itself listens.
+    #[error("`{target}` is at {address}, where the gateway itself listens; flows would go round")]
+    TargetIsGateway {
+        /// The process.
+        target: String,
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// An address that cannot be dialled or bound.
+    #[error("`{what}` is at {address}; write an address and a port of which neither is zero")]
+    NoAddress {
+        /// What is there.
+        what: String,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// A public address that is taken.
+    #[error("the public address {address} of `{what}` is taken by {by}")]
+    PublicAddressTaken {
+        /// Whose it would be.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// Whose it is.
+        by: String,
+    },
+
+    /// Networks that must be apart.
+    #[error("{own_kind} {own} overlaps {other_kind} {other}; {why}")]
+    NetworksOverlap {
+        /// What the network is.
+        own_kind: String,
+        /// The network.
+        own: IpNet,
+        /// What the other one is.
+        other_kind: String,
+        /// The other network.
+        other: IpNet,
+        /// Why that cannot be.
+        why: &'static str,
+    },
+    /// A subnet outside its VPC.
+    #[error("subnet {subnet} has {cidr}, which lies in none of the VPC's networks ({networks})")]
+    SubnetOutsideVpc {
+        /// The subnet.
+        subnet: SubnetId,
+        /// Its network.
+        cidr: IpNet,
+        /// The VPC's.
+        networks: String,
+    },
+    /// A subnet in a zone of another region.
+    #[error("subnet {subnet} lies in zone {zone}, but the VPC lies in {region}")]
+    SubnetOutsideRegion {
+        /// The subnet.
+        subnet: SubnetId,
+        /// Its zone.
+        zone: Zone,
+        /// The VPC's region.
+        region: Region,
+    },
+    /// A security group that names one that isn't there.
+    #[error("security group {group} names {missing}, which the VPC does not have")]
+    UnknownGroupInRule {
+        /// The group with the rule.
+        group: SecurityGroupId,
+        /// The one that it names.
+        missing: SecurityGroupId,
+    },
+
+    /// A service name that leads nowhere.
+    #[error("the VPC endpoint service `{0}` does not exist")]
+    NoSuchService(ServiceName),
+    /// An endpoint in another region than its service.
+    #[error(
+        "the endpoint lies in {vpc}, its service in {service}; an interface endpoint reaches its own region's services"
+    )]
+    ServiceInOtherRegion {
+        /// The VPC's region.
+        vpc: Region,
+        /// The service's region.
+        service: Region,
+    },
+    /// The DNS part of an endpoint's names.
+    #[error("`{0}` cannot stand in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
+    DnsSuffix(String),
+    /// Two subnets of one zone.
+    #[error("DuplicateSubnetsInSameZone: subnets {first} and {second} are both in {zone}; choose one subnet per zone")]
+    DuplicateSubnetsInSameZone {
+        /// A subnet.
+        first: SubnetId,
+        /// Another one.
+        second: SubnetId,
+        /// Their zone.
+        zone: Zone,
+    },
+    /// An address in a zone that its subnet is not in.
+    #[error("address {ip} is said to be in {zone}, but subnet {subnet} is in {actual}")]
+    ZoneMismatch {
+        /// The address.
+        ip: IpAddr,
+        /// The subnet.
+        subnet: SubnetId,
+        /// The zone given.
+        zone: Zone,
+        /// The subnet's zone.
+        actual: Zone,
+    },
+    /// An address that its subnet does not hold.
+    #[error("address {ip} lies outside subnet {subnet} ({cidr})")]
+    AddressOutsideSubnet {
+        /// The address.
+        ip: IpAddr,
+        /// The subnet.
+        subnet: SubnetId,
+        /// Its network.
+        cidr: IpNet,
+    },
+    /// An address that another endpoint has.
+    #[error("address {ip} is in use by endpoint {by}")]
+    AddressInUse {
+        /// The address.
+        ip: IpAddr,
+        /// Who has it.
+        by: VpceId,
+    },
+
+    /// A private endpoint for an app that cannot have one.
+    #[error(
+        "private endpoints are only available for apps deployed locally to a region in AWS, and this one is deployed \
+         globally"
+    )]
+    AppNotLocal,
+    /// Wire protocol connections and private endpoints on one app.
+    #[error("wire protocol connections and private endpoints exclude each other; switch one of them off")]
+    WireProtocol,
+    /// An app's endpoint that leads to something else.
+    #[error("{kind} endpoint {endpoint} leads to `{service}`, which is {actual}")]
+    NotThatAppService {
+        /// What it should serve.
+        kind: AppEndpointKindName,
+        /// The endpoint.
+        endpoint: VpceId,
+        /// Where it leads.
+        service: ServiceName,
+        /// What that is.
+        actual: String,
+    },
+    /// Two endpoints with one private DNS name in one VPC.
+    #[error(
+        "endpoints {first} and {second} would both answer for `{name}` in {vpc}; a VPC can have one endpoint per \
+         private DNS name"
+    )]
+    PrivateDnsConflict {
+        /// An endpoint.
+        first: VpceId,
+        /// Another one.
+        second: VpceId,
+        /// The name.
+        name: DnsName,
+        /// The VPC.
+        vpc: VpcId,
+    },
+
+    /// Two zones of one name in one VPC.
+    #[error("ConflictingDomainExists: another zone of this name is associated with {0}")]
+    ConflictingDomain(VpcId),
+    /// A record that isn't the zone's.
+    #[error("record `{0}` lies outside the zone")]
+    RecordOutsideZone(DnsName),
+    /// A CNAME where none may be.
+    #[error("record `{0}` cannot be a CNAME: it is the zone's own name, or has other records; use an alias")]
+    CnameNotAlone(DnsName),
+    /// A record with no value.
+    #[error("record `{0}` has no address; give it one at least")]
+    EmptyRecord(DnsName),
+}
+
+/// More addressable targets than the limit, and what takes up the slots.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{count} addressable targets in {region} are more than the limit of {limit} per region and project; they are: {}. {}",
+    by_cluster(.slots),
+    if *.limit < MAXIMUM_TARGET_LIMIT {
+        "Ask MongoDB Support for the one-time increase to at most 100 (`target_limit`), or use additional projects or \
+         regions"
+    } else {
+        "Use additional projects or regions"
+    }
+)]
+pub struct TargetLimit {
+    /// The region.
+    pub region: Region,
+    /// How many there may be.
+    pub limit: usize,
+    /// How many there are.
+    pub count: usize,
+    /// How many each cluster takes, by kind.
+    pub slots: Vec<(ClusterName, TargetKind, usize)>,
+}
+
+/// An [`AppEndpointKind`] as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppEndpointKindName(pub AppEndpointKind);
+
+impl fmt::Display for AppEndpointKindName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            AppEndpointKind::General => "General",
+            AppEndpointKind::Sync => "Sync",
+        })
+    }
+}
+
+fn by_cluster(slots: &[(ClusterName, TargetKind, usize)]) -> String {
+    let words = slots.iter().map(|(cluster, kind, count)| {
+        let kind = match (kind, count) {
+            (TargetKind::Mongod, _) => "mongod",
+            (TargetKind::Mongos, _) => "mongos",
+            (TargetKind::Optimized, _) => "for its optimized string",
+            (TargetKind::BiConnector, 1) => "BI Connector",
+            (TargetKind::BiConnector, _) => "BI Connectors",
+        };
+        format!("{cluster} {count} {kind}")
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn by_region(regions: &[(Region, usize)]) -> String {
+    regions.iter().map(|(region, count)| format!("{count} in {region}")).collect::<Vec<_>>().join(", ")
+}
+
+fn listed(clusters: &[ClusterName]) -> String {
+    clusters.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// What the rules have found so far: mistakes, which keep the plan from being made, and notices, which don't.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    errors: Vec<PlanError>,
+    notices: Vec<String>,
+}
+
+impl Findings {
+    /// Adds a mistake.
+    pub(super) fn refuse(&mut self, location: Location, rule: impl Into<RuleError>) {
+        self.errors.push(PlanError { location, rule: rule.into() });
+    }
+
+    /// Adds a notice.
+    pub(super) fn note(&mut self, location: &Location, text: impl fmt::Display) {
+        self.notices.push(format!("{location}: {text}"));
+    }
+
+    /// Adds a mistake and yields nothing, or yields the value.
+    pub(super) fn take<T>(&mut self, location: impl FnOnce() -> Location, result: Result<T, RuleError>) -> Option<T> {
+        result.map_err(|rule| self.refuse(location(), rule)).ok()
+    }
+
+    /// Whether there are no mistakes so far.
+    ///
+    /// # Errors
+    ///
+    /// The mistakes.
+    pub(super) fn checked(&mut self) -> Result<(), PlanErrors> {
+        if self.errors.is_empty() { Ok(()) } else { Err(PlanErrors(std::mem::take(&mut self.errors))) }
+    }
+
+    /// The notices.
+    pub(super) fn into_notices(self) -> Vec<String> {
+        self.notices
+    }
+}

@@ -1,0 +1,96 @@
+//! Interface endpoints as admission sees them: security groups become networks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::snapshot::{ClientGroup, EndpointGate, GateAddress, ResolvedRule, SecurityRules};
+use super::survey::{Survey, state_of};
+use crate::model::{CidrSet, DnsName, EndpointState, InterfaceEndpoint, PortRule, SecurityGroupId, Vpc, VpcId, VpceId};
+
+/// Every endpoint that hasn't been removed.
+pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> {
+    let carriers = carriers(survey);
+    let mut clients: BTreeMap<&VpcId, Vec<ClientGroup>> = BTreeMap::new();
+    let mut gates = BTreeMap::new();
+    for (id, endpoint) in &survey.desired.endpoints {
+        let Some(vpc) = survey.desired.vpcs.get(&endpoint.vpc) else { continue };
+        let Some(regional_name) = regional_name(endpoint) else { continue };
+        if endpoint.state == EndpointState::Deleted {
+            continue;
+        }
+        let clients = clients.entry(&endpoint.vpc).or_insert_with(|| client_groups(&endpoint.vpc, vpc, &carriers));
+        let gate = EndpointGate {
+            id: id.clone(),
+            vpc: endpoint.vpc.clone(),
+            service: endpoint.service.clone(),
+            state: state_of(endpoint),
+            addresses: addresses(endpoint),
+            regional_name,
+            vpc_cidrs: vpc.cidrs.clone(),
+            peered: vpc.peered.clone(),
+            on_premises: vpc.on_premises.clone(),
+            rules: SecurityRules { ingress: ingress(endpoint, vpc, &carriers), clients: clients.clone() },
+        };
+        gates.insert(id.clone(), Arc::new(gate));
+    }
+    gates
+}
+
+/// `vpce-ID-SUFFIX.vpce-svc-ID.REGION.vpce.amazonaws.com`.
+fn regional_name(endpoint: &InterfaceEndpoint) -> Option<DnsName> {
+    let (service, region) = (endpoint.service.service(), endpoint.service.region());
+    format!("{}-{}.{service}.{region}.vpce.amazonaws.com", endpoint.id, endpoint.dns_suffix).parse().ok()
+}
+
+fn addresses(endpoint: &InterfaceEndpoint) -> Vec<GateAddress> {
+    let addresses = endpoint.addresses.iter().map(|address| GateAddress {
+        eni: address.eni.clone(),
+        subnet: address.subnet.clone(),
+        zone: address.zone.clone(),
+        ip: address.ip,
+    });
+    let mut addresses: Vec<_> = addresses.collect();
+    addresses.sort_by(|a, b| a.zone.cmp(&b.zone));
+    addresses
+}
+
+/// Who carries each security group: the instances named as its members, and the interfaces of endpoints.
+type Carriers<'a> = BTreeMap<(&'a VpcId, &'a SecurityGroupId), CidrSet>;
+
+fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
+    let mut interfaces: BTreeMap<(&VpcId, &SecurityGroupId), Vec<_>> = BTreeMap::new();
+    for endpoint in survey.desired.endpoints.values() {
+        for group in &endpoint.security_groups {
+            let nets = endpoint.addresses.iter().map(|address| ipnet::IpNet::from(address.ip));
+            interfaces.entry((&endpoint.vpc, group)).or_default().extend(nets);
+        }
+    }
+    let mut carriers = Carriers::new();
+    for (id, vpc) in &survey.desired.vpcs {
+        for (group, details) in &vpc.security_groups {
+            let own = interfaces.remove(&(id, group)).unwrap_or_default();
+            carriers.insert((id, group), details.members.iter().copied().chain(own).collect());
+        }
+    }
+    carriers
+}
+
+fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ResolvedRule> {
+    let groups = endpoint.security_groups.iter().filter_map(|group| vpc.security_groups.get(group));
+    groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()
+}
+
+/// Every group of a VPC that somebody carries, with what it lets out.
+fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ClientGroup> {
+    let carried = vpc.security_groups.values().filter(|group| !group.members.is_empty());
+    let groups = carried.map(|group| ClientGroup {
+        members: group.members.clone(),
+        egress: group.egress.iter().map(|rule| resolve(id, rule, carriers)).collect(),
+    });
+    groups.collect()
+}
+
+fn resolve(vpc: &VpcId, rule: &PortRule, carriers: &Carriers<'_>) -> ResolvedRule {
+    let named = rule.groups.iter().filter_map(|group| carriers.get(&(vpc, group))).flat_map(CidrSet::iter);
+    ResolvedRule { ports: rule.ports, cidrs: rule.cidrs.iter().chain(named).copied().collect() }
+}

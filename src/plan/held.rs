@@ -1,0 +1,78 @@
+//! What must outlive the process.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ports::PortLedger;
+use crate::model::{ListenerPort, VpceId, VpceServiceId};
+
+/// What must outlive the process: who has which port, and which N stands in an endpoint's `pl-N` names.
+///
+/// An argument and a result of [`compile`](super::compile()), so that the plan stays pure. Both maps are saved as JSON with
+/// ids as keys, whole or entry by entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// The ports of every load balancer that has any.
+    pub ledgers: BTreeMap<VpceServiceId, PortLedger>,
+    /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint that stands
+    /// here has been accepted before.
+    pub indexes: BTreeMap<VpceId, u16>,
+}
+
+impl Held {
+    /// Every port that nobody may have yet, with its load balancer.
+    pub fn draining(&self) -> impl Iterator<Item = (&VpceServiceId, ListenerPort)> {
+        self.ledgers.iter().flat_map(|(service, ledger)| ledger.draining().map(move |port| (service, port)))
+    }
+
+    /// `port` of `service` has finished draining: it may be given again. Whether it was draining.
+    pub fn release(&mut self, service: &VpceServiceId, port: ListenerPort) -> bool {
+        let Some(ledger) = self.ledgers.get_mut(service) else { return false };
+        let was_draining = ledger.release(port);
+        if ledger.is_empty() {
+            self.ledgers.remove(service);
+        }
+        was_draining
+    }
+
+    /// Nothing drains: the state of things when a process has just started, as no flow outlives one.
+    pub fn release_all(&mut self) {
+        let draining: Vec<_> = self.draining().map(|(service, port)| (service.clone(), port)).collect();
+        for (service, port) in draining {
+            self.release(&service, port);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAVED: &str = concat!(
+        r#"{"ledgers":{"vpce-svc-02863655456245e5c":{"held":{"Cluster0/shard-00-00":1024},"draining":[1025]},"#,
+        r#""vpce-svc-0718bec2c0bdeab5c":{"held":{},"draining":[1024,1026]}},"indexes":{"vpce-024f5b57108c8d3ed":0}}"#,
+    );
+
+    #[test]
+    fn what_is_held_is_saved_and_read_as_one_value() {
+        let held: Held = serde_json::from_str(SAVED).expect("readable");
+        assert_eq!(serde_json::to_string(&held).expect("JSON"), SAVED);
+        assert!(serde_json::from_str::<Held>(r#"{"ledgers":{},"indexes":{},"version":2}"#).is_err());
+    }
+
+    #[test]
+    fn a_released_port_is_free_and_an_empty_ledger_goes() {
+        let mut held: Held = serde_json::from_str(SAVED).expect("readable");
+        let service: VpceServiceId = "vpce-svc-0718bec2c0bdeab5c".parse().expect("an id");
+        let port = |number: u16| ListenerPort::try_from(number).expect("a port");
+        assert!(held.release(&service, port(1024)));
+        assert!(!held.release(&service, port(1024)));
+        assert_eq!(held.draining().count(), 2);
+        held.release_all();
+        assert_eq!(held.draining().count(), 0);
+        assert!(!held.ledgers.contains_key(&service), "nothing is left in it");
+        assert_eq!(held.ledgers.len(), 1);
+    }
+}

@@ -1,0 +1,121 @@
+//! App Services' private endpoints. Source of the rules: App Services, "Use a VPC Private Endpoint".
+
+use std::collections::BTreeMap;
+
+use super::super::dns::managed_zones;
+use super::super::error::{AppEndpointKindName, Findings, Location, RuleError};
+use super::super::survey::{Provider, Survey, counts};
+use super::distinct;
+use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, VpceId};
+
+pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
+    let desired = survey.desired;
+    distinct("app", desired.apps.iter().map(|app| &app.id), |id| Location::App((*id).clone()), findings);
+    let places = desired.app_services.iter().map(|service| {
+        let words = format!("{} in {}", AppEndpointKindName(service.kind), service.region);
+        (words, &service.id)
+    });
+    let mut services = BTreeMap::new();
+    for (place, id) in places {
+        if services.insert(place.clone(), id).is_some() {
+            let rule = RuleError::Duplicate { what: "App Services endpoint service", id: place };
+            findings.refuse(Location::Service(id.clone()), rule);
+        }
+    }
+    let mut answering = BTreeMap::new();
+    for app in &desired.apps {
+        check_app(survey, app, findings);
+        for registered in &app.endpoints {
+            check_conflict(survey, app, registered, &mut answering, findings);
+        }
+    }
+}
+
+fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
+    let at = Location::App(app.id.clone());
+    distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
+    if app.endpoints.is_empty() {
+        return;
+    }
+    if app.deployment == DeploymentModel::Global {
+        findings.refuse(at.clone(), RuleError::AppNotLocal);
+    }
+    if app.wire_protocol {
+        findings.refuse(at.clone(), RuleError::WireProtocol);
+    }
+    for registered in &app.endpoints {
+        check_registered(survey, app, registered, &at, findings);
+    }
+    if !is_paired(app) {
+        for sync in app.endpoints.iter().filter(|registered| registered.kind == AppEndpointKind::Sync) {
+            findings.note(
+                &at,
+                format_args!(
+                    "Sync endpoint {} is incomplete: every Sync endpoint must be paired with a General endpoint; until \
+                     then its names lead nowhere private",
+                    sync.endpoint
+                ),
+            );
+        }
+    }
+}
+
+/// Whether a Sync endpoint of the app has the General one that it needs.
+pub(in super::super) fn is_paired(app: &App) -> bool {
+    app.endpoints.iter().any(|registered| registered.kind == AppEndpointKind::General)
+}
+
+fn check_registered(survey: &Survey<'_>, app: &App, registered: &AppEndpoint, at: &Location, findings: &mut Findings) {
+    let Some(endpoint) = survey.desired.endpoints.get(&registered.endpoint) else {
+        let rule = RuleError::Unknown { what: "interface endpoint", id: registered.endpoint.to_string() };
+        findings.refuse(at.clone(), rule);
+        return;
+    };
+    let actual = match survey.providers.get(endpoint.service.service()) {
+        // The endpoint itself is reported for a service that doesn't exist.
+        None => return,
+        Some(Provider::App(service)) if service.kind == registered.kind => {
+            if service.region != app.region {
+                findings.note(
+                    at,
+                    format_args!(
+                        "endpoint {} leads to {}, but the app is deployed to {}: it is unusable; create a new endpoint \
+                         in the app's region",
+                        registered.endpoint, service.region, app.region
+                    ),
+                );
+            }
+            return;
+        }
+        Some(Provider::App(service)) => format!("App Services' {} service", AppEndpointKindName(service.kind)),
+        Some(Provider::Project(project, _)) => format!("the service of project {}", project.id),
+    };
+    let (kind, endpoint, service) =
+        (AppEndpointKindName(registered.kind), registered.endpoint.clone(), endpoint.service.clone());
+    findings.refuse(at.clone(), RuleError::NotThatAppService { kind, endpoint, service, actual });
+}
+
+/// AWS refuses a second endpoint with the same private DNS name in a VPC. Several apps may share one endpoint.
+fn check_conflict<'a>(
+    survey: &Survey<'a>,
+    app: &'a App,
+    registered: &'a AppEndpoint,
+    answering: &mut BTreeMap<(String, String), &'a VpceId>,
+    findings: &mut Findings,
+) {
+    let Some(endpoint) = survey.desired.endpoints.get(&registered.endpoint).filter(|endpoint| counts(endpoint)) else {
+        return;
+    };
+    if *endpoint.service.region() != app.region {
+        return;
+    }
+    for name in managed_zones(registered.kind, &app.region) {
+        let first = answering.entry((endpoint.vpc.to_string(), name.to_string())).or_insert(&registered.endpoint);
+        if **first != registered.endpoint {
+            let (first, second) = ((*first).clone(), registered.endpoint.clone());
+            let rule = RuleError::PrivateDnsConflict { first, second, name, vpc: endpoint.vpc.clone() };
+            findings.refuse(Location::App(app.id.clone()), rule);
+            return;
+        }
+    }
+}

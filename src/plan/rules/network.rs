@@ -1,0 +1,227 @@
+//! The consumer's side: networks that must be apart, subnets, security groups, endpoints' addresses.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::error::{Findings, Location, RuleError};
+use super::super::survey::{Provider, Survey, state_of};
+use crate::model::{EndpointState, InterfaceEndpoint, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
+
+pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
+    check_networks(survey, findings);
+    for (id, vpc) in &survey.desired.vpcs {
+        check_subnets(id, vpc, findings);
+        check_groups(id, vpc, findings);
+    }
+    let mut in_use: BTreeMap<IpAddr, &VpceId> = BTreeMap::new();
+    for (id, endpoint) in &survey.desired.endpoints {
+        if endpoint.state != EndpointState::Deleted {
+            check_endpoint(survey, id, endpoint, &mut in_use, findings);
+        }
+    }
+}
+
+/// Whose network it is.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    Vpc(&'a VpcId),
+    Peered(&'a VpcId),
+    OnPremises(&'a VpcId),
+    Service(&'a VpceServiceId),
+}
+
+impl Owner<'_> {
+    fn words(self) -> String {
+        match self {
+            Self::Vpc(id) => format!("network of {id}"),
+            Self::Peered(id) => format!("network peered with {id}"),
+            Self::OnPremises(id) => format!("on-premises network of {id}"),
+            Self::Service(id) => format!("network of endpoint service {id}"),
+        }
+    }
+
+    fn location(self) -> Location {
+        match self {
+            Self::Vpc(id) | Self::Peered(id) | Self::OnPremises(id) => Location::Vpc(id.clone()),
+            Self::Service(id) => Location::Service(id.clone()),
+        }
+    }
+}
+
+/// Why two owners' networks must be apart; `None` where they needn't be.
+fn must_be_apart(a: Owner<'_>, b: Owner<'_>) -> Option<&'static str> {
+    match (a, b) {
+        (Owner::Service(_), Owner::Service(_)) => None,
+        (Owner::Service(_), _) | (_, Owner::Service(_)) => {
+            Some("connectivity is one-way, so whatever lies in a service's network is refused everywhere")
+        }
+        (Owner::Vpc(a), Owner::Vpc(b)) if a != b => Some("the gateway tells VPCs apart by their clients' addresses"),
+        (Owner::Vpc(a), Owner::Peered(b)) | (Owner::Peered(b), Owner::Vpc(a)) if a == b => {
+            Some("VPCs with overlapping networks cannot be peered")
+        }
+        _ => None,
+    }
+}
+
+fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
+    let mut nets: Vec<(IpNet, Owner<'_>)> = Vec::new();
+    for (id, vpc) in &survey.desired.vpcs {
+        nets.extend(vpc.cidrs.iter().map(|net| (*net, Owner::Vpc(id))));
+        nets.extend(vpc.peered.iter().map(|net| (*net, Owner::Peered(id))));
+        nets.extend(vpc.on_premises.iter().map(|net| (*net, Owner::OnPremises(id))));
+    }
+    for (id, provider) in &survey.providers {
+        nets.extend(provider.cidrs().iter().map(|net| (*net, Owner::Service(id))));
+    }
+    for ((outer, outers), (inner, inners)) in overlaps(nets) {
+        let Some(why) = must_be_apart(outers, inners) else { continue };
+        // The consumer's network is named first: it is the one that whoever reads this can change.
+        let ((own, owns), (other, others)) = if matches!(inners, Owner::Service(_)) {
+            ((outer, outers), (inner, inners))
+        } else {
+            ((inner, inners), (outer, outers))
+        };
+        let (own_kind, other_kind) = (owns.words(), others.words());
+        findings.refuse(owns.location(), RuleError::NetworksOverlap { own_kind, own, other_kind, other, why });
+    }
+}
+
+/// Every pair of networks that share an address, the outer one first.
+///
+/// Networks are nested or apart, so a walk in order of address, with the enclosing ones on a stack, finds all pairs
+/// without comparing each with each.
+fn overlaps<T: Copy>(mut nets: Vec<(IpNet, T)>) -> Vec<((IpNet, T), (IpNet, T))> {
+    nets.sort_by_key(|(net, _)| (net.network(), net.prefix_len()));
+    let mut enclosing: Vec<(IpNet, T)> = Vec::new();
+    let mut pairs = Vec::new();
+    for inner in nets {
+        while enclosing.pop_if(|(outer, _)| !outer.contains(&inner.0)).is_some() {}
+        pairs.extend(enclosing.iter().map(|outer| (*outer, inner)));
+        enclosing.push(inner);
+    }
+    pairs
+}
+
+fn check_subnets(id: &VpcId, vpc: &Vpc, findings: &mut Findings) {
+    let at = || Location::Vpc(id.clone());
+    for (subnet, details) in &vpc.subnets {
+        if !vpc.cidrs.covers(&details.cidr) {
+            let networks = vpc.cidrs.to_string();
+            findings.refuse(at(), RuleError::SubnetOutsideVpc { subnet: subnet.clone(), cidr: details.cidr, networks });
+        }
+        if details.zone.region() != vpc.region {
+            let (zone, region) = (details.zone.clone(), vpc.region.clone());
+            findings.refuse(at(), RuleError::SubnetOutsideRegion { subnet: subnet.clone(), zone, region });
+        }
+    }
+    for ((outer, other), (inner, own)) in overlaps(vpc.subnets.iter().map(|(id, subnet)| (subnet.cidr, id)).collect()) {
+        let words = |id: &SubnetId| format!("subnet {id}");
+        findings.refuse(
+            at(),
+            RuleError::NetworksOverlap {
+                own_kind: words(own),
+                own: inner,
+                other_kind: words(other),
+                other: outer,
+                why: "subnets of a VPC are apart",
+            },
+        );
+    }
+}
+
+fn check_groups(id: &VpcId, vpc: &Vpc, findings: &mut Findings) {
+    for (group, details) in &vpc.security_groups {
+        for missing in details.ingress.iter().chain(&details.egress).flat_map(|rule| &rule.groups) {
+            if !vpc.security_groups.contains_key(missing) {
+                let rule = RuleError::UnknownGroupInRule { group: group.clone(), missing: missing.clone() };
+                findings.refuse(Location::Vpc(id.clone()), rule);
+            }
+        }
+    }
+}
+
+fn check_endpoint<'a>(
+    survey: &Survey<'_>,
+    id: &'a VpceId,
+    endpoint: &InterfaceEndpoint,
+    in_use: &mut BTreeMap<IpAddr, &'a VpceId>,
+    findings: &mut Findings,
+) {
+    let location = Location::Endpoint(id.clone());
+    let provider = survey.providers.get(endpoint.service.service());
+    match provider {
+        Some(provider) if provider.region() == endpoint.service.region() => {}
+        _ => findings.refuse(location.clone(), RuleError::NoSuchService(endpoint.service.clone())),
+    }
+    let suffix = endpoint.dns_suffix.as_bytes();
+    if suffix.len() != 8 || !suffix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        findings.refuse(location.clone(), RuleError::DnsSuffix(endpoint.dns_suffix.clone()));
+    }
+    for address in &endpoint.addresses {
+        if let Some(by) = in_use.insert(address.ip, id) {
+            findings.refuse(location.clone(), RuleError::AddressInUse { ip: address.ip, by: by.clone() });
+        }
+    }
+    if endpoint.addresses.is_empty() && state_of(endpoint) == EndpointState::Failed {
+        findings.note(
+            &location,
+            format_args!(
+                "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet. \
+                 Click \"Edit\" to fix the problem."
+            ),
+        );
+    }
+    if endpoint.security_groups.is_empty() {
+        findings.note(&location, "it has no security group, so nothing is let in");
+    }
+
+    let Some(vpc) = survey.desired.vpcs.get(&endpoint.vpc) else {
+        findings.refuse(location, RuleError::Unknown { what: "VPC", id: endpoint.vpc.to_string() });
+        return;
+    };
+    if let Some(region) = provider.copied().map(Provider::region)
+        && *region != vpc.region
+    {
+        let (vpc, service) = (vpc.region.clone(), region.clone());
+        findings.refuse(location.clone(), RuleError::ServiceInOtherRegion { vpc, service });
+    }
+    check_addresses(&location, vpc, endpoint, findings);
+    for group in &endpoint.security_groups {
+        if !vpc.security_groups.contains_key(group) {
+            let rule = RuleError::Unknown { what: "security group", id: group.to_string() };
+            findings.refuse(location.clone(), rule);
+        }
+    }
+}
+
+fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint, findings: &mut Findings) {
+    let mut zones: BTreeMap<&Zone, &SubnetId> = BTreeMap::new();
+    for address in &endpoint.addresses {
+        let Some(subnet) = vpc.subnets.get(&address.subnet) else {
+            let rule = RuleError::Unknown { what: "subnet", id: address.subnet.to_string() };
+            findings.refuse(location.clone(), rule);
+            continue;
+        };
+        if subnet.zone != address.zone {
+            findings.refuse(
+                location.clone(),
+                RuleError::ZoneMismatch {
+                    ip: address.ip,
+                    subnet: address.subnet.clone(),
+                    zone: address.zone.clone(),
+                    actual: subnet.zone.clone(),
+                },
+            );
+        }
+        if let Some(first) = zones.insert(&subnet.zone, &address.subnet) {
+            let (first, second, zone) = (first.clone(), address.subnet.clone(), subnet.zone.clone());
+            findings.refuse(location.clone(), RuleError::DuplicateSubnetsInSameZone { first, second, zone });
+        }
+        if !subnet.cidr.contains(&address.ip) {
+            let (ip, subnet_id, cidr) = (address.ip, address.subnet.clone(), subnet.cidr);
+            findings.refuse(location.clone(), RuleError::AddressOutsideSubnet { ip, subnet: subnet_id, cidr });
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The provider's side: where private endpoints may be, how many targets, which clusters. Source of the rules: Atlas,
+//! "Set Up a Private Endpoint", considerations and limitations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::TargetKind;
+use super::super::error::{Findings, Location, RuleError, TargetLimit};
+use super::super::held::Held;
+use super::super::strings::ClusterHosts;
+use super::super::survey::{Survey, counts};
+use super::super::targets::{Addressable, is_optimized};
+use super::distinct;
+use crate::model::{
+    Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, MAXIMUM_TARGET_LIMIT, Project, ProjectId,
+    Region, Tier, VpceId,
+};
+
+pub(super) fn check(survey: &Survey<'_>, held: &Held, findings: &mut Findings) {
+    let desired = survey.desired;
+    distinct("project", desired.projects.iter().map(|p| &p.id), |id| Location::Project((*id).clone()), findings);
+    let atlas = desired.projects.iter().flat_map(|project| &project.services).map(|service| &service.id);
+    let app = desired.app_services.iter().map(|service| &service.id);
+    distinct("endpoint service", atlas.chain(app), |id| Location::Service((*id).clone()), findings);
+
+    let mut labels: BTreeMap<&Label, &ProjectId> = BTreeMap::new();
+    let mut places = Places::of(survey);
+    places.check_apps(desired, findings);
+    for project in &desired.projects {
+        check_services(survey, held, project, findings);
+        check_spread(survey, project, findings);
+        let mut names = BTreeMap::new();
+        for cluster in &project.clusters {
+            let at = Location::Cluster(project.id.clone(), cluster.name.clone());
+            check_cluster(survey, project, cluster, &at, findings);
+            match names.insert(cluster.name.host_label(), &cluster.name) {
+                None => {}
+                Some(first) if *first == cluster.name => {
+                    let rule = RuleError::Duplicate { what: "cluster", id: first.to_string() };
+                    findings.refuse(at.clone(), rule);
+                }
+                Some(first) => {
+                    let (first, second) = (first.clone(), cluster.name.clone());
+                    findings.refuse(at.clone(), RuleError::ClusterNamesClash { first, second });
+                }
+            }
+            let owner = labels.entry(&cluster.label).or_insert(&project.id);
+            if **owner != project.id {
+                let (label, project) = (cluster.label.clone(), (*owner).clone());
+                findings.refuse(at.clone(), RuleError::LabelTaken { label, project });
+            }
+            places.check(cluster, &at, findings);
+        }
+    }
+}
+
+/// Whether regionalized private endpoints can be switched off: not with more than one private endpoint in more than one
+/// region, nor with more than one in one region and one in another.
+///
+/// # Errors
+///
+/// [`RuleError::RegionalModeInUse`] with the endpoints of each region; [`RuleError::Unknown`] when there is no such
+/// project.
+pub fn may_disable_regional_mode(desired: &Desired, project: &ProjectId) -> Result<(), RuleError> {
+    let Some(project) = desired.projects.iter().find(|known| known.id == *project) else {
+        return Err(RuleError::Unknown { what: "project", id: project.to_string() });
+    };
+    let spread = spread(&Survey::of(desired), project);
+    if is_crowded(&spread) { Err(RuleError::RegionalModeInUse(spread)) } else { Ok(()) }
+}
+
+/// How many private endpoints a project has in each region where it has any.
+fn spread<'a>(survey: &Survey<'a>, project: &'a Project) -> Vec<(Region, usize)> {
+    let count =
+        |service: &EndpointService| survey.endpoints_of(&service.id).iter().filter(|endpoint| counts(endpoint)).count();
+    let mut regions: BTreeMap<Region, usize> = BTreeMap::new();
+    for service in survey.services_of(project) {
+        *regions.entry(service.region.clone()).or_default() += count(service);
+    }
+    regions.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// Several endpoints in one region and others elsewhere: what only regional mode allows.
+fn is_crowded(spread: &[(Region, usize)]) -> bool {
+    spread.len() > 1 && spread.iter().any(|(_, count)| *count > 1)
+}
+
+fn check_spread<'a>(survey: &Survey<'a>, project: &'a Project, findings: &mut Findings) {
+    let spread = spread(survey, project);
+    let at = || Location::Project(project.id.clone());
+    if !project.regionalized && is_crowded(&spread) {
+        findings.refuse(at(), RuleError::EndpointSpread(spread.clone()));
+    }
+    if project.regionalized {
+        for cluster in project.clusters.iter().filter(|cluster| !cluster.is_sharded()) {
+            let at = Location::Cluster(project.id.clone(), cluster.name.clone());
+            findings.refuse(at, RuleError::RegionalModeWithReplicaSet);
+        }
+    }
+    if !spread.is_empty() {
+        for cluster in project.clusters.iter().filter(|cluster| matches!(cluster.tier, Tier::Shared(_))) {
+            let at = Location::Cluster(project.id.clone(), cluster.name.clone());
+            findings.refuse(at, RuleError::SharedTier(cluster.tier));
+        }
+    }
+}
+
+fn check_services<'a>(survey: &Survey<'a>, held: &Held, project: &'a Project, findings: &mut Findings) {
+    let mut regions = BTreeSet::new();
+    for service in &project.services {
+        if !regions.insert(&service.region) {
+            let rule = RuleError::ServiceExistsForRegion(service.region.clone());
+            findings.refuse(Location::Project(project.id.clone()), rule);
+        }
+        if service.target_limit > MAXIMUM_TARGET_LIMIT {
+            let rule = RuleError::LimitTooHigh(service.target_limit);
+            findings.refuse(Location::Service(service.id.clone()), rule);
+        }
+    }
+    for service in survey.services_of(project) {
+        let targets = survey.targets.get(&service.id).map_or(&[][..], Vec::as_slice);
+        check_limit(project, service, targets, findings);
+        check_paused(survey, held, project, service, findings);
+        check_one_way(service, targets, findings);
+    }
+}
+
+fn check_limit(project: &Project, service: &EndpointService, targets: &[Addressable<'_>], findings: &mut Findings) {
+    if targets.len() <= service.target_limit {
+        return;
+    }
+    let mut slots: Vec<(ClusterName, TargetKind, usize)> = Vec::new();
+    for target in targets {
+        match slots.iter_mut().find(|(name, kind, _)| *name == target.cluster.name && *kind == target.kind) {
+            Some((_, _, count)) => *count += 1,
+            None => slots.push((target.cluster.name.clone(), target.kind, 1)),
+        }
+    }
+    let region = service.region.clone();
+    let limit = TargetLimit { region, limit: service.target_limit, count: targets.len(), slots };
+    findings.refuse(Location::Project(project.id.clone()), limit);
+}
+
+/// The first endpoint of a region is refused while a cluster with nodes there is paused. An endpoint that is held
+/// already was accepted before; a further one is let through.
+fn check_paused(
+    survey: &Survey<'_>,
+    held: &Held,
+    project: &Project,
+    service: &EndpointService,
+    findings: &mut Findings,
+) {
+    let endpoints = survey.endpoints_of(&service.id);
+    if endpoints.iter().any(|endpoint| held.indexes.contains_key(&endpoint.id)) {
+        return;
+    }
+    let Some(first) = endpoints.iter().find(|endpoint| counts(endpoint)) else { return };
+    let paused: Vec<ClusterName> = project
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.paused && cluster.regions().contains(&service.region))
+        .map(|cluster| cluster.name.clone())
+        .collect();
+    if !paused.is_empty() {
+        let rule = RuleError::PausedCluster { region: service.region.clone(), paused };
+        findings.refuse(Location::Endpoint(first.id.clone()), rule);
+    }
+}
+
+/// A process outside the service's networks isn't known as the service's side; nothing else is wrong with it.
+fn check_one_way(service: &EndpointService, targets: &[Addressable<'_>], findings: &mut Findings) {
+    let outside = |address: SocketAddr| !service.cidrs.contains(address.ip());
+    let strays: Vec<String> = targets
+        .iter()
+        .flat_map(|target| target.processes.iter().map(move |process| (target, process)))
+        .filter(|(_, process)| outside(process.address))
+        .map(|(target, process)| format!("{}/{} ({})", target.cluster.name, process.name, process.address))
+        .collect();
+    if !strays.is_empty() {
+        findings.note(
+            &Location::Service(service.id.clone()),
+            format_args!(
+                "targets outside its networks are not recognised as the service's side when they open connections: {}",
+                strays.join(", ")
+            ),
+        );
+    }
+}
+
+fn check_cluster(survey: &Survey<'_>, project: &Project, cluster: &Cluster, at: &Location, findings: &mut Findings) {
+    if cluster.nodes.is_empty() {
+        findings.refuse(at.clone(), RuleError::NoNodes);
+    }
+    let optimized = is_optimized(project, cluster);
+    let connectors = cluster.bi_connectors.iter().map(|connector| connector.name.as_str());
+    let nodes = cluster.nodes.iter().map(|node| node.name.as_str());
+    let reserved = optimized.then_some("lb");
+    distinct("member", nodes.chain(connectors).chain(reserved), |_| at.clone(), findings);
+    if !optimized && matches!(cluster.kind, ClusterKind::Sharded { optimized: true }) {
+        findings.note(
+            at,
+            "it has nodes in several regions and regionalized private endpoints are off, so it has no optimized \
+             connection string and each of its mongos takes a port",
+        );
+    }
+    if let Err(rule) = ClusterHosts::of(cluster).check(project) {
+        findings.refuse(at.clone(), rule);
+    }
+    for node in cluster.nodes.iter().filter(|node| node.public_address.is_some()) {
+        if survey.service_in(project, &node.zone.region()).is_none() {
+            findings.note(
+                at,
+                format_args!(
+                    "the project has no endpoint service in {}, so nothing listens on the public address of `{}`",
+                    node.zone.region(),
+                    node.name
+                ),
+            );
+        }
+    }
+}
+
+/// Who is at which address.
+struct Places<'a> {
+    /// Endpoints' addresses, where the gateway listens on every port that a target may get.
+    endpoints: BTreeMap<IpAddr, &'a VpceId>,
+    /// Public addresses, with whose they are.
+    public: BTreeMap<SocketAddr, String>,
+    /// Where targets are.
+    targets: BTreeMap<SocketAddr, String>,
+    /// Public addresses wanted by anyone, to find targets at one.
+    wanted: BTreeSet<SocketAddr>,
+}
+
+impl<'a> Places<'a> {
+    fn of(survey: &Survey<'a>) -> Self {
+        let endpoints = survey.endpoints.values().flatten();
+        let nodes = survey.desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|c| &c.nodes);
+        let apps = survey.desired.apps.iter();
+        Self {
+            endpoints: endpoints.flat_map(|e| e.addresses.iter().map(|address| (address.ip, &e.id))).collect(),
+            public: apps.clone().map(|app| (app.public_address, format!("app {}", app.id))).collect(),
+            targets: BTreeMap::new(),
+            wanted: nodes.filter_map(|n| n.public_address).chain(apps.map(|app| app.public_address)).collect(),
+        }
+    }
+
+    /// Apps may share a public address: their names tell them apart.
+    fn check_apps(&self, desired: &Desired, findings: &mut Findings) {
+        for app in &desired.apps {
+            if let Some(endpoint) = self.endpoints.get(&app.public_address.ip()) {
+                let (what, by) = (app.id.to_string(), format!("endpoint {endpoint}"));
+                let rule = RuleError::PublicAddressTaken { what, address: app.public_address, by };
+                findings.refuse(Location::App(app.id.clone()), rule);
+            }
+        }
+    }
+
+    fn check(&mut self, cluster: &Cluster, at: &Location, findings: &mut Findings) {
+        let nodes = cluster.nodes.iter().map(|node| (&node.name, node.address));
+        let connectors = cluster.bi_connectors.iter().map(|connector| (&connector.name, connector.address));
+        for (name, address) in nodes.chain(connectors) {
+            let target = format!("{}/{name}", cluster.name);
+            if is_nowhere(address) {
+                findings.refuse(at.clone(), RuleError::NoAddress { what: target, address });
+            } else if self.endpoints.contains_key(&address.ip()) || self.wanted.contains(&address) {
+                findings.refuse(at.clone(), RuleError::TargetIsGateway { target, address });
+            } else if let Some(other) = self.targets.get(&address) {
+                let other = other.clone();
+                findings.refuse(at.clone(), RuleError::TargetAddressTaken { target, address, other });
+            } else {
+                self.targets.insert(address, target);
+            }
+        }
+        for node in &cluster.nodes {
+            let Some(address) = node.public_address else { continue };
+            let what = format!("{}/{}", cluster.name, node.name);
+            if is_nowhere(address) {
+                findings.refuse(at.clone(), RuleError::NoAddress { what, address });
+            } else if let Some(endpoint) = self.endpoints.get(&address.ip()) {
+                let by = format!("endpoint {endpoint}");
+                findings.refuse(at.clone(), RuleError::PublicAddressTaken { what, address, by });
+            } else if let Some(by) = self.public.get(&address) {
+                let by = by.clone();
+                findings.refuse(at.clone(), RuleError::PublicAddressTaken { what, address, by });
+            } else {
+                self.public.insert(address, format!("`{what}`"));
+            }
+        }
+    }
+}
+
+/// Whether nothing can be dialled or bound there.
+fn is_nowhere(address: SocketAddr) -> bool {
+    address.ip().is_unspecified() || address.port() == 0
+}

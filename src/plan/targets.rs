@@ -1,0 +1,77 @@
+//! What takes a port.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::TargetKind;
+use crate::model::{Cluster, ClusterKind, Project, Region, TargetId, Tier, Zone};
+
+/// An addressable target of a project in a region.
+pub(super) struct Addressable<'a> {
+    /// Its id.
+    pub(super) id: TargetId,
+    /// Its cluster.
+    pub(super) cluster: &'a Cluster,
+    /// What it is.
+    pub(super) kind: TargetKind,
+    /// The processes behind it, in order of name.
+    pub(super) processes: Vec<Process<'a>>,
+}
+
+/// A `mongod`, a `mongos` or a BI Connector.
+pub(super) struct Process<'a> {
+    /// Its name in the cluster.
+    pub(super) name: &'a str,
+    /// Its zone.
+    pub(super) zone: &'a Zone,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+}
+
+/// The addressable targets of a project by region, in target order.
+///
+/// Each `mongod` of a replica set, each `mongos` of a sharded cluster without optimized strings, one in all for a
+/// sharded cluster with them, each BI Connector; shard members don't count, and shared tiers have no private endpoints
+/// (Atlas, "Set Up a Private Endpoint", limitations). A paused cluster keeps its slots.
+pub(super) fn addressable(project: &Project) -> BTreeMap<Region, Vec<Addressable<'_>>> {
+    let mut targets: BTreeMap<Region, Vec<Addressable<'_>>> = BTreeMap::new();
+    for cluster in project.clusters.iter().filter(|cluster| matches!(cluster.tier, Tier::Dedicated(_))) {
+        let optimized = is_optimized(project, cluster);
+        let single = if cluster.is_sharded() { TargetKind::Mongos } else { TargetKind::Mongod };
+        let mut balanced: BTreeMap<Region, Vec<Process<'_>>> = BTreeMap::new();
+        for node in &cluster.nodes {
+            let process = Process { name: &node.name, zone: &node.zone, address: node.address };
+            if optimized {
+                balanced.entry(node.zone.region()).or_default().push(process);
+            } else {
+                let id = TargetId::new(&cluster.name, &node.name);
+                let target = Addressable { id, cluster, kind: single, processes: vec![process] };
+                targets.entry(node.zone.region()).or_default().push(target);
+            }
+        }
+        for (region, mut processes) in balanced {
+            processes.sort_by_key(|process| process.name);
+            let id = TargetId::optimized(&cluster.name);
+            let target = Addressable { id, cluster, kind: TargetKind::Optimized, processes };
+            targets.entry(region).or_default().push(target);
+        }
+        for connector in &cluster.bi_connectors {
+            let process = Process { name: &connector.name, zone: &connector.zone, address: connector.address };
+            let id = TargetId::new(&cluster.name, &connector.name);
+            let target = Addressable { id, cluster, kind: TargetKind::BiConnector, processes: vec![process] };
+            targets.entry(connector.zone.region()).or_default().push(target);
+        }
+    }
+    for targets in targets.values_mut() {
+        targets.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    targets
+}
+
+/// Whether the cluster really has optimized strings: they need a single region, or regionalized private endpoints. A
+/// sharded cluster that grows into a second region without those loses them (Atlas, "Improve Connection Performance for
+/// Sharded Clusters Behind a Private Endpoint").
+pub(super) fn is_optimized(project: &Project, cluster: &Cluster) -> bool {
+    let ClusterKind::Sharded { optimized: true } = cluster.kind else { return false };
+    project.regionalized || cluster.regions().len() <= 1
+}
