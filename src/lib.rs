@@ -2,9 +2,10 @@
 //!
 //! The rooms, in reading order: [`model`] has the domain's words, [`config`] turns text into a checked config, [`plan`]
 //! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
-//! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well; [`app`] wires
-//! them.
+//! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well, [`standin`] has
+//! backends to try it with; [`app`] wires them.
 
+pub mod api;
 pub mod app;
 pub mod config;
 pub mod control;
@@ -13,5 +14,6 @@ pub mod dns;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;
+pub mod standin;
 pub mod telemetry;
 pub mod tls;

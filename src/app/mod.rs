@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::plane::Flows;
+use crate::api::{Api, ApiParts, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
@@ -87,6 +88,7 @@ pub struct Gateway {
     phases: Phases,
     dns_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     grace: Duration,
     /// Ends control, drains and the file watch.
     stop: CancellationToken,
@@ -105,6 +107,7 @@ impl Gateway {
     ///
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
+        let started_with = config.clone();
         let Config { settings, desired } = config;
         let flags = options.flags.unwrap_or_default();
         let phases = Phases::new();
@@ -118,6 +121,7 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
         let data_options = options::data(&settings, options.tick);
@@ -134,8 +138,13 @@ impl Gateway {
         let control = Control::start(parts, desired, &tasks).await?;
         listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
         config_ready.set_ready("the config is applied");
-        let publishing = Arc::clone(&flows);
-        registry.on_render(Box::new(move || publishing.publish_metrics()));
+        // Weak: the data plane holds the registry already.
+        let publishing = Arc::downgrade(&flows);
+        registry.on_render(Box::new(move || {
+            if let Some(flows) = publishing.upgrade() {
+                flows.publish_metrics();
+            }
+        }));
 
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
@@ -161,8 +170,24 @@ impl Gateway {
             let exporter = exporter(&registry, &readiness, &failed, &control);
             servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
         }
-        let reload = reload::Reloader::new(options.source, control.clone(), settings.clone());
+        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
         reload.show_problems(config_ready, &tasks, &stop);
+        let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        if let Some(socket) = admin_socket {
+            let again = reload.clone();
+            let api = Api::new(ApiParts {
+                control: control.clone(),
+                flows: Arc::clone(&flows) as Arc<dyn FlowsView>,
+                reload: Arc::new(move || {
+                    let again = again.clone();
+                    Box::pin(async move { again.reload().await })
+                }),
+                readiness: readiness.clone(),
+                recorder: registry.shared_recorder(),
+            });
+            let until = last_stop.clone();
+            servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
+        }
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);
         }
@@ -175,6 +200,7 @@ impl Gateway {
             phases,
             dns_addresses,
             metrics_address,
+            admin_address,
             grace: settings.shutdown_grace,
             stop,
             last_stop,
@@ -207,6 +233,12 @@ impl Gateway {
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Where the admin API is.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// The text of `/metrics`.

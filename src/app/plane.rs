@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::api::FlowsView;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::model::{DrainReason, FlowId};
@@ -51,6 +52,20 @@ impl Flows {
     /// Ends the workers.
     pub(super) fn stop(&self) {
         self.data.stop();
+    }
+}
+
+impl FlowsView for Flows {
+    fn flows(&self) -> Vec<FlowView> {
+        self.list()
+    }
+
+    fn kill(&self, id: FlowId) -> bool {
+        self.kill(id)
+    }
+
+    fn carried(&self) -> Carried {
+        self.carried()
     }
 }
 

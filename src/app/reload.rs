@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Settings};
+use crate::config::{self, Config};
 use crate::control::{ChangeError, Control};
 use crate::lifecycle::Condition;
 
@@ -21,12 +21,13 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub(super) struct Reloader {
     source: Option<Arc<Path>>,
     control: Control,
-    settings: Arc<Settings>,
+    /// What the gateway was started with.
+    started_with: Arc<Config>,
 }
 
 impl Reloader {
-    pub(super) fn new(source: Option<PathBuf>, control: Control, settings: Settings) -> Self {
-        Self { source: source.map(Arc::from), control, settings: Arc::new(settings) }
+    pub(super) fn new(source: Option<PathBuf>, control: Control, started_with: Config) -> Self {
+        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with) }
     }
 
     /// Reads the file and applies it: all of it or nothing.
@@ -38,7 +39,7 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let inventory = match loaded {
             Ok(Ok(config)) => {
-                if config.settings != *self.settings {
+                if config.settings != self.started_with.settings {
                     tracing::warn!(
                         file = %source.display(),
                         "settings outside the inventory changed; they take effect at the next start"
@@ -102,6 +103,10 @@ impl Reloader {
             let _watcher = watcher;
             let work = async {
                 let mut seen = read(&source).await;
+                // It may have changed between its first reading and now, when nobody was watching yet.
+                if !reloader.is_started_with(seen.as_deref()) {
+                    let _ = reloader.reload().await;
+                }
                 while changes.recv().await.is_some() {
                     while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
                     let now = read(&source).await;
@@ -114,6 +119,16 @@ impl Reloader {
             };
             stop.run_until_cancelled(work).await;
         });
+    }
+}
+
+impl Reloader {
+    /// Whether `bytes` are the config that the gateway was started with.
+    fn is_started_with(&self, bytes: Option<&[u8]>) -> bool {
+        bytes
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|text| config::parse(text, "").ok())
+            .is_some_and(|config| config == *self.started_with)
     }
 }
 

@@ -311,6 +311,13 @@ impl DataPlane {
     }
 }
 
+impl Drop for DataPlane {
+    /// Whoever drops it finds its ports free.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// Flows that were open when their listener closed.
 #[derive(Debug, Default)]
 pub struct OpenFlows {

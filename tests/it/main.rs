@@ -1,3 +1,9 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
+mod admission;
+mod drain;
+mod flows;
+mod moves;
+mod reload;
 mod store;
+mod support;
