@@ -23,9 +23,9 @@ pub enum LabCommand {
     /// Shows which labs are up, their hosts and their processes.
     Status(Status),
     /// Cuts a zone: packets to and from its endpoint addresses vanish, as in an outage.
-    Cut(Zone),
+    Cut(Cut),
     /// Ends the outage of a zone.
-    Heal(Zone),
+    Heal(Cut),
     /// Ends a lab and removes all of it.
     Down(Down),
     /// The lab's first process.
@@ -93,7 +93,7 @@ pub struct Status {
 
 /// `plgw lab cut`, `plgw lab heal`.
 #[derive(Debug, Clone, Args)]
-pub struct Zone {
+pub struct Cut {
     #[command(flatten)]
     which: Which,
     /// The zone, `us-east-1b`.

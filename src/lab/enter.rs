@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::{env, fs, io};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::Doing;
@@ -65,6 +63,11 @@ impl Door {
     /// The network namespace.
     pub(super) fn network(&self) -> &namespaces::Namespace {
         &self.network
+    }
+
+    /// The network namespace alone.
+    pub(super) fn into_network(self) -> namespaces::Namespace {
+        self.network
     }
 
     /// Moves this process into the network alone, and into the user namespace that owns it.
@@ -136,29 +139,34 @@ pub(super) fn shell(dir: &Path, place: Place) -> Result<Vec<OsString>, LabError>
 /// sends it to both.
 fn wait_for(mut child: Child, command: &str) -> Result<ExitCode, LabError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
-    runtime.block_on(async {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a number");
-        let handle = pidfd_open(pid, PidfdFlags::empty()).doing(format!("watch `{command}`"))?;
-        let handle = AsyncFd::with_interest(handle, Interest::READABLE).doing(format!("watch `{command}`"))?;
-        let mut listen = |kind| signal(kind).doing("listen for signals");
+    let ended = runtime.block_on(async {
+        let listen = |kind| signal(kind).doing("listen for signals");
+        let mut children = listen(SignalKind::child())?;
         let (mut interrupt, mut quit) = (listen(SignalKind::interrupt())?, listen(SignalKind::quit())?);
         let (mut terminate, mut hangup) = (listen(SignalKind::terminate())?, listen(SignalKind::hangup())?);
         loop {
-            tokio::select! {
-                ended = handle.readable() => {
-                    drop(ended.doing(format!("watch `{command}`"))?);
-                    break;
-                }
-                _ = interrupt.recv() => {}
-                _ = quit.recv() => {}
-                // It may have ended just now; then its status is what counts.
-                _ = terminate.recv() => { let _ = pidfd_send_signal(&handle, Signal::TERM); }
-                _ = hangup.recv() => { let _ = pidfd_send_signal(&handle, Signal::HUP); }
+            // Looked at first: it may have ended before anybody listened.
+            if let Some(status) = child.try_wait().doing(format!("wait for `{command}`"))? {
+                return Ok(status);
+            }
+            let passed_on = tokio::select! {
+                _ = children.recv() => None,
+                _ = interrupt.recv() => None,
+                _ = quit.recv() => None,
+                _ = terminate.recv() => Some(Signal::TERM),
+                _ = hangup.recv() => Some(Signal::HUP),
+            };
+            if let Some(signal) = passed_on {
+                // Not waited for yet, so its number is still its own.
+                let _ = kill_process(pid_of(&child), signal);
             }
         }
-        let status = child.wait().doing(format!("wait for `{command}`"))?;
-        Ok(exit_code(status))
-    })
+    });
+    ended.map(exit_code)
+}
+
+fn pid_of(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child's number is positive and fits")
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

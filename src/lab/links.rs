@@ -19,7 +19,7 @@ use ipnet::Ipv4Net;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::{RouteHeader, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::error::Doing;
 use super::namespaces::{self, Namespace};
@@ -41,6 +41,9 @@ const FIRST_TABLE: u32 = 100;
 
 /// Behind the rules of all cables: what the gateway itself sends is looked up from here on.
 const LOCAL_PRIORITY: u32 = 1000;
+
+/// The kernel's own table of local addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u8 = 255;
 
 /// Before all other rules: what a cut zone loses.
 const CUT_PRIORITY: u32 = 10;
@@ -190,12 +193,11 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
         })?;
     }
     // The kernel's own first rule would hold every address to be at home on every cable.
-    let local = u32::from(RouteHeader::RT_TABLE_LOCAL);
-    let last = gateway.handle.rule().add().v4().table_id(local).priority(LOCAL_PRIORITY).action(RuleAction::ToTable);
+    let last = gateway.handle.rule().add().v4().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY).action(RuleAction::ToTable);
     gateway.done("move the rule for local addresses behind the others", last.execute().await)?;
     let mut first = RuleMessage::default();
     first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
-    first.header.table = RouteHeader::RT_TABLE_LOCAL;
+    first.header.table = LOCAL_TABLE;
     first.header.action = RuleAction::ToTable;
     gateway.done("remove the kernel's first rule", gateway.handle.rule().del(first).execute().await)
 }

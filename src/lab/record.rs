@@ -37,50 +37,50 @@ pub(super) struct Labs {
 
 /// A lab's first process. A number alone may be another's by now; with the time of its start it cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct First {
+pub(super) struct First {
     /// Its number, as the host sees it.
-    pub pid: i32,
+    pub(super) pid: i32,
     /// When it started, in ticks since boot.
-    pub started: u64,
+    pub(super) started: u64,
     /// Which boot.
-    pub boot: String,
+    pub(super) boot: String,
     /// Whether the lab lies in a user namespace.
-    pub user_namespace: bool,
+    pub(super) user_namespace: bool,
 }
 
 /// What stands in a lab.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lab {
+pub(super) struct Lab {
     /// The config that was asked for.
-    pub config: String,
+    pub(super) config: String,
     /// The places.
-    pub places: BTreeMap<Place, Held>,
+    pub(super) places: BTreeMap<Place, Held>,
     /// Endpoint addresses by zone.
-    pub zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
+    pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
     /// Processes that the lab needs, by name.
-    pub processes: BTreeMap<String, Process>,
+    pub(super) processes: BTreeMap<String, Process>,
 }
 
 /// A place and where the first process holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub(super) struct Held {
     /// The first process' descriptor of its network namespace.
-    pub network: i32,
+    pub(super) network: i32,
     /// The first process' descriptor of its mount namespace.
-    pub mounts: i32,
+    pub(super) mounts: i32,
     /// Its own address, where a host stands there.
-    pub address: Option<std::net::Ipv4Addr>,
+    pub(super) address: Option<std::net::Ipv4Addr>,
     /// Its resolver.
-    pub resolver: Option<std::net::Ipv4Addr>,
+    pub(super) resolver: Option<std::net::Ipv4Addr>,
 }
 
 /// A process that the lab needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
+pub(super) struct Process {
     /// Its number inside the lab.
-    pub pid: i32,
+    pub(super) pid: i32,
     /// How it ended, when it has.
-    pub ended: Option<String>,
+    pub(super) ended: Option<String>,
 }
 
 impl Labs {
@@ -112,15 +112,13 @@ impl Labs {
         Ok(dir)
     }
 
-    /// Removes what is left of the lab `name`, and the directory of all labs with the last.
+    /// Removes what is left of the lab `name`.
     pub(super) fn remove(&self, name: &str) -> Result<(), LabError> {
         let dir = self.dir_of(name);
         match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("remove", &dir)(error)),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", &dir)(error)),
+            _ => Ok(()),
         }
-        self.remove_if_empty();
-        Ok(())
     }
 
     /// Removes the directory of all labs when it holds none.
@@ -140,8 +138,7 @@ impl First {
 
     /// The record in `dir`; `None` when there is none, or a torn one: then `up` died before its first process was told
     /// to go on, and that process is gone too.
-    #[must_use]
-    pub fn read(dir: &Path) -> Option<Self> {
+    pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(dir.join(FIRST)).ok()?).ok()
     }
 
@@ -150,8 +147,7 @@ impl First {
     }
 
     /// Whether it runs.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.boot == boot() && started(self.pid) == Some(self.started)
     }
 
@@ -191,8 +187,7 @@ impl First {
 
 impl Lab {
     /// What stands in the lab whose directory is `dir`; `None` before it stands.
-    #[must_use]
-    pub fn read(dir: &Path) -> Option<Self> {
+    pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(dir.join(LAB)).ok()?).ok()
     }
 
@@ -201,8 +196,7 @@ impl Lab {
     }
 
     /// The first process that ended though the lab needs it, and how.
-    #[must_use]
-    pub fn dead_process(&self) -> Option<(&str, &str)> {
+    pub(super) fn dead_process(&self) -> Option<(&str, &str)> {
         self.processes.iter().find_map(|(name, process)| Some((name.as_str(), process.ended.as_deref()?)))
     }
 }
