@@ -1,21 +1,26 @@
+//! `plgw`: starts the logs, calls the command, chooses the exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
 use clap::Parser;
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-#[derive(clap::Subcommand)]
-enum Command {
-    #[command(subcommand)]
-    Lab(plgw::lab::LabCommand),
-}
-fn main() -> std::process::ExitCode {
-    let Command::Lab(command) = Cli::parse().command;
-    let logs = plgw::telemetry::LogSettings::from_env().and_then(|settings| settings.start());
-    logs.map(drop).unwrap_or_else(|error| eprintln!("plgw: {error}"));
-    command.run().unwrap_or_else(|error| {
-        let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());
-        eprintln!("plgw: {}", causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")));
-        std::process::ExitCode::FAILURE
+use plgw::cli::{Cli, Failure};
+
+/// Flows allocate seldom, but from several threads; control, DNS and the APIs allocate a lot.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Prints help, or what is wrong with the command line (exit code 2), by itself.
+    let cli = Cli::parse();
+    run(cli).unwrap_or_else(|failure| {
+        // Where standard error is closed, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "plgw: {failure}");
+        failure.kind.into()
     })
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let logs = cli.log_settings()?.start()?;
+    cli.run(logs)
 }
