@@ -190,8 +190,9 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     Ok(())
 }
 
-pub(super) fn network(name: &str, place: Place) -> Result<fs::File, LabError> {
-    let (_, first, lab) = find(name)?;
+pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (first, lab) = standing(&name, dir)?;
     Ok(Door::open(&first, &lab, place)?.into_network())
 }
 
@@ -209,9 +210,14 @@ pub(super) fn ca(dir: &Path) -> PathBuf {
 
 fn find(name: &str) -> Result<(PathBuf, First, Lab), LabError> {
     let dir = record::dir_of(check_name(name)?)?;
-    let found = First::read(&dir).filter(First::is_alive).zip(Lab::read(&dir));
-    let (first, lab) = found.ok_or_else(|| LabError::NotUp { name: name.to_owned(), flag: flag(name) })?;
+    let (first, lab) = standing(name, &dir)?;
     Ok((dir, first, lab))
+}
+
+/// The lab `name`, whose directory is `dir`, when it stands.
+fn standing(name: &str, dir: &Path) -> Result<(First, Lab), LabError> {
+    let found = First::read(dir).filter(First::is_alive).zip(Lab::read(dir));
+    found.ok_or_else(|| LabError::NotUp { name: name.to_owned(), flag: flag(name) })
 }
 
 fn check_name(name: &str) -> Result<&str, LabError> {

@@ -23,7 +23,7 @@ mod status;
 mod topology;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use command::{Cut, Down, Hold, LabCommand, PartOf, Run, Shell, Status, Up, Which};
 pub use error::LabError;
@@ -37,13 +37,14 @@ pub const DEFAULT_CONFIG: &str = include_str!("../../config/scenarios/lab.toml")
 /// The gateway's config in the lab's directory.
 const CONFIG_FILE: &str = "gateway.toml";
 
-/// The network namespace of a place: a thread that enters it has the place's addresses and routes.
+/// The network namespace of a place in the lab whose directory is `dir`: a thread that enters it has the place's
+/// addresses and routes.
 ///
 /// # Errors
 ///
 /// [`LabError::NotUp`] and [`LabError::NoPlace`].
-pub fn network(name: &str, place: Place) -> Result<std::fs::File, LabError> {
-    actions::network(name, place)
+pub fn network(dir: &Path, place: Place) -> Result<std::fs::File, LabError> {
+    actions::network(dir, place)
 }
 
 /// This program: the lab's processes are it again.

@@ -49,7 +49,7 @@ pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime")?;
     match part {
         Part::Gateway => runtime.block_on(gateway(config, &path)),
-        Part::StandIns => runtime.block_on(super::stand_ins::serve(config)),
+        Part::StandIns => runtime.block_on(super::stand_ins::serve(config, &path)),
     }
 }
 
