@@ -3,6 +3,7 @@
 mod admission;
 mod drain;
 mod flows;
+mod lab;
 mod moves;
 mod reload;
 mod store;
