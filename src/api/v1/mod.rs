@@ -11,6 +11,7 @@ use serde::Deserialize;
 use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsView, TargetsView};
 use super::Shared;
 use super::call::{Call, Reply, empty, json, problem, set};
+use crate::control::draft::EditError;
 use crate::control::{ChangeError, chain};
 use crate::model::{FlowId, ListenerPort, TargetId, VpceServiceId};
 
@@ -121,6 +122,9 @@ async fn reload(shared: &Shared) -> Outcome {
 /// Control's refusal in this front's shape.
 fn refused(error: &ChangeError) -> Refusal {
     let (status, code) = match error {
+        ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),
+        ChangeError::Edit(EditError::Invalid(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ChangeError::Edit(_) => (StatusCode::CONFLICT, "refused"),
         ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),
         ChangeError::Bind(_) => (StatusCode::CONFLICT, "bind_failed"),
         ChangeError::Save(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_saved"),
