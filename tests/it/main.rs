@@ -5,6 +5,7 @@ mod appservices;
 mod drain;
 mod flows;
 mod health;
+mod lab;
 mod moves;
 mod reload;
 mod store;
