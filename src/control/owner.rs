@@ -14,7 +14,9 @@ use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
-use crate::model::{Desired, DrainReason, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone};
+use crate::model::{
+    Desired, DrainReason, Fault, FaultKind, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone,
+};
 use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
@@ -47,6 +49,22 @@ pub enum ChangeError {
         target: TargetId,
         /// Where it stands.
         services: String,
+    },
+    /// There is no such fault.
+    #[error("there is no fault `{name}`; set are: {known}")]
+    NoSuchFault {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A fault says nothing that can be done.
+    #[error("fault `{name}`: {problem}")]
+    BadFault {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// There is no such zone to shift away from.
     #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
@@ -91,12 +109,25 @@ pub(super) enum Command {
         away: bool,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
     },
+    /// Set a fault.
+    SetFault { fault: Arc<Fault>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// Take a fault back.
+    ClearFault { name: String, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// A fault's time has come.
+    FaultDue { fault: Arc<Fault>, due: Due },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
     Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
+}
+
+/// What is due of a fault.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    Begin,
+    End,
 }
 
 /// A port move, done.
@@ -126,6 +157,8 @@ pub(super) struct Owner<P: Plane> {
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// The faults that the inventory has.
+    pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
 }
@@ -167,6 +200,13 @@ impl<P: Plane> Owner<P> {
             Command::Shift { service, zone, away, reply } => {
                 let _ = reply.send(self.shift(service, zone, away).await);
             }
+            Command::SetFault { fault, reply } => {
+                let _ = reply.send(self.set_fault(fault).await);
+            }
+            Command::ClearFault { name, reply } => {
+                let _ = reply.send(self.clear_fault(name).await);
+            }
+            Command::FaultDue { fault, due } => self.fault_due(&fault, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
                 let mut desired = self.desired.clone();
@@ -185,7 +225,21 @@ impl<P: Plane> Owner<P> {
                 desired.health = self.desired.health.clone();
                 desired.shifted_zones = self.desired.shifted_zones.clone();
                 desired.draining = self.desired.draining.clone();
-                self.apply(desired).await
+                let (configured, before) = (desired.faults.clone(), self.desired.faults.clone());
+                // What was set by command stays; what the file still says the same has its times run on.
+                let kept = before.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
+                    Some(from_file) => desired.faults.get(*name) == Some(from_file),
+                    None => fault.name == **name,
+                });
+                let kept: Vec<_> = kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))).collect();
+                desired.faults.extend(kept);
+                let applied = self.apply(desired).await;
+                if applied.is_ok() {
+                    let known = std::mem::replace(&mut self.configured_faults, configured.clone());
+                    let new = configured.values().filter(|fault| known.get(&fault.name) != Some(fault));
+                    new.for_each(|fault| self.time(fault));
+                }
+                applied
             }
             Err(problems) => Err(ChangeError::Config(problems)),
         };
@@ -313,6 +367,71 @@ impl<P: Plane> Owner<P> {
     async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
+        }
+    }
+
+    async fn set_fault(&mut self, fault: Arc<Fault>) -> Result<Generation, ChangeError> {
+        check_fault(&fault)?;
+        let mut desired = self.desired.clone();
+        desired.faults.insert(fault.name.clone(), Arc::clone(&fault));
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault set");
+        self.time(&fault);
+        Ok(generation)
+    }
+
+    async fn clear_fault(&mut self, name: String) -> Result<Generation, ChangeError> {
+        let mut desired = self.desired.clone();
+        if desired.faults.remove(&name).is_none() {
+            let known: Vec<_> = self.desired.faults.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(ChangeError::NoSuchFault { name, known });
+        }
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = name, "fault cleared");
+        Ok(generation)
+    }
+
+    /// Sees to it that a fault begins, repeats itself and ends.
+    pub(super) fn time(&self, fault: &Arc<Fault>) {
+        let due = |due| Command::FaultDue { fault: Arc::clone(fault), due };
+        if !fault.is_active() || matches!(fault.kind, FaultKind::PortMove { .. }) {
+            self.later(fault.after, due(Due::Begin));
+        }
+        if let Some(lasts) = fault.lasts {
+            self.later(fault.after + lasts, due(Due::End));
+        }
+    }
+
+    async fn fault_due(&mut self, fault: &Arc<Fault>, due: Due) {
+        let is_it =
+            |held: &Arc<Fault>| **held == **fault || **held == Fault { after: Duration::ZERO, ..Fault::clone(fault) };
+        if !self.desired.faults.get(&fault.name).is_some_and(is_it) {
+            // It was cleared or set otherwise meanwhile.
+            return;
+        }
+        let mut desired = self.desired.clone();
+        match due {
+            Due::Begin => {
+                tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault begins");
+                let begun = Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(fault) });
+                desired.faults.insert(fault.name.clone(), begun);
+            }
+            Due::End => {
+                tracing::warn!(fault = fault.name, "fault ends");
+                desired.faults.remove(&fault.name);
+            }
+        }
+        self.apply_or_log(desired).await;
+        if let (Due::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
+            && let Some(target) = fault.scope.target.clone()
+        {
+            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
+                tracing::error!(fault = fault.name, reason = chain(&error), "the target could not be moved");
+            }
+            if let Some(every) = every {
+                self.later(*every, Command::FaultDue { fault: Arc::clone(fault), due });
+            }
         }
     }
 
@@ -472,6 +591,11 @@ impl<P: Plane> Owner<P> {
     }
 }
 
+/// What a fault must say to be one.
+fn check_fault(fault: &Fault) -> Result<(), ChangeError> {
+    crate::model::check_fault(fault).map_err(|problem| ChangeError::BadFault { name: fault.name.clone(), problem })
+}
+
 /// Members that have just left a group that is still there drain in it.
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
@@ -511,6 +635,7 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
                 source: service.source_addresses.first().copied(),
                 proxy_protocol: group.proxy_protocol,
                 check: service.attributes.health_check.clone(),
+                fault: member.faulted.then_some(member.reach).flatten(),
             })
         })
         .collect()

@@ -2,8 +2,10 @@
 
 mod admission;
 mod drain;
+mod faults;
 mod flows;
 mod health;
+mod limits;
 mod moves;
 mod reload;
 mod store;
