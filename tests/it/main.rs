@@ -3,9 +3,11 @@
 mod admission;
 mod appservices;
 mod drain;
+mod faults;
 mod flows;
 mod health;
 mod lab;
+mod limits;
 mod moves;
 mod reload;
 mod store;

@@ -31,7 +31,8 @@ impl Net {
     pub(crate) fn claim() -> Self {
         // Not again what a test of this process had: its sockets may still be on their way out.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let networks = (32..=250).cycle().skip(NEXT.fetch_add(1, Ordering::Relaxed) % 219).take(219);
+        let first = std::process::id() as usize * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let networks = (32..=250).cycle().skip(first % 219).take(219);
         networks
             .into_iter()
             .find_map(|n| {
