@@ -4,13 +4,17 @@
 //! live in control and plan alone. Every request takes the same way: source (`serve`), Host and Origin (`guard`), a
 //! bounded body (`call`), the front that its path names (`route`).
 
+mod appservices;
+mod atlas;
 mod call;
 pub mod client;
 mod ec2;
 mod guard;
 mod metrics;
+mod oauth;
 mod route;
 mod serve;
+mod sessions;
 mod text;
 mod v1;
 
@@ -21,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::ApiMetrics;
+use self::sessions::Sessions;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
@@ -66,6 +71,7 @@ struct Shared {
     reload: ReloadFn,
     readiness: Readiness,
     metrics: ApiMetrics,
+    sessions: Sessions,
 }
 
 impl Api {
@@ -74,7 +80,7 @@ impl Api {
     pub fn new(parts: ApiParts) -> Self {
         let ApiParts { control, flows, reload, readiness, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
-        Self { shared: Arc::new(Shared { control, flows, reload, readiness, metrics }) }
+        Self { shared: Arc::new(Shared { control, flows, reload, readiness, metrics, sessions: Sessions::default() }) }
     }
 
     /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
@@ -91,5 +97,7 @@ impl std::fmt::Debug for Api {
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod lives_tests;
 #[cfg(test)]
 mod tests;
