@@ -130,6 +130,9 @@ fn login(shared: &Shared, call: &Call) -> Outcome {
             "(Unauthorized) username and apiKey are required",
         ));
     }
+    if !shared.auth.is_pair(call.from.ip(), &login.username, &login.api_key) {
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", "(Unauthorized) invalid username or apiKey"));
+    }
     Ok(ok(json!({
         "access_token": shared.sessions.open(Use::Access, ACCESS_LIFETIME),
         "device_id": "000000000000000000000000",

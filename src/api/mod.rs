@@ -6,6 +6,7 @@
 
 mod appservices;
 mod atlas;
+mod auth;
 mod call;
 pub mod client;
 mod ec2;
@@ -24,6 +25,8 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::auth::Auth;
+pub use self::auth::Credentials;
 use self::metrics::ApiMetrics;
 use self::sessions::Sessions;
 use crate::control::{ChangeError, Control};
@@ -72,15 +75,32 @@ struct Shared {
     readiness: Readiness,
     metrics: ApiMetrics,
     sessions: Sessions,
+    auth: Auth,
 }
 
 impl Api {
-    /// An API over `parts`.
+    /// An API over `parts` that anybody may use whom the listener lets in.
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
+        Self::guarded(parts, None)
+    }
+
+    /// An API over `parts` that asks for `credentials`, each front in its own way.
+    #[must_use]
+    pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, readiness, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
-        Self { shared: Arc::new(Shared { control, flows, reload, readiness, metrics, sessions: Sessions::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                control,
+                flows,
+                reload,
+                readiness,
+                metrics,
+                sessions: Sessions::default(),
+                auth: Auth::new(credentials),
+            }),
+        }
     }
 
     /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.

@@ -23,7 +23,8 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
             }
             let pair = basic(call).or_else(|| field("client_id").zip(field("client_secret")));
             match pair {
-                Some((id, secret)) if !id.is_empty() && !secret.is_empty() => {}
+                Some((id, secret))
+                    if !id.is_empty() && !secret.is_empty() && shared.auth.is_pair(call.from.ip(), &id, &secret) => {}
                 _ => return error(StatusCode::UNAUTHORIZED, "invalid_client"),
             }
             let token = shared.sessions.open(Use::Atlas, LIFETIME);

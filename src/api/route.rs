@@ -5,10 +5,17 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 
 use super::Shared;
+use super::auth::Scheme;
 use super::call::{Call, Reply, empty, problem};
 use super::{appservices, atlas, ec2, oauth, v1};
 
 pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
+    if let Some(scheme) = scheme(&call)
+        && let Some(reply) = shared.auth.check(&call, scheme, &shared.sessions)
+    {
+        shared.metrics.answered("unauthorized", reply.status());
+        return reply;
+    }
     let (front, reply) = match call.segments.first().map(String::as_str) {
         Some("v1") => ("v1", v1::answer(shared, &call).await),
         Some("api") if call.segments.get(1).is_some_and(|part| part == "atlas") => {
@@ -40,4 +47,14 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     );
     shared.metrics.answered(front, reply.status());
     reply
+}
+
+/// How a request's front checks who asks; `None` where the front does so itself.
+fn scheme(call: &Call) -> Option<Scheme> {
+    match call.segments.first().map(String::as_str) {
+        None => Some(Scheme::Signature),
+        Some("api") if call.path.starts_with("/api/atlas/") => Some(Scheme::Atlas),
+        Some("api") => None,
+        Some(_) => Some(Scheme::Token),
+    }
 }
