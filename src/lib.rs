@@ -8,11 +8,13 @@
 
 pub mod api;
 pub mod app;
+pub mod appservices;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
 pub mod dns;
+pub mod lab;
 pub mod lifecycle;
 pub mod model;
 pub mod plan;

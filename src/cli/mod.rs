@@ -8,6 +8,7 @@ mod completions;
 mod connection_strings;
 mod dns;
 mod failure;
+mod lab;
 mod man;
 mod operator;
 mod plan;
@@ -71,6 +72,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Quickstart(quickstart::Args),
+    #[command(subcommand)]
+    Lab(crate::lab::LabCommand),
     Serve(serve::Args),
     Check(check::Args),
     Plan(plan::Args),
@@ -97,6 +100,12 @@ enum Output {
 }
 
 impl Cli {
+    /// Whether the command runs a gateway, in this process and for long.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.command, Command::Quickstart(_) | Command::Serve(_))
+    }
+
     /// What is to be logged while the command runs.
     ///
     /// # Errors
@@ -119,6 +128,7 @@ impl Cli {
     pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Quickstart(args) => quickstart::run(&args),
+            Command::Lab(command) => lab::run(command),
             Command::Serve(args) => serve::run(args, logs),
             Command::Check(args) => check::run(&args),
             Command::Plan(args) => plan::run(&args),
