@@ -10,6 +10,7 @@ mod dns;
 mod failure;
 mod lab;
 mod man;
+mod operator;
 mod plan;
 mod planned;
 mod quickstart;
@@ -78,6 +79,12 @@ enum Command {
     Plan(plan::Args),
     ConnectionStrings(connection_strings::Args),
     Dns(dns::Args),
+    Status(operator::status::Args),
+    Targets(operator::targets::Args),
+    Target(operator::target::Args),
+    Endpoints(operator::endpoints::Args),
+    Flows(operator::flows::Args),
+    App(operator::app::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -127,6 +134,12 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::ConnectionStrings(args) => connection_strings::run(&args),
             Command::Dns(args) => dns::run(&args),
+            Command::Status(args) => operator::status::run(&args),
+            Command::Targets(args) => operator::targets::run(&args),
+            Command::Target(args) => operator::target::run(&args),
+            Command::Endpoints(args) => operator::endpoints::run(&args),
+            Command::Flows(args) => operator::flows::run(&args),
+            Command::App(args) => operator::app::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),
         }
