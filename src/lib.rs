@@ -1,7 +1,8 @@
 //! Stands where AWS PrivateLink and the network load balancer stand between a VPC and MongoDB Atlas, in a lab.
 //!
 //! The rooms, in reading order: [`model`] has the domain's words, [`config`] turns text into a checked config, [`plan`]
-//! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
+//! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`appservices`] is the
+//! HTTP front of App Services, [`dns`] answers names,
 //! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well.
 
 pub mod appservices;
