@@ -89,43 +89,38 @@ pub(crate) fn bind_shared(
     backlog: i32,
     options: &LegOptions,
 ) -> io::Result<Vec<std::net::TcpListener>> {
-    let open = |share: bool| -> io::Result<Socket> {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(share)?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        Ok(socket)
-    };
     // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
-    let probe = open(false)?;
+    let probe = bound(address, false)?;
     probe.listen(1)?;
     drop(probe);
-    (0..workers)
-        .map(|_| {
-            let socket = open(true)?;
-            // Accepted sockets inherit these, which saves a call per flow.
-            options.apply(&SockRef::from(&socket));
-            socket.listen(backlog)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket.into())
-        })
-        .collect()
+    (0..workers).map(|_| listening(address, backlog, options)).collect()
+}
+
+/// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
+pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// One worker's listening socket.
+pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address, true)?;
+    // Accepted sockets inherit these, which saves a call per flow.
+    options.apply(&SockRef::from(&socket));
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Accepts until it is aborted.
-pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, state: Rc<RefCell<ListenerState>>) {
-    let socket = match TcpListener::from_std(socket) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::error!(%error, "listener is lost: its socket cannot be watched");
-            worker.shared.lost_listener(state.borrow().listener.address);
-            return;
-        }
-    };
+pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, state: Rc<RefCell<ListenerState>>) {
     let mut wait = FIRST_WAIT;
     let mut in_a_row = 0;
     loop {

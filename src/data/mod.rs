@@ -8,6 +8,7 @@ pub(crate) mod admission;
 mod choose;
 pub(crate) mod connect;
 mod counters;
+mod door;
 mod flow;
 mod idle;
 pub(crate) mod listener;
@@ -23,7 +24,7 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
@@ -38,8 +39,8 @@ use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
-use crate::model::{CidrSet, DrainReason, FlowId};
-use crate::plan::Listener;
+use crate::model::{CidrSet, DrainReason, FlowId, TargetId, VpceServiceId};
+use crate::plan::{Listener, Member};
 
 /// How the data plane works.
 #[derive(Debug, Clone)]
@@ -86,18 +87,29 @@ impl Default for DataOptions {
     }
 }
 
+/// Failed connections to targets that may wait to be heard of; of a storm of them the first ones say it all.
+const FAILED_DIALS: usize = 64;
+
 /// The running data plane.
 #[derive(Debug)]
 pub struct DataPlane {
     shared: Arc<Shared>,
     options: DataOptions,
     workers: Vec<mpsc::UnboundedSender<Command>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
 
 /// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
 #[derive(Debug)]
 pub struct Bound(Vec<(Arc<Listener>, Vec<std::net::TcpListener>)>);
+
+impl Bound {
+    /// The addresses that are bound.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().map(|(listener, _)| listener.address)
+    }
+}
 
 impl DataPlane {
     /// Starts the workers. The receiver names listeners that broke.
@@ -111,7 +123,8 @@ impl DataPlane {
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<SocketAddr>)> {
         let (lost, lost_listeners) = mpsc::unbounded_channel();
         let count = options.workers.max(1);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost));
+        let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -137,7 +150,8 @@ impl DataPlane {
             workers.push(commands);
             threads.push(thread);
         }
-        Ok((Self { shared, options, workers, threads }, lost_listeners))
+        let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
+        Ok((Self { shared, options, workers, threads, failed_dials }, lost_listeners))
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -207,6 +221,40 @@ impl DataPlane {
         OpenFlows { flows: self.shared.table.select(|flow| flow.listener.address == address) }
     }
 
+    /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
+    /// those leave the member out, no flow joins these any more.
+    pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
+        let mut reaching = Vec::new();
+        for worker in &self.workers {
+            let (done, reached) = oneshot::channel();
+            let _ = worker.send(Command::Sync(done));
+            reaching.push(reached);
+        }
+        for reached in reaching {
+            let _ = reached.await;
+        }
+        let is_on = |flow: &FlowRecord| {
+            let (group, on) = (&flow.listener.group, flow.member());
+            group.service == *service
+                && group.target == *target
+                && on.name == member.name
+                && on.address == member.address
+        };
+        OpenFlows { flows: self.shared.table.select(is_on) }
+    }
+
+    /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.
+    #[must_use]
+    pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
+        self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Every flow that is open.
+    #[must_use]
+    pub fn all_open(&self) -> OpenFlows {
+        OpenFlows { flows: self.shared.table.select(|_| true) }
+    }
+
     /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
     /// a reason, and waited for.
     pub async fn drain(&self, open: OpenFlows, deadline: Duration, cut: Option<DrainReason>) {
@@ -265,10 +313,13 @@ impl DataPlane {
         metrics::publish(&self.shared);
     }
 
-    /// Ends what is left and waits for the threads. Listeners must have been closed.
-    pub fn stop(self) {
-        drop(self.workers);
-        for thread in self.threads {
+    /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
+    pub fn stop(&self) {
+        for worker in &self.workers {
+            let _ = worker.send(Command::Stop);
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
             // A worker that panicked has said so on stderr; the process stops either way.
             let _ = thread.join();
         }
@@ -292,6 +343,13 @@ impl DataPlane {
             series: self.shared.series(listener),
             held_flows: self.shared.held_flows(&listener.group),
         }
+    }
+}
+
+impl Drop for DataPlane {
+    /// Whoever drops it finds its ports free.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -320,6 +378,7 @@ fn worker_options(options: &DataOptions) -> WorkerOptions {
         pipes: options.pipes_per_worker,
         pipe_size: options.pipe_size,
         accepts_per_wake: options.accepts_per_wake,
+        backlog: options.backlog,
         held_refusals: options.held_refusals,
         hold_time: options.hold_time,
         leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },

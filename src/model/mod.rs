@@ -35,4 +35,4 @@ pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
     HealthCheck, MAXIMUM_TARGET_LIMIT, Project,
 };
-pub use target::{TargetId, TargetState};
+pub use target::{Health, TargetId, TargetState};

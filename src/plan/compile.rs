@@ -13,7 +13,7 @@ use super::held::Held;
 use super::paths::paths;
 use super::ports::{PortLedger, allocate};
 use super::rules;
-use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView};
+use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView};
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
@@ -46,6 +46,7 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
 
     let mut snapshot = Snapshot {
         generation,
+        zones: zones(&survey),
         strings: paths.iter().map(Paths::strings).collect(),
         apps: Arc::new(compile_apps(desired, &gates)),
         dns: Arc::new(dns),
@@ -63,6 +64,24 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     }
     snapshot.endpoints = gates;
     Ok((snapshot, next))
+}
+
+/// The zones that the endpoints of each project's load balancer lie in.
+fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
+    let services = survey.providers.iter().filter(|(_, provider)| matches!(provider, Provider::Project(..)));
+    let zones_of = |service: &VpceServiceId| {
+        let addresses = survey.endpoints_of(service).iter().flat_map(|endpoint| &endpoint.addresses);
+        addresses.map(|address| address.zone.clone()).collect::<BTreeSet<_>>()
+    };
+    let views = services.flat_map(|(service, _)| {
+        zones_of(service).into_iter().map(|zone| ZoneView {
+            service: (*service).clone(),
+            healthy: survey.is_zone_healthy(service, &zone),
+            shifted: survey.is_shifted(service, &zone),
+            zone,
+        })
+    });
+    views.collect()
 }
 
 /// Ports for every target and an N for every endpoint.
@@ -168,7 +187,8 @@ fn add_balancer(
             for (port, group) in &open {
                 let address = SocketAddr::new(at.ip, port.get());
                 let gate = Gate::Endpoint(Arc::clone(gate));
-                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone() };
+                let answer = group.answer(&at.zone);
+                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone(), answer };
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -176,21 +196,27 @@ fn add_balancer(
 }
 
 fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<'_>) -> Vec<Member> {
-    target.processes.iter().map(|process| member(survey, service, &target.id, process)).collect()
+    let here = target.processes.iter().map(|process| member(survey, service, &target.id, process));
+    let mut members: Vec<Member> = here.collect();
+    for ((of, id, name), (zone, address)) in &survey.desired.draining {
+        if *of == service.id && *id == target.id && !members.iter().any(|member| member.name == *name) {
+            let (name, zone, state) = (name.clone(), zone.clone(), TargetState::Draining);
+            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false });
+        }
+    }
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
 }
 
 fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
-    let health = &survey.desired.health;
-    let state = if health.is_empty() {
-        None
-    } else {
-        health.get(&(service.id.clone(), target.clone(), process.name.to_owned())).copied()
-    };
+    let health = survey.health(&service.id, target, process.name);
     Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
         address: process.address,
-        state: state.unwrap_or(TargetState::Initial),
+        state: health.state,
+        reach: health.reach,
+        shifted: survey.is_shifted(&service.id, process.zone),
     }
 }
 
@@ -217,9 +243,10 @@ fn view(
 
 /// The best state among the members: one that takes flows is enough.
 fn best_of(members: &[Member]) -> TargetState {
-    const BEST_FIRST: [TargetState; 5] = [
+    const BEST_FIRST: [TargetState; 6] = [
         TargetState::Healthy,
         TargetState::Initial,
+        TargetState::UnhealthyDraining,
         TargetState::Unhealthy,
         TargetState::Draining,
         TargetState::Unused,
@@ -239,6 +266,8 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
         connect_timeout: attributes.connect_timeout,
         deregistration_delay: attributes.deregistration_delay,
         terminate_on_deregistration: attributes.terminate_on_deregistration,
+        terminate_on_unhealthy: attributes.terminate_on_unhealthy,
+        routing_minimum: attributes.routing_minimum,
         flows_per_target: attributes.flows_per_target,
         cross_zone: attributes.cross_zone,
         source_addresses: service.source_addresses.clone(),
@@ -255,7 +284,8 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let Some(service) = survey.service_in(project, &node.zone.region()) else { continue };
             let group = Arc::new(public_group(survey, project, service, cluster, node));
             let gate = Gate::Public { access_list: Arc::clone(&access_list) };
-            let listener = Listener { address, gate, group, zone: node.zone.clone() };
+            let answer = group.answer(&node.zone);
+            let listener = Listener { address, gate, group, zone: node.zone.clone(), answer };
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }
@@ -276,4 +306,280 @@ fn public_group(
     let process = Process { name: &node.name, zone: &node.zone, address: node.address };
     let members = vec![member(survey, service, &checked, &process)];
     group(service, own, members, service.attributes.proxy_protocol || optimized)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, add_endpoint, bi_connector, documented, endpoint, nets, of, plan,
+        plan_from, refusals_from, replica_set, rule, sharded, two_regions, with_app,
+    };
+    use super::*;
+    use crate::model::{EndpointState, SecurityGroupId, VpcId};
+
+    fn listener<'a>(snapshot: &'a Snapshot, address: &str) -> &'a Listener {
+        snapshot.listeners.get(&of::<SocketAddr>(address)).unwrap_or_else(|| panic!("nothing listens on {address}"))
+    }
+
+    fn addresses(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.listeners.keys().map(ToString::to_string).collect()
+    }
+
+    /// A1, A5.
+    #[test]
+    fn every_address_of_an_endpoint_has_a_listener_for_every_target() {
+        let snapshot = plan(&documented());
+        assert_eq!(
+            addresses(&snapshot),
+            [
+                "10.0.20.54:1024",
+                "10.0.20.54:1025",
+                "10.0.20.54:1026",
+                "10.0.30.194:1024",
+                "10.0.30.194:1025",
+                "10.0.30.194:1026",
+            ]
+        );
+        let second = listener(&snapshot, "10.0.20.54:1025");
+        assert_eq!(second.zone, of("us-east-1b"));
+        assert_eq!(second.gate.label(), ENDPOINT);
+        assert_eq!(second.group.target, of("Cluster0/shard-00-01"));
+        assert_eq!(second.group.members.len(), 1);
+        assert_eq!(second.group.members[0].address, of("10.200.0.12:27017"));
+        assert_eq!(second.group.members[0].zone, of("us-east-1b"), "a member in another zone, with cross-zone");
+        assert!(!second.group.proxy_protocol && second.group.cross_zone);
+        assert_eq!(snapshot.generation, Generation(1));
+    }
+
+    /// A8, A16.
+    #[test]
+    fn an_optimized_cluster_is_one_target_with_all_mongos_behind_a_proxy_header() {
+        let mut desired = documented();
+        desired.projects[0].clusters.push(sharded("Sharded0", "k45tj", true, &["us-east-1b", "us-east-1a"], 21));
+        desired.projects[0].clusters.push(sharded("Sharded1", "k45tj", false, &["us-east-1b", "us-east-1a"], 31));
+        desired.projects[0].clusters[0].bi_connectors.push(bi_connector("bi", "10.200.9.9:27015"));
+        let snapshot = plan(&desired);
+        let targets: Vec<_> = snapshot.targets.iter().map(|t| (t.port.get(), t.id.as_str(), t.kind)).collect();
+        assert_eq!(
+            targets,
+            [
+                (1024, "Cluster0/bi", TargetKind::BiConnector),
+                (1025, "Cluster0/shard-00-00", TargetKind::Mongod),
+                (1026, "Cluster0/shard-00-01", TargetKind::Mongod),
+                (1027, "Cluster0/shard-00-02", TargetKind::Mongod),
+                (1028, "Sharded0/lb", TargetKind::Optimized),
+                (1029, "Sharded1/shard-00-00", TargetKind::Mongos),
+                (1030, "Sharded1/shard-00-01", TargetKind::Mongos),
+            ]
+        );
+        let balanced = listener(&snapshot, "10.0.30.194:1028");
+        assert!(balanced.group.proxy_protocol);
+        let members: Vec<_> = balanced.group.members.iter().map(|member| member.address.to_string()).collect();
+        assert_eq!(members, ["10.200.0.21:27016", "10.200.0.22:27016"]);
+        assert!(!listener(&snapshot, "10.0.30.194:1029").group.proxy_protocol);
+    }
+
+    #[test]
+    fn a_service_can_put_a_proxy_header_before_every_flow() {
+        let mut desired = documented();
+        desired.projects[0].services[0].attributes.proxy_protocol = true;
+        assert!(plan(&desired).listeners.values().all(|listener| listener.group.proxy_protocol));
+    }
+
+    /// A18: each endpoint leads to the `mongos` of its own region.
+    #[test]
+    fn an_endpoint_leads_to_the_nodes_of_its_own_region() {
+        let mut desired = two_regions();
+        let zones = ["us-east-1a", "us-west-2a", "us-west-2b"];
+        desired.projects[0].clusters[0] = sharded("Cluster0", "k45tj", true, &zones, 21);
+        desired.projects[0].regionalized = true;
+        let snapshot = plan(&desired);
+        let members = |address| listener(&snapshot, address).group.members.len();
+        assert_eq!((members("10.0.30.194:1024"), members("10.1.30.194:1024")), (1, 2));
+        assert_eq!(snapshot.targets.len(), 2, "a port per region");
+    }
+
+    #[test]
+    fn a_paused_cluster_keeps_its_ports_and_nothing_listens_on_them() {
+        let mut desired = documented();
+        desired.projects[0].clusters.push(replica_set("Cluster1", "k45tj", &["us-east-1a"], 31));
+        let (before, held) = plan_from(&desired, &Held::default());
+        desired.projects[0].clusters[0].paused = true;
+        let (after, still) = plan_from(&desired, &held);
+        assert_eq!(held, still);
+        assert_eq!(before.listeners.len(), 8);
+        assert_eq!(addresses(&after), ["10.0.20.54:1027", "10.0.30.194:1027"]);
+        let paused: Vec<_> = after.targets.iter().map(|t| (t.port.get(), t.paused, t.state)).collect();
+        let (unused, initial) = (TargetState::Unused, TargetState::Initial);
+        assert_eq!(paused, [(1024, true, unused), (1025, true, unused), (1026, true, unused), (1027, false, initial)]);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_available_has_no_listeners_but_is_seen() {
+        for state in [
+            EndpointState::PendingAcceptance,
+            EndpointState::Pending,
+            EndpointState::Deleting,
+            EndpointState::Rejected,
+            EndpointState::Failed,
+            EndpointState::Expired,
+        ] {
+            let mut desired = documented();
+            endpoint(&mut desired, ENDPOINT).state = state;
+            let snapshot = plan(&desired);
+            assert!(snapshot.listeners.is_empty(), "{state:?}");
+            assert_eq!(snapshot.endpoints[&of::<VpceId>(ENDPOINT)].state, state);
+            assert_eq!(snapshot.targets.len(), 3, "the ports are held all the same");
+        }
+    }
+
+    #[test]
+    fn a_removed_endpoint_is_no_more() {
+        let mut desired = documented();
+        endpoint(&mut desired, ENDPOINT).state = EndpointState::Deleted;
+        let (snapshot, held) = plan_from(&desired, &Held::default());
+        assert!(snapshot.endpoints.is_empty() && held.indexes.is_empty());
+    }
+
+    #[test]
+    fn an_app_endpoint_has_a_gate_and_no_listener_of_the_load_balancers() {
+        let (snapshot, held) = plan_from(&with_app(), &Held::default());
+        assert_eq!(snapshot.endpoints.len(), 3);
+        assert_eq!(snapshot.listeners.len(), 6);
+        assert_eq!(held.indexes.len(), 1, "App Services' endpoints have no N");
+        assert_eq!(snapshot.service_side.to_string(), "10.200.0.0/16, 10.202.0.0/16");
+    }
+
+    /// A15.
+    #[test]
+    fn a_public_address_leads_to_its_node_for_whoever_is_on_the_access_list() {
+        let mut desired = documented();
+        desired.projects[0].clusters[0].nodes[2].public_address = Some(of("203.0.113.22:27017"));
+        let snapshot = plan(&desired);
+        let public = listener(&snapshot, "203.0.113.22:27017");
+        let Gate::Public { access_list } = &public.gate else { panic!("{:?}", public.gate) };
+        assert_eq!(**access_list, nets(&["203.0.113.0/24"]));
+        assert_eq!(public.group.members[0].address, of("10.200.0.13:27017"));
+        assert_eq!(public.zone, of("us-east-1c"));
+
+        desired.projects[0].clusters[0].paused = true;
+        let (_, held) = plan_from(&documented(), &Held::default());
+        assert!(plan_from(&desired, &held).0.listeners.is_empty());
+    }
+
+    #[test]
+    fn a_public_mongos_of_an_optimized_cluster_has_the_health_of_its_group() {
+        let mut desired = documented();
+        let mut cluster = sharded("Cluster0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21);
+        cluster.nodes[1].public_address = Some(of("203.0.113.22:27016"));
+        desired.projects[0].clusters[0] = cluster;
+        desired
+            .health
+            .insert((of(SERVICE), of("Cluster0/lb"), "shard-00-01".to_owned()), TargetState::Unhealthy.into());
+        let snapshot = plan(&desired);
+        let public = listener(&snapshot, "203.0.113.22:27016");
+        assert_eq!(public.group.members[0].state, TargetState::Unhealthy);
+        assert_eq!(public.group.target, of("Cluster0/shard-00-01"));
+        assert!(public.group.proxy_protocol, "it is the same port of the same process");
+    }
+
+    #[test]
+    fn a_target_is_as_healthy_as_its_best_member() {
+        let mut desired = documented();
+        desired.projects[0].clusters[0] = sharded("Cluster0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21);
+        let mut state = |first: TargetState, second: TargetState| {
+            for (name, state) in [("shard-00-00", first), ("shard-00-01", second)] {
+                desired.health.insert((of(SERVICE), of("Cluster0/lb"), name.to_owned()), state.into());
+            }
+            let snapshot = plan(&desired);
+            let members = &listener(&snapshot, "10.0.30.194:1024").group.members;
+            assert_eq!((members[0].state, members[1].state), (first, second));
+            snapshot.targets[0].state
+        };
+        use TargetState::{Draining, Healthy, Initial, Unhealthy};
+        assert_eq!(state(Unhealthy, Healthy), Healthy);
+        assert_eq!(state(Unhealthy, Initial), Initial);
+        assert_eq!(state(Unhealthy, Draining), Unhealthy);
+        assert_eq!(plan(&documented()).targets[0].state, Initial, "not yet heard of");
+    }
+
+    /// A25.
+    #[test]
+    fn rules_that_name_groups_become_networks() {
+        let snapshot = plan(&documented());
+        let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
+        assert_eq!(gate.rules.ingress.len(), 1);
+        assert_eq!(gate.rules.ingress[0].cidrs.to_string(), "10.0.0.0/16, 192.168.7.0/24");
+        assert_eq!(gate.rules.clients.len(), 1, "groups that somebody carries");
+        assert_eq!(gate.rules.clients[0].members.to_string(), "192.168.7.0/24");
+        let out = gate.rules.clients[0].egress[0].cidrs.to_string();
+        assert_eq!(out, "10.0.30.194/32, 10.0.20.54/32", "the endpoint's interfaces carry its group");
+    }
+
+    #[test]
+    fn all_groups_of_an_endpoint_let_in_together() {
+        let mut desired = documented();
+        let vpc = desired.vpcs.get_mut(&of::<VpcId>(VPC)).expect("it is there");
+        let clients = vpc.security_groups.get_mut(&of::<SecurityGroupId>("sg-000000c0")).expect("it is there");
+        clients.ingress.push(rule(&["192.168.0.0/16"], &[]));
+        endpoint(&mut desired, ENDPOINT).security_groups.push(of("sg-000000c0"));
+        let snapshot = plan(&desired);
+        assert_eq!(snapshot.endpoints[&of::<VpceId>(ENDPOINT)].rules.ingress.len(), 2);
+    }
+
+    #[test]
+    fn a_vanished_targets_port_drains_until_it_is_released() {
+        let mut desired = documented();
+        let (_, held) = plan_from(&desired, &Held::default());
+        let gone = desired.projects[0].clusters[0].nodes.remove(0);
+        let (snapshot, mut held) = plan_from(&desired, &held);
+        assert_eq!(snapshot.targets[0].port.get(), 1025, "the others keep theirs");
+        let draining: Vec<_> = held.draining().map(|(service, port)| (service.to_string(), port.get())).collect();
+        assert_eq!(draining, [(SERVICE.to_owned(), 1024)]);
+
+        desired.projects[0].clusters[0].nodes.push(gone);
+        assert_eq!(plan_from(&desired, &held).0.targets[2].port.get(), 1027);
+        assert!(held.release(&of(SERVICE), ListenerPort::try_from(1024).expect("a port")));
+        assert_eq!(plan_from(&desired, &held).0.targets[0].port.get(), 1024);
+    }
+
+    #[test]
+    fn a_vanished_service_leaves_its_ports_draining() {
+        let mut desired = two_regions();
+        desired.projects[0].clusters.push(replica_set("West", "k45tj", &["us-west-2a"], 31));
+        let (_, held) = plan_from(&desired, &Held::default());
+        assert_eq!((held.ledgers.len(), held.indexes.len()), (2, 2));
+        desired.projects[0].services.pop();
+        desired.endpoints.remove(&of::<VpceId>(WEST_ENDPOINT));
+        let (_, mut held) = plan_from(&desired, &held);
+        assert_eq!(held.draining().count(), 1);
+        held.release_all();
+        assert_eq!((held.ledgers.len(), held.indexes.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_impossible_move_is_refused_with_its_load_balancer() {
+        let mut desired = documented();
+        let (_, held) = plan_from(&desired, &Held::default());
+        let port = ListenerPort::try_from(1026).expect("a port");
+        desired.moves.insert((of(SERVICE), of("Cluster0/shard-00-00")), port);
+        assert_eq!(
+            refusals_from(&desired, &held),
+            [format!(
+                "endpoint service {SERVICE}: cannot move `Cluster0/shard-00-00` to port 1026: `Cluster0/shard-00-02` has \
+                 it; choose a free port"
+            )]
+        );
+    }
+
+    #[test]
+    fn what_is_planned_again_is_the_same() {
+        let mut desired = with_app();
+        add_endpoint(&mut desired, "vpce-0beef000000000002", SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a")]);
+        let (first, held) = plan_from(&desired, &Held::default());
+        let (second, again) = plan_from(&desired, &held);
+        assert_eq!(held, again);
+        assert_eq!(first.listeners, second.listeners);
+        assert_eq!((first.targets, first.strings, first.dns), (second.targets, second.strings, second.dns));
+    }
 }

@@ -18,6 +18,8 @@ mod gates;
 mod held;
 mod paths;
 mod ports;
+#[cfg(test)]
+mod properties;
 mod rules;
 mod snapshot;
 mod strings;
@@ -26,12 +28,13 @@ mod targets;
 
 pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
 pub use compile::compile;
-pub use diff::{Changes, diff};
+pub use diff::{Changes, Leave, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
 pub use held::Held;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener, Member,
-    PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView, VpcDns,
+    Answer, ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener,
+    Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView,
+    VpcDns, ZoneView,
 };

@@ -614,6 +614,20 @@ mod tests {
     }
 
     #[test]
+    fn an_apps_public_address_is_not_an_endpoints() {
+        assert_eq!(
+            changed(with_app(), |desired| desired.apps[0].public_address = of("10.0.30.194:443")),
+            [format!(
+                "app myapp-abcde: the public address 10.0.30.194:443 of `myapp-abcde` is taken by endpoint {ENDPOINT}"
+            )]
+        );
+        let mut desired = with_app();
+        desired.apps[0].public_address = of("203.0.113.20:27017");
+        cluster(&mut desired).nodes[0].public_address = Some(of("203.0.113.20:27017"));
+        assert!(refusals(&desired)[0].ends_with("`Cluster0/shard-00-00` is taken by app myapp-abcde"));
+    }
+
+    #[test]
     fn apps_may_share_an_endpoint_but_not_a_private_name() {
         let mut desired = with_app();
         desired.apps.push(app("other-abcde"));

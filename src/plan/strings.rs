@@ -366,7 +366,7 @@ mod tests {
 
         let removed = desired.endpoints.remove(&of::<VpceId>(ENDPOINT)).expect("it was there");
         let (snapshot, held) = plan_from(&desired, &held);
-        assert_eq!(names(&snapshot), [other.clone()], "it keeps its N");
+        assert_eq!(names(&snapshot), std::slice::from_ref(&other), "it keeps its N");
         desired.endpoints.insert(removed.id.clone(), removed);
         assert_eq!(names(&plan_from(&desired, &held).0), [first, other], "the lowest free N");
     }

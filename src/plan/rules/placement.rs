@@ -25,6 +25,7 @@ pub(super) fn check(survey: &Survey<'_>, held: &Held, findings: &mut Findings) {
 
     let mut labels: BTreeMap<&Label, &ProjectId> = BTreeMap::new();
     let mut places = Places::of(survey);
+    places.check_apps(desired, findings);
     for project in &desired.projects {
         check_services(survey, held, project, findings);
         check_spread(survey, project, findings);
@@ -241,6 +242,17 @@ impl<'a> Places<'a> {
             public: apps.clone().map(|app| (app.public_address, format!("app {}", app.id))).collect(),
             targets: BTreeMap::new(),
             wanted: nodes.filter_map(|n| n.public_address).chain(apps.map(|app| app.public_address)).collect(),
+        }
+    }
+
+    /// Apps may share a public address: their names tell them apart.
+    fn check_apps(&self, desired: &Desired, findings: &mut Findings) {
+        for app in &desired.apps {
+            if let Some(endpoint) = self.endpoints.get(&app.public_address.ip()) {
+                let (what, by) = (app.id.to_string(), format!("endpoint {endpoint}"));
+                let rule = RuleError::PublicAddressTaken { what, address: app.public_address, by };
+                findings.refuse(Location::App(app.id.clone()), rule);
+            }
         }
     }
 

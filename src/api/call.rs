@@ -1,0 +1,117 @@
+//! A request that was read whole, and the answers to it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An answer.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// A request, read whole.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// The path as sent.
+    pub(super) path: String,
+    /// The path's segments, decoded.
+    pub(super) segments: Vec<String>,
+    /// The query's pairs, decoded.
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// Who asks.
+    pub(super) from: SocketAddr,
+}
+
+impl Call {
+    /// The segments as texts, to be matched.
+    pub(super) fn segments(&self) -> Vec<&str> {
+        self.segments.iter().map(String::as_str).collect()
+    }
+
+    /// The first value of a query parameter.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A header as text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON; an empty one is `{}`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let bytes = if self.body.is_empty() { b"{}" } else { self.body.as_ref() };
+        serde_json::from_slice(bytes).map_err(|error| format!("the body is not what is expected: {error}"))
+    }
+}
+
+/// A path's segments, decoded; empty ones are left out.
+pub(super) fn segments(path: &str) -> Vec<String> {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
+}
+
+/// The pairs of a query or of a form.
+pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
+    form_urlencoded::parse(text).into_owned().collect()
+}
+
+/// A JSON answer, ending in a newline for people at a terminal.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+    let mut text = serde_json::to_vec(body).expect("views have text keys and no failing serializers");
+    text.push(b'\n');
+    bytes(status, "application/json", text)
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = status;
+    reply
+}
+
+/// An answer of some type.
+pub(super) fn bytes(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    set(&mut reply, CONTENT_TYPE, content_type);
+    reply
+}
+
+/// Sets a header; a value that can't stand in one is left out.
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+/// What every answer carries: nothing here may be kept by a cache or guessed at by a browser.
+pub(super) fn finish(mut reply: Reply) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// An error of `/v1`.
+#[derive(Debug, Serialize)]
+pub(super) struct Problem<'a> {
+    pub(super) code: &'a str,
+    pub(super) message: String,
+}
+
+/// An error in `/v1`'s shape.
+pub(super) fn problem(status: StatusCode, code: &str, message: impl Into<String>) -> Reply {
+    json(status, &Problem { code, message: message.into() })
+}

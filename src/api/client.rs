@@ -1,0 +1,199 @@
+//! A small client of `/v1`, for the operator's commands and for tests.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long an answer may take. A reload with many listeners is the slowest there is.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer, or a refusal.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is there.
+    #[error(
+        "cannot reach the gateway's admin API at {address}; is `plgw serve` running, and is this its `admin` address?"
+    )]
+    Connect {
+        /// Where it was sought.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The conversation broke off.
+    #[error("the gateway's admin API at {address} broke off: {reason}")]
+    Broken {
+        /// Where.
+        address: SocketAddr,
+        /// How.
+        reason: String,
+    },
+    /// The gateway refuses.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The one lower-case name of the reason.
+        code: String,
+        /// The reason, in words for people.
+        message: String,
+    },
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null when it is none.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or(serde_json::Value::Null)
+    }
+}
+
+/// `/v1`'s error.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    message: String,
+}
+
+/// A client of one gateway. Every request has a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: SocketAddr,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client of the admin API at `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, token: None }
+    }
+
+    /// The same client, with a bearer token.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// What `GET path` answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call("GET", path, String::new()).await
+    }
+
+    /// What a request answers; an empty answer is JSON's `null`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], with the gateway's own words when it refuses.
+    pub async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: String) -> Result<T, ClientError> {
+        let answer = self.send(method, path, &[], body).await?;
+        if !answer.status.is_success() {
+            let status = answer.status.as_u16();
+            return Err(match serde_json::from_slice::<Problem>(&answer.body) {
+                Ok(problem) => ClientError::Refused { status, code: problem.code, message: problem.message },
+                Err(_) => self.broken(format!("it answered {status}, which is not the admin API's way")),
+            });
+        }
+        let body = if answer.body.is_empty() { b"null" } else { answer.body.as_ref() };
+        serde_json::from_slice(body).map_err(|error| self.broken(format!("its answer is not understood: {error}")))
+    }
+
+    /// Sends any request.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Connect`] and [`ClientError::Broken`].
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, ClientError> {
+        let address = self.address;
+        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connecting
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+            .map_err(|source| ClientError::Connect { address, source })?;
+        timeout(ANSWER_TIMEOUT, self.exchange(stream, method, path, headers, body))
+            .await
+            .unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
+    }
+
+    async fn exchange(
+        &self,
+        stream: TcpStream,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Answer, ClientError> {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            request = request.header(HOST, self.address.to_string());
+        }
+        if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::<Bytes>::from(body)).map_err(|error| self.broken(error.to_string()))?;
+        let broken = |error: hyper::Error| self.broken(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(broken)?.to_bytes();
+            Ok(Answer { status: head.status, headers: head.headers, body })
+        };
+        tokio::pin!(connection);
+        tokio::select! {
+            answer = exchange => answer,
+            // The connection ends by itself only when it breaks; the exchange then says how.
+            _ = &mut connection => Err(self.broken("the connection was closed".to_owned())),
+        }
+    }
+
+    fn broken(&self, reason: String) -> ClientError {
+        ClientError::Broken { address: self.address, reason }
+    }
+}

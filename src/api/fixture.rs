@@ -1,0 +1,147 @@
+//! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use metrics::NoopRecorder;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::{Answer, Client};
+use super::{Api, ApiParts, FlowsView};
+use crate::config;
+use crate::control::health::{Probe, ProbeTarget};
+use crate::control::store::{MemoryStore, StateStore};
+use crate::control::{Control, ControlParts, Plane};
+use crate::data::{Carried, FlowView};
+use crate::lifecycle::Readiness;
+use crate::model::{DrainReason, FlowId, Origin};
+use crate::plan::{Changes, Snapshot};
+
+/// A plane on which everything succeeds and nothing is bound.
+#[derive(Debug, Default)]
+pub(super) struct PaperPlane;
+
+impl Plane for PaperPlane {
+    type Bound = ();
+    type Open = ();
+
+    fn bind(&self, _: &Changes, _: &Arc<Snapshot>) -> Result<(), Vec<String>> {
+        Ok(())
+    }
+
+    async fn open(&self, (): (), _: &Arc<Snapshot>) {}
+
+    async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
+
+    async fn close(&self, _: SocketAddr) {}
+
+    async fn drain(&self, (): (), _: Duration, _: Option<DrainReason>) {}
+}
+
+/// No probe ever ends, so that nothing but the tests changes anything.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl Probe for NoAnswer {
+    fn probe(&self, _: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Two flows that can be ended.
+struct PaperFlows(Mutex<Vec<FlowView>>);
+
+impl FlowsView for PaperFlows {
+    fn flows(&self) -> Vec<FlowView> {
+        self.0.lock().expect("no test panics in here").clone()
+    }
+
+    fn kill(&self, id: FlowId) -> bool {
+        let mut flows = self.0.lock().expect("no test panics in here");
+        let before = flows.len();
+        flows.retain(|flow| flow.id != id);
+        flows.len() < before
+    }
+
+    fn carried(&self) -> Carried {
+        Carried { flows: 7, ..Carried::default() }
+    }
+}
+
+/// The quickstart's inventory behind a served API.
+pub(super) struct Gateway {
+    pub(super) address: SocketAddr,
+    pub(super) control: Control,
+    stop: CancellationToken,
+}
+
+impl Gateway {
+    pub(super) async fn start() -> Self {
+        Self::start_on(Arc::new(MemoryStore::new())).await
+    }
+
+    /// A gateway on the state that another one left.
+    pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
+        let stop = CancellationToken::new();
+        let parts = ControlParts {
+            snapshots: tokio::sync::watch::Sender::new(Arc::default()),
+            plane: Arc::new(PaperPlane),
+            store,
+            probe: Arc::new(NoAnswer),
+            recorder: Arc::new(NoopRecorder),
+            move_grace: Duration::ZERO,
+            stop: stop.clone(),
+        };
+        let desired = config::quickstart().desired;
+        let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
+        let again = control.clone();
+        let api = Api::new(ApiParts {
+            control: control.clone(),
+            flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
+            reload: Arc::new(move || {
+                let control = again.clone();
+                Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
+            }),
+            readiness: Readiness::new(),
+            recorder: Arc::new(NoopRecorder),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let until = stop.clone();
+        tokio::spawn(async move { api.serve(listener, until).await });
+        Self { address, control, stop }
+    }
+
+    /// Asks; the answer, whatever its status.
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        Client::new(self.address).send(method, path, &[], body.to_owned()).await.expect("an answer")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn flow(id: u64, client: &str) -> FlowView {
+    FlowView {
+        id: FlowId(id),
+        client: client.parse().expect("an address"),
+        origin: Origin::Vpc,
+        endpoint: "vpce-024f5b57108c8d3ed".to_owned(),
+        listener: "127.0.30.194:1024".parse().expect("an address"),
+        target: "Cluster0/shard-00-00".to_owned(),
+        member: "shard-00-00".to_owned(),
+        target_address: "127.1.0.11:27017".parse().expect("an address"),
+        age_seconds: 1.5,
+        bytes_to_target: 10,
+        bytes_to_client: 20,
+    }
+}

@@ -1,0 +1,43 @@
+//! What the admin listener counts.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+const REQUESTS: &str = "plgw_admin_requests_total";
+const REFUSED: &str = "plgw_admin_refused_connections_total";
+
+/// The admin listener's handles.
+pub(super) struct ApiMetrics {
+    recorder: Arc<dyn Recorder + Send + Sync>,
+    pub(super) refused_source: Counter,
+    pub(super) refused_limit: Counter,
+}
+
+impl ApiMetrics {
+    pub(super) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
+        recorder.describe_counter(REQUESTS.into(), None, "Requests to the admin listener, by front and status.".into());
+        recorder.describe_counter(
+            REFUSED.into(),
+            None,
+            "Connections to the admin listener closed unanswered, by reason.".into(),
+        );
+        let refused = |reason: &'static str| recorder.register_counter(&key(REFUSED, &[("reason", reason)]), &METADATA);
+        let (refused_source, refused_limit) = (refused("one_way"), refused("connection_limit"));
+        Self { recorder, refused_source, refused_limit }
+    }
+
+    /// Counts an answer. `front` is a closed set, so whoever connects can't make metrics.
+    pub(super) fn answered(&self, front: &'static str, status: StatusCode) {
+        let labels = [("front", front.to_owned()), ("status", status.as_str().to_owned())];
+        let labels: Vec<Label> = labels.into_iter().map(|(name, value)| Label::new(name, value)).collect();
+        self.recorder.register_counter(&Key::from_parts(REQUESTS, labels), &METADATA).increment(1);
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
+    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, *value)).collect::<Vec<_>>())
+}

@@ -1,0 +1,95 @@
+//! The admin listener: the gateway's own `/v1` and the fronts that speak the vendors' protocols.
+//!
+//! A front only translates: it turns a request into a command of control, and control's answer into its own shape. Rules
+//! live in control and plan alone. Every request takes the same way: source (`serve`), Host and Origin (`guard`), a
+//! bounded body (`call`), the front that its path names (`route`).
+
+mod call;
+pub mod client;
+mod ec2;
+mod guard;
+mod metrics;
+mod route;
+mod serve;
+mod text;
+mod v1;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::metrics::ApiMetrics;
+use crate::control::{ChangeError, Control};
+use crate::data::{Carried, FlowView};
+use crate::lifecycle::Readiness;
+use crate::model::FlowId;
+
+/// The flows of the data plane, as the API needs them. The wiring implements it.
+pub trait FlowsView: Send + Sync + 'static {
+    /// Every open flow, oldest first.
+    fn flows(&self) -> Vec<FlowView>;
+    /// Ends one flow at once; false when there is no such flow.
+    fn kill(&self, id: FlowId) -> bool;
+    /// What was carried since the start.
+    fn carried(&self) -> Carried;
+}
+
+/// Reads the config again and hands it to control; answers when it is in force or refused.
+pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ChangeError>> + Send + Sync>;
+
+/// What the API is built on.
+pub struct ApiParts {
+    /// Takes every change.
+    pub control: Control,
+    /// The open flows.
+    pub flows: Arc<dyn FlowsView>,
+    /// Reads the config again.
+    pub reload: ReloadFn,
+    /// Whether the gateway can do its work.
+    pub readiness: Readiness,
+    /// Where it counts.
+    pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+}
+
+/// The admin API over one gateway. Clones are the same API.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+/// What every request reads.
+struct Shared {
+    control: Control,
+    flows: Arc<dyn FlowsView>,
+    reload: ReloadFn,
+    readiness: Readiness,
+    metrics: ApiMetrics,
+}
+
+impl Api {
+    /// An API over `parts`.
+    #[must_use]
+    pub fn new(parts: ApiParts) -> Self {
+        let ApiParts { control, flows, reload, readiness, recorder } = parts;
+        let metrics = ApiMetrics::new(recorder);
+        Self { shared: Arc::new(Shared { control, flows, reload, readiness, metrics }) }
+    }
+
+    /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
+    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
+        serve::serve(Arc::clone(&self.shared), listener, stop).await;
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The admin listener over real sockets.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::fixture::Gateway;
+
+#[tokio::test]
+async fn status_says_what_runs() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.ask("GET", "/v1/status", "").await;
+    assert_eq!(answer.status, 200);
+    let status = answer.json();
+    assert_eq!(status["generation"], 1);
+    assert_eq!(status["targets"], 4);
+    assert_eq!(status["endpoints"], 3);
+    assert_eq!(status["open_flows"], 2);
+    assert_eq!(status["carried"]["flows"], 7);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn targets_endpoints_and_strings_are_the_snapshots() {
+    let gateway = Gateway::start().await;
+    let targets = gateway.ask("GET", "/v1/targets", "").await.json();
+    let ports: Vec<_> = targets["targets"].as_array().unwrap().iter().map(|t| t["port"].as_u64().unwrap()).collect();
+    assert_eq!(ports, [1024, 1025, 1026, 1027]);
+    assert_eq!(targets["targets"][3]["kind"], "optimized");
+    let endpoints = gateway.ask("GET", "/v1/endpoints", "").await.json();
+    assert_eq!(endpoints["endpoints"][0]["state"], "available");
+    let strings = gateway.ask("GET", "/v1/connection-strings?cluster=Cluster0", "").await.json();
+    let strings = strings["connection_strings"].as_array().unwrap();
+    assert_eq!(strings.len(), 1);
+    assert_eq!(strings[0]["private"][0]["srv_connection_string"], "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net");
+    let snapshot = gateway.ask("GET", "/v1/snapshot", "").await.json();
+    assert!(snapshot["dns"]["public"]["k45tj.mongodb.net"].is_object() || !snapshot["dns"]["public"].is_null());
+    assert!(snapshot["listeners"].as_array().unwrap().iter().any(|l| l["address"] == "127.0.30.194:1024"));
+}
+
+#[tokio::test]
+async fn a_target_moves_by_command_and_a_refused_move_says_why() {
+    let gateway = Gateway::start().await;
+    let moved = gateway.ask("POST", "/v1/targets/Cluster0/shard-00-00/move", r#"{"port":2000}"#).await;
+    assert_eq!(moved.status, 200, "{}", moved.text());
+    assert_eq!((moved.json()["from"].as_u64(), moved.json()["to"].as_u64()), (Some(1024), Some(2000)));
+    let lowest = gateway.ask("POST", "/v1/targets/Cluster0/shard-00-00/move", "").await;
+    let to = lowest.json()["to"].as_u64();
+    assert!(matches!(to, Some(1024 | 1028)), "1025 to 1027 are held, 1024 may drain still: {}", lowest.text());
+
+    for (path, body, status, code) in [
+        ("Cluster0/none", "", 404, "no_such_target"),
+        ("Cluster0/shard-00-00", r#"{"port":1025}"#, 409, "plan_refused"),
+        ("Cluster0/shard-00-00", r#"{"port":0}"#, 400, "bad_request"),
+        ("Cluster0/shard-00-00", r#"{"prot":2001}"#, 400, "bad_request"),
+    ] {
+        let refused = gateway.ask("POST", &format!("/v1/targets/{path}/move"), body).await;
+        assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (status, Some(code)), "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn flows_are_listed_filtered_and_ended() {
+    let gateway = Gateway::start().await;
+    let flows = gateway.ask("GET", "/v1/flows?client=127.3.0.9", "").await.json();
+    assert_eq!(flows["flows"].as_array().unwrap().len(), 1);
+    assert_eq!(flows["flows"][0]["id"], "a2");
+    assert_eq!(gateway.ask("DELETE", "/v1/flows/a2", "").await.status, 204);
+    assert_eq!(gateway.ask("DELETE", "/v1/flows/a2", "").await.json()["code"], "no_such_flow");
+    assert_eq!(gateway.ask("DELETE", "/v1/flows/zz", "").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_reload_is_a_new_generation() {
+    let gateway = Gateway::start().await;
+    let before = gateway.control.snapshot().generation.0;
+    let reloaded = gateway.ask("POST", "/v1/reload", "").await.json();
+    assert!(reloaded["generation"].as_u64().unwrap() > before);
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_done_there_are_told_apart() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.ask("GET", "/v1/nothing", "").await.status, 404);
+    assert_eq!(gateway.ask("GET", "/nothing", "").await.status, 404);
+    let wrong = gateway.ask("DELETE", "/v1/status", "").await;
+    assert_eq!((wrong.status.as_u16(), &wrong.headers["allow"]), (405, &"GET".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_rebound_name_and_a_foreign_page_are_refused() {
+    let gateway = Gateway::start().await;
+    let client = super::client::Client::new(gateway.address);
+    let rebound = client.send("GET", "/v1/status", &[("host", "attacker.example")], String::new()).await.unwrap();
+    assert_eq!((rebound.status.as_u16(), rebound.json()["code"].as_str()), (403, Some("forbidden")));
+    let foreign = [("origin", "http://attacker.example")];
+    let foreign = client.send("POST", "/v1/reload", &foreign, String::new()).await.unwrap();
+    assert_eq!(foreign.status, 403);
+    assert_eq!(gateway.control.snapshot().generation.0, 1, "nothing was reloaded");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let gateway = Gateway::start().await;
+    let body = " ".repeat(super::serve::BODY_LIMIT + 1);
+    let refused = gateway.ask("POST", "/v1/targets/Cluster0/shard-00-00/move", &body).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (413, Some("body_too_large")));
+}
+
+#[tokio::test]
+async fn the_services_side_gets_no_answer() {
+    let gateway = Gateway::start().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.1.0.77:0".parse().unwrap()).unwrap();
+    let mut stream: TcpStream = socket.connect(gateway.address).await.unwrap();
+    // The gateway may close before the request is written.
+    let _ = stream.write_all(b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}

@@ -1,0 +1,139 @@
+//! The gateway's own API: what the vendors' have no word for. JSON; an error is `{"code":"…","message":"…"}`.
+
+mod views;
+
+use std::sync::Arc;
+
+use hyper::header::ALLOW;
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+
+use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsView, TargetsView};
+use super::Shared;
+use super::call::{Call, Reply, empty, json, problem, set};
+use crate::control::draft::EditError;
+use crate::control::{ChangeError, chain};
+use crate::model::{FlowId, ListenerPort, TargetId, VpceServiceId};
+
+/// What a request comes to: a reply, or why not.
+type Outcome = Result<Reply, Refusal>;
+
+/// Why not, in this front's shape.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+}
+
+pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
+    let outcome = match (&call.method, call.segments()[1..].as_ref()) {
+        (&Method::GET, ["status"]) => Ok(status(shared)),
+        (&Method::GET, ["snapshot"]) => Ok(ok(&SnapshotView::of(&shared.control.snapshot()))),
+        (&Method::GET, ["targets"]) => Ok(ok(&TargetsView::of(&shared.control.snapshot()))),
+        (&Method::GET, ["endpoints"]) => Ok(ok(&EndpointsView::of(&shared.control.snapshot()))),
+        (&Method::GET, ["connection-strings"]) => Ok(connection_strings(shared, call)),
+        (&Method::GET, ["flows"]) => Ok(flows(shared, call)),
+        (&Method::DELETE, ["flows", id]) => kill(shared, id),
+        (&Method::POST, ["targets", cluster, member, "move"]) => move_target(shared, call, cluster, member).await,
+        (&Method::POST, ["reload"]) => reload(shared).await,
+        (_, ["status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => Ok(only("GET")),
+        (_, ["flows", _]) => Ok(only("DELETE")),
+        (_, ["targets", _, _, "move"] | ["reload"]) => Ok(only("POST")),
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
+    };
+    outcome.unwrap_or_else(|Refusal { status, code, message }| problem(status, code, message))
+}
+
+fn ok(body: &impl serde::Serialize) -> Reply {
+    json(StatusCode::OK, body)
+}
+
+fn only(method: &'static str) -> Reply {
+    let mut reply = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("use {method} here"));
+    set(&mut reply, ALLOW, method);
+    reply
+}
+
+fn bad(message: impl std::fmt::Display) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
+}
+
+fn status(shared: &Shared) -> Reply {
+    let problem = shared.control.last_problem().borrow().clone();
+    let flows = shared.flows.flows().len();
+    let carried = shared.flows.carried();
+    ok(&StatusView::of(&shared.control.snapshot(), shared.readiness.view(), problem, flows, carried))
+}
+
+fn connection_strings(shared: &Shared, call: &Call) -> Reply {
+    let snapshot = shared.control.snapshot();
+    ok(&StringsView::of(&snapshot, call.query("project"), call.query("cluster")))
+}
+
+fn flows(shared: &Shared, call: &Call) -> Reply {
+    let wanted = |name: &str, value: &str| call.query(name).is_none_or(|wanted| wanted == value);
+    let flows = shared.flows.flows().into_iter().filter(|flow| {
+        wanted("endpoint", &flow.endpoint)
+            && wanted("target", &flow.target)
+            && wanted("origin", flow.origin.label())
+            && wanted("client", &flow.client.ip().to_string())
+    });
+    ok(&FlowsPage { flows: flows.collect() })
+}
+
+fn kill(shared: &Shared, id: &str) -> Outcome {
+    let number = u64::from_str_radix(id, 16).map_err(|_| bad(format!("`{id}` is not a flow id (hex digits)")))?;
+    if shared.flows.kill(FlowId(number)) {
+        Ok(empty(StatusCode::NO_CONTENT))
+    } else {
+        Err(Refusal::new(StatusCode::NOT_FOUND, "no_such_flow", format!("there is no flow `{id}`; it may have ended")))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveBody {
+    port: Option<ListenerPort>,
+    service: Option<VpceServiceId>,
+}
+
+async fn move_target(shared: &Shared, call: &Call, cluster: &str, member: &str) -> Outcome {
+    let body: MoveBody = call.json().map_err(bad)?;
+    let target: TargetId = format!("{cluster}/{member}").parse().map_err(bad)?;
+    match shared.control.move_target(target, body.service, body.port).await {
+        Ok(moved) => Ok(ok(&moved)),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+async fn reload(shared: &Shared) -> Outcome {
+    match (shared.reload)().await {
+        Ok(()) => Ok(ok(&serde_json::json!({ "generation": shared.control.snapshot().generation }))),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// Control's refusal in this front's shape.
+fn refused(error: &ChangeError) -> Refusal {
+    let (status, code) = match error {
+        ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),
+        ChangeError::Edit(EditError::Invalid(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ChangeError::Edit(_) => (StatusCode::CONFLICT, "refused"),
+        ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),
+        ChangeError::Bind(_) => (StatusCode::CONFLICT, "bind_failed"),
+        ChangeError::Save(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_saved"),
+        ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
+        ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),
+        ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
+        ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
+        ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
+        ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    Refusal::new(status, code, chain(error))
+}

@@ -1,0 +1,401 @@
+//! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
+
+mod front;
+mod options;
+mod plane;
+mod reload;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::front::{FrontParts, LazyFront};
+use self::plane::Flows;
+use crate::api::{Api, ApiParts, FlowsView};
+use crate::config::{Config, Settings, StateLocation};
+use crate::control::health::TcpProbe;
+use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
+use crate::control::{ChangeError, Control, ControlParts};
+use crate::data::{Carried, DataPlane, FlowView};
+use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
+use crate::lifecycle::{BindError, Phase, Phases, Readiness, bind_tcp};
+use crate::model::FlowId;
+use crate::plan::Snapshot;
+use crate::telemetry::{Exporter, Registry, Status};
+
+/// How long DNS, admin and metrics may take to end once no flow is left.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What is not in the config.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayOptions {
+    /// The config file, to be read again on a reload; `None`: a reload is refused.
+    pub source: Option<PathBuf>,
+    /// The length of the data plane's tick; `None`: 1 s. Tests take less.
+    pub tick: Option<Duration>,
+    /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
+    pub flags: Option<Flags>,
+}
+
+/// What moves an address, in words for an error message.
+#[derive(Debug, Clone, Copy)]
+pub struct Flags {
+    /// For the DNS server.
+    pub dns: &'static str,
+    /// For the metrics exporter.
+    pub metrics: &'static str,
+    /// For the admin API.
+    pub admin: &'static str,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { dns: "`dns.listen`", metrics: "`metrics.listen`", admin: "`admin.listen`" }
+    }
+}
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket of the gateway's own can't be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The DNS server can't start.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+    /// The state can't be opened.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// The plan forbids it, a listener can't be bound, or the state can't be read.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The system gives no thread.
+    #[error("cannot start the worker threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    control: Control,
+    flows: Arc<Flows>,
+    registry: Registry,
+    readiness: Readiness,
+    phases: Phases,
+    dns_addresses: Vec<SocketAddr>,
+    metrics_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    grace: Duration,
+    /// Ends control, drains and the file watch.
+    stop: CancellationToken,
+    /// Ends DNS, admin and metrics, last of all.
+    last_stop: CancellationToken,
+    tasks: TaskTracker,
+    servers: Vec<JoinHandle<()>>,
+    failed: watch::Receiver<Option<String>>,
+    reload: reload::Reloader,
+}
+
+impl Gateway {
+    /// Starts everything that `config` asks for. Once it returns, every listener accepts and DNS answers.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
+        let started_with = config.clone();
+        let Config { settings, desired } = config;
+        let flags = options.flags.unwrap_or_default();
+        let phases = Phases::new();
+        let readiness = Readiness::new();
+        let listeners_ready = readiness.condition("listeners");
+        let config_ready = readiness.condition("config");
+        let registry = Registry::new();
+        let (stop, last_stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+
+        // Sockets first: whatever is taken is said before anything else happens.
+        let dns_sockets = bind_dns(&settings, flags.dns)?;
+        let metrics_socket =
+            settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
+        let store = open_store(&settings.state).await?;
+
+        let data_options = options::data(&settings, options.tick);
+        let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
+        let failed_dials = data.failed_dials();
+        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let front = LazyFront::new(FrontParts {
+            options: options::front(&settings, options.tick),
+            snapshots: snapshots_seen,
+            lab_dir: settings.lab_dir.clone(),
+            recorder: registry.shared_recorder(),
+        });
+        let flows = Arc::new(Flows::new(data, front));
+        let parts = ControlParts {
+            plane: Arc::clone(&flows),
+            snapshots,
+            store,
+            probe: Arc::new(TcpProbe),
+            recorder: registry.shared_recorder(),
+            move_grace: settings.move_grace,
+            stop: stop.clone(),
+        };
+        let control = Control::start(parts, desired, &tasks).await?;
+        if let Some(failed_dials) = failed_dials {
+            look_after(failed_dials, &control, &tasks, &stop);
+        }
+        listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
+        config_ready.set_ready("the config is applied");
+        // Weak: the data plane holds the registry already.
+        let publishing = Arc::downgrade(&flows);
+        registry.on_render(Box::new(move || {
+            if let Some(flows) = publishing.upgrade() {
+                flows.publish_metrics();
+            }
+        }));
+
+        let (fail, failed) = watch::channel(None);
+        let fail = Arc::new(fail);
+        watch_listeners(lost, Arc::clone(&fail), &tasks, &stop);
+        let mut servers = Vec::new();
+        let mut dns_addresses = Vec::new();
+        if let Some((dns, sockets)) = settings.dns.as_ref().zip(dns_sockets) {
+            let dns_ready = readiness.condition("dns");
+            let metrics = DnsMetrics::new(&*registry.shared_recorder());
+            let server = DnsServer::start(sockets, options::dns(dns), control.snapshots(), metrics, &last_stop)?;
+            dns_addresses.extend_from_slice(server.addresses());
+            dns_ready.set_ready("the DNS server answers");
+            let fail = Arc::clone(&fail);
+            servers.push(tasks.spawn(async move {
+                if let Err(error) = server.stopped().await {
+                    dns_ready.set_not_ready(error.to_string());
+                    fail.send_replace(Some(format!("the DNS server stopped: {error}")));
+                }
+            }));
+        }
+        let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        if let Some(socket) = metrics_socket {
+            let exporter = exporter(&registry, &readiness, &failed, &control);
+            servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
+        }
+        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
+        reload.show_problems(config_ready, &tasks, &stop);
+        let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        if let Some(socket) = admin_socket {
+            let again = reload.clone();
+            let api = Api::new(ApiParts {
+                control: control.clone(),
+                flows: Arc::clone(&flows) as Arc<dyn FlowsView>,
+                reload: Arc::new(move || {
+                    let again = again.clone();
+                    Box::pin(async move { again.reload().await })
+                }),
+                readiness: readiness.clone(),
+                recorder: registry.shared_recorder(),
+            });
+            let until = last_stop.clone();
+            servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
+        }
+        if settings.watch_file {
+            reload.watch_file(&tasks, &stop);
+        }
+        phases.advance(Phase::Running);
+        Ok(Self {
+            control,
+            flows,
+            registry,
+            readiness,
+            phases,
+            dns_addresses,
+            metrics_address,
+            admin_address,
+            grace: settings.shutdown_grace,
+            stop,
+            last_stop,
+            tasks,
+            servers,
+            failed,
+            reload,
+        })
+    }
+
+    /// What takes changes.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot()
+    }
+
+    /// Where DNS answers; empty without DNS.
+    #[must_use]
+    pub fn dns_addresses(&self) -> &[SocketAddr] {
+        &self.dns_addresses
+    }
+
+    /// Where `/metrics` is.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// Where the admin API is.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The text of `/metrics`.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.registry.render()
+    }
+
+    /// What is ready.
+    #[must_use]
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Open flows, oldest first.
+    #[must_use]
+    pub fn flows(&self) -> Vec<FlowView> {
+        self.flows.list()
+    }
+
+    /// Ends a flow at once; false when there is no such flow.
+    #[must_use]
+    pub fn kill(&self, id: FlowId) -> bool {
+        self.flows.kill(id)
+    }
+
+    /// What was carried since the start.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.flows.carried()
+    }
+
+    /// Reads the config file again.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; the snapshot in force stays.
+    pub async fn reload(&self) -> Result<(), ChangeError> {
+        self.reload.reload().await
+    }
+
+    /// Resolves when something that the gateway can't be without has stopped, with its name.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        match failed.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // Its sender ends with the gateway: nothing has failed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops: no new connection, then flows may end within the grace, then the rest is reset; DNS, admin and metrics
+    /// last.
+    pub async fn stop(self) -> Carried {
+        let grace = self.grace;
+        self.stop_within(grace).await
+    }
+
+    /// As [`stop`](Self::stop), with a grace of the caller's.
+    pub async fn stop_within(self, grace: Duration) -> Carried {
+        self.readiness.condition("running").set_not_ready("the gateway is stopping");
+        self.phases.advance(Phase::Draining);
+        // Control first: nothing opens a listener any more.
+        self.stop.cancel();
+        self.flows.drain_all(grace).await;
+        self.phases.advance(Phase::Stopping);
+        let carried = self.flows.carried();
+        self.last_stop.cancel();
+        self.tasks.close();
+        // A client that never lets go of its connection doesn't hold the process up.
+        let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
+        for server in self.servers {
+            server.abort();
+        }
+        self.flows.stop();
+        carried
+    }
+}
+
+fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {
+    let Some(dns) = &settings.dns else { return Ok(None) };
+    let mut sockets = DnsSockets::default();
+    for address in &dns.listen {
+        sockets.extend(crate::dns::bind(*address, flag)?);
+    }
+    Ok(Some(sockets))
+}
+
+async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, OpenError> {
+    Ok(match location {
+        StateLocation::Memory => Arc::new(MemoryStore::new()),
+        StateLocation::File(path) => Arc::new(EmbeddedStore::open(path).await?),
+    })
+}
+
+/// What the data plane met at a target is looked at by whoever probes it.
+fn look_after(
+    mut failed_dials: mpsc::Receiver<SocketAddr>,
+    control: &Control,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (control, stop) = (control.clone(), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            while let Some(target) = failed_dials.recv().await {
+                control.doubt(target);
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// A listener that broke takes the process down: a port that silently answers nobody is worse.
+fn watch_listeners(
+    mut lost: mpsc::UnboundedReceiver<SocketAddr>,
+    fail: Arc<watch::Sender<Option<String>>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if let Some(Some(address)) = stop.run_until_cancelled(lost.recv()).await {
+            fail.send_replace(Some(format!("the listener at {address} stopped")));
+        }
+    });
+}
+
+fn exporter(
+    registry: &Registry,
+    readiness: &Readiness,
+    failed: &watch::Receiver<Option<String>>,
+    control: &Control,
+) -> Exporter {
+    let (failed, readiness, snapshots) = (failed.clone(), readiness.clone(), control.snapshots());
+    let healthy = move || {
+        let failed = failed.borrow().clone();
+        Status::new(failed.is_none(), &serde_json::json!({ "healthy": failed.is_none(), "detail": failed }))
+    };
+    let ready = move || {
+        let view = readiness.view();
+        Status::new(view.ready, &view)
+    };
+    let allowed = move |source: IpAddr| !snapshots.borrow().service_side.contains(source);
+    Exporter::new(registry.clone(), Arc::new(healthy), Arc::new(ready), Arc::new(allowed))
+}

@@ -1,0 +1,138 @@
+//! Reads the config again: when it is asked to, and when its file changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{EventKind, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Config};
+use crate::control::{ChangeError, Control};
+use crate::lifecycle::Condition;
+
+/// How long a file must be left alone before it is read: editors write in several steps.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Reads the config again.
+#[derive(Debug, Clone)]
+pub(super) struct Reloader {
+    source: Option<Arc<Path>>,
+    control: Control,
+    /// What the gateway was started with.
+    started_with: Arc<Config>,
+}
+
+impl Reloader {
+    pub(super) fn new(source: Option<PathBuf>, control: Control, started_with: Config) -> Self {
+        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with) }
+    }
+
+    /// Reads the file and applies it: all of it or nothing.
+    pub(super) async fn reload(&self) -> Result<(), ChangeError> {
+        let Some(source) = self.source.clone() else {
+            return Err(ChangeError::Config("there is no config file to read again".to_owned()));
+        };
+        let path = Arc::clone(&source);
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let inventory = match loaded {
+            Ok(Ok(config)) => {
+                if config.settings != self.started_with.settings {
+                    tracing::warn!(
+                        file = %source.display(),
+                        "settings outside the inventory changed; they take effect at the next start"
+                    );
+                }
+                Ok(config.desired)
+            }
+            Ok(Err(problems)) => Err(problems.to_string()),
+            Err(panic) => Err(format!("cannot read {}: {panic}", source.display())),
+        };
+        self.control.replace_inventory(inventory).await.map(|_| ())
+    }
+
+    /// Shows in the readiness detail why the last reload was refused. The gateway stays ready: what was in force is.
+    pub(super) fn show_problems(&self, condition: Condition, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (mut problem, stop) = (self.control.last_problem(), stop.clone());
+        tasks.spawn(async move {
+            let work = async {
+                while problem.changed().await.is_ok() {
+                    match problem.borrow_and_update().as_deref() {
+                        None => condition.set_ready("the config is applied"),
+                        Some(reason) => {
+                            condition
+                                .set_ready(format!("the last reload was refused, what was before holds: {reason}"));
+                        }
+                    }
+                }
+            };
+            stop.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Reloads whenever the file changes. Its directory is watched, as editors and Kubernetes put a new file in place.
+    pub(super) fn watch_file(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let Some(source) = self.source.clone() else { return };
+        let (changed, mut changes) = mpsc::unbounded_channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+                // Nobody listens any more only when the process stops.
+                let _ = changed.send(());
+            }
+        });
+        let directory = match source.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let watcher = watcher.and_then(|mut watcher| {
+            watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!(%error, "the config file can't be watched; SIGHUP still reloads it");
+                return;
+            }
+        };
+        let (reloader, stop) = (self.clone(), stop.clone());
+        tasks.spawn(async move {
+            // The watcher ends with the task.
+            let _watcher = watcher;
+            let work = async {
+                let mut seen = read(&source).await;
+                // It may have changed between its first reading and now, when nobody was watching yet.
+                if !reloader.is_started_with(seen.as_deref()) {
+                    let _ = reloader.reload().await;
+                }
+                while changes.recv().await.is_some() {
+                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
+                    let now = read(&source).await;
+                    if now != seen {
+                        seen = now;
+                        // Why it was refused is logged, counted and shown by control.
+                        let _ = reloader.reload().await;
+                    }
+                }
+            };
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+impl Reloader {
+    /// Whether `bytes` are the config that the gateway was started with.
+    fn is_started_with(&self, bytes: Option<&[u8]>) -> bool {
+        bytes
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|text| config::parse(text, "").ok())
+            .is_some_and(|config| config == *self.started_with)
+    }
+}
+
+/// The file's bytes; `None` when it can't be read.
+async fn read(path: &Path) -> Option<Vec<u8>> {
+    tokio::fs::read(path).await.ok()
+}

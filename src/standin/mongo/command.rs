@@ -1,0 +1,254 @@
+//! One command, from its document to its reply: who may run it here, and who runs it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use bson::{Bson, Document, doc};
+
+use super::error::{CommandError, CommandResult};
+use super::node::{Node, Role};
+use super::order::integer;
+use super::{catalog, crud, diagnostics};
+use crate::model::{DnsName, VpceId};
+
+/// What is known of a client.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    /// The connection's number on this node.
+    pub(super) connection: i32,
+    /// Its address, as the PROXY header names it where there is one.
+    pub(super) source: SocketAddr,
+    /// The host name that it dialled, by its TLS greeting.
+    pub(super) sni: Option<DnsName>,
+    /// It came through a load balancer: to a port that wants a PROXY header.
+    pub(super) proxied: bool,
+    /// The interface endpoint that the header names.
+    pub(super) vpce: Option<VpceId>,
+    /// Its `hello` said `loadBalanced`, and was told the service id.
+    pub(super) load_balanced: bool,
+}
+
+/// A command on its way to a reply.
+pub(super) struct Call<'a> {
+    pub(super) node: &'a Node,
+    pub(super) client: &'a Client,
+    pub(super) name: &'a str,
+    pub(super) body: &'a Document,
+}
+
+/// Runs any command but `hello`.
+pub(super) fn run(node: &Node, client: &Client, body: &Document) -> Document {
+    node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
+    let name = body.keys().next().map_or("", String::as_str);
+    let call = Call { node, client, name, body };
+    call.run().unwrap_or_else(CommandError::reply)
+}
+
+impl Call<'_> {
+    fn run(&self) -> CommandResult {
+        let says = |field: &str, value: bool| self.body.get(field) == Some(&Bson::Boolean(value));
+        if says("startTransaction", true) || says("autocommit", false) {
+            return Err(match self.name {
+                "commitTransaction" | "abortTransaction" => no_transaction(),
+                _ => CommandError::new(
+                    263,
+                    "OperationNotSupportedInTransaction",
+                    format!("the {} has no transactions", crate::standin::NAME),
+                ),
+            });
+        }
+        match self.name {
+            "insert" => self.write(crud::insert),
+            "update" => self.write(crud::update),
+            "delete" => self.write(crud::delete),
+            "findAndModify" | "findandmodify" => self.write(crud::find_and_modify),
+            "create" => self.write(catalog::create),
+            "drop" => self.write(catalog::drop),
+            "dropDatabase" => self.write(catalog::drop_database),
+            "createIndexes" => self.write(catalog::create_indexes),
+            "dropIndexes" | "deleteIndexes" => self.write(catalog::drop_indexes),
+            "find" => self.read(crud::find),
+            "count" => self.read(crud::count),
+            "distinct" => self.read(crud::distinct),
+            "aggregate" => self.read(crud::aggregate),
+            "listCollections" => self.read(catalog::list_collections),
+            "listDatabases" => self.read(catalog::list_databases),
+            "listIndexes" => self.read(catalog::list_indexes),
+            "dbStats" | "dbstats" => self.read(catalog::db_stats),
+            "getMore" => crud::get_more(self),
+            "killCursors" => crud::kill_cursors(self),
+            "ping" | "refreshSessions" | "logout" => Ok(doc! { "ok": 1.0 }),
+            "startSession" => Ok(diagnostics::start_session()),
+            "endSessions" => Ok(self.end_sessions()),
+            "commitTransaction" | "abortTransaction" => Err(no_transaction()),
+            "buildInfo" | "buildinfo" => Ok(diagnostics::build_info()),
+            "hostInfo" => Ok(diagnostics::host_info()),
+            "serverStatus" => Ok(diagnostics::server_status(self)),
+            "whatsmyuri" => Ok(diagnostics::whats_my_uri(self.client)),
+            "connectionStatus" => Ok(diagnostics::connection_status()),
+            "getCmdLineOpts" => Ok(diagnostics::command_line(self.node)),
+            "getParameter" => diagnostics::parameter(self.body),
+            "getLog" => diagnostics::log(self.body),
+            "replSetGetStatus" => diagnostics::replica_set_status(self),
+            "replSetGetConfig" => diagnostics::replica_set_config(self),
+            name => Err(unknown(name)),
+        }
+    }
+
+    /// The database that the command is for.
+    pub(super) fn db(&self) -> Result<&str, CommandError> {
+        self.body.get_str("$db").map_err(|_| {
+            CommandError::new(40414, "IDLFailedToParse", "BSON field '$db' is missing but a required field")
+        })
+    }
+
+    /// The collection that the command is for: the value of its first field.
+    pub(super) fn collection(&self) -> Result<&str, CommandError> {
+        self.body.get_str(self.name).map_err(|_| {
+            CommandError::new(73, "InvalidNamespace", format!("collection name of `{}` has invalid type", self.name))
+        })
+    }
+
+    /// `db.collection`.
+    pub(super) fn namespace(&self) -> Result<String, CommandError> {
+        Ok(format!("{}.{}", self.db()?, self.collection()?))
+    }
+
+    /// A document of the command, empty where it is absent or null.
+    pub(super) fn document(&self, field: &str) -> Result<Document, CommandError> {
+        match self.body.get(field) {
+            None | Some(Bson::Null) => Ok(Document::new()),
+            Some(Bson::Document(document)) => Ok(document.clone()),
+            Some(_) => Err(CommandError::type_mismatch(format!(
+                "BSON field '{}.{field}' is the wrong type, expected type 'object'",
+                self.name
+            ))),
+        }
+    }
+
+    /// An array of the command.
+    pub(super) fn array(&self, field: &str) -> Result<&Vec<Bson>, CommandError> {
+        self.body.get_array(field).map_err(|_| {
+            let message = format!("BSON field '{}.{field}' is missing or no array", self.name);
+            CommandError::new(40414, "IDLFailedToParse", message)
+        })
+    }
+
+    /// A number from 0 of the command; `None` where it is absent.
+    pub(super) fn number(&self, field: &str) -> Result<Option<usize>, CommandError> {
+        let Some(value) = self.body.get(field).filter(|value| !matches!(value, Bson::Null)) else {
+            return Ok(None);
+        };
+        let number = integer(value).or_else(|| value.as_f64().map(|number| number as i64));
+        number.and_then(|number| usize::try_from(number).ok()).map(Some).ok_or_else(|| {
+            let message =
+                format!("BSON field '{}.{field}' value must be a number >= 0, actual value '{value}'", self.name);
+            CommandError::new(51024, "Location51024", message)
+        })
+    }
+
+    /// Refuses options that change what a command means and that the stand-in has not.
+    pub(super) fn refuse(&self, options: &Document, names: &[&str]) -> Result<(), CommandError> {
+        for name in names {
+            let given = match options.get(name) {
+                None | Some(Bson::Null | Bson::Boolean(false)) => false,
+                Some(Bson::Document(document)) => !document.is_empty(),
+                Some(Bson::Array(array)) => !array.is_empty(),
+                Some(_) => true,
+            };
+            if given {
+                return Err(CommandError::not_here(&format!("option `{name}` of `{}`", self.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A command that only a primary, or a `mongos`, may run; once where it is retryable.
+    fn write(&self, run: fn(&Self) -> CommandResult) -> CommandResult {
+        let session = self.body.get_document("lsid").ok().and_then(session_id);
+        let retryable = session.zip(self.body.get("txnNumber").and_then(integer));
+        if !self.node.is_writable() {
+            let mut extra = self.topology_version();
+            if retryable.is_some() {
+                // Since 4.4 the server says what may be retried; a driver does not without it.
+                extra.insert("errorLabels", vec!["RetryableWriteError"]);
+            }
+            return Err(CommandError::new(10107, "NotWritablePrimary", "not primary").with(extra));
+        }
+        let reply = match retryable {
+            Some((session, number)) => self.node.store.once(session, number, || run(self)),
+            None => run(self),
+        };
+        reply.map(|reply| self.with_write_concern(reply))
+    }
+
+    /// A command that a secondary runs only for a client who says that it will do.
+    fn read(&self, run: fn(&Self) -> CommandResult) -> CommandResult {
+        let preference = self.body.get_document("$readPreference").ok();
+        let mode = preference.and_then(|preference| preference.get_str("mode").ok()).unwrap_or("primary");
+        if !self.node.is_writable() && mode == "primary" {
+            let message = "not primary and secondaryOk=false";
+            return Err(CommandError::new(13435, "NotPrimaryNoSecondaryOk", message).with(self.topology_version()));
+        }
+        run(self)
+    }
+
+    /// What an error of state says, so that a driver can tell it from one of an older state.
+    fn topology_version(&self) -> Document {
+        doc! { "topologyVersion": self.node.topology_version(self.node.membership.borrow().counter) }
+    }
+
+    /// All nodes share what was written, so every write concern holds at once, but for one of more nodes than there are.
+    fn with_write_concern(&self, mut reply: Document) -> Document {
+        let concern = self.body.get_document("writeConcern").ok();
+        let wanted = concern.and_then(|concern| concern.get("w")).and_then(integer).unwrap_or(1);
+        if let Role::Member { set, .. } = &self.node.role
+            && usize::try_from(wanted).is_ok_and(|wanted| wanted > set.nodes.len())
+        {
+            reply.insert(
+                "writeConcernError",
+                doc! {
+                    "code": 100, "codeName": "UnsatisfiableWriteConcern",
+                    "errmsg": "Not enough data-bearing nodes",
+                },
+            );
+        }
+        reply
+    }
+
+    fn end_sessions(&self) -> Document {
+        for session in self.body.get_array("endSessions").into_iter().flatten() {
+            if let Some(id) = session.as_document().and_then(session_id) {
+                self.node.store.end_session(id);
+            }
+        }
+        doc! { "ok": 1.0 }
+    }
+}
+
+/// A session's id, out of its `lsid`.
+fn session_id(lsid: &Document) -> Option<&[u8]> {
+    match lsid.get("id") {
+        Some(Bson::Binary(id)) => Some(&id.bytes),
+        _ => None,
+    }
+}
+
+fn no_transaction() -> CommandError {
+    let message = format!("the {} has no transactions, so none is in progress", crate::standin::NAME);
+    CommandError::new(251, "NoSuchTransaction", message)
+}
+
+/// MongoDB's own answer to a command that it does not know.
+fn unknown(name: &str) -> CommandError {
+    CommandError::new(59, "CommandNotFound", format!("no such command: '{name}'"))
+}
+
+/// The answer to a command in the form that only `hello` may still have (MongoDB 5.1 and later).
+pub(super) fn unsupported_query(name: &str) -> Document {
+    let message = format!(
+        "Unsupported OP_QUERY command: {name}. The client driver may require an upgrade. For more details see \
+         https://dochub.mongodb.org/core/legacy-opcode-removal"
+    );
+    CommandError::new(352, "UnsupportedOpQueryCommand", message).reply()
+}

@@ -1,0 +1,182 @@
+//! What a node says of itself. It says that it is a stand-in wherever there is room for it.
+
+use std::sync::atomic::Ordering;
+
+use bson::{Bson, DateTime, Document, Timestamp, doc};
+
+use super::command::{Call, Client};
+use super::error::{CommandError, CommandResult};
+use super::node::{Node, Role, SetFacts};
+use super::{MAX_DOCUMENT, VERSION, VERSION_PARTS, WIRE_VERSION};
+use crate::standin::NAME;
+
+pub(super) fn build_info() -> Document {
+    doc! {
+        "version": VERSION,
+        "gitVersion": NAME,
+        "modules": [NAME],
+        "allocator": "system",
+        "javascriptEngine": "none",
+        "sysInfo": NAME,
+        "versionArray": VERSION_PARTS.to_vec(),
+        "standIn": concat!("privatelink-gateway ", env!("CARGO_PKG_VERSION")),
+        "bits": 64,
+        "debug": false,
+        "maxBsonObjectSize": MAX_DOCUMENT as i32,
+        "storageEngines": ["memory"],
+        "ok": 1.0,
+    }
+}
+
+pub(super) fn host_info() -> Document {
+    doc! {
+        "system": { "currentTime": DateTime::now(), "hostname": NAME, "cpuAddrSize": 64 },
+        "os": { "type": std::env::consts::OS, "name": NAME, "version": VERSION },
+        "extra": {},
+        "ok": 1.0,
+    }
+}
+
+pub(super) fn server_status(call: &Call<'_>) -> Document {
+    let node = call.node;
+    let carried = node.store.counters.read();
+    let up = node.started.elapsed();
+    let open = node.open_connections.load(Ordering::Relaxed);
+    let mut status = doc! {
+        "host": node.name(),
+        "version": VERSION,
+        "process": if matches!(node.role, Role::Mongos) { "mongos" } else { "mongod" },
+        "service": [NAME],
+        "pid": i64::from(std::process::id()),
+        "uptime": up.as_secs_f64(),
+        "uptimeMillis": up.as_millis() as i64,
+        "localTime": DateTime::now(),
+        "connections": { "current": open, "totalCreated": i64::from(node.connections.load(Ordering::Relaxed)) },
+        "opcounters": {
+            "insert": carried.inserted as i64, "query": carried.found as i64, "update": carried.updated as i64,
+            "delete": carried.deleted as i64, "command": carried.commands as i64,
+        },
+        "storageEngine": { "name": "memory", "persistent": false },
+    };
+    if let Role::Member { set, .. } = &node.role {
+        let membership = node.membership.borrow();
+        status.insert("repl", doc! { "setName": &set.name, "isWritablePrimary": node.is_primary_in(&membership) });
+    }
+    status.insert("ok", 1.0);
+    status
+}
+
+/// The client's address as it arrived here. Where a PROXY header named an interface endpoint, a field of the stand-in's
+/// own says which.
+pub(super) fn whats_my_uri(client: &Client) -> Document {
+    let mut reply = doc! { "you": client.source.to_string() };
+    if let Some(vpce) = &client.vpce {
+        reply.insert("vpce", vpce.as_str());
+    }
+    reply.insert("ok", 1.0);
+    reply
+}
+
+pub(super) fn connection_status() -> Document {
+    let none = Vec::<Bson>::new();
+    doc! { "authInfo": { "authenticatedUsers": none.clone(), "authenticatedUserRoles": none }, "ok": 1.0 }
+}
+
+pub(super) fn command_line(node: &Node) -> Document {
+    let mut parsed = doc! { "net": { "bindIp": node.name() } };
+    if let Role::Member { set, .. } = &node.role {
+        parsed.insert("replication", doc! { "replSet": &set.name });
+    }
+    doc! { "argv": [NAME], "parsed": parsed, "ok": 1.0 }
+}
+
+pub(super) fn start_session() -> Document {
+    doc! { "id": { "id": bson::Uuid::new() }, "timeoutMinutes": 30, "ok": 1.0 }
+}
+
+pub(super) fn parameter(body: &Document) -> CommandResult {
+    if body.contains_key("featureCompatibilityVersion") {
+        return Ok(doc! { "featureCompatibilityVersion": { "version": "8.0" }, "ok": 1.0 });
+    }
+    Err(CommandError::new(72, "InvalidOptions", "no option found to get"))
+}
+
+pub(super) fn log(body: &Document) -> CommandResult {
+    let none = Vec::<Bson>::new();
+    match body.get_str("getLog") {
+        Ok("*") => Ok(doc! { "names": ["global", "startupWarnings"], "ok": 1.0 }),
+        Ok("startupWarnings" | "global") => Ok(doc! { "totalLinesWritten": 0, "log": none, "ok": 1.0 }),
+        _ => {
+            Err(CommandError::new(96, "OperationFailed", "No log named as asked; there are global and startupWarnings"))
+        }
+    }
+}
+
+pub(super) fn replica_set_status(call: &Call<'_>) -> CommandResult {
+    let (set, index) = member(call.node)?;
+    let membership = call.node.membership.borrow().clone();
+    let last_write = call.node.store.data().last_write();
+    let hosts = membership.hosts(&set.nodes, call.client.sni.as_ref());
+    let up = call.node.started.elapsed().as_secs() as i64;
+    let members = hosts.iter().enumerate().map(|(id, host)| {
+        let (state, name) = if membership.primary == Some(id) { (1, "PRIMARY") } else { (2, "SECONDARY") };
+        let mut entry = doc! {
+            "_id": id as i32, "name": host, "health": 1.0, "state": state, "stateStr": name, "uptime": up,
+            "optime": optime(last_write, membership.term), "optimeDate": last_write,
+        };
+        if id == index {
+            entry.insert("self", true);
+        }
+        entry
+    });
+    Ok(doc! {
+        "set": &set.name,
+        "date": DateTime::now(),
+        "myState": if membership.primary == Some(index) { 1 } else { 2 },
+        "term": i64::from(membership.term),
+        "members": members.collect::<Vec<_>>(),
+        "ok": 1.0,
+    })
+}
+
+pub(super) fn replica_set_config(call: &Call<'_>) -> CommandResult {
+    let (set, _) = member(call.node)?;
+    let membership = call.node.membership.borrow().clone();
+    let hosts = membership.hosts(&set.nodes, call.client.sni.as_ref());
+    let members = hosts.iter().enumerate().map(|(id, host)| {
+        doc! { "_id": id as i32, "host": host, "arbiterOnly": false, "hidden": false, "priority": 1.0, "votes": 1 }
+    });
+    let members = members.collect::<Vec<_>>();
+    let config = doc! { "_id": &set.name, "version": 1, "term": membership.term, "members": members };
+    Ok(doc! { "config": config, "ok": 1.0 })
+}
+
+/// An optime at a wall-clock time.
+pub(super) fn optime(time: DateTime, term: i32) -> Document {
+    let seconds = u32::try_from(time.timestamp_millis() / 1000).unwrap_or(0);
+    doc! { "ts": Timestamp { time: seconds, increment: 1 }, "t": i64::from(term) }
+}
+
+fn member(node: &Node) -> Result<(&SetFacts, usize), CommandError> {
+    match &node.role {
+        Role::Member { set, index } => Ok((set, *index)),
+        Role::Mongos => {
+            let message = "replSetGetStatus and replSetGetConfig are not supported through mongos";
+            Err(CommandError::new(115, "CommandNotSupported", message))
+        }
+    }
+}
+
+/// Fields that every `hello` has: what the server can take.
+pub(super) fn limits() -> Document {
+    doc! {
+        "maxBsonObjectSize": MAX_DOCUMENT as i32,
+        "maxMessageSizeBytes": super::MAX_MESSAGE as i32,
+        "maxWriteBatchSize": super::MAX_BATCH as i32,
+        "localTime": DateTime::now(),
+        "logicalSessionTimeoutMinutes": 30,
+        "minWireVersion": 0,
+        "maxWireVersion": WIRE_VERSION,
+        "readOnly": false,
+    }
+}

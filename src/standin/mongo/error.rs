@@ -1,0 +1,63 @@
+//! A command's error, as a server puts it: a code, the code's name, a message.
+
+use bson::{Document, doc};
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CommandError {
+    code: i32,
+    name: &'static str,
+    message: String,
+    /// Fields of its own that an error of this code has.
+    extra: Option<Box<Document>>,
+}
+
+pub(super) type CommandResult = Result<Document, CommandError>;
+
+impl CommandError {
+    pub(super) fn new(code: i32, name: &'static str, message: impl Into<String>) -> Self {
+        Self { code, name, message: message.into(), extra: None }
+    }
+
+    /// The request has a value that makes no sense, or asks for an operator that is not there.
+    pub(super) fn bad_value(message: impl Into<String>) -> Self {
+        Self::new(2, "BadValue", message)
+    }
+
+    pub(super) fn failed_to_parse(message: impl Into<String>) -> Self {
+        Self::new(9, "FailedToParse", message)
+    }
+
+    pub(super) fn type_mismatch(message: impl Into<String>) -> Self {
+        Self::new(14, "TypeMismatch", message)
+    }
+
+    /// What MongoDB has and the stand-in has not.
+    pub(super) fn not_here(what: &str) -> Self {
+        Self::new(238, "NotImplemented", format!("the {} has no {what}", crate::standin::NAME))
+    }
+
+    pub(super) fn with(mut self, extra: Document) -> Self {
+        self.extra = Some(Box::new(extra));
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> i32 {
+        self.code
+    }
+
+    /// The reply of a command that failed.
+    pub(super) fn reply(self) -> Document {
+        let mut reply = doc! { "ok": 0.0, "errmsg": self.message, "code": self.code, "codeName": self.name };
+        reply.extend(self.extra.map(|extra| *extra).unwrap_or_default());
+        reply
+    }
+
+    /// The entry in `writeErrors` of the write at `index` of a command.
+    pub(super) fn write_error(self, index: usize) -> Document {
+        let mut entry = doc! { "index": index as i32, "code": self.code, "errmsg": self.message };
+        entry.extend(self.extra.map(|extra| *extra).unwrap_or_default());
+        entry
+    }
+}

@@ -1,0 +1,208 @@
+//! `hello`: what a node is, in a set as the client's horizon shows it.
+//!
+//! Sources: *hello* in the MongoDB manual; `server-discovery-and-monitoring` and `load-balancers` in the driver
+//! specifications; the awaitable form in `server-monitoring.md`, *Streaming Protocol*.
+
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+
+use super::command::Client;
+use super::diagnostics::{limits, optime};
+use super::error::CommandError;
+use super::horizon::Membership;
+use super::node::{Node, Role, SetFacts};
+use super::order::integer;
+
+/// Longest that a client may ask to wait: past this it would look like a hung connection.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// A `hello`, by whichever name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Hello {
+    /// It was `isMaster`: the reply has that field instead of `isWritablePrimary`.
+    legacy: bool,
+    /// The client takes the newer name too, and may be told that this node does.
+    hello_ok: bool,
+    /// The client knows that it is behind a load balancer.
+    pub(super) load_balanced: bool,
+    /// The client knows a state, and waits for another.
+    pub(super) awaits: Option<Await>,
+}
+
+/// The state that a client knows, and how long it waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Await {
+    process: ObjectId,
+    counter: i64,
+    /// The longest wait; then the same state is sent again.
+    pub(super) longest: Duration,
+}
+
+/// Whether a command is a `hello`.
+pub(super) fn is_hello(name: &str) -> bool {
+    name == "hello" || is_legacy(name)
+}
+
+fn is_legacy(name: &str) -> bool {
+    name.eq_ignore_ascii_case("ismaster")
+}
+
+impl Hello {
+    /// Checks a command for which [`is_hello`] holds.
+    pub(super) fn parse(body: &Document) -> Result<Self, CommandError> {
+        let version = body.get("topologyVersion").filter(|version| !matches!(version, Bson::Null));
+        let wait = body.get("maxAwaitTimeMS").filter(|wait| !matches!(wait, Bson::Null));
+        let location = |code, name, message: &str| CommandError::new(code, name, message);
+        let awaits = match (version, wait) {
+            (None, None) => None,
+            (Some(_), None) => {
+                let message = "A request with a 'topologyVersion' must include 'maxAwaitTimeMS'";
+                return Err(location(31368, "Location31368", message));
+            }
+            (None, Some(_)) => {
+                let message = "A request with 'maxAwaitTimeMS' must include a 'topologyVersion'";
+                return Err(location(31368, "Location31368", message));
+            }
+            (Some(version), Some(wait)) => {
+                let version = version.as_document().and_then(|version| {
+                    Some((version.get_object_id("processId").ok()?, integer(version.get("counter")?)?))
+                });
+                let (process, counter) = version
+                    .ok_or_else(|| CommandError::type_mismatch("'topologyVersion' takes a processId and a counter"))?;
+                if counter < 0 {
+                    let message = "topologyVersion must have a non-negative counter";
+                    return Err(location(31372, "Location31372", message));
+                }
+                let wait = integer(wait)
+                    .and_then(|wait| u64::try_from(wait).ok())
+                    .ok_or_else(|| location(31373, "Location31373", "maxAwaitTimeMS must be a non-negative integer"))?;
+                Some(Await { process, counter, longest: Duration::from_millis(wait).min(LONGEST_WAIT) })
+            }
+        };
+        let flag = |field: &str| body.get_bool(field).unwrap_or(false);
+        Ok(Self {
+            legacy: body.keys().next().is_some_and(|name| is_legacy(name)),
+            hello_ok: flag("helloOk"),
+            load_balanced: flag("loadBalanced"),
+            awaits,
+        })
+    }
+
+    /// This one again, for a client that now knows `counter`.
+    pub(super) fn knowing(&self, node: &Node, counter: i64) -> Self {
+        let awaits = self.awaits.map(|awaits| Await { process: node.process, counter, ..awaits });
+        Self { awaits, ..self.clone() }
+    }
+
+    /// The reply, from the state in `membership`.
+    pub(super) fn reply(&self, node: &Node, client: &Client, membership: &Membership) -> Document {
+        let mut reply = doc! {};
+        if self.hello_ok {
+            reply.insert("helloOk", true);
+        }
+        let writable = if self.legacy { "ismaster" } else { "isWritablePrimary" };
+        match &node.role {
+            Role::Member { set, index } => {
+                reply.insert("topologyVersion", node.topology_version(membership.counter));
+                reply.extend(member(node, set, *index, client, membership));
+                reply.insert(writable, membership.primary == Some(*index));
+            }
+            Role::Mongos => {
+                reply.insert(writable, true);
+                reply.insert("msg", "isdbgrid");
+                reply.insert("topologyVersion", node.topology_version(membership.counter));
+            }
+        }
+        // Only of a `mongos`, on the port that wants a PROXY header, and only to a client that knows of the load balancer
+        // (SERVER-99834; earlier servers refused the others with LoadBalancerSupportMismatch).
+        if client.proxied && self.load_balanced && matches!(node.role, Role::Mongos) {
+            reply.insert("serviceId", node.process);
+        }
+        reply.extend(limits());
+        reply.insert("connectionId", client.connection);
+        reply.insert("ok", 1.0);
+        reply
+    }
+}
+
+impl Await {
+    /// Whether a client that knows this has something to wait for: it knows the very state that `counter` stands for.
+    pub(super) fn is_current(&self, node: &Node, counter: i64) -> Result<bool, CommandError> {
+        if self.process == node.process && self.counter > counter {
+            let message = format!(
+                "Received a topology version with counter: {} which is greater than the server topology version \
+                 counter: {counter}",
+                self.counter
+            );
+            return Err(CommandError::new(31382, "Location31382", message));
+        }
+        Ok(self.process == node.process && self.counter == counter)
+    }
+}
+
+fn member(node: &Node, set: &SetFacts, index: usize, client: &Client, membership: &Membership) -> Document {
+    let hosts = membership.hosts(&set.nodes, client.sni.as_ref());
+    let primary = membership.primary == Some(index);
+    let last_write = node.store.data().last_write();
+    let mut fields = doc! {
+        "hosts": hosts.clone(),
+        "setName": &set.name,
+        "setVersion": 1,
+        "secondary": !primary,
+        "me": &hosts[index],
+        "lastWrite": {
+            "opTime": optime(last_write, membership.term), "lastWriteDate": last_write,
+            "majorityOpTime": optime(last_write, membership.term), "majorityWriteDate": last_write,
+        },
+    };
+    if let Some(host) = membership.primary.and_then(|primary| hosts.get(primary)) {
+        fields.insert("primary", host);
+    }
+    if primary {
+        fields.insert("electionId", election_id(membership.term));
+    }
+    fields
+}
+
+/// The id of a term's election, in the form that servers give it: drivers compare it to find the newest primary.
+fn election_id(term: i32) -> ObjectId {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&0x7FFF_FFFF_u32.to_be_bytes());
+    bytes[8..].copy_from_slice(&term.to_be_bytes());
+    ObjectId::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(body: Document) -> Result<Hello, i32> {
+        Hello::parse(&body).map_err(|error| error.code())
+    }
+
+    #[test]
+    fn an_awaiting_hello_names_both_what_it_knows_and_how_long_it_waits() {
+        let version = doc! { "processId": ObjectId::new(), "counter": 3_i64 };
+        let seen = code(doc! { "hello": 1, "topologyVersion": version.clone(), "maxAwaitTimeMS": 10_000 }).unwrap();
+        assert_eq!(seen.awaits.map(|awaits| (awaits.counter, awaits.longest)), Some((3, Duration::from_secs(10))));
+        assert_eq!(code(doc! { "hello": 1, "topologyVersion": version.clone() }), Err(31368));
+        assert_eq!(code(doc! { "hello": 1, "maxAwaitTimeMS": 1 }), Err(31368));
+        assert_eq!(code(doc! { "hello": 1, "topologyVersion": version, "maxAwaitTimeMS": -1 }), Err(31373));
+        let below = doc! { "processId": ObjectId::new(), "counter": -1_i64 };
+        assert_eq!(code(doc! { "hello": 1, "topologyVersion": below, "maxAwaitTimeMS": 1 }), Err(31372));
+    }
+
+    #[test]
+    fn later_elections_have_greater_ids() {
+        assert!(election_id(2) > election_id(1));
+        assert_eq!(election_id(1).to_hex(), "7fffffff0000000000000001");
+    }
+
+    #[test]
+    fn all_names_of_hello_are_known() {
+        assert!(["hello", "isMaster", "ismaster", "IsMaster"].into_iter().all(is_hello));
+        assert!(!is_hello("helloo"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Split horizons: one set, other names for its members from every side.
+//!
+//! A member remembers the host name in the TLS client's SNI and answers `hello` with the addresses of that horizon
+//! (MongoDB, `src/mongo/db/repl/split_horizon/README.md`). This is how clients that came through a private endpoint are
+//! told `pl-0-…:1024` and those on other paths the members' own addresses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::model::DnsName;
+
+/// The members' addresses by the host name that clients dial.
+///
+/// A client whose SNI is not here, or who sent none, is told the members' own addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Horizons(BTreeMap<DnsName, Arc<[String]>>);
+
+impl Horizons {
+    /// Clients that dial `host` are told `members`: a `host:port` for each node of the set, in the nodes' order.
+    ///
+    /// In a set over several regions every region's host name has its own entry with the same members.
+    pub fn insert(&mut self, host: DnsName, members: impl IntoIterator<Item = String>) {
+        self.0.insert(host, members.into_iter().collect());
+    }
+
+    /// The members' addresses for a client with this SNI; `None` also when they are not one for each of `count` nodes.
+    fn members(&self, sni: Option<&DnsName>, count: usize) -> Option<&Arc<[String]>> {
+        self.0.get(sni?).filter(|members| members.len() == count)
+    }
+}
+
+/// What a set is at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Membership {
+    /// One more with every change: the counter of `topologyVersion`.
+    pub(super) counter: i64,
+    /// One more with every election.
+    pub(super) term: i32,
+    /// The node that takes writes.
+    pub(super) primary: Option<usize>,
+    /// Other names for the nodes.
+    pub(super) horizons: Horizons,
+}
+
+impl Membership {
+    /// The nodes' addresses as a client with this SNI is told them.
+    pub(super) fn hosts(&self, own: &[SocketAddr], sni: Option<&DnsName>) -> Vec<String> {
+        match self.horizons.members(sni, own.len()) {
+            Some(members) => members.to_vec(),
+            None => own.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dialled_host_name_chooses_the_addresses() {
+        let own: Vec<SocketAddr> = vec!["127.1.0.11:27017".parse().unwrap(), "127.1.0.12:27017".parse().unwrap()];
+        let private: DnsName = "pl-0-us-east-1-k45tj.mongodb.net".parse().unwrap();
+        let (other, short): (DnsName, DnsName) = ("other.net".parse().unwrap(), "short.net".parse().unwrap());
+        let mut membership = Membership::default();
+        membership.horizons.insert(private.clone(), ["pl-0:1024".to_owned(), "pl-0:1025".to_owned()]);
+        membership.horizons.insert(short.clone(), ["pl-0:1024".to_owned()]);
+        assert_eq!(membership.hosts(&own, Some(&private)), ["pl-0:1024", "pl-0:1025"]);
+        for sni in [None, Some(&other), Some(&short)] {
+            assert_eq!(membership.hosts(&own, sni), ["127.1.0.11:27017", "127.1.0.12:27017"]);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The `mongos` of a stand-in sharded cluster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use super::horizon::Membership;
+use super::node::{Node, Port, Role};
+use super::store::{Carried, Store};
+use crate::standin::StandinError;
+use crate::standin::server::Server;
+
+/// What the routers of a stand-in sharded cluster are to be.
+#[derive(Debug, Clone)]
+pub struct MongosSpec {
+    /// The ports of each.
+    pub nodes: Vec<MongosAddresses>,
+    /// The certificate that they show; without one they speak plainly.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// The ports of one `mongos`; port 0: any free one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MongosAddresses {
+    /// For clients that dial it.
+    pub direct: Option<SocketAddr>,
+    /// For a load balancer (`loadBalancerPort`): a connection without a PROXY header is closed.
+    pub load_balanced: Option<SocketAddr>,
+}
+
+/// The running routers of one cluster, over one store. Dropped, they stop.
+#[derive(Debug)]
+pub struct Mongos {
+    store: Arc<Store>,
+    addresses: Vec<MongosAddresses>,
+    servers: Vec<Server>,
+    /// Kept so that those who wait for a change go on waiting.
+    _membership: watch::Sender<Membership>,
+}
+
+impl Mongos {
+    /// Binds every port and starts serving.
+    ///
+    /// # Errors
+    ///
+    /// [`StandinError::Bind`] for the first address that can't be had; nothing then runs.
+    pub async fn start(spec: MongosSpec) -> Result<Self, StandinError> {
+        let store = Arc::<Store>::default();
+        let membership = watch::Sender::new(Membership::default());
+        let (mut addresses, mut servers) = (Vec::new(), Vec::new());
+        for (index, wanted) in spec.nodes.iter().enumerate() {
+            let node = Arc::new(Node::new(Role::Mongos, store.clone(), membership.subscribe()));
+            let mut bound = MongosAddresses::default();
+            for (address, proxied) in [(wanted.direct, false), (wanted.load_balanced, true)] {
+                let Some(address) = address else {
+                    continue;
+                };
+                let (node, port) = (node.clone(), Port { tls: spec.tls.clone(), proxied });
+                let serve = move |stream, peer| node.clone().serve(stream, peer, port.clone());
+                let server = Server::start(&format!("mongos {index}"), address, serve).await?;
+                let place = if proxied { &mut bound.load_balanced } else { &mut bound.direct };
+                *place = Some(server.address());
+                servers.push(server);
+            }
+            addresses.push(bound);
+        }
+        Ok(Self { store, addresses, servers, _membership: membership })
+    }
+
+    /// Where each of them listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[MongosAddresses] {
+        &self.addresses
+    }
+
+    /// What they have carried so far, together.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.store.counters.read()
+    }
+
+    /// Stops them, and waits until all connections are closed.
+    pub async fn stop(self) {
+        for server in self.servers {
+            server.stop().await;
+        }
+    }
+}

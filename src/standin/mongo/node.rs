@@ -1,0 +1,316 @@
+//! One node, and how it serves a connection: PROXY header, TLS, then commands until the client goes.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use bson::{Document, doc};
+use rustls::ServerConfig;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use super::batch::Cursors;
+use super::command::{self, Client};
+use super::error::CommandError;
+use super::hello::{self, Hello};
+use super::horizon::Membership;
+use super::proxied::{NoHeader, take_header};
+use super::store::{Counters, Store};
+use super::wire::{self, Form, Request, WireError};
+use crate::model::DnsName;
+
+/// How long a client may take for its PROXY header, and again for its TLS greeting.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
+
+/// A `mongod` or `mongos`, whatever ports it listens on.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// What it is.
+    pub(super) role: Role,
+    /// This run of it: in `topologyVersion`, and the service id behind a load balancer.
+    pub(super) process: ObjectId,
+    /// The set's state; of a `mongos` nothing but the counter, which never changes.
+    pub(super) membership: watch::Receiver<Membership>,
+    /// What it shares with the others.
+    pub(super) store: Arc<Store>,
+    /// Its own cursors.
+    pub(super) cursors: Cursors,
+    /// Connections so far: the last one's number.
+    pub(super) connections: AtomicI32,
+    /// Connections now.
+    pub(super) open_connections: AtomicI32,
+    /// Since when it runs.
+    pub(super) started: Instant,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// A member of a replica set.
+    Member {
+        /// The set.
+        set: Arc<SetFacts>,
+        /// Which of its nodes.
+        index: usize,
+    },
+    /// A router of a sharded cluster.
+    Mongos,
+}
+
+/// What is fixed of a set.
+#[derive(Debug)]
+pub(super) struct SetFacts {
+    /// Its name.
+    pub(super) name: String,
+    /// Where its nodes listen.
+    pub(super) nodes: Vec<SocketAddr>,
+}
+
+/// A port of a node.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    /// The certificate that it shows; without one it speaks plainly.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// It demands a PROXY header (`loadBalancerPort` of a `mongos`, `proxyPort` of a `mongod`).
+    pub(super) proxied: bool,
+}
+
+/// Why a connection was closed before the client closed it.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("no PROXY protocol header came in time")]
+    HeaderLate,
+    #[error("no PROXY protocol header")]
+    Header(#[source] NoHeader),
+    #[error("no TLS greeting came in time")]
+    TlsLate,
+    #[error("the TLS greeting failed")]
+    Tls(#[source] std::io::Error),
+    #[error("the connection failed")]
+    Wire(#[from] WireError),
+    #[error("the connection failed")]
+    Io(#[from] std::io::Error),
+}
+
+/// A connection after all greetings, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
+type Wire = BufReader<Pin<Box<dyn Stream>>>;
+
+impl Node {
+    pub(super) fn new(role: Role, store: Arc<Store>, membership: watch::Receiver<Membership>) -> Self {
+        Self {
+            role,
+            process: ObjectId::new(),
+            membership,
+            store,
+            cursors: Cursors::default(),
+            connections: AtomicI32::new(0),
+            open_connections: AtomicI32::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether it takes writes at this moment.
+    pub(super) fn is_writable(&self) -> bool {
+        matches!(self.role, Role::Mongos) || self.is_primary_in(&self.membership.borrow())
+    }
+
+    /// Whether it is the primary in that state of its set.
+    pub(super) fn is_primary_in(&self, membership: &Membership) -> bool {
+        matches!(self.role, Role::Member { index, .. } if membership.primary == Some(index))
+    }
+
+    /// What it calls itself: its address in a set.
+    pub(super) fn name(&self) -> String {
+        match &self.role {
+            Role::Member { set, index } => set.nodes[*index].to_string(),
+            Role::Mongos => "mongos".to_owned(),
+        }
+    }
+
+    /// Its state's version, as drivers compare it.
+    pub(super) fn topology_version(&self, counter: i64) -> Document {
+        doc! { "processId": self.process, "counter": counter }
+    }
+
+    /// Serves one connection to its end. A client that breaks the rules loses this connection, and nothing else happens.
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, port: Port) {
+        let open = OpenConnection::new(&self);
+        // Closing without a byte is no failure: health checks do it.
+        if let Err(closed) = self.greet_and_converse(stream, peer, port, open.number).await {
+            tracing::debug!(
+                peer = %peer,
+                node = %self.name(),
+                error = &closed as &dyn std::error::Error,
+                "stand-in closed a connection"
+            );
+        }
+        self.cursors.disconnect(open.number);
+    }
+
+    async fn greet_and_converse(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        port: Port,
+        connection: i32,
+    ) -> Result<(), Closed> {
+        let mut client =
+            Client { connection, source: peer, sni: None, proxied: port.proxied, vpce: None, load_balanced: false };
+        if port.proxied {
+            let header = timeout(GREETING_LIMIT, take_header(&mut stream)).await.map_err(|_| Closed::HeaderLate)?;
+            let header = header.map_err(Closed::Header)?;
+            client.source = header.source.unwrap_or(peer);
+            client.vpce = header.vpce;
+        }
+        let stream: Pin<Box<dyn Stream>> = match port.tls {
+            None => Box::pin(stream),
+            Some(config) => {
+                let accepting = TlsAcceptor::from(config).accept(stream);
+                let stream = timeout(GREETING_LIMIT, accepting).await.map_err(|_| Closed::TlsLate)?;
+                let stream = stream.map_err(Closed::Tls)?;
+                client.sni = stream.get_ref().1.server_name().and_then(|name| name.parse::<DnsName>().ok());
+                Box::pin(stream)
+            }
+        };
+        self.converse(BufReader::new(stream), client).await
+    }
+
+    async fn converse(&self, mut wire: Wire, mut client: Client) -> Result<(), Closed> {
+        let mut ids = 0..;
+        let mut next_id = move || ids.next().unwrap_or(0);
+        let mut first = true;
+        while let Some(message) = wire::read(&mut wire).await? {
+            let request = wire::parse(&message)?;
+            if std::mem::take(&mut first) {
+                Counters::add(&self.store.counters.connections, 1);
+            }
+            let name = request.body.keys().next().map_or("", String::as_str);
+            if hello::is_hello(name) {
+                self.answer_hello(&mut wire, &mut client, &request, &mut next_id).await?;
+                continue;
+            }
+            let reply = match request.form {
+                Form::Query => command::unsupported_query(name),
+                Form::Msg { .. } => command::run(self, &client, &request.body),
+            };
+            if !matches!(request.form, Form::Msg { unacknowledged: true, .. }) {
+                send(&mut wire, request.form, next_id(), request.id, false, &reply).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers `hello`: at once, or when the state is another than the client knows. A client that takes several replies
+    /// gets one on every change, and on every elapsed wait, until it closes the connection.
+    async fn answer_hello(
+        &self,
+        wire: &mut Wire,
+        client: &mut Client,
+        request: &Request,
+        next_id: &mut impl FnMut() -> i32,
+    ) -> Result<(), Closed> {
+        let exhaust = matches!(request.form, Form::Msg { exhaust: true, .. });
+        let mut response_to = request.id;
+        let refuse = |error: CommandError| error.reply();
+        let mut hello = match Hello::parse(&request.body) {
+            Ok(hello) => hello,
+            Err(error) => return send(wire, request.form, next_id(), response_to, false, &refuse(error)).await,
+        };
+        client.load_balanced |= client.proxied && hello.load_balanced;
+        loop {
+            match self.wait_for_change(wire, &hello).await {
+                Ok(Waited::Over) => {}
+                Ok(Waited::ClientGone) => return Ok(()),
+                Err(error) => return send(wire, request.form, next_id(), response_to, false, &refuse(error)).await,
+            }
+            let membership = self.membership.borrow().clone();
+            let reply = hello.reply(self, client, &membership);
+            let more = exhaust && hello.awaits.is_some();
+            let id = next_id();
+            send(wire, request.form, id, response_to, more, &reply).await?;
+            if !more {
+                return Ok(());
+            }
+            response_to = id;
+            hello = hello.knowing(self, membership.counter);
+        }
+    }
+
+    /// Waits while the state is the one that the client knows, as long as it asked for; watches that it is still there.
+    async fn wait_for_change(&self, wire: &mut Wire, hello: &Hello) -> Result<Waited, CommandError> {
+        let Some(awaits) = hello.awaits else {
+            return Ok(Waited::Over);
+        };
+        let mut membership = self.membership.clone();
+        let counter = membership.borrow_and_update().counter;
+        if !awaits.is_current(self, counter)? {
+            return Ok(Waited::Over);
+        }
+        let deadline = Instant::now() + awaits.longest;
+        let waiting = timeout_at(deadline, async {
+            if membership.wait_for(|now| now.counter != counter).await.is_err() {
+                // Nobody is left who could change it.
+                std::future::pending::<()>().await;
+            }
+        });
+        tokio::pin!(waiting);
+        let arrived = tokio::select! {
+            _ = &mut waiting => return Ok(Waited::Over),
+            arrived = wire.fill_buf() => arrived.is_ok_and(|bytes| !bytes.is_empty()),
+        };
+        if !arrived {
+            return Ok(Waited::ClientGone);
+        }
+        // What a client sends while it waits is read after the reply.
+        let _ = waiting.await;
+        Ok(Waited::Over)
+    }
+}
+
+/// How a wait for a change ended.
+enum Waited {
+    /// With a change, or because it was long enough.
+    Over,
+    /// The client closed the connection.
+    ClientGone,
+}
+
+async fn send(
+    wire: &mut Wire,
+    form: Form,
+    id: i32,
+    response_to: i32,
+    more: bool,
+    reply: &Document,
+) -> Result<(), Closed> {
+    let bytes = wire::reply(form, id, response_to, more, reply)?;
+    wire.write_all(&bytes).await?;
+    Ok(wire.flush().await?)
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection<'a> {
+    node: &'a Node,
+    number: i32,
+}
+
+impl<'a> OpenConnection<'a> {
+    fn new(node: &'a Node) -> Self {
+        node.open_connections.fetch_add(1, Ordering::Relaxed);
+        Self { node, number: node.connections.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.node.open_connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,372 @@
+//! The data that all nodes of a set, or all `mongos` of a cluster, share: databases of collections, in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bson::oid::ObjectId;
+use bson::{Bson, DateTime, Document, doc};
+
+use super::MAX_DOCUMENT;
+use super::error::{CommandError, CommandResult};
+use super::order::Key;
+
+/// How much the stand-in holds in all, in bytes of BSON: enough to see traffic, too little to hurt its host.
+const CAPACITY: usize = 256 * 1024 * 1024;
+/// Most sessions whose last write is remembered for a retry.
+const SESSIONS: usize = 10_000;
+
+/// What a set of stand-in nodes has carried so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Carried {
+    /// Connections that sent at least one message.
+    pub connections: u64,
+    /// Commands of any kind but `hello`.
+    pub commands: u64,
+    /// Documents inserted.
+    pub inserted: u64,
+    /// Documents sent as results of reads.
+    pub found: u64,
+    /// Documents changed by updates.
+    pub updated: u64,
+    /// Documents deleted.
+    pub deleted: u64,
+}
+
+/// Counters behind [`Carried`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) connections: AtomicU64,
+    pub(super) commands: AtomicU64,
+    pub(super) inserted: AtomicU64,
+    pub(super) found: AtomicU64,
+    pub(super) updated: AtomicU64,
+    pub(super) deleted: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Carried {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Carried {
+            connections: read(&self.connections),
+            commands: read(&self.commands),
+            inserted: read(&self.inserted),
+            found: read(&self.found),
+            updated: read(&self.updated),
+            deleted: read(&self.deleted),
+        }
+    }
+}
+
+/// Databases, what was carried, and the last write of every session.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) counters: Counters,
+    data: Mutex<Data>,
+    retries: Mutex<HashMap<Vec<u8>, (i64, Document)>>,
+}
+
+impl Store {
+    /// The data, for one command: no other sees a part of what it does.
+    pub(super) fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a retryable write once: the same number in the same session gets the first run's reply.
+    ///
+    /// A driver repeats a write whose reply it did not get, as when the connection was reset on the way.
+    pub(super) fn once(&self, session: &[u8], number: i64, write: impl FnOnce() -> CommandResult) -> CommandResult {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((last, reply)) = retries.get(session) {
+            if number == *last {
+                return Ok(reply.clone());
+            }
+            if number < *last {
+                let message = format!("Cannot start transaction {number}, transaction {last} has already started");
+                return Err(CommandError::new(225, "TransactionTooOld", message));
+            }
+        }
+        let reply = write()?;
+        if retries.len() >= SESSIONS && !retries.contains_key(session) {
+            retries.clear();
+        }
+        retries.insert(session.to_owned(), (number, reply.clone()));
+        Ok(reply)
+    }
+
+    /// Forgets a session.
+    pub(super) fn end_session(&self, session: &[u8]) {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+    }
+}
+
+/// All databases.
+#[derive(Debug)]
+pub(super) struct Data {
+    databases: BTreeMap<String, BTreeMap<String, Collection>>,
+    bytes: usize,
+    last_write: DateTime,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { databases: BTreeMap::new(), bytes: 0, last_write: DateTime::now() }
+    }
+}
+
+impl Data {
+    /// When something was last written.
+    pub(super) fn last_write(&self) -> DateTime {
+        self.last_write
+    }
+
+    /// Databases by name.
+    pub(super) fn databases(&self) -> &BTreeMap<String, BTreeMap<String, Collection>> {
+        &self.databases
+    }
+
+    /// The collection, where it exists.
+    pub(super) fn collection(&self, db: &str, name: &str) -> Option<&Collection> {
+        self.databases.get(db)?.get(name)
+    }
+
+    /// The collection, made where it does not exist.
+    pub(super) fn make_collection(&mut self, db: &str, name: &str) -> Result<&mut Collection, CommandError> {
+        check_names(db, name)?;
+        Ok(self.databases.entry(db.to_owned()).or_default().entry(name.to_owned()).or_default())
+    }
+
+    /// Removes the collection; whether it was there.
+    pub(super) fn drop_collection(&mut self, db: &str, name: &str) -> bool {
+        let Some(collections) = self.databases.get_mut(db) else {
+            return false;
+        };
+        let Some(dropped) = collections.remove(name) else {
+            return false;
+        };
+        if collections.is_empty() {
+            self.databases.remove(db);
+        }
+        self.wrote(dropped.bytes(), 0);
+        true
+    }
+
+    /// Removes the database.
+    pub(super) fn drop_database(&mut self, db: &str) {
+        let names: Vec<String> = self.databases.get(db).into_iter().flat_map(|all| all.keys().cloned()).collect();
+        for name in names {
+            self.drop_collection(db, &name);
+        }
+    }
+
+    /// Adds a document, with an `_id` in front; returns that.
+    pub(super) fn insert(&mut self, db: &str, name: &str, document: Document) -> Result<Bson, CommandError> {
+        let document = with_id(document)?;
+        let size = self.check_size(&document, 0)?;
+        let namespace = format!("{db}.{name}");
+        let collection = self.make_collection(db, name)?;
+        let id = document.get("_id").cloned().unwrap_or(Bson::Null);
+        let key = Key(id.clone());
+        if collection.ids.contains_key(&key) {
+            let message =
+                format!("E11000 duplicate key error collection: {namespace} index: _id_ dup key: {{ _id: {id} }}");
+            let extra = doc! { "keyPattern": { "_id": 1 }, "keyValue": { "_id": id } };
+            return Err(CommandError::new(11000, "DuplicateKey", message).with(extra));
+        }
+        collection.ids.insert(key, collection.next);
+        collection.documents.insert(collection.next, Stored { document, size });
+        collection.next += 1;
+        self.wrote(0, size);
+        Ok(id)
+    }
+
+    /// Puts `document` in the place of the one at `place`, which has the same `_id`.
+    pub(super) fn replace(
+        &mut self,
+        db: &str,
+        name: &str,
+        place: Place,
+        document: Document,
+    ) -> Result<(), CommandError> {
+        let before = self.collection(db, name).and_then(|found| found.documents.get(&place.0)).map(|old| old.size);
+        let Some(before) = before else {
+            return Ok(());
+        };
+        let size = self.check_size(&document, before)?;
+        self.make_collection(db, name)?.documents.insert(place.0, Stored { document, size });
+        self.wrote(before, size);
+        Ok(())
+    }
+
+    /// Removes the document at `place`.
+    pub(super) fn remove(&mut self, db: &str, name: &str, place: Place) {
+        let Some(collection) = self.databases.get_mut(db).and_then(|all| all.get_mut(name)) else {
+            return;
+        };
+        if let Some(gone) = collection.documents.remove(&place.0) {
+            if let Some(id) = gone.document.get("_id") {
+                collection.ids.remove(&Key(id.clone()));
+            }
+            self.wrote(gone.size, 0);
+        }
+    }
+
+    /// A document's size, if it may be stored in place of `before` bytes.
+    fn check_size(&self, document: &Document, before: usize) -> Result<usize, CommandError> {
+        let size = document.to_vec().map_err(|error| CommandError::bad_value(error.to_string()))?.len();
+        if size > MAX_DOCUMENT {
+            let message = format!("BSONObj size: {size} is invalid. Size must be between 0 and {MAX_DOCUMENT}");
+            return Err(CommandError::new(10334, "BSONObjectTooLarge", message));
+        }
+        if self.bytes - before + size > CAPACITY {
+            let message = format!("the {} holds at most {CAPACITY} bytes", crate::standin::NAME);
+            return Err(CommandError::new(14031, "OutOfDiskSpace", message));
+        }
+        Ok(size)
+    }
+
+    fn wrote(&mut self, gone: usize, new: usize) {
+        self.bytes = self.bytes - gone + new;
+        self.last_write = DateTime::now();
+    }
+}
+
+/// Where a document lies in its collection: as good as the lock that it was found under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+/// Documents in the order they were inserted in.
+#[derive(Debug, Default)]
+pub(super) struct Collection {
+    documents: BTreeMap<u64, Stored>,
+    ids: BTreeMap<Key, u64>,
+    next: u64,
+    /// Indexes besides the one on `_id`: listed, not used.
+    pub(super) indexes: Vec<Document>,
+    /// Its identity.
+    pub(super) uuid: bson::Uuid,
+}
+
+#[derive(Debug)]
+struct Stored {
+    document: Document,
+    size: usize,
+}
+
+impl Collection {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Document)> {
+        self.documents.iter().map(|(place, stored)| (Place(*place), &stored.document))
+    }
+
+    /// The document with this `_id`.
+    pub(super) fn by_id(&self, id: &Bson) -> Option<(Place, &Document)> {
+        let place = self.ids.get(&Key(id.clone()))?;
+        Some((Place(*place), &self.documents.get(place)?.document))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.documents.values().map(|stored| stored.size).sum()
+    }
+}
+
+/// The document with its `_id` in front, a new one where it has none.
+fn with_id(mut document: Document) -> Result<Document, CommandError> {
+    if document.keys().next().is_some_and(|key| key == "_id") {
+        check_id(&document)?;
+        return Ok(document);
+    }
+    let id = document.remove("_id").unwrap_or_else(|| Bson::ObjectId(ObjectId::new()));
+    let mut whole = doc! { "_id": id };
+    whole.extend(document);
+    check_id(&whole)?;
+    Ok(whole)
+}
+
+fn check_id(document: &Document) -> Result<(), CommandError> {
+    let what = match document.get("_id") {
+        Some(Bson::Array(_)) => "array",
+        Some(Bson::RegularExpression(_)) => "regex",
+        Some(Bson::Undefined) => "undefined",
+        _ => return Ok(()),
+    };
+    Err(CommandError::new(53, "InvalidIdField", format!("The '_id' value cannot be of type {what}")))
+}
+
+fn check_names(db: &str, collection: &str) -> Result<(), CommandError> {
+    let db_fits = (1..=63).contains(&db.len()) && !db.contains(['/', '\\', '.', ' ', '"', '$', '\0']);
+    let fits = !collection.is_empty() && !collection.starts_with('.') && !collection.contains(['$', '\0']);
+    if db_fits && fits && db.len() + collection.len() < 255 {
+        return Ok(());
+    }
+    Err(CommandError::new(73, "InvalidNamespace", format!("Invalid namespace specified '{db}.{collection}'")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique_across_number_types_and_stand_in_front() {
+        let mut data = Data::default();
+        assert_eq!(data.insert("d", "c", doc! { "a": 1, "_id": 1 }), Ok(Bson::Int32(1)));
+        let error = data.insert("d", "c", doc! { "_id": 1.0 }).unwrap_err().reply();
+        assert_eq!(error.get_i32("code").unwrap(), 11000);
+        assert_eq!(error.get_document("keyPattern").unwrap(), &doc! { "_id": 1 });
+        assert!(error.get_str("errmsg").unwrap().starts_with("E11000 duplicate key error collection: d.c index: _id_"));
+        let (_, stored) = data.collection("d", "c").unwrap().iter().next().unwrap();
+        assert_eq!(stored.keys().collect::<Vec<_>>(), ["_id", "a"]);
+        assert_eq!(data.insert("d", "c", doc! { "_id": [1] }).unwrap_err().code(), 53);
+    }
+
+    #[test]
+    fn bytes_are_given_back_on_removal() {
+        let mut data = Data::default();
+        for n in 0..10 {
+            data.insert("d", "c", doc! { "_id": n }).unwrap();
+        }
+        let (place, _) = data.collection("d", "c").unwrap().by_id(&Bson::Int64(3)).unwrap();
+        data.replace("d", "c", place, doc! { "_id": 3, "much": "x".repeat(1000) }).unwrap();
+        data.remove("d", "c", place);
+        assert_eq!(data.collection("d", "c").unwrap().by_id(&Bson::Int32(3)), None);
+        assert_eq!(data.bytes, data.collection("d", "c").unwrap().bytes());
+        data.drop_database("d");
+        assert_eq!((data.bytes, data.databases().len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_too_large_or_misnamed_is_refused() {
+        let mut data = Data::default();
+        let large = doc! { "x": "y".repeat(MAX_DOCUMENT) };
+        assert_eq!(data.insert("d", "c", large).unwrap_err().code(), 10334);
+        data.bytes = CAPACITY;
+        assert_eq!(data.insert("d", "c", doc! {}).unwrap_err().code(), 14031);
+        data.bytes = 0;
+        for (db, name) in [("", "c"), ("a.b", "c"), ("d", ""), ("d", "a$b"), ("d", ".x")] {
+            assert_eq!(data.insert(db, name, doc! {}).unwrap_err().code(), 73, "{db}.{name}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_write_runs_once() {
+        let store = Store::default();
+        let mut runs = 0;
+        for number in [1, 1, 2, 2] {
+            let reply = store.once(b"session", number, || {
+                runs += 1;
+                Ok(doc! { "n": runs })
+            });
+            assert_eq!(reply, Ok(doc! { "n": number as i32 }));
+        }
+        assert_eq!(store.once(b"session", 1, || Ok(doc! {})).unwrap_err().code(), 225);
+        store.end_session(b"session");
+        assert_eq!(store.once(b"session", 1, || Ok(doc! {})), Ok(doc! {}));
+    }
+}

@@ -1,0 +1,111 @@
+//! Targets, endpoints and the process itself going away under open flows.
+
+use std::time::Duration;
+
+use plgw::config::Config;
+
+use crate::support::{Closed, EchoTarget, Flow, Net, Place, TestGateway};
+
+/// The same config without member `a`.
+fn without_a(net: &Net, change: impl FnOnce(&mut Config)) -> plgw::model::Desired {
+    let mut config = net.config();
+    change(&mut config);
+    config.desired.projects[0].clusters[0].nodes.remove(0);
+    config.desired
+}
+
+fn quick_delay(config: &mut Config) {
+    let attributes = &mut config.desired.projects[0].services[0].attributes;
+    attributes.deregistration_delay = Duration::from_millis(300);
+}
+
+fn quick_cut(config: &mut Config) {
+    quick_delay(config);
+    config.desired.projects[0].services[0].attributes.terminate_on_deregistration = true;
+}
+
+#[tokio::test]
+async fn a_deregistered_target_keeps_its_flows_until_the_delay_ends_when_termination_is_on() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, quick_cut).await;
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"before").await;
+    let address = gateway.address("a");
+    gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, quick_cut))).await.expect("applied");
+    assert_eq!(flow.echo(b"still here").await, b"still here");
+    let source = gateway.net.source(Place::Vpc);
+    eventually_refused(source, address).await;
+    assert_eq!(flow.closed().await, Closed::Reset);
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 1.0).await;
+}
+
+/// NLB's default: a draining target keeps its flows, even beyond the delay.
+#[tokio::test]
+async fn a_deregistered_target_keeps_its_flows_when_termination_is_off() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let no_delay = |config: &mut Config| {
+        config.desired.projects[0].services[0].attributes.deregistration_delay = Duration::ZERO;
+    };
+    let gateway = TestGateway::start_with(net, no_delay).await;
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"before").await;
+    let address = gateway.address("a");
+    gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, no_delay))).await.expect("applied");
+    eventually_refused(gateway.net.source(Place::Vpc), address).await;
+    assert_eq!(flow.echo(b"long after").await, b"long after");
+}
+
+/// A26: removal of an endpoint closes the ports, drops the names, and ends what still flows after the delay.
+#[tokio::test]
+async fn a_removed_endpoint_takes_its_ports_names_and_flows_along() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, quick_delay).await;
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"before").await;
+    let address = gateway.address("a");
+    let mut config = gateway.net.config();
+    quick_delay(&mut config);
+    config.desired.endpoints.clear();
+    gateway.gateway.control().replace_inventory(Ok(config.desired)).await.expect("applied");
+    let names = &gateway.gateway.snapshot().dns.public;
+    assert!(!names.values().any(|zone| zone.records.keys().any(|name| name.as_str().starts_with("pl-0"))));
+    eventually_refused(gateway.net.source(Place::Vpc), address).await;
+    assert_eq!(flow.closed().await, Closed::Reset);
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let TestGateway { gateway, net } = TestGateway::start(net).await;
+    let address = (net.endpoint_a(), 1024).into();
+    let source = net.source(Place::Vpc);
+    let mut brief = Flow::connect(source, address).await.expect("it accepts");
+    let mut stubborn = Flow::connect(source, address).await.expect("it accepts");
+    brief.echo(b"x").await;
+    stubborn.echo(b"x").await;
+    let stopping = tokio::spawn(gateway.stop_within(Duration::from_millis(500)));
+    eventually_refused(source, address).await;
+    assert_eq!(brief.echo(b"in the grace").await, b"in the grace");
+    use tokio::io::AsyncWriteExt;
+    brief.stream.shutdown().await.expect("FIN");
+    assert_eq!(brief.closed().await, Closed::Fin);
+    assert_eq!(stubborn.closed().await, Closed::Reset);
+    let carried = stopping.await.expect("it stops");
+    assert!(carried.flows >= 2, "and those that found the port still open");
+    assert_eq!(carried.bytes_to_target, 14);
+}
+
+/// Until a socket is closed, connections in the kernel's queue are taken, or reset when it closes.
+async fn eventually_refused(source: std::net::IpAddr, address: std::net::SocketAddr) {
+    loop {
+        match Flow::connect(source, address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
+
+mod dns;
+mod net;
+mod peers;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plgw::app::{Gateway, GatewayOptions};
+use plgw::config::Config;
+
+pub(crate) use dns::Resolver;
+pub(crate) use net::{Net, Place};
+pub(crate) use peers::{
+    Closed, DyingTarget, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget, SilentTarget,
+};
+
+/// How long anything may take that ought to happen at once. Generous: machines are busy; nothing passes by waiting.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A running gateway with its network.
+pub(crate) struct TestGateway {
+    pub(crate) gateway: Gateway,
+    pub(crate) net: Net,
+}
+
+impl TestGateway {
+    /// A replica set of three in front of `targets`, at addresses that each test's network names.
+    pub(crate) async fn start(net: Net) -> Self {
+        Self::start_with(net, |_| {}).await
+    }
+
+    /// The same, with a config that `change` changed.
+    pub(crate) async fn start_with(net: Net, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = net.config();
+        change(&mut config);
+        let options = GatewayOptions { tick: Some(Duration::from_millis(10)), ..GatewayOptions::default() };
+        let gateway = Gateway::start(config, options).await.expect("the gateway starts");
+        Self { gateway, net }
+    }
+
+    /// The port that `member` of `Cluster0` has now.
+    pub(crate) fn port(&self, member: &str) -> u16 {
+        let id = format!("Cluster0/{member}");
+        let snapshot = self.gateway.snapshot();
+        let view = snapshot.targets.iter().find(|target| target.id.as_str() == id).expect("a target");
+        view.port.get()
+    }
+
+    /// Where `member` is reached through the endpoint's address in zone a.
+    pub(crate) fn address(&self, member: &str) -> SocketAddr {
+        SocketAddr::new(self.net.endpoint_a(), self.port(member))
+    }
+
+    /// A flow from inside the VPC to `member`.
+    pub(crate) async fn dial(&self, member: &str) -> Flow {
+        Flow::connect(self.net.source(Place::Vpc), self.address(member)).await.expect("the port accepts")
+    }
+
+    /// What DNS answers inside the VPC for the endpoint's regional name, sorted.
+    pub(crate) async fn answers(&self) -> Vec<std::net::IpAddr> {
+        let name = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
+        let resolver = Resolver::new(self.net.source(Place::Vpc), self.net.dns()).await;
+        let mut addresses = resolver.addresses(name).await;
+        addresses.sort();
+        addresses
+    }
+
+    /// The value of the one series of `/metrics` that begins with `name` and holds every one of `labels`; 0 if absent.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.gateway.metrics();
+        page.lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|line| labels.iter().all(|label| line.contains(label)))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn expect_metric(&self, name: &str, labels: &[&str], value: f64) {
+        eventually(&format!("{name}{labels:?} = {value}"), || {
+            let found = self.metric(name, labels);
+            ((found - value).abs() < f64::EPSILON).then_some(()).ok_or(found)
+        })
+        .await;
+    }
+}
+
+/// Asks again and again until `look` finds what it looks for.
+pub(crate) async fn eventually<T, E: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(tokio::time::Instant::now() < deadline, "expected {what}, last seen {seen:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
