@@ -2,7 +2,7 @@
 //! plan, bind, save, open, publish, retarget, close.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
