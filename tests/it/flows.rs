@@ -5,7 +5,9 @@ use std::time::Duration;
 use plgw::model::TargetState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, TestGateway, eventually};
+use crate::support::{
+    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, TestGateway, eventually,
+};
 
 /// A1, A5, A12: one address a zone, the ports from 1024, and the port alone chooses the node.
 #[tokio::test]

@@ -68,13 +68,26 @@ fn endpoints(view: &PlanView, look: Look) -> String {
     full(&table, look)
 }
 
-/// DNS records as a table.
+/// DNS records as a table, or under their names where that is too wide.
 pub(in crate::cli) fn records(records: &[RecordView], look: Look) -> String {
     let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
     for record in records {
         table.row([record.view.as_str(), record.name.as_str(), record.r#type, record.value.as_str()]);
     }
-    full(&table, look)
+    if table.fits(look) {
+        return full(&table, look);
+    }
+    let mut text = String::new();
+    let mut last = None;
+    for record in records {
+        if last != Some((&record.view, &record.name)) {
+            let view = if record.view == "public" { String::new() } else { format!(" (in {})", record.view) };
+            text.push_str(&format!("  {}{view}\n", look.bold(&record.name)));
+            last = Some((&record.view, &record.name));
+        }
+        text.push_str(&format!("    {:<7}{}\n", record.r#type, record.value));
+    }
+    text
 }
 
 fn services(view: &PlanView, look: Look) -> String {

@@ -1,5 +1,6 @@
 //! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
 
+mod command;
 mod net;
 mod peers;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
+pub(crate) use command::{Ran, Shift, plgw};
 pub(crate) use net::{Net, Place};
 pub(crate) use peers::{Closed, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget};
 
