@@ -7,7 +7,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Net, Ran, plgw};
+use crate::support::{Child, Net, Ran, plgw};
 
 const QUICKSTART: &str = "config/scenarios/quickstart.toml";
 
@@ -279,26 +279,31 @@ fn serve_runs_until_it_is_told_to_stop_and_says_what_it_carried() {
     let (net, directory) = (Net::claim(), tempfile::tempdir().expect("a directory"));
     let path = directory.path().join("gateway.toml");
     std::fs::write(&path, net.text()).expect("writable");
-    let serve = || plgw(["serve", "--config"]).arg(&path).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let serve = || {
+        let mut command = plgw(["serve", "--config"]);
+        command.arg(&path).stdout(Stdio::null()).stderr(Stdio::piped());
+        Child::of(&mut command)
+    };
     let mut first = serve();
-    let mut log = BufReader::new(first.stderr.take().expect("piped"));
+    let mut log = BufReader::new(first.0.stderr.take().expect("piped"));
     let mut said = String::new();
     while !said.contains("lifecycle: phase phase=\"running\"") {
         assert!(log.read_line(&mut said).expect("readable") > 0, "it ended: {said}");
     }
 
-    let second = Ran::from(serve().wait_with_output().expect("it ends"));
+    let second = serve().ran();
     assert_eq!(second.code, Some(69));
     let last = second.err.lines().last().expect("a reason");
-    assert!(last.starts_with("plgw: cannot bind") && last.contains("address already in use"), "{}", second.err);
+    assert!(last.starts_with("plgw: cannot bind DNS to"), "{}", second.err);
+    assert!(last.contains("`dns.listen` sets the address: Address already in use"), "{}", second.err);
 
-    kill_process(Pid::from_child(&first), Signal::TERM).expect("it runs");
+    kill_process(Pid::from_child(&first.0), Signal::TERM).expect("it runs");
     log.read_to_string(&mut said).expect("readable");
-    assert_eq!(first.wait().expect("it ends").code(), Some(0), "{said}");
+    assert_eq!(first.0.wait().expect("it ends").code(), Some(0), "{said}");
     assert!(said.lines().last().is_some_and(|line| line.contains("stopped flows=0 refused=0")), "{said}");
 
     std::fs::write(&path, "workers = -1\n").expect("writable");
-    let wrong = Ran::from(serve().wait_with_output().expect("it ends"));
+    let wrong = serve().ran();
     assert_eq!(wrong.code, Some(78));
     assert!(wrong.err.starts_with(&format!("plgw: {}: 1 problem\n  workers: ", path.display())), "{}", wrong.err);
 }

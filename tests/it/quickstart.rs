@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Ran, Shift, plgw};
+use crate::support::{Child, Ran, Shift, plgw};
 
 /// Every check that there is: one that is left out would pass unseen.
 const CHECKS: [&str; 12] = [
@@ -111,8 +111,8 @@ impl Running {
     /// Starts one, and waits until it says that it runs.
     fn start(shift: &Shift, lab: &Path) -> Self {
         let mut command = plgw(["quickstart", "--shift", &shift.text(), "--lab-dir"]);
-        let mut child = command.arg(lab).stdout(Stdio::piped()).spawn().expect("the binary runs");
-        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut child = Child::of(command.arg(lab).stdout(Stdio::piped()));
+        let mut out = BufReader::new(child.0.stdout.take().expect("piped"));
         let mut page = String::new();
         while !page.contains("\nRunning. ") {
             let read = out.read_line(&mut page).expect("readable");
@@ -123,21 +123,13 @@ impl Running {
 
     /// Ctrl-C; what it still says. It must exit 0.
     fn interrupt(&mut self) -> String {
-        let pid = Pid::from_child(&self.child);
+        let pid = Pid::from_child(&self.child.0);
         kill_process(pid, Signal::INT).expect("it runs");
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).expect("readable");
-        let status = self.child.wait().expect("it ends");
+        let status = self.child.0.wait().expect("it ends");
         assert_eq!(status.code(), Some(0), "{rest}");
         rest
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // After `interrupt` it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `plgw plan` prints for people.
 
-use super::view::{ListenerView, MemberView, PlanView, RecordView};
+use super::view::{ListenerView, PlanView, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::planned::StateUsed;
@@ -26,21 +26,16 @@ pub(super) fn render(view: &PlanView, state: &StateUsed, look: Look) -> String {
 }
 
 fn targets(view: &PlanView, look: Look) -> String {
-    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBERS", "ZONES"]);
+    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
     for target in &view.targets {
         let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
-        let (members, zones) = members(&target.members);
-        table.row([target.target.clone(), kind, target.port.to_string(), members, zones]);
+        let mut what = [target.target.clone(), kind, target.port.to_string()];
+        for member in &target.members {
+            // Further members stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain([member.address.to_string(), member.zone.clone()]));
+        }
     }
     full(&table, look)
-}
-
-/// Addresses and zones of members, each in one cell.
-fn members(members: &[MemberView]) -> (String, String) {
-    let addresses: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
-    let mut zones: Vec<&str> = members.iter().map(|member| member.zone.as_str()).collect();
-    zones.dedup();
-    (addresses.join(", "), zones.join(", "))
 }
 
 fn listeners(listeners: &[ListenerView], look: Look) -> String {

@@ -99,25 +99,20 @@ pub(super) fn carried(carried: &Carried, by_check: &Carried, look: Look) -> Stri
 }
 
 fn targets(snapshot: &Snapshot, look: Look) -> String {
-    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBERS", "ZONES", "HEALTH"]);
+    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE", "HEALTH"]);
     for target in &snapshot.targets {
-        let members: Vec<String> = target.members.iter().map(|member| member.address.to_string()).collect();
-        let mut zones: Vec<&str> = target.members.iter().map(|member| member.zone.as_str()).collect();
-        zones.dedup();
-        let health = target.state.label();
-        let health = match target.state {
-            TargetState::Healthy => look.green(health),
-            TargetState::Unhealthy => look.red(health),
-            TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
-        };
-        table.row([
-            target.id.to_string(),
-            view::kind(target.kind).to_owned(),
-            target.port.to_string(),
-            members.join(", "),
-            zones.join(", "),
-            health,
-        ]);
+        let mut what = [target.id.to_string(), view::kind(target.kind).to_owned(), target.port.to_string()];
+        for member in &target.members {
+            let health = member.state.label();
+            let health = match member.state {
+                TargetState::Healthy => look.green(health),
+                TargetState::Unhealthy => look.red(health),
+                TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
+            };
+            let of_member = [member.address.to_string(), member.zone.to_string(), health];
+            // Further members stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain(of_member));
+        }
     }
     table.render(look)
 }

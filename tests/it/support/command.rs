@@ -1,8 +1,9 @@
 //! The built binary, run as a user would.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{self, Command, Output, Stdio};
 
 /// `plgw` with these arguments, as a user without any of the environment's settings would run it.
 pub(crate) fn plgw<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
@@ -33,6 +34,40 @@ impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// A process that ends with its test, however that ends.
+pub(crate) struct Child(pub(crate) process::Child);
+
+impl Child {
+    /// Starts it.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the binary runs"))
+    }
+
+    /// What it came to; it must end by itself.
+    pub(crate) fn ran(mut self) -> Ran {
+        let mut text = [String::new(), String::new()];
+        let pipes: [Option<Box<dyn Read>>; 2] = [
+            self.0.stdout.take().map(|pipe| Box::new(pipe) as _),
+            self.0.stderr.take().map(|pipe| Box::new(pipe) as _),
+        ];
+        for (pipe, text) in pipes.into_iter().zip(&mut text) {
+            if let Some(mut pipe) = pipe {
+                pipe.read_to_string(text).expect("UTF-8");
+            }
+        }
+        let [out, err] = text;
+        Ran { code: self.0.wait().expect("it ends").code(), out, err }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Gone already, where the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
-pub(crate) use command::{Ran, Shift, plgw};
+pub(crate) use command::{Child, Ran, Shift, plgw};
 pub(crate) use net::{Net, Place};
 pub(crate) use peers::{Closed, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget};
 
