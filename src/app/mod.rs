@@ -337,7 +337,7 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
     let Some(dns) = &settings.dns else { return Ok(None) };
     let mut sockets = DnsSockets::default();
     for address in &dns.listen {
-        sockets.extend(crate::dns::bind(*address, flag)?);
+        sockets.extend(crate::dns::bind(*address, flag.trim_matches('`'))?);
     }
     Ok(Some(sockets))
 }

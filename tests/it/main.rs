@@ -2,6 +2,7 @@
 
 mod admission;
 mod appservices;
+mod cli;
 mod drain;
 mod faults;
 mod flows;
@@ -9,6 +10,7 @@ mod health;
 mod lab;
 mod limits;
 mod moves;
+mod quickstart;
 mod reload;
 mod store;
 mod support;
