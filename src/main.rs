@@ -1,1 +1,26 @@
-fn main() {}
+//! `plgw`: starts the logs, calls the command, chooses the exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use plgw::cli::{Cli, Failure};
+
+/// Flows allocate seldom, but from several threads; control, DNS and the APIs allocate a lot.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Prints help, or what is wrong with the command line (exit code 2), by itself.
+    let cli = Cli::parse();
+    run(cli).unwrap_or_else(|failure| {
+        // Where standard error is closed, the exit code has to do.
+        let _ = writeln!(std::io::stderr(), "plgw: {failure}");
+        failure.kind.into()
+    })
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let logs = cli.log_settings()?.start()?;
+    cli.run(logs)
+}

@@ -28,10 +28,19 @@ use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
 use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId};
-use crate::plan::{Generation, Snapshot};
+use crate::plan::{Generation, Held, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
 const HEALTH_QUEUE: usize = 64;
+
+/// What an earlier process held, as `store` has it: for those who only look.
+///
+/// # Errors
+///
+/// [`SavedError`] when a value can't be read.
+pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
+    Ok(Saved::load(store).await?.1)
+}
 
 /// What control is built on.
 pub struct ControlParts<P> {
