@@ -1,9 +1,12 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
 mod admission;
+mod conformance;
 mod drain;
+mod driver;
 mod flows;
 mod moves;
 mod reload;
+mod rules;
 mod store;
 mod support;

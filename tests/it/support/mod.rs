@@ -1,6 +1,7 @@
 //! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
 
 mod net;
+pub(crate) mod netns;
 mod peers;
 
 use std::net::SocketAddr;
