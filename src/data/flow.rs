@@ -84,7 +84,7 @@ impl Guard {
         }
         self.worker.shared.table.remove(record.id);
         self.worker.shared.flow_ended();
-        let member = &record.listener.group.members[usize::from(record.member)];
+        let member = record.member();
         tracing::info!(
                     target: "access",
         {            flow.id = %record.id,
@@ -143,6 +143,9 @@ async fn run(mut guard: Guard, mut client: TcpStream) {
         Err(end) => {
             // Fails only on a socket that is gone already; so below.
             let _ = client.set_zero_linger();
+            if let FlowEnd::Unreachable(ConnectError::Refused | ConnectError::TimedOut | ConnectError::NoRoute) = end {
+                worker.shared.failed_dial(record.member().address);
+            }
             guard.close(end);
             return;
         }
@@ -238,4 +241,24 @@ async fn answer_late_with_reset(record: &FlowRecord, client: &TcpStream, target:
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every open flow costs beside its sockets and its record.
+    const MOST_BYTES: usize = 768;
+
+    fn output_size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_flows_task_stays_small() {
+        let size = output_size(run);
+        assert!(size <= MOST_BYTES, "a flow's task takes {size} bytes");
+        let record = size_of::<FlowRecord>();
+        assert!(record <= 192, "a flow's record takes {record} bytes");
+    }
 }

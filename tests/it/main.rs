@@ -1,10 +1,12 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
 mod admission;
+mod appservices;
 mod conformance;
 mod drain;
 mod driver;
 mod flows;
+mod health;
 mod moves;
 mod reload;
 mod rules;
