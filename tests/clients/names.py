@@ -166,6 +166,20 @@ def test_a_private_hosted_zone_is_its_vpcs_alone(gateway):
     assert status(outside) in ("REFUSED", "NXDOMAIN"), outside
 
 
+def test_private_names_need_both_dns_attributes_of_the_vpc(gateway):
+    """B9: with either of them off, the VPC's private zones are nobody's; on again, they are back."""
+    file = lab.work() / "reference.toml"
+    right = file.read_text()
+    names = "enable_dns_hostnames = true"
+    for wrong in (names.replace("true", "false"), f"{names}\nenable_dns_support = false"):
+        file.write_text(right.replace(names, wrong))
+        lab.api("POST", "/v1/reload")
+        assert not lines(dig("-b", CLIENT, "+short", "db.example.internal")), wrong
+        file.write_text(right)
+        lab.api("POST", "/v1/reload")
+        assert len(lines(dig("-b", CLIENT, "+short", "db.example.internal"))) == 2
+
+
 def test_the_services_side_is_refused(gateway):
     """A2: no name for who must not open connections."""
     for transport in ("+notcp", "+tcp"):

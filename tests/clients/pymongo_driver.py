@@ -103,6 +103,29 @@ def closed(port):
     raise AssertionError(f"port {port} still accepts")
 
 
+def test_with_one_address_of_the_endpoint_gone_the_next_is_used(gateway):
+    """A4, A14: whichever zone is lost, new clients connect through the other, with no option for it."""
+    for gone in ("127.0.30.194", "127.0.20.54"):
+        # More particular than loopback's own route, so that this one address can't be reached any more.
+        lab.run("ip", "route", "add", "unreachable", f"{gone}/32", "table", "local")
+        try:
+            refuses(gone)
+            for n in range(4):
+                with client(SRV) as at:
+                    at.lab.zones.insert_one({"_id": f"{n} without {gone}"})
+                    assert at.lab.zones.find_one({"_id": f"{n} without {gone}"})
+        finally:
+            lab.run("ip", "route", "delete", "unreachable", f"{gone}/32", "table", "local")
+
+
+def refuses(address):
+    try:
+        lab.listens((address, 1025))
+    except OSError:
+        return
+    raise AssertionError(f"{address} can still be reached")
+
+
 def test_the_optimized_string_is_load_balanced_by_its_txt_record_alone(gateway):
     """A16: one record, `loadBalanced=true` from TXT, mongos behind a PROXY protocol header."""
     strings = lab.api("GET", "/v1/connection-strings?cluster=Sharded0")["connection_strings"][0]["private"][0]
