@@ -9,6 +9,7 @@ use crate::config::ConfigErrors;
 use crate::control::store::OpenError;
 use crate::control::{ChangeError, SavedError, chain};
 use crate::dns::DnsError;
+use crate::lab::LabError;
 use crate::lifecycle::BindError;
 use crate::plan::PlanErrors;
 use crate::standin::StandinError;
@@ -137,6 +138,25 @@ impl From<DnsError> for Failure {
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         Self::of(Kind::Unavailable, &error)
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        let kind = match error {
+            LabError::Config(_) | LabError::Unsuited { .. } | LabError::AddressTwice(_) => Kind::Config,
+            LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => Kind::System,
+            LabError::AlreadyUp { .. } | LabError::File { .. } => Kind::Unavailable,
+            LabError::NotUp { .. }
+            | LabError::NoPlace { .. }
+            | LabError::BadName(_)
+            | LabError::NoZone { .. }
+            | LabError::Threads(_)
+            | LabError::Build(_)
+            | LabError::NoInterface { .. }
+            | LabError::Command { .. } => Kind::Failed,
+        };
+        Self::of(kind, &error)
     }
 }
 

@@ -8,6 +8,7 @@ mod completions;
 mod connection_strings;
 mod dns;
 mod failure;
+mod lab;
 mod man;
 mod plan;
 mod planned;
@@ -70,6 +71,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Quickstart(quickstart::Args),
+    #[command(subcommand)]
+    Lab(crate::lab::LabCommand),
     Serve(serve::Args),
     Check(check::Args),
     Plan(plan::Args),
@@ -118,6 +121,7 @@ impl Cli {
     pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Quickstart(args) => quickstart::run(&args),
+            Command::Lab(command) => lab::run(command),
             Command::Serve(args) => serve::run(args, logs),
             Command::Check(args) => check::run(&args),
             Command::Plan(args) => plan::run(&args),

@@ -21,8 +21,9 @@ use tokio::time::timeout;
 use self::check::Bench;
 pub use self::check::Check;
 pub use self::scenario::{Shift, scenario};
+use self::standins::Follower;
 pub use self::standins::StandInCarried;
-use self::standins::{Follower, StandIns};
+pub(crate) use self::standins::StandIns;
 pub use self::taken::Taken;
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
@@ -257,7 +258,7 @@ fn lab_dir(shift: Shift) -> PathBuf {
 }
 
 /// The snapshot that the gateway will start with.
-async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
+pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
     let held = match &config.settings.state {
         StateLocation::Memory => Held::default(),
         StateLocation::File(path) => held(path).await?,

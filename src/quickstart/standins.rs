@@ -22,7 +22,7 @@ const LOCATION: &str = "US-VA";
 
 /// The running stand-ins. Dropped, they stop.
 #[derive(Debug)]
-pub(super) struct StandIns {
+pub(crate) struct StandIns {
     clusters: Vec<(String, Backend)>,
     apps: Vec<(String, AppBackend)>,
     horizons: Vec<(Cluster, watch::Sender<Horizons>)>,
@@ -46,14 +46,14 @@ pub enum StandInCarried {
 
 /// Tells the stand-ins what their members are called; ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(crate) struct Follower {
     _task: AbortOnDropHandle<()>,
 }
 
 impl StandIns {
     /// Starts one for every cluster and app of `desired`. `planned` is the snapshot that the gateway will start with: it has
     /// the names that their certificates are for.
-    pub(super) async fn start(desired: &Desired, planned: &Snapshot, ca: &LabCa) -> Result<Self, QuickstartError> {
+    pub(crate) async fn start(desired: &Desired, planned: &Snapshot, ca: &LabCa) -> Result<Self, QuickstartError> {
         let (mut clusters, mut senders) = (Vec::new(), Vec::new());
         for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
             let tls = certificate(cluster, planned, ca)?;
@@ -89,7 +89,7 @@ impl StandIns {
     }
 
     /// From now on the members' names are those of the latest snapshot: after a port move too.
-    pub(super) fn follow(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Follower {
+    pub(crate) fn follow(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Follower {
         let senders = std::mem::take(&mut self.horizons);
         let tell = move |snapshot: &Snapshot| {
             for (cluster, sender) in &senders {

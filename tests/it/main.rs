@@ -7,6 +7,7 @@ mod drain;
 mod driver;
 mod flows;
 mod health;
+mod lab;
 mod moves;
 mod reload;
 mod rules;
