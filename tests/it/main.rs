@@ -3,7 +3,9 @@
 mod admission;
 mod appservices;
 mod cli;
+mod conformance;
 mod drain;
+mod driver;
 mod faults;
 mod flows;
 mod health;
@@ -12,5 +14,6 @@ mod limits;
 mod moves;
 mod quickstart;
 mod reload;
+mod rules;
 mod store;
 mod support;

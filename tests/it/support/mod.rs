@@ -3,6 +3,7 @@
 mod dns;
 mod command;
 mod net;
+pub(crate) mod netns;
 mod peers;
 
 use std::net::SocketAddr;
