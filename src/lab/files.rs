@@ -42,8 +42,7 @@ pub(super) fn put(dir: &Path, place: Place, resolver: Option<Ipv4Addr>) -> Resul
         if fs::canonicalize(RESOLV).is_ok_and(|target| target.starts_with(service)) {
             continue;
         }
-        fs::create_dir_all(&empty)
-            .map_err(|source| LabError::File { what: "make", path: empty.clone(), source })?;
+        fs::create_dir_all(&empty).map_err(|source| LabError::File { what: "make", path: empty.clone(), source })?;
         mount_bind(&empty, service).doing(format!("hide the host's name service at {}", service.display()))?;
     }
     Ok(())
@@ -53,7 +52,9 @@ fn resolv_conf(place: Place, resolver: Option<Ipv4Addr>) -> String {
     match resolver {
         // Tools wait 5 s and ask again otherwise, and search domains of the host mean nothing here.
         Some(ip) => format!("# The resolver of `{place}` in the lab.\nnameserver {ip}\noptions timeout:2 attempts:2\n"),
-        None => format!("# `{place}` gets no answers from the gateway.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"),
+        None => format!(
+            "# `{place}` gets no answers from the gateway.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+        ),
     }
 }
 
@@ -80,6 +81,9 @@ mod tests {
     #[test]
     fn a_places_resolver_is_its_only_one() {
         let text = resolv_conf(Place::Vpc, Some(Ipv4Addr::new(10, 0, 0, 2)));
-        assert_eq!(text.lines().filter(|line| line.starts_with("nameserver")).collect::<Vec<_>>(), ["nameserver 10.0.0.2"]);
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("nameserver")).collect::<Vec<_>>(),
+            ["nameserver 10.0.0.2"]
+        );
     }
 }

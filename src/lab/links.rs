@@ -193,7 +193,14 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
         })?;
     }
     // The kernel's own first rule would hold every address to be at home on every cable.
-    let last = gateway.handle.rule().add().v4().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY).action(RuleAction::ToTable);
+    let last = gateway
+        .handle
+        .rule()
+        .add()
+        .v4()
+        .table_id(LOCAL_TABLE.into())
+        .priority(LOCAL_PRIORITY)
+        .action(RuleAction::ToTable);
     gateway.done("move the rule for local addresses behind the others", last.execute().await)?;
     let mut first = RuleMessage::default();
     first.header.family = rtnetlink::packet_route::AddressFamily::Inet;

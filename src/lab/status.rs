@@ -132,7 +132,8 @@ pub(super) fn table(views: &[View]) -> String {
 /// All labs, for programs.
 pub(super) fn json(views: &[View]) -> Result<String, LabError> {
     let text = serde_json::to_string_pretty(views);
-    Ok(text.map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() })? + "\n")
+    Ok(text.map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() })?
+        + "\n")
 }
 
 /// A lab that was just built, with what to try.

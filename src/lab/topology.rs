@@ -168,9 +168,10 @@ fn only_vpc(desired: &Desired) -> Result<&Vpc, String> {
     match (vpcs.next(), vpcs.next()) {
         (Some(vpc), None) => Ok(vpc),
         (None, _) => Err("it has no `[[vpc]]`; `config/scenarios/lab.toml` is one that has all".to_owned()),
-        (Some(_), Some(_)) => {
-            Err(format!("it has {} VPCs and the lab builds one; leave one in, and put others under `peered`", vpcs.count() + 2))
-        }
+        (Some(_), Some(_)) => Err(format!(
+            "it has {} VPCs and the lab builds one; leave one in, and put others under `peered`",
+            vpcs.count() + 2
+        )),
     }
 }
 
@@ -226,7 +227,8 @@ fn unlisted_net(desired: &Desired) -> Ipv4Net {
         lists.any(|list| as_v4(list).is_some_and(|list| list.prefix_len() > 0 && list.contains(net)))
     };
     let public = public_addresses(desired);
-    let free = ELSEWHERE.into_iter().find(|net| *net != listed && !holds(net) && !public.iter().any(|ip| net.contains(ip)));
+    let free =
+        ELSEWHERE.into_iter().find(|net| *net != listed && !holds(net) && !public.iter().any(|ip| net.contains(ip)));
     free.unwrap_or(Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 24))
 }
 
@@ -294,7 +296,11 @@ fn host(place: Place, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Addr
 
 fn nth(net: Ipv4Net, n: u32) -> Result<Ipv4Addr, String> {
     let ip = Ipv4Addr::from(u32::from(net.network()).saturating_add(n));
-    if net.contains(&ip) { Ok(ip) } else { Err(format!("`{net}` is too small for the lab, which uses base + {n}; use a /24")) }
+    if net.contains(&ip) {
+        Ok(ip)
+    } else {
+        Err(format!("`{net}` is too small for the lab, which uses base + {n}; use a /24"))
+    }
 }
 
 fn first_v4(nets: &CidrSet, what: &str) -> Result<Ipv4Net, String> {

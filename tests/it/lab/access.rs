@@ -57,7 +57,9 @@ fn a_port_or_source_that_the_security_group_does_not_admit_hangs_is_counted_and_
         assert!(config.contains(&rule("1024-65535", all)), "the rule is written as expected: {config}");
         config.replace(&rule("1024-65535", all), &rule("1025-65535", vpc_alone))
     });
-    eventually("port 1024 is closed to the VPC", || lab.hello(Place::Vpc, (ENI_A, 1024)).is_err_and(|e| is_silence(&e)));
+    eventually("port 1024 is closed to the VPC", || {
+        lab.hello(Place::Vpc, (ENI_A, 1024)).is_err_and(|e| is_silence(&e))
+    });
     lab.hello(Place::Vpc, (ENI_A, 1025)).expect("the next port is open");
     let before = refused();
     let error = lab.hello(Place::Peer, (ENI_A, 1025)).expect_err("another source");

@@ -20,7 +20,9 @@ fn namespaces() -> BTreeSet<String> {
     let links = |dir: String| std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let pids = links("/proc".to_owned()).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let dirs = pids.flat_map(|pid| [format!("/proc/{pid}/ns"), format!("/proc/{pid}/fd")]);
-    let targets = dirs.flat_map(links).filter_map(|entry| std::fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
+    let targets = dirs
+        .flat_map(links)
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
     targets.filter(|target| target.starts_with("net:[") || target.starts_with("mnt:[")).collect()
 }
 
@@ -28,7 +30,9 @@ fn namespaces() -> BTreeSet<String> {
 fn namespaces_of(labs: &Labs) -> BTreeSet<String> {
     let host: BTreeSet<String> = ["net", "mnt"]
         .into_iter()
-        .filter_map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.into_os_string().into_string().ok())
+        .filter_map(|kind| {
+            std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.into_os_string().into_string().ok()
+        })
         .collect();
     let mut found = BTreeSet::new();
     for (pid, _) in processes_with(&labs.base()) {
@@ -51,7 +55,11 @@ fn interfaces() -> BTreeSet<String> {
 
 fn mounts_of(dir: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    table.lines().filter(|line| line.contains(dir.to_str().expect("UTF-8")) || line.contains("nsfs")).map(str::to_owned).collect()
+    table
+        .lines()
+        .filter(|line| line.contains(dir.to_str().expect("UTF-8")) || line.contains("nsfs"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn nothing_is_left(labs: &Labs, theirs: &BTreeSet<String>) {
@@ -100,8 +108,10 @@ fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
             if next == "up" {
                 labs.up(&[]).expect("it came up before");
                 labs.told(&["run", "--", "true"]);
-                assert!(namespaces_of(&labs).is_disjoint(&theirs), "the new lab is wholly new");
+                let now = processes_with(&labs.base());
+                assert!(now.iter().all(|process| !processes.contains(process)), "the new lab is wholly new: {now:?}");
             }
+            let theirs = &theirs | &namespaces_of(&labs);
             labs.told(&["down"]);
             nothing_is_left(&labs, &theirs);
         }

@@ -27,7 +27,8 @@ const NODE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 /// Sources that a packet may claim: a node, the load balancer, each consumer host, an endpoint, a listed and an unlisted
 /// host of the internet, an address of nobody's.
 fn sources() -> Vec<Ipv4Addr> {
-    let others = [NODE, Ipv4Addr::new(10, 1, 0, 4), ENI_A, Ipv4Addr::new(198, 51, 100, 10), Ipv4Addr::new(192, 0, 2, 10)];
+    let others =
+        [NODE, Ipv4Addr::new(10, 1, 0, 4), ENI_A, Ipv4Addr::new(198, 51, 100, 10), Ipv4Addr::new(192, 0, 2, 10)];
     others.into_iter().chain(HOSTS).chain([Ipv4Addr::new(172, 31, 9, 9)]).collect()
 }
 
@@ -56,7 +57,10 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
     let Some(lab) = TestLab::up() else { return };
     let tcp = listening(&lab, Place::Gateway, "tcp");
     let udp = listening(&lab, Place::Gateway, "udp");
-    assert!(tcp.contains(&SocketAddrV4::new(ENI_A, 1024)) && udp.contains(&SocketAddrV4::new(RESOLVER, 53)), "{tcp:?} {udp:?}");
+    assert!(
+        tcp.contains(&SocketAddrV4::new(ENI_A, 1024)) && udp.contains(&SocketAddrV4::new(RESOLVER, 53)),
+        "{tcp:?} {udp:?}"
+    );
     let refused = lab.metric("plgw_refused_flows_total", &[]);
     let opened = lab.metric("plgw_flows_opened_total", &[]);
     let asked = lab.metric("plgw_dns_queries_total", &[]);
@@ -68,7 +72,8 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
         let mut sent = 0;
         for source in sources() {
             let targets = tcp.iter().chain(&udp).copied();
-            let hosts = HOSTS.into_iter().flat_map(|ip| [22, 53, 443, 1024, 27017].map(|port| SocketAddrV4::new(ip, port)));
+            let hosts =
+                HOSTS.into_iter().flat_map(|ip| [22, 53, 443, 1024, 27017].map(|port| SocketAddrV4::new(ip, port)));
             for (n, to) in (40_000_u16..).zip(targets.chain(hosts)) {
                 forge.send(Transport::Syn, SocketAddrV4::new(source, n), to);
                 forge.send(Transport::Udp, SocketAddrV4::new(source, n), to);
@@ -83,7 +88,11 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
     lab.at(Place::Peer, || {
         let forge = Forge::new();
         for host in HOSTS {
-            forge.send(Transport::Udp, SocketAddrV4::new(Ipv4Addr::new(10, 3, 0, 10), 50_000), SocketAddrV4::new(host, 9));
+            forge.send(
+                Transport::Udp,
+                SocketAddrV4::new(Ipv4Addr::new(10, 3, 0, 10), 50_000),
+                SocketAddrV4::new(host, 9),
+            );
         }
     });
     for (place, capture) in &captures {
@@ -92,11 +101,13 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
             seen.extend(capture.seen());
             seen.iter().any(|packet| packet.from.port() == 50_000)
         });
-        let theirs: Vec<_> = seen.iter().filter(|p| of_the_service(p) && p.from.port() != 50_000 && p.to.port() != 50_000).collect();
+        let theirs: Vec<_> =
+            seen.iter().filter(|p| of_the_service(p) && p.from.port() != 50_000 && p.to.port() != 50_000).collect();
         assert_eq!(theirs, Vec::<&Packet>::new(), "in `{place}`");
     }
     // The service's side saw its own packets leave and not one answer: no SYN-ACK, no RST, no datagram, no ICMP.
-    let back: Vec<_> = service.seen().into_iter().filter(|p| p.ttl != MARK && p.to.port() >= 40_000 && p.to.port() < 45_000).collect();
+    let back: Vec<_> =
+        service.seen().into_iter().filter(|p| p.ttl != MARK && p.to.port() >= 40_000 && p.to.port() < 45_000).collect();
     assert_eq!(back, [], "answers to the service's side");
     assert_eq!(lab.metric("plgw_flows_opened_total", &[]), opened);
     assert_eq!(lab.metric("plgw_refused_flows_total", &[]), refused, "they did not even reach a listener");
@@ -110,7 +121,8 @@ fn connecting_from_the_services_side_comes_to_nothing_while_the_same_from_the_vp
     lab.connect(Place::VpcB, (HOSTS[0], 7777)).expect("hosts of the VPC reach each other");
     drop(host.accept().expect("it was reached"));
     host.set_nonblocking(true).expect("a listener");
-    for to in [(ENI_A, 1024), (RESOLVER, 53), (Ipv4Addr::new(203, 0, 113, 11), 27017), (HOSTS[0], 7777), (HOSTS[2], 22)] {
+    for to in [(ENI_A, 1024), (RESOLVER, 53), (Ipv4Addr::new(203, 0, 113, 11), 27017), (HOSTS[0], 7777), (HOSTS[2], 22)]
+    {
         let error = lab.connect(Place::Service, to).expect_err("one-way");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{to:?}: it vanishes");
     }
@@ -134,8 +146,7 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
     });
     let counted = || lab.metric("plgw_refused_flows_total", &["reason=\"one_way\""]);
     let (before, opened) = (counted(), lab.metric("plgw_flows_opened_total", &[]));
-    let endpoints: Vec<_> =
-        listening(&lab, Place::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024).collect();
+    let endpoints: Vec<_> = listening(&lab, Place::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024).collect();
     for to in &endpoints {
         // A handshake is the kernel's; what a client sends then must meet nobody.
         let error = lab.hello(Place::Service, (*to.ip(), to.port())).expect_err("one-way");
@@ -169,7 +180,8 @@ fn a_node_can_open_nothing_back_along_a_flow_that_a_client_has_open() {
         let error = lab.connect(Place::Service, (*gateways_end.ip(), port)).expect_err("one-way");
         assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut), "{port}: {error}");
     }
-    let datagram = lab.at(Place::Service, || UdpSocket::bind("10.1.0.11:0").and_then(|s| s.send_to(b"x", gateways_end)));
+    let datagram =
+        lab.at(Place::Service, || UdpSocket::bind("10.1.0.11:0").and_then(|s| s.send_to(b"x", gateways_end)));
     datagram.expect("it leaves");
     // The client's flow is as it was, and has not been sent a byte: a server of MongoDB's speaks when it is spoken to.
     let silent = std::io::Read::read(&mut &client, &mut [0]).expect_err("silence");

@@ -147,7 +147,8 @@ impl TestLab {
     /// The sum of all series of a metric that hold every one of `labels`.
     pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let page = self.metrics();
-        let series = page.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        let series =
+            page.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
