@@ -33,7 +33,7 @@ pub use self::plane::Plane;
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
-use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId};
+use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, Held, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
@@ -52,6 +52,8 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
 pub struct ControlParts<P> {
     /// What carries changes out.
     pub plane: Arc<P>,
+    /// Where snapshots are published; holds an empty one.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
     /// How targets are probed.
@@ -72,6 +74,7 @@ pub struct Control {
     problem: watch::Receiver<Option<String>>,
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
+    doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
 impl std::fmt::Debug for Control {
@@ -93,12 +96,13 @@ impl Control {
     ) -> Result<Self, ChangeError> {
         let (saved, held, made) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
-        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
         let (pace, pace_seen) = watch::channel(Pace::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
+        let doubts = prober.doubts();
         tracker.spawn(probing);
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
@@ -124,7 +128,14 @@ impl Control {
         };
         owner.rebase(&desired).await?;
         tracker.spawn(owner.run(received, health_results));
-        Ok(Self { commands, snapshots: snapshots_seen, problem, inventories: inventories_seen, pace: pace_seen })
+        Ok(Self {
+            commands,
+            snapshots: snapshots_seen,
+            problem,
+            inventories: inventories_seen,
+            pace: pace_seen,
+            doubts,
+        })
     }
 
     /// The snapshot in force.
@@ -217,6 +228,31 @@ impl Control {
     /// [`ChangeError::Stopping`].
     pub async fn push(&self) -> Result<bool, ChangeError> {
         self.ask(|reply| Command::Push { reply }).await
+    }
+
+    /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
+    /// on that load balancer alone. One zone of a load balancer at a time (*Zonal shift*).
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn shift_zone(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Shift { service, zone, away: true, reply }).await
+    }
+
+    /// Ends a zonal shift.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn end_zonal_shift(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Shift { service, zone, away: false, reply }).await
+    }
+
+    /// Says that a connection to `address` failed: whoever is probed there is looked at soon.
+    pub fn doubt(&self, address: std::net::SocketAddr) {
+        // The prober ends with the process.
+        let _ = self.doubts.send(address);
     }
 
     async fn ask<T>(

@@ -18,8 +18,8 @@ use super::lifecycle::{self, Due, Pace};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
-use crate::model::{Desired, DrainReason, ListenerPort, TargetId, VpceServiceId};
-use crate::plan::{Changes, Generation, Held, PlanErrors, Snapshot, compile, diff};
+use crate::model::{Desired, DrainReason, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone};
+use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,26 @@ pub enum ChangeError {
         /// Where it stands.
         services: String,
     },
+    /// There is no such zone to shift away from.
+    #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
+    NoSuchZone {
+        /// What was asked for.
+        zone: Zone,
+        /// On which load balancers.
+        services: String,
+        /// What there is.
+        known: String,
+    },
+    /// Another zone is shifted away from already.
+    #[error(
+        "{service} is shifted away from zone `{shifted}`; end that first, one zone at a time can be shifted away from"
+    )]
+    ShiftedAlready {
+        /// The load balancer.
+        service: VpceServiceId,
+        /// Its shifted zone.
+        shifted: Zone,
+    },
     /// The process stops.
     #[error("the gateway is stopping")]
     Stopping,
@@ -83,6 +103,17 @@ pub(super) enum Command {
         port: Option<ListenerPort>,
         reply: oneshot::Sender<Result<Moved, ChangeError>>,
     },
+    /// Shift away from a zone, or end that.
+    Shift {
+        service: Option<VpceServiceId>,
+        zone: Zone,
+        away: bool,
+        reply: oneshot::Sender<Result<Generation, ChangeError>>,
+    },
+    /// The draining interval of an unhealthy member is over.
+    StillUnhealthy(MemberKey),
+    /// The flows of a member that left its group are gone, or their time is.
+    Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
 }
@@ -187,6 +218,16 @@ impl<P: Plane> Owner<P> {
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(self.move_target(target, service, port).await);
             }
+            Command::Shift { service, zone, away, reply } => {
+                let _ = reply.send(self.shift(service, zone, away).await);
+            }
+            Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
+            Command::Left(MemberKey { service, target, member }) => {
+                let mut desired = self.desired.clone();
+                if desired.draining.remove(&(service, target, member)).is_some() {
+                    self.apply_or_log(desired).await;
+                }
+            }
             Command::Drained(service, port) => self.drained(service, port).await,
         }
     }
@@ -255,6 +296,7 @@ impl<P: Plane> Owner<P> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.shifted_zones = self.desired.shifted_zones.clone();
+        desired.draining = self.desired.draining.clone();
         let made = inventory.made(&self.base);
         if always || desired != self.desired {
             let before = std::mem::replace(&mut self.made, made);
@@ -324,15 +366,99 @@ impl<P: Plane> Owner<P> {
                 member = event.key.member,
                 target.addr = %event.address,
                 state = event.state.label(),
+                reach = event.reach.map(crate::model::ConnectError::label),
                 reason = event.reason.map(super::health::HealthReason::code),
                 "target health changed"
             );
-            let MemberKey { service, target, member } = event.key;
-            desired.health.insert((service, target, member), event.state);
+            let key = (event.key.service.clone(), event.key.target.clone(), event.key.member.clone());
+            let before = self.desired.health.get(&key).map(|health| health.state);
+            let mut state = event.state;
+            if state == TargetState::Unhealthy
+                && let Some(interval) = self.draining_interval(&event.key.service)
+            {
+                if before == Some(TargetState::Unhealthy) {
+                    // Its interval is over already.
+                } else {
+                    state = TargetState::UnhealthyDraining;
+                    if before != Some(state) {
+                        self.later(interval, Command::StillUnhealthy(event.key.clone()));
+                    }
+                }
+            }
+            desired.health.insert(key, Health { state, reach: event.reach });
         }
+        self.apply_or_log(desired).await;
+    }
+
+    /// How long an unhealthy member of the load balancer is `unhealthy.draining`; `None`: not at all.
+    fn draining_interval(&self, service: &VpceServiceId) -> Option<Duration> {
+        let services = self.desired.projects.iter().flat_map(|project| &project.services);
+        let attributes = &services.into_iter().find(|candidate| candidate.id == *service)?.attributes;
+        let interval = attributes.unhealthy_draining_interval;
+        (!attributes.terminate_on_unhealthy && !interval.is_zero()).then_some(interval)
+    }
+
+    /// Tells itself something after a while.
+    fn later(&self, after: Duration, command: Command) {
+        let (commands, stop) = (self.commands.clone(), self.stop.clone());
+        self.drains.spawn(async move {
+            if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
+                // The owner is gone only when the process stops.
+                let _ = commands.send(command);
+            }
+        });
+    }
+
+    async fn still_unhealthy(&mut self, key: MemberKey) {
+        let mut desired = self.desired.clone();
+        let health = desired.health.get_mut(&(key.service, key.target, key.member));
+        if let Some(health) = health.filter(|health| health.state == TargetState::UnhealthyDraining) {
+            health.state = TargetState::Unhealthy;
+            self.apply_or_log(desired).await;
+        }
+    }
+
+    /// Applies what nobody waits for.
+    async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
         }
+    }
+
+    /// Shifts every load balancer that is meant away from `zone`, or back.
+    async fn shift(
+        &mut self,
+        service: Option<VpceServiceId>,
+        zone: Zone,
+        away: bool,
+    ) -> Result<Generation, ChangeError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
+        let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
+        let mut desired = self.desired.clone();
+        let mut found = false;
+        for view in there.iter().filter(|view| view.zone == zone) {
+            found = true;
+            let of_service = |other: &&&ZoneView| other.service == view.service && other.zone != zone && other.shifted;
+            match there.iter().find(of_service) {
+                Some(other) if away => {
+                    let (service, shifted) = (view.service.clone(), other.zone.clone());
+                    return Err(ChangeError::ShiftedAlready { service, shifted });
+                }
+                _ => {}
+            }
+            let entry = (view.service.clone(), zone.clone());
+            let _ = if away { desired.shifted_zones.insert(entry) } else { desired.shifted_zones.remove(&entry) };
+        }
+        if !found {
+            let services = service.map_or_else(|| "any load balancer".to_owned(), |service| service.to_string());
+            let known: std::collections::BTreeSet<_> = there.iter().map(|view| view.zone.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ChangeError::NoSuchZone { zone, services, known });
+        }
+        let generation = self.apply(desired).await?;
+        tracing::info!(%zone, away, "zonal shift");
+        Ok(generation)
     }
 
     async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
@@ -353,9 +479,14 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
         let old = Arc::clone(&self.snapshots.borrow());
         let generation = Generation(old.generation.0 + 1);
-        let (snapshot, held) = compile(&desired, &self.held, generation)?;
+        let (mut snapshot, mut held) = compile(&desired, &self.held, generation)?;
+        let mut changes = diff(&old, &snapshot);
+        let mut desired = desired;
+        if keep_draining(&mut desired, &changes) {
+            (snapshot, held) = compile(&desired, &self.held, generation)?;
+            changes = diff(&old, &snapshot);
+        }
         let snapshot = Arc::new(snapshot);
-        let changes = diff(&old, &snapshot);
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
         self.saved.save(&held, &self.made).await?;
         self.held = held;
@@ -363,9 +494,10 @@ impl<P: Plane> Owner<P> {
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.plane.retarget(&changes, &snapshot);
+        self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.retire(&old, &changes);
+        self.part(&changes);
         self.release_idle_ports().await;
         for notice in snapshot.notices.iter().filter(|notice| !old.notices.contains(notice)) {
             tracing::warn!("{notice}");
@@ -399,6 +531,26 @@ impl<P: Plane> Owner<P> {
         }
     }
 
+    /// Lets the flows of members end that left a group, or that are to be terminated.
+    fn part(&self, changes: &Changes) {
+        for leave in changes.leave.iter().cloned() {
+            let key = MemberKey {
+                service: leave.service.clone(),
+                target: leave.target.clone(),
+                member: leave.member.name.clone(),
+            };
+            let (plane, commands, stop) = (Arc::clone(&self.plane), self.commands.clone(), self.stop.clone());
+            let reason = leave.reason;
+            self.drains.spawn(async move {
+                let parted = stop.run_until_cancelled(plane.leave(leave)).await;
+                if parted.is_some() && reason == DrainReason::Deregistered {
+                    // The owner is gone only when the process stops.
+                    let _ = commands.send(Command::Left(key));
+                }
+            });
+        }
+    }
+
     /// Closes what the new snapshot no longer has, and lets it drain. A moved target's old port accepts for a moment
     /// longer: clients that resolved just before still come there.
     fn retire(&mut self, old: &Snapshot, changes: &Changes) {
@@ -429,6 +581,17 @@ impl<P: Plane> Owner<P> {
     }
 }
 
+/// Members that have just left a group that is still there drain in it.
+fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
+    let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
+    let before = desired.draining.len();
+    for Leave { service, target, member, .. } in deregistered {
+        let key = (service.clone(), target.clone(), member.name.clone());
+        desired.draining.insert(key, (member.zone.clone(), member.address));
+    }
+    desired.draining.len() > before
+}
+
 async fn retire_one<P: Plane>(plane: &P, address: SocketAddr, delay: Duration, cut: Option<DrainReason>) {
     let open = plane.close(address).await;
     plane.drain(open, delay, cut).await;
@@ -446,7 +609,8 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
         .into_values()
         .filter_map(|group| Some((group, services.get(&group.service)?)))
         .flat_map(|(group, service)| {
-            group.members.iter().map(move |member| ProbedMember {
+            let probed = group.members.iter().filter(|member| member.state != TargetState::Draining);
+            probed.map(move |member| ProbedMember {
                 key: MemberKey {
                     service: group.service.clone(),
                     target: group.target.clone(),

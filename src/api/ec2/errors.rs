@@ -47,9 +47,11 @@ impl From<ChangeError> for Refusal {
                 code: "Unavailable",
                 message: "The service cannot keep the change; try again.".to_owned(),
             },
-            ChangeError::Config(_) | ChangeError::NoSuchTarget { .. } | ChangeError::AmbiguousTarget { .. } => {
-                Self::new("InvalidParameter", chain(&error))
-            }
+            ChangeError::Config(_)
+            | ChangeError::NoSuchTarget { .. }
+            | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchZone { .. }
+            | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
         }
     }
 }

@@ -422,7 +422,10 @@ fn apps_that_lead_nowhere_are_named() {
         (
             r#"backend = "http://127.1.0.31:9080""#,
             r#"backend = "https://x""#,
-            &["app[0].backend: `https://x` is not http://HOST:PORT, as `http://127.1.0.31:9080`"],
+            &[
+                "app[0].backend: `https://x` is not a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for \
+                 HTTP/2 without TLS, with nothing behind it, as `http://127.1.0.31:9080`)",
+            ],
         ),
         (
             r#"endpoint = "vpce-0468b2d7f9c3e5a01", type"#,
