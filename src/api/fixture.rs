@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{Answer, Client};
-use super::{Api, ApiParts, FlowsView};
+use super::{Api, ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
@@ -37,7 +37,7 @@ impl Plane for PaperPlane {
 
     async fn open(&self, (): (), _: &Arc<Snapshot>) {}
 
-    fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
+    async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
 
     async fn close(&self, _: SocketAddr) {}
 
@@ -88,8 +88,18 @@ impl Gateway {
 
     /// A gateway on the state that another one left.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
+        Self::build(store, None).await
+    }
+
+    /// A gateway that asks for credentials.
+    pub(super) async fn guarded(credentials: Credentials) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), Some(credentials)).await
+    }
+
+    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
+            snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
             probe: Arc::new(NoAnswer),
@@ -100,7 +110,7 @@ impl Gateway {
         let desired = config::quickstart().desired;
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
         let again = control.clone();
-        let api = Api::new(ApiParts {
+        let parts = ApiParts {
             control: control.clone(),
             flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
             reload: Arc::new(move || {
@@ -109,7 +119,8 @@ impl Gateway {
             }),
             readiness: Readiness::new(),
             recorder: Arc::new(NoopRecorder),
-        });
+        };
+        let api = Api::guarded(parts, credentials);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();

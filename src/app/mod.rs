@@ -1,5 +1,6 @@
 //! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
 
+mod front;
 mod options;
 mod plane;
 mod reload;
@@ -14,8 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
-use crate::api::{Api, ApiParts, FlowsView};
+use crate::api::{Api, ApiParts, Credentials, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
@@ -127,9 +129,17 @@ impl Gateway {
         let data_options = options::data(&settings, options.tick);
         let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
-        let flows = Arc::new(Flows::new(data));
+        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let front = LazyFront::new(FrontParts {
+            options: options::front(&settings, options.tick),
+            snapshots: snapshots_seen,
+            lab_dir: settings.lab_dir.clone(),
+            recorder: registry.shared_recorder(),
+        });
+        let flows = Arc::new(Flows::new(data, front));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
+            snapshots,
             store,
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
@@ -179,7 +189,7 @@ impl Gateway {
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
             let again = reload.clone();
-            let api = Api::new(ApiParts {
+            let parts = ApiParts {
                 control: control.clone(),
                 flows: Arc::clone(&flows) as Arc<dyn FlowsView>,
                 reload: Arc::new(move || {
@@ -188,7 +198,8 @@ impl Gateway {
                 }),
                 readiness: readiness.clone(),
                 recorder: registry.shared_recorder(),
-            });
+            };
+            let api = Api::guarded(parts, Credentials::from_env());
             let until = last_stop.clone();
             servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
         }
@@ -326,7 +337,7 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
     let Some(dns) = &settings.dns else { return Ok(None) };
     let mut sockets = DnsSockets::default();
     for address in &dns.listen {
-        sockets.extend(crate::dns::bind(*address, flag)?);
+        sockets.extend(crate::dns::bind(*address, flag.trim_matches('`'))?);
     }
     Ok(Some(sockets))
 }

@@ -4,7 +4,10 @@
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
 //! crash; [`health`] probes targets and says what changed.
 
+pub mod draft;
 pub mod health;
+pub mod inventory;
+mod lifecycle;
 mod metrics;
 mod owner;
 mod plane;
@@ -19,7 +22,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
+use self::inventory::Inventory;
+pub use self::lifecycle::Pace;
 use self::metrics::ControlMetrics;
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
@@ -28,15 +34,26 @@ use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
-use crate::plan::{Generation, Snapshot};
+use crate::plan::{Generation, Held, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
 const HEALTH_QUEUE: usize = 64;
+
+/// What an earlier process held, as `store` has it: for those who only look.
+///
+/// # Errors
+///
+/// [`SavedError`] when a value can't be read.
+pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
+    Ok(Saved::load(store).await?.1)
+}
 
 /// What control is built on.
 pub struct ControlParts<P> {
     /// What carries changes out.
     pub plane: Arc<P>,
+    /// Where snapshots are published; holds an empty one.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
     /// How targets are probed.
@@ -55,6 +72,8 @@ pub struct Control {
     commands: mpsc::UnboundedSender<Command>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     problem: watch::Receiver<Option<String>>,
+    inventories: watch::Receiver<Arc<Inventory>>,
+    pace: watch::Receiver<Pace>,
     doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
@@ -75,9 +94,11 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held) = Saved::load(parts.store).await?;
+        let (saved, held, made) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
-        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
+        let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
+        let (pace, pace_seen) = watch::channel(Pace::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
@@ -87,6 +108,12 @@ impl Control {
         let mut owner = Owner {
             plane: parts.plane,
             desired: Desired::default(),
+            base: Inventory::default(),
+            inventory: Arc::new(Inventory::default()),
+            made,
+            inventories,
+            pace,
+            not_before: tokio::time::Instant::now(),
             held,
             saved,
             snapshots,
@@ -98,12 +125,18 @@ impl Control {
             drains: tracker.clone(),
             stop: parts.stop,
             draining: HashMap::new(),
-            configured_faults: desired.faults.clone(),
+            configured_faults: Default::default(),
         };
-        owner.apply(desired).await?;
-        owner.configured_faults.values().for_each(|fault| owner.time(fault));
+        owner.rebase(&desired).await?;
         tracker.spawn(owner.run(received, health_results));
-        Ok(Self { commands, snapshots: snapshots_seen, problem, doubts })
+        Ok(Self {
+            commands,
+            snapshots: snapshots_seen,
+            problem,
+            inventories: inventories_seen,
+            pace: pace_seen,
+            doubts,
+        })
     }
 
     /// The snapshot in force.
@@ -147,6 +180,55 @@ impl Control {
         port: Option<ListenerPort>,
     ) -> Result<Moved, ChangeError> {
         self.ask(|reply| Command::Move { target, service, port, reply }).await
+    }
+
+    /// What there is: what the config names, and what the APIs made or changed.
+    #[must_use]
+    pub fn inventory(&self) -> Arc<Inventory> {
+        Arc::clone(&self.inventories.borrow())
+    }
+
+    /// Changes what there is. `edit` runs in the owner's task, on a copy; when it, the plan, or a socket refuses, nothing
+    /// has happened.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    ///
+    /// # Panics
+    ///
+    /// Never: the owner hands back what `edit` gave.
+    pub async fn edit<T: Send + 'static>(
+        &self,
+        edit: impl FnOnce(&mut Draft) -> Result<T, EditError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let edit: owner::Edit = Box::new(move |draft| Ok(Box::new(edit(draft)?)));
+        let answer = self.ask(|reply| Command::Edit { edit, reply }).await?;
+        Ok(*answer.downcast().expect("the owner hands back what the edit gave"))
+    }
+
+    /// How quickly the lives of what the APIs make go on.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        *self.pace.borrow()
+    }
+
+    /// Sets how quickly lives go on, from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Stopping`].
+    pub async fn set_pace(&self, pace: Pace) -> Result<(), ChangeError> {
+        self.ask(|reply| Command::SetPace { pace, reply }).await
+    }
+
+    /// Lets the next transition happen now, whatever the pace; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Stopping`].
+    pub async fn push(&self) -> Result<bool, ChangeError> {
+        self.ask(|reply| Command::Push { reply }).await
     }
 
     /// Sets a fault, or another one under its name. It begins and ends by its own times.

@@ -1,7 +1,8 @@
 //! The one task that owns the desired state. Every change is a message to it and takes the same way: desired state,
 //! plan, bind, save, open, publish, retarget, close.
 
-use std::collections::HashMap;
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
+use super::inventory::{Inventory, Made, Moment};
+use super::lifecycle::{self, Due, Pace};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
@@ -25,6 +29,9 @@ pub enum ChangeError {
     /// The plan's rules forbid it.
     #[error(transparent)]
     Plan(#[from] PlanErrors),
+    /// What was asked for can't be.
+    #[error(transparent)]
+    Edit(#[from] EditError),
     /// A socket can't be had.
     #[error("{}", .0.join("\n"))]
     Bind(Vec<String>),
@@ -91,8 +98,20 @@ pub enum ChangeError {
     Stopping,
 }
 
+/// How long a transition that can't be made waits until it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A change of the inventory, with its answer.
+pub(super) type Edit = Box<dyn FnOnce(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send>;
+
 /// What the owner is told.
 pub(super) enum Command {
+    /// Change the inventory.
+    Edit { edit: Edit, reply: oneshot::Sender<Result<Box<dyn Any + Send>, ChangeError>> },
+    /// Let lives go on at another pace.
+    SetPace { pace: Pace, reply: oneshot::Sender<Result<(), ChangeError>> },
+    /// Let the next transition happen now; the answer says whether there was one.
+    Push { reply: oneshot::Sender<Result<bool, ChangeError>> },
     /// The inventory is another now.
     Inventory { desired: Box<Result<Desired, String>>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// Give a target another port.
@@ -147,6 +166,17 @@ pub struct Moved {
 pub(super) struct Owner<P: Plane> {
     pub(super) plane: Arc<P>,
     pub(super) desired: Desired,
+    /// What the config names.
+    pub(super) base: Inventory,
+    /// What there is.
+    pub(super) inventory: Arc<Inventory>,
+    /// How the two differ, as it is saved.
+    pub(super) made: Made,
+    /// Who looks at what there is.
+    pub(super) inventories: watch::Sender<Arc<Inventory>>,
+    pub(super) pace: watch::Sender<Pace>,
+    /// Transitions wait until then, after one that failed.
+    pub(super) not_before: tokio::time::Instant,
     pub(super) held: Held,
     pub(super) saved: Saved,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
@@ -172,10 +202,20 @@ impl<P: Plane> Owner<P> {
     ) {
         let stop = self.stop.clone();
         loop {
+            let due = lifecycle::next(&self.inventory, *self.pace.borrow());
+            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Moment::now().0)));
+            let not_before = self.not_before;
+            let its_time = async move {
+                match wait {
+                    Some(wait) => tokio::time::sleep_until((tokio::time::Instant::now() + wait).max(not_before)).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(command) = commands.recv() => self.obey(command).await,
+                () = its_time => if let Some((_, due)) = due { self.advance(&due).await },
                 Some(event) = health.recv() => {
                     let mut events = vec![event];
                     while let Ok(event) = health.try_recv() {
@@ -193,6 +233,20 @@ impl<P: Plane> Owner<P> {
             Command::Inventory { desired, reply } => {
                 let outcome = self.replace_inventory(*desired).await;
                 let _ = reply.send(outcome);
+            }
+            Command::Edit { edit, reply } => {
+                let _ = reply.send(self.edit(edit).await);
+            }
+            Command::SetPace { pace, reply } => {
+                self.pace.send_replace(pace);
+                let _ = reply.send(Ok(()));
+            }
+            Command::Push { reply } => {
+                let due = lifecycle::pushed(&self.inventory);
+                if let Some(due) = &due {
+                    self.advance(due).await;
+                }
+                let _ = reply.send(Ok(due.is_some()));
             }
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(self.move_target(target, service, port).await);
@@ -221,26 +275,7 @@ impl<P: Plane> Owner<P> {
     /// Takes over an inventory, keeping what operators and probes said.
     async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let outcome = match inventory {
-            Ok(mut desired) => {
-                desired.health = self.desired.health.clone();
-                desired.shifted_zones = self.desired.shifted_zones.clone();
-                desired.draining = self.desired.draining.clone();
-                let (configured, before) = (desired.faults.clone(), self.desired.faults.clone());
-                // What was set by command stays; what the file still says the same has its times run on.
-                let kept = before.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
-                    Some(from_file) => desired.faults.get(*name) == Some(from_file),
-                    None => fault.name == **name,
-                });
-                let kept: Vec<_> = kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))).collect();
-                desired.faults.extend(kept);
-                let applied = self.apply(desired).await;
-                if applied.is_ok() {
-                    let known = std::mem::replace(&mut self.configured_faults, configured.clone());
-                    let new = configured.values().filter(|fault| known.get(&fault.name) != Some(fault));
-                    new.for_each(|fault| self.time(fault));
-                }
-                applied
-            }
+            Ok(desired) => self.rebase(&desired).await,
             Err(problems) => Err(ChangeError::Config(problems)),
         };
         self.metrics.reloaded(outcome.is_ok());
@@ -256,6 +291,87 @@ impl<P: Plane> Owner<P> {
             }
         }
         outcome
+    }
+
+    /// Takes over what the config names, under what was made.
+    pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
+        let base = Inventory::from_config(config);
+        let inventory = base.clone().with(&self.made)?;
+        let before = std::mem::replace(&mut self.base, base);
+        let outcome = self.adopt(inventory, self.faults_under(config), true).await;
+        if outcome.is_err() {
+            self.base = before;
+            return outcome;
+        }
+        let known = std::mem::replace(&mut self.configured_faults, config.faults.clone());
+        let new = config.faults.values().filter(|fault| known.get(&fault.name) != Some(fault));
+        new.for_each(|fault| self.time(fault));
+        outcome
+    }
+
+    /// The faults of a config with those set by command; what the file still says the same has its times run on.
+    fn faults_under(&self, config: &Desired) -> BTreeMap<String, Arc<Fault>> {
+        let mut faults = config.faults.clone();
+        let kept = self.desired.faults.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
+            Some(from_file) => config.faults.get(*name) == Some(from_file),
+            None => fault.name == **name,
+        });
+        faults.extend(kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))));
+        faults
+    }
+
+    /// Changes the inventory: all or nothing.
+    async fn edit(&mut self, edit: Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
+        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
+        let answer = edit(&mut draft)?;
+        if draft.inventory != *self.inventory {
+            self.adopt(draft.inventory, self.desired.faults.clone(), false).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Lets a transition happen; one that can't be is a failure of the thing itself.
+    async fn advance(&mut self, due: &Due) {
+        let now = Moment::now();
+        let mut inventory = (*self.inventory).clone();
+        lifecycle::happen(&mut inventory, due, now);
+        let Err(error) = self.adopt(inventory, self.desired.faults.clone(), false).await else { return };
+        let reason = chain(&error);
+        tracing::warn!(?due, reason, "a transition failed");
+        let mut inventory = (*self.inventory).clone();
+        lifecycle::fail(&mut inventory, due, &reason, now);
+        let lasting = !matches!(error, ChangeError::Save(_));
+        if !lasting || self.adopt(inventory, self.desired.faults.clone(), false).await.is_err() {
+            self.not_before = tokio::time::Instant::now() + RETRY;
+        }
+    }
+
+    /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
+    async fn adopt(
+        &mut self,
+        inventory: Inventory,
+        faults: BTreeMap<String, Arc<Fault>>,
+        always: bool,
+    ) -> Result<Generation, ChangeError> {
+        let mut desired = inventory.desired();
+        desired.health = self.desired.health.clone();
+        desired.shifted_zones = self.desired.shifted_zones.clone();
+        desired.draining = self.desired.draining.clone();
+        desired.faults = faults;
+        let made = inventory.made(&self.base);
+        if always || desired != self.desired {
+            let before = std::mem::replace(&mut self.made, made);
+            if let Err(error) = self.apply(desired).await {
+                self.made = before;
+                return Err(error);
+            }
+        } else {
+            self.saved.save(&self.held, &made).await?;
+            self.made = made;
+        }
+        self.inventory = Arc::new(inventory);
+        self.inventories.send_replace(Arc::clone(&self.inventory));
+        Ok(self.snapshots.borrow().generation)
     }
 
     async fn move_target(
@@ -498,13 +614,13 @@ impl<P: Plane> Owner<P> {
         }
         let snapshot = Arc::new(snapshot);
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held).await?;
+        self.saved.save(&held, &self.made).await?;
         self.held = held;
         self.desired = desired;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.plane.retarget(&changes, &snapshot);
+        self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.retire(&old, &changes);
         self.part(&changes);
@@ -534,7 +650,7 @@ impl<P: Plane> Owner<P> {
 
     /// Saves that ports are free again.
     async fn keep(&mut self, held: Held) {
-        match self.saved.save(&held).await {
+        match self.saved.save(&held, &self.made).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),

@@ -25,8 +25,8 @@ pub trait Plane: Send + Sync + 'static {
     /// Accepts on what was bound. Done when new connections are taken.
     fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
-    /// New flows take the new routes.
-    fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>);
+    /// New flows take the new routes; what the snapshot no longer has beside listeners is closed.
+    fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
     /// Accepts no more at `address`; done when its sockets are closed.
     fn close(&self, address: SocketAddr) -> impl Future<Output = Self::Open> + Send;

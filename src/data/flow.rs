@@ -314,3 +314,23 @@ async fn answer_late_with_reset(record: &FlowRecord, sides: [&TcpStream; 2], fin
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every open flow costs beside its sockets and its record.
+    const MOST_BYTES: usize = 768;
+
+    fn output_size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_flows_task_stays_small() {
+        let size = output_size(run);
+        assert!(size <= MOST_BYTES, "a flow's task takes {size} bytes");
+        let record = size_of::<FlowRecord>();
+        assert!(record <= 192, "a flow's record takes {record} bytes");
+    }
+}

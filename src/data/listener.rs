@@ -82,14 +82,25 @@ pub(crate) fn bind(
     backlog: i32,
     options: &LegOptions,
 ) -> Result<Vec<std::net::TcpListener>, BindError> {
-    let bind_all = || -> io::Result<Vec<std::net::TcpListener>> {
-        // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
-        let probe = bound(listener.address, false)?;
-        probe.listen(1)?;
-        drop(probe);
-        (0..workers).map(|_| listening(listener.address, backlog, options)).collect()
-    };
-    bind_all().map_err(|source| BindError::new(listener, source))
+    bind_shared(listener.address, workers, backlog, options).map_err(|source| BindError::new(listener, source))
+}
+
+/// One listening socket per worker, all at `address`.
+///
+/// # Errors
+///
+/// What the kernel says, as when the address is taken by anybody, another gateway included.
+pub(crate) fn bind_shared(
+    address: SocketAddr,
+    workers: usize,
+    backlog: i32,
+    options: &LegOptions,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
+    let probe = bound(address, false)?;
+    probe.listen(1)?;
+    drop(probe);
+    (0..workers).map(|_| listening(address, backlog, options)).collect()
 }
 
 /// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
@@ -143,7 +154,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, state: R
 }
 
 /// Whether trying again at once would only fail again.
-fn is_scarcity(error: &io::Error) -> bool {
+pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 

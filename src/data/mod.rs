@@ -4,23 +4,23 @@
 //! what became of them. One flow's way: `listener` accepts, `admission` decides, `choose` picks a member, `flow` dials
 //! it and sees to the end, `relay` moves the bytes.
 
-mod admission;
+pub(crate) mod admission;
 mod choose;
-mod connect;
+pub(crate) mod connect;
 mod counters;
 mod door;
 mod fault;
 mod flow;
 mod idle;
 mod keepalive;
-mod listener;
+pub(crate) mod listener;
 mod metrics;
 mod outer;
-mod pipes;
+pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
-mod relay;
-mod scratch;
+pub(crate) mod relay;
+pub(crate) mod scratch;
 mod shape;
 mod shared;
 mod sock_diag;

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, no clock. A value of one of these types is the proof that its text was checked.
 
+mod backend;
 mod cidr;
 mod cluster;
 mod consumer;
@@ -16,6 +17,7 @@ mod port;
 mod provider;
 mod target;
 
+pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, Naming, Node, Tier};
 pub use consumer::{

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::TargetKind;
+use super::apps::compile_apps;
 use super::dns;
 use super::error::{Findings, Location, PlanErrors, RuleError};
 use super::gates::gates;
@@ -50,6 +51,7 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
         zones: zones(&survey),
         faults: desired.faults.values().cloned().collect(),
         strings: paths.iter().map(Paths::strings).collect(),
+        apps: Arc::new(compile_apps(desired, &gates)),
         dns: Arc::new(dns),
         service_side: Arc::new(service_side),
         notices: findings.into_notices(),

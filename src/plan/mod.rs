@@ -7,6 +7,7 @@
 //! `ports` who gets which port, `paths` which endpoints lead to which cluster, `strings` and `dns` how that is written
 //! down, `gates` who may use an endpoint; `compile` puts them together.
 
+mod apps;
 mod compile;
 mod diff;
 mod dns;
@@ -25,6 +26,7 @@ mod strings;
 mod survey;
 mod targets;
 
+pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
 pub use compile::compile;
 pub use diff::{Changes, Leave, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};

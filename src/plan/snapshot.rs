@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::apps::AppsView;
 use crate::model::{
     AccessList, CidrSet, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, ListenerPort,
     Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId,
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub strings: Vec<ClusterStrings>,
     /// What resolvers are told.
     pub dns: Arc<DnsView>,
+    /// App Services' apps, and the addresses of their front.
+    pub apps: Arc<AppsView>,
     /// The networks of every endpoint service: from there nothing is let in, on any address of the gateway.
     pub service_side: Arc<CidrSet>,
     /// What is allowed but not as it should be, in words for people.

@@ -192,7 +192,8 @@ pub(super) fn state_of(endpoint: &InterfaceEndpoint) -> EndpointState {
 
 /// Whether an endpoint stands as a private endpoint of its service: connected or about to be.
 pub(super) fn counts(endpoint: &InterfaceEndpoint) -> bool {
-    matches!(state_of(endpoint), EndpointState::PendingAcceptance | EndpointState::Pending | EndpointState::Available)
+    let lives = [EndpointState::PendingAcceptance, EndpointState::Pending, EndpointState::Available];
+    endpoint.registered && lives.contains(&state_of(endpoint))
 }
 
 /// Whether flows are admitted through it.

@@ -1,12 +1,19 @@
 //! Tests from outside: only what the crate makes public, real processes, real sockets.
 
 mod admission;
+mod appservices;
+mod cli;
+mod conformance;
 mod drain;
+mod driver;
 mod faults;
 mod flows;
 mod health;
+mod lab;
 mod limits;
 mod moves;
+mod quickstart;
 mod reload;
+mod rules;
 mod store;
 mod support;

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use super::core::Core;
 use super::format::{self, Damage, LOG_START, Slot, Tail, VERSION};
-use super::{Commit, Entry, RangeView, Revision, StateKey, StateStore, StoreError, Txn, Watch};
+use super::{Commit, Entry, MemoryStore, RangeView, Revision, StateKey, StateStore, StoreError, Txn, Watch};
 
 /// The log is written anew when it is longer than this and than four times what it holds.
 ///
@@ -22,6 +22,9 @@ const COMPACT_ABOVE: u64 = 1024 * 1024;
 
 /// How often a file that another process replaces while it is being opened is tried again.
 const OPEN_ATTEMPTS: usize = 16;
+
+/// How often a file that looks damaged is read again, as another process may be writing to it.
+const PEEK_ATTEMPTS: usize = 4;
 
 /// What to do about a file that is refused, for every message that says so.
 const REMEDY: &str = "nothing was written to it; put back a copy of it, or move it away to start with an empty state \
@@ -142,6 +145,30 @@ impl EmbeddedStore {
     pub fn open_blocking(path: &Path, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let (log, core) = Log::open(path, options)?;
         Ok(Self { core: Arc::new(Mutex::new(core)), log: Arc::new(tokio::sync::Mutex::new(log)) })
+    }
+
+    /// A copy in memory of what the file at `path` holds; `None` without a file. Nothing is written and nothing is locked:
+    /// the process that has the file open may go on. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], of which none is [`OpenError::Locked`].
+    pub fn peek_blocking(path: &Path) -> Result<Option<MemoryStore>, OpenError> {
+        let mut attempts = PEEK_ATTEMPTS;
+        loop {
+            let bytes = match fs::read(path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(OpenError::Io { action: "read", path: path.to_owned(), source }),
+            };
+            attempts -= 1;
+            match format::decode_file(&bytes) {
+                Ok(recovered) => return Ok(Some(MemoryStore::holding(recovered.core))),
+                Err(damage) if attempts == 0 => return Err(refusal(damage, path)),
+                // A commit was being written meanwhile, maybe.
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -550,6 +577,24 @@ mod tests {
         drop(store);
         let store = EmbeddedStore::open(&path).await.expect("free again");
         assert_eq!(store.get(&key("counter")).await.unwrap().unwrap().value, "39");
+    }
+
+    #[tokio::test]
+    async fn a_copy_can_be_had_of_a_file_in_use_without_a_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        assert!(EmbeddedStore::peek_blocking(&path).unwrap().is_none());
+        assert!(!path.exists(), "looking makes no file");
+        let store = EmbeddedStore::open(&path).await.unwrap();
+        put(&store, "ports/1", "1024").await;
+        let before = fs::read(&path).unwrap();
+        let copy = EmbeddedStore::peek_blocking(&path).unwrap().expect("a file");
+        assert_eq!(copy.range("").await.unwrap(), store.range("").await.unwrap());
+        put(&store, "ports/1", "1025").await;
+        assert_eq!(copy.get(&key("ports/1")).await.unwrap().unwrap().value, "1024", "a copy stays as it was");
+        fs::write(&path, &before[..before.len() - 1]).unwrap();
+        let error = EmbeddedStore::peek_blocking(&path).expect_err("a cut file");
+        assert!(matches!(error, OpenError::Cut { .. }), "{error:?}");
     }
 
     #[tokio::test]

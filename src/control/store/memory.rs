@@ -20,6 +20,11 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// A store that starts with what `core` holds.
+    pub(super) fn holding(core: Core) -> Self {
+        Self { core: Mutex::new(core) }
+    }
+
     fn core(&self) -> MutexGuard<'_, Core> {
         // Nothing in `Core` panics between two states, so what a panicking thread leaves behind is whole.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)

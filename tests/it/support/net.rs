@@ -24,7 +24,7 @@ pub(crate) struct Net {
 }
 
 /// A port on an address of each network that is bound to claim the network; nothing else binds it.
-const CLAIM_PORT: u16 = 64_999;
+pub(super) const CLAIM_PORT: u16 = 64_999;
 
 impl Net {
     /// A network that nobody has.

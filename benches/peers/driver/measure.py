@@ -1,0 +1,173 @@
+"""The rounds: every case visits every variant, in an order that rotates from round to round."""
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+from . import variants as make
+from .process import Started, until
+
+# A case: what the load generator is told, and what its CPU time is divided by.
+CASES = {
+    "pp1": {"args": ["pp", "--connections", "1", "--request", "64"], "per": "operations", "unit": "echo",
+            "title": "64 B ping-pong, 1 connection"},
+    "pp64": {"args": ["pp", "--connections", "64", "--request", "64"], "per": "operations", "unit": "echo",
+             "title": "64 B ping-pong, 64 connections"},
+    "pp64-4k": {"args": ["pp", "--connections", "64", "--request", "64", "--response", "4096"], "per": "operations",
+                "unit": "echo", "title": "64 B question, 4 KiB answer, 64 connections"},
+    "pp500": {"args": ["pp", "--connections", "500", "--request", "256"], "per": "operations", "unit": "echo",
+              "title": "256 B ping-pong, 500 connections"},
+    "up8": {"args": ["up", "--connections", "8"], "per": "gigabytes", "unit": "GB",
+            "title": "bulk to the target, 8 connections"},
+    "down8": {"args": ["down", "--connections", "8"], "per": "gigabytes", "unit": "GB",
+              "title": "bulk to the client, 8 connections"},
+    "conn32": {"args": ["connect", "--connections", "32", "--request", "64"], "per": "operations",
+               "unit": "connection", "title": "connect, one echo, close; 32 at a time"},
+    "rate20k": {"args": ["rate", "--connections", "64", "--request", "64", "--per-second", "20000"],
+                "per": "operations", "unit": "echo", "title": "20,000 messages a second over 64 connections"},
+}
+# Where the ends and the relay run. `onecore` has no cross-core wake-ups, so its ratios are the steadiest.
+ONE_THREAD = {
+    "onecore": ["pp1", "pp64", "pp64-4k", "pp500", "up8", "down8", "conn32"],
+    "pinned": ["pp64", "up8", "conn32", "rate20k"],
+}
+ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
+# What a smoke run visits.
+BRIEFLY = ({"onecore": ["pp64", "up8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
+IDLE_CPU_SECONDS = 3.0
+
+
+class Bench:
+    """The server, the variants, and what was measured so far."""
+
+    def __init__(self, root, work, settings, log):
+        self.loadgen = str(root / "target/release/examples/loadgen")
+        self.settings = settings
+        self.log = log
+        self.work = work
+        cores = sorted(os.sched_getaffinity(0))
+        self.first, self.last, self.all = {cores[0]}, {cores[-1]}, set(cores)
+        (work / "run").mkdir(parents=True, exist_ok=True)
+        self.server = Started("server", [self.loadgen, "serve", f"0.0.0.0:{make.SERVER_PORT}"],
+                              work / "run/server.log")
+        # The driver itself stays out of the way as far as it can.
+        os.sched_setaffinity(0, self.first)
+
+    def place(self, mode, variant):
+        """Puts server and relay where the mode wants them; answers where the client goes."""
+        ends, relay = {"onecore": (self.last, self.last), "pinned": (self.first, self.last),
+                       "unpinned": (self.all, self.all)}[mode]
+        self.server.pin(ends)
+        if variant.started:
+            variant.started.pin(relay)
+        return ends
+
+    def sample(self, case, mode, variant, seconds=None):
+        """One sample: a client process of its own."""
+        cores = self.place(mode, variant)
+        told = CASES[case] if isinstance(case, str) else case
+        return self.play(told["args"], variant, cores, seconds)
+
+    def play(self, args, variant, cores, seconds=None, fronts=None):
+        """Runs the load generator on these cores."""
+        command = ["taskset", "-c", ",".join(map(str, sorted(cores))), self.loadgen, *args]
+        for front in fronts or [variant.front]:
+            command += ["--target", make.text_of(front)]
+        command += ["--time", str(seconds or self.settings["seconds"]), "--warmup", str(self.settings["warmup"])]
+        for pid in variant.pids:
+            command += ["--pid", str(pid)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        except subprocess.TimeoutExpired:
+            self.log(f"  {variant.name}: {args[0]} did not end in 90 s")
+            return None
+        if done.returncode != 0 or not done.stdout.strip():
+            self.log(f"  {variant.name}: {' '.join(args)} failed: {done.stderr.strip()[-300:]}")
+            return None
+        return json.loads(done.stdout)
+
+    def rounds(self, modes, variants, samples, first_round=0):
+        """All cases over all variants, `rounds` times."""
+        for nth in range(first_round, first_round + self.settings["rounds"]):
+            self.log(f"round {nth + 1} of {self.settings['rounds']}: {', '.join(modes)}")
+            for mode, cases in modes.items():
+                for case in cases:
+                    if self.settings["only"] and case not in self.settings["only"]:
+                        continue
+                    turn = (nth * 3 + len(case)) % len(variants)
+                    for variant in variants[turn:] + variants[:turn]:
+                        sample = self.sample(case, mode, variant)
+                        if sample:
+                            samples.append({"round": nth, "mode": mode, "case": case, "variant": variant.name,
+                                            **sample})
+
+    def check(self, variants):
+        """Byte exactness with half-close, on every variant."""
+        told = {"args": ["check", "--connections", "8", "--bytes", str(self.settings["check_bytes"])]}
+        outcome = {}
+        for variant in variants:
+            sample = self.sample(told, "unpinned", variant)
+            outcome[variant.name] = sample["exact"] if sample else 0
+            if outcome[variant.name] != 8:
+                self.log(f"  {variant.name}: only {outcome[variant.name]} of 8 flows were byte-exact")
+        return outcome
+
+    def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS):
+        """Holds flows that carried one message; memory and CPU of the relay, slab of the kernel."""
+        self.place("unpinned", variant)
+        time.sleep(0.1)
+        before, slab = variant.started.resident() if variant.started else 0, slab_kb()
+        command = [self.loadgen, "idle", "--target", make.text_of(variant.front), "--connections", str(flows),
+                   "--request", str(request)]
+        holder = Started("holder", command, self.work / "run/holder.log", stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
+        try:
+            ready = holder.popen.stdout.readline()
+            if ready.strip() != b"holding":
+                self.log(f"  {variant.name}: {flows} idle flows could not be opened: {holder.said()}")
+                return None
+            time.sleep(min(1.0, rest))
+            after, slab_after = variant.started.resident() if variant.started else 0, slab_kb()
+            cpu, started = variant.started.cpu() if variant.started else 0, time.monotonic()
+            time.sleep(rest)
+            cpu = (variant.started.cpu() if variant.started else 0) - cpu
+            seconds = time.monotonic() - started
+        finally:
+            if holder.popen.stdin:
+                holder.popen.stdin.close()
+            try:
+                holder.popen.wait(20)
+            except subprocess.TimeoutExpired:
+                pass
+            holder.end()
+        return {"variant": variant.name, "flows": flows, "request": request, "rss_before_kb": before,
+                "rss_after_kb": after, "kb_per_flow": (after - before) / flows,
+                "slab_kb_per_flow": (slab_after - slab) / flows, "idle_cpu_ms_per_s": cpu / seconds * 1e3}
+
+
+def slab_kb():
+    """Kilobytes of the kernel's slab caches."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1])
+    return 0
+
+
+def settle():
+    """Waits until closed connections have left the kernel's tables."""
+    def gone():
+        text = Path("/proc/net/sockstat").read_text()
+        used = next((line for line in text.splitlines() if line.startswith("TCP:")), "TCP: inuse 0").split()
+        return int(used[2]) < 1500
+    until(gone, 5)
+    time.sleep(0.2)
+
+
+def shuffled(things, seed):
+    """Another order every round, the same in every run."""
+    things = list(things)
+    random.Random(seed).shuffle(things)
+    return things

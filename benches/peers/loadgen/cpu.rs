@@ -1,0 +1,48 @@
+//! CPU time of other processes, to the nanosecond: `/proc/PID/task/TID/schedstat` is the clock behind utime + stime,
+//! without their rounding to 10 ms.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::report::Report;
+
+/// Clocks at the start of a window.
+pub(crate) struct Window {
+    started: Instant,
+    cpu: u64,
+    machine: u64,
+    pids: Vec<u32>,
+}
+
+impl Window {
+    pub(crate) fn open(pids: &[u32]) -> Self {
+        Self { cpu: cpu_of(pids), machine: machine_busy(), started: Instant::now(), pids: pids.to_vec() }
+    }
+
+    /// What the window took, written into a report.
+    pub(crate) fn close(self, report: &mut Report) -> Duration {
+        let time = self.started.elapsed();
+        report.put("seconds", time.as_secs_f64());
+        report.put("cpu_seconds", cpu_of(&self.pids).saturating_sub(self.cpu) as f64 / 1e9);
+        report.put("machine_seconds", machine_busy().saturating_sub(self.machine) as f64 / 100.0);
+        time
+    }
+}
+
+/// Nanoseconds that the threads of `pids` have run.
+fn cpu_of(pids: &[u32]) -> u64 {
+    let threads = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next().and_then(|run| run.parse::<u64>().ok()))
+        .sum()
+}
+
+/// Hundredths of a second that the machine's cores were busy, or stolen.
+fn machine_busy() -> u64 {
+    let Ok(text) = fs::read_to_string("/proc/stat") else { return 0 };
+    let mut fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let busy: [usize; 6] = [0, 1, 2, 5, 6, 7];
+    let all: Vec<u64> = fields.by_ref().map_while(|field| field.parse().ok()).collect();
+    busy.iter().filter_map(|at| all.get(*at)).sum()
+}

@@ -1,0 +1,81 @@
+//! Plays both ends of a connection through a relay: the client and the server of the peers' benchmark.
+//!
+//! `loadgen serve ADDRESS` serves; every other command is one sample, printed as one line of JSON. The first bytes that
+//! a client sends say what its connection is for ([`wire`]), so a relay needs one front address alone. One thread and
+//! one edge-triggered epoll a process: what is measured is the relay, so the ends are kept cheap.
+
+mod args;
+mod bulk;
+mod check;
+mod connect;
+mod cpu;
+mod histogram;
+mod idle;
+mod ping_pong;
+mod poll;
+mod rate;
+mod report;
+mod server;
+mod wire;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+loadgen serve ADDRESS                      play the server
+loadgen pp --target A [--connections N] [--request N] [--response N]
+                                           ping-pong: one message outstanding on every connection
+loadgen rate --target A [--connections N] [--request N] [--per-second N]
+                                           messages at fixed times, latency from the time each was due
+loadgen up|down --target A [--connections N]
+                                           bulk from, to the client
+loadgen connect --target A [--connections N]
+                                           connect, one echo, close; N at a time. --target may be repeated
+loadgen idle --target A --connections N [--request N]
+                                           one echo each, then hold them until stdin ends
+loadgen check --target A [--connections N] [--bytes N]
+                                           byte exactness both ways with half-close and a slow reader
+every sample: [--warmup SECONDS] [--time SECONDS] [--pid PID]…   --pid: whose CPU time is reported";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let Some(command) = words.next() else {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    };
+    // `cargo bench` and `cargo test` pass flags of their own to every target.
+    if command.starts_with("--") {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match run(&command, words.collect()) {
+        Ok(Some(report)) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadgen {command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, words: Vec<String>) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    if command == "serve" {
+        let address = words.first().ok_or("`serve` wants an address")?;
+        server::serve(address.parse()?)?;
+        return Ok(None);
+    }
+    let args = args::Args::parse(words)?;
+    let report = match command {
+        "pp" => ping_pong::run(&args)?,
+        "rate" => rate::run(&args)?,
+        "up" => bulk::run(&args, bulk::Direction::Up)?,
+        "down" => bulk::run(&args, bulk::Direction::Down)?,
+        "connect" => connect::run(&args)?,
+        "idle" => idle::run(&args)?,
+        "check" => check::run(&args)?,
+        other => return Err(format!("`{other}` is no command\n{HELP}").into()),
+    };
+    Ok(Some(report.to_string()))
+}

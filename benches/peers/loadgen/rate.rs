@@ -1,0 +1,84 @@
+//! Messages at fixed times, whatever became of those before: latency counts from the time at which each was due, so a
+//! relay that stalls pays for every message that it held up.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::cpu::Window;
+use crate::histogram::Histogram;
+use crate::poll::{Poll, would_block};
+use crate::report::Report;
+use crate::wire::{self, Purpose};
+
+struct Connection {
+    stream: TcpStream,
+    /// When the outstanding messages were due.
+    due: VecDeque<Instant>,
+    missing: usize,
+}
+
+pub(crate) fn run(args: &Args) -> io::Result<Report> {
+    // A sleeper is else woken up to 50 µs late, which is a whole interval. Refused, the figures are only coarser.
+    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
+    let mut poll = Poll::new()?;
+    let mut connections = Vec::new();
+    let purpose = Purpose::Echo { request: args.request as u32, response: args.response as u32 };
+    let request = vec![7; args.request];
+    for nth in 0..args.connections {
+        let stream = wire::open(args.target(nth), purpose)?;
+        stream.set_nonblocking(true)?;
+        poll.watch(&stream, nth as u64, false)?;
+        connections.push(Connection { stream, due: VecDeque::new(), missing: args.response });
+    }
+    let interval = Duration::from_nanos(1_000_000_000 / args.per_second.max(1));
+    let mut buffer = vec![0; 64 << 10];
+    let mut turn = 0;
+    let mut play = |latency: &mut Histogram, until: Instant| -> io::Result<u64> {
+        let mut sent = 0;
+        let mut next = Instant::now();
+        while next < until {
+            let now = Instant::now();
+            while next <= now && next < until {
+                let nth = turn % connections.len();
+                let connection = &mut connections[nth];
+                turn += 1;
+                (&connection.stream).write_all(&request)?;
+                connection.due.push_back(next);
+                sent += 1;
+                next += interval;
+            }
+            for number in poll.wait(Some(next))? {
+                let connection = &mut connections[number as usize];
+                let mut n = match would_block(connection.stream.read(&mut buffer))? {
+                    None => continue,
+                    Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some(n) => n,
+                };
+                let now = Instant::now();
+                while n >= connection.missing {
+                    n -= connection.missing;
+                    connection.missing = args.response;
+                    if let Some(due) = connection.due.pop_front() {
+                        latency.record(now.duration_since(due).as_nanos() as u64);
+                    }
+                }
+                connection.missing -= n;
+            }
+        }
+        Ok(sent)
+    };
+    play(&mut Histogram::new(), Instant::now() + args.warmup)?;
+    let mut latency = Histogram::new();
+    let window = Window::open(&args.pids);
+    let sent = play(&mut latency, Instant::now() + args.time)?;
+    let mut report = Report::default();
+    let time = window.close(&mut report);
+    report.put("operations", latency.total() as f64);
+    report.put("sent", sent as f64);
+    report.put("per_second", latency.total() as f64 / time.as_secs_f64());
+    report.put_latency(&latency);
+    Ok(report)
+}

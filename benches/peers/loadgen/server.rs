@@ -1,0 +1,185 @@
+//! The server: echoes, swallows, pours or checks, as each connection's first bytes ask.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use rustix::net::RecvFlags;
+
+use crate::poll::{Poll, would_block};
+use crate::wire::{PREAMBLE, Purpose};
+use crate::{bulk, check};
+
+/// Bytes that one connection may move before others have their turn.
+const TURN: usize = 4 << 20;
+const LISTENER: u64 = u64::MAX;
+
+struct Connection {
+    stream: TcpStream,
+    preamble: Vec<u8>,
+    purpose: Option<Purpose>,
+    /// Bytes of the present request that have come.
+    got: usize,
+    /// Bytes of answers that the client did not take yet.
+    owed: usize,
+}
+
+/// What became of a connection's turn.
+enum Turn {
+    /// It waits for the kernel.
+    Waits,
+    /// It could go on, but others come first.
+    Again,
+    /// It is over.
+    Over,
+    /// It is to be checked, by threads of its own.
+    HandOver,
+}
+
+struct Buffers {
+    zeros: Vec<u8>,
+    read: Vec<u8>,
+}
+
+/// Serves until it is ended from outside.
+pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
+    let listener = listen(address)?;
+    let mut poll = Poll::new()?;
+    poll.watch(&listener, LISTENER, false)?;
+    let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut buffers = Buffers { zeros: vec![0; bulk::CHUNK], read: vec![0; bulk::CHUNK] };
+    let mut again: Vec<u64> = Vec::new();
+    loop {
+        let now = (!again.is_empty()).then(std::time::Instant::now);
+        let mut ready: Vec<u64> = poll.wait(now)?.collect();
+        ready.append(&mut again);
+        for number in ready {
+            if number == LISTENER {
+                while let Ok(Some((stream, _))) = would_block(listener.accept()) {
+                    stream.set_nonblocking(true)?;
+                    let place = free.pop().unwrap_or_else(|| {
+                        connections.push(None);
+                        connections.len() - 1
+                    });
+                    poll.watch(&stream, place as u64, true)?;
+                    let preamble = Vec::with_capacity(PREAMBLE);
+                    connections[place] = Some(Connection { stream, preamble, purpose: None, got: 0, owed: 0 });
+                }
+                continue;
+            }
+            let place = number as usize;
+            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else { continue };
+            match connection.turn(&mut buffers).unwrap_or(Turn::Over) {
+                Turn::Waits => {}
+                Turn::Again => again.push(number),
+                turn @ (Turn::Over | Turn::HandOver) => {
+                    let connection = connections[place].take();
+                    free.push(place);
+                    if let (Turn::HandOver, Some(Connection { stream, purpose: Some(purpose), .. })) =
+                        (turn, connection)
+                    {
+                        check::answer(stream, purpose);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Connection {
+    fn turn(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
+        let purpose = match self.purpose {
+            Some(purpose) => purpose,
+            None => {
+                let mut bytes = [0; PREAMBLE];
+                // No byte past the preamble: what follows belongs to the purpose.
+                let missing = PREAMBLE - self.preamble.len();
+                match would_block(self.stream.read(&mut bytes[..missing]))? {
+                    None => return Ok(Turn::Waits),
+                    Some(0) => return Ok(Turn::Over),
+                    Some(n) => self.preamble.extend_from_slice(&bytes[..n]),
+                }
+                let Ok(preamble) = <[u8; PREAMBLE]>::try_from(self.preamble.as_slice()) else { return Ok(Turn::Again) };
+                let Some(purpose) = Purpose::decode(&preamble) else { return Ok(Turn::Over) };
+                self.purpose = Some(purpose);
+                purpose
+            }
+        };
+        match purpose {
+            Purpose::Echo { request, response } => self.echo(request as usize, response as usize, buffers),
+            Purpose::Sink => self.swallow(buffers),
+            Purpose::Source => self.pour(buffers),
+            Purpose::Check { .. } => Ok(Turn::HandOver),
+        }
+    }
+
+    /// One `recv` a message: a short read means that the socket is empty, and the next edge will tell.
+    fn echo(&mut self, request: usize, response: usize, buffers: &mut Buffers) -> io::Result<Turn> {
+        loop {
+            if self.owed > 0 && !self.pay(buffers)? {
+                return Ok(Turn::Waits);
+            }
+            let room = buffers.read.len().min(64 << 10);
+            let n = match would_block(self.stream.read(&mut buffers.read[..room]))? {
+                None => return Ok(Turn::Waits),
+                Some(0) => return Ok(Turn::Over),
+                Some(n) => n,
+            };
+            self.got += n;
+            self.owed += self.got / request * response;
+            self.got %= request;
+            if self.owed > 0 && !self.pay(buffers)? {
+                return Ok(Turn::Waits);
+            }
+            if n < room {
+                return Ok(Turn::Waits);
+            }
+        }
+    }
+
+    /// Sends what is owed; false when the client takes no more.
+    fn pay(&mut self, buffers: &Buffers) -> io::Result<bool> {
+        while self.owed > 0 {
+            match would_block(self.stream.write(&buffers.zeros[..self.owed.min(buffers.zeros.len())]))? {
+                None => return Ok(false),
+                Some(n) => self.owed -= n,
+            }
+        }
+        Ok(true)
+    }
+
+    fn swallow(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
+        let mut moved = 0;
+        while moved < TURN {
+            match would_block(bulk::discard(&self.stream, &mut buffers.read, RecvFlags::empty()))? {
+                None => return Ok(Turn::Waits),
+                Some(0) => return Ok(Turn::Over),
+                Some(n) => moved += n,
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    fn pour(&mut self, buffers: &Buffers) -> io::Result<Turn> {
+        let mut moved = 0;
+        while moved < TURN {
+            match would_block(self.stream.write(&buffers.zeros))? {
+                None => return Ok(Turn::Waits),
+                Some(n) => moved += n,
+            }
+        }
+        Ok(Turn::Again)
+    }
+}

@@ -1,0 +1,133 @@
+//! `plgw check`: every mistake of config files at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::planned::{self, Planned};
+use super::table::{Look, print};
+use super::{Failure, Kind, Output, json};
+
+/// Say every mistake of config files at once
+///
+/// Reads each file as `serve` would, plans it on top of what its state file holds, and says what is wrong: where, what,
+/// and what to write instead. Nothing is started, bound or written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw check --config gateway.toml
+  plgw check --config config/scenarios/*.toml
+  plgw check --config gateway.toml --output json | jq '.[].problems'
+
+Exit codes: 0 when every file is right, 78 when one is not.")]
+pub(super) struct Args {
+    /// The files to check
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// One file, checked: an element of the list that `--output json` prints.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// The file, as it was named.
+    file: String,
+    /// Whether a gateway would start with it.
+    ok: bool,
+    /// What is wrong, one text a mistake.
+    problems: Vec<String>,
+    /// What is right but not as it should be.
+    notices: Vec<String>,
+    /// What it comes to; `null` when it is wrong.
+    summary: Option<Summary>,
+}
+
+/// How much a config comes to.
+#[derive(Debug, Serialize)]
+struct Summary {
+    vpcs: usize,
+    endpoints: usize,
+    clusters: usize,
+    targets: usize,
+    listeners: usize,
+    apps: usize,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let look = Look::of_stdout();
+    let mut checked = Vec::new();
+    let mut failures: Vec<Failure> = Vec::new();
+    for path in &args.config {
+        let file = path.display().to_string();
+        checked.push(match planned::load(path, None) {
+            Ok(planned) => right(file, &planned),
+            Err(failure) => {
+                let problems = problems(&failure);
+                failures.push(failure);
+                Checked { file, ok: false, problems, notices: Vec::new(), summary: None }
+            }
+        });
+    }
+    match args.output {
+        Output::Json => print(&json(&checked)?)?,
+        Output::Table => print(&checked.iter().map(|checked| line(checked, look)).collect::<String>())?,
+    }
+    if failures.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A state file that can't be read is no mistake of the config's, unless there is one as well.
+    let kinds = || failures.iter().map(|failure| failure.kind);
+    let kind = kinds().find(|kind| *kind == Kind::Config).or_else(|| kinds().next()).unwrap_or(Kind::Config);
+    if args.output == Output::Json {
+        return Ok(kind.into());
+    }
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    Err(Failure::new(kind, texts.join("\n")))
+}
+
+fn right(file: String, planned: &Planned) -> Checked {
+    let (desired, snapshot) = (&planned.config.desired, &planned.snapshot);
+    let summary = Summary {
+        vpcs: desired.vpcs.len(),
+        endpoints: desired.endpoints.len(),
+        clusters: desired.projects.iter().map(|project| project.clusters.len()).sum(),
+        targets: snapshot.targets.len(),
+        listeners: snapshot.listeners.len(),
+        apps: desired.apps.len(),
+    };
+    Checked { file, ok: true, problems: Vec::new(), notices: snapshot.notices.clone(), summary: Some(summary) }
+}
+
+/// The mistakes behind a failure: its lines but the first, or that one where there is no other.
+fn problems(failure: &Failure) -> Vec<String> {
+    let text = failure.to_string();
+    let rest: Vec<String> = text.lines().skip(1).map(|line| line.trim().to_owned()).collect();
+    if rest.is_empty() { vec![text] } else { rest }
+}
+
+/// What is printed of a file that is right; those that are wrong are the failure's.
+fn line(checked: &Checked, look: Look) -> String {
+    let Some(summary) = &checked.summary else { return String::new() };
+    let counts = [
+        (summary.vpcs, "VPC"),
+        (summary.endpoints, "endpoint"),
+        (summary.clusters, "cluster"),
+        (summary.targets, "target"),
+        (summary.listeners, "listener"),
+        (summary.apps, "app"),
+    ];
+    let counts: Vec<String> = counts.iter().map(|(count, what)| counted(*count, what)).collect();
+    let mut text = format!("{}: {}: {}\n", checked.file, look.green("ok"), counts.join(", "));
+    for notice in &checked.notices {
+        text.push_str(&format!("  notice: {notice}\n"));
+    }
+    text
+}
+
+/// `3 targets`, `1 target`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,197 @@
+//! Why a command did not succeed, and the exit code that says so.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::app::StartError;
+use crate::config::ConfigErrors;
+use crate::control::store::OpenError;
+use crate::control::{ChangeError, SavedError, chain};
+use crate::dns::DnsError;
+use crate::lab::LabError;
+use crate::lifecycle::BindError;
+use crate::plan::PlanErrors;
+use crate::standin::StandinError;
+use crate::telemetry::LogError;
+use crate::tls::TlsError;
+
+/// What kind of thing went wrong: the exit code. 2 is clap's, for a command line that can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A check or an operation failed: 1.
+    Failed,
+    /// A file that the program keeps is not as it left it: 65, `EX_DATAERR`.
+    Data,
+    /// An address or a file is taken or can't be had: 69, `EX_UNAVAILABLE`.
+    Unavailable,
+    /// The system refuses a thread, a signal handler or standard output: 71, `EX_OSERR`.
+    System,
+    /// The config is wrong: 78, `EX_CONFIG`.
+    Config,
+}
+
+impl Kind {
+    /// The exit code, after `sysexits.h` where it has one.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Data => 65,
+            Self::Unavailable => 69,
+            Self::System => 71,
+            Self::Config => 78,
+        }
+    }
+}
+
+impl From<Kind> for ExitCode {
+    fn from(kind: Kind) -> Self {
+        Self::from(kind.code())
+    }
+}
+
+/// Why a command did not succeed: one line with its causes, or one line a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of thing.
+    pub kind: Kind,
+    message: String,
+}
+
+impl Failure {
+    /// A failure of this kind, in words for people.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A failure of this kind, with its causes.
+    fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+        Self::new(kind, chain(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::new(Kind::Config, errors.to_string())
+    }
+}
+
+impl From<PlanErrors> for Failure {
+    fn from(errors: PlanErrors) -> Self {
+        Self::new(Kind::Config, errors.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let kind = match error {
+            OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
+            OpenError::NotOurs { .. } | OpenError::Newer { .. } | OpenError::Cut { .. } | OpenError::Damaged { .. } => {
+                Kind::Data
+            }
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<SavedError> for Failure {
+    fn from(error: SavedError) -> Self {
+        Self::of(Kind::Data, &error)
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let kind = match error {
+            ChangeError::Plan(_) | ChangeError::Config(_) => Kind::Config,
+            ChangeError::Bind(_) | ChangeError::Stopping => Kind::Unavailable,
+            ChangeError::Save(_) => Kind::Data,
+            ChangeError::Edit(_)
+            | ChangeError::NoSuchTarget { .. }
+            | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchZone { .. }
+            | ChangeError::ShiftedAlready { .. } => Kind::Failed,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<DnsError> for Failure {
+    fn from(error: DnsError) -> Self {
+        let kind = match error {
+            DnsError::Bind { .. } | DnsError::Stopped { .. } => Kind::Unavailable,
+            DnsError::ForwardsToItself(_) => Kind::Config,
+            DnsError::UnknownVpc { .. } => Kind::Failed,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::of(Kind::Unavailable, &error)
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        let kind = match error {
+            LabError::Config(_) | LabError::Unsuited { .. } | LabError::AddressTwice(_) => Kind::Config,
+            LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => Kind::System,
+            LabError::AlreadyUp { .. } | LabError::File { .. } => Kind::Unavailable,
+            LabError::NotUp { .. }
+            | LabError::NoPlace { .. }
+            | LabError::BadName(_)
+            | LabError::NoZone { .. }
+            | LabError::Threads(_)
+            | LabError::Build(_)
+            | LabError::NoInterface { .. }
+            | LabError::Command { .. } => Kind::Failed,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<StandinError> for Failure {
+    fn from(error: StandinError) -> Self {
+        Self::of(Kind::Unavailable, &error)
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::of(Kind::Unavailable, &error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Bind(error) => error.into(),
+            StartError::Dns(error) => error.into(),
+            StartError::State(error) => error.into(),
+            StartError::Change(error) => error.into(),
+            StartError::Threads(_) => Self::of(Kind::System, &error),
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::of(Kind::Config, &error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::of(Kind::System, &error)
+    }
+}

@@ -1,0 +1,186 @@
+//! The command line: one file a command.
+//!
+//! A command prints its result to standard output and returns an exit code; whatever keeps it from that is a [`Failure`],
+//! which `main` prints as one `plgw: …` line. Logs go to standard error and are quiet in every command but `serve`.
+
+mod check;
+mod completions;
+mod connection_strings;
+mod dns;
+mod failure;
+mod lab;
+mod man;
+mod operator;
+mod plan;
+mod planned;
+mod quickstart;
+mod serve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use self::failure::{Failure, Kind};
+use crate::telemetry::{LogHandle, LogSettings};
+
+/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
+/// plan's notices, which control would warn of.
+const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
+
+const LONG_ABOUT: &str = "\
+Stands where AWS PrivateLink and the network load balancer stand between a consumer's VPC and MongoDB Atlas or Atlas \
+App Services, in a lab: the same names, ports, records and failures, on addresses of your own.
+
+Start with `plgw quickstart`: it runs everything on loopback, without root, and says what to try.";
+
+const EXAMPLES: &str = "\
+Examples:
+  plgw quickstart                     everything on loopback, with stand-in servers
+  plgw quickstart --once              the same, checked, and gone again
+  plgw check --config gateway.toml    every mistake at once
+  plgw plan --config gateway.toml     what would run, before it runs
+  plgw serve --config gateway.toml    the daemon
+
+Environment:
+  RUST_LOG     what is logged to standard error: `info`, `warn,plgw::dns=debug`
+  LOG_FORMAT   `text` or `json`
+  NO_COLOR     no colours
+
+Exit codes:
+  0   everything went well
+  1   a check or an operation failed
+  2   the command line can't be read
+  65  the saved state can't be read
+  69  an address or a file is taken or can't be had
+  71  the system refuses something
+  78  the config is wrong";
+
+/// The command line of `plgw`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plgw",
+    version,
+    about = "MongoDB Atlas and App Services behind AWS PrivateLink, in a lab",
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true,
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Quickstart(quickstart::Args),
+    #[command(subcommand)]
+    Lab(crate::lab::LabCommand),
+    Serve(serve::Args),
+    Check(check::Args),
+    Plan(plan::Args),
+    ConnectionStrings(connection_strings::Args),
+    Dns(dns::Args),
+    Status(operator::status::Args),
+    Targets(operator::targets::Args),
+    Target(operator::target::Args),
+    Endpoints(operator::endpoints::Args),
+    Flows(operator::flows::Args),
+    App(operator::app::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON value, whose keys stay.
+    Json,
+}
+
+impl Cli {
+    /// Whether the command runs a gateway, in this process and for long.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.command, Command::Quickstart(_) | Command::Serve(_))
+    }
+
+    /// What is to be logged while the command runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the environment asks for a log format that there is not.
+    pub fn log_settings(&self) -> Result<LogSettings, Failure> {
+        let mut settings = LogSettings::from_env()?;
+        let is_set = std::env::var_os("RUST_LOG").is_some_and(|levels| !levels.is_empty());
+        if !is_set && !matches!(self.command, Command::Serve(_)) {
+            settings.levels = QUIET_LEVELS.to_owned();
+        }
+        Ok(settings)
+    }
+
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], to be printed, with the exit code.
+    pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::Quickstart(args) => quickstart::run(&args),
+            Command::Lab(command) => lab::run(command),
+            Command::Serve(args) => serve::run(args, logs),
+            Command::Check(args) => check::run(&args),
+            Command::Plan(args) => plan::run(&args),
+            Command::ConnectionStrings(args) => connection_strings::run(&args),
+            Command::Dns(args) => dns::run(&args),
+            Command::Status(args) => operator::status::run(&args),
+            Command::Targets(args) => operator::targets::run(&args),
+            Command::Target(args) => operator::target::run(&args),
+            Command::Endpoints(args) => operator::endpoints::run(&args),
+            Command::Flows(args) => operator::flows::run(&args),
+            Command::App(args) => operator::app::run(&args),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
+        }
+    }
+}
+
+/// The runtime of control, DNS, APIs and whatever else is not a flow.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("plgw-control").enable_all().build();
+    runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))
+}
+
+/// `value` as JSON for people and programs, with the line's end.
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|error| Failure::new(Kind::System, format!("cannot write JSON: {error}")))?;
+    Ok(text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_line_about_it_and_examples() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.has_subcommands()) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example"), "{name}: {after}");
+        }
+    }
+}

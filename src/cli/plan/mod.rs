@@ -1,0 +1,45 @@
+//! `plgw plan`: what would run.
+
+mod page;
+pub(super) mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use self::view::PlanView;
+use super::table::{Look, print};
+use super::{Failure, Output, json, planned};
+
+pub(super) use self::page::records;
+
+/// Print what would run, before it runs
+///
+/// Listeners, targets with their ports, DNS records and connection strings. Nothing is started or bound. Ports are those that a gateway would give: a target keeps the one that the state file
+/// holds for it, whether a gateway runs on that file or not; the file is only read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw plan --config gateway.toml
+  plgw plan --config gateway.toml --state /var/lib/plgw/state.plgw
+  plgw plan --config gateway.toml --output json | jq '.targets[] | [.target, .port]'")]
+pub(super) struct Args {
+    /// The config file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Take held ports from this state file instead of the config's
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let planned = planned::load(&args.config, args.state.as_deref())?;
+    let view = PlanView::new(&args.config, &planned);
+    match args.output {
+        Output::Json => print(&json(&view)?)?,
+        Output::Table => print(&page::render(&view, &planned.state, Look::of_stdout()))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

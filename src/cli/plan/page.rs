@@ -1,0 +1,103 @@
+//! What `plgw plan` prints for people.
+
+use super::view::{ListenerView, PlanView, RecordView};
+use crate::cli::check::counted;
+use crate::cli::connection_strings;
+use crate::cli::planned::StateUsed;
+use crate::cli::table::{Look, Table};
+
+pub(super) fn render(view: &PlanView, state: &StateUsed, look: Look) -> String {
+    let mut text = String::new();
+    let mut section = |title: String, body: String| {
+        if !body.is_empty() {
+            text.push_str(&format!("{}\n{body}\n", look.bold(&title)));
+        }
+    };
+    section(counted(view.targets.len(), "target"), targets(view, look));
+    section(counted(view.listeners.len(), "listener"), listeners(&view.listeners, look));
+    section(counted(view.endpoints.len(), "endpoint"), endpoints(view, look));
+    section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, look));
+    section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, look));
+    section("The gateway's own addresses".to_owned(), services(view, look));
+    section(counted(view.notices.len(), "notice"), view.notices.iter().map(|notice| format!("  {notice}\n")).collect());
+    text.push_str(&look.dim(&format!("{}: {state}", view.config)));
+    text.push('\n');
+    text
+}
+
+fn targets(view: &PlanView, look: Look) -> String {
+    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
+    for target in &view.targets {
+        let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
+        let mut what = [target.target.clone(), kind, target.port.to_string()];
+        for member in &target.members {
+            // Further members stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain([member.address.to_string(), member.zone.clone()]));
+        }
+    }
+    full(&table, look)
+}
+
+fn listeners(listeners: &[ListenerView], look: Look) -> String {
+    let mut table = Table::new(["ADDRESS", "THROUGH", "ZONE", "TARGET", "PROXY HEADER"]);
+    for listener in listeners {
+        let through = listener.endpoint.clone().unwrap_or_else(|| "public path".to_owned());
+        let proxy = if listener.proxy_protocol { "v2" } else { "" };
+        table.row([
+            listener.address.to_string(),
+            through,
+            listener.zone.clone(),
+            listener.target.clone(),
+            proxy.to_owned(),
+        ]);
+    }
+    full(&table, look)
+}
+
+fn endpoints(view: &PlanView, look: Look) -> String {
+    let mut table = Table::new(["ENDPOINT", "STATE", "ADDRESSES"]);
+    for endpoint in &view.endpoints {
+        let addresses: Vec<String> = endpoint.addresses.iter().map(|at| format!("{} ({})", at.ip, at.zone)).collect();
+        table.row([endpoint.id.clone(), endpoint.state.to_owned(), addresses.join(", ")]);
+    }
+    full(&table, look)
+}
+
+/// DNS records as a table, or under their names where that is too wide.
+pub(in crate::cli) fn records(records: &[RecordView], look: Look) -> String {
+    let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
+    for record in records {
+        table.row([record.view.as_str(), record.name.as_str(), record.r#type, record.value.as_str()]);
+    }
+    if table.fits(look) {
+        return full(&table, look);
+    }
+    let mut text = String::new();
+    let mut last = None;
+    for record in records {
+        if last != Some((&record.view, &record.name)) {
+            let view = if record.view == "public" { String::new() } else { format!(" (in {})", record.view) };
+            text.push_str(&format!("  {}{view}\n", look.bold(&record.name)));
+            last = Some((&record.view, &record.name));
+        }
+        text.push_str(&format!("    {:<7}{}\n", record.r#type, record.value));
+    }
+    text
+}
+
+fn services(view: &PlanView, look: Look) -> String {
+    let mut table = Table::new(["WHAT", "ADDRESS"]);
+    for address in &view.services.dns {
+        table.row(["DNS, UDP and TCP".to_owned(), address.to_string()]);
+    }
+    for (what, address) in [("metrics", view.services.metrics), ("admin API", view.services.admin)] {
+        if let Some(address) = address {
+            table.row([what.to_owned(), address.to_string()]);
+        }
+    }
+    full(&table, look)
+}
+
+fn full(table: &Table, look: Look) -> String {
+    if table.is_empty() { String::new() } else { table.render(look) }
+}

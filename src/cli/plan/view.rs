@@ -1,0 +1,345 @@
+//! The shape of `plgw plan --output json`. It is what scripts read: keys may be added, none is renamed or removed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::planned::{Planned, StateUsed};
+use crate::plan::{
+    ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, Listener, PrivateStrings, RecordSets, Snapshot, TargetKind,
+    TargetView,
+};
+
+/// What would run.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct PlanView {
+    /// The config file, as it was named.
+    pub(in crate::cli) config: String,
+    /// Where held ports were taken from.
+    pub(in crate::cli) state: StateView,
+    /// The gateway's own addresses.
+    pub(in crate::cli) services: ServicesView,
+    /// Sockets that would accept flows, by address.
+    pub(in crate::cli) listeners: Vec<ListenerView>,
+    /// What takes a port, by load balancer and port.
+    pub(in crate::cli) targets: Vec<PlannedTarget>,
+    /// Interface endpoints, by id.
+    pub(in crate::cli) endpoints: Vec<EndpointView>,
+    /// What resolvers would be told, by view, zone and name.
+    pub(in crate::cli) dns_records: Vec<RecordView>,
+    /// Connection strings, by project and cluster.
+    pub(in crate::cli) connection_strings: Vec<StringsView>,
+    /// What is allowed but not as it should be.
+    pub(in crate::cli) notices: Vec<String>,
+}
+
+/// Where held ports were taken from.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct StateView {
+    /// `file`, `no-file` or `memory`.
+    source: &'static str,
+    /// The state file.
+    path: Option<String>,
+}
+
+/// The gateway's own addresses; `null`: not served.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct ServicesView {
+    /// DNS, over UDP and TCP.
+    pub(in crate::cli) dns: Vec<SocketAddr>,
+    /// `/metrics`, `/healthz`, `/readyz`.
+    pub(in crate::cli) metrics: Option<SocketAddr>,
+    /// The admin API.
+    pub(in crate::cli) admin: Option<SocketAddr>,
+}
+
+/// A socket that would accept flows.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct ListenerView {
+    /// Where it is bound.
+    pub(in crate::cli) address: SocketAddr,
+    /// `private`: through an interface endpoint; `public`: the standard strings' path.
+    pub(in crate::cli) path: &'static str,
+    /// The interface endpoint on the private path.
+    pub(in crate::cli) endpoint: Option<String>,
+    /// The zone of the address.
+    pub(in crate::cli) zone: String,
+    /// The target that its flows go to.
+    pub(in crate::cli) target: String,
+    /// The processes behind it.
+    pub(in crate::cli) members: Vec<MemberView>,
+    /// Whether a PROXY protocol v2 header goes in front of every flow.
+    pub(in crate::cli) proxy_protocol: bool,
+}
+
+/// What takes a port.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct PlannedTarget {
+    project: String,
+    /// The load balancer.
+    service: String,
+    region: String,
+    /// `Cluster0/shard-00-00`.
+    pub(in crate::cli) target: String,
+    cluster: String,
+    /// `mongod`, `mongos`, `optimized` or `bi-connector`.
+    pub(in crate::cli) kind: &'static str,
+    /// Its port on the load balancer.
+    pub(in crate::cli) port: u16,
+    /// Its cluster is paused: the port is kept, nothing listens.
+    pub(in crate::cli) paused: bool,
+    /// `initial`, `healthy`, `unhealthy`, `draining`, `unused`. Nothing is probed for a plan.
+    pub(in crate::cli) state: &'static str,
+    /// The processes behind it.
+    pub(in crate::cli) members: Vec<MemberView>,
+}
+
+/// A process behind a listener.
+#[derive(Debug, Clone, Serialize)]
+pub(in crate::cli) struct MemberView {
+    name: String,
+    pub(in crate::cli) zone: String,
+    pub(in crate::cli) address: SocketAddr,
+}
+
+/// An interface endpoint.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct EndpointView {
+    pub(in crate::cli) id: String,
+    vpc: String,
+    /// The service's full name.
+    service: String,
+    /// EC2's word: `available`, `pendingAcceptance`, ….
+    pub(in crate::cli) state: &'static str,
+    /// Its regional DNS name.
+    regional_name: String,
+    pub(in crate::cli) addresses: Vec<EndpointAddressView>,
+}
+
+/// One address of an endpoint.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct EndpointAddressView {
+    subnet: String,
+    pub(in crate::cli) zone: String,
+    pub(in crate::cli) ip: IpAddr,
+}
+
+/// One DNS record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct RecordView {
+    /// `public`, or the VPC whose private hosted zone has it.
+    pub(in crate::cli) view: String,
+    /// The zone's name.
+    zone: String,
+    /// The owner.
+    pub(in crate::cli) name: String,
+    /// `A`, `AAAA`, `CNAME`, `SRV`, `TXT`.
+    pub(in crate::cli) r#type: &'static str,
+    /// The record's data, as in a zone file; a TXT record's text without quotes.
+    pub(in crate::cli) value: String,
+}
+
+impl RecordView {
+    /// Whether the same view answers the same, from whichever zone.
+    pub(in crate::cli) fn says_the_same(&self, other: &Self) -> bool {
+        let said = |record: &Self| (record.view.clone(), record.name.clone(), record.r#type, record.value.clone());
+        said(self) == said(other)
+    }
+}
+
+/// A cluster's connection strings.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct StringsView {
+    project: String,
+    pub(in crate::cli) cluster: String,
+    /// `mongodb+srv://…` on the public path.
+    pub(in crate::cli) standard_srv: String,
+    /// `mongodb://…` on the public path.
+    pub(in crate::cli) standard: String,
+    /// The private path; empty with the reason in `unavailable`.
+    pub(in crate::cli) private: Vec<PrivateStringsView>,
+    /// Why there are no private strings.
+    pub(in crate::cli) unavailable: Option<String>,
+}
+
+/// Private endpoint-aware connection strings.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct PrivateStringsView {
+    /// `MONGOD` or `MONGOS`.
+    r#type: &'static str,
+    pub(in crate::cli) connection_string: String,
+    pub(in crate::cli) srv_connection_string: String,
+    pub(in crate::cli) srv_shard_optimized_connection_string: Option<String>,
+    /// The endpoints that they lead through.
+    pub(in crate::cli) endpoints: Vec<EndpointRef>,
+}
+
+/// An endpoint that strings lead through.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct EndpointRef {
+    pub(in crate::cli) endpoint_id: String,
+    region: String,
+}
+
+impl PlanView {
+    /// The view of a plan.
+    pub(super) fn new(config: &Path, planned: &Planned) -> Self {
+        let (settings, snapshot) = (&planned.config.settings, &planned.snapshot);
+        Self {
+            config: config.display().to_string(),
+            state: StateView::from(&planned.state),
+            services: ServicesView {
+                dns: settings.dns.as_ref().map(|dns| dns.listen.clone()).unwrap_or_default(),
+                metrics: settings.metrics,
+                admin: settings.admin,
+            },
+            listeners: snapshot.listeners.values().map(|listener| ListenerView::from(listener.as_ref())).collect(),
+            targets: snapshot.targets.iter().map(PlannedTarget::from).collect(),
+            endpoints: snapshot.endpoints.values().map(|gate| EndpointView::from(gate.as_ref())).collect(),
+            dns_records: records(snapshot),
+            connection_strings: snapshot.strings.iter().map(StringsView::from).collect(),
+            notices: snapshot.notices.clone(),
+        }
+    }
+}
+
+impl From<&StateUsed> for StateView {
+    fn from(state: &StateUsed) -> Self {
+        let (source, path) = match state {
+            StateUsed::File(path) => ("file", Some(path)),
+            StateUsed::NoFile(path) => ("no-file", Some(path)),
+            StateUsed::Memory => ("memory", None),
+        };
+        Self { source, path: path.map(|path| path.display().to_string()) }
+    }
+}
+
+impl From<&Listener> for ListenerView {
+    fn from(listener: &Listener) -> Self {
+        let (path, endpoint) = match &listener.gate {
+            Gate::Endpoint(gate) => ("private", Some(gate.id.to_string())),
+            Gate::Public { .. } => ("public", None),
+        };
+        Self {
+            address: listener.address,
+            path,
+            endpoint,
+            zone: listener.zone.to_string(),
+            target: listener.group.target.to_string(),
+            members: listener.group.members.iter().map(MemberView::from).collect(),
+            proxy_protocol: listener.group.proxy_protocol,
+        }
+    }
+}
+
+impl From<&crate::plan::Member> for MemberView {
+    fn from(member: &crate::plan::Member) -> Self {
+        Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address }
+    }
+}
+
+impl From<&TargetView> for PlannedTarget {
+    fn from(target: &TargetView) -> Self {
+        Self {
+            project: target.project.to_string(),
+            service: target.service.to_string(),
+            region: target.region.to_string(),
+            target: target.id.to_string(),
+            cluster: target.cluster.to_string(),
+            kind: kind(target.kind),
+            port: target.port.get(),
+            paused: target.paused,
+            state: target.state.label(),
+            members: target.members.iter().map(MemberView::from).collect(),
+        }
+    }
+}
+
+/// A target's kind, in one word.
+pub(in crate::cli) fn kind(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Mongod => "mongod",
+        TargetKind::Mongos => "mongos",
+        TargetKind::Optimized => "optimized",
+        TargetKind::BiConnector => "bi-connector",
+    }
+}
+
+impl From<&EndpointGate> for EndpointView {
+    fn from(gate: &EndpointGate) -> Self {
+        let address = |at: &crate::plan::GateAddress| EndpointAddressView {
+            subnet: at.subnet.to_string(),
+            zone: at.zone.to_string(),
+            ip: at.ip,
+        };
+        Self {
+            id: gate.id.to_string(),
+            vpc: gate.vpc.to_string(),
+            service: gate.service.to_string(),
+            state: gate.state.label(),
+            regional_name: gate.regional_name.to_string(),
+            addresses: gate.addresses.iter().map(address).collect(),
+        }
+    }
+}
+
+impl From<&ClusterStrings> for StringsView {
+    fn from(strings: &ClusterStrings) -> Self {
+        Self {
+            project: strings.project.to_string(),
+            cluster: strings.cluster.to_string(),
+            standard_srv: strings.standard_srv.clone(),
+            standard: strings.standard.clone(),
+            private: strings.private.iter().map(PrivateStringsView::from).collect(),
+            unavailable: strings.unavailable.clone(),
+        }
+    }
+}
+
+impl From<&PrivateStrings> for PrivateStringsView {
+    fn from(strings: &PrivateStrings) -> Self {
+        let endpoints = strings.endpoints.iter();
+        Self {
+            r#type: strings.r#type,
+            connection_string: strings.connection_string.clone(),
+            srv_connection_string: strings.srv_connection_string.clone(),
+            srv_shard_optimized_connection_string: strings.srv_shard_optimized_connection_string.clone(),
+            endpoints: endpoints
+                .map(|(id, region)| EndpointRef { endpoint_id: id.to_string(), region: region.to_string() })
+                .collect(),
+        }
+    }
+}
+
+/// Every record of a snapshot: the public ones, then each VPC's private hosted zones.
+pub(in crate::cli) fn records(snapshot: &Snapshot) -> Vec<RecordView> {
+    let DnsView { public, vpcs, .. } = snapshot.dns.as_ref();
+    let zones = public.iter().map(|zone| ("public".to_owned(), zone));
+    let private = vpcs.iter().flat_map(|vpc| vpc.private.iter().map(|zone| (vpc.vpc.to_string(), zone)));
+    zones.chain(private).flat_map(|(view, (apex, zone))| of_zone(&view, apex.as_str(), zone)).collect()
+}
+
+fn of_zone(view: &str, apex: &str, zone: &DnsZone) -> Vec<RecordView> {
+    let record = |name: &str, kind: &'static str, value: String| RecordView {
+        view: view.to_owned(),
+        zone: apex.to_owned(),
+        name: name.to_owned(),
+        r#type: kind,
+        value,
+    };
+    let of_name = |(name, sets): (&crate::model::DnsName, &RecordSets)| {
+        let name = name.as_str().to_owned();
+        typed(sets).into_iter().map(|(kind, value)| record(&name, kind, value)).collect::<Vec<_>>()
+    };
+    zone.records.iter().flat_map(of_name).collect()
+}
+
+fn typed(sets: &RecordSets) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
+    all.extend(sets.addresses.iter().map(|ip| (if ip.is_ipv4() { "A" } else { "AAAA" }, ip.to_string())));
+    all.extend(sets.cname.iter().map(|target| ("CNAME", format!("{target}."))));
+    all.extend(sets.srv.iter().map(|(port, target)| ("SRV", format!("0 0 {port} {target}."))));
+    all.extend(sets.txt.iter().map(|text| ("TXT", text.clone())));
+    all
+}

@@ -1,0 +1,81 @@
+//! What a config file comes to, without starting anything: for the commands that only look.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::Failure;
+use crate::config::{self, Config, StateLocation};
+use crate::control;
+use crate::control::store::EmbeddedStore;
+use crate::dns::DnsOptions;
+use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
+
+/// A config, and the snapshot that a gateway would start with.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The config.
+    pub(super) config: Config,
+    /// The snapshot.
+    pub(super) snapshot: Snapshot,
+    /// What the ports were taken from.
+    pub(super) state: StateUsed,
+}
+
+/// Where the ports and indexes that are held came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StateUsed {
+    /// The state file, read without being changed, in use or not.
+    File(PathBuf),
+    /// There is no state file yet: every target gets a new port.
+    NoFile(PathBuf),
+    /// The config keeps its state in memory.
+    Memory,
+}
+
+impl fmt::Display for StateUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "ports that are held are taken from {} (only read)", path.display()),
+            Self::NoFile(path) => write!(f, "{} does not exist yet, so every target gets a new port", path.display()),
+            Self::Memory => f.write_str("the state is kept in memory, so every target gets a new port"),
+        }
+    }
+}
+
+/// Reads the config at `path` and plans it on top of what its state file holds, or the one at `state`.
+pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure> {
+    let config = config::load(path)?;
+    let location = state.map_or(config.settings.state.clone(), |path| StateLocation::File(path.to_owned()));
+    let (held, state) = held(location)?;
+    let (snapshot, _) = compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &errors))?;
+    Ok(Planned { config, snapshot, state })
+}
+
+/// The options of the DNS server that the config asks for.
+pub(super) fn dns_options(config: &Config) -> DnsOptions {
+    config.settings.dns.as_ref().map_or_else(DnsOptions::default, |dns| DnsOptions {
+        ttl: dns.ttl,
+        negative_ttl: dns.negative_ttl,
+        forward: dns.forward.clone(),
+        public_clients: dns.public_clients.clone(),
+    })
+}
+
+fn held(location: StateLocation) -> Result<(Held, StateUsed), Failure> {
+    let StateLocation::File(path) = location else { return Ok((Held::default(), StateUsed::Memory)) };
+    let Some(store) = EmbeddedStore::peek_blocking(&path)? else {
+        return Ok((Held::default(), StateUsed::NoFile(path)));
+    };
+    let reading = control::held(Arc::new(store));
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    Ok((runtime.block_on(reading)?, StateUsed::File(path)))
+}
+
+/// The plan's mistakes in the shape of a config file's.
+fn in_file(path: &Path, errors: &PlanErrors) -> Failure {
+    let errors = errors.as_slice();
+    let plural = if errors.len() == 1 { "" } else { "s" };
+    let lines: String = errors.iter().map(|error| format!("\n  {error}")).collect();
+    Failure::new(super::Kind::Config, format!("{}: {} problem{plural}{lines}", path.display(), errors.len()))
+}

@@ -1,0 +1,170 @@
+//! `plgw quickstart`: everything on loopback, checked, with lines to copy.
+
+mod page;
+mod progress;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use self::progress::Progress;
+use super::table::{Look, print};
+use super::{Failure, Kind, runtime};
+use crate::lifecycle::{SignalEvent, Signals};
+use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step};
+
+/// Run everything on loopback, with stand-in servers
+///
+/// Needs no root and no files. Starts a replica set, a sharded cluster and an App Services backend that only remember
+/// what they are told, puts the gateway in front of them, checks all of it from a client's side, and says what to try.
+/// Runs until Ctrl-C, then says what it carried.
+///
+/// Every address lies in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (whoever
+/// connects without binding an address is in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
+/// 127.3.0.0/16, and the internet 127.9.0.0/16.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw quickstart
+  plgw quickstart --once                  only check, and exit
+  plgw quickstart --shift 10              a second one beside the first
+  plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
+
+Certificates (ca.pem for clients) and saved ports lie in ./plgw-lab.")]
+pub(super) struct Args {
+    /// Exit after the self-check: 0 when every check passed, 1 when one failed
+    #[arg(long)]
+    once: bool,
+    /// Move every address: 127.0.x.x becomes 127.N.x.x, 127.1.x.x becomes 127.(N+1).x.x, …
+    #[arg(long, value_name = "N", default_value = "0", value_parser = shift)]
+    shift: Shift,
+    /// Where DNS answers [default: 127.0.0.1:5335]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    dns: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// Where the admin API is [default: 127.0.0.1:8474]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+    /// Where certificates and state lie [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
+    #[arg(long, value_name = "DIR")]
+    lab_dir: Option<PathBuf>,
+    /// Keep no state file: every start gives ports anew
+    #[arg(long)]
+    state_in_memory: bool,
+}
+
+fn shift(text: &str) -> Result<Shift, String> {
+    let number = text.parse::<u8>().ok();
+    number.and_then(Shift::new).ok_or_else(|| format!("expected a number from 0 to {}", Shift::GREATEST))
+}
+
+impl From<QuickstartError> for Failure {
+    fn from(error: QuickstartError) -> Self {
+        match error {
+            QuickstartError::Taken(taken) => Self::new(Kind::Unavailable, taken.to_string()),
+            QuickstartError::StandIn(error) => error.into(),
+            QuickstartError::Tls(error) => error.into(),
+            QuickstartError::State(error) => error.into(),
+            QuickstartError::Saved(error) => error.into(),
+            QuickstartError::Plan(errors) => errors.into(),
+            QuickstartError::NoStrings(_) => Self::new(Kind::Config, error.to_string()),
+            QuickstartError::Gateway(error) => error.into(),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let options = Options {
+        shift: args.shift,
+        dns: args.dns,
+        metrics: args.metrics,
+        admin: args.admin,
+        lab_dir: args.lab_dir.clone(),
+        state_in_memory: args.state_in_memory,
+    };
+    runtime()?.block_on(Box::pin(start_and_stay(&options, args.once)))
+}
+
+async fn start_and_stay(options: &Options, once: bool) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::listen()?;
+    // Whoever presses Ctrl-C while it starts wants it gone.
+    tokio::select! {
+        exit = run_until_told(options, once) => exit,
+        () = stop_now(&mut signals) => Err(Failure::new(Kind::Failed, "stopped while starting or stopping")),
+    }
+}
+
+async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failure> {
+    let look = Look::of_stdout();
+    let progress = Progress::new(Look::of_stderr());
+    let mut signals = Signals::listen()?;
+    let quickstart = Quickstart::start(options, |step| progress.show(step)).await?;
+    progress.show(Step::Check);
+    let checks = quickstart.check().await?;
+    progress.clear();
+    let by_check = quickstart.carried();
+    print(&page::started(&quickstart, &checks, look))?;
+    if once {
+        let carried = quickstart.stop().await;
+        print(&page::carried(&carried, &by_check, look))?;
+        return verdict(&checks);
+    }
+    print(&page::to_try(&quickstart, look))?;
+    let ended = wait(&quickstart, &mut signals).await;
+    let carried = quickstart.stop().await;
+    print(&page::carried(&carried, &by_check, look))?;
+    match ended {
+        None => Ok(ExitCode::SUCCESS),
+        Some(what) => Err(Failure::new(Kind::Unavailable, what)),
+    }
+}
+
+/// 0 when every check passed; else the failure names those that did not.
+fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
+    let failed: Vec<String> =
+        checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.outcome.as_ref().err()?))).collect();
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = format!("{} of {} checks failed\n  {}", failed.len(), checks.len(), failed.join("\n  "));
+    Err(Failure::new(Kind::Failed, text))
+}
+
+/// Until it is told to stop, or until something that it can't be without has ended; then its name.
+async fn wait(quickstart: &Quickstart, signals: &mut Signals) -> Option<String> {
+    loop {
+        tokio::select! {
+            what = quickstart.gateway().failed() => return Some(what),
+            event = signals.next() => match event {
+                SignalEvent::Stop | SignalEvent::StopNow => return None,
+                // There is no file to read again.
+                SignalEvent::Reload => {}
+            }
+        }
+    }
+}
+
+async fn stop_now(signals: &mut Signals) {
+    while signals.next().await != SignalEvent::StopNow {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_check_is_named_with_its_reason_and_exits_1() {
+        let check = |name, outcome: Result<&str, &str>| Check {
+            name,
+            outcome: outcome.map(str::to_owned).map_err(str::to_owned),
+            took: Duration::ZERO,
+        };
+        assert!(verdict(&[check("hello", Ok("fine"))]).is_ok());
+        let failure = verdict(&[check("hello", Ok("fine")), check("readyz", Err("503"))]).expect_err("one failed");
+        assert_eq!((failure.kind.code(), failure.to_string().as_str()), (1, "1 of 2 checks failed\n  readyz: 503"));
+    }
+}

@@ -1,0 +1,39 @@
+//! What is being done, on one line of a terminal that is written over.
+
+use std::io::Write;
+
+use crate::cli::table::Look;
+use crate::quickstart::Step;
+
+/// Goes to the line's start and clears it.
+const CLEAR: &str = "\r\x1b[K";
+
+/// One line on standard error; nothing at all where that is no terminal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    look: Look,
+}
+
+impl Progress {
+    pub(super) fn new(look: Look) -> Self {
+        Self { look }
+    }
+
+    /// Says what is being done.
+    pub(super) fn show(self, step: Step) {
+        self.write(&format!("{CLEAR}{} …", step.label()));
+    }
+
+    /// Leaves the line empty.
+    pub(super) fn clear(self) {
+        self.write(CLEAR);
+    }
+
+    fn write(self, text: &str) {
+        if self.look.is_terminal() {
+            let mut stderr = std::io::stderr().lock();
+            // Whoever can't be told goes without.
+            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        }
+    }
+}

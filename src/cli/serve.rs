@@ -1,0 +1,69 @@
+//! `plgw serve`: the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Failure, Kind, runtime};
+use crate::app::{Gateway, GatewayOptions};
+use crate::config;
+use crate::lifecycle::{SignalEvent, Signals};
+use crate::telemetry::LogHandle;
+
+/// Run the gateway that a config file describes
+///
+/// Logs to standard error. SIGTERM or SIGINT stops it: no new flows, then those that are open may end within
+/// `shutdown_grace`; a second one ends it at once. SIGHUP reads the config again; so does a change of the file, unless
+/// `watch_file` is off. A config that is wrong changes nothing and is said at `/readyz`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw serve --config gateway.toml
+  RUST_LOG=info,plgw::dns=debug LOG_FORMAT=json plgw serve --config gateway.toml")]
+pub(super) struct Args {
+    /// The config file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(super) fn run(args: Args, _logs: LogHandle) -> Result<ExitCode, Failure> {
+    let config = config::load(&args.config)?;
+    runtime()?.block_on(async {
+        let mut signals = Signals::listen()?;
+        let options = GatewayOptions { source: Some(args.config), ..GatewayOptions::default() };
+        let gateway = Gateway::start(config, options).await?;
+        let failed = wait(&gateway, &mut signals).await;
+        let carried = tokio::select! {
+            carried = gateway.stop() => carried,
+            () = stop_now(&mut signals) => return Err(Failure::new(Kind::Failed, "told to stop twice: flows were cut")),
+        };
+        tracing::info!(
+            flows = carried.flows,
+            refused = carried.refused,
+            bytes.to_target = carried.bytes_to_target,
+            bytes.to_client = carried.bytes_to_client,
+            "stopped"
+        );
+        match failed {
+            None => Ok(ExitCode::SUCCESS),
+            Some(what) => Err(Failure::new(Kind::Unavailable, what)),
+        }
+    })
+}
+
+/// Runs until it is told to stop, or until something that it can't be without has ended, and returns its name.
+async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
+    loop {
+        tokio::select! {
+            what = gateway.failed() => return Some(what),
+            event = signals.next() => match event {
+                SignalEvent::Stop | SignalEvent::StopNow => return None,
+                // What came of it is logged, counted, and said at `/readyz`.
+                SignalEvent::Reload => drop(gateway.reload().await),
+            }
+        }
+    }
+}
+
+async fn stop_now(signals: &mut Signals) {
+    while signals.next().await != SignalEvent::StopNow {}
+}

@@ -1,0 +1,212 @@
+//! Tables for people, and how text looks on a terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+/// Rows under headings, every cell one line.
+///
+/// A table that is wider than the terminal is written as one block a row: nothing is ever cut, because people copy
+/// connection strings and names out of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(crate) fn new(headings: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { headings: headings.into_iter().collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row, a cell for every heading.
+    pub(crate) fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
+        let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+        debug_assert_eq!(cells.len(), self.headings.len(), "a cell for every heading");
+        self.rows.push(cells);
+    }
+
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as text, each line indented by two blanks.
+    pub(crate) fn render(&self, look: Look) -> String {
+        if self.fits(look) { self.grid(&self.widths(), look) } else { self.blocks(look) }
+    }
+
+    /// Whether a row takes one line. Always where there is no terminal: those who read it there look for lines.
+    pub(crate) fn fits(&self, look: Look) -> bool {
+        let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
+        look.width.is_none_or(|width| total <= width)
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let cells =
+            |column: usize| self.rows.iter().filter_map(move |row| row.get(column)).map(|cell| shown_width(cell));
+        let heading = |column: usize| self.headings[column].len();
+        (0..self.headings.len()).map(|column| cells(column).chain([heading(column)]).max().unwrap_or(0)).collect()
+    }
+
+    fn grid(&self, widths: &[usize], look: Look) -> String {
+        let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
+        let mut text = String::new();
+        for row in [&headings].into_iter().chain(&self.rows) {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(widths) {
+                line.push_str(&" ".repeat(GAP));
+                line.push_str(cell);
+                line.push_str(&" ".repeat(width.saturating_sub(shown_width(cell))));
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn blocks(&self, look: Look) -> String {
+        let width = self.headings.iter().map(|heading| heading.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
+            for (heading, cell) in self.headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+                let pad = " ".repeat(width - heading.len() + GAP);
+                text.push_str(&format!("  {}{pad}{cell}\n", look.bold(heading)));
+            }
+        }
+        text
+    }
+}
+
+/// How wide `text` is on a terminal: its characters without escape sequences. Names here are ASCII.
+fn shown_width(text: &str) -> usize {
+    let mut width = 0;
+    let mut escape = false;
+    for c in text.chars() {
+        match c {
+            '\x1b' => escape = true,
+            'm' if escape => escape = false,
+            _ if escape => {}
+            _ => width += 1,
+        }
+    }
+    width
+}
+
+/// What a stream can show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// The terminal's columns; `None`: no terminal, lines are as long as they are.
+    pub(crate) width: Option<usize>,
+    /// Bold and colours.
+    pub(crate) colours: bool,
+}
+
+impl Look {
+    /// What standard output can show: colours on a terminal, unless `NO_COLOR` is set.
+    pub(crate) fn of_stdout() -> Self {
+        Self::of(&io::stdout())
+    }
+
+    /// What standard error can show.
+    pub(crate) fn of_stderr() -> Self {
+        Self::of(&io::stderr())
+    }
+
+    fn of(stream: &(impl IsTerminal + std::os::fd::AsFd)) -> Self {
+        if !stream.is_terminal() {
+            return Self::default();
+        }
+        let size = rustix::termios::tcgetwinsize(stream).ok();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { width: Some(width.unwrap_or(80)), colours: !no_colour && !dumb }
+    }
+
+    /// Whether it is a terminal.
+    pub(crate) fn is_terminal(self) -> bool {
+        self.width.is_some()
+    }
+
+    /// A heading.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Something good.
+    pub(crate) fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Something bad.
+    pub(crate) fn red(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// Something beside the point.
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes `text` to standard output. A reader that has gone (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(["TARGET", "PORT", "MEMBERS"]);
+        table.row(["Cluster0/shard-00-00", "1024", "127.1.0.11:27017"]);
+        table.row(["Sharded0/lb", "1027", ""]);
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_blanks_at_their_end() {
+        let text = table().render(Look::default());
+        assert_eq!(
+            text,
+            "  TARGET                PORT  MEMBERS\n  \
+               Cluster0/shard-00-00  1024  127.1.0.11:27017\n  \
+               Sharded0/lb           1027\n"
+        );
+    }
+
+    #[test]
+    fn a_table_too_wide_for_the_terminal_becomes_a_block_a_row_and_nothing_is_cut() {
+        let look = Look { width: Some(40), colours: false };
+        let text = table().render(look);
+        assert_eq!(
+            text,
+            "  TARGET   Cluster0/shard-00-00\n  PORT     1024\n  MEMBERS  127.1.0.11:27017\n\n  \
+               TARGET   Sharded0/lb\n  PORT     1027\n"
+        );
+    }
+
+    #[test]
+    fn colours_do_not_move_columns() {
+        let look = Look { width: Some(200), colours: true };
+        let mut coloured = Table::new(["HEALTH", "PORT"]);
+        coloured.row([look.green("healthy"), "1024".to_owned()]);
+        let text = coloured.render(look);
+        assert!(text.contains("\x1b[32mhealthy\x1b[0m  1024"), "{text:?}");
+    }
+}

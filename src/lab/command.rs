@@ -1,0 +1,159 @@
+//! `plgw lab …`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::record::DEFAULT_NAME;
+use super::{LabError, Part, Place, actions};
+
+/// The lab VPC: the documentation's network on this machine, in namespaces of its own.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LabCommand {
+    /// Builds the lab and starts the gateway in it.
+    ///
+    /// As root, or as any user where user namespaces are allowed. The lab stays until `plgw lab down`.
+    Up(Up),
+    /// Opens a shell on a host of the lab.
+    Shell(Shell),
+    /// Runs a command on a host of the lab and ends with its exit status.
+    Run(Run),
+    /// Shows which labs are up, their hosts and their processes.
+    Status(Status),
+    /// Cuts a zone: packets to and from its endpoint addresses vanish, as in an outage.
+    Cut(Cut),
+    /// Ends the outage of a zone.
+    Heal(Cut),
+    /// Ends a lab and removes all of it.
+    Down(Down),
+    /// The lab's first process.
+    #[command(hide = true)]
+    Hold(Hold),
+    /// A process that the lab needs.
+    #[command(hide = true)]
+    Part(PartOf),
+}
+
+/// Which lab.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// The lab's name: several may be up side by side.
+    #[arg(long, default_value = DEFAULT_NAME)]
+    pub name: String,
+}
+
+/// `plgw lab up`.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    #[command(flatten)]
+    which: Which,
+    /// The gateway's config; absent: the documentation's example, with stand-ins.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Put stand-ins where the config's nodes and apps are, instead of reaching the real ones.
+    #[arg(long, requires = "config")]
+    stand_ins: bool,
+}
+
+/// `plgw lab shell`.
+#[derive(Debug, Clone, Args)]
+pub struct Shell {
+    #[command(flatten)]
+    which: Which,
+    /// Where to stand.
+    #[arg(long, value_name = "PLACE", default_value = "vpc")]
+    at: Place,
+}
+
+/// `plgw lab run`.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    #[command(flatten)]
+    which: Which,
+    /// Where to run it.
+    #[arg(long, value_name = "PLACE", default_value = "vpc")]
+    at: Place,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// `plgw lab status`.
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// One lab; absent: all.
+    #[arg(long)]
+    name: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `plgw lab cut`, `plgw lab heal`.
+#[derive(Debug, Clone, Args)]
+pub struct Cut {
+    #[command(flatten)]
+    which: Which,
+    /// The zone, `us-east-1b`.
+    zone: String,
+}
+
+/// `plgw lab down`.
+#[derive(Debug, Clone, Args)]
+pub struct Down {
+    #[command(flatten)]
+    which: Which,
+    /// Every lab of this user.
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+}
+
+/// What the first process is told.
+#[derive(Debug, Clone, Args)]
+pub struct Hold {
+    /// The lab's directory.
+    dir: PathBuf,
+    /// The config that was asked for, for people.
+    #[arg(long)]
+    asked: String,
+    /// The processes to start.
+    #[arg(long)]
+    part: Vec<Part>,
+}
+
+/// What a part is told.
+#[derive(Debug, Clone, Args)]
+pub struct PartOf {
+    /// Which part.
+    part: Part,
+    /// The lab's directory.
+    dir: PathBuf,
+}
+
+impl LabCommand {
+    /// Does what was asked. To be called while the process has one thread, so before any runtime starts: only then may
+    /// it change its namespaces.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError`], with a source chain worth printing.
+    pub fn run(self) -> Result<ExitCode, LabError> {
+        match self {
+            Self::Up(up) => actions::up(&up.which.name, up.config.as_deref(), up.stand_ins).map(|()| ExitCode::SUCCESS),
+            Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),
+            Self::Run(run) => actions::run(&run.which.name, run.at, run.command),
+            Self::Status(status) => actions::status(status.name.as_deref(), status.json),
+            Self::Cut(zone) => actions::cut(&zone.which.name, &zone.zone, true).map(|()| ExitCode::SUCCESS),
+            Self::Heal(zone) => actions::cut(&zone.which.name, &zone.zone, false).map(|()| ExitCode::SUCCESS),
+            Self::Down(down) if down.all => actions::down_all().map(|()| ExitCode::SUCCESS),
+            Self::Down(down) => actions::down(&down.which.name).map(|()| ExitCode::SUCCESS),
+            Self::Hold(hold) => {
+                let order = super::holder::Order { dir: hold.dir, asked: hold.asked, parts: hold.part };
+                super::holder::hold(&order).map(|()| ExitCode::SUCCESS)
+            }
+            Self::Part(part) => super::part::serve(part.part, &part.dir).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}

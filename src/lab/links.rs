@@ -1,0 +1,337 @@
+//! Cables, addresses, routes and rules: the topology as the kernel is told it, over netlink.
+//!
+//! One-way lies here, below any socket of the gateway:
+//!
+//! - the gateway forwards nothing (`ip_forward` is 0), so no packet crosses from the service's side to the consumer's;
+//! - it answers as a strong host: what comes in by a cable is looked up in that cable's own table, which holds the
+//!   addresses that belong on it and drops the rest without a word, so from the service's side no endpoint's address,
+//!   resolver or public address can be reached whatever the next hop;
+//! - sources are checked against the way back to them (`rp_filter` is 1), so a forged consumer's source is dropped.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use futures_util::TryStreamExt;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::route::{RouteHeader, RouteScope, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::error::Doing;
+use super::namespaces::{self, Namespace};
+use super::topology::{Host, Topology};
+use super::{LabError, Place};
+
+/// A host's end of its cable.
+const HOST_END: &str = "eth0";
+
+/// The cable between router and gateway, as the gateway calls it.
+const VPC_SIDE: &str = "vpc";
+
+/// The two ends of that cable. Link-local, so that they are nobody's: RFC 3927.
+const ROUTER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+const GATEWAY_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
+
+/// Rules and tables of the gateway's cables are counted from here.
+const FIRST_TABLE: u32 = 100;
+
+/// Behind the rules of all cables: what the gateway itself sends is looked up from here on.
+const LOCAL_PRIORITY: u32 = 1000;
+
+/// The kernel's own table of local addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u8 = 255;
+
+/// Before all other rules: what a cut zone loses.
+const CUT_PRIORITY: u32 = 10;
+
+/// The kernel's answer to a rule that is there already.
+const EXISTS: i32 = -rustix::io::Errno::EXIST.raw_os_error();
+
+/// The kernel's answer to the removal of a rule that is not there.
+const MISSING: i32 = -rustix::io::Errno::NOENT.raw_os_error();
+
+/// Everybody: 0.0.0.0/0.
+const ANYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
+
+/// Wires the namespaces of `topology`. Leaves the calling thread in one of them.
+pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Place, Namespace>) -> Result<(), LabError> {
+    let mut kernels = BTreeMap::new();
+    for (place, namespace) in networks {
+        let kernel = Kernel::of(*place, namespace)?;
+        kernel.settings()?;
+        let lo = kernel.index("lo").await?;
+        kernel.up(lo).await?;
+        kernels.insert(*place, kernel);
+    }
+    let kernel = |place: Place| kernels.get(&place).expect("every place has a namespace");
+    let (gateway, router) = (kernel(Place::Gateway), kernel(Place::Router));
+
+    gateway.cable(VPC_SIDE, networks.get(&Place::Router).expect("every place has a namespace"), "gateway").await?;
+    join_gateway_and_router(gateway, router, topology).await?;
+    for host in &topology.hosts {
+        let hub = kernel(host.hub());
+        let namespace = networks.get(&host.place).expect("every place has a namespace");
+        hub.cable(host.place.name(), namespace, HOST_END).await?;
+        settle_host(kernel(host.place), host).await?;
+        settle_hub(hub, host, topology).await?;
+    }
+    // What is nobody's vanishes, as it does in a VPC.
+    router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
+    strong_host(gateway, topology).await
+}
+
+/// Lets packets to and from these addresses vanish on the router, as in an outage of their zone; or lets them be again.
+pub(super) async fn cut(router: &Namespace, addresses: &[Ipv4Addr], dead: bool) -> Result<(), LabError> {
+    let router = Kernel::of(Place::Router, router)?;
+    for ip in addresses {
+        for towards in [true, false] {
+            let mut rule = router.handle.rule().add().v4().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
+            rule = if towards { rule.destination_prefix(*ip, 32) } else { rule.source_prefix(*ip, 32) };
+            let done = if dead {
+                rule.execute().await
+            } else {
+                let message = rule.message_mut().clone();
+                router.handle.rule().del(message).execute().await
+            };
+            match done {
+                Err(error) if is_errno(&error, if dead { EXISTS } else { MISSING }) => {}
+                other => router.done(format!("cut off or heal {ip}"), other)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn join_gateway_and_router(gateway: &Kernel, router: &Kernel, topology: &Topology) -> Result<(), LabError> {
+    let ours = gateway.index(VPC_SIDE).await?;
+    gateway.address(ours, GATEWAY_END, 32).await?;
+    for ip in &topology.vpc_side {
+        gateway.address(ours, *ip, 32).await?;
+    }
+    gateway.up(ours).await?;
+    gateway.route(Ipv4Net::from(ROUTER_END), ours, None, None).await?;
+    for net in &topology.consumer {
+        gateway.route(*net, ours, Some(ROUTER_END), None).await?;
+    }
+
+    let theirs = router.index("gateway").await?;
+    router.address(theirs, ROUTER_END, 32).await?;
+    router.up(theirs).await?;
+    for ip in topology.vpc_side.iter().chain([&GATEWAY_END]) {
+        router.route(Ipv4Net::from(*ip), theirs, None, None).await?;
+    }
+    Ok(())
+}
+
+/// A host's own end: its addresses, and all else by its next hop, even its own subnet, as in a VPC.
+async fn settle_host(kernel: &Kernel, host: &Host) -> Result<(), LabError> {
+    let index = kernel.index(HOST_END).await?;
+    for ip in &host.addresses {
+        kernel.address(index, *ip, if host.net.contains(ip) { host.net.prefix_len() } else { 32 }).await?;
+    }
+    kernel.up(index).await?;
+    kernel.route(Ipv4Net::from(host.next_hop), index, None, Some(host.address())).await?;
+    let everywhere = Ipv4Net::new_assert(ANYWHERE.0, ANYWHERE.1);
+    kernel.route(everywhere, index, Some(host.next_hop), Some(host.address())).await
+}
+
+/// The other end of a host's cable.
+async fn settle_hub(hub: &Kernel, host: &Host, topology: &Topology) -> Result<(), LabError> {
+    let index = hub.index(host.place.name()).await?;
+    hub.address(index, host.next_hop, 32).await?;
+    for ip in gateway_addresses(host.place, topology) {
+        hub.address(index, ip, 32).await?;
+    }
+    hub.up(index).await?;
+    if host.place == Place::Service {
+        for net in &topology.service {
+            hub.route(*net, index, None, topology.sources.first().copied().or(Some(host.next_hop))).await?;
+        }
+        return Ok(());
+    }
+    for ip in &host.addresses {
+        hub.route(Ipv4Net::from(*ip), index, None, None).await?;
+    }
+    Ok(())
+}
+
+/// What the gateway holds on the cable of the host at `place`, besides its next hop.
+fn gateway_addresses(place: Place, topology: &Topology) -> Vec<Ipv4Addr> {
+    let resolver = topology.host(place).and_then(|host| host.resolver);
+    match place {
+        Place::Internet => topology.public_side.iter().copied().chain(resolver).collect(),
+        Place::InternetB => resolver.into_iter().collect(),
+        Place::Service => topology.sources.clone(),
+        Place::Vpc | Place::VpcB | Place::Peer | Place::Onprem | Place::Gateway | Place::Router => Vec::new(),
+    }
+}
+
+/// Makes the gateway answer on each cable to what belongs on it, and to nothing else.
+async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabError> {
+    let mut cables = vec![(VPC_SIDE, topology.vpc_side.iter().copied().chain([GATEWAY_END]).collect::<Vec<_>>())];
+    for host in topology.hosts.iter().filter(|host| host.hub() == Place::Gateway) {
+        let mut own = gateway_addresses(host.place, topology);
+        if host.place == Place::InternetB {
+            own.extend(&topology.public_side);
+        }
+        own.push(host.next_hop);
+        cables.push((host.place.name(), own));
+    }
+    for (table, (cable, own)) in (FIRST_TABLE..).zip(cables) {
+        let index = gateway.index(cable).await?;
+        for ip in own {
+            gateway.local(ip, index, table).await?;
+        }
+        gateway.blackhole(table).await?;
+        let rule = gateway.handle.rule().add().v4().input_interface(cable).table_id(table).priority(table);
+        gateway.done(format!("look up in a table of its own what comes in by {cable}"), {
+            rule.action(RuleAction::ToTable).execute().await
+        })?;
+    }
+    // The kernel's own first rule would hold every address to be at home on every cable.
+    let last = gateway
+        .handle
+        .rule()
+        .add()
+        .v4()
+        .table_id(LOCAL_TABLE.into())
+        .priority(LOCAL_PRIORITY)
+        .action(RuleAction::ToTable);
+    gateway.done("move the rule for local addresses behind the others", last.execute().await)?;
+    let mut first = RuleMessage::default();
+    first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+    first.header.table = LOCAL_TABLE;
+    first.header.action = RuleAction::ToTable;
+    gateway.done("remove the kernel's first rule", gateway.handle.rule().del(first).execute().await)
+}
+
+/// One namespace's network configuration.
+struct Kernel {
+    place: Place,
+    handle: Handle,
+}
+
+impl Kernel {
+    /// Enters the namespace of `place` and speaks to it from then on, wherever this thread goes.
+    fn of(place: Place, namespace: &Namespace) -> Result<Self, LabError> {
+        namespaces::enter_network(namespace)?;
+        let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{place}`"))?;
+        tokio::spawn(connection);
+        Ok(Self { place, handle })
+    }
+
+    /// Sets what must not be inherited from the host, whose settings a new namespace starts with.
+    ///
+    /// The files under /proc/sys/net are those of whoever opens them, so this needs the thread in this place.
+    fn settings(&self) -> Result<(), LabError> {
+        let forward = if self.place == Place::Router { "1" } else { "0" };
+        for (name, value) in [
+            ("ipv4/ip_forward", forward),
+            ("ipv4/conf/all/rp_filter", "1"),
+            ("ipv4/conf/default/rp_filter", "1"),
+            ("ipv4/conf/all/accept_source_route", "0"),
+            ("ipv4/conf/default/accept_source_route", "0"),
+            ("ipv4/conf/all/accept_redirects", "0"),
+            ("ipv4/conf/default/accept_redirects", "0"),
+            ("ipv4/conf/all/send_redirects", "0"),
+            ("ipv4/conf/default/send_redirects", "0"),
+            ("ipv4/conf/all/route_localnet", "0"),
+            ("ipv4/conf/default/route_localnet", "0"),
+            // The lab is IPv4 alone: no second way beside the one that is looked at.
+            ("ipv6/conf/all/disable_ipv6", "1"),
+            ("ipv6/conf/default/disable_ipv6", "1"),
+        ] {
+            let path = PathBuf::from("/proc/sys/net").join(name);
+            match fs::write(&path, value) {
+                // A kernel without IPv6.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(LabError::File { what: "write", path, source }),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn done<T>(&self, what: impl Into<String>, result: Result<T, rtnetlink::Error>) -> Result<T, LabError> {
+        result.map_err(|source| LabError::Netlink { what: what.into(), place: self.place, source })
+    }
+
+    /// Makes a cable with one end here, called `name`, and the other in `namespace`.
+    async fn cable(&self, name: &str, namespace: &Namespace, far_name: &str) -> Result<(), LabError> {
+        let what = || format!("lay the cable {name}");
+        self.done(what(), self.handle.link().add(LinkVeth::new(name, far_name).build()).execute().await)?;
+        let far = self.index(far_name).await?;
+        let moved = LinkUnspec::new_with_index(far).setns_by_fd(namespace.as_raw_fd()).build();
+        self.done(what(), self.handle.link().change(moved).execute().await)
+    }
+
+    async fn index(&self, name: &str) -> Result<u32, LabError> {
+        let mut links = self.handle.link().get().match_name(name).execute();
+        let found = links.try_next().await;
+        let link = self.done(format!("find the interface {name}"), found)?;
+        link.map(|link| link.header.index)
+            .ok_or_else(|| LabError::NoInterface { name: name.to_owned(), place: self.place })
+    }
+
+    async fn up(&self, index: u32) -> Result<(), LabError> {
+        let up = LinkUnspec::new_with_index(index).up().build();
+        self.done(format!("bring up interface {index}"), self.handle.link().change(up).execute().await)
+    }
+
+    /// An address without the route to its network that the kernel would add: every way is written out.
+    async fn address(&self, index: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), LabError> {
+        let mut request = self.handle.address().add(index, ip.into(), prefix);
+        let message = request.message_mut();
+        message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        self.done(format!("give the address {ip}/{prefix}"), request.execute().await)
+    }
+
+    async fn route(
+        &self,
+        net: Ipv4Net,
+        index: u32,
+        next_hop: Option<Ipv4Addr>,
+        source: Option<Ipv4Addr>,
+    ) -> Result<(), LabError> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(net.network(), net.prefix_len())
+            .output_interface(index)
+            .scope(if next_hop.is_some() { RouteScope::Universe } else { RouteScope::Link });
+        if let Some(ip) = next_hop {
+            route = route.gateway(ip);
+        }
+        if let Some(ip) = source {
+            route = route.pref_source(ip);
+        }
+        self.done(format!("route {net}"), self.handle.route().add(route.build()).execute().await)
+    }
+
+    /// An address that is at home here for whoever looks it up in `table`.
+    async fn local(&self, ip: Ipv4Addr, index: u32, table: u32) -> Result<(), LabError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(ip, 32)
+            .output_interface(index)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
+            .table_id(table);
+        self.done(format!("answer to {ip}"), self.handle.route().add(route.build()).execute().await)
+    }
+
+    /// Drops without a word whatever finds nothing better in `table`.
+    async fn blackhole(&self, table: u32) -> Result<(), LabError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(ANYWHERE.0, ANYWHERE.1)
+            .kind(RouteType::BlackHole)
+            .table_id(table);
+        self.done("drop the rest", self.handle.route().add(route.build()).execute().await)
+    }
+}
+
+fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == errno)
+}

@@ -1,0 +1,65 @@
+//! The lab VPC: the network that the documentation draws, in network namespaces on one Linux machine.
+//!
+//! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
+//! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
+//! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
+//! runs the gateway, the `stand_ins`, and the way to real `backends`. Nothing else in this crate reads this room.
+
+mod actions;
+mod backends;
+mod command;
+mod config;
+mod enter;
+mod error;
+mod files;
+mod holder;
+mod links;
+mod namespaces;
+mod part;
+mod permit;
+mod place;
+mod record;
+mod stand_ins;
+mod status;
+mod topology;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+pub use command::{Cut, Down, Hold, LabCommand, PartOf, Run, Shell, Status, Up, Which};
+pub use error::LabError;
+pub use part::Part;
+pub use place::Place;
+pub use record::{DEFAULT_NAME, DIR_VARIABLE};
+
+/// What `plgw lab up` builds when no config is named, as it lies in `config/scenarios/`.
+pub const DEFAULT_CONFIG: &str = include_str!("../../config/scenarios/lab.toml");
+
+/// The gateway's config in the lab's directory.
+const CONFIG_FILE: &str = "gateway.toml";
+
+/// The network namespace of a place in the lab whose directory is `dir`: a thread that enters it has the place's
+/// addresses and routes.
+///
+/// # Errors
+///
+/// [`LabError::NotUp`] and [`LabError::NoPlace`].
+pub fn network(dir: &Path, place: Place) -> Result<std::fs::File, LabError> {
+    actions::network(dir, place)
+}
+
+/// This program: the lab's processes are it again.
+fn program() -> Result<PathBuf, LabError> {
+    std::env::current_exe().map_err(|source| LabError::System { what: "find this program's file".to_owned(), source })
+}
+
+/// An error with everything behind it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

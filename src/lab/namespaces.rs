@@ -1,0 +1,99 @@
+//! Making, holding and entering namespaces.
+//!
+//! A lab is one PID namespace, so that its first process' end is the end of all of it; nothing is ever bound to a path,
+//! so that what no process holds is gone. An unprivileged user's lab lies in a user namespace of its own.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::error::Doing;
+use super::{LabError, permit};
+
+/// A namespace that is held open: it lives as long as this does.
+pub(super) type Namespace = File;
+
+/// Leaves this process where it is but lets its next child be the first process of a lab's PID namespace, in a user
+/// namespace where that is needed. Answers whether it is.
+///
+/// # Errors
+///
+/// [`LabError::Forbidden`] with the setting that forbids it; [`LabError::Threads`] when this process has threads.
+pub(super) fn prepare() -> Result<bool, LabError> {
+    one_thread()?;
+    let root = rustix::process::geteuid().is_root();
+    // This process stays in the machine's network: the lab's first process starts there, to leave one behind that
+    // reaches real backends.
+    if root && unshare(CloneFlags::CLONE_NEWPID).is_ok() {
+        return Ok(false);
+    }
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;
+    unshare(own).map_err(|errno| forbidden(root, errno.into()))?;
+    // Who made the lab is its root. A single id may be mapped without help, and groups only once setgroups is off.
+    let map = |what: &'static str, text: String| {
+        fs::write(Path::new("/proc/self").join(what), text).map_err(|error| forbidden(root, error))
+    };
+    map("setgroups", "deny".to_owned())?;
+    map("uid_map", format!("0 {user} 1"))?;
+    map("gid_map", format!("0 {group} 1"))?;
+    Ok(true)
+}
+
+fn forbidden(root: bool, error: std::io::Error) -> LabError {
+    LabError::Forbidden { reason: permit::why_forbidden(Path::new("/proc"), root, &error) }
+}
+
+/// Checks that this process may change its namespaces: only one without further threads may.
+pub(super) fn one_thread() -> Result<(), LabError> {
+    let threads = fs::read_dir("/proc/self/task").doing("count this process' threads")?.count();
+    if threads == 1 { Ok(()) } else { Err(LabError::Threads(threads)) }
+}
+
+/// The namespace that this process is in: `net`, `mnt`, `user`, `pid`.
+pub(super) fn current(kind: &'static str) -> Result<Namespace, LabError> {
+    open(&Path::new("/proc/self/ns").join(kind))
+}
+
+/// The namespace behind `path`.
+pub(super) fn open(path: &Path) -> Result<Namespace, LabError> {
+    File::open(path).map_err(|source| LabError::File { what: "open the namespace", path: path.to_owned(), source })
+}
+
+/// Moves this thread into a new network namespace and answers it.
+///
+/// # Errors
+///
+/// [`LabError::Forbidden`] with the setting that forbids it.
+pub(super) fn new_network() -> Result<Namespace, LabError> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
+    current("net")
+}
+
+/// Moves this process into a new mount namespace, a copy of the one it is in, and answers it.
+pub(super) fn new_mounts() -> Result<Namespace, LabError> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
+    current("mnt")
+}
+
+/// Moves this thread into a network namespace.
+pub(super) fn enter_network(namespace: impl AsFd) -> Result<(), LabError> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).doing("enter a network namespace")
+}
+
+/// Moves this process into a mount namespace.
+pub(super) fn enter_mounts(namespace: impl AsFd) -> Result<(), LabError> {
+    setns(namespace, CloneFlags::CLONE_NEWNS).doing("enter a mount namespace")
+}
+
+/// Moves this process into a user namespace, where it has every right.
+pub(super) fn enter_user(namespace: impl AsFd) -> Result<(), LabError> {
+    setns(namespace, CloneFlags::CLONE_NEWUSER).doing("enter the lab's user namespace")
+}
+
+/// Lets the next children of this process be in a PID namespace.
+pub(super) fn enter_pids(namespace: impl AsFd) -> Result<(), LabError> {
+    setns(namespace, CloneFlags::CLONE_NEWPID).doing("enter the lab's PID namespace")
+}

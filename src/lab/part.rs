@@ -1,0 +1,83 @@
+//! The processes that a lab needs, each in a place of its own.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::error::Doing;
+use super::{CONFIG_FILE, LabError, Place, holder};
+use crate::app::{Gateway, GatewayOptions};
+use crate::config::{self, Config};
+use crate::lifecycle::{SignalEvent, Signals};
+
+/// A process that the lab needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What stands where the nodes and apps would.
+    StandIns,
+    /// The way to the real nodes and apps.
+    Backends,
+    /// The gateway.
+    Gateway,
+}
+
+impl Part {
+    /// Its name on the command line and in `status`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::StandIns => "stand-ins",
+            Self::Backends => "backends",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Where it runs; `None`: in this machine's own network.
+    pub(super) fn place(self) -> Option<Place> {
+        match self {
+            Self::StandIns => Some(Place::Service),
+            Self::Backends => None,
+            Self::Gateway => Some(Place::Gateway),
+        }
+    }
+
+    /// What it writes its log to, in the lab's directory.
+    pub(super) fn log(self) -> String {
+        format!("{}.log", self.name())
+    }
+}
+
+/// Runs a part until it is told to stop, and says on standard output when it serves.
+pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
+    let path = dir.join(CONFIG_FILE);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
+    match part {
+        Part::Backends => super::backends::serve(dir),
+        Part::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
+        Part::StandIns => runtime()?.block_on(super::stand_ins::serve(config::load(&path)?, &path)),
+    }
+}
+
+async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
+    let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
+    let mut signals = Signals::listen().doing("listen for signals")?;
+    let options = GatewayOptions { source: Some(path.to_owned()), ..GatewayOptions::default() };
+    let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
+    holder::say(holder::SERVES)?;
+    loop {
+        tokio::select! {
+            event = signals.next() => match event {
+                SignalEvent::Stop => break,
+                SignalEvent::StopNow => return Ok(()),
+                SignalEvent::Reload => {
+                    // Refused: what was in force stays, and `/readyz` and the log say why.
+                    if let Err(error) = gateway.reload().await {
+                        tracing::warn!(error = super::chain(&error), "lab: the config was not applied");
+                    }
+                }
+            },
+            reason = gateway.failed() => return Err(LabError::Build(reason)),
+        }
+    }
+    gateway.stop().await;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Where one can stand in the lab.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// A network namespace of the lab. All but the last two are hosts that people stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A host in the VPC, in the first subnet.
+    Vpc,
+    /// A host in the VPC, in the second subnet: another zone.
+    VpcB,
+    /// A host in a VPC that is peered with it.
+    Peer,
+    /// A host in a data centre that is joined by Direct Connect.
+    Onprem,
+    /// A host on the internet whose address is on the IP access list.
+    Internet,
+    /// A host on the internet whose address is on no list.
+    InternetB,
+    /// The service's own VPC, behind the load balancer, where the nodes are.
+    Service,
+    /// The gateway: it holds the endpoints' addresses and forwards no packet.
+    Gateway,
+    /// The VPC's router, with the peering and the Direct Connect on it.
+    Router,
+}
+
+impl Place {
+    /// Every place.
+    pub const ALL: [Self; 9] = [
+        Self::Vpc,
+        Self::VpcB,
+        Self::Peer,
+        Self::Onprem,
+        Self::Internet,
+        Self::InternetB,
+        Self::Service,
+        Self::Gateway,
+        Self::Router,
+    ];
+
+    /// Its name on the command line. Short enough to name an interface too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vpc => "vpc",
+            Self::VpcB => "vpc-b",
+            Self::Peer => "peer",
+            Self::Onprem => "onprem",
+            Self::Internet => "internet",
+            Self::InternetB => "internet-b",
+            Self::Service => "service",
+            Self::Gateway => "gateway",
+            Self::Router => "router",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_the_record_and_the_interface_call_a_place_the_same() {
+        for place in Place::ALL {
+            let value = place.to_possible_value().expect("no place is skipped");
+            assert_eq!(value.get_name(), place.name());
+            assert_eq!(serde_json::to_value(place).expect("a name"), place.name());
+            assert!(place.name().len() < 16, "an interface's name has at most 15 bytes");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! A lab's directory: who its first process is, where its places are held, what runs in it.
+//!
+//! The directory is all of a lab that outlives its processes. It is made before them and removed after them, under one
+//! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, env};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::{LabError, Place};
+
+/// The name of a lab that was given none.
+pub const DEFAULT_NAME: &str = "default";
+
+/// Names the directory of all labs in place of the usual one.
+pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
+
+/// Who the lab's first process is: written by `up`, which alone sees its number.
+const FIRST: &str = "first.json";
+
+/// What stands: written by the first process.
+const LAB: &str = "lab.json";
+
+/// Where the directories of all labs lie, locked: nobody else builds or removes one.
+#[derive(Debug)]
+pub(super) struct Labs {
+    dir: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// A lab's first process. A number alone may be another's by now; with the time of its start it cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct First {
+    /// Its number, as the host sees it.
+    pub(super) pid: i32,
+    /// When it started, in ticks since boot.
+    pub(super) started: u64,
+    /// Which boot.
+    pub(super) boot: String,
+    /// Whether the lab lies in a user namespace.
+    pub(super) user_namespace: bool,
+}
+
+/// What stands in a lab.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lab {
+    /// The config that was asked for.
+    pub(super) config: String,
+    /// The places.
+    pub(super) places: BTreeMap<Place, Held>,
+    /// Endpoint addresses by zone.
+    pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
+    /// Processes that the lab needs, by name.
+    pub(super) processes: BTreeMap<String, Process>,
+}
+
+/// A place and where the first process holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    /// The first process' descriptor of its network namespace.
+    pub(super) network: i32,
+    /// The first process' descriptor of its mount namespace.
+    pub(super) mounts: i32,
+    /// Its own address, where a host stands there.
+    pub(super) address: Option<std::net::Ipv4Addr>,
+    /// Its resolver.
+    pub(super) resolver: Option<std::net::Ipv4Addr>,
+}
+
+/// A process that the lab needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    /// Its number inside the lab.
+    pub(super) pid: i32,
+    /// How it ended, when it has.
+    pub(super) ended: Option<String>,
+}
+
+impl Labs {
+    /// The directory of all labs, made where it is missing, and locked.
+    pub(super) fn lock() -> Result<Self, LabError> {
+        let dir = base()?;
+        loop {
+            private_dir(&dir)?;
+            let lock = File::open(&dir).map_err(file("open", &dir))?;
+            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| file("lock", &dir)(e.into()))?;
+            // The last lab's `down` may have removed it while this waited.
+            let mine = lock.metadata().map_err(file("look at", &dir))?;
+            match fs::metadata(&dir) {
+                Ok(now) if (now.dev(), now.ino()) == (mine.dev(), mine.ino()) => return Ok(Self { dir, _lock: lock }),
+                _ => continue,
+            }
+        }
+    }
+
+    /// The directory of the lab `name`, there or not.
+    pub(super) fn dir_of(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Makes the directory of the lab `name`.
+    pub(super) fn make(&self, name: &str) -> Result<PathBuf, LabError> {
+        let dir = self.dir_of(name);
+        private_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Removes what is left of the lab `name`.
+    pub(super) fn remove(&self, name: &str) -> Result<(), LabError> {
+        let dir = self.dir_of(name);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", &dir)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the directory of all labs when it holds none.
+    pub(super) fn remove_if_empty(&self) {
+        // Not empty: another lab's. Anything else shows at the next `up`.
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+impl First {
+    /// The process `pid`, which is there.
+    pub(super) fn of(pid: i32, user_namespace: bool) -> Result<Self, LabError> {
+        let path = PathBuf::from(format!("/proc/{pid}/stat"));
+        let started = started(pid).ok_or_else(|| file("read", &path)(io::ErrorKind::NotFound.into()))?;
+        Ok(Self { pid, started, boot: boot(), user_namespace })
+    }
+
+    /// The record in `dir`; `None` when there is none, or a torn one: then `up` died before its first process was told
+    /// to go on, and that process is gone too.
+    pub(super) fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(dir.join(FIRST)).ok()?).ok()
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
+        write_whole(dir, FIRST, self)
+    }
+
+    /// Whether it runs.
+    pub(super) fn is_alive(&self) -> bool {
+        self.boot == boot() && started(self.pid) == Some(self.started)
+    }
+
+    /// Kills it, and with it every process of the lab, and waits until they are gone.
+    pub(super) fn kill(&self) -> Result<(), LabError> {
+        let what = || format!("end the lab's first process, {}", self.pid);
+        let system = |error: rustix::io::Errno| LabError::System { what: what(), source: error.into() };
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other.map_err(system)?,
+        };
+        // Looked at again with the handle open: from here on the number cannot become another's.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match pidfd_send_signal(&handle, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(system(error)),
+        }
+        // The first process of a PID namespace ends after all others in it.
+        let mut wait = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut wait, None) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(system(error)),
+            }
+        }
+    }
+
+    /// A path in its directory under /proc.
+    pub(super) fn proc(&self, rest: impl AsRef<Path>) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.pid)).join(rest)
+    }
+}
+
+impl Lab {
+    /// What stands in the lab whose directory is `dir`; `None` before it stands.
+    pub(super) fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(dir.join(LAB)).ok()?).ok()
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
+        write_whole(dir, LAB, self)
+    }
+
+    /// The first process that ended though the lab needs it, and how.
+    pub(super) fn dead_process(&self) -> Option<(&str, &str)> {
+        self.processes.iter().find_map(|(name, process)| Some((name.as_str(), process.ended.as_deref()?)))
+    }
+}
+
+/// Whether the first process' record is still in `dir`: without it nobody finds the lab any more.
+pub(super) fn is_recorded(dir: &Path) -> bool {
+    dir.join(FIRST).exists()
+}
+
+/// Names of labs that have a directory, in order.
+pub(super) fn names() -> Result<Vec<String>, LabError> {
+    let dir = base()?;
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(file("read", &dir))?,
+    };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_name(name)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The directory of the lab `name`.
+pub(super) fn dir_of(name: &str) -> Result<PathBuf, LabError> {
+    Ok(base()?.join(name))
+}
+
+/// Whether `name` can be a lab's.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+}
+
+/// Where the directories of all labs lie: where processes of this user keep what must not outlive the machine.
+fn base() -> Result<PathBuf, LabError> {
+    if let Some(dir) = env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
+        return std::path::absolute(&dir).map_err(file("find", Path::new(&dir)));
+    }
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return Ok(PathBuf::from("/run/plgw-lab"));
+    }
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
+    Ok(runtime.map_or_else(|| env::temp_dir().join(format!("plgw-lab-{}", user.as_raw())), |dir| dir.join("plgw-lab")))
+}
+
+/// Makes a directory that is its owner's alone, or checks that one is: others may write where it lies.
+fn private_dir(dir: &Path) -> Result<(), LabError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file("make", dir)(error)),
+        _ => {}
+    }
+    let found = match fs::symlink_metadata(dir) {
+        // Removed in between, by the last lab's `down`: whoever opens it next sees so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(file("look at", dir))?,
+    };
+    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(file("use", dir)(io::Error::other("it is not this user's directory; remove it, or set PLGW_LAB_DIR")))
+}
+
+/// Writes a file so that no reader ever sees a part of it.
+fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
+    let path = dir.join(name);
+    let new = dir.join(format!(".{name}.new"));
+    let text = serde_json::to_vec_pretty(value).map_err(|error| file("write", &path)(error.into()))?;
+    let mut out = File::create(&new).map_err(file("write", &new))?;
+    out.write_all(&text).map_err(file("write", &new))?;
+    fs::rename(&new, &path).map_err(file("write", &path))
+}
+
+/// When the process `pid` started, in ticks since boot; `None` when there is none or it has ended.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything. Behind it come the state, third of all fields, and at 22 the start.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+fn file<'p>(what: &'static str, path: &'p Path) -> impl Fn(io::Error) -> LabError + 'p {
+    move |source| LabError::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_itself_and_no_other_start_is() {
+        let me = First::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
+        assert!(me.is_alive());
+        assert!(!First { started: me.started + 1, ..me.clone() }.is_alive());
+        assert!(!First { boot: "another".to_owned(), ..me }.is_alive());
+    }
+
+    #[test]
+    fn a_torn_record_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(FIRST), b"{\"pid\": 1").expect("a file");
+        assert_eq!(First::read(dir.path()), None);
+    }
+
+    #[test]
+    fn names_with_a_path_in_them_are_none() {
+        for name in ["", "..", "a/b", "-x", "a.b", &"x".repeat(33)] {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(is_name("two-zones-2"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What is said of labs.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::record::{First, Lab};
+use super::{CONFIG_FILE, LabError, Place, actions};
+
+/// A lab as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct View {
+    /// Its name.
+    name: String,
+    /// What is wrong with it, if anything.
+    pub(super) problem: Option<String>,
+    /// Its first process, as the host sees it.
+    pid: i32,
+    /// The config that was asked for.
+    asked: String,
+    /// Its directory.
+    dir: PathBuf,
+    /// The config that its gateway runs with.
+    config: PathBuf,
+    /// Its CA's certificate.
+    ca: PathBuf,
+    /// Places, addresses, resolvers.
+    places: Vec<PlaceView>,
+    /// Zones, whether they are cut, and the endpoint addresses in them.
+    zones: Vec<ZoneView>,
+    /// Its processes, and how each that is gone ended.
+    processes: Vec<(String, Option<String>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct PlaceView {
+    place: Place,
+    address: Ipv4Addr,
+    resolver: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ZoneView {
+    zone: String,
+    cut: bool,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl View {
+    /// The lab whose directory is `dir`; `None` when there is none.
+    pub(super) fn of(name: &str, dir: &Path) -> Option<Self> {
+        if !dir.exists() {
+            return None;
+        }
+        let first = First::read(dir);
+        let alive = first.as_ref().is_some_and(First::is_alive);
+        let lab = Lab::read(dir);
+        let problem = match &lab {
+            Some(lab) if alive => lab.dead_process().map(|(part, how)| format!("the {part} {how}")),
+            None if alive => Some("it is being built".to_owned()),
+            _ => Some("its first process is gone, and everything else with it".to_owned()),
+        };
+        let lab = lab.unwrap_or_default();
+        let cut = actions::cut_zones(dir);
+        let host = |(place, held): (&Place, &super::record::Held)| {
+            held.address.map(|address| PlaceView { place: *place, address, resolver: held.resolver })
+        };
+        Some(Self {
+            name: name.to_owned(),
+            problem,
+            pid: first.map_or(0, |first| first.pid),
+            asked: lab.config.clone(),
+            dir: dir.to_owned(),
+            config: dir.join(CONFIG_FILE),
+            ca: actions::ca(dir),
+            places: lab.places.iter().filter_map(host).collect(),
+            zones: lab
+                .zones
+                .iter()
+                .map(|(zone, ips)| ZoneView { zone: zone.clone(), cut: cut.contains(zone), addresses: ips.clone() })
+                .collect(),
+            processes: lab.processes.into_iter().map(|(name, process)| (name, process.ended)).collect(),
+        })
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let flag = actions::flag(&self.name);
+        match &self.problem {
+            None => writeln!(out, "lab `{}` is up (process {}), from {}", self.name, self.pid, self.asked)?,
+            Some(problem) => {
+                writeln!(out, "lab `{}` has died: {problem}", self.name)?;
+                writeln!(out, "  `plgw lab up{flag}` builds it anew, `plgw lab down{flag}` removes what is left")?;
+                return writeln!(out, "  logs are in {}", self.dir.display());
+            }
+        }
+        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "PLACE", "ADDRESS")?;
+        for place in &self.places {
+            let resolver = place.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
+            writeln!(out, "  {:<12} {:<15} {resolver}", place.place.name(), place.address.to_string())?;
+        }
+        writeln!(out, "\n  {:<12} {:<5} ENDPOINT ADDRESSES", "ZONE", "STATE")?;
+        for zone in &self.zones {
+            let state = if zone.cut { "cut" } else { "up" };
+            writeln!(out, "  {:<12} {state:<5} {}", zone.zone, joined(&zone.addresses))?;
+        }
+        writeln!(out, "\n  {:<12} {}", "config", self.config.display())?;
+        writeln!(out, "  {:<12} {}", "CA", self.ca.display())?;
+        for (name, _) in &self.processes {
+            writeln!(out, "  {:<12} running, logs to {}", name, self.dir.join(format!("{name}.log")).display())?;
+        }
+        Ok(())
+    }
+}
+
+/// All labs, for people.
+pub(super) fn table(views: &[View]) -> String {
+    let mut out = String::new();
+    if views.is_empty() {
+        out.push_str("no lab is up; `plgw lab up` builds one\n");
+    }
+    for (index, view) in views.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        view.write(&mut out).expect("a string takes all");
+    }
+    out
+}
+
+/// All labs, for programs.
+pub(super) fn json(views: &[View]) -> Result<String, LabError> {
+    let text = serde_json::to_string_pretty(views);
+    Ok(text.map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() })?
+        + "\n")
+}
+
+/// A lab that was just built, with what to try.
+pub(super) fn stands(name: &str, dir: &Path) -> Result<String, LabError> {
+    let Some(view) = View::of(name, dir) else {
+        return Err(LabError::NotUp { name: name.to_owned(), flag: actions::flag(name) });
+    };
+    let flag = actions::flag(name);
+    let mut out = table(&[view]);
+    let tries = [
+        (format!("plgw lab shell{flag}"), "stand on a host in the VPC"),
+        (format!("plgw lab run{flag} --at vpc -- nslookup HOST"), "ask the VPC's resolver"),
+        (format!("plgw lab down{flag}"), "remove all of it"),
+    ];
+    out.push('\n');
+    for (command, what) in tries {
+        writeln!(out, "  {command:<45} {what}").expect("a string takes all");
+    }
+    Ok(out)
+}
+
+/// What a shell's first lines say.
+pub(super) fn welcome(place: Place, lab: &Lab) -> String {
+    let held = lab.places.get(&place);
+    let address = held.and_then(|held| held.address).map_or_else(String::new, |ip| format!(" at {ip}"));
+    let resolver = held.and_then(|held| held.resolver);
+    let resolver = resolver.map_or_else(|| "It has no resolver.".to_owned(), |ip| format!("Its resolver is {ip}."));
+    format!("You are on `{place}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
+}
+
+fn joined(addresses: &[Ipv4Addr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
+}

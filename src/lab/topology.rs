@@ -1,0 +1,415 @@
+//! What the lab's network looks like, from the config alone.
+//!
+//! Every host hangs on a cable of its own. The consumer's hosts hang on the router, which is the VPC's with the peering
+//! and the Direct Connect; the router, the internet's hosts and the service's VPC hang on the gateway. The gateway
+//! forwards nothing, so the service's side and the consumer's have no path to each other but the gateway's sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{LabError, Place};
+use crate::model::{CidrSet, Desired, Vpc, Zone};
+
+/// The port of every resolver in the lab.
+pub(super) const DNS_PORT: u16 = 53;
+
+/// Where hosts stand in their network, and the first address that is tried for them.
+const HOST: u32 = 10;
+
+/// The network of the internet's host when the access list names none. For documentation: RFC 5737.
+const INTERNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24);
+
+/// Networks for the host that is on no list; the first that no list holds is taken. For documentation: RFC 5737.
+const ELSEWHERE: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+];
+
+/// The lab's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Topology {
+    /// The hosts. The service's is one of them.
+    pub(super) hosts: Vec<Host>,
+    /// The endpoints' addresses, by zone.
+    pub(super) zones: BTreeMap<Zone, Vec<Ipv4Addr>>,
+    /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
+    pub(super) vpc_side: Vec<Ipv4Addr>,
+    /// What it answers to on its cables to the internet: nodes' and apps' public addresses.
+    pub(super) public_side: Vec<Ipv4Addr>,
+    /// The consumer's networks: behind the router.
+    pub(super) consumer: Vec<Ipv4Net>,
+    /// The service's networks, and single addresses of nodes outside of them.
+    pub(super) service: Vec<Ipv4Net>,
+    /// Addresses that the gateway dials nodes from.
+    pub(super) sources: Vec<Ipv4Addr>,
+    /// Where resolvers answer: base + 2 of every network but the service's.
+    pub(super) resolvers: Vec<Ipv4Addr>,
+}
+
+/// A host, and the cable it hangs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    /// Where it is.
+    pub(super) place: Place,
+    /// Its network.
+    pub(super) net: Ipv4Net,
+    /// Its addresses, its own first.
+    pub(super) addresses: Vec<Ipv4Addr>,
+    /// The other end of the cable: its one way out.
+    pub(super) next_hop: Ipv4Addr,
+    /// Its resolver; `None` on the service's side, which gets no answers.
+    pub(super) resolver: Option<Ipv4Addr>,
+}
+
+impl Host {
+    /// Its own address.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        *self.addresses.first().expect("every constructor gives a host an address")
+    }
+
+    /// What the other end of its cable is plugged into.
+    pub(super) fn hub(&self) -> Place {
+        match self.place {
+            Place::Vpc | Place::VpcB | Place::Peer | Place::Onprem => Place::Router,
+            Place::Internet | Place::InternetB | Place::Service | Place::Gateway | Place::Router => Place::Gateway,
+        }
+    }
+}
+
+/// The lab of `desired`, which was read from `file`.
+///
+/// # Errors
+///
+/// [`LabError::Unsuited`] when the config is of another shape than a lab: several VPCs, IPv6, loopback networks.
+/// [`LabError::AddressTwice`] when two things of it would hold one address.
+pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabError> {
+    let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
+    let vpc = only_vpc(desired).map_err(unsuited)?;
+    let used = used_addresses(desired).map_err(unsuited)?;
+    let mut hosts = Vec::new();
+    let mut resolvers = BTreeSet::new();
+
+    let vpc_resolver = nth(first_v4(&vpc.cidrs, "the VPC").map_err(unsuited)?, 2).map_err(unsuited)?;
+    resolvers.insert(vpc_resolver);
+    for (place, subnet) in [Place::Vpc, Place::VpcB].into_iter().zip(subnets(desired, vpc)) {
+        let net = v4(&subnet, "subnet").map_err(unsuited)?;
+        hosts.push(host(place, net, vpc_resolver, &used).map_err(unsuited)?);
+    }
+    if hosts.is_empty() {
+        return Err(unsuited(format!("the VPC `{}` has no subnet for a host; add one", vpc.id)));
+    }
+    for (place, nets) in [(Place::Peer, &vpc.peered), (Place::Onprem, &vpc.on_premises)] {
+        if let Some(net) = nets.iter().next() {
+            let net = v4(net, place.name()).map_err(unsuited)?;
+            let resolver = nth(net, 2).map_err(unsuited)?;
+            resolvers.insert(resolver);
+            hosts.push(host(place, net, resolver, &used).map_err(unsuited)?);
+        }
+    }
+    for (place, net) in [(Place::Internet, listed_net(desired)), (Place::InternetB, unlisted_net(desired))] {
+        let resolver = nth(net, 2).map_err(unsuited)?;
+        resolvers.insert(resolver);
+        hosts.push(host(place, net, resolver, &used).map_err(unsuited)?);
+    }
+
+    let zones = zones(desired);
+    let vpc_side: Vec<Ipv4Addr> = zones.values().flatten().copied().collect();
+    let consumer: Vec<Ipv4Net> =
+        [&vpc.cidrs, &vpc.peered, &vpc.on_premises].into_iter().flat_map(CidrSet::iter).filter_map(as_v4).collect();
+    let (service_host, service, sources) = service(desired).map_err(unsuited)?;
+    hosts.push(service_host);
+
+    let vpc_resolvers = resolvers.iter().copied().filter(|ip| consumer.iter().any(|net| net.contains(ip)));
+    let topology = Topology {
+        vpc_side: vpc_side.into_iter().chain(vpc_resolvers).collect(),
+        public_side: public_addresses(desired).into_iter().collect(),
+        hosts,
+        zones,
+        consumer,
+        service,
+        sources,
+        resolvers: resolvers.into_iter().collect(),
+    };
+    topology.each_address_once()?;
+    Ok(topology)
+}
+
+impl Topology {
+    /// The host at `place`.
+    pub(super) fn host(&self, place: Place) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.place == place)
+    }
+
+    /// Where the gateway's resolver is to listen.
+    pub(super) fn dns_listen(&self) -> Vec<SocketAddr> {
+        self.resolvers.iter().map(|ip| SocketAddr::from((*ip, DNS_PORT))).collect()
+    }
+
+    fn each_address_once(&self) -> Result<(), LabError> {
+        let mut seen = BTreeSet::new();
+        let on_hosts = self.hosts.iter().flat_map(|host| host.addresses.iter().chain([&host.next_hop]));
+        let on_internet = self.resolvers.iter().filter(|ip| !self.vpc_side.contains(ip));
+        let on_gateway = self.vpc_side.iter().chain(&self.public_side).chain(&self.sources).chain(on_internet);
+        for ip in on_hosts.chain(on_gateway) {
+            if !seen.insert(*ip) {
+                return Err(LabError::AddressTwice(*ip));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one VPC that the lab is about.
+fn only_vpc(desired: &Desired) -> Result<&Vpc, String> {
+    let mut vpcs = desired.vpcs.values();
+    match (vpcs.next(), vpcs.next()) {
+        (Some(vpc), None) => Ok(vpc),
+        (None, _) => Err("it has no `[[vpc]]`; `config/scenarios/lab.toml` is one that has all".to_owned()),
+        (Some(_), Some(_)) => Err(format!(
+            "it has {} VPCs and the lab builds one; leave one in, and put others under `peered`",
+            vpcs.count() + 2
+        )),
+    }
+}
+
+/// The VPC's subnets: those that endpoints have addresses in first, as their endpoints name them, then the others.
+fn subnets(desired: &Desired, vpc: &Vpc) -> Vec<IpNet> {
+    let mut ids: Vec<_> = Vec::new();
+    let with_endpoints = desired.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().map(|a| &a.subnet));
+    for id in with_endpoints.chain(vpc.subnets.keys()) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids.into_iter().filter_map(|id| vpc.subnets.get(id)).map(|subnet| subnet.cidr).collect()
+}
+
+/// Every address that the config gives away: no host may take one.
+fn used_addresses(desired: &Desired) -> Result<BTreeSet<Ipv4Addr>, String> {
+    let endpoints = desired.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().map(|a| a.ip));
+    let public = public_addresses(desired).into_iter().map(IpAddr::V4);
+    endpoints.chain(public).map(|ip| v4_address(ip, "an endpoint's address")).collect()
+}
+
+fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<Ipv4Addr>> {
+    let mut zones: BTreeMap<Zone, Vec<Ipv4Addr>> = BTreeMap::new();
+    for address in desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses) {
+        if let IpAddr::V4(ip) = address.ip {
+            zones.entry(address.zone.clone()).or_default().push(ip);
+        }
+    }
+    zones
+}
+
+/// Where nodes and apps are reached from the internet.
+fn public_addresses(desired: &Desired) -> BTreeSet<Ipv4Addr> {
+    let nodes = desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes);
+    let of_nodes = nodes.filter_map(|node| node.public_address);
+    let of_apps = desired.apps.iter().map(|app| app.public_address);
+    of_nodes.chain(of_apps).filter_map(|address| only_v4(address.ip())).collect()
+}
+
+/// The network of a host on the access list: the list's first that is no private one.
+fn listed_net(desired: &Desired) -> Ipv4Net {
+    let lists = desired.projects.iter().flat_map(|project| project.access_list.iter());
+    let listed = lists.filter_map(as_v4).find(|net| net.prefix_len() > 0 && !net.addr().is_private());
+    listed.unwrap_or(INTERNET)
+}
+
+/// The network of a host on no access list.
+fn unlisted_net(desired: &Desired) -> Ipv4Net {
+    let listed = listed_net(desired);
+    let holds = |net: &Ipv4Net| {
+        let mut lists = desired.projects.iter().flat_map(|project| project.access_list.iter());
+        lists.any(|list| as_v4(list).is_some_and(|list| list.prefix_len() > 0 && list.contains(net)))
+    };
+    let public = public_addresses(desired);
+    let free =
+        ELSEWHERE.into_iter().find(|net| *net != listed && !holds(net) && !public.iter().any(|ip| net.contains(ip)));
+    free.unwrap_or(Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 24))
+}
+
+/// The service's VPC: the host that holds the nodes' addresses, its networks, and where the gateway dials from.
+fn service(desired: &Desired) -> Result<(Host, Vec<Ipv4Net>, Vec<Ipv4Addr>), String> {
+    let services = desired.projects.iter().flat_map(|project| &project.services);
+    let cidrs = services.clone().map(|service| &service.cidrs);
+    let cidrs = cidrs.chain(desired.app_services.iter().map(|service| &service.cidrs));
+    let mut nets: Vec<Ipv4Net> = Vec::new();
+    for net in cidrs.flat_map(CidrSet::iter) {
+        let net = v4(net, "the service's network")?;
+        if !nets.contains(&net) {
+            nets.push(net);
+        }
+    }
+    let net = *nets.first().ok_or("it has no endpoint service; add a `[[project.endpoint_service]]`")?;
+    let addresses = backends(desired)?;
+    if addresses.is_empty() {
+        return Err("nothing stands behind its endpoint services; add a `[[project.cluster]]`".to_owned());
+    }
+    for ip in &addresses {
+        if !nets.iter().any(|net| net.contains(ip)) {
+            nets.push(Ipv4Net::from(*ip));
+        }
+    }
+    let sources: BTreeSet<IpAddr> = services.flat_map(|service| service.source_addresses.iter().copied()).collect();
+    let sources = sources.into_iter().map(|ip| v4_address(ip, "a source address")).collect::<Result<_, _>>()?;
+    let host = Host { place: Place::Service, net, addresses, next_hop: nth(net, 1)?, resolver: None };
+    Ok((host, nets, sources))
+}
+
+/// Addresses of everything that flows lead to.
+pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
+    let mut addresses = BTreeSet::new();
+    for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
+        let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
+        for address in cluster.nodes.iter().map(|node| node.address).chain(connectors) {
+            addresses.insert(v4_address(address.ip(), "a node's address")?);
+        }
+    }
+    for app in &desired.apps {
+        if let Some(address) = backend_address(&app.backend) {
+            addresses.insert(v4_address(address.ip(), "an app's backend")?);
+        }
+    }
+    Ok(addresses.into_iter().collect())
+}
+
+/// Where `http://10.1.0.31:9080/…` leads; `None` where a name stands for the address.
+pub(super) fn backend_address(url: &str) -> Option<SocketAddr> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    authority.parse().ok().or_else(|| Some(SocketAddr::from((authority.parse::<Ipv4Addr>().ok()?, 80))))
+}
+
+/// A host in `net`, at the first address from base + 10 on that is free.
+fn host(place: Place, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Addr>) -> Result<Host, String> {
+    let next_hop = nth(net, 1)?;
+    let mut candidates = (HOST..).map_while(|n| nth(net, n).ok());
+    let address = candidates.find(|ip| !used.contains(ip) && *ip != resolver && *ip != net.broadcast());
+    let address = address.ok_or_else(|| {
+        format!("`{net}` has no room for the host `{place}`: it stands at base + {HOST} or behind; use a /24")
+    })?;
+    Ok(Host { place, net, addresses: vec![address], next_hop, resolver: Some(resolver) })
+}
+
+fn nth(net: Ipv4Net, n: u32) -> Result<Ipv4Addr, String> {
+    let ip = Ipv4Addr::from(u32::from(net.network()).saturating_add(n));
+    if net.contains(&ip) {
+        Ok(ip)
+    } else {
+        Err(format!("`{net}` is too small for the lab, which uses base + {n}; use a /24"))
+    }
+}
+
+fn first_v4(nets: &CidrSet, what: &str) -> Result<Ipv4Net, String> {
+    v4(nets.iter().next().ok_or_else(|| format!("{what} has no network"))?, what)
+}
+
+fn v4(net: &IpNet, what: &str) -> Result<Ipv4Net, String> {
+    let v4 = as_v4(net).ok_or_else(|| format!("{what} `{net}` is IPv6 and the lab builds IPv4 alone"))?;
+    if v4.addr().is_loopback() {
+        return Err(format!(
+            "{what} `{net}` is loopback, which no cable carries; give it a network such as `10.0.0.0/16` (`config/scenarios/lab.toml` is an example), or run `plgw quickstart`"
+        ));
+    }
+    Ok(v4)
+}
+
+fn v4_address(ip: IpAddr, what: &str) -> Result<Ipv4Addr, String> {
+    only_v4(ip).ok_or_else(|| format!("{what} `{ip}` is IPv6 and the lab builds IPv4 alone"))
+}
+
+fn as_v4(net: &IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    }
+}
+
+fn only_v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::DEFAULT_CONFIG;
+
+    fn documented() -> Topology {
+        let config = crate::config::parse(DEFAULT_CONFIG, "lab.toml").expect("the embedded file is good");
+        topology(&config.desired, "lab.toml").expect("it makes a lab")
+    }
+
+    fn ip(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_endpoint_has_the_documented_addresses_and_the_resolver_is_the_vpcs_base_plus_two() {
+        let lab = documented();
+        for address in ["10.0.30.194", "10.0.20.54", "10.0.0.2"] {
+            assert!(lab.vpc_side.contains(&ip(address)), "{address}");
+        }
+        let vpc = lab.host(Place::Vpc).expect("a host");
+        assert_eq!((vpc.address(), vpc.resolver), (ip("10.0.30.10"), Some(ip("10.0.0.2"))));
+        let vpc_b = lab.host(Place::VpcB).expect("a host");
+        assert_eq!((vpc_b.address(), vpc_b.resolver), (ip("10.0.20.10"), Some(ip("10.0.0.2"))));
+    }
+
+    #[test]
+    fn the_services_host_holds_every_node_and_has_no_resolver() {
+        let lab = documented();
+        let service = lab.host(Place::Service).expect("a host");
+        for node in ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.21", "10.1.0.22", "10.1.0.31"] {
+            assert!(service.addresses.contains(&ip(node)), "{node}");
+        }
+        assert_eq!(service.resolver, None);
+    }
+
+    #[test]
+    fn one_internet_host_is_on_the_access_list_and_the_other_is_not() {
+        let config = crate::config::parse(DEFAULT_CONFIG, "lab.toml").expect("the embedded file is good");
+        let lab = documented();
+        let on_list = |place| {
+            let address = lab.host(place).expect("a host").address();
+            config.desired.projects[0].access_list.contains(address.into())
+        };
+        assert!(on_list(Place::Internet));
+        assert!(!on_list(Place::InternetB));
+    }
+
+    #[test]
+    fn a_loopback_config_is_refused_with_a_network_to_use_instead() {
+        let error = topology(&crate::config::quickstart().desired, "quickstart.toml").expect_err("loopback");
+        let text = error.to_string();
+        assert!(text.contains("127.0.0.0/16") && text.contains("10.0.0.0/16"), "{text}");
+    }
+
+    #[test]
+    fn two_vpcs_are_refused() {
+        let text = include_str!("../../config/scenarios/two-regions.toml");
+        let config = crate::config::parse(text, "two-regions.toml").expect("a good file");
+        let error = topology(&config.desired, "two-regions.toml").expect_err("two VPCs");
+        assert!(error.to_string().contains("2 VPCs"), "{error}");
+    }
+
+    #[test]
+    fn a_host_steps_aside_for_an_endpoint_at_its_address() {
+        let text = DEFAULT_CONFIG.replace("\"10.0.30.194\"", "\"10.0.30.10\"");
+        let config = crate::config::parse(&text, "lab.toml").expect("a good file");
+        let lab = topology(&config.desired, "lab.toml").expect("a lab");
+        assert_eq!(lab.host(Place::Vpc).expect("a host").address(), ip("10.0.30.11"));
+    }
+
+    #[test]
+    fn where_an_apps_backend_is_follows_from_its_url() {
+        assert_eq!(backend_address("http://10.1.0.31:9080/x"), Some("10.1.0.31:9080".parse().expect("an address")));
+        assert_eq!(backend_address("http://10.1.0.31"), Some("10.1.0.31:80".parse().expect("an address")));
+        assert_eq!(backend_address("http://app.example"), None);
+    }
+}

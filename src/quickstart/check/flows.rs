@@ -1,0 +1,254 @@
+//! Checks that flows go where they should.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bson::{Document, doc, oid::ObjectId};
+use futures_util::future::try_join_all;
+
+use super::super::client::mongo::MongoClient;
+use super::super::horizons::{private_hosts, private_member, public_member, strings_of};
+use super::places::Places;
+use super::{Bench, Outcome, why};
+use crate::model::{Cluster, ClusterKind, DnsName};
+use crate::plan::{Gate, Listener, PrivateStrings};
+
+/// Connections to a balanced port until every `mongos` must have been met: with two, all of 64 fall on one with a
+/// probability of 2⁻⁶³.
+const BALANCED_CONNECTIONS: usize = 64;
+
+/// Where the check writes.
+const DATABASE: &str = "plgw_quickstart";
+const COLLECTION: &str = "self_check";
+
+/// A way to one listener: where to dial, under which name, and what `hello` must say.
+#[derive(Debug, Clone)]
+struct Way {
+    address: SocketAddr,
+    host: DnsName,
+    expected: Expected,
+}
+
+/// What a `hello` must say.
+#[derive(Debug, Clone)]
+enum Expected {
+    /// A member of a set: its name, all members, and its own address among them.
+    Member { set: String, hosts: Vec<String>, me: String },
+    /// A `mongos`; behind a load balancer it also has a service id.
+    Router { balanced: bool },
+}
+
+impl Way {
+    async fn client(&self, bench: &Bench, source: Option<IpAddr>) -> Result<MongoClient, String> {
+        let client = MongoClient::connect(source, self.address, &self.host, &bench.tls).await;
+        client.map_err(|error| self.said(source, &why(&error)))
+    }
+
+    /// Says hello from `source`, and compares.
+    async fn check(&self, bench: &Bench, source: Option<IpAddr>) -> Result<Document, String> {
+        let balanced = matches!(self.expected, Expected::Router { balanced: true });
+        let mut hello = doc! { "hello": 1, "helloOk": true };
+        if balanced {
+            hello.insert("loadBalanced", true);
+        }
+        let mut client = self.client(bench, source).await?;
+        let reply = client.run("admin", hello).await.map_err(|error| self.said(source, &why(&error)))?;
+        self.expected.compare(&reply).map_err(|reason| self.said(source, &reason))?;
+        Ok(reply)
+    }
+
+    fn said(&self, source: Option<IpAddr>, what: &str) -> String {
+        let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+        format!("{} as {}{from}: {what}", self.address, self.host)
+    }
+}
+
+impl Expected {
+    fn compare(&self, reply: &Document) -> Result<(), String> {
+        match self {
+            Self::Member { set, hosts, me } => {
+                let found = (reply.get_str("setName").unwrap_or_default(), reply.get_str("me").unwrap_or_default());
+                if found != (set, me) {
+                    return Err(format!("it is {} of set {}, expected {me} of {set}", found.1, found.0));
+                }
+                let found: Vec<&str> =
+                    reply.get_array("hosts").into_iter().flatten().filter_map(|host| host.as_str()).collect();
+                if found != *hosts {
+                    return Err(format!("it names the members {}, expected {}", found.join(", "), hosts.join(", ")));
+                }
+            }
+            Self::Router { balanced } => {
+                if !reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+                    return Err("it is no mongos".to_owned());
+                }
+                if *balanced && reply.get_object_id("serviceId").is_err() {
+                    return Err("a load-balanced hello has no serviceId".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every address of every endpoint, on every port, leads to the right process, over TLS with the lab's CA; from inside
+/// the VPC, from the peered one, and from on premises (A3).
+pub(super) async fn hello(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
+    let ways: Vec<Way> = clusters(&bench).flat_map(|cluster| private_ways(&bench, cluster)).collect();
+    if ways.is_empty() {
+        return Err("no endpoint address has a port".to_owned());
+    }
+    let sources = [None, Some(places.peered), Some(places.on_premises)];
+    let all = ways.iter().flat_map(|way| sources.map(|source| way.check(&bench, source)));
+    try_join_all(all).await?;
+    Ok(format!(
+        "{} address and port pairs lead to their targets over TLS, from the VPC, the peered VPC and on premises",
+        ways.len()
+    ))
+}
+
+/// An optimized port gives a service id, and spreads connections over every `mongos` (A16, A17).
+pub(super) async fn balanced(bench: Arc<Bench>) -> Outcome {
+    let (mut ports, mut routers) = (0, 0);
+    for (cluster, way) in balanced_ways(&bench) {
+        let replies = try_join_all((0..BALANCED_CONNECTIONS).map(|_| way.check(&bench, None))).await?;
+        let met: BTreeSet<ObjectId> =
+            replies.iter().filter_map(|reply| reply.get_object_id("serviceId").ok()).collect();
+        if met.len() != cluster.nodes.len() {
+            return Err(way.said(
+                None,
+                &format!(
+                    "{BALANCED_CONNECTIONS} connections met {} of the {} mongos of {}",
+                    met.len(),
+                    cluster.nodes.len(),
+                    cluster.name
+                ),
+            ));
+        }
+        ports += 1;
+        routers += met.len();
+    }
+    match ports {
+        0 => Err("no cluster of the scenario has an optimized port".to_owned()),
+        _ => Ok(format!("{ports} optimized port spreads connections over {routers} mongos, each with its serviceId")),
+    }
+}
+
+/// A write on the primary is read through every address of the endpoint, from the primary and from the others.
+pub(super) async fn write_and_read(bench: Arc<Bench>) -> Outcome {
+    let mut read = 0;
+    for cluster in clusters(&bench) {
+        let ways = private_ways(&bench, cluster);
+        let id = ObjectId::new();
+        let (primary, mut client) = primary(&bench, cluster, &ways).await?;
+        let document = doc! { "_id": id, "by": "plgw quickstart" };
+        let insert = doc! { "insert": COLLECTION, "documents": [document] };
+        client.run(DATABASE, insert).await.map_err(|error| primary.said(None, &why(&error)))?;
+        for way in &ways {
+            let mut client = way.client(&bench, None).await?;
+            let find = doc! {
+                "find": COLLECTION, "filter": { "_id": id }, "$readPreference": { "mode": "secondaryPreferred" },
+            };
+            let reply = client.run(DATABASE, find).await.map_err(|error| way.said(None, &why(&error)))?;
+            let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+            if !batch.is_ok_and(|found| found.len() == 1) {
+                return Err(way.said(None, "what was written on the primary is not found"));
+            }
+            read += 1;
+        }
+        // Leaves the stand-ins as they were.
+        let delete = doc! { "delete": COLLECTION, "deletes": [{ "q": { "_id": id }, "limit": 1 }] };
+        client.run(DATABASE, delete).await.map_err(|error| primary.said(None, &why(&error)))?;
+    }
+    Ok(format!("what was written on a primary was read {read} times, through every address and port"))
+}
+
+/// The way to the node that takes writes, with a connection to it.
+async fn primary<'w>(bench: &Bench, cluster: &Cluster, ways: &'w [Way]) -> Result<(&'w Way, MongoClient), String> {
+    for way in ways {
+        let mut client = way.client(bench, None).await?;
+        let hello = client.run("admin", doc! { "hello": 1 }).await.map_err(|error| way.said(None, &why(&error)))?;
+        if hello.get_bool("isWritablePrimary").is_ok_and(|writable| writable) {
+            return Ok((way, client));
+        }
+    }
+    Err(format!("no port of {} leads to a node that takes writes", cluster.name))
+}
+
+/// Clients on the IP access list reach the nodes by their own names and standard ports, at the same time (A15).
+pub(super) async fn standard_path(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
+    let ways: Vec<Way> = clusters(&bench).flat_map(|cluster| public_ways(&bench, cluster)).collect();
+    if ways.is_empty() {
+        return Err("no node of the scenario has a public address".to_owned());
+    }
+    try_join_all(ways.iter().map(|way| way.check(&bench, Some(places.listed)))).await?;
+    Ok(format!("{} public addresses are open to {}, which is on the IP access list", ways.len(), places.listed))
+}
+
+fn clusters(bench: &Bench) -> impl Iterator<Item = &Cluster> {
+    bench.desired.projects.iter().flat_map(|project| &project.clusters).filter(|cluster| !cluster.paused)
+}
+
+fn is_of(listener: &Listener, cluster: &Cluster) -> bool {
+    listener.group.target.as_str().split_once('/').is_some_and(|(name, _)| name == cluster.name.as_str())
+}
+
+/// The optimized ports, one way for each.
+fn balanced_ways(bench: &Bench) -> Vec<(&Cluster, Way)> {
+    let of = |cluster| private_ways(bench, cluster).into_iter().map(move |way| (cluster, way));
+    let mut ways: Vec<_> = clusters(bench)
+        .flat_map(of)
+        .filter(|(_, way)| matches!(way.expected, Expected::Router { balanced: true }))
+        .collect();
+    ways.dedup_by_key(|(_, way)| way.address.port());
+    ways
+}
+
+/// Every listener of a cluster on the private path.
+fn private_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
+    let Some(strings) = strings_of(cluster, &bench.snapshot) else { return Vec::new() };
+    let listeners = bench.snapshot.listeners.values().filter(|listener| is_of(listener, cluster));
+    listeners
+        .filter_map(|listener| {
+            let Gate::Endpoint(gate) = &listener.gate else { return None };
+            let through = |private: &&PrivateStrings| private.endpoints.iter().any(|(id, _)| *id == gate.id);
+            let private = strings.private.iter().find(through)?;
+            let at = private.endpoints.iter().position(|(id, _)| *id == gate.id)?;
+            let host = private_hosts(private).into_iter().nth(at)?;
+            let expected = expected(bench, cluster, listener, private)?;
+            Some(Way { address: listener.address, host, expected })
+        })
+        .collect()
+}
+
+fn expected(bench: &Bench, cluster: &Cluster, listener: &Listener, private: &PrivateStrings) -> Option<Expected> {
+    let ClusterKind::ReplicaSet { set_name } = &cluster.kind else {
+        return Some(Expected::Router { balanced: private.srv_shard_optimized_connection_string.is_some() });
+    };
+    let member = |node| private_member(cluster, node, private, &bench.snapshot);
+    let hosts: Vec<String> = cluster.nodes.iter().filter_map(member).collect();
+    let node =
+        cluster.nodes.iter().find(|node| listener.group.target.as_str().ends_with(&format!("/{}", node.name)))?;
+    Some(Expected::Member { set: set_name.clone(), hosts, me: member(node)? })
+}
+
+fn public_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
+    let Some(strings) = strings_of(cluster, &bench.snapshot) else { return Vec::new() };
+    let named = cluster.nodes.iter().filter_map(|node| {
+        let (host, member) = public_member(node, strings)?;
+        Some((node.public_address?, host, member))
+    });
+    let named: Vec<(SocketAddr, DnsName, String)> = named.collect();
+    let hosts: Vec<String> = named.iter().map(|(_, _, member)| member.clone()).collect();
+    let way = |(address, host, me): &(SocketAddr, DnsName, String)| Way {
+        address: *address,
+        host: host.clone(),
+        expected: match &cluster.kind {
+            ClusterKind::ReplicaSet { set_name } => {
+                Expected::Member { set: set_name.clone(), hosts: hosts.clone(), me: me.clone() }
+            }
+            ClusterKind::Sharded { .. } => Expected::Router { balanced: false },
+        },
+    };
+    named.iter().map(way).collect()
+}

@@ -1,0 +1,174 @@
+//! Checks that names lead where they should.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
+use super::super::horizons::{listed, private_hosts, txt_options};
+use super::places::Places;
+use super::{Bench, Outcome};
+use crate::model::{AppEndpointKind, DnsName};
+use crate::plan::EndpointGate;
+
+/// Questions to one server from one place.
+struct Resolver {
+    server: SocketAddr,
+    transport: Transport,
+    source: Option<IpAddr>,
+}
+
+impl Resolver {
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<DnsAnswer, String> {
+        let answer = ask(self.transport, self.source, self.server, name, kind).await;
+        answer.map_err(|error| self.said(name, kind, &error.to_string()))
+    }
+
+    fn said(&self, name: &str, kind: RecordType, what: &str) -> String {
+        let from = self.source.map(|source| format!(" from {source}")).unwrap_or_default();
+        format!("{name} {kind} over {}{from}: {what}", self.transport.label())
+    }
+
+    /// Expects exactly these records at `name`, in any order.
+    async fn expect(&self, name: &str, kind: RecordType, expected: Vec<(String, DnsData)>) -> Result<(), String> {
+        let answer = self.ask(name, kind).await?;
+        let sorted = |mut records: Vec<(String, DnsData)>| {
+            records.sort();
+            records
+        };
+        let (found, expected) = (sorted(answer.records), sorted(expected));
+        if answer.code == ResponseCode::NoError && found == expected {
+            return Ok(());
+        }
+        Err(self.said(name, kind, &format!("{:?} {}, expected {}", answer.code, shown(&found), shown(&expected))))
+    }
+
+    async fn expect_seeds(&self, srv: &str, string: &str) -> Result<(), String> {
+        let name = srv.trim_start_matches("mongodb+srv://");
+        let owner = format!("_mongodb._tcp.{name}");
+        let seeds = listed(string).filter_map(|(host, port)| {
+            let (port, host) = (port.parse().ok()?, host.to_owned());
+            Some((owner.clone(), DnsData::Srv { priority: 0, weight: 0, port, host }))
+        });
+        self.expect(&owner, RecordType::SRV, seeds.collect()).await?;
+        let options = DnsData::Txt(txt_options(string).to_owned());
+        self.expect(name, RecordType::TXT, vec![(name.to_owned(), options)]).await
+    }
+
+    /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zone's name
+    /// has its own.
+    async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate) -> Result<(), String> {
+        let regional = gate.regional_name.to_string();
+        let alias = (host.to_string(), DnsData::Cname(regional.clone()));
+        self.expect(host.as_str(), RecordType::CNAME, vec![alias.clone()]).await?;
+        let addresses = gate.addresses.iter().map(|at| (regional.clone(), DnsData::Address(at.ip)));
+        self.expect(host.as_str(), RecordType::A, [alias].into_iter().chain(addresses).collect()).await?;
+        let Some((label, rest)) = regional.split_once('.') else { return Ok(()) };
+        for zone in gate.addresses.iter().map(|at| &at.zone).collect::<BTreeSet<_>>() {
+            let name = format!("{label}-{zone}.{rest}");
+            let own = gate.addresses.iter().filter(|at| at.zone == *zone);
+            let own = own.map(|at| (name.clone(), DnsData::Address(at.ip))).collect();
+            self.expect(&name, RecordType::A, own).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Seed lists, hosts and endpoint names, as a client in the VPC resolves them (A9 to A13).
+pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome {
+    let mut names = 0;
+    for server in &bench.dns {
+        let resolver = Resolver { server: *server, transport, source: None };
+        for strings in &bench.snapshot.strings {
+            resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
+            for private in &strings.private {
+                resolver.expect_seeds(&private.srv_connection_string, &private.connection_string).await?;
+                for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {
+                    let gate = bench.snapshot.endpoints.get(endpoint);
+                    let gate = gate.ok_or_else(|| format!("there is no endpoint {endpoint}"))?;
+                    resolver.expect_endpoint(host, gate).await?;
+                    names += 1;
+                }
+            }
+        }
+        let unknown = "nothing-here-pl-0-k45tj.mongodb.net";
+        let answer = resolver.ask(unknown, RecordType::A).await?;
+        if answer.code != ResponseCode::NXDomain {
+            return Err(resolver.said(unknown, RecordType::A, &format!("{:?}, expected NXDomain", answer.code)));
+        }
+    }
+    if names == 0 {
+        return Err("no name was asked for: DNS is off, or no cluster has private strings".to_owned());
+    }
+    Ok(format!("SRV, TXT, CNAME and A of {names} private host names and their seed lists are as documented"))
+}
+
+/// Private hosted zones are the VPC's alone; the internet sees the public addresses; the service's side is refused.
+pub(super) async fn views(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
+    let mut names = 0;
+    for server in &bench.dns {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let at = |source| Resolver { server: *server, transport, source };
+            for (name, inside, outside) in two_faced(&bench) {
+                let addresses = |ips: Vec<IpAddr>| {
+                    ips.into_iter().map(|ip| (name.clone(), DnsData::Address(ip))).collect::<Vec<_>>()
+                };
+                at(None).expect(&name, RecordType::A, addresses(inside)).await?;
+                at(Some(places.listed)).expect(&name, RecordType::A, addresses(outside)).await?;
+                names += 1;
+            }
+            let (service, name) = (at(Some(places.service)), "mongodb.net");
+            for kind in [RecordType::A, RecordType::SOA] {
+                let answer = service.ask(name, kind).await?;
+                if answer.code != ResponseCode::Refused {
+                    return Err(service.said(name, kind, &format!("{:?}, expected Refused", answer.code)));
+                }
+            }
+        }
+    }
+    if names == 0 {
+        return Err("no name of the scenario has a private and a public face".to_owned());
+    }
+    let distinct = names / (2 * bench.dns.len());
+    Ok(format!(
+        "{distinct} App Services names lead to the endpoints in the VPC and to the public address outside; the service's side is refused"
+    ))
+}
+
+/// The names of the apps, with their addresses inside and outside.
+fn two_faced(bench: &Bench) -> Vec<(String, Vec<IpAddr>, Vec<IpAddr>)> {
+    let mut names = Vec::new();
+    for app in &bench.desired.apps {
+        for endpoint in &app.endpoints {
+            let Some(interface) = bench.desired.endpoints.get(&endpoint.endpoint) else { continue };
+            let inside: Vec<IpAddr> = interface.addresses.iter().map(|at| at.ip).collect();
+            let hosts = match endpoint.kind {
+                AppEndpointKind::General => vec![format!("{}.aws", app.region)],
+                // Both spellings: the documentation's, and the one that device SDKs derive.
+                AppEndpointKind::Sync => vec![format!("ws.{}.aws", app.region), format!("{}.aws.ws", app.region)],
+            };
+            for host in hosts {
+                let name = format!("{host}.services.cloud.mongodb.com");
+                names.push((name, inside.clone(), vec![app.public_address.ip()]));
+            }
+        }
+    }
+    names
+}
+
+fn shown(records: &[(String, DnsData)]) -> String {
+    if records.is_empty() {
+        return "without records".to_owned();
+    }
+    let shown = |(owner, data): &(String, DnsData)| match data {
+        DnsData::Address(ip) => format!("{owner} A {ip}"),
+        DnsData::Cname(target) => format!("{owner} CNAME {target}"),
+        DnsData::Srv { priority, weight, port, host } => format!("{owner} SRV {priority} {weight} {port} {host}"),
+        DnsData::Txt(text) => format!("{owner} TXT {text:?}"),
+        DnsData::Other(text) => format!("{owner} {text}"),
+    };
+    format!("[{}]", records.iter().map(shown).collect::<Vec<_>>().join("; "))
+}

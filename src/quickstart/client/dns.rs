@@ -1,0 +1,112 @@
+//! A resolver's client: one question, over UDP or TCP, answered as it came.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+
+/// Largest message that may come in a datagram without EDNS is 512; whoever sends more is read all the same.
+const LARGEST_DATAGRAM: usize = 4096;
+
+/// How a question travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::quickstart) enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    /// The transport in words.
+    pub(in crate::quickstart) fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+/// An answer, in words that can be compared: names without the dot at their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::quickstart) struct DnsAnswer {
+    /// How it ends: `NoError`, `NXDomain`, `Refused`.
+    pub(in crate::quickstart) code: ResponseCode,
+    /// The records: owner, and what it says.
+    pub(in crate::quickstart) records: Vec<(String, DnsData)>,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::quickstart) enum DnsData {
+    Address(IpAddr),
+    Cname(String),
+    Srv { priority: u16, weight: u16, port: u16, host: String },
+    Txt(String),
+    Other(String),
+}
+
+/// Asks `server` from `source` for the records of `kind` at `name`.
+pub(in crate::quickstart) async fn ask(
+    transport: Transport,
+    source: Option<IpAddr>,
+    server: SocketAddr,
+    name: &str,
+    kind: RecordType,
+) -> io::Result<DnsAnswer> {
+    let mut question = Message::query();
+    question.metadata.recursion_desired = true;
+    let name = Name::from_ascii(format!("{name}.")).map_err(io::Error::other)?;
+    question.add_query(Query::query(name, kind));
+    let bytes = question.to_vec().map_err(io::Error::other)?;
+    let reply = match transport {
+        Transport::Udp => over_udp(source, server, &bytes).await?,
+        Transport::Tcp => over_tcp(source, server, &bytes).await?,
+    };
+    let reply = Message::from_vec(&reply).map_err(io::Error::other)?;
+    if reply.metadata.id != question.metadata.id {
+        return Err(io::Error::other("the reply is to another question"));
+    }
+    let records = reply.answers.iter().map(|record| (text(&record.name), data(&record.data))).collect();
+    Ok(DnsAnswer { code: reply.metadata.response_code, records })
+}
+
+async fn over_udp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let socket = UdpSocket::bind(SocketAddr::new(source, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(question).await?;
+    let mut reply = vec![0; LARGEST_DATAGRAM];
+    let length = socket.recv(&mut reply).await?;
+    reply.truncate(length);
+    Ok(reply)
+}
+
+async fn over_tcp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = super::connect(source, server).await?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    let mut reply = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut reply).await?;
+    Ok(reply)
+}
+
+fn data(data: &RData) -> DnsData {
+    match data {
+        RData::A(address) => DnsData::Address(address.0.into()),
+        RData::AAAA(address) => DnsData::Address(address.0.into()),
+        RData::CNAME(target) => DnsData::Cname(text(&target.0)),
+        RData::SRV(srv) => {
+            DnsData::Srv { priority: srv.priority, weight: srv.weight, port: srv.port, host: text(&srv.target) }
+        }
+        RData::TXT(txt) => {
+            DnsData::Txt(txt.txt_data.iter().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect())
+        }
+        other => DnsData::Other(other.to_string()),
+    }
+}
+
+fn text(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}

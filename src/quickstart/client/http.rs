@@ -1,0 +1,34 @@
+//! A client of one HTTP request.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+
+/// The status and the body at `path`.
+pub(in crate::quickstart) async fn get(
+    source: Option<IpAddr>,
+    server: SocketAddr,
+    path: &str,
+) -> io::Result<(u16, String)> {
+    let stream = super::connect(source, server).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let request = Request::get(path).header(HOST, server.to_string()).body(Empty::<Bytes>::new());
+    let exchange = async {
+        let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    // The connection moves the bytes, and goes on until its sender is dropped: the exchange ends first.
+    tokio::select! {
+        biased;
+        answer = exchange => answer,
+        ended = connection => Err(ended.err().map_or_else(|| io::ErrorKind::UnexpectedEof.into(), io::Error::other)),
+    }
+}

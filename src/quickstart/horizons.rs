@@ -1,0 +1,110 @@
+//! What the members of a stand-in set tell clients about each other: pure, from the snapshot.
+
+use crate::model::{Cluster, DnsName, Node, TargetId};
+use crate::plan::{ClusterStrings, PrivateStrings, Snapshot};
+use crate::standin::mongo::Horizons;
+
+/// The members' addresses by the host name that clients dial: the private ones of every endpoint, and the public ones.
+///
+/// Members stand in the cluster's node order, whatever order the strings have.
+pub(super) fn horizons(cluster: &Cluster, snapshot: &Snapshot) -> Horizons {
+    let mut horizons = Horizons::default();
+    let Some(strings) = strings_of(cluster, snapshot) else { return horizons };
+    for private in &strings.private {
+        let hosts = private_hosts(private);
+        let members: Vec<String> =
+            cluster.nodes.iter().filter_map(|node| private_member(cluster, node, private, snapshot)).collect();
+        for host in hosts {
+            horizons.insert(host, members.clone());
+        }
+    }
+    let public: Vec<(DnsName, String)> = cluster.nodes.iter().filter_map(|node| public_member(node, strings)).collect();
+    for (host, _) in &public {
+        horizons.insert(host.clone(), public.iter().map(|(_, member)| member.clone()));
+    }
+    horizons
+}
+
+/// The cluster's strings.
+pub(super) fn strings_of<'s>(cluster: &Cluster, snapshot: &'s Snapshot) -> Option<&'s ClusterStrings> {
+    snapshot.strings.iter().find(|strings| strings.cluster == cluster.name)
+}
+
+/// The host names of private strings, each once, in the order of the regions.
+pub(super) fn private_hosts(strings: &PrivateStrings) -> Vec<DnsName> {
+    let mut hosts: Vec<DnsName> =
+        listed(&strings.connection_string).filter_map(|(host, _)| host.parse().ok()).collect();
+    hosts.dedup();
+    hosts
+}
+
+/// `host:port` of a node on the private path.
+pub(super) fn private_member(
+    cluster: &Cluster,
+    node: &Node,
+    strings: &PrivateStrings,
+    snapshot: &Snapshot,
+) -> Option<String> {
+    let region = node.zone.region();
+    let at = strings.endpoints.iter().position(|(_, of)| *of == region)?;
+    let host = private_hosts(strings).into_iter().nth(at)?;
+    let id = TargetId::new(&cluster.name, &node.name);
+    let target = snapshot.targets.iter().find(|target| target.id == id && target.region == region)?;
+    Some(format!("{host}:{}", target.port))
+}
+
+/// The host name of a node on the standard path, with its `host:port`.
+pub(super) fn public_member(node: &Node, strings: &ClusterStrings) -> Option<(DnsName, String)> {
+    node.public_address?;
+    let has_name = |host: &str| host.split('.').next().is_some_and(|label| label.contains(node.name.as_str()));
+    let (host, port) = listed(&strings.standard).find(|(host, _)| has_name(host))?;
+    Some((host.parse().ok()?, format!("{host}:{port}")))
+}
+
+/// Hosts and ports of a standard string.
+pub(super) fn listed(string: &str) -> impl Iterator<Item = (&str, &str)> {
+    let hosts = string.strip_prefix("mongodb://").and_then(|rest| rest.split_once('/')).map_or("", |(hosts, _)| hosts);
+    hosts.split(',').filter_map(|host| host.rsplit_once(':'))
+}
+
+/// The options of a standard string that a seed list's TXT record carries.
+pub(super) fn txt_options(string: &str) -> &str {
+    string.split_once("ssl=true&").map_or("", |(_, options)| options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Shift, scenario};
+    use super::*;
+    use crate::plan::{Generation, Held, compile};
+
+    const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net";
+
+    #[test]
+    fn members_stand_in_node_order_and_follow_a_port_move() {
+        let mut desired = scenario(Shift::default()).desired;
+        let cluster = desired.projects[0].clusters[0].clone();
+        let (first, held) = compile(&desired, &Held::default(), Generation(1)).expect("a plan");
+        let mut expected = Horizons::default();
+        expected.insert(PRIVATE.parse().unwrap(), [1024, 1025, 1026].map(|port| format!("{PRIVATE}:{port}")));
+        let public = ["00", "01", "02"].map(|n| format!("cluster0-shard-00-{n}-k45tj.mongodb.net"));
+        for host in &public {
+            expected.insert(host.parse().unwrap(), public.iter().map(|host| format!("{host}:27017")));
+        }
+        assert_eq!(horizons(&cluster, &first), expected);
+
+        let service = desired.projects[0].services[0].id.clone();
+        let target = TargetId::new(&cluster.name, "shard-00-00");
+        desired.moves.insert((service, target), 1030.try_into().unwrap());
+        let (moved, _) = compile(&desired, &held, Generation(2)).expect("a plan");
+        expected.insert(PRIVATE.parse().unwrap(), [1030, 1025, 1026].map(|port| format!("{PRIVATE}:{port}")));
+        assert_eq!(horizons(&cluster, &moved), expected);
+    }
+
+    #[test]
+    fn strings_are_taken_apart() {
+        let string = "mongodb://a.net:1024,b.net:1025/?ssl=true&authSource=admin&replicaSet=rs";
+        assert_eq!(listed(string).collect::<Vec<_>>(), [("a.net", "1024"), ("b.net", "1025")]);
+        assert_eq!(txt_options(string), "authSource=admin&replicaSet=rs");
+    }
+}

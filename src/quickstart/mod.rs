@@ -1,0 +1,335 @@
+//! Everything on loopback: the gateway, stand-ins behind it, and a check of both from a client's side.
+//!
+//! [`Quickstart::start`] moves the scenario where the options say, sees that every address is free, starts stand-ins with
+//! certificates of the lab's CA, and the gateway in front of them. [`Quickstart::check`] then uses it as clients would.
+//! What is printed is the command line's.
+
+mod check;
+mod client;
+mod horizons;
+mod scenario;
+mod standins;
+mod taken;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use self::check::Bench;
+pub use self::check::Check;
+pub use self::scenario::{Shift, scenario};
+use self::standins::Follower;
+pub use self::standins::StandInCarried;
+pub(crate) use self::standins::StandIns;
+pub use self::taken::Taken;
+use crate::app::{Gateway, GatewayOptions, StartError};
+use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
+use crate::control::store::{EmbeddedStore, OpenError};
+use crate::control::{self, SavedError};
+use crate::data;
+use crate::model::{ClusterName, TargetState};
+use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
+use crate::standin::StandinError;
+use crate::tls::{LabCa, TlsError, identity};
+
+/// How long targets may take to become healthy. A first probe that passes is enough, and the stand-ins are there.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long flows may last once the quickstart is to stop: whoever pressed Ctrl-C waits for it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Where the quickstart is to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How far its addresses are moved.
+    pub shift: Shift,
+    /// Where DNS answers instead.
+    pub dns: Option<SocketAddr>,
+    /// Where metrics are instead.
+    pub metrics: Option<SocketAddr>,
+    /// Where the admin API is instead.
+    pub admin: Option<SocketAddr>,
+    /// Where certificates and state lie; `None`: `./plgw-lab`, with the shift behind it where there is one.
+    pub lab_dir: Option<PathBuf>,
+    /// Keep no state file: ports are given anew at every start.
+    pub state_in_memory: bool,
+}
+
+/// Why the quickstart did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum QuickstartError {
+    /// An address is taken.
+    #[error(transparent)]
+    Taken(#[from] Box<Taken>),
+    /// A stand-in can't start.
+    #[error(transparent)]
+    StandIn(#[from] StandinError),
+    /// The lab's CA can't be had, or a certificate of it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The state file can't be used.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// What the state file holds can't be read.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// What the state file holds doesn't fit the scenario.
+    #[error(transparent)]
+    Plan(#[from] PlanErrors),
+    /// A cluster of the scenario has no private connection strings.
+    #[error(
+        "cluster {0} of the scenario has no private connection strings, so there is no name to make a certificate for"
+    )]
+    NoStrings(ClusterName),
+    /// The gateway can't start.
+    #[error(transparent)]
+    Gateway(#[from] StartError),
+}
+
+/// What is being done, for whoever waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Certificates.
+    Certificates,
+    /// The stand-ins.
+    StandIns,
+    /// The gateway.
+    Gateway,
+    /// Targets are probed.
+    Health,
+    /// The self-check.
+    Check,
+}
+
+impl Step {
+    /// The step in words.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Certificates => "making certificates",
+            Self::StandIns => "starting stand-in servers",
+            Self::Gateway => "starting the gateway",
+            Self::Health => "waiting until targets are healthy",
+            Self::Check => "checking everything from a client's side",
+        }
+    }
+}
+
+/// The running quickstart.
+#[derive(Debug)]
+pub struct Quickstart {
+    config: Config,
+    gateway: Gateway,
+    standins: StandIns,
+    ca: LabCa,
+    _follower: Follower,
+}
+
+/// What went through it.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// Through the gateway.
+    pub gateway: data::Carried,
+    /// What the stand-ins saw of it.
+    pub stand_ins: Vec<StandInCarried>,
+}
+
+impl Quickstart {
+    /// Starts everything; `step` is told what is being done.
+    ///
+    /// # Errors
+    ///
+    /// [`QuickstartError`]; nothing is left running.
+    pub async fn start(options: &Options, step: impl Fn(Step)) -> Result<Self, QuickstartError> {
+        let config = configured(options);
+        let planned = planned(&config).await?;
+        taken::all_are_free(&config, &planned)?;
+        step(Step::Certificates);
+        let ca = LabCa::open_or_create(&config.settings.lab_dir)?;
+        step(Step::StandIns);
+        let mut standins = StandIns::start(&config.desired, &planned, &ca).await?;
+        step(Step::Gateway);
+        let gateway_options = GatewayOptions { flags: Some(taken::FLAGS), ..GatewayOptions::default() };
+        let gateway = Gateway::start(config.clone(), gateway_options).await?;
+        let follower = standins.follow(gateway.control().snapshots());
+        step(Step::Health);
+        let quickstart = Self { config, gateway, standins, ca, _follower: follower };
+        quickstart.until_healthy().await;
+        Ok(quickstart)
+    }
+
+    /// Waits until every target is healthy, or for as long as it may take; the check says which are not.
+    async fn until_healthy(&self) {
+        let all = |snapshot: &Arc<Snapshot>| unhealthy(snapshot).is_empty();
+        let mut snapshots = self.gateway.control().snapshots();
+        // Too late or the gateway gone: either way the check finds it.
+        let _ = timeout(HEALTHY_WITHIN, snapshots.wait_for(all)).await;
+    }
+
+    /// Uses the gateway as clients would, from every side.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when no client can be made that trusts the lab's CA.
+    pub async fn check(&self) -> Result<Vec<Check>, TlsError> {
+        let bench = Bench {
+            desired: self.config.desired.clone(),
+            settings: self.config.settings.clone(),
+            snapshot: self.gateway.snapshot(),
+            dns: self.gateway.dns_addresses().to_vec(),
+            metrics: self.gateway.metrics_address(),
+            tls: identity::client_config(self.ca.certificate(), &[])?,
+        };
+        Ok(check::all(&Arc::new(bench)).await)
+    }
+
+    /// The config that it runs.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The certificate that clients are to trust.
+    #[must_use]
+    pub fn ca_path(&self) -> PathBuf {
+        self.ca.certificate_path()
+    }
+
+    /// What it has carried so far.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        Carried { gateway: self.gateway.carried(), stand_ins: self.standins.carried() }
+    }
+
+    /// Stops the gateway, then the stand-ins.
+    pub async fn stop(self) -> Carried {
+        let gateway = self.gateway.stop_within(GRACE).await;
+        let stand_ins = self.standins.carried();
+        self.standins.stop().await;
+        Carried { gateway, stand_ins }
+    }
+}
+
+/// Targets that are not healthy though their cluster runs, each with the members that are the reason.
+fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
+    let running = snapshot.targets.iter().filter(|target| !target.paused);
+    let members = running.flat_map(|target| target.members.iter().map(move |member| (target, member)));
+    members
+        .filter(|(_, member)| member.state != TargetState::Healthy)
+        .map(|(target, member)| {
+            format!("{} ({} at {}) is {}", target.id, member.name, member.address, member.state.label())
+        })
+        .collect()
+}
+
+/// The scenario at the addresses that the options ask for.
+fn configured(options: &Options) -> Config {
+    let mut config = scenario(options.shift);
+    let settings = &mut config.settings;
+    if let (Some(address), Some(dns)) = (options.dns, &mut settings.dns) {
+        dns.listen = vec![address];
+    }
+    settings.metrics = options.metrics.or(settings.metrics);
+    settings.admin = options.admin.or(settings.admin);
+    settings.lab_dir = options.lab_dir.clone().unwrap_or_else(|| lab_dir(options.shift));
+    settings.state = if options.state_in_memory {
+        StateLocation::Memory
+    } else {
+        StateLocation::File(settings.lab_dir.join(STATE_FILE))
+    };
+    config
+}
+
+/// A lab directory for every shift, so that what runs side by side shares no state.
+fn lab_dir(shift: Shift) -> PathBuf {
+    match shift.get() {
+        0 => PathBuf::from(DEFAULT_LAB_DIR),
+        n => PathBuf::from(format!("{DEFAULT_LAB_DIR}-{n}")),
+    }
+}
+
+/// The snapshot that the gateway will start with.
+pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
+    let held = match &config.settings.state {
+        StateLocation::Memory => Held::default(),
+        StateLocation::File(path) => held(path).await?,
+    };
+    Ok(compile(&config.desired, &held, Generation(1))?.0)
+}
+
+async fn held(path: &Path) -> Result<Held, QuickstartError> {
+    match EmbeddedStore::peek_blocking(path)? {
+        Some(store) => Ok(control::held(Arc::new(store)).await?),
+        None => Ok(Held::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// A shift that no other test of this machine has: integration tests claim from 32 on, in the same way.
+    fn claim() -> (Shift, Vec<TcpListener>) {
+        [12, 22]
+            .into_iter()
+            .find_map(|n| {
+                let claim = |octet| TcpListener::bind((Ipv4Addr::new(127, octet, 255, 254), 64_999));
+                let claims = (n..n + 10).map(claim).collect::<Result<Vec<_>, _>>().ok()?;
+                Some((Shift::new(n)?, claims))
+            })
+            .expect("two of these tests at once at most")
+    }
+
+    async fn start(lab: &Path) -> (Quickstart, Vec<TcpListener>) {
+        let (shift, claims) = claim();
+        let options = Options { shift, lab_dir: Some(lab.to_owned()), state_in_memory: true, ..Options::default() };
+        let quickstart = Box::pin(Quickstart::start(&options, |_| {})).await.expect("it starts");
+        (quickstart, claims)
+    }
+
+    fn failures(checks: &[Check]) -> Vec<(&str, &str)> {
+        checks.iter().filter_map(|check| Some((check.name, check.outcome.as_ref().err()?.as_str()))).collect()
+    }
+
+    /// One test, as it takes ten networks: what is right passes, what moves is followed, what breaks is named.
+    #[tokio::test]
+    async fn the_check_passes_follows_a_port_move_and_names_what_is_broken() {
+        let lab = tempfile::tempdir().expect("a directory");
+        let (mut quickstart, _claims) = start(lab.path()).await;
+        assert_eq!(failures(&quickstart.check().await.expect("clients")), []);
+
+        let target = "Cluster0/shard-00-01".parse().expect("a target");
+        let moved = quickstart.gateway.control().move_target(target, None, None).await.expect("a free port");
+        assert_ne!(moved.from, moved.to);
+        // The members' names follow through a task of their own.
+        let mut checks = quickstart.check().await.expect("clients");
+        for _ in 0..100 {
+            if failures(&checks).is_empty() {
+                break;
+            }
+            checks = quickstart.check().await.expect("clients");
+        }
+        assert_eq!(failures(&checks), []);
+
+        quickstart.standins.stop_node("Cluster0", 2).await;
+        let checks = quickstart.check().await.expect("clients");
+        let failed = failures(&checks);
+        let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+        assert!(names.starts_with(&["hello", "write-read", "standard-path"]), "{failed:?}");
+        assert!(!names.contains(&"dns-udp") && !names.contains(&"one-way"), "the rest still holds: {failed:?}");
+        let (_, reason) = failed[0];
+        assert!(reason.contains(":1026 as pl-0-us-east-1-k45tj.mongodb.net"), "{reason}");
+        quickstart.stop().await;
+    }
+}

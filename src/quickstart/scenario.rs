@@ -1,0 +1,153 @@
+//! The quickstart's config, at addresses that can be moved as a whole.
+
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::config::{self, Config, DnsSettings, QUICKSTART};
+use crate::model::CidrSet;
+
+/// How far every address of the quickstart is moved: its second octet is greater by this many.
+///
+/// The quickstart has addresses in 127.0.x.x to 127.9.x.x, so two of them can run side by side when their shifts are ten
+/// or more apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shift(u8);
+
+/// The second octets that the quickstart uses: 0 (the VPC) to 9 (the internet).
+const OCTETS: u8 = 10;
+
+impl Shift {
+    /// The greatest shift: the last network is then 127.254.0.0/16. In 127.255.0.0/16 lies the broadcast address.
+    pub const GREATEST: u8 = 254 - (OCTETS - 1);
+
+    /// The shift by `n`; `None` when it is too great.
+    #[must_use]
+    pub fn new(n: u8) -> Option<Self> {
+        (n <= Self::GREATEST).then_some(Self(n))
+    }
+
+    /// The shift as a number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// `ip` moved, when it is one of loopback's; any other stays.
+    fn ip(self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(v4) if v4.is_loopback() => {
+                let [a, b, c, d] = v4.octets();
+                Ipv4Addr::new(a, b + self.0, c, d).into()
+            }
+            other => other,
+        }
+    }
+
+    fn socket(self, address: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.ip(address.ip()), address.port())
+    }
+
+    /// `text` with every loopback address in it moved.
+    fn text(self, text: &str) -> String {
+        let mut moved = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("127.") {
+            let (before, address) = rest.split_at(at);
+            let inner = moved.ends_with(|c: char| c.is_ascii_digit() || c == '.') && before.is_empty();
+            let inner = inner || before.ends_with(|c: char| c.is_ascii_digit() || c == '.');
+            let second = &address[4..];
+            let digits = second.bytes().take_while(u8::is_ascii_digit).count();
+            moved.push_str(before);
+            match second[..digits].parse::<u8>() {
+                Ok(octet) if !inner => moved.push_str(&format!("127.{}", octet + self.0)),
+                _ => moved.push_str(&address[..4 + digits]),
+            }
+            rest = &second[digits..];
+        }
+        moved + rest
+    }
+}
+
+/// The quickstart's config, moved by `shift`.
+///
+/// 127.0.0.0/16 stays a network of the VPC wherever the VPC's own has gone: a client that binds no address of its own
+/// comes from 127.0.0.1.
+///
+/// # Panics
+///
+/// Never: the file is a part of the program, and tests read it at every shift.
+#[must_use]
+pub fn scenario(shift: Shift) -> Config {
+    let text = shift.text(QUICKSTART);
+    let mut config =
+        config::parse(&text, "config/scenarios/quickstart.toml").expect("tests read the embedded file at every shift");
+    let settings = &mut config.settings;
+    settings.dns.get_or_insert_with(DnsSettings::default).listen.iter_mut().for_each(|at| *at = shift.socket(*at));
+    for address in [&mut settings.metrics, &mut settings.admin].into_iter().flatten() {
+        *address = shift.socket(*address);
+    }
+    if shift.0 > 0 {
+        for vpc in config.desired.vpcs.values_mut() {
+            let own = vpc.cidrs.clone();
+            vpc.cidrs = with_unbound(&own);
+            for rule in vpc.security_groups.values_mut().flat_map(|group| &mut group.ingress) {
+                if rule.cidrs.overlap(&own).is_some() {
+                    rule.cidrs = with_unbound(&rule.cidrs);
+                }
+            }
+        }
+    }
+    config
+}
+
+/// `cidrs` and the network of clients that bind no address.
+fn with_unbound(cidrs: &CidrSet) -> CidrSet {
+    let unbound = Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 16).expect("16 is a prefix length");
+    cidrs.iter().copied().chain([IpNet::V4(unbound)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Generation, Held, compile};
+
+    #[test]
+    fn without_a_shift_it_is_the_documented_quickstart() {
+        assert_eq!(scenario(Shift::default()), config::quickstart());
+    }
+
+    #[test]
+    fn a_shift_moves_every_address_and_keeps_unbound_clients_in_the_vpc() {
+        let config = scenario(Shift::new(20).expect("a shift"));
+        let vpc = config.desired.vpcs.values().next().expect("a VPC");
+        assert_eq!(vpc.cidrs.to_string(), "127.20.0.0/16, 127.0.0.0/16");
+        assert_eq!(vpc.peered.to_string(), "127.23.0.0/16");
+        let group = vpc.security_groups.values().next().expect("a group");
+        assert!(group.ingress[0].cidrs.contains("127.0.0.1".parse().expect("an address")));
+        let node = &config.desired.projects[0].clusters[0].nodes[0];
+        assert_eq!(node.address.to_string(), "127.21.0.11:27017");
+        assert_eq!(node.public_address.expect("one").to_string(), "127.29.0.11:27017");
+        assert_eq!(config.desired.apps[0].backend, "http://127.21.0.31:9080");
+        let settings = config.settings;
+        assert_eq!(settings.dns.expect("DNS").listen[0].to_string(), "127.20.0.1:5335");
+        assert_eq!(settings.metrics.expect("metrics").to_string(), "127.20.0.1:9464");
+        assert_eq!(settings.admin.expect("admin").to_string(), "127.20.0.1:8474");
+    }
+
+    #[test]
+    fn the_scenario_can_be_planned_at_every_shift() {
+        for n in 0..=Shift::GREATEST {
+            let config = scenario(Shift::new(n).expect("not too great"));
+            let planned = compile(&config.desired, &Held::default(), Generation(1));
+            let (snapshot, _) = planned.unwrap_or_else(|errors| panic!("{n}: {errors}"));
+            assert_eq!(snapshot.listeners.len(), 13, "{n}");
+        }
+        assert_eq!(Shift::new(Shift::GREATEST + 1), None);
+    }
+
+    #[test]
+    fn only_whole_loopback_addresses_are_moved() {
+        let shift = Shift::new(3).expect("a shift");
+        assert_eq!(shift.text("127.0.0.1 10.127.0.1 1127.0.0.1 127.9."), "127.3.0.1 10.127.0.1 1127.0.0.1 127.12.");
+    }
+}

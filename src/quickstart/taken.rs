@@ -1,0 +1,66 @@
+//! Whether every address that the quickstart needs is free, before anything is started.
+
+use std::net::SocketAddr;
+
+use super::standins;
+use crate::config::Config;
+use crate::lifecycle::{BindError, bind_tcp, bind_udp};
+use crate::plan::Snapshot;
+
+/// What moves the addresses of the scenario.
+const SHIFT: &str = "`--shift N` (it moves every address of the quickstart; take 10, 20, …)";
+
+/// The flags that move the gateway's own addresses.
+pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
+    dns: "`--dns ADDRESS:PORT`",
+    metrics: "`--metrics ADDRESS:PORT`",
+    admin: "`--admin ADDRESS:PORT`",
+};
+
+/// An address that can't be had, with the flag that moves it, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{first}{}", and_others(*.others))]
+pub struct Taken {
+    /// The first of them.
+    first: BindError,
+    /// How many others.
+    others: usize,
+}
+
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => "; one more of its addresses is taken".to_owned(),
+        n => format!("; {n} more of its addresses are taken"),
+    }
+}
+
+/// Tries every address, and lets go of it again.
+///
+/// The scenario's own come first: when all are taken, another quickstart runs, and moving them one by one would not end.
+///
+/// # Errors
+///
+/// [`Taken`].
+pub(super) fn all_are_free(config: &Config, planned: &Snapshot) -> Result<(), Box<Taken>> {
+    let tcp = |address, what: &str, flag: &str| bind_tcp(address, what, flag).err();
+    let mut errors: Vec<BindError> = Vec::new();
+    for listener in planned.listeners.values() {
+        errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), SHIFT));
+    }
+    for (address, what) in standins::addresses(&config.desired) {
+        errors.extend(tcp(address, &what, SHIFT));
+    }
+    for address in config.settings.dns.iter().flat_map(|dns| &dns.listen) {
+        let udp = bind_udp(*address, "the DNS server", FLAGS.dns).err();
+        errors.extend(udp.or_else(|| tcp(*address, "the DNS server", FLAGS.dns)));
+    }
+    let of = |address: Option<SocketAddr>, what, flag| address.and_then(|address| tcp(address, what, flag));
+    errors.extend(of(config.settings.metrics, "the metrics exporter", FLAGS.metrics));
+    errors.extend(of(config.settings.admin, "the admin API", FLAGS.admin));
+    let others = errors.len().saturating_sub(1);
+    match errors.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Box::new(Taken { first, others })),
+    }
+}

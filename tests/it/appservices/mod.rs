@@ -1,0 +1,11 @@
+//! The App Services front over real sockets: clients of several places, a backend that notes what it is asked.
+
+mod abuse;
+mod access;
+mod backends;
+mod client;
+mod clients;
+mod forgery;
+mod lab;
+mod recorder;
+mod websockets;

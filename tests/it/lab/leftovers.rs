@@ -1,0 +1,185 @@
+//! Nothing is left on the host, however a lab ended.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
+
+use super::support::{Labs, eventually, processes_with, skip, text};
+
+/// How long `up` may take.
+const UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may look at.
+fn namespaces() -> BTreeSet<String> {
+    let links = |dir: String| std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let pids = links("/proc".to_owned()).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let dirs = pids.flat_map(|pid| [format!("/proc/{pid}/ns"), format!("/proc/{pid}/fd")]);
+    let targets = dirs
+        .flat_map(links)
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());
+    targets.filter(|target| target.starts_with("net:[") || target.starts_with("mnt:[")).collect()
+}
+
+/// Namespaces of the processes of a lab, and those that they hold.
+fn namespaces_of(labs: &Labs) -> BTreeSet<String> {
+    let host: BTreeSet<String> = ["net", "mnt"]
+        .into_iter()
+        .filter_map(|kind| {
+            std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?.into_os_string().into_string().ok()
+        })
+        .collect();
+    let mut found = BTreeSet::new();
+    for (pid, _) in processes_with(&labs.base()) {
+        for dir in [format!("/proc/{pid}/ns"), format!("/proc/{pid}/fd")] {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+                let target = std::fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
+                if target.starts_with("net:[") || target.starts_with("mnt:[") {
+                    found.insert(target);
+                }
+            }
+        }
+    }
+    &found - &host
+}
+
+fn interfaces() -> BTreeSet<String> {
+    let table = std::fs::read_to_string("/proc/self/net/dev").expect("/proc/net/dev");
+    table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+fn mounts_of(dir: &Path) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    table
+        .lines()
+        .filter(|line| line.contains(dir.to_str().expect("UTF-8")) || line.contains("nsfs"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn nothing_is_left(labs: &Labs, theirs: &BTreeSet<String>) {
+    eventually("every process of the lab is gone", || processes_with(&labs.base()).is_empty());
+    assert!(!labs.base().exists(), "files are left in {}", labs.base().display());
+    let left: Vec<String> = namespaces().intersection(theirs).cloned().collect();
+    assert_eq!(left, Vec::<String>::new(), "namespaces are left");
+    assert_eq!(mounts_of(&labs.base()), Vec::<String>::new(), "mounts are left");
+}
+
+#[test]
+fn twenty_labs_in_a_row_leave_nothing_and_each_is_up_in_two_seconds() {
+    let before = interfaces();
+    let labs = Labs::alone();
+    for round in 0..20 {
+        let began = Instant::now();
+        if labs.up(&[]).is_none() {
+            return;
+        }
+        let took = began.elapsed();
+        assert!(took < UP_WITHIN, "round {round}: up took {took:?}");
+        let theirs = namespaces_of(&labs);
+        assert!(theirs.len() >= 18, "nine places with a network and mounts each are seen: {theirs:?}");
+        labs.told(&["down"]);
+        nothing_is_left(&labs, &theirs);
+    }
+    assert_eq!(interfaces(), before);
+}
+
+#[test]
+fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
+    let labs = Labs::alone();
+    for part in [" lab hold ", " lab part gateway ", " lab part stand-ins "] {
+        for next in ["up", "down"] {
+            if labs.up(&[]).is_none() {
+                return;
+            }
+            let theirs = namespaces_of(&labs);
+            let processes = processes_with(&labs.base());
+            let (pid, _) = processes.iter().find(|(_, line)| line.contains(part)).expect("it runs");
+            kill_process(Pid::from_raw(*pid).expect("a pid"), Signal::KILL).expect("it is ours");
+            eventually("status says that the lab has died", || {
+                let status = labs.run(&["status"]);
+                !status.status.success() && text(&status.stdout).contains("has died")
+            });
+            if next == "up" {
+                labs.up(&[]).expect("it came up before");
+                labs.told(&["run", "--", "true"]);
+                let now = processes_with(&labs.base());
+                assert!(now.iter().all(|process| !processes.contains(process)), "the new lab is wholly new: {now:?}");
+            }
+            let theirs = &theirs | &namespaces_of(&labs);
+            labs.told(&["down"]);
+            nothing_is_left(&labs, &theirs);
+        }
+    }
+}
+
+#[test]
+fn an_up_that_is_killed_half_way_leaves_nothing_that_the_next_down_does_not_remove() {
+    let labs = Labs::alone();
+    if labs.up(&[]).is_none() {
+        return;
+    }
+    labs.told(&["down"]);
+    for delay in [5, 20, 40, 60, 80, 100, 130, 160, 200, 300] {
+        let mut up = labs.command(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        // Not waited for in vain: whatever it has done by then, it is ended.
+        std::thread::park_timeout(Duration::from_millis(delay));
+        up.kill().expect("it is ours");
+        up.wait().expect("it ends");
+        let theirs = namespaces_of(&labs);
+        labs.told(&["down"]);
+        nothing_is_left(&labs, &theirs);
+    }
+}
+
+#[test]
+fn a_lab_whose_directory_was_removed_by_hand_ends_by_itself() {
+    let labs = Labs::alone();
+    if labs.up(&[]).is_none() {
+        return;
+    }
+    let theirs = namespaces_of(&labs);
+    std::fs::remove_dir_all(labs.base()).expect("it is there");
+    nothing_is_left(&labs, &theirs);
+}
+
+#[test]
+fn an_unprivileged_user_has_a_lab_too() {
+    /// `nobody`.
+    const USER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        // Whoever runs this is unprivileged: every other test here shows it.
+        return;
+    }
+    let labs = Labs::alone();
+    let home = labs.base().parent().expect("a directory").to_owned();
+    std::os::unix::fs::chown(&home, Some(USER), Some(USER)).expect("root may");
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).expect("root may");
+    let as_user = |arguments: &[&str]| {
+        let mut command = labs.command(arguments);
+        // `uid` drops the groups of root as well.
+        command.uid(USER).gid(USER).current_dir("/");
+        command.output()
+    };
+    let up = match as_user(&["up"]) {
+        Ok(output) => output,
+        Err(error) => return skip(&format!("an unprivileged user cannot run the test's binary: {error}")),
+    };
+    let said = text(&up.stderr);
+    if said.contains("cannot make network namespaces") {
+        return skip(&said);
+    }
+    assert!(up.status.success(), "{said}");
+    let run = |command: &str| text(&as_user(&["run", "--", "sh", "-c", command]).expect("it runs").stdout);
+    assert_eq!(run("id -u"), "0\n", "who made the lab is root in it");
+    assert!(run("cat /etc/resolv.conf").contains("nameserver 10.0.0.2"));
+    assert!(as_user(&["cut", "us-east-1a"]).expect("it runs").status.success());
+    let theirs = namespaces_of(&labs);
+    assert!(as_user(&["down"]).expect("it runs").status.success());
+    nothing_is_left(&labs, &theirs);
+}

@@ -1,0 +1,14 @@
+//! The lab VPC, as its users meet it: `plgw lab …` as a process, sockets put into its namespaces, packets captured there.
+//!
+//! Where namespaces are not to be had, each test says `SKIP` with the reason and passes; those that put sockets of their
+//! own into a namespace need root.
+
+mod access;
+mod commands;
+mod leftovers;
+mod names;
+mod one_way;
+mod packets;
+mod real_backends;
+mod support;
+mod zones;
