@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
+use super::backends::{self, Backend};
 use super::enter::{self, Door, Job};
 use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
@@ -30,7 +31,9 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
         }
     };
     let desired = crate::config::parse(&text, &asked)?.desired;
-    let topology = topology::topology(&desired, &asked)?;
+    let (text, backends) = config::relocated(&text, &asked, &desired)?;
+    let topology = topology::topology(&crate::config::parse(&text, &asked)?.desired, &asked)?;
+    let plan = Plan { text, asked, topology, backends, stand_ins: file.is_none() || stand_ins };
 
     let labs = Labs::lock()?;
     let dir = labs.dir_of(name);
@@ -45,8 +48,7 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     }
     labs.remove(name)?;
     labs.make(name)?;
-    let built = build(&dir, &text, &asked, &topology, file.is_none() || stand_ins);
-    if let Err(error) = built {
+    if let Err(error) = build(&dir, &plan) {
         if let Some(first) = First::read(&dir) {
             first.kill()?;
         }
@@ -58,12 +60,27 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     Ok(())
 }
 
+/// A lab that is to be built.
+struct Plan {
+    /// The config.
+    text: String,
+    /// What it is called.
+    asked: String,
+    topology: topology::Topology,
+    backends: Vec<Backend>,
+    /// Whether stand-ins take the backends' places.
+    stand_ins: bool,
+}
+
 /// Starts the lab's first process and waits until the lab stands.
-fn build(dir: &Path, text: &str, asked: &str, topology: &topology::Topology, stand_ins: bool) -> Result<(), LabError> {
+fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
-    let path = dir.join(CONFIG_FILE);
-    let made = config::effective(text, asked, topology, dir, &here)?;
-    fs::write(&path, made).map_err(|source| LabError::File { what: "write", path, source })?;
+    let write = |name: &str, text: String| {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })
+    };
+    write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, dir, &here)?)?;
+    write(backends::FILE, serde_json::to_string_pretty(&plan.backends).expect("addresses are JSON"))?;
     let log_path = dir.join("lab.log");
     let log = fs::File::create(&log_path);
     let log = log.map_err(|source| LabError::File { what: "make", path: log_path, source })?;
@@ -71,9 +88,8 @@ fn build(dir: &Path, text: &str, asked: &str, topology: &topology::Topology, sta
     let program = super::program()?;
     let user_namespace = namespaces::prepare()?;
     let mut command = Command::new(program);
-    command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(asked);
-    let parts = [Part::StandIns, Part::Gateway];
-    for part in parts.into_iter().filter(|part| stand_ins || *part != Part::StandIns) {
+    command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(&plan.asked);
+    for part in [if plan.stand_ins { Part::StandIns } else { Part::Backends }, Part::Gateway] {
         command.args(["--part", part.name()]);
     }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -3,9 +3,10 @@
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
 //! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
-//! runs the gateway and the stand-ins. Nothing else in this crate reads this room.
+//! runs the gateway, the `stand_ins`, and the way to real `backends`. Nothing else in this crate reads this room.
 
 mod actions;
+mod backends;
 mod command;
 mod config;
 mod enter;

@@ -15,6 +15,8 @@ use crate::lifecycle::{SignalEvent, Signals};
 pub enum Part {
     /// What stands where the nodes and apps would.
     StandIns,
+    /// The way to the real nodes and apps.
+    Backends,
     /// The gateway.
     Gateway,
 }
@@ -24,15 +26,17 @@ impl Part {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::StandIns => "stand-ins",
+            Self::Backends => "backends",
             Self::Gateway => "gateway",
         }
     }
 
-    /// Where it runs.
-    pub(super) fn place(self) -> Place {
+    /// Where it runs; `None`: in this machine's own network.
+    pub(super) fn place(self) -> Option<Place> {
         match self {
-            Self::StandIns => Place::Service,
-            Self::Gateway => Place::Gateway,
+            Self::StandIns => Some(Place::Service),
+            Self::Backends => None,
+            Self::Gateway => Some(Place::Gateway),
         }
     }
 
@@ -45,11 +49,11 @@ impl Part {
 /// Runs a part until it is told to stop, and says on standard output when it serves.
 pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
     let path = dir.join(CONFIG_FILE);
-    let config = config::load(&path)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime")?;
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
     match part {
-        Part::Gateway => runtime.block_on(gateway(config, &path)),
-        Part::StandIns => runtime.block_on(super::stand_ins::serve(config, &path)),
+        Part::Backends => super::backends::serve(dir),
+        Part::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
+        Part::StandIns => runtime()?.block_on(super::stand_ins::serve(config::load(&path)?, &path)),
     }
 }
 
