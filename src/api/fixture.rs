@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{Answer, Client};
-use super::{Api, ApiParts, FlowsView};
+use super::{Api, ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
@@ -88,6 +88,15 @@ impl Gateway {
 
     /// A gateway on the state that another one left.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
+        Self::build(store, None).await
+    }
+
+    /// A gateway that asks for credentials.
+    pub(super) async fn guarded(credentials: Credentials) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), Some(credentials)).await
+    }
+
+    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
             snapshots: tokio::sync::watch::Sender::new(Arc::default()),
@@ -101,7 +110,7 @@ impl Gateway {
         let desired = config::quickstart().desired;
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
         let again = control.clone();
-        let api = Api::new(ApiParts {
+        let parts = ApiParts {
             control: control.clone(),
             flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
             reload: Arc::new(move || {
@@ -110,7 +119,8 @@ impl Gateway {
             }),
             readiness: Readiness::new(),
             recorder: Arc::new(NoopRecorder),
-        });
+        };
+        let api = Api::guarded(parts, credentials);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();
@@ -143,5 +153,6 @@ fn flow(id: u64, client: &str) -> FlowView {
         age_seconds: 1.5,
         bytes_to_target: 10,
         bytes_to_client: 20,
+        faults: Vec::new(),
     }
 }

@@ -4,13 +4,18 @@
 //! live in control and plan alone. Every request takes the same way: source (`serve`), Host and Origin (`guard`), a
 //! bounded body (`call`), the front that its path names (`route`).
 
+mod appservices;
+mod atlas;
+mod auth;
 mod call;
 pub mod client;
 mod ec2;
 mod guard;
 mod metrics;
+mod oauth;
 mod route;
 mod serve;
+mod sessions;
 mod text;
 mod v1;
 
@@ -20,7 +25,10 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::auth::Auth;
+pub use self::auth::Credentials;
 use self::metrics::ApiMetrics;
+use self::sessions::Sessions;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
@@ -66,15 +74,33 @@ struct Shared {
     reload: ReloadFn,
     readiness: Readiness,
     metrics: ApiMetrics,
+    sessions: Sessions,
+    auth: Auth,
 }
 
 impl Api {
-    /// An API over `parts`.
+    /// An API over `parts` that anybody may use whom the listener lets in.
     #[must_use]
     pub fn new(parts: ApiParts) -> Self {
+        Self::guarded(parts, None)
+    }
+
+    /// An API over `parts` that asks for `credentials`, each front in its own way.
+    #[must_use]
+    pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, readiness, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
-        Self { shared: Arc::new(Shared { control, flows, reload, readiness, metrics }) }
+        Self {
+            shared: Arc::new(Shared {
+                control,
+                flows,
+                reload,
+                readiness,
+                metrics,
+                sessions: Sessions::default(),
+                auth: Auth::new(credentials),
+            }),
+        }
     }
 
     /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
@@ -91,5 +117,7 @@ impl std::fmt::Debug for Api {
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod lives_tests;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,31 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 
 use super::Shared;
-use super::call::{Call, Reply, problem};
-use super::{ec2, v1};
+use super::auth::Scheme;
+use super::call::{Call, Reply, empty, problem};
+use super::{appservices, atlas, ec2, oauth, v1};
 
-pub(super) async fn route(shared: &Arc<Shared>, call: Call) -> Reply {
+pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
+    if let Some(scheme) = scheme(&call)
+        && let Some(reply) = shared.auth.check(&call, scheme, &shared.sessions)
+    {
+        shared.metrics.answered("unauthorized", reply.status());
+        return reply;
+    }
     let (front, reply) = match call.segments.first().map(String::as_str) {
         Some("v1") => ("v1", v1::answer(shared, &call).await),
+        Some("api") if call.segments.get(1).is_some_and(|part| part == "atlas") => {
+            let trimmed = Call { segments: call.segments[1..].to_vec(), ..call };
+            let reply = atlas::answer(shared, &trimmed).await;
+            call = trimmed;
+            ("atlas", reply)
+        }
+        Some("api") if call.path.starts_with("/api/admin/v3.0/") => {
+            ("app_services", appservices::answer(shared, &call).await)
+        }
+        Some("api") if call.path.starts_with("/api/oauth/") => ("oauth", oauth::answer(shared, &call)),
+        // What the `atlas` command says of its own use; nobody wants it here.
+        Some("api") if call.path.starts_with("/api/private/") => ("telemetry", empty(StatusCode::NO_CONTENT)),
         None if call.method == Method::POST => ("ec2", ec2::answer(shared, &call).await),
         _ => ("none", problem(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
     };
@@ -28,4 +47,14 @@ pub(super) async fn route(shared: &Arc<Shared>, call: Call) -> Reply {
     );
     shared.metrics.answered(front, reply.status());
     reply
+}
+
+/// How a request's front checks who asks; `None` where the front does so itself.
+fn scheme(call: &Call) -> Option<Scheme> {
+    match call.segments.first().map(String::as_str) {
+        None => Some(Scheme::Signature),
+        Some("api") if call.path.starts_with("/api/atlas/") => Some(Scheme::Atlas),
+        Some("api") => None,
+        Some(_) => Some(Scheme::Token),
+    }
 }

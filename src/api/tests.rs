@@ -3,6 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::Credentials;
+use super::client::Client;
 use super::fixture::Gateway;
 
 #[tokio::test]
@@ -117,4 +119,50 @@ async fn the_services_side_gets_no_answer() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+fn credentials() -> Credentials {
+    let text = str::to_owned;
+    Credentials { public_key: text("public"), private_key: text("private"), token: text("token") }
+}
+
+#[tokio::test]
+async fn with_credentials_every_front_asks_in_its_own_way() {
+    let gateway = Gateway::guarded(credentials()).await;
+    let project = "/api/atlas/v2/groups/5f2a1b3c4d5e6f7081920a3b";
+    let bare = gateway.ask("GET", project, "").await;
+    assert_eq!((bare.status.as_u16(), bare.json()["errorCode"].as_str()), (401, Some("UNEXPECTED_ERROR")));
+    let challenge = bare.headers["www-authenticate"].to_str().unwrap();
+    assert!(challenge.starts_with("Digest realm=\"MMS Public API\", domain=\"\", nonce="), "{challenge}");
+    let ec2 = gateway.ask("POST", "/", "Action=DescribeVpcs").await;
+    assert_eq!(ec2.status, 401);
+    assert!(ec2.text().contains("<Code>AuthFailure</Code>"), "{}", ec2.text());
+    assert_eq!(gateway.ask("GET", "/v1/status", "").await.status, 401);
+    let login = "/api/admin/v3.0/auth/providers/mongodb-cloud/login";
+    assert_eq!(gateway.ask("POST", login, r#"{"username":"public","apiKey":"wrong"}"#).await.status, 401);
+    assert_eq!(gateway.ask("POST", login, r#"{"username":"public","apiKey":"private"}"#).await.status, 200);
+
+    let knowing = |token: &str| Client::new(gateway.address).with_token(Some(token.to_owned()));
+    let status = knowing("token").send("GET", "/v1/status", &[], String::new()).await.unwrap();
+    assert_eq!(status.status, 200);
+    let basic =
+        [("authorization", "Basic cHVibGljOnByaXZhdGU="), ("content-type", "application/x-www-form-urlencoded")];
+    let form = "grant_type=client_credentials".to_owned();
+    let token = Client::new(gateway.address).send("POST", "/api/oauth/token", &basic, form).await.unwrap().json();
+    let atlas = knowing(token["access_token"].as_str().unwrap());
+    assert_eq!(atlas.send("GET", project, &[], String::new()).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn whoever_guesses_is_shut_out() {
+    let gateway = Gateway::guarded(credentials()).await;
+    let wrong = Client::new(gateway.address).with_token(Some("wrong".to_owned()));
+    let ask =
+        async |client: &Client| client.send("GET", "/v1/status", &[], String::new()).await.unwrap().status.as_u16();
+    for _ in 0..20 {
+        assert_eq!(ask(&wrong).await, 401);
+    }
+    assert_eq!(ask(&wrong).await, 429);
+    let right = Client::new(gateway.address).with_token(Some("token".to_owned()));
+    assert_eq!(ask(&right).await, 429, "the right token doesn't tell that it is right");
 }

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
-use crate::api::{Api, ApiParts, FlowsView};
+use crate::api::{Api, ApiParts, Credentials, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
@@ -189,7 +189,7 @@ impl Gateway {
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
             let again = reload.clone();
-            let api = Api::new(ApiParts {
+            let parts = ApiParts {
                 control: control.clone(),
                 flows: Arc::clone(&flows) as Arc<dyn FlowsView>,
                 reload: Arc::new(move || {
@@ -198,7 +198,8 @@ impl Gateway {
                 }),
                 readiness: readiness.clone(),
                 recorder: registry.shared_recorder(),
-            });
+            };
+            let api = Api::guarded(parts, Credentials::from_env());
             let until = last_stop.clone();
             servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
         }
@@ -336,7 +337,7 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
     let Some(dns) = &settings.dns else { return Ok(None) };
     let mut sockets = DnsSockets::default();
     for address in &dns.listen {
-        sockets.extend(crate::dns::bind(*address, flag)?);
+        sockets.extend(crate::dns::bind(*address, flag.trim_matches('`'))?);
     }
     Ok(Some(sockets))
 }

@@ -10,6 +10,7 @@ mod dns;
 mod failure;
 mod lab;
 mod man;
+mod operator;
 mod plan;
 mod planned;
 mod quickstart;
@@ -23,8 +24,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
 
-/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news.
-const QUIET_LEVELS: &str = "warn";
+/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
+/// plan's notices, which control would warn of.
+const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
 
 const LONG_ABOUT: &str = "\
 Stands where AWS PrivateLink and the network load balancer stand between a consumer's VPC and MongoDB Atlas or Atlas \
@@ -34,11 +36,11 @@ Start with `plgw quickstart`: it runs everything on loopback, without root, and 
 
 const EXAMPLES: &str = "\
 Examples:
-  plgw quickstart                               everything on loopback, with stand-in servers
-  plgw quickstart --once                        the same, checked, and gone again
-  plgw check --config gateway.toml              every mistake at once
-  plgw plan --config gateway.toml               what would run, before it runs
-  plgw serve --config gateway.toml              the daemon
+  plgw quickstart                     everything on loopback, with stand-in servers
+  plgw quickstart --once              the same, checked, and gone again
+  plgw check --config gateway.toml    every mistake at once
+  plgw plan --config gateway.toml     what would run, before it runs
+  plgw serve --config gateway.toml    the daemon
 
 Environment:
   RUST_LOG     what is logged to standard error: `info`, `warn,plgw::dns=debug`
@@ -46,10 +48,13 @@ Environment:
   NO_COLOR     no colours
 
 Exit codes:
-  0   everything went well            69  an address or a file is taken or can't be had
-  1   a check or an operation failed  71  the system refuses something
-  2   the command line can't be read  78  the config is wrong
-  65  the saved state can't be read";
+  0   everything went well
+  1   a check or an operation failed
+  2   the command line can't be read
+  65  the saved state can't be read
+  69  an address or a file is taken or can't be had
+  71  the system refuses something
+  78  the config is wrong";
 
 /// The command line of `plgw`.
 #[derive(Debug, Parser)]
@@ -78,6 +83,12 @@ enum Command {
     Plan(plan::Args),
     ConnectionStrings(connection_strings::Args),
     Dns(dns::Args),
+    Status(operator::status::Args),
+    Targets(operator::targets::Args),
+    Target(operator::target::Args),
+    Endpoints(operator::endpoints::Args),
+    Flows(operator::flows::Args),
+    App(operator::app::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -127,6 +138,12 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::ConnectionStrings(args) => connection_strings::run(&args),
             Command::Dns(args) => dns::run(&args),
+            Command::Status(args) => operator::status::run(&args),
+            Command::Targets(args) => operator::targets::run(&args),
+            Command::Target(args) => operator::target::run(&args),
+            Command::Endpoints(args) => operator::endpoints::run(&args),
+            Command::Flows(args) => operator::flows::run(&args),
+            Command::App(args) => operator::app::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),
         }

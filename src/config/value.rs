@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, ParsePortError, Region, TargetPort, Zone};
+use crate::model::{CidrSet, ParsePortError, Region, Share, TargetPort, Zone};
 
 type Read<T> = Result<T, String>;
 
@@ -24,6 +24,16 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
 pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
+}
+
+/// A part of the whole: 0 to 1.
+pub(super) fn share(value: &DeValue<'_>) -> Read<Share> {
+    let number = match value {
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+        DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+        _ => None,
+    };
+    number.and_then(Share::new).ok_or_else(|| format!("{} is no share (0.0 to 1.0)", shown(value)))
 }
 
 /// `true` or `false`.

@@ -2,7 +2,7 @@
 //! plan, bind, save, open, publish, retarget, close.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,9 @@ use super::lifecycle::{self, Due, Pace};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
-use crate::model::{Desired, DrainReason, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone};
+use crate::model::{
+    Desired, DrainReason, Fault, FaultKind, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone,
+};
 use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
@@ -54,6 +56,22 @@ pub enum ChangeError {
         target: TargetId,
         /// Where it stands.
         services: String,
+    },
+    /// There is no such fault.
+    #[error("there is no fault `{name}`; set are: {known}")]
+    NoSuchFault {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A fault says nothing that can be done.
+    #[error("fault `{name}`: {problem}")]
+    BadFault {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// There is no such zone to shift away from.
     #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
@@ -110,12 +128,25 @@ pub(super) enum Command {
         away: bool,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
     },
+    /// Set a fault.
+    SetFault { fault: Arc<Fault>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// Take a fault back.
+    ClearFault { name: String, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// A fault's time has come.
+    FaultDue { fault: Arc<Fault>, due: Due },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
     Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
+}
+
+/// What is due of a fault.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    Begin,
+    End,
 }
 
 /// A port move, done.
@@ -156,6 +187,8 @@ pub(super) struct Owner<P: Plane> {
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// The faults that the inventory has.
+    pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
 }
@@ -221,6 +254,13 @@ impl<P: Plane> Owner<P> {
             Command::Shift { service, zone, away, reply } => {
                 let _ = reply.send(self.shift(service, zone, away).await);
             }
+            Command::SetFault { fault, reply } => {
+                let _ = reply.send(self.set_fault(fault).await);
+            }
+            Command::ClearFault { name, reply } => {
+                let _ = reply.send(self.clear_fault(name).await);
+            }
+            Command::FaultDue { fault, due } => self.fault_due(&fault, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
                 let mut desired = self.desired.clone();
@@ -258,11 +298,26 @@ impl<P: Plane> Owner<P> {
         let base = Inventory::from_config(config);
         let inventory = base.clone().with(&self.made)?;
         let before = std::mem::replace(&mut self.base, base);
-        let outcome = self.adopt(inventory, true).await;
+        let outcome = self.adopt(inventory, self.faults_under(config), true).await;
         if outcome.is_err() {
             self.base = before;
+            return outcome;
         }
+        let known = std::mem::replace(&mut self.configured_faults, config.faults.clone());
+        let new = config.faults.values().filter(|fault| known.get(&fault.name) != Some(fault));
+        new.for_each(|fault| self.time(fault));
         outcome
+    }
+
+    /// The faults of a config with those set by command; what the file still says the same has its times run on.
+    fn faults_under(&self, config: &Desired) -> BTreeMap<String, Arc<Fault>> {
+        let mut faults = config.faults.clone();
+        let kept = self.desired.faults.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
+            Some(from_file) => config.faults.get(*name) == Some(from_file),
+            None => fault.name == **name,
+        });
+        faults.extend(kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))));
+        faults
     }
 
     /// Changes the inventory: all or nothing.
@@ -270,7 +325,7 @@ impl<P: Plane> Owner<P> {
         let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
-            self.adopt(draft.inventory, false).await?;
+            self.adopt(draft.inventory, self.desired.faults.clone(), false).await?;
         }
         Ok(answer)
     }
@@ -280,23 +335,29 @@ impl<P: Plane> Owner<P> {
         let now = Moment::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
-        let Err(error) = self.adopt(inventory, false).await else { return };
+        let Err(error) = self.adopt(inventory, self.desired.faults.clone(), false).await else { return };
         let reason = chain(&error);
         tracing::warn!(?due, reason, "a transition failed");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
-        if !lasting || self.adopt(inventory, false).await.is_err() {
+        if !lasting || self.adopt(inventory, self.desired.faults.clone(), false).await.is_err() {
             self.not_before = tokio::time::Instant::now() + RETRY;
         }
     }
 
     /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
-    async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
+    async fn adopt(
+        &mut self,
+        inventory: Inventory,
+        faults: BTreeMap<String, Arc<Fault>>,
+        always: bool,
+    ) -> Result<Generation, ChangeError> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.shifted_zones = self.desired.shifted_zones.clone();
         desired.draining = self.desired.draining.clone();
+        desired.faults = faults;
         let made = inventory.made(&self.base);
         if always || desired != self.desired {
             let before = std::mem::replace(&mut self.made, made);
@@ -422,6 +483,71 @@ impl<P: Plane> Owner<P> {
     async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
+        }
+    }
+
+    async fn set_fault(&mut self, fault: Arc<Fault>) -> Result<Generation, ChangeError> {
+        check_fault(&fault)?;
+        let mut desired = self.desired.clone();
+        desired.faults.insert(fault.name.clone(), Arc::clone(&fault));
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault set");
+        self.time(&fault);
+        Ok(generation)
+    }
+
+    async fn clear_fault(&mut self, name: String) -> Result<Generation, ChangeError> {
+        let mut desired = self.desired.clone();
+        if desired.faults.remove(&name).is_none() {
+            let known: Vec<_> = self.desired.faults.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(ChangeError::NoSuchFault { name, known });
+        }
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = name, "fault cleared");
+        Ok(generation)
+    }
+
+    /// Sees to it that a fault begins, repeats itself and ends.
+    pub(super) fn time(&self, fault: &Arc<Fault>) {
+        let due = |due| Command::FaultDue { fault: Arc::clone(fault), due };
+        if !fault.is_active() || matches!(fault.kind, FaultKind::PortMove { .. }) {
+            self.later(fault.after, due(Due::Begin));
+        }
+        if let Some(lasts) = fault.lasts {
+            self.later(fault.after + lasts, due(Due::End));
+        }
+    }
+
+    async fn fault_due(&mut self, fault: &Arc<Fault>, due: Due) {
+        let is_it =
+            |held: &Arc<Fault>| **held == **fault || **held == Fault { after: Duration::ZERO, ..Fault::clone(fault) };
+        if !self.desired.faults.get(&fault.name).is_some_and(is_it) {
+            // It was cleared or set otherwise meanwhile.
+            return;
+        }
+        let mut desired = self.desired.clone();
+        match due {
+            Due::Begin => {
+                tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault begins");
+                let begun = Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(fault) });
+                desired.faults.insert(fault.name.clone(), begun);
+            }
+            Due::End => {
+                tracing::warn!(fault = fault.name, "fault ends");
+                desired.faults.remove(&fault.name);
+            }
+        }
+        self.apply_or_log(desired).await;
+        if let (Due::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
+            && let Some(target) = fault.scope.target.clone()
+        {
+            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
+                tracing::error!(fault = fault.name, reason = chain(&error), "the target could not be moved");
+            }
+            if let Some(every) = every {
+                self.later(*every, Command::FaultDue { fault: Arc::clone(fault), due });
+            }
         }
     }
 
@@ -581,6 +707,11 @@ impl<P: Plane> Owner<P> {
     }
 }
 
+/// What a fault must say to be one.
+fn check_fault(fault: &Fault) -> Result<(), ChangeError> {
+    crate::model::check_fault(fault).map_err(|problem| ChangeError::BadFault { name: fault.name.clone(), problem })
+}
+
 /// Members that have just left a group that is still there drain in it.
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
@@ -620,6 +751,7 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
                 source: service.source_addresses.first().copied(),
                 proxy_protocol: group.proxy_protocol,
                 check: service.attributes.health_check.clone(),
+                fault: member.faulted.then_some(member.reach).flatten(),
             })
         })
         .collect()

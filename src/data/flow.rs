@@ -12,7 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::choose::Seat;
-use super::connect::connect;
+use super::connect::{Source, connect};
+use super::fault::{self, Plight};
+use super::keepalive::{LOOKS, Watch};
 use super::listener::ListenerState;
 use super::proxy_protocol;
 use super::relay::{Meter, Relay};
@@ -29,6 +31,7 @@ pub(crate) fn start(
     address: SocketAddr,
     origin: Origin,
     seat: Seat,
+    plight: Option<Box<Plight>>,
 ) {
     let group = &state.listener.group;
     let record = Arc::new(FlowRecord::new(
@@ -41,13 +44,14 @@ pub(crate) fn start(
         Arc::clone(&state.series),
         worker.tick(),
         worker.ticks(group.connect_timeout),
+        plight.as_ref().map(|plight| plight.names()).unwrap_or_default(),
     ));
     let guard = Guard::open(Rc::clone(worker), record, seat);
-    tokio::task::spawn_local(run(guard, client));
+    tokio::task::spawn_local(run(guard, client, plight));
 }
 
 /// An open flow: in the table, counted as opened; its drop counts it as closed, whatever ends it.
-struct Guard {
+pub(super) struct Guard {
     worker: Rc<Worker>,
     record: Arc<FlowRecord>,
     end: Option<FlowEnd>,
@@ -60,6 +64,39 @@ impl Guard {
         record.series.shard(worker.index).opened.add(1);
         worker.shared.table.insert(&record);
         Self { worker, record, end: None, slot: None, seat: Some(seat) }
+    }
+
+    /// What it has been told.
+    pub(super) fn order(&self) -> Order {
+        self.record.order()
+    }
+
+    /// Whether its patience is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.record.deadline() <= self.worker.tick()
+    }
+
+    /// Takes back an order to expire: the flow moved meanwhile.
+    pub(super) fn go_on(&self) {
+        self.record.clear_expire();
+        self.look_again();
+    }
+
+    /// Has the tick look at it again.
+    pub(super) fn look_again(&self) {
+        if let Some(slot) = self.slot {
+            self.worker.look_again(slot, &self.record);
+        }
+    }
+
+    /// Notes that something moved.
+    pub(super) fn stir(&self) {
+        self.record.touch(self.worker.tick());
+    }
+
+    /// What its worker lends it.
+    pub(super) fn tools(&self) -> &super::relay::Tools {
+        &self.worker.tools
     }
 
     /// Records the end, once.
@@ -131,12 +168,12 @@ impl Meter for Guard {
 }
 
 /// The flow's task.
-async fn run(mut guard: Guard, mut client: TcpStream) {
+async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>>) {
     let worker = Rc::clone(&guard.worker);
     let record = Arc::clone(&guard.record);
     let idle = worker.ticks(record.listener.group.idle_timeout);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle)));
+    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle.div_ceil(LOOKS))));
 
     let mut target = match dial(&guard).await {
         Ok(target) => target,
@@ -150,13 +187,17 @@ async fn run(mut guard: Guard, mut client: TcpStream) {
             return;
         }
     };
-    record.wait_for(worker.tick(), idle);
-    let end = relay(&guard, &mut client, &mut target).await;
+    record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+    let (end, finished) = match plight {
+        None => relay(&guard, &mut client, &mut target).await,
+        // In a box: a flow without a fault has no room for one.
+        Some(plight) => Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await,
+    };
     guard.close(end);
     match end {
         FlowEnd::Completed => {}
         FlowEnd::Idle => {
-            answer_late_with_reset(&record, &client, &target).await;
+            answer_late_with_reset(&record, [&client, &target], finished).await;
             record.series.shard(worker.index).gateway_resets.add(1);
             let _ = client.set_zero_linger();
             let _ = target.set_zero_linger();
@@ -175,13 +216,23 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
     let member = &group.members[usize::from(record.member)];
     let source = match group.source_addresses.as_slice() {
         [] => None,
-        pool => Some(pool[guard.worker.next_source() % pool.len()]),
+        pool => {
+            let turn = guard.worker.next_source();
+            // Every worker begins elsewhere, so that they don't try each other's ports.
+            Some(Source { address: pool[turn % pool.len()], turn: turn / pool.len() + guard.worker.index * 4_001 })
+        }
     };
     let started = Instant::now();
     let mut connecting = pin!(connect(member.address, source, &guard.worker.options.leg));
     let target = poll_fn(|cx| match record.order() {
+        Order::Frozen => Poll::Pending,
         Order::Cut(reason) => Poll::Ready(Err(FlowEnd::Drained(reason))),
         Order::Expire => Poll::Ready(Err(FlowEnd::Unreachable(ConnectError::TimedOut))),
+        Order::None if member.faulted && member.reach == Some(ConnectError::Refused) => {
+            Poll::Ready(Err(FlowEnd::Unreachable(ConnectError::Refused)))
+        }
+        // Until patience ends, as no answer comes.
+        Order::None if member.faulted => Poll::Pending,
         Order::None => connecting
             .as_mut()
             .poll(cx)
@@ -205,18 +256,29 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
 }
 
 /// Relays until both sides are done, one fails, the flow has been silent for too long, or it is told to end.
-async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> FlowEnd {
+async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> (FlowEnd, [bool; 2]) {
     let mut relay = Relay::new();
-    poll_fn(|cx| {
+    let mut watch = Watch::default();
+    // Whether the tick has lost sight of the flow while it stood still.
+    let mut thawed = false;
+    let end = poll_fn(|cx| {
         match guard.record.order() {
-            Order::None => {}
-            Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),
-            Order::Expire if guard.record.deadline() <= guard.worker.tick() => return Poll::Ready(FlowEnd::Idle),
-            Order::Expire => {
-                guard.record.clear_expire();
-                if let Some(slot) = guard.slot {
-                    guard.worker.look_again(slot, &guard.record);
+            Order::None => {
+                if std::mem::take(&mut thawed) {
+                    guard.look_again();
                 }
+            }
+            Order::Frozen => {
+                thawed = true;
+                return Poll::Pending;
+            }
+            Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),
+            Order::Expire => {
+                look(guard, &mut watch, [client, target]);
+                if guard.record.deadline() <= guard.worker.tick() {
+                    return Poll::Ready(FlowEnd::Idle);
+                }
+                guard.go_on();
             }
         }
         relay.poll(cx, client, target, &guard.worker.tools, guard).map(|done| match done {
@@ -224,16 +286,26 @@ async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) ->
             Err(failed) => FlowEnd::Failed { side: failed.side, reset: failed.is_reset() },
         })
     })
-    .await
+    .await;
+    (end, relay.finished())
+}
+
+/// Counts a keepalive probe from either side as activity.
+fn look(guard: &Guard, watch: &mut Watch, sides: [&TcpStream; 2]) {
+    let (worker, record) = (&guard.worker, &guard.record);
+    if let Some(diag) = &worker.diag
+        && watch.look(diag, sides, record.last_active(), worker.options.leg.keepalive)
+    {
+        record.touch(worker.tick());
+    }
 }
 
 /// Waits until either side of a forgotten flow says anything, as NLB does: nobody is told of the expiry, and whatever
-/// comes later meets RST.
-async fn answer_late_with_reset(record: &FlowRecord, client: &TcpStream, target: &TcpStream) {
+/// comes later meets RST. A side that has finished can say nothing more; its FIN was before.
+async fn answer_late_with_reset(record: &FlowRecord, sides: [&TcpStream; 2], finished: [bool; 2]) {
     poll_fn(|cx| {
         if matches!(record.order(), Order::Cut(_))
-            || client.poll_read_ready(cx).is_ready()
-            || target.poll_read_ready(cx).is_ready()
+            || sides.iter().zip(finished).any(|(side, finished)| !finished && side.poll_read_ready(cx).is_ready())
         {
             Poll::Ready(())
         } else {

@@ -94,6 +94,11 @@ impl Relay {
         Self { up: Way::new(), down: Way::new() }
     }
 
+    /// Whether the client and the target have sent FIN.
+    pub(crate) fn finished(&self) -> [bool; 2] {
+        [&self.up, &self.down].map(|way| matches!(way.state, State::Closing | State::Done))
+    }
+
     /// Moves what can be moved. Ready when both ways are closed, or one side failed.
     pub(crate) fn poll<C: Leg, T: Leg>(
         &mut self,

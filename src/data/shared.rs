@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::counters::{Series, SeriesKey};
+use super::fault::LiveFault;
 use super::metrics::DataMetrics;
+use super::shape::Bucket;
 use super::table::FlowTable;
-use crate::model::{TargetId, VpceServiceId};
+use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// Which process: load balancer, addressable target, member.
@@ -26,6 +28,10 @@ pub(crate) struct Shared {
     workers: usize,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
+    faults: Mutex<HashMap<String, LiveFault>>,
+    caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
+    /// Whether a flow ever was told to stand still.
+    frozen: AtomicBool,
     /// How many drains wait for flows to end; while 0, nobody is told.
     draining: AtomicUsize,
     ended: Notify,
@@ -46,6 +52,9 @@ impl Shared {
             workers,
             series: Mutex::default(),
             held_flows: Mutex::default(),
+            faults: Mutex::default(),
+            caps: Mutex::default(),
+            frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
             ended: Notify::new(),
             lost,
@@ -86,6 +95,49 @@ impl Shared {
                 Arc::clone(held.entry(key).or_default())
             })
             .collect()
+    }
+
+    /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; what it struck is counted on.
+    pub(crate) fn live_fault(&self, fault: &Arc<Fault>) -> LiveFault {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = faults.get(&fault.name);
+        let live = match known {
+            Some(live) if live.fault == *fault => live.clone(),
+            known => LiveFault {
+                fault: Arc::clone(fault),
+                seen: Arc::default(),
+                struck: known.map(|live| Arc::clone(&live.struck)).unwrap_or_default(),
+            },
+        };
+        faults.insert(fault.name.clone(), live.clone());
+        live
+    }
+
+    /// Every fault that there ever was, with the number of flows that it befell.
+    pub(crate) fn struck(&self) -> Vec<(String, &'static str, u64)> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let of =
+            |live: &LiveFault| (live.fault.name.clone(), live.fault.kind.label(), live.struck.load(Ordering::Relaxed));
+        faults.values().map(of).collect()
+    }
+
+    /// What an endpoint address may carry: to targets, to clients.
+    pub(crate) fn cap(&self, address: IpAddr, bytes_per_second: u64) -> [Arc<Bucket>; 2] {
+        let mut caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || [(); 2].map(|()| Arc::new(Bucket::new(bytes_per_second)));
+        let cap = caps.entry(address).or_insert_with(new);
+        if cap[0].rate() != bytes_per_second {
+            *cap = new();
+        }
+        cap.clone()
+    }
+
+    pub(crate) fn note_frozen(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
     }
 
     /// A flow is out of the table.

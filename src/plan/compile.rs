@@ -13,13 +13,15 @@ use super::held::Held;
 use super::paths::paths;
 use super::ports::{PortLedger, allocate};
 use super::rules;
-use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView};
+use super::snapshot::{
+    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView,
+};
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
-    CidrSet, Cluster, Desired, EndpointService, InterfaceEndpoint, ListenerPort, Node, Project, TargetId, TargetState,
-    VpceId, VpceServiceId,
+    CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, ListenerPort, Node, Project, TargetId,
+    TargetState, VpceId, VpceServiceId,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -47,6 +49,7 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     let mut snapshot = Snapshot {
         generation,
         zones: zones(&survey),
+        faults: desired.faults.values().cloned().collect(),
         strings: paths.iter().map(Paths::strings).collect(),
         apps: Arc::new(compile_apps(desired, &gates)),
         dns: Arc::new(dns),
@@ -188,7 +191,9 @@ fn add_balancer(
                 let address = SocketAddr::new(at.ip, port.get());
                 let gate = Gate::Endpoint(Arc::clone(gate));
                 let answer = group.answer(&at.zone);
-                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone(), answer };
+                let (group, zone) = (Arc::clone(group), at.zone.clone());
+                let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+                befall(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -201,7 +206,7 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
     for ((of, id, name), (zone, address)) in &survey.desired.draining {
         if *of == service.id && *id == target.id && !members.iter().any(|member| member.name == *name) {
             let (name, zone, state) = (name.clone(), zone.clone(), TargetState::Draining);
-            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false });
+            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false, faulted: false });
         }
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -210,12 +215,14 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
 
 fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
     let health = survey.health(&service.id, target, process.name);
+    let fault = survey.unreachable(&service.id, target, process.name, process.zone);
     Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
         address: process.address,
         state: health.state,
-        reach: health.reach,
+        reach: fault.or(health.reach),
+        faulted: fault.is_some(),
         shifted: survey.is_shifted(&service.id, process.zone),
     }
 }
@@ -268,9 +275,40 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
         terminate_on_deregistration: attributes.terminate_on_deregistration,
         terminate_on_unhealthy: attributes.terminate_on_unhealthy,
         routing_minimum: attributes.routing_minimum,
+        bandwidth_cap: attributes.bandwidth_cap,
+        proxy_sources: attributes.proxy_sources.clone(),
         flows_per_target: attributes.flows_per_target,
         cross_zone: attributes.cross_zone,
         source_addresses: service.source_addresses.clone(),
+    }
+}
+
+/// What faults make of a listener. One that befalls every flow shows at the port itself.
+fn befall(listener: &mut Listener, survey: &Survey<'_>) {
+    let vpce = match &listener.gate {
+        Gate::Endpoint(gate) => Some(&gate.id),
+        Gate::Public { .. } => None,
+    };
+    let (group, zone) = (&listener.group, &listener.zone);
+    for fault in survey.faults() {
+        let scope = &fault.scope;
+        let here = scope.service.as_ref().is_none_or(|service| *service == group.service)
+            && scope.zone.as_ref().is_none_or(|of| of == zone)
+            && scope.endpoint.as_ref().is_none_or(|of| vpce == Some(of));
+        let at_target = scope.target.as_ref().is_none_or(|target| *target == group.target)
+            && scope.member.as_ref().is_none_or(|name| group.members.iter().any(|member| member.name == *name));
+        if fault.kind == FaultKind::ZoneOutage && here && scope.zone.is_some() {
+            listener.outage = true;
+            listener.answer = Answer::Ignore;
+        } else if fault.kind.is_of_flows() && here && at_target {
+            match fault.kind {
+                _ if listener.outage || !fault.share.is_whole() => {}
+                FaultKind::Refuse => listener.answer = Answer::Refuse,
+                FaultKind::BlackHole => listener.answer = Answer::Ignore,
+                _ => {}
+            }
+            listener.faults.push(Arc::clone(fault));
+        }
     }
 }
 
@@ -285,7 +323,9 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let group = Arc::new(public_group(survey, project, service, cluster, node));
             let gate = Gate::Public { access_list: Arc::clone(&access_list) };
             let answer = group.answer(&node.zone);
-            let listener = Listener { address, gate, group, zone: node.zone.clone(), answer };
+            let zone = node.zone.clone();
+            let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+            befall(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-use self::errors::Refusal;
+pub(super) use self::errors::Refusal;
 use self::params::Params;
 use self::xml::Xml;
 use super::Shared;

@@ -99,7 +99,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let known = ["vpc-id", "state", "cidr", "cidr-block-association.cidr-block", "owner-id", "is-default", "isDefault"];
     let page = select(&request.params, "VpcId", items.collect(), &known, |id| not_found(Kind::Vpc, id))?;
     let mut xml = Xml::new();
-    xml.set("vpcSet", page.items, |xml, record| vpc_body(xml, record));
+    xml.set("vpcSet", page.items, vpc_body);
     next(&mut xml, page.next);
     Ok(xml)
 }

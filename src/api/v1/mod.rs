@@ -12,8 +12,8 @@ use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsVie
 use super::Shared;
 use super::call::{Call, Reply, empty, json, problem, set};
 use crate::control::draft::EditError;
-use crate::control::{ChangeError, chain};
-use crate::model::{FlowId, ListenerPort, TargetId, VpceServiceId};
+use crate::control::{ChangeError, Pace, chain};
+use crate::model::{App, AppId, FlowId, ListenerPort, TargetId, VpceServiceId};
 
 /// What a request comes to: a reply, or why not.
 type Outcome = Result<Reply, Refusal>;
@@ -41,8 +41,18 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (&Method::GET, ["flows"]) => Ok(flows(shared, call)),
         (&Method::DELETE, ["flows", id]) => kill(shared, id),
         (&Method::POST, ["targets", cluster, member, "move"]) => move_target(shared, call, cluster, member).await,
+        (&Method::GET, ["lifecycle"]) => Ok(pace(shared)),
+        (&Method::PUT, ["lifecycle"]) => set_pace(shared, call).await,
+        (&Method::POST, ["lifecycle", "push"]) => push(shared).await,
+        (&Method::GET, ["apps"]) => Ok(apps(shared)),
+        (&Method::PATCH, ["apps", id]) => change_app(shared, call, id).await,
         (&Method::POST, ["reload"]) => reload(shared).await,
-        (_, ["status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => Ok(only("GET")),
+        (_, ["apps", _]) => Ok(only("PATCH")),
+        (_, ["lifecycle"]) => Ok(only("GET, PUT")),
+        (_, ["lifecycle", "push"]) => Ok(only("POST")),
+        (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => {
+            Ok(only("GET"))
+        }
         (_, ["flows", _]) => Ok(only("DELETE")),
         (_, ["targets", _, _, "move"] | ["reload"]) => Ok(only("POST")),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
@@ -112,6 +122,75 @@ async fn move_target(shared: &Shared, call: &Call, cluster: &str, member: &str) 
     }
 }
 
+fn pace(shared: &Shared) -> Reply {
+    ok(&PaceBody { pace: shared.control.pace() })
+}
+
+/// How quickly the lives of what the APIs make go on.
+#[derive(serde::Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PaceBody {
+    pace: Pace,
+}
+
+async fn set_pace(shared: &Shared, call: &Call) -> Outcome {
+    let body: PaceBody = call.json().map_err(bad)?;
+    shared.control.set_pace(body.pace).await.map_err(|error| refused(&error))?;
+    Ok(pace(shared))
+}
+
+async fn push(shared: &Shared) -> Outcome {
+    let pushed = shared.control.push().await.map_err(|error| refused(&error))?;
+    Ok(ok(&serde_json::json!({ "pushed": pushed })))
+}
+
+fn app_view(app: &App) -> serde_json::Value {
+    serde_json::json!({
+        "id": app.id,
+        "project": app.project,
+        "deployment": app.deployment,
+        "region": app.region,
+        "allow_non_vpc_client_requests": app.allow_non_vpc_requests,
+        "restricted": !app.endpoints.is_empty() && !app.allow_non_vpc_requests,
+        "wire_protocol": app.wire_protocol,
+        "public_address": app.public_address,
+        "endpoints": app.endpoints,
+    })
+}
+
+fn apps(shared: &Shared) -> Reply {
+    let inventory = shared.control.inventory();
+    let apps: Vec<_> = inventory.apps.values().map(app_view).collect();
+    ok(&serde_json::json!({ "apps": apps }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppChange {
+    allow_non_vpc_client_requests: Option<bool>,
+    wire_protocol: Option<bool>,
+}
+
+async fn change_app(shared: &Shared, call: &Call, id: &str) -> Outcome {
+    let body: AppChange = call.json().map_err(bad)?;
+    let app: AppId = id.parse().map_err(bad)?;
+    let which = app.clone();
+    let edit = shared.control.edit(move |draft| {
+        if let Some(allow) = body.allow_non_vpc_client_requests {
+            draft.set_non_vpc(&which, allow)?;
+        }
+        if let Some(on) = body.wire_protocol {
+            draft.set_wire_protocol(&which, on)?;
+        }
+        Ok(())
+    });
+    edit.await.map_err(|error| refused(&error))?;
+    let inventory = shared.control.inventory();
+    let view = inventory.apps.get(app.as_str()).map(app_view);
+    view.map(|view| ok(&view))
+        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no app `{app}`")))
+}
+
 async fn reload(shared: &Shared) -> Outcome {
     match (shared.reload)().await {
         Ok(()) => Ok(ok(&serde_json::json!({ "generation": shared.control.snapshot().generation }))),
@@ -131,6 +210,8 @@ fn refused(error: &ChangeError) -> Refusal {
         ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
         ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),
         ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
+        ChangeError::NoSuchFault { .. } => (StatusCode::NOT_FOUND, "no_such_fault"),
+        ChangeError::BadFault { .. } => (StatusCode::BAD_REQUEST, "bad_fault"),
         ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
         ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::super::inventory::{EndpointRecord, Tags, VpcRecord};
+use super::super::inventory::{EndpointRecord, Pair, Registration, Tags, VpcRecord};
 use super::{Draft, EditError, Kind, new_id, random};
 use crate::model::{
     CidrSet, Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRange, PortRule, Region, SecurityGroup,
@@ -496,7 +496,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Lets an endpoint in, as the service's owner.
+    /// Lets an endpoint in, as the service's owner: a project's service has it as a private endpoint from now on.
     ///
     /// # Errors
     ///
@@ -508,6 +508,11 @@ impl Draft {
             EndpointState::PendingAcceptance => {
                 record.endpoint.state = EndpointState::Pending;
                 (record.since, record.accepted) = (now, true);
+                let service = record.endpoint.service.service().clone();
+                if self.inventory.services.contains_key(&service) {
+                    let registration = Registration { since: now, deleting: false, error: None };
+                    self.inventory.registrations.entry(Pair(service, id.clone())).or_insert(registration);
+                }
                 Ok(())
             }
             EndpointState::Pending | EndpointState::Available => Ok(()),

@@ -1,0 +1,367 @@
+//! The App Services Admin API v3: `/api/admin/v3.0/…`. Source: its OpenAPI description; error codes that it doesn't name
+//! are the gateway's own.
+
+use std::sync::Arc;
+
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::call::{Call, Reply, empty, json as reply};
+use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, Use};
+use super::text::object_id;
+use crate::control::draft::EditError;
+use crate::control::{ChangeError, chain};
+use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, ProjectId, Region, VpceId};
+
+/// A status and a body, if it has one.
+type Outcome = Result<(StatusCode, Option<Value>), Refusal>;
+
+/// An error: `{"error":"…","error_code":"…"}`.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidParameter", message)
+    }
+
+    fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
+    fn session() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "InvalidSession",
+            "invalid session: access token is missing, unknown or expired",
+        )
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match &error {
+            ChangeError::Edit(EditError::Missing { what: crate::control::draft::Kind::Endpoint, id }) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "InvalidVPCEndpointID",
+                format!("invalid VPC endpoint id: {id} was not found"),
+            ),
+            ChangeError::Edit(EditError::Missing { .. }) => Self::not_found(error.to_string()),
+            ChangeError::Plan(errors) => {
+                let words: Vec<String> = errors.as_slice().iter().map(|error| error.rule.to_string()).collect();
+                Self::new(StatusCode::BAD_REQUEST, "BadRequest", words.join("; "))
+            }
+            ChangeError::Save(_) | ChangeError::Stopping => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the change cannot be kept; try again")
+            }
+            _ => Self::new(StatusCode::BAD_REQUEST, "BadRequest", chain(&error)),
+        }
+    }
+}
+
+pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
+    match act(shared, call).await {
+        Ok((status, Some(body))) => reply(status, &body),
+        Ok((status, None)) => empty(status),
+        Err(Refusal { status, code, message }) => reply(status, &json!({ "error": message, "error_code": code })),
+    }
+}
+
+async fn act(shared: &Shared, call: &Call) -> Outcome {
+    let segments = call.segments();
+    let rest = segments.get(3..).unwrap_or_default();
+    match (&call.method, rest) {
+        (&Method::POST, ["auth", "providers", "mongodb-cloud", "login"]) => return login(shared, call),
+        (&Method::POST, ["auth", "session"]) => return refresh(shared, call),
+        _ => {}
+    }
+    let token = bearer(call).filter(|token| shared.sessions.holds(token, Use::Access)).ok_or_else(Refusal::session)?;
+    match (&call.method, rest) {
+        (&Method::DELETE, ["auth", "session"]) => {
+            shared.sessions.close(token);
+            Ok((StatusCode::NO_CONTENT, None))
+        }
+        (&Method::GET, ["auth", "profile"]) => Ok(profile(shared)),
+        (&Method::GET, ["provider_regions"]) => Ok(ok(regions())),
+        (_, ["groups", group, "apps", rest @ ..]) => {
+            let group: ProjectId =
+                group.parse().map_err(|_| Refusal::not_found(format!("group not found: '{group}'")))?;
+            apps(shared, call, &group, rest).await
+        }
+        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+    }
+}
+
+fn ok(body: Value) -> (StatusCode, Option<Value>) {
+    (StatusCode::OK, Some(body))
+}
+
+fn bearer(call: &Call) -> Option<&str> {
+    call.header("authorization")?.strip_prefix("Bearer ")
+}
+
+fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
+    call.json().map_err(Refusal::bad)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Login {
+    username: String,
+    api_key: String,
+}
+
+fn login(shared: &Shared, call: &Call) -> Outcome {
+    let login: Login = body(call)?;
+    if login.username.is_empty() || login.api_key.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "AuthError",
+            "(Unauthorized) username and apiKey are required",
+        ));
+    }
+    if !shared.auth.is_pair(call.from.ip(), &login.username, &login.api_key) {
+        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", "(Unauthorized) invalid username or apiKey"));
+    }
+    Ok(ok(json!({
+        "access_token": shared.sessions.open(Use::Access, ACCESS_LIFETIME),
+        "device_id": "000000000000000000000000",
+        "refresh_token": shared.sessions.open(Use::Refresh, REFRESH_LIFETIME),
+        "user_id": object_id("user", &login.username),
+    })))
+}
+
+fn refresh(shared: &Shared, call: &Call) -> Outcome {
+    bearer(call).filter(|token| shared.sessions.holds(token, Use::Refresh)).ok_or_else(Refusal::session)?;
+    let token = shared.sessions.open(Use::Access, ACCESS_LIFETIME);
+    Ok((StatusCode::CREATED, Some(json!({ "access_token": token }))))
+}
+
+fn profile(shared: &Shared) -> (StatusCode, Option<Value>) {
+    let inventory = shared.control.inventory();
+    let roles: Vec<Value> =
+        inventory.projects.keys().map(|id| json!({ "group_id": id.as_str(), "role_name": "GROUP_OWNER" })).collect();
+    ok(json!({ "data": { "name": "plgw" }, "roles": roles, "type": "normal", "user_id": object_id("user", "plgw") }))
+}
+
+/// The regions that App Services deploys to on AWS, with the location of each. Source: *Deployment Models & Regions*.
+const REGIONS: [(&str, &str); 10] = [
+    ("us-east-1", "US-VA"),
+    ("us-east-2", "US-OH"),
+    ("us-west-2", "US-OR"),
+    ("eu-central-1", "DE-FF"),
+    ("eu-west-1", "IE"),
+    ("eu-west-2", "GB"),
+    ("ap-southeast-1", "SG"),
+    ("ap-southeast-2", "AU"),
+    ("ap-south-1", "IN-MB"),
+    ("sa-east-1", "BR-SP"),
+];
+
+fn regions() -> Value {
+    REGIONS.iter().map(|(region, location)| json!({ "name": format!("aws-{region}"), "location": location })).collect()
+}
+
+fn app_id(app: &App) -> String {
+    object_id("app", app.id.as_str())
+}
+
+fn model(app: &App) -> &'static str {
+    match app.deployment {
+        DeploymentModel::Local => "LOCAL",
+        DeploymentModel::Global => "GLOBAL",
+    }
+}
+
+fn app_view(app: &App) -> Value {
+    let location = REGIONS.iter().find(|(region, _)| *region == app.region.as_str()).map_or("US-VA", |(_, at)| at);
+    json!({
+        "_id": app_id(app),
+        "client_app_id": app.id.as_str(),
+        "deployment_model": model(app),
+        "domain_id": object_id("domain", app.id.as_str()),
+        "environment": "",
+        "group_id": app.project.as_str(),
+        "last_modified": 0,
+        "last_used": 0,
+        "location": location,
+        "name": app.id.as_str().rsplit_once('-').map_or(app.id.as_str(), |(name, _)| name),
+        "product": "standard",
+        "provider_region": app.region.app_services(),
+    })
+}
+
+async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) -> Outcome {
+    let inventory = shared.control.inventory();
+    if !inventory.projects.contains_key(group) {
+        return Err(Refusal::not_found(format!("group not found: '{group}'")));
+    }
+    let mut own = inventory.apps.values().filter(|app| app.project == *group);
+    let (id, rest) = match (&call.method, rest) {
+        (&Method::GET, []) => return Ok(ok(own.map(app_view).collect())),
+        (_, [id, rest @ ..]) => (*id, rest),
+        _ => return Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+    };
+    let app = own
+        .find(|app| app_id(app) == id)
+        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "AppNotFound", format!("app not found: '{id}'")))?;
+    match (&call.method, rest) {
+        (&Method::GET, []) => Ok(ok(app_view(app))),
+        (&Method::GET, ["deployment_migration"]) => Ok(ok(migration(app))),
+        (&Method::PUT, ["deployment_migration"]) => migrate(shared, call, app).await,
+        (&Method::GET, ["security", "private_endpoint_service_infos"]) => {
+            let infos = inventory.fixed.app_services.iter().map(|service| {
+                json!({
+                    "cloud_provider_region": service.region.app_services(),
+                    "endpoint_type": kind_word(service.kind),
+                    "service_name": service.name().to_string(),
+                })
+            });
+            Ok(ok(infos.collect()))
+        }
+        (&Method::GET, ["security", "private_endpoints"]) => {
+            Ok(ok(app.endpoints.iter().map(|endpoint| endpoint_view(app, endpoint)).collect()))
+        }
+        (&Method::POST, ["security", "private_endpoints"]) => {
+            let wanted = wanted(call, app)?;
+            let (id, new) = (app.id.clone(), wanted.clone());
+            shared.control.edit(move |draft| draft.add_app_endpoint(&id, new)).await?;
+            Ok((StatusCode::CREATED, Some(endpoint_view(app, &wanted))))
+        }
+        (method, ["security", "private_endpoints", object]) => one(shared, call, app, method, object).await,
+        (&Method::POST, ["security", "allow_non_vpc_client_requests"]) => {
+            let body: NonVpc = body(call)?;
+            let id = app.id.clone();
+            let allow = body.allow_non_vpc_client_requests;
+            shared.control.edit(move |draft| draft.set_non_vpc(&id, allow)).await?;
+            Ok((StatusCode::NO_CONTENT, None))
+        }
+        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+    }
+}
+
+#[derive(Deserialize)]
+struct NonVpc {
+    allow_non_vpc_client_requests: bool,
+}
+
+fn kind_word(kind: AppEndpointKind) -> &'static str {
+    match kind {
+        AppEndpointKind::General => "general",
+        AppEndpointKind::Sync => "sync",
+    }
+}
+
+fn endpoint_id(app: &App, endpoint: &VpceId) -> String {
+    object_id("app-endpoint", &format!("{}/{endpoint}", app.id))
+}
+
+fn endpoint_view(app: &App, endpoint: &AppEndpoint) -> Value {
+    json!({
+        "_id": endpoint_id(app, &endpoint.endpoint),
+        "cloud_provider_endpoint_id": endpoint.endpoint.as_str(),
+        "cloud_provider_region": app.region.app_services(),
+        "comment": endpoint.comment,
+        "endpoint_type": kind_word(endpoint.kind),
+    })
+}
+
+#[derive(Deserialize)]
+struct NewEndpoint {
+    cloud_provider_region: String,
+    cloud_provider_endpoint_id: String,
+    endpoint_type: String,
+    #[serde(default)]
+    comment: Option<String>,
+}
+
+/// The private endpoint that a body asks for.
+fn wanted(call: &Call, app: &App) -> Result<AppEndpoint, Refusal> {
+    let body: NewEndpoint = body(call)?;
+    let kind = match body.endpoint_type.as_str() {
+        "general" => AppEndpointKind::General,
+        "sync" => AppEndpointKind::Sync,
+        "legacy" => return Err(Refusal::bad("private endpoints of type `legacy` can no longer be created")),
+        other => return Err(Refusal::bad(format!("endpoint_type must be `general` or `sync`, not `{other}`"))),
+    };
+    let wrong = || Refusal::bad(format!("`{}` is not an AWS region of App Services", body.cloud_provider_region));
+    if !body.cloud_provider_region.starts_with("aws-") {
+        return Err(wrong());
+    }
+    let region: Region = body.cloud_provider_region.parse().map_err(|_| wrong())?;
+    if region != app.region {
+        let own = app.region.app_services();
+        return Err(Refusal::bad(format!(
+            "cloud_provider_region must be the app's deployment region, {own}, not {}",
+            body.cloud_provider_region
+        )));
+    }
+    let endpoint = body.cloud_provider_endpoint_id.parse().map_err(|_| {
+        let message = format!("invalid VPC endpoint id: '{}'", body.cloud_provider_endpoint_id);
+        Refusal::new(StatusCode::BAD_REQUEST, "InvalidVPCEndpointID", message)
+    })?;
+    Ok(AppEndpoint { endpoint, kind, comment: body.comment.unwrap_or_default() })
+}
+
+async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &str) -> Outcome {
+    let found = app.endpoints.iter().find(|endpoint| endpoint_id(app, &endpoint.endpoint) == object);
+    let found = found.ok_or_else(|| Refusal::not_found(format!("private endpoint not found: '{object}'")))?;
+    let (id, old) = (app.id.clone(), found.endpoint.clone());
+    match *method {
+        Method::GET => Ok(ok(endpoint_view(app, found))),
+        Method::PUT => {
+            let new = wanted(call, app)?;
+            let changed = new.clone();
+            shared.control.edit(move |draft| draft.change_app_endpoint(&id, &old, changed)).await?;
+            Ok(ok(endpoint_view(app, &new)))
+        }
+        Method::DELETE => {
+            shared.control.edit(move |draft| draft.remove_app_endpoint(&id, &old)).await?;
+            Ok((StatusCode::NO_CONTENT, None))
+        }
+        _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "use GET, PUT or DELETE here")),
+    }
+}
+
+fn migration(app: &App) -> Value {
+    json!({ "deployment_model": model(app), "provider_region": app.region.app_services(), "status": "successful" })
+}
+
+#[derive(Deserialize)]
+struct Migration {
+    deployment_model: Option<String>,
+    provider_region: Option<String>,
+}
+
+async fn migrate(shared: &Shared, call: &Call, app: &App) -> Outcome {
+    let body: Migration = body(call)?;
+    let to = match body.deployment_model.as_deref() {
+        None => app.deployment,
+        Some("LOCAL") => DeploymentModel::Local,
+        Some("GLOBAL") => DeploymentModel::Global,
+        Some(other) => {
+            return Err(Refusal::bad(format!("deployment_model must be `LOCAL` or `GLOBAL`, not `{other}`")));
+        }
+    };
+    let region: Region = match &body.provider_region {
+        None => app.region.clone(),
+        Some(text) => {
+            text.parse().map_err(|_| Refusal::bad(format!("`{text}` is not a region of App Services on AWS")))?
+        }
+    };
+    let id = app.id.clone();
+    shared.control.edit(move |draft| draft.deploy(&id, to, region)).await?;
+    let inventory = shared.control.inventory();
+    let app = inventory.apps.get(app.id.as_str()).ok_or_else(|| Refusal::not_found("app not found"))?;
+    Ok(ok(migration(app)))
+}

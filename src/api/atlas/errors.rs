@@ -1,0 +1,139 @@
+//! Control's refusals as Atlas' `ApiError`. Codes that no recorded traffic shows are the gateway's own.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::call::Call;
+use crate::control::draft::{EditError, Kind};
+use crate::control::{ChangeError, chain};
+use crate::plan::RuleError;
+
+/// An error of Atlas'.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    parameters: Vec<String>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, code, detail: detail.into(), parameters: Vec::new() }
+    }
+
+    pub(super) fn with(mut self, parameters: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.parameters = parameters.into_iter().map(Into::into).collect();
+        self
+    }
+
+    pub(super) fn no_group(id: &str) -> Self {
+        Self::new(404, "GROUP_NOT_FOUND", format!("No group with ID {id} exists.")).with([id])
+    }
+
+    pub(super) fn no_resource(call: &Call) -> Self {
+        Self::new(404, "RESOURCE_NOT_FOUND", format!("Cannot find resource {}.", call.path)).with([call.path.as_str()])
+    }
+
+    pub(super) fn method(call: &Call) -> Self {
+        Self::new(405, "METHOD_NOT_ALLOWED", format!("{} cannot be used on {}.", call.method, call.path))
+    }
+
+    pub(super) fn path(call: &Call, name: &str, value: &str) -> Self {
+        let detail = format!("An error occurred while parsing {value} for the parameter {name}.");
+        Self::new(400, "PATH_PARAM_PARSE_ERROR", detail).with([call.path.as_str()])
+    }
+
+    pub(super) fn body(self) -> (StatusCode, Value) {
+        let body = json!({
+            "detail": self.detail,
+            "error": self.status.as_u16(),
+            "errorCode": self.code,
+            "parameters": self.parameters,
+            "reason": self.status.canonical_reason().unwrap_or_default(),
+        });
+        (self.status, body)
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match &error {
+            ChangeError::Edit(EditError::Rule(rule)) => of_rule(rule),
+            ChangeError::Edit(edit) => of_edit(edit),
+            ChangeError::Plan(errors) => match errors.as_slice() {
+                [one] => of_rule(&one.rule),
+                _ => Self::new(409, "CONFLICT", error.to_string()),
+            },
+            ChangeError::Bind(_) => Self::new(409, "LISTENER_UNAVAILABLE", chain(&error)),
+            ChangeError::Save(_) | ChangeError::Stopping => {
+                Self::new(503, "SERVICE_UNAVAILABLE", "The change cannot be kept; try again.")
+            }
+            ChangeError::Config(_) | ChangeError::NoSuchTarget { .. } | ChangeError::AmbiguousTarget { .. } => {
+                Self::new(400, "VALIDATION_ERROR", chain(&error))
+            }
+        }
+    }
+}
+
+fn of_edit(error: &EditError) -> Refusal {
+    let detail = error.to_string();
+    match error {
+        EditError::Missing { what: Kind::Project, id } => Refusal::no_group(id),
+        EditError::Missing { what: Kind::Cluster, id } => {
+            Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {id} exists in the group.")).with([id])
+        }
+        EditError::Missing { what: Kind::Service, id } => no_service(id),
+        EditError::Missing { what: Kind::PrivateEndpoint | Kind::Endpoint, id } => no_endpoint(id),
+        EditError::Missing { id, .. } => Refusal::new(404, "RESOURCE_NOT_FOUND", detail).with([id]),
+        EditError::Exists { what: Kind::PrivateEndpoint, id } => Refusal::new(
+            409,
+            "PRIVATE_ENDPOINT_ALREADY_EXISTS",
+            format!("An interface endpoint with ID {id} already exists."),
+        )
+        .with([id]),
+        EditError::Exists { what: Kind::Cluster, id } => Refusal::new(
+            400,
+            "DUPLICATE_CLUSTER_NAME",
+            format!("A cluster named {id} is already present in the group."),
+        )
+        .with([id]),
+        EditError::Exists { .. } | EditError::InUse { .. } | EditError::Conflict(_) => {
+            Refusal::new(409, "CONFLICT", detail)
+        }
+        EditError::WrongState { .. } => Refusal::new(409, "PRIVATE_ENDPOINT_SERVICE_NOT_READY", detail),
+        EditError::SubnetFull(_) | EditError::TokenReused(_) | EditError::Invalid(_) | EditError::Rule(_) => {
+            Refusal::new(400, "VALIDATION_ERROR", detail)
+        }
+    }
+}
+
+pub(super) fn no_service(id: &str) -> Refusal {
+    let detail = format!("No private endpoint service with ID {id} exists.");
+    Refusal::new(404, "PRIVATE_ENDPOINT_SERVICE_NOT_FOUND", detail).with([id])
+}
+
+pub(super) fn no_endpoint(id: &str) -> Refusal {
+    Refusal::new(404, "PRIVATE_ENDPOINT_NOT_FOUND", format!("No interface endpoint with ID {id} exists.")).with([id])
+}
+
+fn of_rule(rule: &RuleError) -> Refusal {
+    let conflict = |code| Refusal::new(409, code, rule.to_string());
+    match rule {
+        RuleError::ServiceExistsForRegion(region) => Refusal::new(
+            409,
+            "PRIVATE_ENDPOINT_SERVICE_ALREADY_EXISTS_FOR_REGION",
+            format!("A private endpoint service already exists for AWS region {}.", region.atlas()),
+        )
+        .with(["AWS".to_owned(), region.atlas()]),
+        RuleError::TargetLimit(_) => conflict("MAX_NODES_PER_PRIVATELINK_REGION_EXCEEDED"),
+        RuleError::LimitTooHigh(_) => Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", rule.to_string()),
+        RuleError::SharedTier(_) => conflict("PRIVATE_ENDPOINTS_UNSUPPORTED_FOR_SHARED_TIER"),
+        RuleError::RegionalModeWithReplicaSet => conflict("REGIONALIZED_PRIVATE_ENDPOINTS_WITH_REPLICA_SET"),
+        RuleError::RegionalModeInUse(_) => conflict("CANNOT_DISABLE_REGIONALIZED_PRIVATE_ENDPOINTS"),
+        RuleError::EndpointSpread(_) => conflict("MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS"),
+        RuleError::PausedCluster { .. } => conflict("CLUSTER_PAUSED_IN_PRIVATE_ENDPOINT_REGION"),
+        _ => conflict("CONFLICT"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Projects: regional mode, limits, the IP access list.
+
+use hyper::{Method, StatusCode};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::services::{invalid, missing};
+use super::{Outcome, Refusal, Request};
+use crate::api::Shared;
+use crate::api::call::Call;
+use crate::control::draft::EditError;
+use crate::control::inventory::Inventory;
+use crate::model::{CidrSet, DEFAULT_TARGET_LIMIT, ProjectId};
+use crate::plan::Snapshot;
+
+/// The limit that the documentation lets a project raise.
+const NODES_LIMIT: &str = "atlas.project.deployment.nodesPerPrivateLinkRegion";
+
+/// How far the API raises it; support raises it further. Source: the limits page.
+const API_MAXIMUM: usize = 90;
+
+fn view(inventory: &Inventory, id: &ProjectId) -> Value {
+    let record = inventory.projects.get(id);
+    json!({
+        "clusterCount": inventory.clusters.keys().filter(|key| key.0 == *id).count(),
+        "created": "1970-01-01T00:00:00Z",
+        "id": id.as_str(),
+        "links": [],
+        "name": record.map(|record| record.name.as_str()),
+        "orgId": crate::api::text::object_id("org", "plgw"),
+        "withDefaultAlertsSettings": true,
+    })
+}
+
+pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
+    let inventory = shared.control.inventory();
+    let all: Vec<Value> = inventory.projects.keys().map(|id| view(&inventory, id)).collect();
+    let total = all.len();
+    let links = json!([{ "href": call.path, "rel": "self" }]);
+    (StatusCode::OK, json!({ "links": links, "results": all, "totalCount": total }))
+}
+
+pub(super) fn describe(request: &Request<'_>) -> (StatusCode, Value) {
+    (StatusCode::OK, view(&request.shared.control.inventory(), &request.project))
+}
+
+#[derive(Deserialize)]
+struct RegionalMode {
+    enabled: Option<bool>,
+}
+
+pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
+    match request.call.method {
+        Method::GET => {
+            let inventory = request.shared.control.inventory();
+            let on = inventory.projects.get(&request.project).is_some_and(|record| record.regionalized);
+            Ok((StatusCode::OK, json!({ "enabled": on })))
+        }
+        Method::PATCH => {
+            let body: RegionalMode = request.body()?;
+            let on = body.enabled.ok_or_else(|| missing("enabled"))?;
+            let project = request.project.clone();
+            request.shared.control.edit(move |draft| draft.set_regionalized(&project, on)).await?;
+            Ok((StatusCode::ACCEPTED, json!({ "enabled": on })))
+        }
+        _ => Err(Refusal::method(request.call)),
+    }
+}
+
+fn limit(request: &Request<'_>) -> Value {
+    let inventory = request.shared.control.inventory();
+    let snapshot = request.shared.control.snapshot();
+    let record = inventory.projects.get(&request.project);
+    json!({
+        "currentUsage": usage(&inventory, &snapshot, &request.project),
+        "defaultLimit": DEFAULT_TARGET_LIMIT,
+        "maximumLimit": API_MAXIMUM,
+        "name": NODES_LIMIT,
+        "value": record.and_then(|record| record.target_limit).unwrap_or(DEFAULT_TARGET_LIMIT),
+    })
+}
+
+/// The most addressable targets that the project has in a region.
+fn usage(inventory: &Inventory, snapshot: &Snapshot, project: &ProjectId) -> usize {
+    let own = inventory.services.values().filter(|record| record.project == *project);
+    let counts = own.map(|record| snapshot.targets.iter().filter(|target| target.service == record.service.id).count());
+    counts.max().unwrap_or(0)
+}
+
+#[derive(Deserialize)]
+struct LimitChange {
+    value: Option<usize>,
+}
+
+pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
+    let project = request.project.clone();
+    match (&request.call.method, rest) {
+        (&Method::GET, []) => Ok((StatusCode::OK, json!([limit(request)]))),
+        (&Method::GET, [NODES_LIMIT]) => Ok((StatusCode::OK, limit(request))),
+        (&Method::PATCH, [NODES_LIMIT]) => {
+            let body: LimitChange = request.body()?;
+            let value = body.value.ok_or_else(|| missing("value"))?;
+            if value > API_MAXIMUM {
+                let detail = format!("The limit can be at most {API_MAXIMUM}; MongoDB Support raises it to 100.");
+                return Err(Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", detail).with([value.to_string()]));
+            }
+            request.shared.control.edit(move |draft| draft.set_target_limit(&project, Some(value))).await?;
+            Ok((StatusCode::OK, limit(request)))
+        }
+        (&Method::DELETE, [NODES_LIMIT]) => {
+            request.shared.control.edit(move |draft| draft.set_target_limit(&project, None)).await?;
+            Ok((StatusCode::OK, json!({})))
+        }
+        (_, [] | [NODES_LIMIT]) => Err(Refusal::method(request.call)),
+        (_, [other]) => {
+            Err(Refusal::new(404, "INVALID_LIMIT_NAME", format!("No limit named {other} exists.")).with([*other]))
+        }
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+fn entries(request: &Request<'_>) -> Vec<Value> {
+    let inventory = request.shared.control.inventory();
+    let Some(record) = inventory.projects.get(&request.project) else { return Vec::new() };
+    let entry = |net: &IpNet| {
+        let comment = record.comments.get(&net.to_string()).cloned().unwrap_or_default();
+        let mut entry = json!({
+            "cidrBlock": net.to_string(),
+            "comment": comment,
+            "groupId": request.project.as_str(),
+            "links": [],
+        });
+        if net.prefix_len() == net.max_prefix_len() {
+            entry["ipAddress"] = json!(net.addr().to_string());
+        }
+        entry
+    };
+    record.access_list.iter().map(entry).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewEntry {
+    cidr_block: Option<String>,
+    ip_address: Option<String>,
+    comment: Option<String>,
+}
+
+fn net(text: &str) -> Result<IpNet, Refusal> {
+    CidrSet::parse_one(text).map_err(|_| {
+        Refusal::new(
+            400,
+            "INVALID_IP_ADDRESS_OR_CIDR_NOTATION",
+            format!("The address {text} must be in valid IP address or CIDR notation."),
+        )
+        .with([text])
+    })
+}
+
+pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome {
+    let project = request.project.clone();
+    match (&request.call.method, rest) {
+        (&Method::GET, []) => Ok((StatusCode::OK, request.page(entries(request)))),
+        (&Method::POST, []) => {
+            let body: Vec<NewEntry> = request.body()?;
+            let mut wanted = Vec::new();
+            for entry in body {
+                let text = entry.cidr_block.or(entry.ip_address).ok_or_else(|| missing("cidrBlock"))?;
+                wanted.push((net(&text)?, entry.comment.unwrap_or_default()));
+            }
+            if wanted.is_empty() {
+                return Err(invalid("accessList", "[]"));
+            }
+            request.shared.control.edit(move |draft| draft.allow(&project, &wanted)).await?;
+            Ok((StatusCode::CREATED, request.page(entries(request))))
+        }
+        (&Method::GET, [text]) => {
+            let wanted = net(text)?.to_string();
+            let found = entries(request).into_iter().find(|entry| entry["cidrBlock"] == wanted.as_str());
+            found.map(|entry| (StatusCode::OK, entry)).ok_or_else(|| no_entry(text))
+        }
+        (&Method::DELETE, [text]) => {
+            let gone = net(text)?;
+            match request.shared.control.edit(move |draft| draft.disallow(&project, gone)).await {
+                Ok(()) => Ok((StatusCode::NO_CONTENT, json!({}))),
+                Err(crate::control::ChangeError::Edit(EditError::Missing { .. })) => Err(no_entry(text)),
+                Err(error) => Err(error.into()),
+            }
+        }
+        _ => Err(Refusal::method(request.call)),
+    }
+}
+
+fn no_entry(text: &str) -> Refusal {
+    let detail = format!("IP Address {text} not on Atlas access list for group.");
+    Refusal::new(404, "ATLAS_NETWORK_PERMISSION_ENTRY_NOT_FOUND", detail).with([text])
+}

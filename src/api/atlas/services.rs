@@ -1,0 +1,227 @@
+//! Private endpoint services and their interface endpoints.
+
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::errors::{no_endpoint, no_service};
+use super::{Outcome, Refusal, Request};
+use crate::api::text::object_id;
+use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
+use crate::model::{EndpointState, Region, VpceId, VpceServiceId};
+
+/// The Atlas id of an endpoint service.
+pub(super) fn atlas_id(id: &VpceServiceId) -> String {
+    object_id("endpoint-service", id.as_str())
+}
+
+pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+    match (&request.call.method, rest) {
+        (&Method::POST, ["endpointService"]) => create(request).await,
+        (&Method::PATCH, ["endpointService", id]) => change(request, id).await,
+        (_, ["endpointService"] | ["endpointService", _]) => Err(Refusal::method(request.call)),
+        (&Method::GET, ["AZURE" | "GCP", "endpointService"]) => Ok((StatusCode::OK, json!([]))),
+        (_, ["AZURE" | "GCP", ..]) => Err(unsupported(rest[0])),
+        (&Method::GET, ["AWS", "endpointService"]) => Ok(list(request)),
+        (&Method::GET, ["AWS", "endpointService", id]) => describe(request, id),
+        (&Method::DELETE, ["AWS", "endpointService", id]) => delete(request, id).await,
+        (&Method::POST, ["AWS", "endpointService", id, "endpoint"]) => register(request, id).await,
+        (&Method::GET, ["AWS", "endpointService", id, "endpoint", endpoint]) => {
+            describe_endpoint(request, id, endpoint)
+        }
+        (&Method::DELETE, ["AWS", "endpointService", id, "endpoint", endpoint]) => {
+            unregister(request, id, endpoint).await
+        }
+        (_, ["AWS", "endpointService", ..]) if rest.len() <= 5 => Err(Refusal::method(request.call)),
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+fn unsupported(provider: &str) -> Refusal {
+    let detail = format!("Private endpoints of {provider} are not offered here; use AWS.");
+    Refusal::new(400, "UNSUPPORTED_CLOUD_PROVIDER", detail).with([provider])
+}
+
+fn region(text: &str) -> Result<Region, Refusal> {
+    text.parse().map_err(|_| {
+        Refusal::new(400, "INVALID_REGION", format!("No region {text} exists for provider AWS.")).with([text, "AWS"])
+    })
+}
+
+fn regions(texts: Option<Vec<String>>) -> Result<Option<Vec<Region>>, Refusal> {
+    texts.map(|texts| texts.iter().map(|text| region(text)).collect()).transpose()
+}
+
+fn find<'a>(request: &Request<'_>, inventory: &'a Inventory, id: &str) -> Result<&'a ServiceRecord, Refusal> {
+    if id.len() != 24 || !id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return Err(Refusal::path(request.call, "endpointServiceId", id));
+    }
+    let own = inventory.services.values().filter(|record| record.project == request.project);
+    let found = own.into_iter().find(|record| atlas_id(&record.service.id) == id);
+    found.ok_or_else(|| no_service(id))
+}
+
+fn view(inventory: &Inventory, record: &ServiceRecord) -> Value {
+    let id = &record.service.id;
+    let made = !matches!(record.state, ServiceState::Initiating | ServiceState::Failed);
+    let endpoints: Vec<&str> =
+        inventory.registrations.keys().filter(|key| key.0 == *id).map(|key| key.1.as_str()).collect();
+    let remote = record.remote_regions.as_ref().map(|regions| regions.iter().map(Region::atlas).collect::<Vec<_>>());
+    json!({
+        "cloudProvider": "AWS",
+        "endpointServiceName": made.then(|| record.service.name().to_string()),
+        "errorMessage": record.error,
+        "id": atlas_id(id),
+        "interfaceEndpoints": endpoints,
+        "regionName": record.service.region.atlas(),
+        "status": record.state.label(),
+        "supportedRemoteRegions": remote,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewService {
+    provider_name: Option<String>,
+    region: Option<String>,
+    supported_remote_regions: Option<Vec<String>>,
+}
+
+async fn create(request: &Request<'_>) -> Outcome {
+    let body: NewService = request.body()?;
+    match body.provider_name.as_deref() {
+        Some("AWS") => {}
+        Some(other @ ("AZURE" | "GCP")) => return Err(unsupported(other)),
+        Some(other) => return Err(invalid("providerName", other)),
+        None => return Err(missing("providerName")),
+    }
+    let wanted = region(&body.region.ok_or_else(|| missing("region"))?)?;
+    let remote = regions(body.supported_remote_regions)?;
+    let project = request.project.clone();
+    let id = request.shared.control.edit(move |draft| draft.create_service(&project, wanted, remote)).await?;
+    // Its life may have gone on already; what was asked for is what is answered.
+    let inventory = request.shared.control.inventory();
+    let record = inventory.services.get(&id).ok_or_else(|| no_service(id.as_str()))?;
+    let created = ServiceRecord { state: ServiceState::Initiating, ..record.clone() };
+    Ok((StatusCode::CREATED, view(&inventory, &created)))
+}
+
+pub(super) fn missing(name: &str) -> Refusal {
+    Refusal::new(400, "MISSING_ATTRIBUTE", format!("The required attribute {name} was not specified.")).with([name])
+}
+
+pub(super) fn invalid(name: &str, value: &str) -> Refusal {
+    let detail = format!("Invalid attribute {name} specified: {value}.");
+    Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([name])
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceChange {
+    supported_remote_regions: Option<Vec<String>>,
+}
+
+async fn change(request: &Request<'_>, id: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let service = find(request, &inventory, id)?.service.id.clone();
+    let body: ServiceChange = request.body()?;
+    let remote = regions(body.supported_remote_regions)?;
+    request.shared.control.edit(move |draft| draft.set_remote_regions(&service, remote)).await?;
+    describe(request, id)
+}
+
+fn list(request: &Request<'_>) -> (StatusCode, Value) {
+    let inventory = request.shared.control.inventory();
+    let own = inventory.services.values().filter(|record| record.project == request.project);
+    (StatusCode::OK, own.map(|record| view(&inventory, record)).collect())
+}
+
+fn describe(request: &Request<'_>, id: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let record = find(request, &inventory, id)?;
+    Ok((StatusCode::OK, view(&inventory, record)))
+}
+
+async fn delete(request: &Request<'_>, id: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let service = find(request, &inventory, id)?.service.id.clone();
+    request.shared.control.edit(move |draft| draft.delete_service(&service)).await?;
+    Ok((StatusCode::ACCEPTED, json!({})))
+}
+
+#[derive(Deserialize)]
+struct NewEndpoint {
+    id: Option<String>,
+}
+
+async fn register(request: &Request<'_>, id: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let service = find(request, &inventory, id)?.service.id.clone();
+    let body: NewEndpoint = request.body()?;
+    let text = body.id.ok_or_else(|| missing("id"))?;
+    let endpoint: VpceId = text.trim().parse().map_err(|_| invalid("id", &text))?;
+    let (to, what) = (service.clone(), endpoint.clone());
+    request.shared.control.edit(move |draft| draft.register(&to, &what)).await?;
+    let inventory = request.shared.control.inventory();
+    let registration = inventory.registrations.get(&Pair(service, endpoint.clone()));
+    let registration = registration.ok_or_else(|| no_endpoint(endpoint.as_str()))?;
+    Ok((StatusCode::CREATED, endpoint_view(&inventory, &endpoint, registration)))
+}
+
+fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let service = find(request, &inventory, id)?.service.id.clone();
+    let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
+    let registration = inventory.registrations.get(&Pair(service, endpoint.clone()));
+    let registration = registration.ok_or_else(|| no_endpoint(endpoint.as_str()))?;
+    Ok((StatusCode::OK, endpoint_view(&inventory, &endpoint, registration)))
+}
+
+async fn unregister(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let service = find(request, &inventory, id)?.service.id.clone();
+    let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
+    request.shared.control.edit(move |draft| draft.unregister(&service, &endpoint)).await?;
+    Ok((StatusCode::ACCEPTED, json!({})))
+}
+
+fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &Registration) -> Value {
+    let (status, error) = status(inventory, id, registration);
+    json!({
+        "cloudProvider": "AWS",
+        "connectionStatus": status,
+        "deleteRequested": registration.deleting,
+        "errorMessage": error,
+        "interfaceEndpointId": id.as_str(),
+    })
+}
+
+/// Atlas' word for where an endpoint is, and why it failed.
+fn status(inventory: &Inventory, id: &VpceId, registration: &Registration) -> (&'static str, Option<String>) {
+    if registration.deleting {
+        return ("DELETING", None);
+    }
+    if registration.error.is_some() {
+        return ("REJECTED", registration.error.clone());
+    }
+    // AWS may know it later: until nobody waits any longer, it is pending.
+    let Some(record) = inventory.endpoints.get(id) else { return ("PENDING", None) };
+    match record.endpoint.state {
+        EndpointState::PendingAcceptance if record.created.is_some() => ("PENDING_ACCEPTANCE", None),
+        state if record.endpoint.addresses.is_empty() && state != EndpointState::Deleting => {
+            ("REJECTED", Some(record.error.clone().unwrap_or_else(|| no_dns_entries(id))))
+        }
+        EndpointState::PendingAcceptance => ("PENDING_ACCEPTANCE", None),
+        EndpointState::Pending => ("PENDING", None),
+        EndpointState::Available => ("AVAILABLE", None),
+        EndpointState::Deleting | EndpointState::Deleted => ("DELETING", None),
+        EndpointState::Rejected | EndpointState::Failed | EndpointState::Expired => ("REJECTED", record.error.clone()),
+    }
+}
+
+fn no_dns_entries(id: &VpceId) -> String {
+    format!(
+        "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet. Click \"Edit\" \
+         to fix the problem."
+    )
+}

@@ -1,0 +1,287 @@
+//! Who may ask, once credentials are set: each front checks them in its own way. Without any, everybody whom the listener
+//! lets in may.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::WWW_AUTHENTICATE;
+use md5::{Digest, Md5};
+use ring::{digest, hmac};
+use tokio::time::Instant;
+
+use super::call::{Call, Reply, bytes, set};
+use super::ec2::failure;
+use super::sessions::{Sessions, Use};
+use super::text::{hex, random_hex};
+use crate::control::inventory::Moment;
+
+/// Atlas' realm.
+const REALM: &str = "MMS Public API";
+
+/// How long a digest nonce may be used.
+const NONCE_LIFETIME: Duration = Duration::from_secs(300);
+
+/// How far a signature's time may lie from the gateway's. Source: AWS, *Signature Version 4*.
+const SIGNATURE_SKEW: Duration = Duration::from_secs(15 * 60);
+
+/// Wrong attempts that a source has in [`FAILURE_WINDOW`]; above it nothing is looked at.
+const FAILURE_LIMIT: u32 = 20;
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Sources whose wrong attempts are remembered.
+const FAILURE_SOURCES: usize = 1024;
+
+/// What a caller must know: one pair for every vendor's front, one token for `/v1`.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The API key's public half, the service account's id, the AWS access key id.
+    pub public_key: String,
+    /// The API key's private half, the service account's secret, the AWS secret access key.
+    pub private_key: String,
+    /// The bearer token of `/v1`.
+    pub token: String,
+}
+
+impl Credentials {
+    /// The credentials that the environment names: `PLGW_ADMIN_PUBLIC_KEY` and `PLGW_ADMIN_PRIVATE_KEY`, and
+    /// `PLGW_ADMIN_TOKEN` for `/v1` (else the private key). `None` unless both keys are set: a secret stays out of files.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (public_key, private_key) = get("PLGW_ADMIN_PUBLIC_KEY").zip(get("PLGW_ADMIN_PRIVATE_KEY"))?;
+        let token = get("PLGW_ADMIN_TOKEN").unwrap_or_else(|| private_key.clone());
+        Some(Self { public_key, private_key, token })
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}
+
+/// The check of every request.
+#[derive(Debug)]
+pub(super) struct Auth {
+    credentials: Option<Credentials>,
+    /// Signs nonces; the process' own.
+    key: hmac::Key,
+    failures: Mutex<HashMap<IpAddr, (u32, Instant)>>,
+}
+
+/// Which way a front checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// A bearer token: `/v1`.
+    Token,
+    /// Digest, or a service account's bearer token: Atlas.
+    Atlas,
+    /// Signature version 4: EC2.
+    Signature,
+}
+
+impl Auth {
+    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, random_hex(32).as_bytes());
+        Self { credentials, key, failures: Mutex::default() }
+    }
+
+    /// Whether a pair is the configured one; any pair is without one.
+    pub(super) fn is_pair(&self, from: IpAddr, public: &str, private: &str) -> bool {
+        let Some(known) = &self.credentials else { return true };
+        let right = !self.is_shut(from) & self.same(public, &known.public_key) & self.same(private, &known.private_key);
+        if !right {
+            self.count(from);
+        }
+        right
+    }
+
+    /// Lets a request through, or answers it.
+    pub(super) fn check(&self, call: &Call, scheme: Scheme, sessions: &Sessions) -> Option<Reply> {
+        let known = self.credentials.as_ref()?;
+        let from = call.from.ip();
+        if self.is_shut(from) {
+            let body = r#"{"code":"too_many_attempts","message":"too many wrong attempts; wait a minute"}"#;
+            return Some(bytes(hyper::StatusCode::TOO_MANY_REQUESTS, "application/json", body));
+        }
+        let given = call.header("authorization").unwrap_or_default();
+        let right = match scheme {
+            Scheme::Token => given.strip_prefix("Bearer ").is_some_and(|token| self.same(token, &known.token)),
+            Scheme::Atlas => match given.strip_prefix("Bearer ") {
+                Some(token) => sessions.holds(token, Use::Atlas),
+                None => given.strip_prefix("Digest ").is_some_and(|fields| self.is_digest(call, fields, known)),
+            },
+            Scheme::Signature => self.is_signed(call, given, known).unwrap_or(false),
+        };
+        if right {
+            return None;
+        }
+        // A digest client's first try has no header, and is no attempt.
+        if !given.is_empty() {
+            self.count(from);
+        }
+        Some(self.challenge(scheme))
+    }
+
+    fn challenge(&self, scheme: Scheme) -> Reply {
+        let status = hyper::StatusCode::UNAUTHORIZED;
+        match scheme {
+            Scheme::Token => {
+                let body = r#"{"code":"unauthorized","message":"send the admin token: Authorization: Bearer …"}"#;
+                let mut reply = bytes(status, "application/json", body);
+                set(&mut reply, WWW_AUTHENTICATE, "Bearer");
+                reply
+            }
+            Scheme::Atlas => {
+                let body = r#"{"error":401,"reason":"Unauthorized","detail":"You are not authorized for this resource.","errorCode":"UNEXPECTED_ERROR"}"#;
+                let mut reply = bytes(status, "application/json", body);
+                let challenge = format!(
+                    "Digest realm=\"{REALM}\", domain=\"\", nonce=\"{}\", algorithm=MD5, qop=\"auth\", stale=false",
+                    self.nonce(Moment::now())
+                );
+                set(&mut reply, WWW_AUTHENTICATE, &challenge);
+                reply
+            }
+            Scheme::Signature => {
+                let mut refusal = super::ec2::Refusal::new(
+                    "AuthFailure",
+                    "AWS was not able to validate the provided access credentials",
+                );
+                refusal.status = status;
+                bytes(status, "text/xml;charset=UTF-8", failure(&refusal))
+            }
+        }
+    }
+
+    /// A nonce that says when it was made, signed so that nobody else makes one.
+    fn nonce(&self, at: Moment) -> String {
+        let time = at.0.to_string();
+        let tag = hmac::sign(&self.key, time.as_bytes());
+        STANDARD.encode(format!("{time}:{}", hex(tag.as_ref())))
+    }
+
+    fn is_nonce(&self, nonce: &str) -> bool {
+        let text = STANDARD.decode(nonce).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let Some((time, _)) = text.as_deref().and_then(|text| text.split_once(':')) else { return false };
+        let Ok(at) = time.parse().map(Moment) else { return false };
+        self.same(nonce, &self.nonce(at)) && at.plus(NONCE_LIFETIME) >= Moment::now()
+    }
+
+    /// RFC 2617 with `qop=auth`, or without one.
+    fn is_digest(&self, call: &Call, fields: &str, known: &Credentials) -> bool {
+        let fields = fields_of(fields);
+        let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+        let uri = field("uri");
+        if uri.split('?').next() != Some(call.path.as_str()) || !self.is_nonce(field("nonce")) {
+            return false;
+        }
+        let first = md5_hex(&format!("{}:{REALM}:{}", known.public_key, known.private_key));
+        let second = md5_hex(&format!("{}:{uri}", call.method));
+        let expected = match field("qop") {
+            "" => md5_hex(&format!("{first}:{}:{second}", field("nonce"))),
+            qop => md5_hex(&format!("{first}:{}:{}:{}:{qop}:{second}", field("nonce"), field("nc"), field("cnonce"))),
+        };
+        self.same(field("username"), &known.public_key) & self.same(field("response"), &expected)
+    }
+
+    /// Signature version 4 over the request as it came. `None` when a part is missing.
+    fn is_signed(&self, call: &Call, given: &str, known: &Credentials) -> Option<bool> {
+        let fields = given.strip_prefix("AWS4-HMAC-SHA256 ")?;
+        let field = |name: &str| fields.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+        let (credential, signed, signature) = (field("Credential")?, field("SignedHeaders")?, field("Signature")?);
+        let (access, scope) = credential.split_once('/')?;
+        let date = call.header("x-amz-date")?;
+        let mut parts = scope.split('/');
+        let (day, region, service, end) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        if !date.starts_with(day) || service != "ec2" || end != "aws4_request" || !is_near(date) {
+            return Some(false);
+        }
+        let headers: String = signed
+            .split(';')
+            .map(|name| {
+                let value = call.header(name).unwrap_or_default();
+                format!("{name}:{}\n", value.split_whitespace().collect::<Vec<_>>().join(" "))
+            })
+            .collect();
+        let request =
+            format!("{}\n/\n{}\n{headers}\n{signed}\n{}", call.method, canonical_query(call), sha256_hex(&call.body));
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256_hex(request.as_bytes()));
+        let start = format!("AWS4{}", known.private_key);
+        let key = [day, region, service, end].iter().fold(start.into_bytes(), |key, part| sign(&key, part.as_bytes()));
+        let expected = hex(&sign(&key, text.as_bytes()));
+        Some(self.same(access, &known.public_key) & self.same(signature, &expected))
+    }
+
+    /// Whether two texts are the same, in a time that says nothing of where they differ.
+    fn same(&self, given: &str, known: &str) -> bool {
+        let tag = hmac::sign(&self.key, known.as_bytes());
+        hmac::verify(&self.key, given.as_bytes(), tag.as_ref()).is_ok()
+    }
+
+    fn is_shut(&self, from: IpAddr) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(&from).is_some_and(|(count, since)| *count >= FAILURE_LIMIT && since.elapsed() < FAILURE_WINDOW)
+    }
+
+    fn count(&self, from: IpAddr) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= FAILURE_SOURCES {
+            failures.retain(|_, (_, since)| since.elapsed() < FAILURE_WINDOW);
+        }
+        if failures.len() < FAILURE_SOURCES || failures.contains_key(&from) {
+            let entry = failures.entry(from).or_insert_with(|| (0, Instant::now()));
+            if entry.1.elapsed() >= FAILURE_WINDOW {
+                *entry = (0, Instant::now());
+            }
+            entry.0 += 1;
+        }
+    }
+}
+
+/// The `name="value"` pairs of a digest header.
+fn fields_of(text: &str) -> HashMap<String, String> {
+    let pair = |part: &str| {
+        let (name, value) = part.trim().split_once('=')?;
+        Some((name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+    };
+    text.split(',').filter_map(pair).collect()
+}
+
+fn canonical_query(call: &Call) -> String {
+    let encode = |text: &str| {
+        text.bytes()
+            .map(|b| match b {
+                b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
+                b => format!("%{b:02X}"),
+            })
+            .collect::<String>()
+    };
+    let mut pairs: Vec<String> = call.query.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+/// Whether a signature's time, `20260810T093000Z`, is near the gateway's.
+fn is_near(date: &str) -> bool {
+    let now = Moment::now();
+    let text = |moment: Moment| super::text::iso8601(moment, false).replace(['-', ':'], "");
+    let early = Moment(now.0.saturating_sub(u64::try_from(SIGNATURE_SKEW.as_millis()).unwrap_or(0)));
+    // The form sorts as the times do.
+    date.len() == 16 && text(early).as_str() <= date && date <= text(now.plus(SIGNATURE_SKEW)).as_str()
+}
+
+fn sign(key: &[u8], text: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
+}
+
+fn sha256_hex(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+fn md5_hex(text: &str) -> String {
+    hex(&Md5::digest(text.as_bytes()))
+}

@@ -1,0 +1,87 @@
+//! `plgw endpoints`: interface endpoints and where they are in their lives.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::table::{Look, Table};
+use super::super::{Failure, Kind};
+use super::{Ask, cell, list, wait};
+use crate::api::client::ClientError;
+
+/// How often `--wait` looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// List the interface endpoints of a running gateway
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw endpoints
+  plgw endpoints --wait vpce-024f5b57108c8d3ed --timeout 30")]
+pub(in super::super) struct Args {
+    #[command(flatten)]
+    ask: Ask,
+    /// Wait until this endpoint is available
+    #[arg(long, value_name = "VPCE")]
+    wait: Option<String>,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(id) = &args.wait {
+        let waited = wait(async {
+            let look = async {
+                let mut last = String::new();
+                loop {
+                    let answer: Value = args.ask.client().get("/v1/endpoints").await?;
+                    let found = list(&answer, "endpoints").iter().find(|endpoint| endpoint["id"] == id.as_str());
+                    let state = found.map_or_else(|| "unknown".to_owned(), |endpoint| cell(&endpoint["state"]));
+                    if state != last {
+                        eprintln!("plgw: {id} is {state}");
+                        last.clone_from(&state);
+                    }
+                    if matches!(state.as_str(), "available" | "failed" | "rejected" | "expired") {
+                        return Ok::<_, ClientError>(state);
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            };
+            Ok(tokio::time::timeout(Duration::from_secs(args.timeout), look).await)
+        })?;
+        match waited {
+            Ok(Ok(state)) if state == "available" => {}
+            Ok(Ok(state)) => {
+                return Err(Failure::new(Kind::Failed, format!("{id} will not be available: it is {state}")));
+            }
+            Ok(Err(error)) => return Err(Failure::new(Kind::Unavailable, crate::control::chain(&error))),
+            Err(_) => {
+                let message = format!("{id} is not available after {} seconds", args.timeout);
+                return Err(Failure::new(Kind::Failed, message));
+            }
+        }
+    }
+    args.ask.show("GET", "/v1/endpoints", String::new(), table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(answer: &Value) -> String {
+    let look = Look::of_stdout();
+    let mut table = Table::new(["ENDPOINT", "STATE", "VPC", "SERVICE", "ADDRESSES"]);
+    for endpoint in list(answer, "endpoints") {
+        let addresses =
+            list(endpoint, "addresses").iter().map(|at| format!("{} ({})", cell(&at["ip"]), cell(&at["zone"])));
+        let state = cell(&endpoint["state"]);
+        let state = if state == "available" { look.green(&state) } else { state };
+        table.row([
+            cell(&endpoint["id"]),
+            state,
+            cell(&endpoint["vpc"]),
+            cell(&endpoint["service"]),
+            addresses.collect::<Vec<_>>().join(" "),
+        ]);
+    }
+    if table.is_empty() { "  there are no interface endpoints\n".to_owned() } else { table.render(look) }
+}

@@ -1,0 +1,76 @@
+//! `plgw flows`: open flows; list, follow, end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::table::{Look, Table, print};
+use super::{Ask, cell, list, wait};
+
+/// How often `--follow` looks.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// List, follow or end the open flows of a running gateway
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw flows
+  plgw flows --target Cluster0/shard-00-00 --follow
+  plgw flows --kill 7f3a")]
+pub(in super::super) struct Args {
+    #[command(flatten)]
+    ask: Ask,
+    /// Only flows through this endpoint
+    #[arg(long, value_name = "VPCE")]
+    endpoint: Option<String>,
+    /// Only flows to this target
+    #[arg(long, value_name = "CLUSTER/MEMBER")]
+    target: Option<String>,
+    /// Print them again every second, until Ctrl-C
+    #[arg(long, conflicts_with = "kill")]
+    follow: bool,
+    /// End this flow at once
+    #[arg(long, value_name = "ID")]
+    kill: Option<String>,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some(id) = &args.kill {
+        let () = wait(args.ask.client().call("DELETE", &format!("/v1/flows/{id}"), String::new()))?;
+        print(&format!("  flow {id} is ended\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("endpoint", &args.endpoint), ("target", &args.target)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    let path = format!("/v1/flows?{}", query.finish());
+    loop {
+        args.ask.show("GET", &path, String::new(), table)?;
+        if !args.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn table(answer: &Value) -> String {
+    let mut table = Table::new(["FLOW", "CLIENT", "ORIGIN", "ENDPOINT", "TARGET", "AGE", "TO TARGET", "TO CLIENT"]);
+    for flow in list(answer, "flows") {
+        table.row([
+            cell(&flow["id"]),
+            cell(&flow["client"]),
+            cell(&flow["origin"]),
+            cell(&flow["endpoint"]),
+            cell(&flow["target"]),
+            format!("{:.0}s", flow["age_seconds"].as_f64().unwrap_or_default()),
+            cell(&flow["bytes_to_target"]),
+            cell(&flow["bytes_to_client"]),
+        ]);
+    }
+    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(Look::of_stdout()) }
+}

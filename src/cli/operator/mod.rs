@@ -1,0 +1,73 @@
+//! The operator's commands: they ask a running gateway over its admin API.
+
+pub(super) mod app;
+pub(super) mod endpoints;
+pub(super) mod flows;
+pub(super) mod status;
+pub(super) mod target;
+pub(super) mod targets;
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::table::print;
+use super::{Failure, Kind, Output, json};
+use crate::api::client::{Client, ClientError};
+use crate::control::chain;
+
+/// Which gateway is asked, and how its answer is printed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ask {
+    /// The gateway's admin API
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8474")]
+    admin: SocketAddr,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Ask {
+    fn client(&self) -> Client {
+        let token = std::env::var("PLGW_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
+        Client::new(self.admin).with_token(token)
+    }
+
+    /// Asks once and prints the answer, as a table that `table` makes of it.
+    fn show(&self, method: &str, path: &str, body: String, table: impl Fn(&Value) -> String) -> Result<(), Failure> {
+        let answer: Value = wait(self.client().call(method, path, body))?;
+        match self.output {
+            Output::Json => print(&json(&answer)?)?,
+            Output::Table => print(&table(&answer))?,
+        }
+        Ok(())
+    }
+}
+
+/// Runs one question to its answer.
+fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(question).map_err(|error| {
+        let kind = match &error {
+            ClientError::Refused { .. } => Kind::Failed,
+            ClientError::Connect { .. } | ClientError::Broken { .. } => Kind::Unavailable,
+        };
+        Failure::new(kind, chain(&error))
+    })
+}
+
+/// A value of an answer as a cell: text bare, nothing for null.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The elements of a list in an answer.
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer[name].as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,41 @@
+//! `plgw targets`: addressable targets, their ports and their health.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::table::{Look, Table};
+use super::{Ask, cell, list};
+
+/// List the addressable targets of a running gateway
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw targets --output json | jq '.targets[].port'")]
+pub(in super::super) struct Args {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    args.ask.show("GET", "/v1/targets", String::new(), table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(answer: &Value) -> String {
+    let look = Look::of_stdout();
+    let mut table = Table::new(["TARGET", "PORT", "KIND", "STATE", "REGION", "MEMBERS"]);
+    for target in list(answer, "targets") {
+        let members = list(target, "members").iter().map(|member| cell(&member["address"]));
+        let state = cell(&target["state"]);
+        let state = if state == "healthy" { look.green(&state) } else { state };
+        table.row([
+            cell(&target["id"]),
+            cell(&target["port"]),
+            cell(&target["kind"]),
+            state,
+            cell(&target["region"]),
+            members.collect::<Vec<_>>().join(" "),
+        ]);
+    }
+    if table.is_empty() { "  there are no targets\n".to_owned() } else { table.render(look) }
+}
