@@ -10,13 +10,10 @@ use super::backends::{self, Backend};
 use super::enter::{self, Door, Job};
 use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
-use super::{CONFIG_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, status, topology};
+use super::{CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status, topology};
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
-
-/// Zones that are cut, in the lab's directory.
-pub(super) const CUT_FILE: &str = "cut.json";
 
 pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(), LabError> {
     check_name(name)?;
@@ -179,14 +176,12 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
         let known = lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
     };
-    let mut zones = cut_zones(&dir);
+    let mut zones = outages::read(&dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
         zones.push(zone.to_owned());
     }
-    let path = dir.join(CUT_FILE);
-    let text = serde_json::to_string(&zones).expect("names are JSON");
-    fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })?;
+    outages::write(&dir, &zones)?;
 
     let door = Door::open(&first, &lab, Place::Router)?;
     door.enter_network()?;
@@ -205,12 +200,6 @@ pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (first, lab) = standing(&name, dir)?;
     Ok(Door::open(&first, &lab, place)?.into_network())
-}
-
-/// The zones that are cut in the lab whose directory is `dir`.
-pub(super) fn cut_zones(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join(CUT_FILE)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// The lab's CA certificate.

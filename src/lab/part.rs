@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use super::error::Doing;
-use super::{CONFIG_FILE, LabError, Place, holder};
+use super::{CONFIG_FILE, CUT_FILE, LabError, Place, holder, outages};
 use crate::app::{Gateway, GatewayOptions};
 use crate::config::{self, Config};
 use crate::lifecycle::{SignalEvent, Signals};
@@ -60,9 +60,11 @@ pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
 async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
     let mut signals = Signals::listen().doing("listen for signals")?;
+    let notice = outages::notice(&config.desired);
     let options = GatewayOptions { source: Some(path.to_owned()), ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;
+    let _outages = outages::follow(path.with_file_name(CUT_FILE), gateway.control().clone(), notice);
     loop {
         tokio::select! {
             event = signals.next() => match event {
