@@ -74,9 +74,7 @@ impl From<ChangeError> for Refusal {
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }
             | ChangeError::NoSuchZone { .. }
-            | ChangeError::ShiftedAlready { .. } => {
-                Self::new(400, "VALIDATION_ERROR", chain(&error))
-            }
+            | ChangeError::ShiftedAlready { .. } => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }
     }
 }
