@@ -153,5 +153,6 @@ fn flow(id: u64, client: &str) -> FlowView {
         age_seconds: 1.5,
         bytes_to_target: 10,
         bytes_to_client: 20,
+        faults: Vec::new(),
     }
 }

@@ -82,6 +82,7 @@ impl AppFront {
         let open = Arc::new(AtomicUsize::new(0));
         let common = Arc::new(Common {
             server: server_config(&certificates)?,
+            certificates: Arc::clone(&certificates),
             client: client_config(&options, lab_ca)?,
             options: options.clone(),
             snapshots,

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Settings;
+
 /// How the front works.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppOptions {
     /// Threads; each has its own listening sockets, clients and connections to backends.
     pub workers: usize,
@@ -52,8 +54,40 @@ impl Default for AppOptions {
     }
 }
 
+impl From<&Settings> for AppOptions {
+    /// What a config file says, with the rest as it is.
+    fn from(settings: &Settings) -> Self {
+        let apps = &settings.app_services;
+        let defaults = Self::default();
+        Self {
+            workers: if settings.workers == 0 { defaults.workers } else { settings.workers },
+            backlog: i32::try_from(settings.limits.backlog).unwrap_or(i32::MAX),
+            accepts_per_wake: u32::try_from(settings.limits.accepts_per_wake).unwrap_or(u32::MAX),
+            keepalive: settings.keepalive,
+            held_refusals: settings.limits.held_refusals,
+            hold_time: settings.limits.hold_time,
+            proxy_protocol: apps.proxy_protocol,
+            backend_ca: apps.backend_ca.clone(),
+            drain: apps.deregistration_delay,
+            websocket_idle: apps.websocket_idle,
+            limits: AppLimits {
+                connections: apps.connections,
+                header_time: apps.header_time,
+                idle: apps.idle,
+                body_idle: apps.body_idle,
+                header_size: apps.header_size,
+                streams: apps.streams,
+                connect: apps.connect_timeout,
+                answer: apps.answer_timeout,
+                ..defaults.limits
+            },
+            tick: defaults.tick,
+        }
+    }
+}
+
 /// Limits against clients that take too much or too long, and against backends that don't answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppLimits {
     /// Connections that one worker holds at once; more are reset. 10,000: descriptors are the scarcer thing.
     pub connections: usize,
@@ -99,5 +133,15 @@ impl Default for AppLimits {
             answer: Duration::from_secs(300),
             backend_idle: Duration::from_secs(55),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_file_that_says_nothing_gives_the_defaults() {
+        assert_eq!(AppOptions::from(&Settings::default()), AppOptions::default());
     }
 }

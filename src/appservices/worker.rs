@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::backend::Backends;
+use super::certificates::Certificates;
 use super::connection;
 use super::live::{Cut, Live, Order, Patience};
 use super::metrics::AppMetrics;
@@ -31,6 +32,8 @@ use crate::plan::{AppsView, Door, DoorWay, Snapshot};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// Longest wait between two tries to accept without descriptors.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Ticks between two looks at certificate files: a few seconds, as nobody waits for a renewed certificate.
+const CERTIFICATE_TICKS: u32 = 5;
 /// The relay's one buffer.
 const SCRATCH: usize = 128 << 10;
 
@@ -46,6 +49,7 @@ pub(crate) enum Command {
 pub(crate) struct Common {
     pub(crate) options: AppOptions,
     pub(crate) server: Arc<ServerConfig>,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
@@ -70,6 +74,8 @@ pub(crate) struct Worker {
     clock: Arc<AtomicU32>,
     next: Cell<u64>,
     index: u64,
+    /// Looked after by the first worker.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Worker {
@@ -92,6 +98,7 @@ impl Worker {
             clock: Arc::new(AtomicU32::new(1)),
             next: Cell::new(0),
             index: index as u64 + 1,
+            certificates: (index == 0).then(|| Arc::clone(&common.certificates)),
             options,
         })
     }
@@ -205,6 +212,15 @@ impl Worker {
             live.look(now, &patience);
         }
         self.backends.sweep();
+        if now.is_multiple_of(CERTIFICATE_TICKS)
+            && let Some(certificates) = self.certificates.clone()
+        {
+            tokio::task::spawn_blocking(move || match certificates.reload_if_changed() {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("App Services certificates were read again"),
+                Err(error) => tracing::error!(%error, "App Services certificates stay as they were"),
+            });
+        }
     }
 
     /// Lets what came to an address finish; cuts it in the end.

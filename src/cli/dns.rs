@@ -34,8 +34,9 @@ Examples:
   plgw dns export --config gateway.toml --format route53 --vpc vpc-0b3f1c9a7d2e84f56
   plgw dns export --config gateway.toml --format hosts | sudo tee -a /etc/hosts
 
-Zones stand one after the other: zone files each under its own $ORIGIN, change batches as JSON values in a row (`jq -s`).
-/etc/hosts holds addresses alone, no SRV and no TXT: with it, use the standard strings (mongodb://…), not mongodb+srv.")]
+Zones stand one after the other: zone files each under its own $ORIGIN, change
+batches as JSON values in a row. /etc/hosts holds addresses alone, no SRV and no
+TXT: with it, use standard strings (mongodb://…), not mongodb+srv.")]
 struct ExportArgs {
     /// The config file
     #[arg(long, value_name = "FILE")]

@@ -13,9 +13,9 @@ use super::{Cli, Failure, Kind};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  plgw man | man -l -                           read the page of plgw itself
-  plgw man dns export | man -l -                read the page of one command
-  plgw man --dir ~/.local/share/man/man1        write every page to a directory")]
+  plgw man | man -l -                       read the page of plgw itself
+  plgw man dns export | man -l -            read the page of one command
+  plgw man --dir ~/.local/share/man/man1    write every page to a directory")]
 pub(super) struct Args {
     /// The command; none: `plgw` itself
     #[arg(value_name = "COMMAND")]

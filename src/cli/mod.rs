@@ -24,8 +24,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
 
-/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news.
-const QUIET_LEVELS: &str = "warn";
+/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
+/// plan's notices, which control would warn of.
+const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
 
 const LONG_ABOUT: &str = "\
 Stands where AWS PrivateLink and the network load balancer stand between a consumer's VPC and MongoDB Atlas or Atlas \
@@ -35,11 +36,11 @@ Start with `plgw quickstart`: it runs everything on loopback, without root, and 
 
 const EXAMPLES: &str = "\
 Examples:
-  plgw quickstart                               everything on loopback, with stand-in servers
-  plgw quickstart --once                        the same, checked, and gone again
-  plgw check --config gateway.toml              every mistake at once
-  plgw plan --config gateway.toml               what would run, before it runs
-  plgw serve --config gateway.toml              the daemon
+  plgw quickstart                     everything on loopback, with stand-in servers
+  plgw quickstart --once              the same, checked, and gone again
+  plgw check --config gateway.toml    every mistake at once
+  plgw plan --config gateway.toml     what would run, before it runs
+  plgw serve --config gateway.toml    the daemon
 
 Environment:
   RUST_LOG     what is logged to standard error: `info`, `warn,plgw::dns=debug`
@@ -47,10 +48,13 @@ Environment:
   NO_COLOR     no colours
 
 Exit codes:
-  0   everything went well            69  an address or a file is taken or can't be had
-  1   a check or an operation failed  71  the system refuses something
-  2   the command line can't be read  78  the config is wrong
-  65  the saved state can't be read";
+  0   everything went well
+  1   a check or an operation failed
+  2   the command line can't be read
+  65  the saved state can't be read
+  69  an address or a file is taken or can't be had
+  71  the system refuses something
+  78  the config is wrong";
 
 /// The command line of `plgw`.
 #[derive(Debug, Parser)]

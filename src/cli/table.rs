@@ -35,14 +35,20 @@ impl Table {
 
     /// The table as text, each line indented by two blanks.
     pub(crate) fn render(&self, look: Look) -> String {
-        let widths: Vec<usize> = (0..self.headings.len())
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| shown_width(cell));
-                cells.chain([self.headings[column].len()]).max().unwrap_or(0)
-            })
-            .collect();
-        let total = widths.iter().map(|width| width + GAP).sum::<usize>();
-        if look.width.is_some_and(|width| total > width) { self.blocks(look) } else { self.grid(&widths, look) }
+        if self.fits(look) { self.grid(&self.widths(), look) } else { self.blocks(look) }
+    }
+
+    /// Whether a row takes one line. Always where there is no terminal: those who read it there look for lines.
+    pub(crate) fn fits(&self, look: Look) -> bool {
+        let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
+        look.width.is_none_or(|width| total <= width)
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let cells =
+            |column: usize| self.rows.iter().filter_map(move |row| row.get(column)).map(|cell| shown_width(cell));
+        let heading = |column: usize| self.headings[column].len();
+        (0..self.headings.len()).map(|column| cells(column).chain([heading(column)]).max().unwrap_or(0)).collect()
     }
 
     fn grid(&self, widths: &[usize], look: Look) -> String {

@@ -93,6 +93,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// Silence after which the kernel probes a peer; `None`: it never does.
     pub keepalive: Option<Duration>,
+    /// App Services' front.
+    pub app_services: AppServicesSettings,
     /// How long flows may last once the process was asked to stop.
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
@@ -114,6 +116,7 @@ impl Default for Settings {
             relay: RelaySettings::default(),
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
+            app_services: AppServicesSettings::default(),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
             watch_file: true,
@@ -204,6 +207,58 @@ impl Default for LimitSettings {
             backlog: DEFAULT_BACKLOG,
             held_refusals: DEFAULT_HELD_REFUSALS,
             hold_time: DEFAULT_HOLD_TIME,
+        }
+    }
+}
+
+/// The settings of App Services' front.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppServicesSettings {
+    /// What clients are shown: files of a chain and its key. None: the lab's CA signs certificates.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// CA certificates that `https` backends are checked against, besides the lab's own.
+    pub backend_ca: Option<PathBuf>,
+    /// A PROXY protocol header in front of every connection to a backend.
+    pub proxy_protocol: bool,
+    /// Connections that one thread holds at once.
+    pub connections: usize,
+    /// What a client may take for a request's head.
+    pub header_time: Duration,
+    /// Silence between two requests.
+    pub idle: Duration,
+    /// Silence within a body, and in taking an answer.
+    pub body_idle: Duration,
+    /// Bytes of a request's head.
+    pub header_size: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
+    /// What a backend may take to be connected to.
+    pub connect_timeout: Duration,
+    /// What a backend may take to answer.
+    pub answer_timeout: Duration,
+    /// Longest silence both ways on a WebSocket.
+    pub websocket_idle: Duration,
+    /// How long a WebSocket lasts once its endpoint is gone.
+    pub deregistration_delay: Duration,
+}
+
+impl Default for AppServicesSettings {
+    /// Where the values come from is said in `appservices::AppOptions` and `AppLimits`; a test keeps them alike.
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            backend_ca: None,
+            proxy_protocol: false,
+            connections: 10_000,
+            header_time: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(60),
+            header_size: 32 << 10,
+            streams: 100,
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(300),
+            websocket_idle: Duration::from_secs(350),
+            deregistration_delay: Duration::from_secs(300),
         }
     }
 }

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, ParsePortError, Region, TargetPort, Zone};
+use crate::model::{CidrSet, ParsePortError, Region, Share, TargetPort, Zone};
 
 type Read<T> = Result<T, String>;
 
@@ -24,6 +24,16 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
 pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
+}
+
+/// A part of the whole: 0 to 1.
+pub(super) fn share(value: &DeValue<'_>) -> Read<Share> {
+    let number = match value {
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+        DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+        _ => None,
+    };
+    number.and_then(Share::new).ok_or_else(|| format!("{} is no share (0.0 to 1.0)", shown(value)))
 }
 
 /// `true` or `false`.
@@ -108,13 +118,27 @@ pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
 /// An address.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     let text = quoted(value, "an address in quotes, as \"10.0.30.194\"")?;
-    text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))
+    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))?;
+    plain(ip, text)?;
+    Ok(ip)
+}
+
+/// Refuses IPv4 mapped into IPv6: two spellings of one address would hide from each other.
+fn plain(ip: IpAddr, text: &str) -> Read<()> {
+    match ip {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => Err(format!("`{text}` is IPv4 mapped into IPv6; write it as `{v4}`")),
+            None => Ok(()),
+        },
+        IpAddr::V4(_) => Ok(()),
+    }
 }
 
 /// An address and a port to bind; port 0 lets the kernel choose.
 pub(super) fn bindable(value: &DeValue<'_>) -> Read<SocketAddr> {
     let text = quoted(value, "an address and a port in quotes, as \"127.0.0.1:5335\"")?;
-    if let Ok(address) = text.parse() {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        plain(address.ip(), text)?;
         return Ok(address);
     }
     // An address is right and only the port is not: say so, the port is what is to be mended.

@@ -4,13 +4,14 @@
 //! through a [`Probe`], and reports changes alone. Source: *Health checks for Network Load Balancer target groups*.
 
 mod checker;
+mod http;
 mod probe;
 mod prober;
 
 use serde::{Serialize, Serializer};
 
 pub use checker::{Checker, Verdict};
-pub use probe::{LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
+pub use probe::{HttpQuestion, LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
 pub use prober::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 
 /// Why a target is in the state it is in; a healthy one has no reason. The names are the API's

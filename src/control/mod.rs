@@ -33,7 +33,7 @@ pub use self::plane::Plane;
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
-use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId, Zone};
+use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, Held, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
@@ -125,6 +125,8 @@ impl Control {
             drains: tracker.clone(),
             stop: parts.stop,
             draining: HashMap::new(),
+            retiring: HashMap::new(),
+            configured_faults: Default::default(),
         };
         owner.rebase(&desired).await?;
         tracker.spawn(owner.run(received, health_results));
@@ -142,6 +144,12 @@ impl Control {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Waits until the owner has ended, after the stop was asked for: nothing opens a listener any more.
+    pub async fn ended(&self) {
+        let mut snapshots = self.snapshots.clone();
+        while snapshots.changed().await.is_ok() {}
     }
 
     /// Snapshots as they come into force.
@@ -228,6 +236,30 @@ impl Control {
     /// [`ChangeError::Stopping`].
     pub async fn push(&self) -> Result<bool, ChangeError> {
         self.ask(|reply| Command::Push { reply }).await
+    }
+
+    /// Sets a fault, or another one under its name. It begins and ends by its own times.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn set_fault(&self, fault: Fault) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::SetFault { fault: Arc::new(fault), reply }).await
+    }
+
+    /// Takes a fault back. Flows that it befell keep it.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn clear_fault(&self, name: String) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::ClearFault { name, reply }).await
+    }
+
+    /// The faults that have begun or are to begin, by name.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Arc<Fault>> {
+        self.snapshots.borrow().faults.clone()
     }
 
     /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:

@@ -2,7 +2,7 @@
 //! plan, bind, save, open, publish, retarget, close.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,10 @@ use super::lifecycle::{self, Due, Pace};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
-use crate::model::{Desired, DrainReason, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone};
-use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
+use crate::model::{
+    Desired, DrainReason, Fault, FaultKind, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone,
+};
+use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,22 @@ pub enum ChangeError {
         target: TargetId,
         /// Where it stands.
         services: String,
+    },
+    /// There is no such fault.
+    #[error("there is no fault `{name}`; set are: {known}")]
+    NoSuchFault {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A fault says nothing that can be done.
+    #[error("fault `{name}`: {problem}")]
+    BadFault {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// There is no such zone to shift away from.
     #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
@@ -110,12 +128,25 @@ pub(super) enum Command {
         away: bool,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
     },
+    /// Set a fault.
+    SetFault { fault: Arc<Fault>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// Take a fault back.
+    ClearFault { name: String, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// A fault's time has come.
+    FaultDue { fault: Arc<Fault>, due: FaultPhase },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
     Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
+}
+
+/// What is due of a fault.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FaultPhase {
+    Begin,
+    End,
 }
 
 /// A port move, done.
@@ -129,6 +160,14 @@ pub struct Moved {
     pub from: ListenerPort,
     /// The port that it has now.
     pub to: ListenerPort,
+}
+
+/// A listener on its way out: the old port of a moved target accepts for a moment longer.
+pub(super) struct Retiring {
+    listener: Arc<Listener>,
+    /// Ends its grace.
+    hurry: CancellationToken,
+    is_closed: watch::Receiver<bool>,
 }
 
 /// The owner's state.
@@ -156,8 +195,12 @@ pub(super) struct Owner<P: Plane> {
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// The faults that the inventory has.
+    pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
+    /// Listeners that the snapshot no longer has, by address, until they are closed.
+    pub(super) retiring: HashMap<SocketAddr, Retiring>,
 }
 
 impl<P: Plane> Owner<P> {
@@ -221,6 +264,13 @@ impl<P: Plane> Owner<P> {
             Command::Shift { service, zone, away, reply } => {
                 let _ = reply.send(self.shift(service, zone, away).await);
             }
+            Command::SetFault { fault, reply } => {
+                let _ = reply.send(self.set_fault(fault).await);
+            }
+            Command::ClearFault { name, reply } => {
+                let _ = reply.send(self.clear_fault(name).await);
+            }
+            Command::FaultDue { fault, due } => self.fault_due(&fault, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
                 let mut desired = self.desired.clone();
@@ -258,11 +308,26 @@ impl<P: Plane> Owner<P> {
         let base = Inventory::from_config(config);
         let inventory = base.clone().with(&self.made)?;
         let before = std::mem::replace(&mut self.base, base);
-        let outcome = self.adopt(inventory, true).await;
+        let outcome = self.adopt(inventory, self.faults_under(config), true).await;
         if outcome.is_err() {
             self.base = before;
+            return outcome;
         }
+        let known = std::mem::replace(&mut self.configured_faults, config.faults.clone());
+        let new = config.faults.values().filter(|fault| known.get(&fault.name) != Some(fault));
+        new.for_each(|fault| self.time(fault));
         outcome
+    }
+
+    /// The faults of a config with those set by command; what the file still says the same has its times run on.
+    fn faults_under(&self, config: &Desired) -> BTreeMap<String, Arc<Fault>> {
+        let mut faults = config.faults.clone();
+        let kept = self.desired.faults.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
+            Some(from_file) => config.faults.get(*name) == Some(from_file),
+            None => fault.name == **name,
+        });
+        faults.extend(kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))));
+        faults
     }
 
     /// Changes the inventory: all or nothing.
@@ -270,7 +335,7 @@ impl<P: Plane> Owner<P> {
         let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
-            self.adopt(draft.inventory, false).await?;
+            self.adopt(draft.inventory, self.desired.faults.clone(), false).await?;
         }
         Ok(answer)
     }
@@ -280,23 +345,29 @@ impl<P: Plane> Owner<P> {
         let now = Moment::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
-        let Err(error) = self.adopt(inventory, false).await else { return };
+        let Err(error) = self.adopt(inventory, self.desired.faults.clone(), false).await else { return };
         let reason = chain(&error);
         tracing::warn!(?due, reason, "a transition failed");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
-        if !lasting || self.adopt(inventory, false).await.is_err() {
+        if !lasting || self.adopt(inventory, self.desired.faults.clone(), false).await.is_err() {
             self.not_before = tokio::time::Instant::now() + RETRY;
         }
     }
 
     /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
-    async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
+    async fn adopt(
+        &mut self,
+        inventory: Inventory,
+        faults: BTreeMap<String, Arc<Fault>>,
+        always: bool,
+    ) -> Result<Generation, ChangeError> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.shifted_zones = self.desired.shifted_zones.clone();
         desired.draining = self.desired.draining.clone();
+        desired.faults = faults;
         let made = inventory.made(&self.base);
         if always || desired != self.desired {
             let before = std::mem::replace(&mut self.made, made);
@@ -333,7 +404,12 @@ impl<P: Plane> Owner<P> {
             }
         };
         let (service, from) = (view.service.clone(), view.port);
-        let to = port.or_else(|| self.free_port(&service)).unwrap_or(from);
+        let to = port.or_else(|| self.free_port(&service));
+        let to =
+            to.ok_or_else(|| EditError::Conflict(format!("no port of {service} is free; `{target}` keeps {from}")))?;
+        if to == from {
+            return Err(EditError::Conflict(format!("target `{target}` has port {from} already")).into());
+        }
         let mut desired = self.desired.clone();
         desired.moves.insert((service.clone(), target.clone()), to);
         self.apply(desired).await?;
@@ -425,6 +501,71 @@ impl<P: Plane> Owner<P> {
         }
     }
 
+    async fn set_fault(&mut self, fault: Arc<Fault>) -> Result<Generation, ChangeError> {
+        check_fault(&fault)?;
+        let mut desired = self.desired.clone();
+        desired.faults.insert(fault.name.clone(), Arc::clone(&fault));
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault set");
+        self.time(&fault);
+        Ok(generation)
+    }
+
+    async fn clear_fault(&mut self, name: String) -> Result<Generation, ChangeError> {
+        let mut desired = self.desired.clone();
+        if desired.faults.remove(&name).is_none() {
+            let known: Vec<_> = self.desired.faults.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(ChangeError::NoSuchFault { name, known });
+        }
+        let generation = self.apply(desired).await?;
+        tracing::warn!(fault = name, "fault cleared");
+        Ok(generation)
+    }
+
+    /// Sees to it that a fault begins, repeats itself and ends.
+    pub(super) fn time(&self, fault: &Arc<Fault>) {
+        let due = |due| Command::FaultDue { fault: Arc::clone(fault), due };
+        if !fault.is_active() || matches!(fault.kind, FaultKind::PortMove { .. }) {
+            self.later(fault.after, due(FaultPhase::Begin));
+        }
+        if let Some(lasts) = fault.lasts {
+            self.later(fault.after + lasts, due(FaultPhase::End));
+        }
+    }
+
+    async fn fault_due(&mut self, fault: &Arc<Fault>, due: FaultPhase) {
+        let is_it =
+            |held: &Arc<Fault>| **held == **fault || **held == Fault { after: Duration::ZERO, ..Fault::clone(fault) };
+        if !self.desired.faults.get(&fault.name).is_some_and(is_it) {
+            // It was cleared or set otherwise meanwhile.
+            return;
+        }
+        let mut desired = self.desired.clone();
+        match due {
+            FaultPhase::Begin => {
+                tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault begins");
+                let begun = Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(fault) });
+                desired.faults.insert(fault.name.clone(), begun);
+            }
+            FaultPhase::End => {
+                tracing::warn!(fault = fault.name, "fault ends");
+                desired.faults.remove(&fault.name);
+            }
+        }
+        self.apply_or_log(desired).await;
+        if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
+            && let Some(target) = fault.scope.target.clone()
+        {
+            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
+                tracing::error!(fault = fault.name, reason = chain(&error), "the target could not be moved");
+            }
+            if let Some(every) = every {
+                self.later(*every, Command::FaultDue { fault: Arc::clone(fault), due });
+            }
+        }
+    }
+
     /// Shifts every load balancer that is meant away from `zone`, or back.
     async fn shift(
         &mut self,
@@ -487,6 +628,7 @@ impl<P: Plane> Owner<P> {
             changes = diff(&old, &snapshot);
         }
         let snapshot = Arc::new(snapshot);
+        self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
         self.saved.save(&held, &self.made).await?;
         self.held = held;
@@ -496,6 +638,8 @@ impl<P: Plane> Owner<P> {
         self.snapshots.send_replace(Arc::clone(&snapshot));
         self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
+        self.forget_absent_members(&snapshot);
+        self.guard_retiring(&snapshot).await;
         self.retire(&old, &changes);
         self.part(&changes);
         self.release_idle_ports().await;
@@ -503,6 +647,54 @@ impl<P: Plane> Owner<P> {
             tracing::warn!("{notice}");
         }
         Ok(generation)
+    }
+
+    /// Closes, now, what still retires at an address that is to be opened again.
+    async fn make_way(&mut self, changes: &Changes) {
+        self.retiring.retain(|_, retiring| !*retiring.is_closed.borrow());
+        for listener in &changes.open {
+            if let Some(mut retiring) = self.retiring.remove(&listener.address) {
+                retiring.hurry.cancel();
+                // Its task ends without a word only when the process stops.
+                let _ = retiring.is_closed.wait_for(|closed| *closed).await;
+            }
+        }
+    }
+
+    /// What holds of an endpoint holds for the old port of a moved target too, while that still accepts.
+    async fn guard_retiring(&mut self, snapshot: &Arc<Snapshot>) {
+        let mut changes = Changes::default();
+        for retiring in self.retiring.values_mut() {
+            let Gate::Endpoint(before) = &retiring.listener.gate else { continue };
+            match snapshot.endpoints.get(&before.id) {
+                Some(gate) if gate == before => {}
+                Some(gate) => {
+                    let mut listener = Listener::clone(&retiring.listener);
+                    listener.gate = Gate::Endpoint(Arc::clone(gate));
+                    retiring.listener = Arc::new(listener);
+                    changes.retarget.push(Arc::clone(&retiring.listener));
+                }
+                None => retiring.hurry.cancel(),
+            }
+        }
+        if !changes.retarget.is_empty() {
+            self.plane.retarget(&changes, snapshot).await;
+        }
+    }
+
+    /// Forgets the health of members that are gone: who comes back begins anew.
+    fn forget_absent_members(&mut self, snapshot: &Snapshot) {
+        let present: std::collections::BTreeSet<_> = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| {
+                let group = &listener.group;
+                group.members.iter().map(|member| (&group.service, &group.target, member.name.as_str()))
+            })
+            .collect();
+        self.desired
+            .health
+            .retain(|(service, target, member), _| present.contains(&(service, target, member.as_str())));
     }
 
     /// Releases ports that were given up while nothing listened on them (a paused cluster, no endpoint): nothing drains.
@@ -557,7 +749,11 @@ impl<P: Plane> Owner<P> {
         for (address, reason) in &changes.close {
             let Some(listener) = old.listeners.get(address) else { continue };
             let group = &listener.group;
-            let key = ListenerPort::try_from(address.port()).ok().map(|port| (group.service.clone(), port));
+            // Public addresses have ports of their own, which no ledger gives.
+            let key = match (&listener.gate, ListenerPort::try_from(address.port())) {
+                (Gate::Endpoint(_), Ok(port)) => Some((group.service.clone(), port)),
+                _ => None,
+            };
             if let Some(key) = &key {
                 *self.draining.entry(key.clone()).or_default() += 1;
             }
@@ -565,9 +761,14 @@ impl<P: Plane> Owner<P> {
             let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (address, delay) = (*address, group.deregistration_delay);
+            let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
+            let retiring = Retiring { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
+            self.retiring.insert(address, retiring);
             let work = async move {
-                tokio::time::sleep(grace).await;
-                retire_one(plane.as_ref(), address, delay, cut).await;
+                let _ = tokio::time::timeout(grace, hurry.cancelled()).await;
+                let open = plane.close(address).await;
+                closed.send_replace(true);
+                plane.drain(open, delay, cut).await;
                 if let Some((service, port)) = key {
                     // The owner is gone only when the process stops.
                     let _ = commands.send(Command::Drained(service, port));
@@ -581,6 +782,11 @@ impl<P: Plane> Owner<P> {
     }
 }
 
+/// What a fault must say to be one.
+fn check_fault(fault: &Fault) -> Result<(), ChangeError> {
+    crate::model::check_fault(fault).map_err(|problem| ChangeError::BadFault { name: fault.name.clone(), problem })
+}
+
 /// Members that have just left a group that is still there drain in it.
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
@@ -590,11 +796,6 @@ fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
         desired.draining.insert(key, (member.zone.clone(), member.address));
     }
     desired.draining.len() > before
-}
-
-async fn retire_one<P: Plane>(plane: &P, address: SocketAddr, delay: Duration, cut: Option<DrainReason>) {
-    let open = plane.close(address).await;
-    plane.drain(open, delay, cut).await;
 }
 
 /// Every process behind a listener, once.
@@ -620,6 +821,7 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
                 source: service.source_addresses.first().copied(),
                 proxy_protocol: group.proxy_protocol,
                 check: service.attributes.health_check.clone(),
+                fault: member.faulted.then_some(member.reach).flatten(),
             })
         })
         .collect()

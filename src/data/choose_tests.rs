@@ -18,6 +18,7 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
                 state: *state,
                 reach: None,
                 shifted: false,
+                faulted: false,
             })
             .collect(),
         proxy_protocol: true,
@@ -27,6 +28,8 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
         terminate_on_deregistration: false,
         terminate_on_unhealthy: true,
         routing_minimum: 1,
+        bandwidth_cap: None,
+        proxy_sources: crate::model::CidrSet::default(),
         flows_per_target: 55_000,
         cross_zone,
         source_addresses: Vec::new(),

@@ -12,10 +12,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::choose::Seat;
-use super::connect::connect;
+use super::connect::{Source, connect};
+use super::fault::{self, Plight};
+use super::keepalive::{LOOKS, Watch};
 use super::listener::ListenerState;
 use super::proxy_protocol;
-use super::relay::{Meter, Relay};
+use super::relay::{Failed, Meter, Relay};
 use super::table::{FlowRecord, Order};
 use super::worker::Worker;
 use crate::model::{ConnectError, FlowEnd, Origin, Side};
@@ -29,6 +31,7 @@ pub(crate) fn start(
     address: SocketAddr,
     origin: Origin,
     seat: Seat,
+    plight: Option<Box<Plight>>,
 ) {
     let group = &state.listener.group;
     let record = Arc::new(FlowRecord::new(
@@ -41,13 +44,14 @@ pub(crate) fn start(
         Arc::clone(&state.series),
         worker.tick(),
         worker.ticks(group.connect_timeout),
+        plight.as_ref().map(|plight| plight.names()).unwrap_or_default(),
     ));
     let guard = Guard::open(Rc::clone(worker), record, seat);
-    tokio::task::spawn_local(run(guard, client));
+    tokio::task::spawn_local(run(guard, client, plight));
 }
 
 /// An open flow: in the table, counted as opened; its drop counts it as closed, whatever ends it.
-struct Guard {
+pub(super) struct Guard {
     worker: Rc<Worker>,
     record: Arc<FlowRecord>,
     end: Option<FlowEnd>,
@@ -60,6 +64,39 @@ impl Guard {
         record.series.shard(worker.index).opened.add(1);
         worker.shared.table.insert(&record);
         Self { worker, record, end: None, slot: None, seat: Some(seat) }
+    }
+
+    /// What it has been told.
+    pub(super) fn order(&self) -> Order {
+        self.record.order()
+    }
+
+    /// Whether its patience is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.record.deadline() <= self.worker.tick()
+    }
+
+    /// Takes back an order to expire: the flow moved meanwhile.
+    pub(super) fn go_on(&self) {
+        self.record.clear_expire();
+        self.look_again();
+    }
+
+    /// Has the tick look at it again.
+    pub(super) fn look_again(&self) {
+        if let Some(slot) = self.slot {
+            self.worker.look_again(slot, &self.record);
+        }
+    }
+
+    /// Notes that something moved.
+    pub(super) fn stir(&self) {
+        self.record.touch(self.worker.tick());
+    }
+
+    /// What its worker lends it.
+    pub(super) fn tools(&self) -> &super::relay::Tools {
+        &self.worker.tools
     }
 
     /// Records the end, once.
@@ -131,12 +168,12 @@ impl Meter for Guard {
 }
 
 /// The flow's task.
-async fn run(mut guard: Guard, mut client: TcpStream) {
+async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>>) {
     let worker = Rc::clone(&guard.worker);
     let record = Arc::clone(&guard.record);
     let idle = worker.ticks(record.listener.group.idle_timeout);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle)));
+    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle.div_ceil(LOOKS))));
 
     let mut target = match dial(&guard).await {
         Ok(target) => target,
@@ -150,13 +187,22 @@ async fn run(mut guard: Guard, mut client: TcpStream) {
             return;
         }
     };
-    record.wait_for(worker.tick(), idle);
-    let end = relay(&guard, &mut client, &mut target).await;
+    record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+    let (end, finished) = match plight {
+        None => relay(&guard, &mut client, &mut target).await,
+        // In a box: a flow without a fault has no room for one.
+        Some(plight) => Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await,
+    };
     guard.close(end);
     match end {
         FlowEnd::Completed => {}
         FlowEnd::Idle => {
-            answer_late_with_reset(&record, &client, &target).await;
+            // Forgotten for as long again, and nobody has said anything: it is over without a word.
+            guard.go_on();
+            record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+            if !is_spoken_to(&record, [&client, &target], finished).await {
+                return;
+            }
             record.series.shard(worker.index).gateway_resets.add(1);
             let _ = client.set_zero_linger();
             let _ = target.set_zero_linger();
@@ -175,13 +221,23 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
     let member = &group.members[usize::from(record.member)];
     let source = match group.source_addresses.as_slice() {
         [] => None,
-        pool => Some(pool[guard.worker.next_source() % pool.len()]),
+        pool => {
+            let turn = guard.worker.next_source();
+            // Every worker begins elsewhere, so that they don't try each other's ports.
+            Some(Source { address: pool[turn % pool.len()], turn: turn / pool.len() + guard.worker.index * 4_001 })
+        }
     };
     let started = Instant::now();
     let mut connecting = pin!(connect(member.address, source, &guard.worker.options.leg));
     let target = poll_fn(|cx| match record.order() {
+        Order::Frozen => Poll::Pending,
         Order::Cut(reason) => Poll::Ready(Err(FlowEnd::Drained(reason))),
         Order::Expire => Poll::Ready(Err(FlowEnd::Unreachable(ConnectError::TimedOut))),
+        Order::None if member.faulted && member.reach == Some(ConnectError::Refused) => {
+            Poll::Ready(Err(FlowEnd::Unreachable(ConnectError::Refused)))
+        }
+        // Until patience ends, as no answer comes.
+        Order::None if member.faulted => Poll::Pending,
         Order::None => connecting
             .as_mut()
             .poll(cx)
@@ -205,42 +261,94 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
 }
 
 /// Relays until both sides are done, one fails, the flow has been silent for too long, or it is told to end.
-async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> FlowEnd {
+async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> (FlowEnd, [bool; 2]) {
     let mut relay = Relay::new();
-    poll_fn(|cx| {
+    let mut watch = Watch::default();
+    // Whether the tick has lost sight of the flow while it stood still.
+    let mut thawed = false;
+    let mut heard = None;
+    let end = poll_fn(|cx| {
         match guard.record.order() {
-            Order::None => {}
-            Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),
-            Order::Expire if guard.record.deadline() <= guard.worker.tick() => return Poll::Ready(FlowEnd::Idle),
-            Order::Expire => {
-                guard.record.clear_expire();
-                if let Some(slot) = guard.slot {
-                    guard.worker.look_again(slot, &guard.record);
+            Order::None => {
+                if std::mem::take(&mut thawed) {
+                    guard.look_again();
                 }
             }
+            Order::Frozen => {
+                thawed = true;
+                return Poll::Pending;
+            }
+            Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),
+            Order::Expire => {
+                look(guard, &mut watch, [client, target]);
+                if guard.record.deadline() <= guard.worker.tick() {
+                    return Poll::Ready(FlowEnd::Idle);
+                }
+                guard.go_on();
+            }
         }
-        relay.poll(cx, client, target, &guard.worker.tools, guard).map(|done| match done {
+        let moved = relay.poll(cx, client, target, &guard.worker.tools, guard).map(|done| match done {
             Ok(()) => FlowEnd::Completed,
             Err(failed) => FlowEnd::Failed { side: failed.side, reset: failed.is_reset() },
-        })
-    })
-    .await
-}
-
-/// Waits until either side of a forgotten flow says anything, as NLB does: nobody is told of the expiry, and whatever
-/// comes later meets RST.
-async fn answer_late_with_reset(record: &FlowRecord, client: &TcpStream, target: &TcpStream) {
-    poll_fn(|cx| {
-        if matches!(record.order(), Order::Cut(_))
-            || client.poll_read_ready(cx).is_ready()
-            || target.poll_read_ready(cx).is_ready()
-        {
-            Poll::Ready(())
+        });
+        if moved.is_pending() && relay.is_deaf() {
+            listen_for_resets(guard, &mut heard, [client, target])
         } else {
-            Poll::Pending
+            moved
         }
     })
     .await;
+    (end, relay.finished())
+}
+
+/// Asks the kernel, once a tick, whether a side has sent RST: while a way waits for its sink, or has ended, nobody reads
+/// its source.
+fn listen_for_resets(guard: &Guard, heard: &mut Option<u32>, sides: [&TcpStream; 2]) -> Poll<FlowEnd> {
+    let tick = guard.worker.tick();
+    if *heard == Some(tick) {
+        return Poll::Pending;
+    }
+    // The first time there is nothing to hear yet; from the next tick on there may be.
+    let first = heard.replace(tick).is_none();
+    if let Some(slot) = guard.slot {
+        guard.worker.wake_at_next_tick(slot, guard.record.id);
+    }
+    if first {
+        return Poll::Pending;
+    }
+    for (stream, side) in sides.into_iter().zip([Side::Client, Side::Target]) {
+        if let Ok(Some(error)) = stream.take_error() {
+            let failed = Failed { side, error };
+            return Poll::Ready(FlowEnd::Failed { side, reset: failed.is_reset() });
+        }
+    }
+    Poll::Pending
+}
+
+/// Counts a keepalive probe from either side as activity.
+fn look(guard: &Guard, watch: &mut Watch, sides: [&TcpStream; 2]) {
+    let (worker, record) = (&guard.worker, &guard.record);
+    if let Some(diag) = &worker.diag
+        && watch.look(diag, sides, record.last_active(), worker.options.leg.keepalive)
+    {
+        record.touch(worker.tick());
+    }
+}
+
+/// Waits until either side of a forgotten flow says anything, as NLB does: nobody is told of the expiry, and whatever
+/// comes later meets RST. A side that has finished can say nothing more; its FIN was before. False when the silence has
+/// lasted for another time-out.
+async fn is_spoken_to(record: &FlowRecord, sides: [&TcpStream; 2], finished: [bool; 2]) -> bool {
+    poll_fn(|cx| {
+        let spoken = |(side, finished): (&&TcpStream, bool)| !finished && side.poll_read_ready(cx).is_ready();
+        match record.order() {
+            Order::Cut(_) => Poll::Ready(true),
+            _ if sides.iter().zip(finished).any(spoken) => Poll::Ready(true),
+            Order::Expire => Poll::Ready(false),
+            Order::None | Order::Frozen => Poll::Pending,
+        }
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -250,7 +358,7 @@ mod tests {
     /// What every open flow costs beside its sockets and its record.
     const MOST_BYTES: usize = 768;
 
-    fn output_size<A, B, F>(_: fn(A, B) -> F) -> usize {
+    fn output_size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

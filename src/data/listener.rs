@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::connect::LegOptions;
 use super::counters::Series;
+use super::fault::{LiveFault, Plight};
+use super::shape::Bucket;
 use super::worker::Worker;
-use super::{admission, choose, flow, refuse};
+use super::{admission, choose, flow, outer, refuse};
+use crate::model::Refusal;
 use crate::plan::Listener;
 
 /// First wait when no descriptor is left; doubles up to [`LONGEST_WAIT`].
@@ -32,6 +35,10 @@ pub(crate) struct ListenerState {
     pub(crate) series: Arc<Series>,
     /// Flows that each member holds, over all workers and listeners.
     pub(crate) held_flows: Arc<[Arc<AtomicUsize>]>,
+    /// Faults that may befall new flows.
+    pub(crate) faults: Vec<LiveFault>,
+    /// What its address may carry.
+    pub(crate) cap: Option<[Arc<Bucket>; 2]>,
 }
 
 /// Why a listener could not be opened.
@@ -151,11 +158,35 @@ pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
+/// What is wrong with the next flow; mostly nothing.
+fn plight(state: &ListenerState) -> Result<Option<Box<Plight>>, Refusal> {
+    if state.faults.is_empty() && state.cap.is_none() {
+        return Ok(None);
+    }
+    let mut plight = Plight::draw(&state.faults)?;
+    plight.cap.clone_from(&state.cap);
+    Ok((!plight.is_nothing()).then(|| Box::new(plight)))
+}
+
+/// Takes one connection: at once, or when a load balancer in front of this one has said for whom it is.
+fn take(worker: &Rc<Worker>, state: &ListenerState, client: TcpStream, address: SocketAddr) {
+    let outer = &state.listener.group.proxy_sources;
+    if !outer.is_empty() && outer.contains(address.ip().to_canonical()) {
+        tokio::task::spawn_local(outer::take(Rc::clone(worker), state.clone(), client, address));
+    } else {
+        admit(worker, state, client, address);
+    }
+}
+
 /// Admits or refuses one connection.
-fn take(worker: &Rc<Worker>, state: &ListenerState, client: tokio::net::TcpStream, address: SocketAddr) {
+pub(crate) fn admit(worker: &Rc<Worker>, state: &ListenerState, client: TcpStream, address: SocketAddr) {
     let admitted = admission::admit(&state.listener, address, &worker.service_side.borrow());
-    match admitted.and_then(|origin| choose::reserve(worker, state, address).map(|seat| (origin, seat))) {
-        Ok((origin, seat)) => flow::start(worker, state, client, address, origin, seat),
+    let admitted = admitted.and_then(|origin| {
+        let seat = choose::reserve(worker, state, address)?;
+        Ok((origin, seat, plight(state)?))
+    });
+    match admitted {
+        Ok((origin, seat, plight)) => flow::start(worker, state, client, address, origin, seat, plight),
         Err(refusal) => refuse::refuse(worker, state, client, address, refusal),
     }
 }

@@ -21,6 +21,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("plgw_tcp_resets_total", "RSTs passed on from client or target, or made by the gateway (elb)."),
     ("plgw_refused_flows_total", "Connections not let through, by reason."),
     ("plgw_port_allocation_errors_total", "Flows for which no source port was free (NLB: PortAllocationErrorCount)."),
+    ("plgw_faulted_flows_total", "Flows that a fault which was asked for befell."),
     ("plgw_accept_errors_total", "Failures to accept a connection."),
 ];
 
@@ -117,6 +118,9 @@ pub(crate) fn publish(shared: &Shared) {
             metrics.set_counter(key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
         by_endpoint.entry(series.key.endpoint.clone()).or_default().push(series);
+    }
+    for (name, kind, struck) in shared.struck() {
+        metrics.set_counter(key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]), struck);
     }
     for (endpoint, all) in by_endpoint {
         let sum = |pick: &dyn Fn(&super::counters::Shard) -> u64| all.iter().map(|series| series.sum(pick)).sum();

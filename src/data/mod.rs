@@ -9,16 +9,21 @@ mod choose;
 pub(crate) mod connect;
 mod counters;
 mod door;
+mod fault;
 mod flow;
 mod idle;
+mod keepalive;
 pub(crate) mod listener;
 mod metrics;
+mod outer;
 pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
 pub(crate) mod relay;
 pub(crate) mod scratch;
+mod shape;
 mod shared;
+mod sock_diag;
 mod table;
 mod worker;
 
@@ -39,7 +44,7 @@ use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
-use crate::model::{CidrSet, DrainReason, FlowId, TargetId, VpceServiceId};
+use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Listener, Member};
 
 /// How the data plane works.
@@ -198,6 +203,28 @@ impl DataPlane {
         for worker in &self.workers {
             let _ = worker.send(Command::Retarget(self.state_of(listener)));
         }
+        self.freeze_or_thaw(listener);
+    }
+
+    /// Stops what flows through a lost zone or to a target that is silent by a fault, and lets it go on afterwards.
+    fn freeze_or_thaw(&self, listener: &Listener) {
+        let is_silent = |member: &Member| member.faulted && member.reach != Some(ConnectError::Refused);
+        let stands = |flow: &FlowRecord| {
+            let same = |member: &&Member| member.name == flow.member().name && member.address == flow.member().address;
+            listener.outage || listener.group.members.iter().find(same).is_some_and(is_silent)
+        };
+        let some = listener.outage || listener.group.members.iter().any(is_silent);
+        if !some && !self.shared.has_frozen() {
+            return;
+        }
+        let flows = self.shared.table.select(|flow| flow.listener.address == listener.address);
+        let (standing, moving): (Vec<_>, Vec<_>) = flows.into_iter().partition(|flow| stands(flow));
+        if !standing.is_empty() {
+            self.shared.note_frozen();
+        }
+        standing.iter().for_each(|flow| flow.tell(Order::Frozen));
+        self.wake(&standing);
+        self.wake(&moving.into_iter().filter(|flow| flow.thaw()).collect::<Vec<_>>());
     }
 
     /// Sources of which no connection is let in on any listener.
@@ -329,6 +356,10 @@ impl DataPlane {
         for flow in flows {
             flow.tell(Order::Cut(reason));
         }
+        self.wake(flows);
+    }
+
+    fn wake(&self, flows: &[Arc<FlowRecord>]) {
         for (index, worker) in self.workers.iter().enumerate() {
             let own: Vec<_> = flows.iter().filter(|flow| usize::from(flow.worker) == index).cloned().collect();
             if !own.is_empty() {
@@ -342,6 +373,8 @@ impl DataPlane {
             listener: Arc::clone(listener),
             series: self.shared.series(listener),
             held_flows: self.shared.held_flows(&listener.group),
+            faults: listener.faults.iter().map(|fault| self.shared.live_fault(fault)).collect(),
+            cap: listener.group.bandwidth_cap.map(|cap| self.shared.cap(listener.address.ip(), cap)),
         }
     }
 }

@@ -18,7 +18,12 @@ pub(crate) fn refuse(
     address: SocketAddr,
     refusal: Refusal,
 ) {
-    state.series.shard(worker.index).refuse(refusal);
+    let shard = state.series.shard(worker.index);
+    shard.refuse(refusal);
+    if refusal == Refusal::FlowLimit {
+        // What the load balancer lacks then is a source port towards the target.
+        shard.port_allocation_errors.add(1);
+    }
     tracing::info!(
             target: "access",
     {        client.addr = %address,

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::counters::{Series, SeriesKey};
+use super::fault::LiveFault;
 use super::metrics::DataMetrics;
+use super::shape::Bucket;
 use super::table::FlowTable;
-use crate::model::{TargetId, VpceServiceId};
+use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// Which process: load balancer, addressable target, member.
@@ -26,6 +28,10 @@ pub(crate) struct Shared {
     workers: usize,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
+    faults: Mutex<HashMap<String, LiveFault>>,
+    caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
+    /// Whether a flow ever was told to stand still.
+    frozen: AtomicBool,
     /// How many drains wait for flows to end; while 0, nobody is told.
     draining: AtomicUsize,
     ended: Notify,
@@ -46,6 +52,9 @@ impl Shared {
             workers,
             series: Mutex::default(),
             held_flows: Mutex::default(),
+            faults: Mutex::default(),
+            caps: Mutex::default(),
+            frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
             ended: Notify::new(),
             lost,
@@ -88,6 +97,49 @@ impl Shared {
             .collect()
     }
 
+    /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; what it struck is counted on.
+    pub(crate) fn live_fault(&self, fault: &Arc<Fault>) -> LiveFault {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = faults.get(&fault.name);
+        let live = match known {
+            Some(live) if live.fault == *fault => live.clone(),
+            known => LiveFault {
+                fault: Arc::clone(fault),
+                seen: Arc::default(),
+                struck: known.map(|live| Arc::clone(&live.struck)).unwrap_or_default(),
+            },
+        };
+        faults.insert(fault.name.clone(), live.clone());
+        live
+    }
+
+    /// Every fault that there ever was, with the number of flows that it befell.
+    pub(crate) fn struck(&self) -> Vec<(String, &'static str, u64)> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let of =
+            |live: &LiveFault| (live.fault.name.clone(), live.fault.kind.label(), live.struck.load(Ordering::Relaxed));
+        faults.values().map(of).collect()
+    }
+
+    /// What an endpoint address may carry: to targets, to clients.
+    pub(crate) fn cap(&self, address: IpAddr, bytes_per_second: u64) -> [Arc<Bucket>; 2] {
+        let mut caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || [(); 2].map(|()| Arc::new(Bucket::new(bytes_per_second)));
+        let cap = caps.entry(address).or_insert_with(new);
+        if cap[0].rate() != bytes_per_second {
+            *cap = new();
+        }
+        cap.clone()
+    }
+
+    pub(crate) fn note_frozen(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Relaxed)
+    }
+
     /// A flow is out of the table.
     pub(crate) fn flow_ended(&self) {
         if self.draining.load(Ordering::Relaxed) > 0 {
@@ -97,7 +149,7 @@ impl Shared {
 
     /// Waits until `over` holds; it is asked again whenever a flow ends.
     pub(crate) async fn until(&self, mut over: impl FnMut(&FlowTable) -> bool) {
-        self.draining.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting::new(&self.draining);
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -108,7 +160,6 @@ impl Shared {
             // A worker that looked before `draining` was raised tells nobody, hence the second look.
             let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
         }
-        self.draining.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Accepting failed.
@@ -126,5 +177,21 @@ impl Shared {
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
         // Nobody listens any more only when the process stops anyway.
         let _ = self.lost.send(address);
+    }
+}
+
+/// Somebody waits for flows to end; given up with the wait, also when that is cut short.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct FlowRecord {
     /// Where its worker finds it.
     pub(crate) slot: AtomicU32,
     pub(crate) opened: SystemTime,
+    /// Faults that befell it, by name.
+    pub(crate) faults: Vec<String>,
     pub(crate) series: Arc<Series>,
     to_target: AtomicU64,
     to_client: AtomicU64,
@@ -33,6 +35,8 @@ pub(crate) struct FlowRecord {
     last_active: AtomicU32,
     /// Ticks of silence that it may last.
     patience: AtomicU32,
+    /// Ticks of silence after which it is looked at.
+    step: AtomicU32,
     order: AtomicU8,
 }
 
@@ -41,14 +45,19 @@ pub(crate) struct FlowRecord {
 pub(crate) enum Order {
     /// Go on.
     None,
-    /// Its patience is over.
+    /// It has been silent for a while, or its patience is over.
     Expire,
+    /// Move nothing until it is taken back.
+    Frozen,
     /// End now.
     Cut(DrainReason),
 }
 
+/// The order to stand still as a byte.
+const FROZEN: u8 = u8::MAX;
 /// Orders as a byte: 0 none, 1 expire, then the reasons.
-const REASONS: [DrainReason; 6] = [
+const REASONS: [DrainReason; 7] = [
+    DrainReason::Fault,
     DrainReason::Deregistered,
     DrainReason::Unhealthy,
     DrainReason::Moved,
@@ -69,6 +78,7 @@ impl FlowRecord {
         series: Arc<Series>,
         tick: u32,
         patience: u32,
+        faults: Vec<String>,
     ) -> Self {
         Self {
             id,
@@ -79,11 +89,13 @@ impl FlowRecord {
             worker,
             slot: AtomicU32::new(u32::MAX),
             opened: SystemTime::now(),
+            faults,
             series,
             to_target: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             last_active: AtomicU32::new(tick),
             patience: AtomicU32::new(patience),
+            step: AtomicU32::new(patience),
             order: AtomicU8::new(0),
         }
     }
@@ -116,9 +128,10 @@ impl FlowRecord {
         self.last_active.store(tick, Ordering::Relaxed);
     }
 
-    /// Lets it be silent for `ticks` from `tick` on.
-    pub(crate) fn wait_for(&self, tick: u32, ticks: u32) {
+    /// Lets it be silent for `ticks` from `tick` on, and looks after it every `step` ticks.
+    pub(crate) fn wait_for(&self, tick: u32, ticks: u32, step: u32) {
         self.touch(tick);
+        self.step.store(step, Ordering::Relaxed);
         self.patience.store(ticks, Ordering::Relaxed);
     }
 
@@ -132,16 +145,37 @@ impl FlowRecord {
         &self.listener.group.members[usize::from(self.member)]
     }
 
+    /// The tick at which something moved last.
+    pub(crate) fn last_active(&self) -> u32 {
+        self.last_active.load(Ordering::Relaxed)
+    }
+
+    /// The tick at which it is to be looked at, if nothing moves until then.
+    pub(crate) fn next_look(&self, now: u32) -> u32 {
+        let (active, step) = (self.last_active(), self.step.load(Ordering::Relaxed).max(1));
+        active.saturating_add((now.saturating_sub(active) / step + 1).saturating_mul(step)).min(self.deadline())
+    }
+
+    /// Whether it has been silent for long enough to be looked at.
+    pub(crate) fn is_silent(&self, now: u32) -> bool {
+        now >= self.last_active().saturating_add(self.step.load(Ordering::Relaxed)).min(self.deadline())
+    }
+
     /// Tells it to do something; an earlier order to end stands.
     pub(crate) fn tell(&self, order: Order) {
         let byte = match order {
             Order::None => return,
             Order::Expire => 1,
+            Order::Frozen => FROZEN,
             Order::Cut(reason) => {
                 2 + REASONS.iter().position(|other| *other == reason).map_or(0, |at| u8::try_from(at).unwrap_or(0))
             }
         };
-        let _ = self.order.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < 2).then_some(byte));
+        let overrides = |held| match order {
+            Order::Expire => held == 0,
+            _ => held < 2 || held == FROZEN,
+        };
+        let _ = self.order.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| overrides(held).then_some(byte));
     }
 
     /// What it has been told.
@@ -150,8 +184,14 @@ impl FlowRecord {
         match self.order.load(Ordering::Relaxed) {
             0 => Order::None,
             1 => Order::Expire,
+            FROZEN => Order::Frozen,
             byte => Order::Cut(REASONS[usize::from(byte) - 2]),
         }
+    }
+
+    /// Takes back an order to stand still; true when there was one.
+    pub(crate) fn thaw(&self) -> bool {
+        self.order.compare_exchange(FROZEN, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Takes back an order to expire.
@@ -185,6 +225,8 @@ pub struct FlowView {
     pub bytes_to_target: u64,
     /// Bytes written to the client.
     pub bytes_to_client: u64,
+    /// Faults that befell it, by name.
+    pub faults: Vec<String>,
 }
 
 impl From<&FlowRecord> for FlowView {
@@ -202,6 +244,7 @@ impl From<&FlowRecord> for FlowView {
             age_seconds: record.opened.elapsed().map_or(0.0, |age| age.as_secs_f64()),
             bytes_to_target: record.bytes_to_target(),
             bytes_to_client: record.bytes_to_client(),
+            faults: record.faults.clone(),
         }
     }
 }

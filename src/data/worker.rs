@@ -19,6 +19,7 @@ use super::pipes::Pipes;
 use super::relay::Tools;
 use super::scratch::Scratch;
 use super::shared::Shared;
+use super::sock_diag::SockDiag;
 use super::table::{FlowRecord, Order};
 use crate::model::{CidrSet, FlowId};
 
@@ -64,11 +65,15 @@ pub(crate) struct Worker {
     pub(crate) service_side: RefCell<Arc<CidrSet>>,
     /// Refused clients that are held unanswered now.
     pub(crate) held: Cell<usize>,
+    /// To ask the kernel about silent flows; `None` where it gives no such socket.
+    pub(crate) diag: Option<SockDiag>,
     tick: Cell<u32>,
     next_flow: Cell<u64>,
     next_source: Cell<usize>,
     flows: RefCell<Slab<(Arc<FlowRecord>, Waker)>>,
     wheel: RefCell<Wheel<(usize, FlowId)>>,
+    /// Flows to wake at the next tick.
+    listening: RefCell<Vec<(usize, FlowId)>>,
 }
 
 impl Worker {
@@ -82,11 +87,13 @@ impl Worker {
             tools,
             service_side: RefCell::default(),
             held: Cell::new(0),
+            diag: SockDiag::open().ok(),
             tick: Cell::new(0),
             next_flow: Cell::new(0),
             next_source: Cell::new(0),
             flows: RefCell::default(),
             wheel: RefCell::new(Wheel::new(0)),
+            listening: RefCell::default(),
         })
     }
 
@@ -128,7 +135,12 @@ impl Worker {
                     Some(Command::Wake(records)) => self.wake(&records),
                     Some(Command::Stop) | None => return,
                 },
-                _ = ticks.tick() => self.turn(),
+                _ = ticks.tick() => {
+                    self.turn();
+                    for door in listeners.values_mut().filter(|door| door.wants_another_try()) {
+                        door.answer(&self).await;
+                    }
+                }
             }
         }
     }
@@ -169,7 +181,7 @@ impl Worker {
 
     /// Looks at a flow again that was told to expire while it moved on.
     pub(crate) fn look_again(&self, slot: usize, record: &FlowRecord) {
-        self.wheel.borrow_mut().place((slot, record.id), record.deadline());
+        self.wheel.borrow_mut().place((slot, record.id), record.next_look(self.tick()));
     }
 
     /// Forgets a flow.
@@ -177,21 +189,30 @@ impl Worker {
         self.flows.borrow_mut().remove(slot);
     }
 
-    /// One tick: flows that have been silent for too long are told so.
+    /// One tick: flows that have been silent for a while are told so.
     fn turn(&self) {
         let now = self.tick.get() + 1;
         self.tick.set(now);
         let flows = self.flows.borrow();
+        for (slot, id) in self.listening.take() {
+            if let Some((_, waker)) = flows.get(slot).filter(|(record, _)| record.id == id) {
+                waker.wake_by_ref();
+            }
+        }
         self.wheel.borrow_mut().turn(now, |(slot, id)| {
             let (record, waker) = flows.get(*slot).filter(|(record, _)| record.id == *id)?;
-            let deadline = record.deadline();
-            if deadline <= now {
+            if record.is_silent(now) {
                 record.tell(Order::Expire);
                 waker.wake_by_ref();
                 return None;
             }
-            Some(deadline)
+            Some(record.next_look(now))
         });
+    }
+
+    /// Wakes a flow at the next tick.
+    pub(crate) fn wake_at_next_tick(&self, slot: usize, id: FlowId) {
+        self.listening.borrow_mut().push((slot, id));
     }
 
     fn wake(&self, records: &[Arc<FlowRecord>]) {

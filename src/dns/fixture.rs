@@ -60,6 +60,7 @@ pub(super) fn view() -> DnsView {
             VpcDns { vpc: mute_vpc_id(), clients: cidrs(&["10.5.0.0/16"]), enabled: false, private: BTreeMap::new() },
         ],
         refused: cidrs(&["10.0.200.0/24", "127.1.0.0/16"]),
+        faults: Vec::new(),
     }
 }
 

@@ -4,8 +4,9 @@
 //! malformed packets (which are to be counted), answer malformed *replies* with FORMERR, take any number of TCP
 //! connections, and cost a task, a channel and several buffers a datagram.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Metadata, OpCode, Query, ResponseCode};
@@ -22,11 +23,13 @@ use tokio_util::task::TaskTracker;
 use super::forward::{self, ForwardOutcome, Forwarder};
 use super::question::name_text;
 use super::rotation::Rotation;
+use super::view::choose;
 use super::wire::{Echo, Limit, UDP_PAYLOAD, encode, encode_error};
 use super::{
     Answer, Code, Data, DnsError, DnsMetrics, DnsOptions, DnsSockets, Kind, Owner, Question, ViewKind, answer, tcp, udp,
 };
-use crate::plan::{DnsView, Snapshot};
+use crate::model::DnsFailure;
+use crate::plan::{DnsFault, DnsView, Snapshot};
 
 /// A running DNS server: UDP and TCP, answering from the latest snapshot.
 #[derive(Debug)]
@@ -170,6 +173,8 @@ pub(super) struct Adapter {
     pub(super) metrics: DnsMetrics,
     rotation: Rotation,
     forwarder: Forwarder,
+    /// Questions that a failure could have befallen.
+    fault_questions: AtomicU64,
 }
 
 const HEADER_BYTES: usize = 12;
@@ -180,7 +185,7 @@ const SHORTEST_RECORD: usize = 11;
 impl Adapter {
     pub(super) fn new(options: DnsOptions, metrics: DnsMetrics) -> Self {
         let forwarder = Forwarder::new(options.forward.clone());
-        Self { options, metrics, rotation: Rotation::new(), forwarder }
+        Self { options, metrics, rotation: Rotation::new(), forwarder, fault_questions: AtomicU64::new(0) }
     }
 
     /// Reacts to `packet`; a reply is appended to `out`.
@@ -227,7 +232,13 @@ impl Adapter {
         };
         let kind = if is_query { Kind::from_code(query.query_type().into()) } else { Kind::Other };
         let question = Question { name: &name, kind };
-        let given = self.answer(&question, query, &request, source, view);
+        let given = match self.failure(source.ip(), view) {
+            None => self.answer(&question, query, &request, source, view),
+            Some((_, DnsFailure::Timeout)) => return Reaction::Silence,
+            Some((seen, DnsFailure::Servfail)) => Answer::of(seen, Code::ServFail),
+            Some((seen, DnsFailure::Nxdomain)) => Answer::of(seen, Code::NxDomain),
+            Some((seen, DnsFailure::Refused)) => Answer::of(seen, Code::Refused),
+        };
         let given = match given.upstream {
             None => given,
             Some(owner) if request.metadata.recursion_desired => {
@@ -250,6 +261,21 @@ impl Adapter {
         self.metrics.answered(given.view, kind, given.code);
         self.metrics.duration.record(started.elapsed().as_secs_f64());
         Reaction::Reply
+    }
+
+    /// The failure that was asked for and befalls this question. Whoever is refused anyway has none.
+    fn failure(&self, source: IpAddr, view: &DnsView) -> Option<(ViewKind, DnsFailure)> {
+        if view.faults.is_empty() {
+            return None;
+        }
+        let seen = choose(source, view, &self.options).0;
+        let meant = |fault: &&DnsFault| {
+            seen != ViewKind::None && fault.clients.as_ref().is_none_or(|clients| clients.contains(source))
+        };
+        view.faults.iter().filter(meant).find_map(|DnsFault { fault, answer, .. }| {
+            let n = self.fault_questions.fetch_add(1, Ordering::Relaxed);
+            fault.share.holds(fault.lot(n)).then_some((seen, *answer))
+        })
     }
 
     /// The answer to a question that was understood.

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
+use super::backends::{self, Backend};
 use super::enter::{self, Door, Job};
 use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
-use super::{CONFIG_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, status, topology};
+use super::{
+    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status,
+    topology,
+};
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
-
-/// Zones that are cut, in the lab's directory.
-pub(super) const CUT_FILE: &str = "cut.json";
 
 pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(), LabError> {
     check_name(name)?;
@@ -30,7 +31,9 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
         }
     };
     let desired = crate::config::parse(&text, &asked)?.desired;
-    let topology = topology::topology(&desired, &asked)?;
+    let (text, backends) = config::relocated(&text, &asked, &desired)?;
+    let topology = topology::topology(&crate::config::parse(&text, &asked)?.desired, &asked)?;
+    let plan = Plan { text, asked, topology, backends, stand_ins: file.is_none() || stand_ins };
 
     let labs = Labs::lock()?;
     let dir = labs.dir_of(name);
@@ -45,8 +48,7 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     }
     labs.remove(name)?;
     labs.make(name)?;
-    let built = build(&dir, &text, &asked, &topology, file.is_none() || stand_ins);
-    if let Err(error) = built {
+    if let Err(error) = build(&dir, &plan) {
         if let Some(first) = First::read(&dir) {
             first.kill()?;
         }
@@ -58,12 +60,27 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     Ok(())
 }
 
+/// A lab that is to be built.
+struct Plan {
+    /// The config.
+    text: String,
+    /// What it is called.
+    asked: String,
+    topology: topology::Topology,
+    backends: Vec<Backend>,
+    /// Whether stand-ins take the backends' places.
+    stand_ins: bool,
+}
+
 /// Starts the lab's first process and waits until the lab stands.
-fn build(dir: &Path, text: &str, asked: &str, topology: &topology::Topology, stand_ins: bool) -> Result<(), LabError> {
+fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
-    let path = dir.join(CONFIG_FILE);
-    let made = config::effective(text, asked, topology, dir, &here)?;
-    fs::write(&path, made).map_err(|source| LabError::File { what: "write", path, source })?;
+    let write = |name: &str, text: String| {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })
+    };
+    write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, dir, &here)?)?;
+    write(backends::FILE, serde_json::to_string_pretty(&plan.backends).expect("addresses are JSON"))?;
     let log_path = dir.join("lab.log");
     let log = fs::File::create(&log_path);
     let log = log.map_err(|source| LabError::File { what: "make", path: log_path, source })?;
@@ -71,9 +88,8 @@ fn build(dir: &Path, text: &str, asked: &str, topology: &topology::Topology, sta
     let program = super::program()?;
     let user_namespace = namespaces::prepare()?;
     let mut command = Command::new(program);
-    command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(asked);
-    let parts = [Part::StandIns, Part::Gateway];
-    for part in parts.into_iter().filter(|part| stand_ins || *part != Part::StandIns) {
+    command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(&plan.asked);
+    for part in [if plan.stand_ins { Part::StandIns } else { Part::Backends }, Part::Gateway] {
         command.args(["--part", part.name()]);
     }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -163,14 +179,12 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
         let known = lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
     };
-    let mut zones = cut_zones(&dir);
+    let mut zones = outages::read(&dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
         zones.push(zone.to_owned());
     }
-    let path = dir.join(CUT_FILE);
-    let text = serde_json::to_string(&zones).expect("names are JSON");
-    fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })?;
+    outages::write(&dir, &zones)?;
 
     let door = Door::open(&first, &lab, Place::Router)?;
     door.enter_network()?;
@@ -189,12 +203,6 @@ pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (first, lab) = standing(&name, dir)?;
     Ok(Door::open(&first, &lab, place)?.into_network())
-}
-
-/// The zones that are cut in the lab whose directory is `dir`.
-pub(super) fn cut_zones(dir: &Path) -> Vec<String> {
-    let text = fs::read_to_string(dir.join(CUT_FILE)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// The lab's CA certificate.

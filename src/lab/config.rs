@@ -1,11 +1,16 @@
 //! The config that the lab's gateway runs with: the one that was asked for, at the lab's addresses.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use toml::{Table, Value};
 
 use super::LabError;
-use super::topology::Topology;
+use super::backends::Backend;
+use super::topology::{self, Topology};
+use crate::model::Desired;
 
 /// Says what the file is, at its top.
 const HEAD: &str = "\
@@ -13,6 +18,73 @@ const HEAD: &str = "\
 # addresses, nodes' addresses and networks are the lab's and stay as they are. It goes with the lab.
 
 ";
+
+/// Where in the service's VPC backends of this machine's loopback get addresses: from base + 100 on.
+const ALIASES: u32 = 100;
+
+/// `text`, which reads as `desired`, with addresses of the service's VPC for nodes and apps that it has on loopback: there
+/// no cable leads. Also where each backend is then, and where it really is.
+pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(String, Vec<Backend>), LabError> {
+    let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| unsuited(error.to_string()))?;
+    let all = topology::backends(desired).map_err(unsuited)?;
+    let free =
+        first_service_net(desired).into_iter().flat_map(|base| (ALIASES..).map(move |n| Ipv4Addr::from(base + n)));
+    let free = free.filter(|ip| !all.contains(ip));
+    let aliases: BTreeMap<Ipv4Addr, Ipv4Addr> = all.iter().copied().filter(Ipv4Addr::is_loopback).zip(free).collect();
+    let mut backends = Vec::new();
+    for_each_backend(&mut table, |value| {
+        if let Some((text, backend)) = moved(value, &aliases) {
+            *value = text;
+            if !backends.contains(&backend) {
+                backends.push(backend);
+            }
+        }
+    });
+    // Most configs have none there: then not a letter changes.
+    Ok((if aliases.is_empty() { text.to_owned() } else { table.to_string() }, backends))
+}
+
+fn first_service_net(desired: &Desired) -> Option<u32> {
+    let mut services = desired.projects.iter().flat_map(|project| &project.services);
+    match services.next()?.cidrs.iter().next()? {
+        IpNet::V4(net) => Some(net.network().into()),
+        IpNet::V6(_) => None,
+    }
+}
+
+/// An address, or a URL with one, moved where `aliases` says; and the backend that it names. `None` for names.
+fn moved(text: &str, aliases: &BTreeMap<Ipv4Addr, Ipv4Addr>) -> Option<(String, Backend)> {
+    let found = if text.contains("://") { topology::backend_address(text) } else { text.parse().ok() };
+    let Some(SocketAddr::V4(real)) = found else { return None };
+    let at = SocketAddrV4::new(*aliases.get(real.ip()).unwrap_or(real.ip()), real.port());
+    Some((text.replacen(&real.ip().to_string(), &at.ip().to_string(), 1), Backend { at, real }))
+}
+
+/// Every address of a node, a BI Connector or an app's backend.
+fn for_each_backend(table: &mut Table, mut each: impl FnMut(&mut String)) {
+    let mut nodes = |owner: &mut Table, keys: &[&str], address: &str| {
+        for key in keys {
+            for node in tables(owner, key) {
+                if let Some(Value::String(text)) = node.get_mut(address) {
+                    each(text);
+                }
+            }
+        }
+    };
+    for project in tables(table, "project") {
+        for cluster in tables(project, "cluster") {
+            nodes(cluster, &["node", "bi_connector"], "address");
+        }
+    }
+    nodes(table, &["app"], "backend");
+}
+
+/// The tables of an array of tables; none where there is no such array.
+fn tables<'t>(table: &'t mut Table, key: &str) -> impl Iterator<Item = &'t mut Table> {
+    let array = table.get_mut(key).and_then(Value::as_array_mut);
+    array.into_iter().flatten().filter_map(Value::as_table_mut)
+}
 
 /// `text`, which is a good config, with what is the lab's to say: where DNS listens, and where state and certificates
 /// lie unless the file says so itself. `base` is what relative paths in it are relative to.
@@ -76,6 +148,24 @@ mod tests {
     }
 
     #[test]
+    fn nodes_on_loopback_get_addresses_of_the_services_vpc_and_are_still_found() {
+        let text = DEFAULT_CONFIG.replace("\"10.1.0.11:27017\"", "\"127.0.0.1:27017\"");
+        let text = text.replace("\"10.1.0.12:27017\"", "\"127.0.0.1:27018\"");
+        let text = text.replace("http://10.1.0.31:9080", "http://127.0.0.2:9080");
+        let (moved, backends) =
+            relocated(&text, "x.toml", &parse(&text, "x.toml").expect("good").desired).expect("good");
+        let desired = parse(&moved, "moved.toml").expect("good").desired;
+        let nodes: Vec<String> =
+            desired.projects[0].clusters[0].nodes.iter().map(|node| node.address.to_string()).collect();
+        assert_eq!(nodes, ["10.1.0.100:27017", "10.1.0.100:27018", "10.1.0.13:27017"]);
+        assert_eq!(desired.apps[0].backend, "http://10.1.0.101:9080");
+        let real = |at: &str| backends.iter().find(|backend| backend.at.to_string() == at).map(|b| b.real.to_string());
+        assert_eq!(real("10.1.0.100:27018").as_deref(), Some("127.0.0.1:27018"));
+        assert_eq!(real("10.1.0.101:9080").as_deref(), Some("127.0.0.2:9080"));
+        assert_eq!(real("10.1.0.13:27017").as_deref(), Some("10.1.0.13:27017"));
+    }
+
+    #[test]
     fn the_inventory_stays_as_it_was_asked_for() {
         assert_eq!(in_lab(DEFAULT_CONFIG).desired, parse(DEFAULT_CONFIG, "lab.toml").expect("good").desired);
     }
@@ -83,7 +173,7 @@ mod tests {
     #[test]
     fn state_lies_in_the_labs_directory_unless_the_file_says_where() {
         let state = |text: &str| in_lab(text).settings.state;
-        assert_eq!(state(DEFAULT_CONFIG), StateLocation::File("/run/x/state.redb".into()));
+        assert_eq!(state(DEFAULT_CONFIG), StateLocation::File("/run/x/state.plgw".into()));
         let told = format!("{DEFAULT_CONFIG}\n[state]\npath = \"mine.state\"\n");
         assert_eq!(state(&told), StateLocation::File("/home/me/mine.state".into()));
     }

@@ -4,12 +4,14 @@
 //! the last of them go all namespaces, interfaces and mounts. So `down` is its end, and so is `kill -9`.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{WaitOptions, wait};
@@ -48,7 +50,7 @@ pub(super) fn hold(order: &Order) -> Result<(), LabError> {
     rustix::process::setsid().doing("leave the terminal")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     let built = runtime.block_on(build(order));
-    let (mut lab, namespaces) = match built {
+    let Built { mut lab, places, way_out } = match built {
         Ok(built) => built,
         Err(error) => {
             say(&super::chain(&error))?;
@@ -58,7 +60,7 @@ pub(super) fn hold(order: &Order) -> Result<(), LabError> {
     lab.write(&order.dir)?;
     say(STANDS)?;
     let watched = runtime.block_on(watch(&mut lab, &order.dir));
-    drop(namespaces);
+    drop((places, way_out));
     watched
 }
 
@@ -69,19 +71,42 @@ struct Namespaces {
     mounts: Namespace,
 }
 
-async fn build(order: &Order) -> Result<(Lab, BTreeMap<Place, Namespaces>), LabError> {
+/// A lab, and what has to stay open for as long as it stands.
+#[derive(Debug)]
+struct Built {
+    lab: Lab,
+    places: BTreeMap<Place, Namespaces>,
+    /// The process that reaches real backends ends when this does.
+    way_out: Option<UnixStream>,
+}
+
+async fn build(order: &Order) -> Result<Built, LabError> {
     let config = crate::config::load(&order.dir.join(CONFIG_FILE))?;
     let topology = topology::topology(&config.desired, &order.asked)?;
+    let mut processes = BTreeMap::new();
+    // Started first, while this process is in the machine's network still.
+    let mut backends = if order.parts.contains(&Part::Backends) {
+        let (ours, theirs) = UnixStream::pair().doing("make a pair of sockets")?;
+        Some((spawn(Part::Backends, &order.dir, OwnedFd::from(theirs).into())?, ours))
+    } else {
+        None
+    };
     let held = make_places(&topology, &order.dir)?;
     let networks = held.iter().map(|(place, held)| Ok((*place, duplicate(&held.network)?)));
     links::wire(&topology, &networks.collect::<Result<_, LabError>>()?).await?;
 
-    let mut processes = BTreeMap::new();
-    for part in &order.parts {
-        let place = held.get(&part.place()).expect("every place is made");
+    if let Some((starting, ours)) = &mut backends {
+        let service = held.get(&Place::Service).expect("every place is made");
+        namespaces::enter_network(&service.network)?;
+        super::backends::hand_over(&super::backends::read(&order.dir)?, ours)?;
+        let pid = starting.until_it_serves(&order.dir)?;
+        processes.insert(Part::Backends.name().to_owned(), Process { pid, ended: None });
+    }
+    for (part, place) in order.parts.iter().filter_map(|part| Some((*part, part.place()?))) {
+        let place = held.get(&place).expect("every place is made");
         namespaces::enter_network(&place.network)?;
         namespaces::enter_mounts(&place.mounts)?;
-        let pid = start(*part, &order.dir)?;
+        let pid = spawn(part, &order.dir, Stdio::null())?.until_it_serves(&order.dir)?;
         processes.insert(part.name().to_owned(), Process { pid, ended: None });
     }
     let places = held.iter().map(|(place, held)| {
@@ -96,7 +121,7 @@ async fn build(order: &Order) -> Result<(Lab, BTreeMap<Place, Namespaces>), LabE
     });
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
     let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, processes };
-    Ok((lab, held))
+    Ok(Built { lab, places: held, way_out: backends.map(|(_, ours)| ours) })
 }
 
 /// Makes the namespaces of every place: a network, and mounts with the place's own files.
@@ -115,25 +140,43 @@ fn make_places(topology: &Topology, dir: &Path) -> Result<BTreeMap<Place, Namesp
     Ok(held)
 }
 
-/// Starts a part of the lab where this thread is, and waits until it serves. Answers its number inside the lab.
-fn start(part: Part, dir: &Path) -> Result<i32, LabError> {
-    let log = dir.join(part.log());
-    let open = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
-    let stderr = open(&log).map_err(|source| LabError::File { what: "open", path: log.clone(), source })?;
+/// A part that was started and has not said yet that it serves.
+struct Starting {
+    part: Part,
+    child: Child,
+}
+
+/// Starts a part of the lab where this thread is.
+fn spawn(part: Part, dir: &Path, input: Stdio) -> Result<Starting, LabError> {
+    let path = dir.join(part.log());
+    let log = OpenOptions::new().create(true).append(true).open(&path);
+    let log = log.map_err(|source| LabError::File { what: "open", path, source })?;
     let mut command = Command::new(super::program()?);
     command.args(["lab", "part", part.name()]).arg(dir).current_dir(dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    let mut child = command.spawn().map_err(|source| LabError::Command { command: part.name().to_owned(), source })?;
-    let mut said = String::new();
-    // The pipe's other end closes when the part has said that it serves, and when it ends.
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said).doing(format!("hear from the {}", part.name()))?;
+    command.stdin(input).stdout(Stdio::piped()).stderr(log);
+    if env::var_os("RUST_LOG").is_none() {
+        // The log is a file that people read when something went wrong.
+        command.env("RUST_LOG", "info");
     }
-    if said != SERVES {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
-        return Err(LabError::Build(format!("the {} does not start: {}", part.name(), last_lines(&log))));
+    let child = command.spawn().map_err(|source| LabError::Command { command: part.name().to_owned(), source })?;
+    Ok(Starting { part, child })
+}
+
+impl Starting {
+    /// Waits until the part serves and answers its number inside the lab.
+    fn until_it_serves(&mut self, dir: &Path) -> Result<i32, LabError> {
+        let name = self.part.name();
+        let mut said = String::new();
+        // The pipe's other end closes when the part has said that it serves, and when it ends.
+        if let Some(mut out) = self.child.stdout.take() {
+            out.read_to_string(&mut said).doing(format!("hear from the {name}"))?;
+        }
+        if said != SERVES {
+            let log = std::fs::read_to_string(dir.join(self.part.log())).unwrap_or_default();
+            return Err(LabError::Build(format!("the {name} does not start: {}", last_lines(&log))));
+        }
+        Ok(i32::try_from(self.child.id()).expect("a process' number is positive and fits"))
     }
-    Ok(i32::try_from(child.id()).expect("a process' number is positive and fits"))
 }
 
 /// The end of a log, for an error message.

@@ -3,9 +3,10 @@
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
 //! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
-//! runs the gateway and the stand-ins. Nothing else in this crate reads this room.
+//! runs the gateway, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a cut zone. Nothing else in this crate reads this room.
 
 mod actions;
+mod backends;
 mod command;
 mod config;
 mod enter;
@@ -14,6 +15,7 @@ mod files;
 mod holder;
 mod links;
 mod namespaces;
+mod outages;
 mod part;
 mod permit;
 mod place;
@@ -36,6 +38,9 @@ pub const DEFAULT_CONFIG: &str = include_str!("../../config/scenarios/lab.toml")
 
 /// The gateway's config in the lab's directory.
 const CONFIG_FILE: &str = "gateway.toml";
+
+/// Zones that are cut, in the lab's directory.
+const CUT_FILE: &str = "cut.json";
 
 /// The network namespace of a place in the lab whose directory is `dir`: a thread that enters it has the place's
 /// addresses and routes.

@@ -23,17 +23,15 @@ pub(super) type Namespace = File;
 /// [`LabError::Forbidden`] with the setting that forbids it; [`LabError::Threads`] when this process has threads.
 pub(super) fn prepare() -> Result<bool, LabError> {
     one_thread()?;
-    // Network and mount namespaces are asked for as well: they show now whether the lab's first process will get them.
-    // A PID namespace can be asked for once in a process' life only, so it comes last.
-    let probe = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
     let root = rustix::process::geteuid().is_root();
-    if root && unshare(probe).is_ok() {
-        unshare(CloneFlags::CLONE_NEWPID).doing("make a PID namespace")?;
+    // This process stays in the machine's network: the lab's first process starts there, to leave one behind that
+    // reaches real backends.
+    if root && unshare(CloneFlags::CLONE_NEWPID).is_ok() {
         return Ok(false);
     }
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let all = probe | CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;
-    unshare(all).map_err(|errno| forbidden(root, errno.into()))?;
+    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;
+    unshare(own).map_err(|errno| forbidden(root, errno.into()))?;
     // Who made the lab is its root. A single id may be mapped without help, and groups only once setgroups is off.
     let map = |what: &'static str, text: String| {
         fs::write(Path::new("/proc/self").join(what), text).map_err(|error| forbidden(root, error))
@@ -65,14 +63,18 @@ pub(super) fn open(path: &Path) -> Result<Namespace, LabError> {
 }
 
 /// Moves this thread into a new network namespace and answers it.
+///
+/// # Errors
+///
+/// [`LabError::Forbidden`] with the setting that forbids it.
 pub(super) fn new_network() -> Result<Namespace, LabError> {
-    unshare(CloneFlags::CLONE_NEWNET).doing("make a network namespace")?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
     current("net")
 }
 
 /// Moves this process into a new mount namespace, a copy of the one it is in, and answers it.
 pub(super) fn new_mounts() -> Result<Namespace, LabError> {
-    unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
     current("mnt")
 }
 

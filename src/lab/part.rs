@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use super::error::Doing;
-use super::{CONFIG_FILE, LabError, Place, holder};
+use super::{CONFIG_FILE, CUT_FILE, LabError, Place, holder, outages};
 use crate::app::{Gateway, GatewayOptions};
 use crate::config::{self, Config};
 use crate::lifecycle::{SignalEvent, Signals};
@@ -15,6 +15,8 @@ use crate::lifecycle::{SignalEvent, Signals};
 pub enum Part {
     /// What stands where the nodes and apps would.
     StandIns,
+    /// The way to the real nodes and apps.
+    Backends,
     /// The gateway.
     Gateway,
 }
@@ -24,15 +26,17 @@ impl Part {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::StandIns => "stand-ins",
+            Self::Backends => "backends",
             Self::Gateway => "gateway",
         }
     }
 
-    /// Where it runs.
-    pub(super) fn place(self) -> Place {
+    /// Where it runs; `None`: in this machine's own network.
+    pub(super) fn place(self) -> Option<Place> {
         match self {
-            Self::StandIns => Place::Service,
-            Self::Gateway => Place::Gateway,
+            Self::StandIns => Some(Place::Service),
+            Self::Backends => None,
+            Self::Gateway => Some(Place::Gateway),
         }
     }
 
@@ -45,20 +49,22 @@ impl Part {
 /// Runs a part until it is told to stop, and says on standard output when it serves.
 pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
     let path = dir.join(CONFIG_FILE);
-    let config = config::load(&path)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime")?;
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
     match part {
-        Part::Gateway => runtime.block_on(gateway(config, &path)),
-        Part::StandIns => runtime.block_on(super::stand_ins::serve(config, &path)),
+        Part::Backends => super::backends::serve(dir),
+        Part::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
+        Part::StandIns => runtime()?.block_on(super::stand_ins::serve(config::load(&path)?, &path)),
     }
 }
 
 async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
     let mut signals = Signals::listen().doing("listen for signals")?;
+    let notice = outages::notice(&config.desired);
     let options = GatewayOptions { source: Some(path.to_owned()), ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;
+    let _outages = outages::follow(path.with_file_name(CUT_FILE), gateway.control().clone(), notice);
     loop {
         tokio::select! {
             event = signals.next() => match event {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::record::{First, Lab};
-use super::{CONFIG_FILE, LabError, Place, actions};
+use super::{CONFIG_FILE, CUT_FILE, LabError, Place, actions, outages};
 
 /// A lab as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +63,7 @@ impl View {
             _ => Some("its first process is gone, and everything else with it".to_owned()),
         };
         let lab = lab.unwrap_or_default();
-        let cut = actions::cut_zones(dir);
+        let cut = outages::read(&dir.join(CUT_FILE));
         let host = |(place, held): (&Place, &super::record::Held)| {
             held.address.map(|address| PlaceView { place: *place, address, resolver: held.resolver })
         };

@@ -1,10 +1,11 @@
 //! What is wanted, from wherever it was said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{
-    App, AppService, Health, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, Vpc, VpcId, VpceId,
-    VpceServiceId,
+    App, AppService, Fault, Health, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, Vpc, VpcId,
+    VpceId, VpceServiceId,
 };
 
 /// Everything that is wanted: the config's inventory, what the APIs made, health results and operators' commands.
@@ -31,6 +32,8 @@ pub struct Desired {
     pub health: BTreeMap<(VpceServiceId, TargetId, String), Health>,
     /// Members that left their group and drain: where they lie, by load balancer, target and member name.
     pub draining: BTreeMap<(VpceServiceId, TargetId, String), (super::Zone, std::net::SocketAddr)>,
+    /// Faults by name: those that have begun, and those that are to begin.
+    pub faults: BTreeMap<String, Arc<Fault>>,
     /// Zones that an operator shifted away from, by load balancer.
     pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
 }

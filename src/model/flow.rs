@@ -49,6 +49,12 @@ pub enum Refusal {
     FlowLimit,
     /// No target is registered behind the listener.
     NoTarget,
+    /// It came from a load balancer whose PROXY protocol header is taken, and had none.
+    ProxyHeader,
+    /// A fault that was asked for: the connection is reset.
+    FaultReset,
+    /// A fault that was asked for: nothing is answered.
+    FaultDropped,
 }
 
 /// What a refused client sees on the wire.
@@ -62,7 +68,7 @@ pub enum WireLook {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::EndpointState,
         Self::OneWay,
         Self::Origin,
@@ -70,6 +76,9 @@ impl Refusal {
         Self::AccessList,
         Self::FlowLimit,
         Self::NoTarget,
+        Self::ProxyHeader,
+        Self::FaultReset,
+        Self::FaultDropped,
     ];
 
     /// The one lower-case name in log, metric and test.
@@ -83,6 +92,9 @@ impl Refusal {
             Self::AccessList => "access_list",
             Self::FlowLimit => "flow_limit",
             Self::NoTarget => "no_target",
+            Self::ProxyHeader => "proxy_header",
+            Self::FaultReset => "fault_reset",
+            Self::FaultDropped => "fault_dropped",
         }
     }
 
@@ -95,8 +107,9 @@ impl Refusal {
             | Self::Origin
             | Self::SecurityGroup
             | Self::AccessList
-            | Self::FlowLimit => WireLook::Dropped,
-            Self::NoTarget => WireLook::Reset,
+            | Self::FlowLimit
+            | Self::FaultDropped => WireLook::Dropped,
+            Self::NoTarget | Self::ProxyHeader | Self::FaultReset => WireLook::Reset,
         }
     }
 }
@@ -113,6 +126,8 @@ pub enum DrainReason {
     Moved,
     /// The endpoint was removed, rejected or changed its addresses.
     EndpointRemoved,
+    /// A fault that was asked for.
+    Fault,
     /// An operator ended the flow.
     Killed,
     /// The process stops.
@@ -128,6 +143,7 @@ impl DrainReason {
             Self::Unhealthy => "unhealthy",
             Self::Moved => "moved",
             Self::EndpointRemoved => "endpoint_removed",
+            Self::Fault => "fault",
             Self::Killed => "killed",
             Self::Shutdown => "shutdown",
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod consumer;
 mod desired;
 mod dns_name;
+mod fault;
 mod flow;
 mod ids;
 mod names;
@@ -25,6 +26,7 @@ pub use consumer::{
 };
 pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
+pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
 pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
 pub(crate) use names::edits;
@@ -33,6 +35,6 @@ pub use origin::Origin;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
-    HealthCheck, MAXIMUM_TARGET_LIMIT, Project,
+    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Project, StatusRange,
 };
 pub use target::{Health, TargetId, TargetState};

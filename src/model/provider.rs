@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cluster::AccessList;
-use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, VpceId, VpceServiceId};
+use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, TargetPort, VpceId, VpceServiceId};
 
 /// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
 pub const DEFAULT_TARGET_LIMIT: usize = 50;
@@ -88,6 +88,11 @@ pub struct Attributes {
     /// With fewer healthy targets of any group in a zone, its addresses leave DNS; 0 is AWS's `off`
     /// (`target_group_health.dns_failover.minimum_healthy_targets.count`, 1).
     pub dns_minimum: usize,
+    /// Bytes a second that one endpoint address may carry each way; `None`: as many as there are. AWS's is 10 Gbit/s
+    /// and grows to 100.
+    pub bandwidth_cap: Option<u64>,
+    /// Load balancers in front of the gateway: from these a PROXY protocol header is taken, and says who the client is.
+    pub proxy_sources: CidrSet,
     /// Flows that one target may hold at once (55,000: NLB's source ports per target).
     pub flows_per_target: usize,
     /// Whether targets are probed, and how.
@@ -107,15 +112,25 @@ impl Default for Attributes {
             unhealthy_draining_interval: Duration::ZERO,
             routing_minimum: 1,
             dns_minimum: 1,
+            bandwidth_cap: None,
+            proxy_sources: CidrSet::default(),
             flows_per_target: 55_000,
             health_check: HealthCheck::default(),
         }
     }
 }
 
-/// A TCP health check, with NLB's defaults.
+/// A health check, with NLB's defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
+    /// How targets are asked.
+    pub protocol: HealthProtocol,
+    /// Where; `None`: at the traffic port.
+    pub port: Option<TargetPort>,
+    /// What HTTP asks for.
+    pub path: String,
+    /// The answers of HTTP that are passes.
+    pub matcher: StatusRange,
     /// Time between two probes (5–300 s, 30 s).
     pub interval: Duration,
     /// Longest wait for a probe's answer (2–120 s, 10 s).
@@ -126,19 +141,77 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u8,
 }
 
+/// How targets are asked whether they are well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthProtocol {
+    /// A connection comes about.
+    Tcp,
+    /// `GET` is answered with a status that matches.
+    Http,
+    /// The same over TLS 1.2; the certificate is not looked at.
+    Https,
+}
+
+impl HealthProtocol {
+    /// NLB's longest wait for an answer, unless another is given.
+    #[must_use]
+    pub fn default_timeout(self) -> Duration {
+        Duration::from_secs(if self == Self::Http { 6 } else { 10 })
+    }
+}
+
+/// HTTP status codes from one to another, both included: `200-399`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRange {
+    first: u16,
+    last: u16,
+}
+
+impl StatusRange {
+    /// Whether `status` is one of them.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl Default for StatusRange {
+    fn default() -> Self {
+        Self { first: 200, last: 399 }
+    }
+}
+
+impl std::str::FromStr for StatusRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let codes = first.parse().ok().zip(last.parse().ok());
+        match codes {
+            Some((first, last)) if 200 <= first && first <= last && last <= 599 => Ok(Self { first, last }),
+            _ => Err(format!("`{text}` is no range of HTTP status codes (200 to 599, as `200-399`)")),
+        }
+    }
+}
+
 impl HealthCheck {
     /// Whether a check's outcome says what a connection to the traffic port meets.
     #[must_use]
     pub fn tells_reach(&self) -> bool {
-        true
+        self.protocol == HealthProtocol::Tcp && self.port.is_none()
     }
 }
 
 impl Default for HealthCheck {
     fn default() -> Self {
         Self {
+            protocol: HealthProtocol::Tcp,
+            port: None,
+            path: "/".to_owned(),
+            matcher: StatusRange::default(),
             interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
+            timeout: HealthProtocol::Tcp.default_timeout(),
             healthy_threshold: 5,
             unhealthy_threshold: 2,
         }

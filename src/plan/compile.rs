@@ -1,8 +1,10 @@
 //! From what is wanted to a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::TargetKind;
 use super::apps::compile_apps;
@@ -13,13 +15,15 @@ use super::held::Held;
 use super::paths::paths;
 use super::ports::{PortLedger, allocate};
 use super::rules;
-use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView};
+use super::snapshot::{
+    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView,
+};
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
-    CidrSet, Cluster, Desired, EndpointService, InterfaceEndpoint, ListenerPort, Node, Project, TargetId, TargetState,
-    VpceId, VpceServiceId,
+    CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, ListenerPort, Node, Project, TargetId,
+    TargetState, VpceId, VpceServiceId,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -38,7 +42,9 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     findings.checked()?;
 
     let service_side: BTreeSet<_> = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).collect();
-    let service_side: CidrSet = service_side.into_iter().copied().collect();
+    let mut service_side: Vec<IpNet> = service_side.into_iter().copied().collect();
+    service_side.extend(stray_targets(desired, &service_side));
+    let service_side: CidrSet = service_side.into_iter().collect();
     let paths = paths(&survey, &next, &mut findings);
     let gates = gates(&survey);
     let dns = dns::view(&survey, &gates, &paths, &service_side, &mut findings);
@@ -47,6 +53,7 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     let mut snapshot = Snapshot {
         generation,
         zones: zones(&survey),
+        faults: desired.faults.values().cloned().collect(),
         strings: paths.iter().map(Paths::strings).collect(),
         apps: Arc::new(compile_apps(desired, &gates)),
         dns: Arc::new(dns),
@@ -82,6 +89,26 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
         })
     });
     views.collect()
+}
+
+/// Addresses of processes outside their load balancer's networks: the service's side too, unless a consumer's network
+/// has them (the plan says so in a notice).
+fn stray_targets(desired: &Desired, service_side: &[IpNet]) -> Vec<IpNet> {
+    let known: CidrSet = service_side.iter().copied().collect();
+    let consumers = |ip: IpAddr| {
+        desired.vpcs.values().any(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip)))
+    };
+    let projects = desired.projects.iter().filter(|project| !project.services.is_empty());
+    let addresses: BTreeSet<IpAddr> = projects
+        .flat_map(|project| &project.clusters)
+        .flat_map(|cluster| {
+            let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
+            cluster.nodes.iter().map(|node| node.address).chain(connectors)
+        })
+        .map(|address| address.ip())
+        .filter(|ip| !known.contains(*ip) && !consumers(*ip))
+        .collect();
+    addresses.into_iter().map(IpNet::from).collect()
 }
 
 /// Ports for every target and an N for every endpoint.
@@ -188,7 +215,9 @@ fn add_balancer(
                 let address = SocketAddr::new(at.ip, port.get());
                 let gate = Gate::Endpoint(Arc::clone(gate));
                 let answer = group.answer(&at.zone);
-                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone(), answer };
+                let (group, zone) = (Arc::clone(group), at.zone.clone());
+                let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+                befall(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -201,7 +230,7 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
     for ((of, id, name), (zone, address)) in &survey.desired.draining {
         if *of == service.id && *id == target.id && !members.iter().any(|member| member.name == *name) {
             let (name, zone, state) = (name.clone(), zone.clone(), TargetState::Draining);
-            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false });
+            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false, faulted: false });
         }
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -210,12 +239,14 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
 
 fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
     let health = survey.health(&service.id, target, process.name);
+    let fault = survey.unreachable(&service.id, target, process.name, process.zone);
     Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
         address: process.address,
         state: health.state,
-        reach: health.reach,
+        reach: fault.or(health.reach),
+        faulted: fault.is_some(),
         shifted: survey.is_shifted(&service.id, process.zone),
     }
 }
@@ -268,9 +299,40 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
         terminate_on_deregistration: attributes.terminate_on_deregistration,
         terminate_on_unhealthy: attributes.terminate_on_unhealthy,
         routing_minimum: attributes.routing_minimum,
+        bandwidth_cap: attributes.bandwidth_cap,
+        proxy_sources: attributes.proxy_sources.clone(),
         flows_per_target: attributes.flows_per_target,
         cross_zone: attributes.cross_zone,
         source_addresses: service.source_addresses.clone(),
+    }
+}
+
+/// What faults make of a listener. One that befalls every flow shows at the port itself.
+fn befall(listener: &mut Listener, survey: &Survey<'_>) {
+    let vpce = match &listener.gate {
+        Gate::Endpoint(gate) => Some(&gate.id),
+        Gate::Public { .. } => None,
+    };
+    let (group, zone) = (&listener.group, &listener.zone);
+    for fault in survey.faults() {
+        let scope = &fault.scope;
+        let here = scope.service.as_ref().is_none_or(|service| *service == group.service)
+            && scope.zone.as_ref().is_none_or(|of| of == zone)
+            && scope.endpoint.as_ref().is_none_or(|of| vpce == Some(of));
+        let at_target = scope.target.as_ref().is_none_or(|target| *target == group.target)
+            && scope.member.as_ref().is_none_or(|name| group.members.iter().any(|member| member.name == *name));
+        if fault.kind == FaultKind::ZoneOutage && here && scope.zone.is_some() {
+            listener.outage = true;
+            listener.answer = Answer::Ignore;
+        } else if fault.kind.is_of_flows() && here && at_target {
+            match fault.kind {
+                _ if listener.outage || !fault.share.is_whole() => {}
+                FaultKind::Refuse => listener.answer = Answer::Refuse,
+                FaultKind::BlackHole => listener.answer = Answer::Ignore,
+                _ => {}
+            }
+            listener.faults.push(Arc::clone(fault));
+        }
     }
 }
 
@@ -285,7 +347,9 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let group = Arc::new(public_group(survey, project, service, cluster, node));
             let gate = Gate::Public { access_list: Arc::clone(&access_list) };
             let answer = group.answer(&node.zone);
-            let listener = Listener { address, gate, group, zone: node.zone.clone(), answer };
+            let zone = node.zone.clone();
+            let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+            befall(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::snapshot::{Gate, Listener, Member, Snapshot, TargetGroup};
-use crate::model::{DrainReason, EndpointState, ListenerPort, TargetId, TargetState, VpceServiceId};
+use crate::model::{ConnectError, DrainReason, EndpointState, ListenerPort, TargetId, TargetState, VpceServiceId};
 
 /// The way from one snapshot's listeners to another's. Each list is in order of address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,11 +89,14 @@ fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
             let gone = member.state != TargetState::Draining
                 && after.is_none_or(|member| member.state == TargetState::Draining);
             let ends = after.is_some_and(|member| is_terminated(has, member)) && !is_terminated(had, member);
-            if !gone && !ends || !seen.insert((&has.service, &has.target, &member.name)) {
+            let falls = after.is_some_and(is_down) && !is_down(member);
+            if !gone && !ends && !falls || !seen.insert((&has.service, &has.target, &member.name)) {
                 continue;
             }
             let (reason, delay, cut) = if gone {
                 (DrainReason::Deregistered, has.deregistration_delay, has.terminate_on_deregistration)
+            } else if falls {
+                (DrainReason::Fault, Duration::ZERO, true)
             } else {
                 (DrainReason::Unhealthy, Duration::ZERO, true)
             };
@@ -102,6 +105,11 @@ fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
         }
     }
     leaving
+}
+
+/// Whether a fault has it refuse: its flows are reset, as when a process ends.
+fn is_down(member: &Member) -> bool {
+    member.faulted && member.reach == Some(ConnectError::Refused)
 }
 
 /// Whether the load balancer answers the flows of `member` with RST (*Health checks*, connection termination): it is

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::error::{Findings, Location, RuleError};
 use super::rules::{is_paired, owner};
-use super::snapshot::{DnsView, DnsZone, EndpointGate, RecordSets, VpcDns};
+use super::snapshot::{DnsFault, DnsView, DnsZone, EndpointGate, RecordSets, VpcDns};
 use super::strings::{Paths, PrivatePath};
 use super::survey::{Survey, is_available};
 use crate::model::{
-    AppEndpointKind, CidrSet, DeploymentModel, DnsName, EndpointState, ListenerPort, PrivateZone, Region, VpcId,
-    VpceId, ZoneRecord,
+    AppEndpointKind, CidrSet, DeploymentModel, DnsName, EndpointState, Fault, FaultKind, ListenerPort, PrivateZone,
+    Region, VpcId, VpceId, ZoneRecord,
 };
 
 /// The domain of App Services' names.
@@ -47,7 +47,23 @@ pub(super) fn view(
             BTreeMap::new()
         },
     });
-    DnsView { vpcs: vpcs.collect(), public: public.0, refused: service_side.clone() }
+    DnsView { vpcs: vpcs.collect(), public: public.0, refused: service_side.clone(), faults: failures(survey) }
+}
+
+/// Failures of the resolver that were asked for: in the VPC of an endpoint, or everywhere.
+fn failures(survey: &Survey<'_>) -> Vec<DnsFault> {
+    let failure = |fault: &Arc<Fault>| {
+        let FaultKind::DnsFailure { answer } = fault.kind else { return None };
+        let clients = match &fault.scope.endpoint {
+            None => None,
+            Some(endpoint) => {
+                let vpc = survey.desired.endpoints.get(endpoint).and_then(|e| survey.desired.vpcs.get(&e.vpc));
+                Some(vpc?.cidrs.clone())
+            }
+        };
+        Some(DnsFault { fault: Arc::clone(fault), answer, clients })
+    };
+    survey.faults().filter_map(failure).collect()
 }
 
 /// The private hosted zones that AWS makes for an app's endpoint of this kind: the names that device SDKs use for HTTP,

@@ -34,7 +34,7 @@ pub use held::Held;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    Answer, ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener,
-    Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView,
-    VpcDns, ZoneView,
+    Answer, ClientGroup, ClusterStrings, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation,
+    Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind,
+    TargetView, VpcDns, ZoneView,
 };

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::apps::AppsView;
 use crate::model::{
-    AccessList, CidrSet, ClusterName, ConnectError, DnsName, EndpointState, EniId, ListenerPort, Origin, PortRange,
-    ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId, Zone,
+    AccessList, CidrSet, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, ListenerPort,
+    Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId,
+    Zone,
 };
 
 /// Which snapshot: one more with every change.
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub targets: Vec<TargetView>,
     /// The zones that endpoints of projects' load balancers lie in, in order of load balancer and zone.
     pub zones: Vec<ZoneView>,
+    /// Faults that have begun or are to begin, by name.
+    pub faults: Vec<Arc<Fault>>,
     /// Interface endpoints, available or not.
     pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
     /// Connection strings by project and cluster.
@@ -58,6 +61,10 @@ pub struct Listener {
     pub zone: Zone,
     /// What a client's SYN meets.
     pub answer: Answer,
+    /// The zone is lost: what flows through its address stands still.
+    pub outage: bool,
+    /// Faults that may befall its flows.
+    pub faults: Vec<Arc<Fault>>,
 }
 
 /// What a client's SYN meets at a listener: on the real load balancer it is the target that answers it.
@@ -184,6 +191,10 @@ pub struct TargetGroup {
     pub terminate_on_unhealthy: bool,
     /// With fewer healthy members the group fails open.
     pub routing_minimum: usize,
+    /// Bytes a second that one endpoint address may carry each way.
+    pub bandwidth_cap: Option<u64>,
+    /// Load balancers whose PROXY header is taken.
+    pub proxy_sources: CidrSet,
     /// Flows that one member may hold at once.
     pub flows_per_target: usize,
     /// Use members of other zones than the listener's too.
@@ -207,6 +218,8 @@ pub struct Member {
     pub reach: Option<ConnectError>,
     /// An operator shifted away from its zone: it gets no new flow.
     pub shifted: bool,
+    /// A fault makes it unreachable; `reach` says how.
+    pub faulted: bool,
 }
 
 /// An addressable target as people look at it.
@@ -302,6 +315,19 @@ pub struct DnsView {
     pub vpcs: Vec<VpcDns>,
     /// Sources that are never answered: the service's side.
     pub refused: CidrSet,
+    /// Failures that were asked for.
+    pub faults: Vec<DnsFault>,
+}
+
+/// A failure of the resolver that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsFault {
+    /// How, how often, with which seed.
+    pub fault: Arc<Fault>,
+    /// What it does.
+    pub answer: DnsFailure,
+    /// For whom; `None`: for everybody.
+    pub clients: Option<CidrSet>,
 }
 
 /// One VPC's resolver.
@@ -369,7 +395,11 @@ impl TargetGroup {
         let mut answers = fitting.map(|member| match (member.reach, member.state) {
             (Some(ConnectError::Refused), _) => Answer::Refuse,
             // One slow probe is no silence: the checks must have failed as often as their threshold says.
-            (Some(ConnectError::TimedOut | ConnectError::NoRoute), TargetState::Unhealthy) => Answer::Ignore,
+            (Some(ConnectError::TimedOut | ConnectError::NoRoute), state)
+                if member.faulted || state == TargetState::Unhealthy =>
+            {
+                Answer::Ignore
+            }
             _ => Answer::Accept,
         });
         let first = answers.next().unwrap_or_default();

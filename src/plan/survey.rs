@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::targets::{Addressable, addressable};
 use crate::model::{
-    AppService, CidrSet, Desired, EndpointService, EndpointState, Health, InterfaceEndpoint, Project, Region, TargetId,
-    TargetState, VpceServiceId, Zone,
+    AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
+    InterfaceEndpoint, Project, Region, TargetId, TargetState, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -98,6 +99,34 @@ impl<'a> Survey<'a> {
         known.unwrap_or(TargetState::Initial.into())
     }
 
+    /// The faults that have begun.
+    pub(super) fn faults(&self) -> impl Iterator<Item = &'a Arc<Fault>> {
+        self.desired.faults.values().filter(|fault| fault.is_active())
+    }
+
+    /// What a fault lets a connection to a process meet.
+    pub(super) fn unreachable(
+        &self,
+        service: &VpceServiceId,
+        target: &TargetId,
+        member: &str,
+        zone: &Zone,
+    ) -> Option<ConnectError> {
+        self.faults().find_map(|fault| {
+            let scope = &fault.scope;
+            let here = scope.service.as_ref().is_none_or(|of| of == service)
+                && scope.zone.as_ref().is_none_or(|of| of == zone);
+            let this = scope.target.as_ref().is_none_or(|of| of == target)
+                && scope.member.as_ref().is_none_or(|of| of == member);
+            match fault.kind {
+                FaultKind::ZoneOutage if here && scope.zone.is_some() => Some(ConnectError::TimedOut),
+                FaultKind::TargetDown { silent: true } if here && this => Some(ConnectError::TimedOut),
+                FaultKind::TargetDown { silent: false } if here && this => Some(ConnectError::Refused),
+                _ => None,
+            }
+        })
+    }
+
     /// Whether an operator shifted away from `zone`.
     pub(super) fn is_shifted(&self, service: &VpceServiceId, zone: &Zone) -> bool {
         let shifted = &self.desired.shifted_zones;
@@ -109,6 +138,14 @@ impl<'a> Survey<'a> {
     ///
     /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
     pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        let lost = |fault: &&Arc<Fault>| {
+            fault.kind == FaultKind::ZoneOutage
+                && fault.scope.zone.as_ref() == Some(zone)
+                && fault.scope.service.as_ref().is_none_or(|of| of == service)
+        };
+        if self.faults().any(|fault| lost(&fault)) {
+            return false;
+        }
         let Some(Provider::Project(_, of)) = self.providers.get(service) else { return true };
         let attributes = &of.attributes;
         let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);

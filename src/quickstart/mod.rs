@@ -272,3 +272,64 @@ async fn held(path: &Path) -> Result<Held, QuickstartError> {
         None => Ok(Held::default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// A shift that no other test of this machine has: integration tests claim from 32 on, in the same way.
+    fn claim() -> (Shift, Vec<TcpListener>) {
+        [12, 22]
+            .into_iter()
+            .find_map(|n| {
+                let claim = |octet| TcpListener::bind((Ipv4Addr::new(127, octet, 255, 254), 64_999));
+                let claims = (n..n + 10).map(claim).collect::<Result<Vec<_>, _>>().ok()?;
+                Some((Shift::new(n)?, claims))
+            })
+            .expect("two of these tests at once at most")
+    }
+
+    async fn start(lab: &Path) -> (Quickstart, Vec<TcpListener>) {
+        let (shift, claims) = claim();
+        let options = Options { shift, lab_dir: Some(lab.to_owned()), state_in_memory: true, ..Options::default() };
+        let quickstart = Box::pin(Quickstart::start(&options, |_| {})).await.expect("it starts");
+        (quickstart, claims)
+    }
+
+    fn failures(checks: &[Check]) -> Vec<(&str, &str)> {
+        checks.iter().filter_map(|check| Some((check.name, check.outcome.as_ref().err()?.as_str()))).collect()
+    }
+
+    /// One test, as it takes ten networks: what is right passes, what moves is followed, what breaks is named.
+    #[tokio::test]
+    async fn the_check_passes_follows_a_port_move_and_names_what_is_broken() {
+        let lab = tempfile::tempdir().expect("a directory");
+        let (mut quickstart, _claims) = start(lab.path()).await;
+        assert_eq!(failures(&quickstart.check().await.expect("clients")), []);
+
+        let target = "Cluster0/shard-00-01".parse().expect("a target");
+        let moved = quickstart.gateway.control().move_target(target, None, None).await.expect("a free port");
+        assert_ne!(moved.from, moved.to);
+        // The members' names follow through a task of their own.
+        let mut checks = quickstart.check().await.expect("clients");
+        for _ in 0..100 {
+            if failures(&checks).is_empty() {
+                break;
+            }
+            checks = quickstart.check().await.expect("clients");
+        }
+        assert_eq!(failures(&checks), []);
+
+        quickstart.standins.stop_node("Cluster0", 2).await;
+        let checks = quickstart.check().await.expect("clients");
+        let failed = failures(&checks);
+        let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+        assert!(names.starts_with(&["hello", "write-read", "standard-path"]), "{failed:?}");
+        assert!(!names.contains(&"dns-udp") && !names.contains(&"one-way"), "the rest still holds: {failed:?}");
+        let (_, reason) = failed[0];
+        assert!(reason.contains(":1026 as pl-0-us-east-1-k45tj.mongodb.net"), "{reason}");
+        quickstart.stop().await;
+    }
+}

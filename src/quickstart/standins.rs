@@ -124,6 +124,16 @@ impl StandIns {
         clusters.chain(apps).collect()
     }
 
+    /// Stops one node of a set, as a failure would.
+    #[cfg(test)]
+    pub(super) async fn stop_node(&mut self, cluster: &str, index: usize) {
+        for (name, backend) in &mut self.clusters {
+            if let (true, Backend::Set(set)) = (name == cluster, backend) {
+                set.stop_node(index).await;
+            }
+        }
+    }
+
     /// Stops them all, and waits until their connections are closed.
     pub(super) async fn stop(self) {
         for (_, backend) in self.clusters {

@@ -8,7 +8,7 @@ use crate::lifecycle::{BindError, bind_tcp, bind_udp};
 use crate::plan::Snapshot;
 
 /// What moves the addresses of the scenario.
-const SHIFT: &str = "`--shift N`, which moves every address of the quickstart (N = 10, 20, …)";
+const SHIFT: &str = "`--shift N` (it moves every address of the quickstart; take 10, 20, …)";
 
 /// The flags that move the gateway's own addresses.
 pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
@@ -19,12 +19,20 @@ pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
 
 /// An address that can't be had, with the flag that moves it, in one line.
 #[derive(Debug, thiserror::Error)]
-#[error("{first}{}", match .others { 0 => String::new(), 1 => " (one more is taken too)".to_owned(), n => format!(" ({n} more are taken too)") })]
+#[error("{first}{}", and_others(*.others))]
 pub struct Taken {
     /// The first of them.
     first: BindError,
     /// How many others.
     others: usize,
+}
+
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => "; one more of its addresses is taken".to_owned(),
+        n => format!("; {n} more of its addresses are taken"),
+    }
 }
 
 /// Tries every address, and lets go of it again.

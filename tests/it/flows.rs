@@ -102,9 +102,16 @@ async fn a_half_close_leaves_the_answer_flowing() {
 async fn the_first_to_meet_a_target_that_refuses_is_reset() {
     let net = Net::claim();
     let echo = EchoTarget::start(net.target(1)).await;
-    let gateway = TestGateway::start(net).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        // No check may find out first.
+        config.desired.projects[0].services[0].attributes.health_check.interval = Duration::from_secs(300);
+    })
+    .await;
     gateway.dial("b").await.echo(b"x").await;
     drop(echo);
+    while tokio::net::TcpStream::connect(gateway.net.target(1)).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
     match Flow::connect(gateway.net.source(Place::Vpc), gateway.address("b")).await {
         Ok(mut flow) => assert_eq!(flow.closed().await, Closed::Reset),
         // The reset may be there before the connection is looked at.
@@ -135,6 +142,50 @@ async fn a_silent_flow_is_forgotten_and_later_bytes_meet_a_reset() {
     assert_eq!(flow.closed().await, Closed::Reset);
     assert_eq!(target.closed().await, Closed::Reset);
     gateway.expect_metric("plgw_tcp_resets_total", &[r#"origin="elb""#], 1.0).await;
+}
+
+/// NLB: keepalive packets from either side restart the timer, though they carry nothing.
+#[tokio::test]
+async fn keepalive_probes_keep_a_silent_flow() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(1900);
+    })
+    .await;
+    let mut kept = gateway.dial("a").await;
+    let probing = socket2::TcpKeepalive::new().with_time(Duration::from_secs(1)).with_interval(Duration::from_secs(1));
+    socket2::SockRef::from(&kept.stream).set_tcp_keepalive(&probing).expect("a live socket");
+    kept.echo(b"x").await;
+    // Two that are silent, one after the other, measure the time.
+    for expired in [1.0, 2.0] {
+        let mut silent = gateway.dial("a").await;
+        silent.echo(b"x").await;
+        gateway.expect_metric("plgw_flows_closed_total", &[r#"end="idle""#], expired).await;
+    }
+    assert_eq!(kept.echo(b"still here").await, b"still here");
+}
+
+#[tokio::test]
+async fn a_half_closed_flow_expires_silently_too() {
+    let net = Net::claim();
+    let mut held = HeldTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"x").await.expect("written");
+    let mut target = Flow { stream: held.next().await };
+    flow.stream.shutdown().await.expect("FIN");
+    let mut bytes = String::new();
+    target.stream.read_to_string(&mut bytes).await.expect("to the FIN");
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="idle""#], 1.0).await;
+    let mut one = [0; 1];
+    let silent = tokio::time::timeout(Duration::from_millis(50), flow.stream.read(&mut one)).await;
+    assert!(silent.is_err(), "nobody is told of the expiry");
+    target.stream.write_all(b"too late").await.expect("the kernel takes it");
+    assert_eq!(flow.closed().await, Closed::Reset);
 }
 
 /// A16: what a real `loadBalancerPort` needs; the header comes once, before anything else, together with the payload.

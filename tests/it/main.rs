@@ -2,11 +2,18 @@
 
 mod admission;
 mod appservices;
+mod cli;
+mod conformance;
 mod drain;
+mod driver;
+mod faults;
 mod flows;
 mod health;
 mod lab;
+mod limits;
 mod moves;
+mod quickstart;
 mod reload;
+mod rules;
 mod store;
 mod support;

@@ -73,6 +73,8 @@ impl From<ChangeError> for Refusal {
             ChangeError::Config(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchFault { .. }
+            | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
             | ChangeError::ShiftedAlready { .. } => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }

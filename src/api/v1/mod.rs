@@ -210,6 +210,8 @@ fn refused(error: &ChangeError) -> Refusal {
         ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
         ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),
         ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
+        ChangeError::NoSuchFault { .. } => (StatusCode::NOT_FOUND, "no_such_fault"),
+        ChangeError::BadFault { .. } => (StatusCode::BAD_REQUEST, "bad_fault"),
         ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
         ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

@@ -12,9 +12,9 @@ use super::{Failure, Output, json, planned};
 
 pub(super) use self::page::records;
 
-/// Print what would run: listeners, targets with their ports, DNS records, connection strings
+/// Print what would run, before it runs
 ///
-/// Nothing is started or bound. Ports are those that a gateway would give: a target keeps the one that the state file
+/// Listeners, targets with their ports, DNS records and connection strings. Nothing is started or bound. Ports are those that a gateway would give: a target keeps the one that the state file
 /// holds for it, whether a gateway runs on that file or not; the file is only read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -1,6 +1,6 @@
 //! What `plgw plan` prints for people.
 
-use super::view::{ListenerView, MemberView, PlanView, RecordView};
+use super::view::{ListenerView, PlanView, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::planned::StateUsed;
@@ -26,21 +26,16 @@ pub(super) fn render(view: &PlanView, state: &StateUsed, look: Look) -> String {
 }
 
 fn targets(view: &PlanView, look: Look) -> String {
-    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBERS", "ZONES"]);
+    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
     for target in &view.targets {
         let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
-        let (members, zones) = members(&target.members);
-        table.row([target.target.clone(), kind, target.port.to_string(), members, zones]);
+        let mut what = [target.target.clone(), kind, target.port.to_string()];
+        for member in &target.members {
+            // Further members stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain([member.address.to_string(), member.zone.clone()]));
+        }
     }
     full(&table, look)
-}
-
-/// Addresses and zones of members, each in one cell.
-fn members(members: &[MemberView]) -> (String, String) {
-    let addresses: Vec<String> = members.iter().map(|member| member.address.to_string()).collect();
-    let mut zones: Vec<&str> = members.iter().map(|member| member.zone.as_str()).collect();
-    zones.dedup();
-    (addresses.join(", "), zones.join(", "))
 }
 
 fn listeners(listeners: &[ListenerView], look: Look) -> String {
@@ -68,13 +63,26 @@ fn endpoints(view: &PlanView, look: Look) -> String {
     full(&table, look)
 }
 
-/// DNS records as a table.
+/// DNS records as a table, or under their names where that is too wide.
 pub(in crate::cli) fn records(records: &[RecordView], look: Look) -> String {
     let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
     for record in records {
         table.row([record.view.as_str(), record.name.as_str(), record.r#type, record.value.as_str()]);
     }
-    full(&table, look)
+    if table.fits(look) {
+        return full(&table, look);
+    }
+    let mut text = String::new();
+    let mut last = None;
+    for record in records {
+        if last != Some((&record.view, &record.name)) {
+            let view = if record.view == "public" { String::new() } else { format!(" (in {})", record.view) };
+            text.push_str(&format!("  {}{view}\n", look.bold(&record.name)));
+            last = Some((&record.view, &record.name));
+        }
+        text.push_str(&format!("    {:<7}{}\n", record.r#type, record.value));
+    }
+    text
 }
 
 fn services(view: &PlanView, look: Look) -> String {

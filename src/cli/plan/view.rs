@@ -140,6 +140,14 @@ pub(in crate::cli) struct RecordView {
     pub(in crate::cli) value: String,
 }
 
+impl RecordView {
+    /// Whether the same view answers the same, from whichever zone.
+    pub(in crate::cli) fn says_the_same(&self, other: &Self) -> bool {
+        let said = |record: &Self| (record.view.clone(), record.name.clone(), record.r#type, record.value.clone());
+        said(self) == said(other)
+    }
+}
+
 /// A cluster's connection strings.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct StringsView {

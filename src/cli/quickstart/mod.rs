@@ -13,7 +13,7 @@ use super::{Failure, Kind, runtime};
 use crate::lifecycle::{SignalEvent, Signals};
 use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step};
 
-/// Run everything on loopback: gateway, DNS, metrics, and stand-in servers behind it
+/// Run everything on loopback, with stand-in servers
 ///
 /// Needs no root and no files. Starts a replica set, a sharded cluster and an App Services backend that only remember
 /// what they are told, puts the gateway in front of them, checks all of it from a client's side, and says what to try.
@@ -26,9 +26,9 @@ use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step
 #[command(after_help = "\
 Examples:
   plgw quickstart
-  plgw quickstart --once                        exit code 0 when every check passed, 1 when one failed
-  plgw quickstart --shift 10                    a second one beside the first: 127.10.x.x to 127.19.x.x
-  plgw quickstart --dns 127.0.0.1:5353          when only the DNS port is taken
+  plgw quickstart --once                  only check, and exit
+  plgw quickstart --shift 10              a second one beside the first
+  plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
 
 Certificates (ca.pem for clients) and saved ports lie in ./plgw-lab.")]
 pub(super) struct Args {
@@ -105,14 +105,13 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
     let checks = quickstart.check().await?;
     progress.clear();
     let by_check = quickstart.carried();
-    let failed: Vec<&str> = checks.iter().filter(|check| check.outcome.is_err()).map(|check| check.name).collect();
     print(&page::started(&quickstart, &checks, look))?;
     if once {
         let carried = quickstart.stop().await;
         print(&page::carried(&carried, &by_check, look))?;
-        return verdict(&checks, &failed);
+        return verdict(&checks);
     }
-    print(&page::staying(look))?;
+    print(&page::to_try(&quickstart, look))?;
     let ended = wait(&quickstart, &mut signals).await;
     let carried = quickstart.stop().await;
     print(&page::carried(&carried, &by_check, look))?;
@@ -122,13 +121,15 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
     }
 }
 
-fn verdict(checks: &[Check], failed: &[&str]) -> Result<ExitCode, Failure> {
+/// 0 when every check passed; else the failure names those that did not.
+fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
+    let failed: Vec<String> =
+        checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.outcome.as_ref().err()?))).collect();
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let reasons = checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.outcome.as_ref().err()?)));
-    let of = format!("{} of {} checks failed", failed.len(), checks.len());
-    Err(Failure::new(Kind::Failed, format!("{of}: {}", reasons.collect::<Vec<_>>().join("; "))))
+    let text = format!("{} of {} checks failed\n  {}", failed.len(), checks.len(), failed.join("\n  "));
+    Err(Failure::new(Kind::Failed, text))
 }
 
 /// Until it is told to stop, or until something that it can't be without has ended; then its name.
@@ -147,4 +148,23 @@ async fn wait(quickstart: &Quickstart, signals: &mut Signals) -> Option<String> 
 
 async fn stop_now(signals: &mut Signals) {
     while signals.next().await != SignalEvent::StopNow {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_check_is_named_with_its_reason_and_exits_1() {
+        let check = |name, outcome: Result<&str, &str>| Check {
+            name,
+            outcome: outcome.map(str::to_owned).map_err(str::to_owned),
+            took: Duration::ZERO,
+        };
+        assert!(verdict(&[check("hello", Ok("fine"))]).is_ok());
+        let failure = verdict(&[check("hello", Ok("fine")), check("readyz", Err("503"))]).expect_err("one failed");
+        assert_eq!((failure.kind.code(), failure.to_string().as_str()), (1, "1 of 2 checks failed\n  readyz: 503"));
+    }
 }

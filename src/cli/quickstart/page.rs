@@ -1,17 +1,20 @@
 //! What the quickstart prints.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::plan::records;
-use crate::cli::plan::view::{self, StringsView};
+use crate::cli::plan::view::{self, RecordView, StringsView};
 use crate::cli::table::{Look, Table};
 use crate::model::TargetState;
-use crate::plan::{Gate, PrivateStrings, Snapshot, TargetKind, TargetView};
+use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Carried, Check, Quickstart, StandInCarried};
 
-/// Everything that there is to know once it runs.
+/// What runs, and whether it is as it should be.
 pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look) -> String {
     let snapshot = quickstart.gateway().snapshot();
     let mut text = String::new();
@@ -19,15 +22,45 @@ pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look) -> 
     section("Targets", targets(&snapshot, look));
     let strings: Vec<StringsView> = snapshot.strings.iter().map(StringsView::from).collect();
     section("Connection strings", connection_strings::as_text(&strings, look));
-    section("DNS records", records(&view::records(&snapshot), look));
-    section("Try it", lines(quickstart, &snapshot, look));
+    section("DNS records of the private path", records(&private_records(&snapshot), look));
+    if !snapshot.notices.is_empty() {
+        section("Notices", snapshot.notices.iter().map(|notice| format!("  {notice}\n")).collect());
+    }
     section("Self-check", self_check(checks, look));
     text
 }
 
-/// The last line before it waits.
-pub(super) fn staying(look: Look) -> String {
-    format!("{}\n", look.bold("Running. Ctrl-C stops it and says what it carried."))
+/// Lines to copy while it runs.
+pub(super) fn to_try(quickstart: &Quickstart, look: Look) -> String {
+    let lines = lines(quickstart, &quickstart.gateway().snapshot(), look);
+    let last = look.bold("Running. Ctrl-C stops it and says what it carried.");
+    format!("{}\n{lines}\n{last}\n", look.bold("Try it"))
+}
+
+/// The records that the private strings lead over, and what VPCs see over the public names.
+fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
+    let private = snapshot.strings.iter().flat_map(|strings| &strings.private);
+    let mut names = BTreeSet::new();
+    let mut endpoints = BTreeSet::new();
+    for strings in private {
+        let seeds = strings.srv_connection_string.trim_start_matches("mongodb+srv://");
+        names.extend([seeds.to_owned(), format!("_mongodb._tcp.{seeds}")]);
+        let hosts = strings.connection_string.trim_start_matches("mongodb://").split(['/', ',']);
+        names.extend(hosts.filter_map(|host| Some(host.split_once(':')?.0.to_owned())));
+        endpoints.extend(strings.endpoints.iter().map(|(id, _)| format!("{id}-")));
+    }
+    let leads = |record: &RecordView| {
+        names.contains(&record.name) || endpoints.iter().any(|endpoint| record.name.starts_with(endpoint))
+    };
+    let mut kept: Vec<RecordView> = Vec::new();
+    for record in view::records(snapshot) {
+        // Two zones of a VPC may say the same: one that the consumer made and the one that AWS would have made.
+        let is_new = kept.iter().all(|other| !record.says_the_same(other));
+        if is_new && (record.view != "public" || leads(&record)) {
+            kept.push(record);
+        }
+    }
+    kept
 }
 
 /// What went through it; `by_check` of that was the self-check's.
@@ -66,25 +99,20 @@ pub(super) fn carried(carried: &Carried, by_check: &Carried, look: Look) -> Stri
 }
 
 fn targets(snapshot: &Snapshot, look: Look) -> String {
-    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBERS", "ZONES", "HEALTH"]);
+    let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE", "HEALTH"]);
     for target in &snapshot.targets {
-        let members: Vec<String> = target.members.iter().map(|member| member.address.to_string()).collect();
-        let mut zones: Vec<&str> = target.members.iter().map(|member| member.zone.as_str()).collect();
-        zones.dedup();
-        let health = target.state.label();
-        let health = match target.state {
-            TargetState::Healthy => look.green(health),
-            TargetState::Unhealthy | TargetState::UnhealthyDraining => look.red(health),
-            TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
-        };
-        table.row([
-            target.id.to_string(),
-            view::kind(target.kind).to_owned(),
-            target.port.to_string(),
-            members.join(", "),
-            zones.join(", "),
-            health,
-        ]);
+        let mut what = [target.id.to_string(), view::kind(target.kind).to_owned(), target.port.to_string()];
+        for member in &target.members {
+            let health = member.state.label();
+            let health = match member.state {
+                TargetState::Healthy => look.green(health),
+                TargetState::Unhealthy | TargetState::UnhealthyDraining => look.red(health),
+                TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
+            };
+            let of_member = [member.address.to_string(), member.zone.to_string(), health];
+            // Further members stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain(of_member));
+        }
     }
     table.render(look)
 }
@@ -175,41 +203,35 @@ fn drivers(
     strings: &PrivateStrings,
     dns: Option<SocketAddr>,
 ) -> Vec<Recipe> {
-    let ca = quickstart.ca_path();
-    let ca = ca.display();
+    let ca = in_uri(&quickstart.ca_path());
     let mut recipes = Vec::new();
-    let is_way = |listener: &&std::sync::Arc<crate::plan::Listener>| {
-        matches!(listener.gate, Gate::Endpoint(_)) && listener.group.target == target.id
-    };
-    // The zone that the strings' first host leads to in the documentation: the last address in order is its first.
-    let way = snapshot.listeners.values().filter(is_way).last().map(|listener| listener.address);
+    let is_way =
+        |listener: &&Arc<Listener>| matches!(listener.gate, Gate::Endpoint(_)) && listener.group.target == target.id;
+    let way = snapshot.listeners.values().rfind(is_way).map(|listener| listener.address);
     if let Some(way) = way {
-        let direct = format!("mongodb://{way}/?directConnection=true&tls=true&tlsCAFile={ca}");
         recipes.push(Recipe::new(
-            "one node by its endpoint address; by address no name is needed, and the certificate holds it",
-            [format!("mongosh '{direct}'")],
+            "one node through the endpoint: an address needs no resolver, and the certificate has it too",
+            [format!("mongosh 'mongodb://{way}/?directConnection=true&tls=true&tlsCAFile={ca}'")],
         ));
     }
     if let Some(dns) = dns {
         let (ip, port) = (dns.ip(), dns.port());
-        let string = format!("{}/?tlsCAFile={ca}", strings.srv_connection_string);
+        let script = [
+            "import dns.resolver as d, pymongo".to_owned(),
+            format!("r = d.default_resolver = d.Resolver(configure=False); r.nameservers, r.port = [\"{ip}\"], {port}"),
+            "d.override_system_resolver(r)".to_owned(),
+            format!("c = pymongo.MongoClient(\"{}/?tlsCAFile={ca}\")", strings.srv_connection_string),
+            "print(c.test.things.insert_one({\"by\": \"me\"}).inserted_id, *c.nodes)".to_owned(),
+        ];
         recipes.push(Recipe::new(
-            "the whole set by its private seed list, in Python: a driver asks port 53, so give it this resolver \
-             (pip install 'pymongo[srv]')",
-            [
-                "python3 -c 'import dns.resolver as d, pymongo".to_owned(),
-                format!(
-                    "r = d.default_resolver = d.Resolver(configure=False); r.nameservers, r.port = [\"{ip}\"], {port}"
-                ),
-                "d.override_system_resolver(r)".to_owned(),
-                format!("c = pymongo.MongoClient(\"{string}\")"),
-                "print(c.test.things.insert_one({\"hello\": \"private endpoint\"}).inserted_id, c.nodes)'".to_owned(),
-            ],
+            "the whole set by its private seed list, without root: drivers ask port 53, this tells Python otherwise \
+             (pip install pymongo dnspython)",
+            [format!("python3 -c '{}'", script.join("; "))],
         ));
     }
     if let Some((way, host)) = way.zip(host_of(strings)) {
         recipes.push(Recipe::new(
-            "the whole set by its standard string, in any driver: the name must resolve, and /etc/hosts will do",
+            "the whole set in any driver: by the standard string, once the system knows the name",
             [
                 format!("echo '{} {host}' | sudo tee -a /etc/hosts", way.ip()),
                 format!("mongosh '{}&tlsCAFile={ca}'", strings.connection_string),
@@ -217,6 +239,19 @@ fn drivers(
         ));
     }
     recipes
+}
+
+/// A path, whole, as it stands in a connection string: whoever copies the line is in another directory, maybe.
+fn in_uri(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => text.push(char::from(*byte)),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
 }
 
 fn pages(quickstart: &Quickstart) -> Option<Recipe> {
@@ -256,6 +291,12 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_in_a_connection_string_is_whole_and_escaped() {
+        assert_eq!(in_uri(Path::new("/my lab&co/ca.pem")), "/my%20lab%26co/ca.pem");
+        assert!(in_uri(Path::new("./ca.pem")).starts_with('/'));
+    }
 
     #[test]
     fn bytes_are_shown_in_the_largest_unit() {

@@ -5,6 +5,7 @@ mod cluster;
 mod consumer;
 mod declared;
 mod endpoint;
+mod faults;
 mod provider;
 mod settings;
 mod zones;
@@ -26,6 +27,8 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
     let apps = root.tables("app", |app| apps::app(app, declared));
     let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
+    let mut names = Vec::new();
+    let faults = root.tables("fault", |found| faults::fault(found, &mut names));
     declared.report_clashes(root.problems);
 
     let desired = Desired {
@@ -35,6 +38,7 @@ pub(super) fn check(root: &Section<'_>) -> Config {
         apps: apps.into_iter().flatten().collect(),
         app_services: app_services.into_iter().flatten().collect(),
         private_zones: zones.into_iter().flatten().collect(),
+        faults: faults::by_name(faults),
         ..Desired::default()
     };
     Config { settings, desired }

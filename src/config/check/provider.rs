@@ -5,10 +5,10 @@ use super::declared::{Declared, Side, need_networks};
 use super::{cidr_set, values};
 use crate::config::HumanDuration;
 use crate::config::raw::Section;
-use crate::config::value::{address, boolean, duration, network, parsed, whole, words};
+use crate::config::value::{address, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, MAXIMUM_TARGET_LIMIT, PortRange, Project,
-    ProjectId, Region, VpceServiceId,
+    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, PortRange,
+    Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
 
 /// One `[[project]]`.
@@ -123,6 +123,10 @@ fn attributes(section: &Section<'_>) -> Attributes {
         ),
         routing_minimum,
         dns_minimum,
+        bandwidth_cap: Some(section.or("bandwidth_cap_mbps", 0, whole(0..=1_000_000_u64)))
+            .filter(|megabits| *megabits > 0)
+            .map(|megabits| megabits * 125_000),
+        proxy_sources: cidr_set(&section.list("proxy_protocol_sources", network).unwrap_or_default()),
         flows_per_target: section.or("flows_per_target", defaults.flows_per_target, whole(1..=10_000_000)),
         health_check: section.table("health_check", health_check),
     }
@@ -130,7 +134,13 @@ fn attributes(section: &Section<'_>) -> Attributes {
 
 fn health_check(section: &Section<'_>) -> HealthCheck {
     let defaults = HealthCheck::default();
+    let protocols = [("tcp", HealthProtocol::Tcp), ("http", HealthProtocol::Http), ("https", HealthProtocol::Https)];
+    let protocol = section.or("protocol", defaults.protocol, one_of(&protocols));
     let check = HealthCheck {
+        protocol,
+        port: section.get("port", port).map(|found| found.value),
+        path: section.or("path", defaults.path, path),
+        matcher: section.or("matcher", defaults.matcher, parsed),
         interval: section.or(
             "interval",
             defaults.interval,
@@ -138,7 +148,7 @@ fn health_check(section: &Section<'_>) -> HealthCheck {
         ),
         timeout: section.or(
             "timeout",
-            defaults.timeout,
+            protocol.default_timeout(),
             duration(2..=120, "AWS's range for `HealthCheckTimeoutSeconds`"),
         ),
         healthy_threshold: section.or("healthy_threshold", defaults.healthy_threshold, whole(2..=10)),
@@ -150,4 +160,19 @@ fn health_check(section: &Section<'_>) -> HealthCheck {
             .report("timeout", format!("`{timeout}` is longer than the interval `{interval}`: probes would overlap"));
     }
     check
+}
+
+/// A target's port other than that of its traffic.
+fn port(value: &toml::de::DeValue<'_>) -> Result<TargetPort, String> {
+    TargetPort::try_from(whole(1..=65_535_u16)(value)?).map_err(|error| error.to_string())
+}
+
+/// What HTTP asks for.
+fn path(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let path = text(value)?;
+    if path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(path)
+    } else {
+        Err(format!("`{path}` is not a path (it starts with `/` and has at most 1024 printable ASCII characters)"))
+    }
 }

@@ -7,7 +7,7 @@ use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
-    DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
+    AppServicesSettings, DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
 };
 use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
@@ -39,6 +39,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
             let idle = section.or("idle", DEFAULT_KEEPALIVE_IDLE, duration(1..=LONGEST_KEEPALIVE, "`TCP_KEEPIDLE`"));
             section.or("enabled", true, boolean).then_some(idle)
         }),
+        app_services: root.table("app_services", app_services),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
         watch_file: root.or("watch_file", defaults.watch_file, boolean),
@@ -142,5 +143,37 @@ fn limits(section: &Section<'_>) -> LimitSettings {
         backlog: section.or("backlog", defaults.backlog, whole(1..=65_535)),
         held_refusals: section.or("held_refusals", defaults.held_refusals, whole(0..=1_000_000)),
         hold_time: section.or("hold_time", defaults.hold_time, duration(0..=3600, "")),
+    }
+}
+
+fn app_services(section: &Section<'_>) -> AppServicesSettings {
+    let defaults = AppServicesSettings::default();
+    let certificates = section.tables("certificate", |files| {
+        let certificate = files.need("certificate", words);
+        let key = files.need("key", words);
+        Some((PathBuf::from(certificate?.value), PathBuf::from(key?.value)))
+    });
+    AppServicesSettings {
+        certificates: certificates.into_iter().flatten().collect(),
+        backend_ca: section.get("backend_ca", words).map(|path| PathBuf::from(path.value)),
+        proxy_protocol: section.or("proxy_protocol", defaults.proxy_protocol, boolean),
+        connections: section.or("connections", defaults.connections, whole(1..=1_000_000)),
+        header_time: section.or("header_time", defaults.header_time, duration(1..=3600, "")),
+        idle: section.or("idle", defaults.idle, duration(1..=3600, "")),
+        body_idle: section.or("body_idle", defaults.body_idle, duration(1..=3600, "")),
+        header_size: section.or("header_size", defaults.header_size, size(8192..=1 << 20)),
+        streams: section.or("streams", defaults.streams, whole(1..=10_000)),
+        connect_timeout: section.or("connect_timeout", defaults.connect_timeout, duration(1..=300, "")),
+        answer_timeout: section.or("answer_timeout", defaults.answer_timeout, duration(1..=3600, "")),
+        websocket_idle: section.or(
+            "websocket_idle",
+            defaults.websocket_idle,
+            duration(60..=6000, "NLB's idle timeout"),
+        ),
+        deregistration_delay: section.or(
+            "deregistration_delay",
+            defaults.deregistration_delay,
+            duration(0..=3600, "NLB's deregistration delay"),
+        ),
     }
 }

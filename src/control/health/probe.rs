@@ -5,8 +5,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::BoxFuture;
+use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+
+use super::http;
+use crate::model::StatusRange;
 
 /// The PROXY protocol v2 header of a connection that is the load balancer's own: command LOCAL, no addresses.
 ///
@@ -15,7 +19,7 @@ use tokio::net::{TcpSocket, TcpStream};
 pub const LOCAL_HEADER: [u8; 16] = *b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00";
 
 /// Whom to ask, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeTarget {
     /// Where the member listens.
     pub address: SocketAddr,
@@ -23,6 +27,19 @@ pub struct ProbeTarget {
     pub source: Option<IpAddr>,
     /// Begin with [`LOCAL_HEADER`].
     pub proxy_protocol: bool,
+    /// Ask by HTTP; `None`: a connection is enough.
+    pub http: Option<HttpQuestion>,
+}
+
+/// What HTTP asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpQuestion {
+    /// Over TLS.
+    pub tls: bool,
+    /// For what.
+    pub path: String,
+    /// Which answers are passes.
+    pub matcher: StatusRange,
 }
 
 /// Asks a member. The prober limits the time; a probe need not.
@@ -36,19 +53,32 @@ pub trait Probe: Send + Sync + fmt::Debug + 'static {
     }
 }
 
-/// Connects and closes, as NLB's TCP check does: no byte is sent but the PROXY header, and the connection ends with FIN.
+/// Asks over the network. A TCP check connects and closes, as NLB's does: no byte is sent but the PROXY header, and the connection ends with FIN.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpProbe;
 
 impl Probe for TcpProbe {
     fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(handshake(target))
+        Box::pin(async move {
+            let Some(question) = target.http.clone() else { return handshake(target).await };
+            let (address, mut stream) = (target.address, connect(&target).await?);
+            let host = SocketAddr::new(stream.local_addr()?.ip(), address.port());
+            if target.proxy_protocol {
+                stream.write_all(&LOCAL_HEADER).await?;
+            }
+            if question.tls {
+                let name = ServerName::from(address.ip());
+                http::ask(http::connector().connect(name, stream).await?, host, &question).await
+            } else {
+                http::ask(stream, host, &question).await
+            }
+        })
     }
 }
 
 /// A connection that ends at once.
 async fn handshake(target: ProbeTarget) -> io::Result<()> {
-    let mut stream = connect(target).await?;
+    let mut stream = connect(&target).await?;
     if target.proxy_protocol {
         stream.write_all(&LOCAL_HEADER).await?;
     }
@@ -57,7 +87,7 @@ async fn handshake(target: ProbeTarget) -> io::Result<()> {
     Ok(())
 }
 
-async fn connect(target: ProbeTarget) -> io::Result<TcpStream> {
+async fn connect(target: &ProbeTarget) -> io::Result<TcpStream> {
     let socket = match target.address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -84,7 +114,7 @@ mod tests {
     /// What the member sees: who asked, the bytes, and whether the connection ended with FIN.
     async fn seen(proxy_protocol: bool, source: Option<IpAddr>) -> (IpAddr, Vec<u8>, bool) {
         let (listener, address) = listener().await;
-        let probe = TcpProbe.probe(ProbeTarget { address, source, proxy_protocol });
+        let probe = TcpProbe.probe(ProbeTarget { address, source, proxy_protocol, http: None });
         let (probed, accepted) = tokio::join!(probe, listener.accept());
         probed.expect("a member that listens is well");
         let (mut stream, from) = accepted.unwrap();
@@ -113,11 +143,63 @@ mod tests {
         assert_eq!(seen(false, Some(source)).await.0, source);
     }
 
+    /// What a member is asked, and whether its answer is a pass.
+    async fn asked(path: &str, matcher: &str, answer: &'static str) -> (String, io::Result<()>) {
+        let (listener, address) = listener().await;
+        let http = HttpQuestion { tls: false, path: path.to_owned(), matcher: matcher.parse().unwrap() };
+        let probe = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: true, http: Some(http) });
+        let member = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut question = vec![0; 4096];
+            let mut n = 0;
+            while !question[..n].ends_with(b"\r\n\r\n") {
+                n += stream.read(&mut question[n..]).await.unwrap();
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            question.truncate(n);
+            assert!(question.starts_with(&LOCAL_HEADER));
+            String::from_utf8(question.split_off(16)).unwrap()
+        };
+        let (outcome, question) = tokio::join!(probe, member);
+        (question, outcome)
+    }
+
+    #[tokio::test]
+    async fn http_passes_when_the_status_matches() {
+        let (question, outcome) = asked("/healthz?a=b", "200-399", "HTTP/1.1 302 Found\r\n\r\n").await;
+        assert!(question.starts_with("GET /healthz?a=b HTTP/1.1\r\nHost: 127.0.0.1:"), "{question}");
+        assert!(outcome.is_ok());
+        let (_, outcome) = asked("/", "200", "HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(outcome.expect_err("204 is not 200").to_string(), "the status is 204");
+        let (_, outcome) = asked("/", "200-599", "+OK this is another protocol\r\n").await;
+        assert_eq!(outcome.expect_err("no HTTP").to_string(), "the answer is no HTTP/1");
+    }
+
+    #[tokio::test]
+    async fn https_takes_any_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = crate::tls::LabCa::open_or_create(directory.path()).unwrap();
+        let identity = ca.issue(&["somebody-else.example".parse().unwrap()], &[]).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(identity.server_config(&[]).unwrap());
+        let (listener, address) = listener().await;
+        let http = HttpQuestion { tls: true, path: "/".to_owned(), matcher: StatusRange::default() };
+        let probe = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: false, http: Some(http) });
+        let member = async {
+            let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+            let mut question = [0; 512];
+            assert!(stream.read(&mut question).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        };
+        let (outcome, ()) = tokio::join!(probe, member);
+        outcome.expect("a pass");
+    }
+
     #[tokio::test]
     async fn a_member_that_does_not_listen_is_not_well() {
         let (listener, address) = listener().await;
         drop(listener);
-        let error = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: false }).await;
+        let error = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: false, http: None }).await;
         assert_eq!(error.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -19,8 +20,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Checker, HealthReason, Probe, ProbeTarget, Verdict};
-use crate::model::{ConnectError, HealthCheck, TargetId, TargetState, VpceServiceId};
+use super::{Checker, HealthReason, HttpQuestion, Probe, ProbeTarget, Verdict};
+use crate::model::{ConnectError, HealthCheck, HealthProtocol, TargetId, TargetPort, TargetState, VpceServiceId};
 
 /// Which member of which target group of which load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -46,6 +47,8 @@ pub struct ProbedMember {
     pub proxy_protocol: bool,
     /// How often, how long, how many.
     pub check: HealthCheck,
+    /// What a fault lets every probe meet.
+    pub fault: Option<ConnectError>,
 }
 
 /// A member's state changed.
@@ -268,7 +271,11 @@ impl Rounds {
             self.queue.pop_first();
             let Some(member) = self.keys.get(&id).and_then(|key| self.members.get_mut(key)) else { continue };
             member.probes += 1;
-            let probe = timeout(member.settings.check.timeout, self.probe.probe(member.probe_target()));
+            let probe = match member.settings.fault {
+                None => self.probe.probe(member.probe_target(Kind::Check)),
+                Some(fault) => faulted(fault),
+            };
+            let probe = timeout(member.settings.check.timeout, probe);
             self.start(id, now, Kind::Check, probe);
         }
         while let Some((due, id)) = self.looks.first().copied() {
@@ -277,7 +284,11 @@ impl Rounds {
             }
             self.looks.pop_first();
             let Some(member) = self.keys.get(&id).and_then(|key| self.members.get(key)) else { continue };
-            let look = timeout(LOOK_TIMEOUT, self.probe.reach(member.probe_target()));
+            let look = match member.settings.fault {
+                None => self.probe.reach(member.probe_target(Kind::Look)),
+                Some(fault) => faulted(fault),
+            };
+            let look = timeout(LOOK_TIMEOUT, look);
             self.start(id, now, Kind::Look, look);
         }
     }
@@ -345,10 +356,31 @@ impl Rounds {
     }
 }
 
+/// A probe of a member that a fault makes unreachable.
+fn faulted(fault: ConnectError) -> BoxFuture<'static, io::Result<()>> {
+    match fault {
+        ConnectError::Refused => Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))),
+        // Silence: the time-out ends it.
+        _ => Box::pin(std::future::pending()),
+    }
+}
+
 impl Member {
-    fn probe_target(&self) -> ProbeTarget {
+    /// Where and how it is asked.
+    fn probe_target(&self, kind: Kind) -> ProbeTarget {
         let settings = &self.settings;
-        ProbeTarget { address: settings.address, source: settings.source, proxy_protocol: settings.proxy_protocol }
+        let (mut address, proxy_protocol) = (settings.address, settings.proxy_protocol);
+        let mut http = None;
+        if kind == Kind::Check {
+            let check = &settings.check;
+            address.set_port(check.port.map_or(address.port(), TargetPort::get));
+            http = (check.protocol != HealthProtocol::Tcp).then(|| HttpQuestion {
+                tls: check.protocol == HealthProtocol::Https,
+                path: check.path.clone(),
+                matcher: check.matcher,
+            });
+        }
+        ProbeTarget { address, source: settings.source, proxy_protocol, http }
     }
 
     /// The time from this probe to the next: the interval, but after the first probe a part of it between a half and
@@ -381,8 +413,6 @@ impl Member {
 mod tests {
     use std::sync::Mutex;
 
-    use futures_util::future::BoxFuture;
-
     use super::*;
 
     /// A member that does what the test says, and keeps when it was asked.
@@ -402,7 +432,7 @@ mod tests {
 
     impl Probe for ScriptedProbe {
         fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-            self.asked.lock().unwrap().push((Instant::now(), target));
+            self.asked.lock().unwrap().push((Instant::now(), target.clone()));
             match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(Answer::Well) {
                 Answer::Well => async { Ok(()) }.boxed(),
                 Answer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
@@ -481,6 +511,7 @@ mod tests {
             source: None,
             proxy_protocol: false,
             check: HealthCheck::default(),
+            fault: None,
         }
     }
 
@@ -622,8 +653,11 @@ mod tests {
         assert_eq!((event.state, event.address), (TargetState::Initial, moved.address));
         assert_eq!(event.reason.map(HealthReason::code), Some("Elb.InitialHealthChecking"));
         assert_eq!(bench.event().await.1.state, TargetState::Healthy);
-        let (_, target) = *bench.probe.asked.lock().unwrap().last().unwrap();
-        assert_eq!(target, ProbeTarget { address: moved.address, source: moved.source, proxy_protocol: true });
+        let (_, target) = bench.probe.asked.lock().unwrap().last().unwrap().clone();
+        assert_eq!(
+            target,
+            ProbeTarget { address: moved.address, source: moved.source, proxy_protocol: true, http: None }
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,8 +5,10 @@ use http_body_util::Full;
 use super::client::{Client, Http, get, tcp, tls};
 use super::lab::*;
 use super::recorder::Recorder;
-use plgw::appservices::AppOptions;
+use plgw::appservices::{AppOptions, CertificateFiles, CertificateSource};
 use plgw::model::{AppEndpointKind, CidrSet};
+use plgw::tls::LabCa;
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
 const LOCATION: &str = "/api/client/v2.0/app/myapp-abcde/location";
@@ -318,4 +320,43 @@ async fn a_removed_endpoint_closes_its_address_and_finishes_what_is_at_hand() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(5), closed).await.expect("the idle one is closed");
+}
+
+/// Certificates from files, chosen by name, and read again when they change, while connections stay.
+#[tokio::test]
+async fn certificates_from_files_are_chosen_by_name_and_renewed_without_a_restart() {
+    let backend = Recorder::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = Arc::new(LabCa::open_or_create(dir.path()).expect("a CA"));
+    let put = |file: &str, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| name.parse().expect("a name")).collect();
+        let identity = ca.issue(&names, &[]).expect("issued");
+        let files = CertificateFiles {
+            certificate: dir.path().join(format!("{file}.pem")),
+            key: dir.path().join(format!("{file}-key.pem")),
+        };
+        for path in [&files.certificate, &files.key] {
+            std::fs::write(path, identity.pem()).expect("written");
+        }
+        (files, identity.chain()[0].clone())
+    };
+    let (first, http) = put("http", &[HOST]);
+    let (second, ws) = put("ws", &[WS_SDK, WS_DOCS]);
+    let source = CertificateSource::Files(vec![first, second]);
+    let options = AppOptions { tick: std::time::Duration::from_millis(20), ..AppOptions::default() };
+    let (kept, held) = (tempfile::tempdir().expect("a directory"), Arc::clone(&ca));
+    let lab = Lab::start_showing(source, kept, held, &backend.url, options, |_| {}).await;
+    let shown = async |name: &str| {
+        let io = tls(&lab, VPC, GENERAL, name, &[]).await.expect("TLS");
+        io.get_ref().1.peer_certificates().expect("certificates")[0].clone()
+    };
+    assert_eq!((shown(HOST).await, shown(WS_SDK).await, shown(WS_DOCS).await), (http.clone(), ws.clone(), ws));
+    let mut client = Client::connect(&lab, Http::One, VPC, GENERAL).await;
+    let (_, renewed) = put("http", &[HOST]);
+    assert_ne!(http, renewed);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while shown(HOST).await != renewed {
+        assert!(tokio::time::Instant::now() < deadline, "the old one is still shown");
+    }
+    assert_eq!(client.get(CALL).await.status, 200);
 }

@@ -63,9 +63,22 @@ impl Lab {
         options: AppOptions,
         change: impl Fn(&mut Desired),
     ) -> Self {
+        let source = CertificateSource::LabCa(Arc::clone(&ca));
+        Self::start_showing(source, dir, ca, backend, options, change).await
+    }
+
+    /// The same, with other certificates than the CA's own.
+    pub(super) async fn start_showing(
+        source: CertificateSource,
+        dir: tempfile::TempDir,
+        ca: Arc<LabCa>,
+        backend: &str,
+        options: AppOptions,
+        change: impl Fn(&mut Desired),
+    ) -> Self {
         let registry = Registry::new();
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
-        let certificates = Certificates::new(CertificateSource::LabCa(Arc::clone(&ca))).expect("certificates");
+        let certificates = Certificates::new(source).expect("certificates");
         let options = AppOptions { workers: 1, ..options };
         let front =
             AppFront::start(options, receiver, certificates, Some(ca.certificate()), registry.shared_recorder())

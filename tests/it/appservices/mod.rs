@@ -4,6 +4,7 @@ mod abuse;
 mod access;
 mod backends;
 mod client;
+mod clients;
 mod forgery;
 mod lab;
 mod recorder;

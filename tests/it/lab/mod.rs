@@ -9,5 +9,6 @@ mod leftovers;
 mod names;
 mod one_way;
 mod packets;
+mod real_backends;
 mod support;
 mod zones;

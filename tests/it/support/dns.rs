@@ -39,4 +39,14 @@ impl Resolver {
         };
         answer.answers.iter().filter_map(address).collect()
     }
+
+    /// Hosts and ports of a seed list.
+    pub(crate) async fn seeds(&self, name: &str) -> Vec<(String, u16)> {
+        let answer = self.ask(&format!("_mongodb._tcp.{name}"), RecordType::SRV).await;
+        let seed = |record: &hickory_proto::rr::Record| match &record.data {
+            RData::SRV(srv) => Some((srv.target.to_ascii(), srv.port)),
+            _ => None,
+        };
+        answer.answers.iter().filter_map(seed).collect()
+    }
 }

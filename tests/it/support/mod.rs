@@ -1,7 +1,9 @@
 //! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
 
+mod command;
 mod dns;
 mod net;
+pub(crate) mod netns;
 mod peers;
 
 use std::net::SocketAddr;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
+pub(crate) use command::{Child, Ran, Shift, plgw};
 pub(crate) use dns::Resolver;
 pub(crate) use net::{Net, Place};
 pub(crate) use peers::{

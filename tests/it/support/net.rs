@@ -24,14 +24,15 @@ pub(crate) struct Net {
 }
 
 /// A port on an address of each network that is bound to claim the network; nothing else binds it.
-const CLAIM_PORT: u16 = 64_999;
+pub(super) const CLAIM_PORT: u16 = 64_999;
 
 impl Net {
     /// A network that nobody has.
     pub(crate) fn claim() -> Self {
         // Not again what a test of this process had: its sockets may still be on their way out.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let networks = (32..=250).cycle().skip(NEXT.fetch_add(1, Ordering::Relaxed) % 219).take(219);
+        let first = std::process::id() as usize * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let networks = (32..=250).cycle().skip(first % 219).take(219);
         networks
             .into_iter()
             .find_map(|n| {

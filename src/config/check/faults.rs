@@ -1,0 +1,132 @@
+//! Faults of a scenario.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::raw::Section;
+use crate::config::value::{boolean, duration, one_of, parsed, share, whole, words};
+use crate::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, check_fault};
+
+/// A day: no lab run is longer.
+const LONGEST: u64 = 86_400;
+
+/// One `[[fault]]`. Which keys it has besides the common ones its type says.
+pub(super) fn fault(section: &Section<'_>, names: &mut Vec<String>) -> Option<Fault> {
+    let name = section.need("name", words);
+    let kind = kind(section);
+    let scope = FaultScope {
+        service: section.get("service", parsed).map(|found| found.value),
+        target: section.get("target", parsed).map(|found| found.value),
+        member: section.get("member", words).map(|found| found.value),
+        endpoint: section.get("endpoint", parsed).map(|found| found.value),
+        zone: section.get("zone", crate::config::value::zone).map(|found| found.value),
+    };
+    let time = |key| section.get(key, duration(0..=LONGEST, "")).map(|found| found.value);
+    let (after, lasts) = (time("after").unwrap_or_default(), time("for"));
+    let share = section.get("share", share).map(|found| found.value).unwrap_or_default();
+    let seed = section.or("seed", 0, whole(0..=u64::MAX >> 1));
+    let name = name?;
+    if names.contains(&name.value) {
+        section.problems.report(&name.spot, format!("`{}` is another fault's name", name.value));
+    }
+    names.push(name.value.clone());
+    let fault = Fault { name: name.value, kind: kind?, scope, share, seed, after, lasts };
+    match check_fault(&fault) {
+        Ok(()) => Some(fault),
+        Err(problem) => {
+            section.report("type", problem);
+            None
+        }
+    }
+}
+
+fn kind(section: &Section<'_>) -> Option<FaultKind> {
+    let types = [
+        "latency",
+        "bandwidth",
+        "reset",
+        "black-hole",
+        "refuse",
+        "half-open",
+        "slow-close",
+        "zone-outage",
+        "target-down",
+        "port-move",
+        "dns-failure",
+    ];
+    let of_type = section.need("type", one_of(&types.map(|name| (name, name))));
+    let time = |key| section.get(key, duration(0..=LONGEST, "")).map(|found| found.value);
+    let directions = [
+        ("both", FaultDirection::Both),
+        ("to_target", FaultDirection::ToTarget),
+        ("to_client", FaultDirection::ToClient),
+    ];
+    let answers = [
+        ("servfail", DnsFailure::Servfail),
+        ("nxdomain", DnsFailure::Nxdomain),
+        ("refused", DnsFailure::Refused),
+        ("timeout", DnsFailure::Timeout),
+    ];
+    // Every key is asked for, so that one of another type is told from an unknown one.
+    let (delay, jitter, at, every) = (time("delay"), time("jitter"), time("time"), time("every"));
+    let direction = section.get("direction", one_of(&directions)).map(|found| found.value);
+    let rate = section.get("bytes_per_second", whole(1..=u64::MAX >> 1)).map(|found| found.value);
+    let bytes = section.get("bytes", whole(0..=u64::MAX >> 1)).map(|found| found.value);
+    let silent = section.get("silent", boolean).map(|found| found.value);
+    let answer = section.get("answer", one_of(&answers)).map(|found| found.value);
+    let of_type = of_type?.value;
+    let keys: &[&str] = match of_type {
+        "latency" => &["delay", "jitter", "direction"],
+        "bandwidth" => &["bytes_per_second", "direction"],
+        "reset" => &["bytes", "time"],
+        "half-open" => &["time"],
+        "slow-close" => &["delay"],
+        "target-down" => &["silent"],
+        "port-move" => &["every"],
+        "dns-failure" => &["answer"],
+        _ => &[],
+    };
+    let all = ["delay", "jitter", "time", "every", "direction", "bytes_per_second", "bytes", "silent", "answer"];
+    for key in all.into_iter().filter(|key| section.wrote(key) && !keys.contains(key)) {
+        section.report(key, format!("`{of_type}` has no such thing; leave it out"));
+    }
+    let needed = |key: &str| {
+        if !section.wrote(key) {
+            section.report(key, format!("missing; `{of_type}` has no default for it"));
+        }
+    };
+    let (jitter, direction) = (jitter.unwrap_or(Duration::ZERO), direction.unwrap_or_default());
+    Some(match of_type {
+        "latency" => {
+            needed("delay");
+            FaultKind::Latency { delay: delay?, jitter, direction }
+        }
+        "bandwidth" => {
+            needed("bytes_per_second");
+            FaultKind::Bandwidth { bytes_per_second: rate?, direction }
+        }
+        "reset" => FaultKind::Reset { bytes, time: at },
+        "black-hole" => FaultKind::BlackHole,
+        "refuse" => FaultKind::Refuse,
+        "half-open" => {
+            needed("time");
+            FaultKind::HalfOpen { time: at? }
+        }
+        "slow-close" => {
+            needed("delay");
+            FaultKind::SlowClose { delay: delay? }
+        }
+        "zone-outage" => FaultKind::ZoneOutage,
+        "target-down" => FaultKind::TargetDown { silent: silent.unwrap_or(false) },
+        "port-move" => FaultKind::PortMove { every },
+        _ => {
+            needed("answer");
+            FaultKind::DnsFailure { answer: answer? }
+        }
+    })
+}
+
+/// Faults by name.
+pub(super) fn by_name(faults: Vec<Option<Fault>>) -> std::collections::BTreeMap<String, Arc<Fault>> {
+    faults.into_iter().flatten().map(|fault| (fault.name.clone(), Arc::new(fault))).collect()
+}

@@ -1,0 +1,103 @@
+//! The HTTP and HTTPS checks' question and answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use super::probe::HttpQuestion;
+
+/// A status line is far shorter.
+const LONGEST_STATUS: usize = 1024;
+
+/// Asks; `Ok` when the status matches. The body is not read.
+pub(super) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    host: SocketAddr,
+    question: &HttpQuestion,
+) -> io::Result<()> {
+    // The load balancer's node and port as host, its name as agent: what the logs of real targets show.
+    let text = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n",
+        question.path
+    );
+    stream.write_all(text.as_bytes()).await?;
+    stream.flush().await?;
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < LONGEST_STATUS {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    let status = std::str::from_utf8(line.get(..12).unwrap_or_default())
+        .ok()
+        .and_then(|start| start.strip_prefix("HTTP/1.1 ").or_else(|| start.strip_prefix("HTTP/1.0 ")))
+        .and_then(|status| status.parse::<u16>().ok());
+    match status {
+        Some(status) if question.matcher.contains(status) => Ok(()),
+        Some(status) => Err(io::Error::other(format!("the status is {status}"))),
+        None => Err(io::Error::other("the answer is no HTTP/1")),
+    }
+}
+
+/// TLS as the load balancer's checks speak it: 1.2, so targets that have 1.3 alone fail, and any certificate will do
+/// (*Health checks*; *Target groups*: certificates of targets are not validated).
+pub(super) fn connector() -> TlsConnector {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .expect("the provider has TLS 1.2")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        Arc::new(config)
+    });
+    TlsConnector::from(Arc::clone(config))
+}
+
+/// Takes every certificate whose key the server has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,130 @@
+//! Zones that are cut: the list, and how DNS comes to know of it.
+//!
+//! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
+//! the lab the wire is cut on the router, behind which the gateway does not see; so it is told, as late as checks with the
+//! pace of its own would have noticed, and shifts away from the zone until they would pass again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{CUT_FILE, LabError};
+use crate::control::Control;
+use crate::model::{Desired, HealthCheck, Zone};
+
+/// How often the list is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long it takes to notice that a zone is out, and that it is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Notice {
+    out: Duration,
+    back: Duration,
+}
+
+/// As quick as the quickest health check of `desired`.
+pub(super) fn notice(desired: &Desired) -> Notice {
+    let services = desired.projects.iter().flat_map(|project| &project.services);
+    let quickest = services.map(|service| service.attributes.health_check.clone()).min_by_key(|check| check.interval);
+    let check: HealthCheck = quickest.unwrap_or_default();
+    Notice {
+        out: check.interval * u32::from(check.unhealthy_threshold),
+        back: check.interval * u32::from(check.healthy_threshold),
+    }
+}
+
+/// The list in the file at `path`.
+pub(super) fn read(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Puts the list into the lab's directory, whole at any moment.
+pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
+    let path = dir.join(CUT_FILE);
+    let new = path.with_extension("new");
+    let text = serde_json::to_string(zones).expect("names are JSON");
+    let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+    written.map_err(|source| LabError::File { what: "write", path, source })
+}
+
+/// Lets the gateway notice zones that are cut, and that they are healed, until the handle is dropped.
+pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut zones: BTreeMap<String, State> = BTreeMap::new();
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tick.tick().await;
+            let cut = read(&path);
+            let now = Instant::now();
+            for zone in &cut {
+                zones.entry(zone.clone()).or_insert(State { shifted: false, other_since: None });
+            }
+            for (name, state) in &mut zones {
+                let Ok(zone) = name.parse::<Zone>() else { continue };
+                match state.look(cut.contains(name), now, notice) {
+                    Some(true) => shown(name, control.shift_zone(zone, None).await.map(drop)),
+                    Some(false) => shown(name, control.end_zonal_shift(zone, None).await.map(drop)),
+                    None => {}
+                }
+            }
+        }
+    }))
+}
+
+/// A second zone cannot be shifted away from; with none left, DNS answers all of them anyway.
+fn shown(zone: &str, result: Result<(), crate::control::ChangeError>) {
+    if let Err(error) = result {
+        tracing::warn!(zone, error = super::chain(&error), "lab: DNS goes on answering as it did");
+    }
+}
+
+/// What the gateway goes by for one zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    /// Whether it is shifted away from.
+    shifted: bool,
+    /// Since when the wire has been otherwise.
+    other_since: Option<Instant>,
+}
+
+impl State {
+    /// Whether it is time to shift away or to end that; `cut` is how the wire is.
+    fn look(&mut self, cut: bool, now: Instant, notice: Notice) -> Option<bool> {
+        if cut == self.shifted {
+            self.other_since = None;
+            return None;
+        }
+        let since = *self.other_since.get_or_insert(now);
+        if now - since < if cut { notice.out } else { notice.back } {
+            return None;
+        }
+        *self = Self { shifted: cut, other_since: None };
+        Some(cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTICE: Notice = Notice { out: Duration::from_secs(10), back: Duration::from_secs(20) };
+
+    #[test]
+    fn an_outage_is_noticed_after_its_time_and_a_shorter_one_never() {
+        let (mut state, began) = (State { shifted: false, other_since: None }, Instant::now());
+        let after = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(state.look(true, after(0), NOTICE), None);
+        assert_eq!(state.look(true, after(9), NOTICE), None);
+        assert_eq!(state.look(false, after(9), NOTICE), None);
+        assert_eq!(state.look(true, after(12), NOTICE), None, "counted from its own start");
+        assert_eq!(state.look(true, after(22), NOTICE), Some(true));
+        assert_eq!(state.look(true, after(23), NOTICE), None, "once");
+        assert_eq!(state.look(false, after(24), NOTICE), None);
+        assert_eq!(state.look(false, after(44), NOTICE), Some(false));
+    }
+}

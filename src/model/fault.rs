@@ -1,0 +1,332 @@
+//! Faults on demand: what is to go wrong, where, and for which share of the flows.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{TargetId, VpceId, VpceServiceId, Zone};
+
+/// Something that is to go wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// What it is called in commands, metrics and the flow list.
+    pub name: String,
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// Where.
+    #[serde(default)]
+    pub scope: FaultScope,
+    /// For how many flows (of DNS failures: questions) of those.
+    #[serde(default)]
+    pub share: Share,
+    /// Which flows those are, and every jitter: the same seed gives the n-th flow the same fate in every run.
+    #[serde(default)]
+    pub seed: u64,
+    /// How long after it was set it begins.
+    #[serde(default, rename = "after_ms", with = "millis")]
+    pub after: Duration,
+    /// How long it lasts; `None`: until it is cleared.
+    #[serde(default, rename = "lasts_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Duration>,
+}
+
+/// What goes wrong. Those of the first group are decided when a flow starts, and change no flow that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// Bytes come later.
+    Latency {
+        /// By how much.
+        #[serde(rename = "delay_ms", with = "millis")]
+        delay: Duration,
+        /// And up to so much more or less.
+        #[serde(default, rename = "jitter_ms", with = "millis")]
+        jitter: Duration,
+        /// Which way.
+        #[serde(default)]
+        direction: FaultDirection,
+    },
+    /// No more bytes than this pass in a second, by flow and way.
+    Bandwidth {
+        /// How many.
+        bytes_per_second: u64,
+        /// Which way.
+        #[serde(default)]
+        direction: FaultDirection,
+    },
+    /// Both sides are reset once so many bytes have passed (both ways together) or so much time.
+    Reset {
+        /// After how many bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+        /// After what time.
+        #[serde(default, rename = "time_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+        time: Option<Duration>,
+    },
+    /// Nothing is answered. For all flows of a port: not even the SYN.
+    BlackHole,
+    /// The connection is reset at once. For all flows of a port: the port refuses.
+    Refuse,
+    /// The target's side is gone after a while, and the client is not told: what it sends is taken and lost.
+    HalfOpen {
+        /// After what time.
+        #[serde(rename = "time_ms", with = "millis")]
+        time: Duration,
+    },
+    /// A side's FIN is passed on late.
+    SlowClose {
+        /// By how much.
+        #[serde(rename = "delay_ms", with = "millis")]
+        delay: Duration,
+    },
+    /// A zone is lost: its addresses answer nothing and leave DNS, its targets can't be reached, and whatever flows
+    /// through either stands still, until it is over.
+    ZoneOutage,
+    /// Targets are down: they refuse and their flows are reset, or all of it is silent.
+    TargetDown {
+        /// Silent: packets are lost, as when a host is gone. Else refused, as when a process is.
+        #[serde(default)]
+        silent: bool,
+    },
+    /// The target takes another port, once or again and again.
+    PortMove {
+        /// The time between two moves.
+        #[serde(default, rename = "every_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+        every: Option<Duration>,
+    },
+    /// The resolver fails.
+    DnsFailure {
+        /// How.
+        answer: DnsFailure,
+    },
+}
+
+impl FaultKind {
+    /// The one lower-case name in configs, logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Latency { .. } => "latency",
+            Self::Bandwidth { .. } => "bandwidth",
+            Self::Reset { .. } => "reset",
+            Self::BlackHole => "black-hole",
+            Self::Refuse => "refuse",
+            Self::HalfOpen { .. } => "half-open",
+            Self::SlowClose { .. } => "slow-close",
+            Self::ZoneOutage => "zone-outage",
+            Self::TargetDown { .. } => "target-down",
+            Self::PortMove { .. } => "port-move",
+            Self::DnsFailure { .. } => "dns-failure",
+        }
+    }
+
+    /// Whether it befalls single flows, and is decided when they start.
+    #[must_use]
+    pub fn is_of_flows(&self) -> bool {
+        match self {
+            Self::Latency { .. }
+            | Self::Bandwidth { .. }
+            | Self::Reset { .. }
+            | Self::BlackHole
+            | Self::Refuse
+            | Self::HalfOpen { .. }
+            | Self::SlowClose { .. } => true,
+            Self::ZoneOutage | Self::TargetDown { .. } | Self::PortMove { .. } | Self::DnsFailure { .. } => false,
+        }
+    }
+}
+
+/// Which way of a flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultDirection {
+    /// Both.
+    #[default]
+    Both,
+    /// From client to target.
+    ToTarget,
+    /// From target to client.
+    ToClient,
+}
+
+/// What a failing resolver does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsFailure {
+    /// SERVFAIL.
+    Servfail,
+    /// "No such name", although there is one.
+    Nxdomain,
+    /// REFUSED.
+    Refused,
+    /// No answer.
+    Timeout,
+}
+
+/// Where a fault strikes: where everything that is named here agrees. Nothing named: everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FaultScope {
+    /// The load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<VpceServiceId>,
+    /// The addressable target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetId>,
+    /// A process behind it, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// The endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<VpceId>,
+    /// The zone: of the endpoint's address for flows, of the target for targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+}
+
+/// A part of the whole in millionths, written as a number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(u32);
+
+impl Share {
+    const WHOLE: u32 = 1_000_000;
+
+    /// The share `part` of 1; `None` outside of 0 to 1.
+    #[must_use]
+    pub fn new(part: f64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a million")]
+        (0.0..=1.0).contains(&part).then(|| Self((part * f64::from(Self::WHOLE)).round() as u32))
+    }
+
+    /// Whether it is the whole.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        self.0 == Self::WHOLE
+    }
+
+    /// Whether a value that is spread evenly over all of `u64` falls into it.
+    #[must_use]
+    pub fn holds(self, hash: u64) -> bool {
+        hash % u64::from(Self::WHOLE) < u64::from(self.0)
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Self::WHOLE)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(f64::from(self.0) / f64::from(Self::WHOLE))
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let part = f64::deserialize(deserializer)?;
+        Self::new(part).ok_or_else(|| serde::de::Error::custom(format!("{part} is no share (0 to 1)")))
+    }
+}
+
+impl Fault {
+    /// A number for the `n`-th flow or question that it could befall: the same in every run.
+    #[must_use]
+    pub fn lot(&self, n: u64) -> u64 {
+        // splitmix64: every n gives another number, and they look random.
+        let mut z = self.seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.after.is_zero()
+    }
+}
+
+/// What `fault` lacks to be one.
+///
+/// # Errors
+///
+/// A sentence for people.
+pub fn check_fault(fault: &Fault) -> Result<(), String> {
+    let (kind, scope) = (&fault.kind, &fault.scope);
+    let label = kind.label();
+    if fault.name.is_empty() || fault.name.len() > 64 || fault.name.chars().any(char::is_control) {
+        return Err("its name must have 1 to 64 printable characters".to_owned());
+    }
+    match kind {
+        FaultKind::ZoneOutage if scope.zone.is_none() => Err(format!("`{label}` needs a zone in its scope")),
+        FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target in its scope")),
+        FaultKind::PortMove { every: Some(every) } if every.is_zero() => {
+            Err("the time between two moves must not be 0".to_owned())
+        }
+        FaultKind::Reset { bytes: None, time: None } => {
+            Err(format!("`{label}` needs a number of bytes or a time, or both"))
+        }
+        FaultKind::Bandwidth { bytes_per_second: 0, .. } => {
+            Err("0 bytes a second is `black-hole`; `bandwidth` needs 1 at least".to_owned())
+        }
+        _ if !fault.share.is_whole() && !kind.is_of_flows() && !matches!(kind, FaultKind::DnsFailure { .. }) => {
+            Err(format!("`{label}` has no share: it befalls no single flows"))
+        }
+        _ => Ok(()),
+    }
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::millis::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_flows_is_that_share_and_the_same_in_every_run() {
+        let fault: Fault = serde_json::from_str(
+            r#"{"name":"slow","kind":{"type":"latency","delay_ms":100},"share":0.3,"seed":7,"scope":{"zone":"us-east-1a"}}"#,
+        )
+        .expect("a fault");
+        let hit = |fault: &Fault| (0..10_000).filter(|n| fault.share.holds(fault.lot(*n))).collect::<Vec<_>>();
+        let (first, again) = (hit(&fault), hit(&fault.clone()));
+        assert!(first == again && (2_850..=3_150).contains(&first.len()), "{}", first.len());
+        assert_ne!(first, hit(&Fault { seed: 8, ..fault.clone() }));
+        let text = serde_json::to_string(&fault).expect("it is text");
+        assert_eq!(serde_json::from_str::<Fault>(&text).expect("a fault"), fault);
+        assert!(serde_json::from_str::<Share>("1.5").is_err());
+    }
+}

@@ -1,0 +1,211 @@
+"""The lab VPC with foreign clients: `nslookup` prints what the page prints, and a real driver connects from where it may.
+
+Builds a lab with `plgw lab up` and stands on its hosts with `plgw lab run`. Needs no network: the lab has its own. Without
+namespaces it prints SKIP and why, and ends with 77, as automake has it. `.ci/run` installs pymongo and dnspython.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PLGW = pathlib.Path(os.environ.get("PLGW", TARGET / "release" / "plgw")).resolve()
+
+SKIPPED = 77
+
+# How long anything may take that ought to happen at once, in seconds. Generous: machines are busy.
+SOON = 60
+
+# What pymongo waits for one address before it tries the next (`connectTimeoutMS`), and for a server (its defaults).
+CONNECT_TIMEOUT = 20
+
+PRIVATE = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net/"
+STANDARD = "mongodb+srv://cluster0-k45tj.mongodb.net/"
+HOST = "pl-0-us-east-1-k45tj.mongodb.net"
+SRV = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net"
+ZONES = {"us-east-1a": "10.0.30.194", "us-east-1b": "10.0.20.54"}
+
+# As the page prints them, without the server's lines; the order of the records is free, and so is white space.
+PAGE_SRV = """
+Non-authoritative answer:
+_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net service = 0 0 1026 pl-0-us-east-1-k45tj.mongodb.net.
+_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net service = 0 0 1024 pl-0-us-east-1-k45tj.mongodb.net.
+_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net service = 0 0 1025 pl-0-us-east-1-k45tj.mongodb.net.
+"""
+PAGE_HOST = """
+Non-authoritative answer:
+pl-0-us-east-1-k45tj.mongodb.net canonical name = vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com.
+Name: vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com
+Address: 10.0.30.194
+Name: vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com
+Address: 10.0.20.54
+"""
+
+# A client with no option set but the lab's CA; writes, reads its write back, and says from which address it did.
+DRIVER = """
+import os, sys, uuid, pymongo
+options = dict(pair.split("=") for pair in sys.argv[2:])
+client = pymongo.MongoClient(sys.argv[1], tlsCAFile=os.environ["PLGW_CA"], **{k: int(v) for k, v in options.items()})
+mark = str(uuid.uuid4())
+client.lab.marks.insert_one({"_id": mark})
+assert client.lab.marks.find_one({"_id": mark}) == {"_id": mark}
+print("wrote and read through", *client.address)
+"""
+
+
+def plgw(*arguments, timeout=SOON):
+    return subprocess.run([PLGW, "lab", *arguments], capture_output=True, text=True, timeout=timeout)
+
+
+def at(place, *command, timeout=SOON):
+    return plgw("run", "--at", place, "--", *command, timeout=timeout)
+
+
+def drive(place, uri, *options, timeout=SOON):
+    """A driver's one write and read; what it said when that went well, else None."""
+    done = at(place, sys.executable, "-c", DRIVER, uri, *options, timeout=timeout)
+    if done.returncode:
+        assert "Timeout" in done.stderr or "timed out" in done.stderr, done.stderr[-2000:]
+        return None
+    return done.stdout.strip()
+
+
+def eventually(what, look):
+    deadline = time.monotonic() + SOON
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {SOON} s: {what}"
+        time.sleep(0.2)
+    return found
+
+
+def addresses(place):
+    """The addresses that the name leads to, as `dig` at that place is told."""
+    said = at(place, "dig", "+short", HOST)
+    assert said.returncode == 0, said.stdout
+    return {line for line in said.stdout.split() if re.fullmatch(r"[0-9.]+", line)}
+
+
+def lines(text):
+    """A text's lines with single spaces; of `nslookup`'s, not the server's, and nothing behind the answer."""
+    text = text.split("Authoritative answers can be found from:")[0]
+    kept = (" ".join(line.split()) for line in text.splitlines())
+    return sorted(line for line in kept if line and not line.startswith("Server:") and "#53" not in line)
+
+
+def test_nslookup_in_the_vpc_prints_what_the_page_prints():
+    """A13, verbatim: the server's lines aside, and the order of the records."""
+    for place in ("vpc", "vpc-b"):
+        assert lines(at(place, "nslookup", "-type=SRV", SRV).stdout) == lines(PAGE_SRV), place
+        said = at(place, "nslookup", HOST).stdout
+        assert lines(said) == lines(PAGE_HOST), (place, said)
+        assert re.search(r"^Address:\s+10\.0\.0\.2#53$", said, re.M), "the resolver is the VPC's base + 2"
+
+
+def test_joined_networks_connect_by_name_without_an_access_list_and_others_do_not():
+    """A3."""
+    change(access_list=[])
+    for place in ("vpc", "vpc-b", "peer", "onprem"):
+        said = drive(place, PRIVATE)
+        assert said and HOST in said, (place, said)
+    for place in ("internet", "internet-b"):
+        assert drive(place, PRIVATE, "serverSelectionTimeoutMS=3000") is None, place
+
+
+def test_listed_addresses_use_the_standard_strings_and_never_an_endpoint():
+    """A15."""
+    assert "27017" in drive("internet", STANDARD)
+    assert drive("internet-b", STANDARD, "serverSelectionTimeoutMS=3000") is None
+    assert drive("internet", PRIVATE, "serverSelectionTimeoutMS=3000") is None
+
+
+def test_a_security_group_that_admits_nobody_lets_the_driver_time_out_until_it_admits():
+    """A25."""
+    change(first_port=2000)
+    eventually("the port is closed", lambda: drive("vpc", PRIVATE, "serverSelectionTimeoutMS=2000") is None)
+    change(first_port=1024)
+    eventually("the port is open", lambda: drive("vpc", PRIVATE, "serverSelectionTimeoutMS=5000"))
+
+
+def test_a_lost_zone_costs_a_driver_no_more_than_its_connect_timeout():
+    """A4, A14: no option is set; after DNS has dropped the zone, it costs nothing; healed, both are used."""
+    for zone, address in ZONES.items():
+        assert addresses("vpc") == set(ZONES.values())
+        assert plgw("cut", zone).returncode == 0
+        began = time.monotonic()
+        # Two connections are made, one to watch the server and one to use it: each may meet the dead address first.
+        assert drive("vpc", PRIVATE, timeout=4 * CONNECT_TIMEOUT), f"{zone} is cut and the driver does not connect"
+        took = time.monotonic() - began
+        assert took < 2 * CONNECT_TIMEOUT + 10, took
+        eventually("DNS drops the dead zone's address within its TTL", lambda: addresses("vpc") == set(ZONES.values()) - {address})
+        if zone == "us-east-1b":
+            # The stand-ins' primary is in the zone that is left: at once, as nothing leads to the dead address.
+            began = time.monotonic()
+            assert drive("vpc-b", PRIVATE), "by fresh DNS"
+            assert time.monotonic() - began < CONNECT_TIMEOUT
+        assert plgw("heal", zone).returncode == 0
+        eventually("DNS answers both again", lambda: addresses("vpc") == set(ZONES.values()))
+        eventually("a driver connects as before", lambda: drive("vpc", PRIVATE))
+
+
+def change(access_list=None, first_port=None):
+    """Edits the gateway's config while it runs; what is not named is as it was at first."""
+    listed = ["198.51.100.0/24"] if access_list is None else access_list
+    text = ORIGINAL.replace('access_list = ["198.51.100.0/24"]', f"access_list = {listed}")
+    text = text.replace('ports = "1024-65535"', f'ports = "{first_port or 1024}-65535"')
+    new = CONFIG.with_suffix(".new")
+    new.write_text(text)
+    new.rename(CONFIG)
+
+
+def main():
+    global CONFIG, ORIGINAL
+    for tool in ("nslookup", "dig"):
+        if not shutil.which(tool):
+            print(f"SKIP there is no `{tool}` (Debian: dnsutils)")
+            return SKIPPED
+    try:
+        import dns, pymongo  # noqa: F401
+    except ImportError as error:
+        print(f"SKIP {error}: `.ci/run` installs it")
+        return SKIPPED
+    os.environ["PLGW_LAB_DIR"] = labs = tempfile.mkdtemp(prefix="plgw-lab-")
+    up = plgw("up")
+    if "cannot make network namespaces" in up.stderr:
+        print("SKIP", up.stderr.strip())
+        os.rmdir(labs)
+        return SKIPPED
+    assert up.returncode == 0, up.stderr
+    CONFIG = pathlib.Path(labs, "default", "gateway.toml")
+    ORIGINAL = CONFIG.read_text()
+    failed = 0
+    try:
+        for name, test in [(n, t) for n, t in globals().items() if n.startswith("test_")]:
+            began = time.monotonic()
+            try:
+                test()
+                change()
+                print(f"ok     {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            except Exception:
+                failed += 1
+                traceback.print_exc()
+                print(f"FAILED {name}", flush=True)
+                for zone in ZONES:
+                    plgw("heal", zone)
+    finally:
+        plgw("down", "--all")
+    left = sorted(pathlib.Path(labs).rglob("*")) if os.path.exists(labs) else []
+    if left:
+        print("FAILED files are left:", *left)
+        failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""`mongosh` connects as the documentation tells its readers to, telemetry off."""
+
+import json
+import os
+
+import lab
+
+
+def setup():
+    lab.need("node")
+    shell = lab.node_modules() / ".bin" / "mongosh"
+    if not shell.exists():
+        raise lab.Skip(f"{shell} is missing: .ci/run installs it")
+    # A home of its own, in which telemetry is off before the first start; and no display of tips.
+    config = lab.work() / ".mongodb" / "mongosh" / "config"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"enableTelemetry": False, "disableGreetingMessage": True, "updateURL": ""}))
+
+
+def gateway():
+    yield lab.quickstart()
+
+
+def mongosh(string, script):
+    shell = lab.node_modules() / ".bin" / "mongosh"
+    environment = {**os.environ, "HOME": str(lab.work()), "MONGOSH_FORCE_DISABLE_TELEMETRY_FOR_TESTING": "1"}
+    argv = [shell, string, "--tls", "--tlsCAFile", lab.ca(), "--norc", "--quiet", "--json=relaxed", "--eval", script]
+    done = lab.run(*argv, timeout=180, env=environment, cwd=lab.work())
+    return json.loads(done.stdout)
+
+
+def test_the_shell_connects_by_the_documented_string_and_writes_and_reads(gateway):
+    """A9."""
+    script = """
+        db.getSiblingDB('lab').shell.insertOne({ _id: 1, said: 'hello' });
+        ({ set: db.hello().setName, me: db.hello().me, found: db.getSiblingDB('lab').shell.find().toArray() })
+    """
+    seen = mongosh("mongodb+srv://cluster0-pl-0-k45tj.mongodb.net", script)
+    assert seen == {
+        "set": "Cluster0-shard-0-shard-0",
+        "me": "pl-0-us-east-1-k45tj.mongodb.net:1024",
+        "found": [{"_id": 1, "said": "hello"}],
+    }, seen
+
+
+def test_the_shell_connects_by_the_optimized_string(gateway):
+    """A16."""
+    strings = lab.api("GET", "/v1/connection-strings?cluster=Sharded0")["connection_strings"][0]["private"][0]
+    seen = mongosh(strings["srv_shard_optimized_connection_string"], "({ ok: db.adminCommand({ ping: 1 }).ok })")
+    assert seen == {"ok": 1}, seen
+
+
+if __name__ == "__main__":
+    lab.main(globals())

@@ -1,0 +1,138 @@
+//! The Rust driver through everything: names from the gateway's DNS, TLS with the lab's CA, the relay, stand-ins.
+//!
+//! The driver resolves hosts by the system's resolver alone, so this runs in a network of its own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
+use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::{Client, ServerType};
+use plgw::quickstart::{Options, Quickstart};
+use tokio::sync::watch;
+
+use crate::support::SOON;
+use crate::support::netns;
+
+const SRV: &str = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net";
+const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net";
+
+/// A6, A9, A11, A12, A13.
+#[test]
+fn the_driver_finds_the_documented_cluster_and_follows_a_port_move() {
+    netns::run_inside("driver::inside_the_driver_follows_a_port_move");
+}
+
+/// A16.
+#[test]
+fn the_driver_takes_load_balancing_from_the_optimized_strings_txt_record() {
+    netns::run_inside("driver::inside_the_driver_is_load_balanced");
+}
+
+#[test]
+#[ignore = "run by the tests of this file, in a network of its own"]
+fn inside_the_driver_follows_a_port_move() {
+    inside(async |quickstart, ca| {
+        let mut old = connect(SRV, ca).await;
+        assert_eq!(old.seeds, at_ports(&[1024, 1025, 1026]), "what SRV says");
+        old.until_known(&[1024, 1025, 1026]).await;
+        insert(&old, "before").await;
+
+        let target = "Cluster0/shard-00-00".parse().expect("a target");
+        let moved = quickstart.gateway().control().move_target(target, None, None).await.expect("moved");
+        insert(&old, "old client").await;
+
+        let now = [moved.to.get(), 1025, 1026];
+        let mut new = connect(SRV, ca).await;
+        assert_eq!(new.seeds, at_ports(&now), "SRV follows at once");
+        new.until_known(&now).await;
+        insert(&new, "new client").await;
+
+        old.until_known(&now).await;
+        insert(&old, "followed").await;
+        let moves = new.client.database("lab").collection::<Document>("moves");
+        assert_eq!(moves.count_documents(doc! {}).await.expect("counted"), 4);
+        // Not shut down in form: the driver would first end its wait for the next look at SRV, a minute.
+    });
+}
+
+#[test]
+#[ignore = "run by the tests of this file, in a network of its own"]
+fn inside_the_driver_is_load_balanced() {
+    inside(async |quickstart, ca| {
+        let snapshot = quickstart.gateway().snapshot();
+        let mut private = snapshot.strings.iter().flat_map(|strings| &strings.private);
+        let optimized = private.find_map(|strings| strings.srv_shard_optimized_connection_string.as_deref());
+        let connected = connect(optimized.expect("Sharded0 is optimized"), ca).await;
+        assert_eq!(connected.load_balanced, Some(true), "TXT says it");
+        insert(&connected, "balanced").await;
+    });
+}
+
+/// Runs `test` against a quickstart whose DNS has port 53.
+fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
+    if !netns::is_inside() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        dns: Some("127.0.0.1:53".parse().expect("an address")),
+        lab_dir: Some(directory.path().to_owned()),
+        ..Options::default()
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(Box::pin(async {
+        let quickstart = Quickstart::start(&options, |_| {}).await.expect("the quickstart starts");
+        let ca = quickstart.ca_path().display().to_string();
+        test(&quickstart, &ca).await;
+        quickstart.stop().await;
+    }));
+}
+
+/// A client and what it has seen.
+struct Connected {
+    client: Client,
+    seeds: BTreeSet<String>,
+    load_balanced: Option<bool>,
+    /// The nodes that answered last time.
+    nodes: watch::Receiver<BTreeSet<String>>,
+}
+
+impl Connected {
+    /// Waits until the driver knows the nodes at these ports and no others.
+    async fn until_known(&mut self, ports: &[u16]) {
+        let wanted = at_ports(ports);
+        let known = tokio::time::timeout(SOON, self.nodes.wait_for(|nodes| *nodes == wanted)).await.is_ok();
+        assert!(known, "expected {wanted:?}, last seen {:?}", self.nodes.borrow());
+    }
+}
+
+async fn connect(string: &str, ca: &str) -> Connected {
+    let mut options = ClientOptions::parse(format!("{string}/?tlsCAFile={ca}")).await.expect("the string resolves");
+    let seeds = options.hosts.iter().map(ServerAddress::to_string).collect();
+    let load_balanced = options.load_balanced;
+    options.server_selection_timeout = Some(SOON);
+    options.heartbeat_freq = (load_balanced != Some(true)).then_some(Duration::from_millis(500));
+    let (sender, nodes) = watch::channel(BTreeSet::new());
+    options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+        if let SdamEvent::TopologyDescriptionChanged(change) = event {
+            let servers = change.new_description.servers();
+            let known = servers.values().filter(|server| server.server_type() != ServerType::Unknown);
+            sender.send_replace(known.map(|server| server.address().to_string()).collect());
+        }
+    }));
+    let client = Client::with_options(options).expect("a client");
+    Connected { client, seeds, load_balanced, nodes }
+}
+
+async fn insert(at: &Connected, id: &str) {
+    let moves = at.client.database("lab").collection::<Document>("moves");
+    moves.insert_one(doc! { "_id": id }).await.unwrap_or_else(|error| panic!("{id}: {error}"));
+    assert!(moves.find_one(doc! { "_id": id }).await.expect("found").is_some(), "{id}");
+}
+
+fn at_ports(ports: &[u16]) -> BTreeSet<String> {
+    ports.iter().map(|port| format!("{HOST}:{port}")).collect()
+}

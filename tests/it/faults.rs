@@ -1,0 +1,308 @@
+//! Faults on demand: what a flow, a port, a zone or a resolver does when it is told to fail.
+
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use plgw::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, TargetState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::health::{quick_checks, state_of};
+use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, Resolver, SOON, TestGateway, eventually};
+
+fn fault(name: &str, kind: FaultKind) -> Fault {
+    let (scope, share, after) = (FaultScope::default(), Share::default(), Duration::ZERO);
+    Fault { name: name.to_owned(), kind, scope, share, seed: 7, after, lasts: None }
+}
+
+async fn with_echo() -> (TestGateway, EchoTarget) {
+    let net = Net::claim();
+    let echo = EchoTarget::start(net.target(0)).await;
+    (TestGateway::start(net).await, echo)
+}
+
+async fn set(gateway: &TestGateway, fault: Fault) {
+    gateway.gateway.control().set_fault(fault).await.expect("the fault is set");
+}
+
+async fn clear(gateway: &TestGateway, name: &str) {
+    gateway.gateway.control().clear_fault(name.to_owned()).await.expect("the fault is cleared");
+}
+
+/// Opens flows until one is not as the fault has it: workers learn of changes one after another.
+async fn eventually_echoes(gateway: &TestGateway) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Ok(mut flow) = Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await {
+            let _ = flow.stream.write_all(b"well").await;
+            let mut back = [0; 4];
+            let answered = tokio::time::timeout(Duration::from_millis(500), flow.stream.read_exact(&mut back)).await;
+            if matches!(answered, Ok(Ok(_))) {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "the port does not recover");
+    }
+}
+
+#[tokio::test]
+async fn latency_delays_each_way_and_only_flows_that_start_under_it() {
+    let (gateway, _echo) = with_echo().await;
+    let mut before = gateway.dial("a").await;
+    before.echo(b"x").await;
+    let (delay, jitter, direction) = (Duration::from_millis(150), Duration::ZERO, FaultDirection::Both);
+    set(&gateway, fault("slow", FaultKind::Latency { delay, jitter, direction })).await;
+    let mut slow = gateway.dial("a").await;
+    let started = Instant::now();
+    assert_eq!(slow.echo(b"there and back").await, b"there and back");
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    let named = gateway.gateway.flows().into_iter().filter(|flow| flow.faults == ["slow"]).count();
+    assert_eq!(named, 1);
+    gateway.expect_metric("plgw_faulted_flows_total", &[r#"fault="slow""#, r#"type="latency""#], 1.0).await;
+    let started = Instant::now();
+    before.echo(b"as before").await;
+    assert!(started.elapsed() < Duration::from_millis(150), "{:?}", started.elapsed());
+    // Order and the end are kept.
+    let bytes: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+    slow.stream.set_nodelay(true).expect("an option");
+    assert!(slow.echo(&bytes).await == bytes);
+    slow.stream.shutdown().await.expect("FIN");
+    assert_eq!(slow.closed().await, Closed::Fin);
+}
+
+#[tokio::test]
+async fn bandwidth_is_what_it_is_set_to() {
+    let (gateway, _echo) = with_echo().await;
+    let direction = FaultDirection::ToTarget;
+    set(&gateway, fault("thin", FaultKind::Bandwidth { bytes_per_second: 200_000, direction })).await;
+    let mut flow = gateway.dial("a").await;
+    let bytes = vec![5; 100_000];
+    let started = Instant::now();
+    assert!(flow.echo(&bytes).await == bytes);
+    let took = started.elapsed().as_secs_f64();
+    assert!((0.45..2.0).contains(&took), "100 kB at 200 kB/s took {took} s");
+}
+
+#[tokio::test]
+async fn a_reset_comes_after_exactly_so_many_bytes_or_so_much_time() {
+    let net = Net::claim();
+    let mut held = HeldTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start(net).await;
+    set(&gateway, fault("cut", FaultKind::Reset { bytes: Some(10), time: None })).await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"exactly ten and no more").await.expect("written");
+    assert_eq!(flow.closed().await, Closed::Reset);
+    let _target = held.next().await;
+    gateway.expect_metric("plgw_processed_bytes_total", &[r#"direction="to_target""#, "Cluster0/a"], 10.0).await;
+    set(&gateway, fault("cut", FaultKind::Reset { bytes: None, time: Some(Duration::from_millis(100)) })).await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"x").await.expect("written");
+    assert_eq!(flow.closed().await, Closed::Reset);
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 2.0).await;
+}
+
+#[tokio::test]
+async fn a_half_open_flow_takes_everything_and_answers_nothing() {
+    let (gateway, _echo) = with_echo().await;
+    set(&gateway, fault("deaf", FaultKind::HalfOpen { time: Duration::from_millis(100) })).await;
+    let mut flow = gateway.dial("a").await;
+    assert_eq!(flow.echo(b"at first").await, b"at first");
+    tokio::time::timeout(SOON, async {
+        loop {
+            flow.stream.write_all(b"?").await.expect("it is taken");
+            let mut one = [0; 1];
+            if tokio::time::timeout(Duration::from_millis(200), flow.stream.read(&mut one)).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+    .expect("it goes deaf");
+    assert!(flow.is_unanswered().await, "and no end either");
+}
+
+#[tokio::test]
+async fn a_slow_close_passes_fin_on_late() {
+    let (gateway, _echo) = with_echo().await;
+    set(&gateway, fault("lingering", FaultKind::SlowClose { delay: Duration::from_millis(200) })).await;
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"x").await;
+    let started = Instant::now();
+    flow.stream.shutdown().await.expect("FIN");
+    assert_eq!(flow.closed().await, Closed::Fin);
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_share_of_the_flows_is_refused_and_the_same_ones_in_every_run() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let (gateway, _echo) = with_echo().await;
+        let half = Share::new(0.5).expect("a share");
+        set(&gateway, Fault { share: half, ..fault("flaky", FaultKind::Refuse) }).await;
+        let mut fates = Vec::new();
+        for _ in 0..40 {
+            let fate = match Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await {
+                Ok(mut flow) => {
+                    let _ = flow.stream.write_all(b"x").await;
+                    matches!(flow.stream.read(&mut [0; 1]).await, Ok(1))
+                }
+                Err(_) => false,
+            };
+            fates.push(fate);
+        }
+        let refused = fates.iter().filter(|well| !**well).count();
+        assert!((8..=32).contains(&refused), "{refused} of 40");
+        #[expect(clippy::cast_precision_loss, reason = "40 at most")]
+        let count = refused as f64;
+        gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="fault_reset""#], count).await;
+        runs.push(fates);
+    }
+    assert_eq!(runs[0], runs[1]);
+}
+
+#[tokio::test]
+async fn a_port_can_refuse_and_a_port_can_be_a_black_hole() {
+    let (gateway, _echo) = with_echo().await;
+    let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
+    set(&gateway, fault("closed", FaultKind::Refuse)).await;
+    let deadline = Instant::now() + SOON;
+    while Flow::connect(source, address).await.is_ok() {
+        assert!(Instant::now() < deadline, "it never refuses");
+    }
+    clear(&gateway, "closed").await;
+    eventually_echoes(&gateway).await;
+    set(&gateway, fault("hole", FaultKind::BlackHole)).await;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let attempt = Flow::connect(source, address);
+        if tokio::time::timeout(Duration::from_millis(150), attempt).await.is_err() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it still answers");
+    }
+    clear(&gateway, "hole").await;
+    eventually_echoes(&gateway).await;
+}
+
+/// The target itself is well; the gateway says it is down, to clients, to its own probes and in every view.
+#[tokio::test]
+async fn a_target_that_is_down_by_a_fault_resets_its_flows_and_refuses() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, quick_checks).await;
+    state_of(&gateway, "a", TargetState::Healthy).await;
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"x").await;
+    let scope = FaultScope { target: Some("Cluster0/a".parse().expect("an id")), ..FaultScope::default() };
+    set(&gateway, Fault { scope, ..fault("down", FaultKind::TargetDown { silent: false }) }).await;
+    assert_eq!(flow.closed().await, Closed::Reset);
+    let deadline = Instant::now() + SOON;
+    while Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await.is_ok() {
+        assert!(Instant::now() < deadline, "it never refuses");
+    }
+    state_of(&gateway, "a", TargetState::Unhealthy).await;
+    clear(&gateway, "down").await;
+    state_of(&gateway, "a", TargetState::Healthy).await;
+    eventually_echoes(&gateway).await;
+}
+
+/// A4: the loss of a zone: its address leaves DNS and answers nothing, flows through it stand still; the other serves.
+#[tokio::test]
+async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
+    let net = Net::claim();
+    let _echoes = [EchoTarget::start(net.target(1)).await, EchoTarget::start(net.target(2)).await];
+    let gateway = TestGateway::start(net).await;
+    let (a, b) = (gateway.net.endpoint_a(), gateway.net.endpoint_b());
+    let source = gateway.net.source(Place::Vpc);
+    let port = gateway.port("b");
+    let mut through_a = Flow::connect(source, (a, port).into()).await.expect("it accepts");
+    let mut through_b = Flow::connect(source, (b, port).into()).await.expect("it accepts");
+    through_a.echo(b"x").await;
+    through_b.echo(b"x").await;
+    let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    assert_eq!(gateway.answers().await, [b]);
+    assert_eq!(through_b.echo(b"serves").await, b"serves");
+    let new = Flow::connect(source, (b, port).into()).await.expect("it accepts").echo(b"new").await;
+    assert_eq!(new, b"new");
+    let deadline = Instant::now() + SOON;
+    while tokio::time::timeout(Duration::from_millis(150), Flow::connect(source, (a, port).into())).await.is_ok() {
+        assert!(Instant::now() < deadline, "the lost zone still answers");
+    }
+    through_a.stream.write_all(b"late").await.expect("the kernel takes it");
+    let mut four = [0; 4];
+    let standing = tokio::time::timeout(Duration::from_millis(150), through_a.stream.read(&mut four)).await;
+    assert!(standing.is_err(), "it stands still");
+    clear(&gateway, "lost").await;
+    tokio::time::timeout(SOON, through_a.stream.read_exact(&mut four)).await.expect("in time").expect("it goes on");
+    assert_eq!(&four, b"late");
+    assert_eq!(gateway.answers().await, [b, a]);
+}
+
+#[tokio::test]
+async fn a_resolver_fails_as_it_is_told_and_recovers() {
+    let gateway = TestGateway::start(Net::claim()).await;
+    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    let name = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net";
+    for (answer, code) in [
+        (DnsFailure::Servfail, ResponseCode::ServFail),
+        (DnsFailure::Nxdomain, ResponseCode::NXDomain),
+        (DnsFailure::Refused, ResponseCode::Refused),
+    ] {
+        let endpoint = Some("vpce-024f5b57108c8d3ed".parse().expect("an id"));
+        let scope = FaultScope { endpoint, ..FaultScope::default() };
+        set(&gateway, Fault { scope, ..fault("nameless", FaultKind::DnsFailure { answer }) }).await;
+        assert_eq!(resolver.ask(name, RecordType::SRV).await.metadata.response_code, code);
+        let outside = Resolver::new(gateway.net.source(Place::Public), gateway.net.dns()).await;
+        let given = outside.ask(name, RecordType::SRV).await;
+        assert_eq!(given.metadata.response_code, ResponseCode::NoError, "it fails in the endpoint's VPC alone");
+    }
+    clear(&gateway, "nameless").await;
+    assert_eq!(resolver.seeds("cluster0-pl-0-k45tj.mongodb.net").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_fault_begins_and_ends_by_its_own_times_and_moves_ports() {
+    let (gateway, _echo) = with_echo().await;
+    let target = Some("Cluster0/a".parse().expect("an id"));
+    let scope = FaultScope { target, ..FaultScope::default() };
+    let timed = Fault {
+        scope,
+        after: Duration::from_millis(50),
+        lasts: Some(Duration::from_millis(200)),
+        ..fault("restless", FaultKind::PortMove { every: None })
+    };
+    set(&gateway, timed).await;
+    assert_eq!(gateway.gateway.control().faults().len(), 1);
+    eventually("the port moves", || {
+        let port = gateway.port("a");
+        (port == 1027).then_some(()).ok_or(port)
+    })
+    .await;
+    eventually("the fault is over", || {
+        let faults = gateway.gateway.control().faults();
+        faults.is_empty().then_some(()).ok_or(faults)
+    })
+    .await;
+    let senseless = fault("senseless", FaultKind::ZoneOutage);
+    let error = gateway.gateway.control().set_fault(senseless).await.expect_err("it names no zone");
+    assert_eq!(error.to_string(), "fault `senseless`: `zone-outage` needs a zone in its scope");
+    let error = gateway.gateway.control().clear_fault("none".to_owned()).await.expect_err("there is none");
+    assert_eq!(error.to_string(), "there is no fault `none`; set are: none");
+}
+
+#[tokio::test]
+async fn a_scenario_has_faults_of_its_own() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let text = format!("{}\n[[fault]]\nname = \"cut\"\ntype = \"reset\"\nbytes = 4\nfor = \"1h\"\n", net.text());
+    let gateway = TestGateway::start_with(net, |config| {
+        *config = plgw::config::parse(&text, "scenario.toml").unwrap_or_else(|errors| panic!("{errors}"));
+    })
+    .await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"more than four").await.expect("written");
+    assert_eq!(flow.closed().await, Closed::Reset);
+}

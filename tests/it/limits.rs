@@ -1,0 +1,224 @@
+//! How much a target, an address and a port may carry, and who may say for whom it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use plgw::data::proxy_protocol;
+use plgw::model::CidrSet;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::health::{optimized, quick_checks, state_of};
+use crate::support::{Closed, EchoTarget, Flow, Net, Place, RecordingTarget, TestGateway};
+
+/// NLB: past its source ports towards a target, connections are dropped, and PortAllocationErrorCount rises.
+#[tokio::test]
+async fn a_full_target_gets_no_further_flow_until_one_ends() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.flows_per_target = 2;
+    })
+    .await;
+    let mut held = [gateway.dial("a").await, gateway.dial("a").await];
+    for flow in &mut held {
+        flow.echo(b"x").await;
+    }
+    assert!(gateway.dial("a").await.is_unanswered().await);
+    gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="flow_limit""#], 1.0).await;
+    gateway.expect_metric("plgw_port_allocation_errors_total", &[], 1.0).await;
+    let [first, _second] = held;
+    drop(first);
+    gateway.expect_metric("plgw_active_flows", &["Cluster0/a"], 1.0).await;
+    assert_eq!(gateway.dial("a").await.echo(b"room").await, b"room");
+}
+
+/// From a pool of addresses each target has all ports of each: flows to two targets share them.
+#[tokio::test]
+async fn targets_are_dialled_from_every_address_of_the_pool() {
+    let net = Net::claim();
+    let listener = TcpListener::bind(net.target(0)).await.expect("free");
+    let pool: Vec<IpAddr> = [net.source(Place::Service), net.target(100).ip()].into();
+    let wanted = pool.clone();
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].source_addresses = wanted;
+    })
+    .await;
+    let mut flows = Vec::new();
+    let mut seen: BTreeSet<SocketAddr> = BTreeSet::new();
+    for _ in 0..20 {
+        flows.push(gateway.dial("a").await);
+    }
+    while seen.len() < 20 {
+        seen.insert(listener.accept().await.expect("accepted").1);
+    }
+    let addresses: BTreeSet<IpAddr> = seen.iter().map(SocketAddr::ip).collect();
+    assert_eq!(addresses, pool.into_iter().collect());
+}
+
+/// A17: a spike of connections is spread evenly: within 10 % over four mongos.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
+    let net = Net::claim();
+    let targets: Vec<_> = (0..4).map(|i| net.target(i)).collect();
+    let mut echoes = Vec::new();
+    for target in &targets {
+        echoes.push(EchoTarget::start(*target).await);
+    }
+    let fourth = targets[3];
+    let gateway = TestGateway::start_with(net, |config| {
+        optimized(config);
+        let nodes = &mut config.desired.projects[0].clusters[0].nodes;
+        let mut node = nodes[2].clone();
+        (node.name, node.address, node.public_address) = ("d".to_owned(), fourth, None);
+        nodes.push(node);
+    })
+    .await;
+    let (source, address) =
+        (gateway.net.source(Place::Vpc), SocketAddr::new(gateway.net.endpoint_a(), gateway.port("lb")));
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..50 {
+        let mut batch = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            batch.spawn(async move {
+                let mut flow = Flow::connect(source, address).await.expect("it accepts");
+                flow.stream.read_exact(&mut [0; 100]).await.expect("the echoed PROXY header");
+                flow
+            });
+        }
+        let flows = batch.join_all().await;
+        for view in gateway.gateway.flows() {
+            *counts.entry(view.member).or_default() += 1;
+        }
+        for flow in &flows {
+            // No TIME_WAIT on the client's ports.
+            flow.stream.set_zero_linger().expect("a live socket");
+        }
+        drop(flows);
+        gateway.expect_metric("plgw_active_flows", &["Cluster0/lb"], 0.0).await;
+    }
+    assert_eq!(counts.values().sum::<u32>(), 10_000);
+    assert!(counts.len() == 4 && counts.values().all(|count| (2_250..=2_750).contains(count)), "{counts:?}");
+}
+
+/// The cap is the address', not the flow's, and each way has its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flows_of_one_endpoint_address_share_its_bandwidth() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let cap = 4_000_000;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.bandwidth_cap = Some(cap);
+    })
+    .await;
+    let each = 1_000_000;
+    let started = Instant::now();
+    let mut flows = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut flow = gateway.dial("a").await;
+        flows.spawn(async move {
+            let (mut read, mut write) = flow.stream.split();
+            let bytes = vec![9; each];
+            let mut back = vec![0; each];
+            let (written, read) = tokio::join!(write.write_all(&bytes), read.read_exact(&mut back));
+            written.expect("written");
+            read.expect("read");
+        });
+    }
+    flows.join_all().await;
+    let took = started.elapsed().as_secs_f64();
+    assert!((0.95..1.6).contains(&took), "4 MB each way at 4 MB/s took {took} s");
+}
+
+/// Behind another load balancer: from named sources the header says who the client is, and is judged by that; a second
+/// one, which the client may have forged, is payload.
+#[tokio::test]
+async fn a_header_from_a_named_source_says_who_the_client_is_and_a_forged_second_one_is_payload() {
+    let net = Net::claim();
+    let mut recording = RecordingTarget::start(net.target(0)).await;
+    // The outer load balancer stands outside of every network that may use the endpoint.
+    let outer = net.source(Place::Public);
+    let gateway = TestGateway::start_with(net, |config| {
+        let sources: CidrSet = [ipnet::IpNet::from(outer)].into_iter().collect();
+        config.desired.projects[0].services[0].attributes.proxy_sources = sources;
+    })
+    .await;
+    let address = gateway.address("a");
+    let client = SocketAddr::new(gateway.net.source(Place::Peered), 40_000);
+    let service = SocketAddr::new(gateway.net.source(Place::Service), 40_001);
+    let forged = proxy_protocol::encode(service, address, None);
+
+    let mut flow = Flow::connect(outer, address).await.expect("it accepts");
+    let sent = [&proxy_protocol::encode(client, address, None)[..], &forged, b"payload"].concat();
+    flow.stream.write_all(&sent).await.expect("written");
+    let mut got = Vec::new();
+    while got.len() < forged.len() + 7 {
+        got.extend(recording.next().await);
+    }
+    assert_eq!(got, [&forged[..], b"payload"].concat());
+    let view = &gateway.gateway.flows()[0];
+    assert_eq!((view.client, view.origin), (client, plgw::model::Origin::Peered));
+
+    // One whose client may not use the endpoint is refused for that client.
+    let mut flow = Flow::connect(outer, address).await.expect("it accepts");
+    flow.stream.write_all(&proxy_protocol::encode(service, address, None)).await.expect("written");
+    assert!(flow.is_unanswered().await);
+    gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="one_way""#], 1.0).await;
+
+    // Without a header there is nobody to judge.
+    let mut flow = Flow::connect(outer, address).await.expect("it accepts");
+    flow.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
+    assert_eq!(flow.closed().await, Closed::Reset);
+    gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="proxy_header""#], 1.0).await;
+
+    // From anybody else a header is payload.
+    let mut flow = Flow::connect(gateway.net.source(Place::Vpc), address).await.expect("it accepts");
+    flow.stream.write_all(&forged).await.expect("written");
+    let mut got = Vec::new();
+    while got.len() < forged.len() {
+        got.extend(recording.next().await);
+    }
+    assert_eq!(got, forged);
+}
+
+/// A6, under load: clients that resolve the seed list by the gateway's own DNS and connect, while ports move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_that_reconnect_by_srv_are_never_refused_while_ports_move() {
+    let net = Net::claim();
+    let _echoes = [
+        EchoTarget::start(net.target(0)).await,
+        EchoTarget::start(net.target(1)).await,
+        EchoTarget::start(net.target(2)).await,
+    ];
+    let gateway = TestGateway::start_with(net, quick_checks).await;
+    for member in ["a", "b", "c"] {
+        state_of(&gateway, member, plgw::model::TargetState::Healthy).await;
+    }
+    let (source, dns, host) = (gateway.net.source(Place::Vpc), gateway.net.dns(), gateway.net.endpoint_a());
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        clients.spawn(async move {
+            let resolver = crate::support::Resolver::new(source, dns).await;
+            for _ in 0..5 {
+                let seeds = resolver.seeds("cluster0-pl-0-k45tj.mongodb.net").await;
+                assert_eq!(seeds.len(), 3);
+                for (_, port) in seeds {
+                    let flow = Flow::connect(source, (host, port).into()).await;
+                    let mut flow = flow.unwrap_or_else(|error| panic!("port {port}: {error}"));
+                    assert_eq!(flow.echo(b"x").await, b"x");
+                }
+            }
+        });
+    }
+    let moves = async {
+        for round in 0..9 {
+            let member = ["a", "b", "c"][round % 3];
+            let target = format!("Cluster0/{member}").parse().expect("an id");
+            gateway.gateway.control().move_target(target, None, None).await.expect("moved");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (_, ()) = tokio::join!(clients.join_all(), moves);
+}

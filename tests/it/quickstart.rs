@@ -1,0 +1,143 @@
+//! `plgw quickstart` from outside: it checks itself, gives way to whoever was there first, and ends well.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{ChildStdout, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Child, Ran, Shift, plgw};
+
+/// Every check that there is: one that is left out would pass unseen.
+const CHECKS: [&str; 12] = [
+    "targets",
+    "hello",
+    "balanced",
+    "write-read",
+    "standard-path",
+    "dns-udp",
+    "dns-tcp",
+    "dns-views",
+    "one-way",
+    "origin",
+    "metrics",
+    "readyz",
+];
+
+/// A2, A3, A9 to A13, A15 to A17: each check of its own says which.
+#[test]
+fn quickstart_once_passes_every_check_and_exits_0() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let ran = once(&shift, lab.path(), &[]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    for check in CHECKS {
+        assert!(ran.out.lines().any(|line| line.starts_with(&format!("  ok      {check} "))), "{check}: {}", ran.out);
+    }
+    assert!(!ran.out.contains("FAILED"), "{}", ran.out);
+    let target = ran.out.lines().find(|line| line.contains("Sharded0/lb")).expect("a line for every target");
+    let words: Vec<&str> = target.split_whitespace().collect();
+    assert_eq!((words[2], words.last()), ("1027", Some(&"healthy")), "{target}");
+    assert!(ran.out.contains("      mongodb+srv://cluster0-pl-0-k45tj.mongodb.net\n"), "{}", ran.out);
+    for file in ["ca.pem", "ca-key.pem", "state.plgw"] {
+        assert!(lab.path().join(file).is_file(), "{file}");
+    }
+    assert!(ran.out.contains("\n  Cluster0 saw "), "what it carried: {}", ran.out);
+
+    let again = once(&shift, lab.path(), &["--state-in-memory"]);
+    assert_eq!((again.code, again.err.as_str()), (Some(0), ""), "with certificates that are there: {}", again.out);
+}
+
+#[test]
+fn a_taken_address_is_one_line_that_names_it_and_the_flag_that_moves_it() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let refused = |at: SocketAddr, flag: &str| {
+        let ran = once(&shift, lab.path(), &[]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(69), ""), "{}", ran.err);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        let expected = ["plgw: cannot bind", &at.to_string(), "address already in use", flag];
+        assert!(expected.iter().all(|part| ran.err.contains(part)), "{expected:?}: {}", ran.err);
+    };
+    let tcp = [
+        (SocketAddr::from((shift.ip(0, 30, 194), 1025)), "`--shift N`"),
+        (SocketAddr::from((shift.ip(1, 0, 12), 27017)), "`--shift N`"),
+        (SocketAddr::from((shift.ip(9, 0, 11), 27017)), "`--shift N`"),
+        (SocketAddr::from((shift.ip(0, 0, 1), 5335)), "`--dns ADDRESS:PORT`"),
+        (SocketAddr::from((shift.ip(0, 0, 1), 9464)), "`--metrics ADDRESS:PORT`"),
+        (SocketAddr::from((shift.ip(0, 0, 1), 8474)), "`--admin ADDRESS:PORT`"),
+    ];
+    for (address, flag) in tcp {
+        let _held = TcpListener::bind(address).expect("free");
+        refused(address, flag);
+    }
+    let dns = SocketAddr::from((shift.ip(0, 0, 1), 5335));
+    let _held = UdpSocket::bind(dns).expect("free");
+    refused(dns, "`--dns ADDRESS:PORT`");
+    assert!(!lab.path().join("ca.pem").exists(), "nothing was made");
+}
+
+#[test]
+fn a_second_quickstart_says_that_everything_is_taken_and_the_first_ends_well_on_ctrl_c() {
+    let (shift, lab, other) = (Shift::claim(), lab(), lab());
+    let mut first = Running::start(&shift, lab.path());
+    assert!(first.page.contains("\n  dig @"), "lines to copy: {}", first.page);
+    assert!(first.page.contains(&format!("mongosh 'mongodb://{}:1024/", shift.ip(0, 30, 194))), "{}", first.page);
+
+    let second = once(&shift, other.path(), &[]);
+    assert_eq!(second.code, Some(69));
+    assert_eq!(second.err.lines().count(), 1, "{}", second.err);
+    assert!(
+        second.err.contains("`--shift N`") && second.err.contains("more of its addresses are taken"),
+        "{}",
+        second.err
+    );
+
+    let rest = first.interrupt();
+    assert!(rest.starts_with("Carried\n  "), "{rest}");
+    for part in [" flows (", " to targets, ", " refused (", "\n  Cluster0 saw ", "\n  Sharded0 saw ", " inserted, "] {
+        assert!(rest.contains(part), "{part} is not in {rest}");
+    }
+}
+
+/// A quickstart that runs.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    /// What it printed until it ran.
+    page: String,
+}
+
+impl Running {
+    /// Starts one, and waits until it says that it runs.
+    fn start(shift: &Shift, lab: &Path) -> Self {
+        let mut command = plgw(["quickstart", "--shift", &shift.text(), "--lab-dir"]);
+        let mut child = Child::of(command.arg(lab).stdout(Stdio::piped()));
+        let mut out = BufReader::new(child.0.stdout.take().expect("piped"));
+        let mut page = String::new();
+        while !page.contains("\nRunning. ") {
+            let read = out.read_line(&mut page).expect("readable");
+            assert!(read > 0, "it ended: {page}");
+        }
+        Self { child, out, page }
+    }
+
+    /// Ctrl-C; what it still says. It must exit 0.
+    fn interrupt(&mut self) -> String {
+        let pid = Pid::from_child(&self.child.0);
+        kill_process(pid, Signal::INT).expect("it runs");
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).expect("readable");
+        let status = self.child.0.wait().expect("it ends");
+        assert_eq!(status.code(), Some(0), "{rest}");
+        rest
+    }
+}
+
+fn once(shift: &Shift, lab: &Path, more: &[&str]) -> Ran {
+    let mut command = plgw(["quickstart", "--once", "--shift", &shift.text(), "--lab-dir"]);
+    Ran::from(command.arg(lab).args(more).output().expect("the binary runs"))
+}
+
+fn lab() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}

@@ -1,0 +1,60 @@
+//! Tests that go on in namespaces of their own (network, mounts), for clients that can't be told at which port to ask
+//! for names: there the gateway's DNS has port 53 and every resolver of the process is it.
+
+use std::process::{Command, Stdio};
+
+/// Set in the process inside.
+const INSIDE: &str = "PLGW_TEST_INSIDE";
+
+/// Lets the loopback interface up, puts the gateway's address over the machine's resolver, and goes on as the test.
+const ENTER: &str = r#"set -e
+ip link set lo up
+echo "nameserver 127.0.0.1" > "$1/resolv.conf"
+mount --bind "$1/resolv.conf" "$(realpath /etc/resolv.conf)"
+shift
+exec "$@""#;
+
+/// Whether this process is the one inside.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Runs the ignored test `name` of this binary in namespaces of its own; they end with it.
+///
+/// Where namespaces are not to be had, it says SKIP and why; on CI's machine they are, so there it fails.
+pub(crate) fn run_inside(name: &str) {
+    if let Err(reason) = namespaces().arg("true").status_said() {
+        assert!(std::env::var_os("CI").is_none(), "{name} must not be skipped on CI: {reason}");
+        println!("SKIP {name}: namespaces are not to be had: {reason}");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let this = std::env::current_exe().expect("this binary");
+    let mut inside = namespaces();
+    inside.args(["sh", "-c", ENTER, "sh"]).arg(directory.path()).arg(this);
+    inside.args([name, "--exact", "--ignored", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    let said = inside.status_said().unwrap_or_else(|said| panic!("{name}, inside: {said}"));
+    assert!(said.contains("1 passed"), "no test is named {name}: {said}");
+}
+
+fn namespaces() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--fork", "--kill-child"]).stdin(Stdio::null());
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command
+}
+
+trait Said {
+    /// What the command printed, as an error unless it went well.
+    fn status_said(&mut self) -> Result<String, String>;
+}
+
+impl Said for Command {
+    fn status_said(&mut self) -> Result<String, String> {
+        let done = self.output().map_err(|error| format!("{:?}: {error}", self.get_program()))?;
+        let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        if done.status.success() { Ok(said) } else { Err(format!("{}\n{said}", done.status)) }
+    }
+}
