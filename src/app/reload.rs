@@ -16,6 +16,9 @@ use crate::lifecycle::Condition;
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// How long it is waited for at most.
+const LONGEST_SETTLE: Duration = Duration::from_secs(2);
+
 /// Reads the config again.
 #[derive(Debug, Clone)]
 pub(super) struct Reloader {
@@ -23,11 +26,13 @@ pub(super) struct Reloader {
     control: Control,
     /// What the gateway was started with.
     started_with: Arc<Config>,
+    /// One reload at a time: what was read last is applied last.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Reloader {
     pub(super) fn new(source: Option<PathBuf>, control: Control, started_with: Config) -> Self {
-        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with) }
+        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with), turn: Arc::default() }
     }
 
     /// Reads the file and applies it: all of it or nothing.
@@ -35,6 +40,7 @@ impl Reloader {
         let Some(source) = self.source.clone() else {
             return Err(ChangeError::Config("there is no config file to read again".to_owned()));
         };
+        let _turn = self.turn.lock().await;
         let path = Arc::clone(&source);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let inventory = match loaded {
@@ -75,11 +81,11 @@ impl Reloader {
     /// Reloads whenever the file changes. Its directory is watched, as editors and Kubernetes put a new file in place.
     pub(super) fn watch_file(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let Some(source) = self.source.clone() else { return };
-        let (changed, mut changes) = mpsc::unbounded_channel();
+        let (changed, mut changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-                // Nobody listens any more only when the process stops.
-                let _ = changed.send(());
+                // Full: a look is due already. Closed: the process stops.
+                let _ = changed.try_send(());
             }
         });
         let directory = match source.parent() {
@@ -108,7 +114,11 @@ impl Reloader {
                     let _ = reloader.reload().await;
                 }
                 while changes.recv().await.is_some() {
-                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
+                    let settled = async {
+                        while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
+                    };
+                    // Others may write beside it all the time.
+                    let _ = tokio::time::timeout(LONGEST_SETTLE, settled).await;
                     let now = read(&source).await;
                     if now != seen {
                         seen = now;
