@@ -10,7 +10,10 @@ use super::backends::{self, Backend};
 use super::enter::{self, Door, Job};
 use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
-use super::{CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status, topology};
+use super::{
+    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status,
+    topology,
+};
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";

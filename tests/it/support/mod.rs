@@ -1,7 +1,7 @@
 //! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
 
-mod dns;
 mod command;
+mod dns;
 mod net;
 pub(crate) mod netns;
 mod peers;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
-pub(crate) use dns::Resolver;
 pub(crate) use command::{Child, Ran, Shift, plgw};
+pub(crate) use dns::Resolver;
 pub(crate) use net::{Net, Place};
 pub(crate) use peers::{
     Closed, DyingTarget, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget, SilentTarget,
