@@ -117,6 +117,8 @@ impl From<ChangeError> for Failure {
             ChangeError::Edit(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchFault { .. }
+            | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
             | ChangeError::ShiftedAlready { .. } => Kind::Failed,
         };

@@ -135,7 +135,7 @@ pub(super) enum Command {
     /// Take a fault back.
     ClearFault { name: String, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// A fault's time has come.
-    FaultDue { fault: Arc<Fault>, due: Due },
+    FaultDue { fault: Arc<Fault>, due: FaultPhase },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -146,7 +146,7 @@ pub(super) enum Command {
 
 /// What is due of a fault.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Due {
+pub(super) enum FaultPhase {
     Begin,
     End,
 }
@@ -520,14 +520,14 @@ impl<P: Plane> Owner<P> {
     pub(super) fn time(&self, fault: &Arc<Fault>) {
         let due = |due| Command::FaultDue { fault: Arc::clone(fault), due };
         if !fault.is_active() || matches!(fault.kind, FaultKind::PortMove { .. }) {
-            self.later(fault.after, due(Due::Begin));
+            self.later(fault.after, due(FaultPhase::Begin));
         }
         if let Some(lasts) = fault.lasts {
-            self.later(fault.after + lasts, due(Due::End));
+            self.later(fault.after + lasts, due(FaultPhase::End));
         }
     }
 
-    async fn fault_due(&mut self, fault: &Arc<Fault>, due: Due) {
+    async fn fault_due(&mut self, fault: &Arc<Fault>, due: FaultPhase) {
         let is_it =
             |held: &Arc<Fault>| **held == **fault || **held == Fault { after: Duration::ZERO, ..Fault::clone(fault) };
         if !self.desired.faults.get(&fault.name).is_some_and(is_it) {
@@ -536,18 +536,18 @@ impl<P: Plane> Owner<P> {
         }
         let mut desired = self.desired.clone();
         match due {
-            Due::Begin => {
+            FaultPhase::Begin => {
                 tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault begins");
                 let begun = Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(fault) });
                 desired.faults.insert(fault.name.clone(), begun);
             }
-            Due::End => {
+            FaultPhase::End => {
                 tracing::warn!(fault = fault.name, "fault ends");
                 desired.faults.remove(&fault.name);
             }
         }
         self.apply_or_log(desired).await;
-        if let (Due::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
+        if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
             && let Some(target) = fault.scope.target.clone()
         {
             if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {

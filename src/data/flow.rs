@@ -322,7 +322,7 @@ mod tests {
     /// What every open flow costs beside its sockets and its record.
     const MOST_BYTES: usize = 768;
 
-    fn output_size<A, B, F>(_: fn(A, B) -> F) -> usize {
+    fn output_size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

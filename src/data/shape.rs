@@ -254,3 +254,48 @@ impl Leg for ShapedLeg<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Timers have a grain of 1 ms here as outside, in which 125 kB would pass at this rate.
+    #[tokio::test(start_paused = true)]
+    async fn a_gigabit_a_second_is_kept_within_five_percent() {
+        let bucket = Bucket::new(125_000_000);
+        let (start, mut passed) = (Instant::now(), 0);
+        while passed < 250_000_000 {
+            if let Some(at) = bucket.wait() {
+                tokio::time::sleep_until(at).await;
+            }
+            bucket.pass(bucket.portion());
+            passed += bucket.portion();
+        }
+        let took = start.elapsed().as_secs_f64();
+        assert!((1.9..=2.1).contains(&took), "2 Gbit at 1 Gbit/s took {took} s");
+    }
+
+    #[tokio::test]
+    async fn late_bytes_keep_their_order_and_the_end_comes_last() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut near, mut far) = (near.expect("connected"), far.expect("accepted").0);
+        let lateness = Some(Lateness::new(Duration::from_millis(5), Duration::from_millis(5), 3));
+        let mut leg = ShapedLeg::new(&mut far, Shape { lateness, ..Shape::default() });
+        let sent: Vec<u8> = (0..500_000_u32).map(|i| (i % 251) as u8).collect();
+        let write = async {
+            for chunk in sent.chunks(10_000) {
+                near.write_all(chunk).await.expect("written");
+            }
+            near.shutdown().await.expect("FIN");
+        };
+        let mut got = Vec::new();
+        let ((), read) = tokio::join!(write, leg.read_to_end(&mut got));
+        read.expect("read");
+        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+    }
+}

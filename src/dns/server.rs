@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::forward::{self, ForwardOutcome, Forwarder};
 use super::question::name_text;
 use super::rotation::Rotation;
+use super::view::choose;
 use super::wire::{Echo, Limit, UDP_PAYLOAD, encode, encode_error};
 use super::{
     Answer, Code, Data, DnsError, DnsMetrics, DnsOptions, DnsSockets, Kind, Owner, Question, ViewKind, answer, tcp, udp,
@@ -233,10 +234,10 @@ impl Adapter {
         let question = Question { name: &name, kind };
         let given = match self.failure(source.ip(), view) {
             None => self.answer(&question, query, &request, source, view),
-            Some(DnsFailure::Timeout) => return Reaction::Silence,
-            Some(DnsFailure::Servfail) => Answer::of(ViewKind::None, Code::ServFail),
-            Some(DnsFailure::Nxdomain) => Answer::of(ViewKind::None, Code::NxDomain),
-            Some(DnsFailure::Refused) => Answer::of(ViewKind::None, Code::Refused),
+            Some((_, DnsFailure::Timeout)) => return Reaction::Silence,
+            Some((seen, DnsFailure::Servfail)) => Answer::of(seen, Code::ServFail),
+            Some((seen, DnsFailure::Nxdomain)) => Answer::of(seen, Code::NxDomain),
+            Some((seen, DnsFailure::Refused)) => Answer::of(seen, Code::Refused),
         };
         let given = match given.upstream {
             None => given,
@@ -262,12 +263,18 @@ impl Adapter {
         Reaction::Reply
     }
 
-    /// The failure that was asked for and befalls this question.
-    fn failure(&self, source: IpAddr, view: &DnsView) -> Option<DnsFailure> {
-        let meant = |fault: &&DnsFault| fault.clients.as_ref().is_none_or(|clients| clients.contains(source));
+    /// The failure that was asked for and befalls this question. Whoever is refused anyway has none.
+    fn failure(&self, source: IpAddr, view: &DnsView) -> Option<(ViewKind, DnsFailure)> {
+        if view.faults.is_empty() {
+            return None;
+        }
+        let seen = choose(source, view, &self.options).0;
+        let meant = |fault: &&DnsFault| {
+            seen != ViewKind::None && fault.clients.as_ref().is_none_or(|clients| clients.contains(source))
+        };
         view.faults.iter().filter(meant).find_map(|DnsFault { fault, answer, .. }| {
             let n = self.fault_questions.fetch_add(1, Ordering::Relaxed);
-            fault.share.holds(fault.lot(n)).then_some(*answer)
+            fault.share.holds(fault.lot(n)).then_some((seen, *answer))
         })
     }
 

@@ -102,7 +102,11 @@ async fn a_half_close_leaves_the_answer_flowing() {
 async fn the_first_to_meet_a_target_that_refuses_is_reset() {
     let net = Net::claim();
     let echo = EchoTarget::start(net.target(1)).await;
-    let gateway = TestGateway::start(net).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        // No check may find out first.
+        config.desired.projects[0].services[0].attributes.health_check.interval = Duration::from_secs(300);
+    })
+    .await;
     gateway.dial("b").await.echo(b"x").await;
     drop(echo);
     while tokio::net::TcpStream::connect(gateway.net.target(1)).await.is_ok() {

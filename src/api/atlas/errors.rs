@@ -70,9 +70,13 @@ impl From<ChangeError> for Refusal {
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self::new(503, "SERVICE_UNAVAILABLE", "The change cannot be kept; try again.")
             }
-            ChangeError::Config(_) | ChangeError::NoSuchTarget { .. } | ChangeError::AmbiguousTarget { .. } => {
-                Self::new(400, "VALIDATION_ERROR", chain(&error))
-            }
+            ChangeError::Config(_)
+            | ChangeError::NoSuchTarget { .. }
+            | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchFault { .. }
+            | ChangeError::BadFault { .. }
+            | ChangeError::NoSuchZone { .. }
+            | ChangeError::ShiftedAlready { .. } => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }
     }
 }

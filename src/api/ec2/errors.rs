@@ -50,6 +50,8 @@ impl From<ChangeError> for Refusal {
             ChangeError::Config(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchFault { .. }
+            | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
             | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
         }
