@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +16,9 @@ use crate::lifecycle::Condition;
 
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// And how long its directory may be busy until it is read all the same.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
 #[derive(Debug, Clone)]
@@ -108,7 +112,10 @@ impl Reloader {
                     let _ = reloader.reload().await;
                 }
                 while changes.recv().await.is_some() {
-                    while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
+                    let quiet =
+                        async { while timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
+                    // Where other files of the directory are written all the time, as logs are, it never gets quiet.
+                    let _ = timeout(SETTLE_WITHIN, quiet).await;
                     let now = read(&source).await;
                     if now != seen {
                         seen = now;
