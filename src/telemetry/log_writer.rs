@@ -135,7 +135,7 @@ mod tests {
         let written = Arc::default();
         let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written))).expect("a thread");
         for n in 0..QUEUE + 100 {
-            write!(writer.make_writer(), "line {n}\n").expect("it never fails");
+            writeln!(writer.make_writer(), "line {n}").expect("it never fails");
         }
         drop(go);
         writer.flush();
