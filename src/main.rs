@@ -29,7 +29,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let logs = cli.log_settings()?.start()?;
+    let settings = cli.log_settings()?;
+    // A thread for the lines, so that who stops reading them stops no flow; the lab's commands change namespaces, which
+    // only a process of one thread can.
+    let logs = if cli.is_daemon() { settings.start_queued()? } else { settings.start()? };
     let outcome = cli.run(logs.clone());
     logs.flush();
     outcome

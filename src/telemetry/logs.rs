@@ -108,6 +108,17 @@ impl LogSettings {
     ///
     /// [`LogError::Levels`] when the levels can't be read; [`LogError::AlreadySet`] the second time.
     pub fn start(&self) -> Result<LogHandle, LogError> {
+        let (subscriber, handle) = self.subscriber(io::stderr)?;
+        subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
+        Ok(handle)
+    }
+
+    /// The same through a queue and a thread of its own: for daemons, which a reader who stops reading must not stop.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and [`LogError::Thread`].
+    pub fn start_queued(&self) -> Result<LogHandle, LogError> {
         let writer = LogWriter::start(io::stderr()).map_err(LogError::Thread)?;
         let (subscriber, handle) = self.subscriber(writer.clone())?;
         subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
