@@ -30,5 +30,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let logs = cli.log_settings()?.start()?;
-    cli.run(logs)
+    let outcome = cli.run(logs.clone());
+    logs.flush();
+    outcome
 }

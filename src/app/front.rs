@@ -7,7 +7,7 @@ use std::time::Duration;
 use metrics::Recorder;
 use tokio::sync::watch;
 
-use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateSource, Certificates};
+use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateFiles, CertificateSource, Certificates};
 use crate::control::chain;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::LabCa;
@@ -15,6 +15,8 @@ use crate::tls::LabCa;
 /// What the front is started with.
 pub(super) struct FrontParts {
     pub(super) options: AppOptions,
+    /// Certificates to show; none: the lab's CA signs them.
+    pub(super) files: Vec<CertificateFiles>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) lab_dir: PathBuf,
     pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
@@ -71,10 +73,14 @@ impl LazyFront {
         if let Some(front) = front.as_ref() {
             return Ok(Arc::clone(front));
         }
-        let FrontParts { options, snapshots, lab_dir, recorder } = &self.parts;
+        let FrontParts { options, files, snapshots, lab_dir, recorder } = &self.parts;
         let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
-        let certificates =
-            Certificates::new(CertificateSource::LabCa(Arc::clone(&ca))).map_err(|error| chain(&error))?;
+        let source = if files.is_empty() {
+            CertificateSource::LabCa(Arc::clone(&ca))
+        } else {
+            CertificateSource::Files(files.clone())
+        };
+        let certificates = Certificates::new(source).map_err(|error| chain(&error))?;
         let started = AppFront::start(
             options.clone(),
             snapshots.clone(),

@@ -29,6 +29,9 @@ use crate::model::FlowId;
 use crate::plan::Snapshot;
 use crate::telemetry::{Exporter, Registry, Status};
 
+/// How often histograms are folded: between two times they grow with every value.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -119,6 +122,9 @@ impl Gateway {
         let registry = Registry::new();
         let (stop, last_stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
 
+        // Ends what was started when something further down fails.
+        let (undo, undo_last) = (stop.clone().drop_guard(), last_stop.clone().drop_guard());
+
         // Sockets first: whatever is taken is said before anything else happens.
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
@@ -132,6 +138,7 @@ impl Gateway {
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
             options: options::front(&settings, options.tick),
+            files: options::certificates(&settings),
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
@@ -207,6 +214,9 @@ impl Gateway {
             reload.watch_file(&tasks, &stop);
         }
         phases.advance(Phase::Running);
+        keep_up(&registry, &tasks, &last_stop);
+        undo.disarm();
+        undo_last.disarm();
         Ok(Self {
             control,
             flows,
@@ -318,6 +328,7 @@ impl Gateway {
         self.phases.advance(Phase::Draining);
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
+        self.control.ended().await;
         self.flows.drain_all(grace).await;
         self.phases.advance(Phase::Stopping);
         let carried = self.flows.carried();
@@ -331,6 +342,21 @@ impl Gateway {
         self.flows.stop();
         carried
     }
+}
+
+/// Folds what histograms collect, whether or not anybody scrapes.
+fn keep_up(registry: &Registry, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (registry, stop) = (registry.clone(), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(UPKEEP);
+            loop {
+                ticks.tick().await;
+                registry.upkeep();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
 }
 
 fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {

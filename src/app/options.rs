@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::appservices::AppOptions;
+use crate::appservices::{AppOptions, CertificateFiles};
 use crate::config::{DnsSettings, Settings};
 use crate::data::DataOptions;
 use crate::dns::DnsOptions;
@@ -26,18 +26,8 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
 }
 
 pub(super) fn front(settings: &Settings, tick: Option<Duration>) -> AppOptions {
-    let limits = &settings.limits;
-    let defaults = AppOptions::default();
-    AppOptions {
-        workers: if settings.workers == 0 { defaults.workers } else { settings.workers },
-        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
-        accepts_per_wake: u32::try_from(limits.accepts_per_wake).unwrap_or(u32::MAX),
-        keepalive: settings.keepalive,
-        held_refusals: limits.held_refusals,
-        hold_time: limits.hold_time,
-        tick: tick.unwrap_or(defaults.tick),
-        ..defaults
-    }
+    let options = AppOptions::from(settings);
+    AppOptions { tick: tick.unwrap_or(options.tick), ..options }
 }
 
 pub(super) fn dns(settings: &DnsSettings) -> DnsOptions {
@@ -47,4 +37,10 @@ pub(super) fn dns(settings: &DnsSettings) -> DnsOptions {
         forward: settings.forward.clone(),
         public_clients: settings.public_clients.clone(),
     }
+}
+
+/// The certificates that clients of the App Services front are shown.
+pub(super) fn certificates(settings: &Settings) -> Vec<CertificateFiles> {
+    let files = settings.app_services.certificates.iter().cloned();
+    files.map(|(certificate, key)| CertificateFiles { certificate, key }).collect()
 }

@@ -27,11 +27,13 @@ pub(super) struct Reloader {
     control: Control,
     /// What the gateway was started with.
     started_with: Arc<Config>,
+    /// One reload at a time: what was read last is applied last.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Reloader {
     pub(super) fn new(source: Option<PathBuf>, control: Control, started_with: Config) -> Self {
-        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with) }
+        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with), turn: Arc::default() }
     }
 
     /// Reads the file and applies it: all of it or nothing.
@@ -39,6 +41,7 @@ impl Reloader {
         let Some(source) = self.source.clone() else {
             return Err(ChangeError::Config("there is no config file to read again".to_owned()));
         };
+        let _turn = self.turn.lock().await;
         let path = Arc::clone(&source);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let inventory = match loaded {
@@ -79,11 +82,11 @@ impl Reloader {
     /// Reloads whenever the file changes. Its directory is watched, as editors and Kubernetes put a new file in place.
     pub(super) fn watch_file(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let Some(source) = self.source.clone() else { return };
-        let (changed, mut changes) = mpsc::unbounded_channel();
+        let (changed, mut changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-                // Nobody listens any more only when the process stops.
-                let _ = changed.send(());
+                // Full: a look is due already. Closed: the process stops.
+                let _ = changed.try_send(());
             }
         });
         let directory = match source.parent() {

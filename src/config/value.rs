@@ -118,13 +118,27 @@ pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
 /// An address.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     let text = quoted(value, "an address in quotes, as \"10.0.30.194\"")?;
-    text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))
+    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))?;
+    plain(ip, text)?;
+    Ok(ip)
+}
+
+/// Refuses IPv4 mapped into IPv6: two spellings of one address would hide from each other.
+fn plain(ip: IpAddr, text: &str) -> Read<()> {
+    match ip {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => Err(format!("`{text}` is IPv4 mapped into IPv6; write it as `{v4}`")),
+            None => Ok(()),
+        },
+        IpAddr::V4(_) => Ok(()),
+    }
 }
 
 /// An address and a port to bind; port 0 lets the kernel choose.
 pub(super) fn bindable(value: &DeValue<'_>) -> Read<SocketAddr> {
     let text = quoted(value, "an address and a port in quotes, as \"127.0.0.1:5335\"")?;
-    if let Ok(address) = text.parse() {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        plain(address.ip(), text)?;
         return Ok(address);
     }
     // An address is right and only the port is not: say so, the port is what is to be mended.

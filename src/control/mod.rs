@@ -125,6 +125,7 @@ impl Control {
             drains: tracker.clone(),
             stop: parts.stop,
             draining: HashMap::new(),
+            retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
         owner.rebase(&desired).await?;
@@ -143,6 +144,12 @@ impl Control {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Waits until the owner has ended, after the stop was asked for: nothing opens a listener any more.
+    pub async fn ended(&self) {
+        let mut snapshots = self.snapshots.clone();
+        while snapshots.changed().await.is_ok() {}
     }
 
     /// Snapshots as they come into force.

@@ -21,7 +21,7 @@ use super::saved::{Saved, SavedError};
 use crate::model::{
     Desired, DrainReason, Fault, FaultKind, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone,
 };
-use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
+use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,14 @@ pub struct Moved {
     pub to: ListenerPort,
 }
 
+/// A listener on its way out: the old port of a moved target accepts for a moment longer.
+pub(super) struct Retiring {
+    listener: Arc<Listener>,
+    /// Ends its grace.
+    hurry: CancellationToken,
+    is_closed: watch::Receiver<bool>,
+}
+
 /// The owner's state.
 pub(super) struct Owner<P: Plane> {
     pub(super) plane: Arc<P>,
@@ -193,6 +201,8 @@ pub(super) struct Owner<P: Plane> {
     pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
+    /// Listeners that the snapshot no longer has, by address, until they are closed.
+    pub(super) retiring: HashMap<SocketAddr, Retiring>,
 }
 
 impl<P: Plane> Owner<P> {
@@ -402,7 +412,12 @@ impl<P: Plane> Owner<P> {
             }
         };
         let (service, from) = (view.service.clone(), view.port);
-        let to = port.or_else(|| self.free_port(&service)).unwrap_or(from);
+        let to = port.or_else(|| self.free_port(&service));
+        let to =
+            to.ok_or_else(|| EditError::Conflict(format!("no port of {service} is free; `{target}` keeps {from}")))?;
+        if to == from {
+            return Err(EditError::Conflict(format!("target `{target}` has port {from} already")).into());
+        }
         let mut desired = self.desired.clone();
         desired.moves.insert((service.clone(), target.clone()), to);
         self.apply(desired).await?;
@@ -621,6 +636,7 @@ impl<P: Plane> Owner<P> {
             changes = diff(&old, &snapshot);
         }
         let snapshot = Arc::new(snapshot);
+        self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
         self.saved.save(&held, &self.made).await?;
         self.held = held;
@@ -630,6 +646,8 @@ impl<P: Plane> Owner<P> {
         self.snapshots.send_replace(Arc::clone(&snapshot));
         self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
+        self.forget_absent_members(&snapshot);
+        self.guard_retiring(&snapshot).await;
         self.retire(&old, &changes);
         self.part(&changes);
         self.release_idle_ports().await;
@@ -637,6 +655,54 @@ impl<P: Plane> Owner<P> {
             tracing::warn!("{notice}");
         }
         Ok(generation)
+    }
+
+    /// Closes, now, what still retires at an address that is to be opened again.
+    async fn make_way(&mut self, changes: &Changes) {
+        self.retiring.retain(|_, retiring| !*retiring.is_closed.borrow());
+        for listener in &changes.open {
+            if let Some(mut retiring) = self.retiring.remove(&listener.address) {
+                retiring.hurry.cancel();
+                // Its task ends without a word only when the process stops.
+                let _ = retiring.is_closed.wait_for(|closed| *closed).await;
+            }
+        }
+    }
+
+    /// What holds of an endpoint holds for the old port of a moved target too, while that still accepts.
+    async fn guard_retiring(&mut self, snapshot: &Arc<Snapshot>) {
+        let mut changes = Changes::default();
+        for retiring in self.retiring.values_mut() {
+            let Gate::Endpoint(before) = &retiring.listener.gate else { continue };
+            match snapshot.endpoints.get(&before.id) {
+                Some(gate) if gate == before => {}
+                Some(gate) => {
+                    let mut listener = Listener::clone(&retiring.listener);
+                    listener.gate = Gate::Endpoint(Arc::clone(gate));
+                    retiring.listener = Arc::new(listener);
+                    changes.retarget.push(Arc::clone(&retiring.listener));
+                }
+                None => retiring.hurry.cancel(),
+            }
+        }
+        if !changes.retarget.is_empty() {
+            self.plane.retarget(&changes, snapshot).await;
+        }
+    }
+
+    /// Forgets the health of members that are gone: who comes back begins anew.
+    fn forget_absent_members(&mut self, snapshot: &Snapshot) {
+        let present: std::collections::BTreeSet<_> = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| {
+                let group = &listener.group;
+                group.members.iter().map(|member| (&group.service, &group.target, member.name.as_str()))
+            })
+            .collect();
+        self.desired
+            .health
+            .retain(|(service, target, member), _| present.contains(&(service, target, member.as_str())));
     }
 
     /// Releases ports that were given up while nothing listened on them (a paused cluster, no endpoint): nothing drains.
@@ -691,7 +757,11 @@ impl<P: Plane> Owner<P> {
         for (address, reason) in &changes.close {
             let Some(listener) = old.listeners.get(address) else { continue };
             let group = &listener.group;
-            let key = ListenerPort::try_from(address.port()).ok().map(|port| (group.service.clone(), port));
+            // Public addresses have ports of their own, which no ledger gives.
+            let key = match (&listener.gate, ListenerPort::try_from(address.port())) {
+                (Gate::Endpoint(_), Ok(port)) => Some((group.service.clone(), port)),
+                _ => None,
+            };
             if let Some(key) = &key {
                 *self.draining.entry(key.clone()).or_default() += 1;
             }
@@ -699,9 +769,14 @@ impl<P: Plane> Owner<P> {
             let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (address, delay) = (*address, group.deregistration_delay);
+            let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
+            let retiring = Retiring { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
+            self.retiring.insert(address, retiring);
             let work = async move {
-                tokio::time::sleep(grace).await;
-                retire_one(plane.as_ref(), address, delay, cut).await;
+                let _ = tokio::time::timeout(grace, hurry.cancelled()).await;
+                let open = plane.close(address).await;
+                closed.send_replace(true);
+                plane.drain(open, delay, cut).await;
                 if let Some((service, port)) = key {
                     // The owner is gone only when the process stops.
                     let _ = commands.send(Command::Drained(service, port));
@@ -729,11 +804,6 @@ fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
         desired.draining.insert(key, (member.zone.clone(), member.address));
     }
     desired.draining.len() > before
-}
-
-async fn retire_one<P: Plane>(plane: &P, address: SocketAddr, delay: Duration, cut: Option<DrainReason>) {
-    let open = plane.close(address).await;
-    plane.drain(open, delay, cut).await;
 }
 
 /// Every process behind a listener, once.

@@ -7,7 +7,7 @@ use crate::plan::{EndpointGate, Gate, Listener};
 
 /// Whether a connection from `client` on `listener` is let through, and where it comes from.
 ///
-/// The order is fixed: endpoint state, origin (one-way first: the service's side is never let in), security group.
+/// The order is fixed: one-way (the service's side is never let in), endpoint state, origin, security group.
 ///
 /// # Errors
 ///
@@ -39,12 +39,10 @@ pub(crate) fn admit_private(
     source: IpAddr,
     service_side: &CidrSet,
 ) -> Result<Origin, Refusal> {
-    if endpoint.state != EndpointState::Available {
-        return Err(Refusal::EndpointState);
-    }
     let origin = endpoint.origin(source, service_side);
     match origin {
         Origin::Service => return Err(Refusal::OneWay),
+        _ if endpoint.state != EndpointState::Available => return Err(Refusal::EndpointState),
         Origin::Public => return Err(Refusal::Origin),
         Origin::Vpc | Origin::Peered | Origin::OnPremises => {}
     }

@@ -29,12 +29,14 @@ pub(crate) struct Door {
     /// Keeps the port while nothing listens on it: the kernel then answers with RST, and nobody else can take it.
     placeholder: Option<Socket>,
     silent: bool,
+    /// The look that the route asks for could not be had: no descriptor, or somebody else took the port.
+    failed: bool,
 }
 
 impl Door {
     /// Nothing is open yet.
     pub(crate) fn new(state: ListenerState) -> Self {
-        Self { state: Rc::new(RefCell::new(state)), listening: None, placeholder: None, silent: false }
+        Self { state: Rc::new(RefCell::new(state)), listening: None, placeholder: None, silent: false, failed: false }
     }
 
     fn address(&self) -> SocketAddr {
@@ -62,9 +64,17 @@ impl Door {
             Answer::Accept => self.listen(worker).and_then(|()| self.silence(false)),
             Answer::Ignore => self.listen(worker).and_then(|()| self.silence(true)),
         };
-        if let Err(error) = looked {
-            self.lose(worker, &error);
+        if let Err(error) = &looked
+            && !self.failed
+        {
+            tracing::error!(address = %self.address(), %error, "a listener can't take the look of its target; it is tried again");
         }
+        self.failed = looked.is_err();
+    }
+
+    /// Whether [`answer`](Self::answer) failed, and may do better by now.
+    pub(crate) fn wants_another_try(&self) -> bool {
+        self.failed
     }
 
     /// Accepts no more. Its sockets are closed when this returns.

@@ -17,7 +17,7 @@ use super::fault::{self, Plight};
 use super::keepalive::{LOOKS, Watch};
 use super::listener::ListenerState;
 use super::proxy_protocol;
-use super::relay::{Meter, Relay};
+use super::relay::{Failed, Meter, Relay};
 use super::table::{FlowRecord, Order};
 use super::worker::Worker;
 use crate::model::{ConnectError, FlowEnd, Origin, Side};
@@ -197,7 +197,12 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
     match end {
         FlowEnd::Completed => {}
         FlowEnd::Idle => {
-            answer_late_with_reset(&record, [&client, &target], finished).await;
+            // Forgotten for as long again, and nobody has said anything: it is over without a word.
+            guard.go_on();
+            record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+            if !is_spoken_to(&record, [&client, &target], finished).await {
+                return;
+            }
             record.series.shard(worker.index).gateway_resets.add(1);
             let _ = client.set_zero_linger();
             let _ = target.set_zero_linger();
@@ -261,6 +266,7 @@ async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) ->
     let mut watch = Watch::default();
     // Whether the tick has lost sight of the flow while it stood still.
     let mut thawed = false;
+    let mut heard = None;
     let end = poll_fn(|cx| {
         match guard.record.order() {
             Order::None => {
@@ -281,13 +287,42 @@ async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) ->
                 guard.go_on();
             }
         }
-        relay.poll(cx, client, target, &guard.worker.tools, guard).map(|done| match done {
+        let moved = relay.poll(cx, client, target, &guard.worker.tools, guard).map(|done| match done {
             Ok(()) => FlowEnd::Completed,
             Err(failed) => FlowEnd::Failed { side: failed.side, reset: failed.is_reset() },
-        })
+        });
+        if moved.is_pending() && relay.is_deaf() {
+            listen_for_resets(guard, &mut heard, [client, target])
+        } else {
+            moved
+        }
     })
     .await;
     (end, relay.finished())
+}
+
+/// Asks the kernel, once a tick, whether a side has sent RST: while a way waits for its sink, or has ended, nobody reads
+/// its source.
+fn listen_for_resets(guard: &Guard, heard: &mut Option<u32>, sides: [&TcpStream; 2]) -> Poll<FlowEnd> {
+    let tick = guard.worker.tick();
+    if *heard == Some(tick) {
+        return Poll::Pending;
+    }
+    // The first time there is nothing to hear yet; from the next tick on there may be.
+    let first = heard.replace(tick).is_none();
+    if let Some(slot) = guard.slot {
+        guard.worker.wake_at_next_tick(slot, guard.record.id);
+    }
+    if first {
+        return Poll::Pending;
+    }
+    for (stream, side) in sides.into_iter().zip([Side::Client, Side::Target]) {
+        if let Ok(Some(error)) = stream.take_error() {
+            let failed = Failed { side, error };
+            return Poll::Ready(FlowEnd::Failed { side, reset: failed.is_reset() });
+        }
+    }
+    Poll::Pending
 }
 
 /// Counts a keepalive probe from either side as activity.
@@ -301,18 +336,19 @@ fn look(guard: &Guard, watch: &mut Watch, sides: [&TcpStream; 2]) {
 }
 
 /// Waits until either side of a forgotten flow says anything, as NLB does: nobody is told of the expiry, and whatever
-/// comes later meets RST. A side that has finished can say nothing more; its FIN was before.
-async fn answer_late_with_reset(record: &FlowRecord, sides: [&TcpStream; 2], finished: [bool; 2]) {
+/// comes later meets RST. A side that has finished can say nothing more; its FIN was before. False when the silence has
+/// lasted for another time-out.
+async fn is_spoken_to(record: &FlowRecord, sides: [&TcpStream; 2], finished: [bool; 2]) -> bool {
     poll_fn(|cx| {
-        if matches!(record.order(), Order::Cut(_))
-            || sides.iter().zip(finished).any(|(side, finished)| !finished && side.poll_read_ready(cx).is_ready())
-        {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        let spoken = |(side, finished): (&&TcpStream, bool)| !finished && side.poll_read_ready(cx).is_ready();
+        match record.order() {
+            Order::Cut(_) => Poll::Ready(true),
+            _ if sides.iter().zip(finished).any(spoken) => Poll::Ready(true),
+            Order::Expire => Poll::Ready(false),
+            Order::None | Order::Frozen => Poll::Pending,
         }
     })
-    .await;
+    .await
 }
 
 #[cfg(test)]

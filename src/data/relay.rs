@@ -99,6 +99,15 @@ impl Relay {
         [&self.up, &self.down].map(|way| matches!(way.state, State::Closing | State::Done))
     }
 
+    /// Whether a side could send RST without being heard: a way that is not reading its source hears nothing of it.
+    pub(crate) fn is_deaf(&self) -> bool {
+        [&self.up, &self.down].into_iter().any(|way| match &way.state {
+            State::Copying { .. } => false,
+            State::Splicing { pipe, .. } => pipe.held > 0,
+            State::Flushing(_) | State::Closing | State::Done => true,
+        })
+    }
+
     /// Moves what can be moved. Ready when both ways are closed, or one side failed.
     pub(crate) fn poll<C: Leg, T: Leg>(
         &mut self,

@@ -149,7 +149,7 @@ impl Shared {
 
     /// Waits until `over` holds; it is asked again whenever a flow ends.
     pub(crate) async fn until(&self, mut over: impl FnMut(&FlowTable) -> bool) {
-        self.draining.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting::new(&self.draining);
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -160,7 +160,6 @@ impl Shared {
             // A worker that looked before `draining` was raised tells nobody, hence the second look.
             let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
         }
-        self.draining.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Accepting failed.
@@ -178,5 +177,21 @@ impl Shared {
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
         // Nobody listens any more only when the process stops anyway.
         let _ = self.lost.send(address);
+    }
+}
+
+/// Somebody waits for flows to end; given up with the wait, also when that is cut short.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

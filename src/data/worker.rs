@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     next_source: Cell<usize>,
     flows: RefCell<Slab<(Arc<FlowRecord>, Waker)>>,
     wheel: RefCell<Wheel<(usize, FlowId)>>,
+    /// Flows to wake at the next tick.
+    listening: RefCell<Vec<(usize, FlowId)>>,
 }
 
 impl Worker {
@@ -91,6 +93,7 @@ impl Worker {
             next_source: Cell::new(0),
             flows: RefCell::default(),
             wheel: RefCell::new(Wheel::new(0)),
+            listening: RefCell::default(),
         })
     }
 
@@ -132,7 +135,12 @@ impl Worker {
                     Some(Command::Wake(records)) => self.wake(&records),
                     Some(Command::Stop) | None => return,
                 },
-                _ = ticks.tick() => self.turn(),
+                _ = ticks.tick() => {
+                    self.turn();
+                    for door in listeners.values_mut().filter(|door| door.wants_another_try()) {
+                        door.answer(&self).await;
+                    }
+                }
             }
         }
     }
@@ -186,6 +194,11 @@ impl Worker {
         let now = self.tick.get() + 1;
         self.tick.set(now);
         let flows = self.flows.borrow();
+        for (slot, id) in self.listening.take() {
+            if let Some((_, waker)) = flows.get(slot).filter(|(record, _)| record.id == id) {
+                waker.wake_by_ref();
+            }
+        }
         self.wheel.borrow_mut().turn(now, |(slot, id)| {
             let (record, waker) = flows.get(*slot).filter(|(record, _)| record.id == *id)?;
             if record.is_silent(now) {
@@ -195,6 +208,11 @@ impl Worker {
             }
             Some(record.next_look(now))
         });
+    }
+
+    /// Wakes a flow at the next tick.
+    pub(crate) fn wake_at_next_tick(&self, slot: usize, id: FlowId) {
+        self.listening.borrow_mut().push((slot, id));
     }
 
     fn wake(&self, records: &[Arc<FlowRecord>]) {

@@ -1,8 +1,9 @@
 //! Questions over connections (RFC 7766): several on one, answered as they are ready.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -18,6 +19,15 @@ use super::server::{Adapter, Reaction, Transport, Views};
 
 /// Connections held at once, over each socket; later ones wait in the kernel's queue until one ends.
 pub(super) const MAXIMUM_CONNECTIONS: usize = 128;
+
+/// Connections that one address may hold at once; more are reset, so that one that says nothing leaves room for others.
+pub(super) const MAXIMUM_PER_SOURCE: usize = 64;
+
+/// Connections that all sources together may hold to which every question is refused.
+const MAXIMUM_REFUSED: usize = 8;
+
+/// What they are counted under.
+const REFUSED_SOURCES: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How long a connection may go without a whole question: a few seconds (RFC 7766 §6.2.3), or to take an answer.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,11 +45,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) async fn serve(
     listener: TcpListener,
     adapter: Arc<Adapter>,
-    views: Views,
+    mut views: Views,
     tracker: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), DnsError> {
     let places = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
+    let sources = Sources::default();
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -52,6 +63,16 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, source)) => {
+                // Whoever is refused shares a few places: enough to be told so, too few to be in anybody's way.
+                let refused = views.latest().refused.contains(source.ip());
+                let (bucket, most) =
+                    if refused { (REFUSED_SOURCES, MAXIMUM_REFUSED) } else { (source.ip(), MAXIMUM_PER_SOURCE) };
+                let held = Held::of(&sources, bucket);
+                if held.count() > most {
+                    // Fails only on a socket that is gone already.
+                    let _ = stream.set_zero_linger();
+                    continue;
+                }
                 let (adapter, views, stop, tasks) =
                     (Arc::clone(&adapter), views.clone(), stop.clone(), tracker.clone());
                 tracker.spawn(async move {
@@ -62,12 +83,44 @@ pub(super) async fn serve(
                             tracing::debug!(client.addr = %source, %error, "DNS connection ended");
                         }
                     }
-                    drop(place);
+                    drop((place, held));
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a DNS connection");
                 tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How many connections each address holds.
+type Sources = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One of them; given back when it is dropped.
+struct Held {
+    sources: Sources,
+    source: IpAddr,
+}
+
+impl Held {
+    fn of(sources: &Sources, source: IpAddr) -> Self {
+        *sources.lock().unwrap_or_else(PoisonError::into_inner).entry(source).or_default() += 1;
+        Self { sources: Arc::clone(sources), source }
+    }
+
+    fn count(&self) -> usize {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(&self.source).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.source);
             }
         }
     }

@@ -13,6 +13,14 @@ pub enum ParseCidrError {
     /// Neither an address nor an address and a prefix length.
     #[error("`{0}` is not a network; write ADDRESS/LENGTH, as `10.0.0.0/16`")]
     Text(String),
+    /// An IPv4 address in IPv6's clothes: two spellings of one network would hide from each other.
+    #[error("`{given}` is IPv4 mapped into IPv6; write the IPv4 network, as `{v4}/32`")]
+    Mapped {
+        /// What was written.
+        given: String,
+        /// The address in it.
+        v4: std::net::Ipv4Addr,
+    },
     /// Bits are set behind the prefix.
     #[error("`{given}` has bits set behind its prefix; did you mean `{network}`?")]
     HostBits {
@@ -38,6 +46,11 @@ impl CidrSet {
         let net = IpNet::from_str(text)
             .or_else(|_| IpAddr::from_str(text).map(IpNet::from))
             .map_err(|_| ParseCidrError::Text(text.to_owned()))?;
+        if let IpNet::V6(v6) = net
+            && let Some(v4) = v6.addr().to_ipv4_mapped()
+        {
+            return Err(ParseCidrError::Mapped { given: text.to_owned(), v4 });
+        }
         if net.trunc() == net {
             Ok(net)
         } else {
@@ -104,6 +117,12 @@ mod tests {
     fn a_network_with_host_bits_is_refused_with_the_network_it_lies_in() {
         let error = CidrSet::parse_one("10.0.1.0/16").expect_err("host bits");
         assert_eq!(error.to_string(), "`10.0.1.0/16` has bits set behind its prefix; did you mean `10.0.0.0/16`?");
+    }
+
+    #[test]
+    fn a_network_mapped_into_ipv6_is_refused() {
+        let error = CidrSet::parse_one("::ffff:127.1.0.0/112").expect_err("mapped");
+        assert!(error.to_string().contains("write the IPv4 network"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! From what is wanted to a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::TargetKind;
 use super::apps::compile_apps;
@@ -40,7 +42,9 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     findings.checked()?;
 
     let service_side: BTreeSet<_> = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).collect();
-    let service_side: CidrSet = service_side.into_iter().copied().collect();
+    let mut service_side: Vec<IpNet> = service_side.into_iter().copied().collect();
+    service_side.extend(stray_targets(desired, &service_side));
+    let service_side: CidrSet = service_side.into_iter().collect();
     let paths = paths(&survey, &next, &mut findings);
     let gates = gates(&survey);
     let dns = dns::view(&survey, &gates, &paths, &service_side, &mut findings);
@@ -85,6 +89,26 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
         })
     });
     views.collect()
+}
+
+/// Addresses of processes outside their load balancer's networks: the service's side too, unless a consumer's network
+/// has them (the plan says so in a notice).
+fn stray_targets(desired: &Desired, service_side: &[IpNet]) -> Vec<IpNet> {
+    let known: CidrSet = service_side.iter().copied().collect();
+    let consumers = |ip: IpAddr| {
+        desired.vpcs.values().any(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip)))
+    };
+    let projects = desired.projects.iter().filter(|project| !project.services.is_empty());
+    let addresses: BTreeSet<IpAddr> = projects
+        .flat_map(|project| &project.clusters)
+        .flat_map(|cluster| {
+            let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
+            cluster.nodes.iter().map(|node| node.address).chain(connectors)
+        })
+        .map(|address| address.ip())
+        .filter(|ip| !known.contains(*ip) && !consumers(*ip))
+        .collect();
+    addresses.into_iter().map(IpNet::from).collect()
 }
 
 /// Ports for every target and an N for every endpoint.

@@ -13,6 +13,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
+use super::log_writer::LogWriter;
+
 /// What is logged without `RUST_LOG`: what an operator acts on or counts.
 const DEFAULT_LEVELS: &str = "info";
 
@@ -53,6 +55,9 @@ pub enum LogError {
         #[source]
         source: ParseError,
     },
+    /// No thread for the lines.
+    #[error("cannot start the thread that writes the log")]
+    Thread(#[source] io::Error),
     /// Another subscriber is already in place.
     #[error("logging is already set up in this process")]
     AlreadySet,
@@ -103,9 +108,10 @@ impl LogSettings {
     ///
     /// [`LogError::Levels`] when the levels can't be read; [`LogError::AlreadySet`] the second time.
     pub fn start(&self) -> Result<LogHandle, LogError> {
-        let (subscriber, handle) = self.subscriber(io::stderr)?;
+        let writer = LogWriter::start(io::stderr()).map_err(LogError::Thread)?;
+        let (subscriber, handle) = self.subscriber(writer.clone())?;
         subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
-        Ok(handle)
+        Ok(LogHandle { flush: Arc::new(move || writer.flush()), ..handle })
     }
 
     /// A subscriber with these settings that writes to `writer`.
@@ -115,8 +121,10 @@ impl LogSettings {
     {
         let (filter, reload) = reload::Layer::new(parse(&self.levels)?);
         let subscriber = tracing_subscriber::registry().with(filter).with(self.layer(writer));
-        let handle =
-            LogHandle { set: Arc::new(move |levels| reload.reload(parse(levels)?).map_err(|_| LogError::Ended)) };
+        let handle = LogHandle {
+            set: Arc::new(move |levels| reload.reload(parse(levels)?).map_err(|_| LogError::Ended)),
+            flush: Arc::new(|| {}),
+        };
         Ok((subscriber, handle))
     }
 
@@ -140,9 +148,15 @@ type SetLevels = dyn Fn(&str) -> Result<(), LogError> + Send + Sync;
 #[derive(Clone)]
 pub struct LogHandle {
     set: Arc<SetLevels>,
+    flush: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl LogHandle {
+    /// Waits until what was logged is written, a second at most: for the end of the process.
+    pub fn flush(&self) {
+        (self.flush)();
+    }
+
     /// Logs `levels` from now on: `info`, `warn,plgw::dns=debug`.
     ///
     /// # Errors

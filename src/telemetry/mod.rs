@@ -1,6 +1,7 @@
 //! What the process says of itself: metrics, the HTTP page that hands them out, logs.
 
 mod exporter;
+mod log_writer;
 mod logs;
 mod registry;
 
