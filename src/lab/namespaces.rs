@@ -31,10 +31,10 @@ pub(super) fn prepare() -> Result<bool, LabError> {
     }
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID;
-    unshare(own).map_err(|errno| forbidden(root, errno.into()))?;
+    unshare(own).map_err(|errno| forbidden(true, errno.into()))?;
     // Who made the lab is its root. A single id may be mapped without help, and groups only once setgroups is off.
     let map = |what: &'static str, text: String| {
-        fs::write(Path::new("/proc/self").join(what), text).map_err(|error| forbidden(root, error))
+        fs::write(Path::new("/proc/self").join(what), text).map_err(|error| forbidden(true, error))
     };
     map("setgroups", "deny".to_owned())?;
     map("uid_map", format!("0 {user} 1"))?;
@@ -42,8 +42,8 @@ pub(super) fn prepare() -> Result<bool, LabError> {
     Ok(true)
 }
 
-fn forbidden(root: bool, error: std::io::Error) -> LabError {
-    LabError::Forbidden { reason: permit::why_forbidden(Path::new("/proc"), root, &error) }
+fn forbidden(user: bool, error: std::io::Error) -> LabError {
+    LabError::Forbidden { reason: permit::why_forbidden(Path::new("/proc"), user, &error) }
 }
 
 /// Checks that this process may change its namespaces: only one without further threads may.
@@ -68,13 +68,13 @@ pub(super) fn open(path: &Path) -> Result<Namespace, LabError> {
 ///
 /// [`LabError::Forbidden`] with the setting that forbids it.
 pub(super) fn new_network() -> Result<Namespace, LabError> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| forbidden(false, errno.into()))?;
     current("net")
 }
 
 /// Moves this process into a new mount namespace, a copy of the one it is in, and answers it.
 pub(super) fn new_mounts() -> Result<Namespace, LabError> {
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| forbidden(rustix::process::geteuid().is_root(), errno.into()))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| forbidden(false, errno.into()))?;
     current("mnt")
 }
 

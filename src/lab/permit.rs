@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 /// Why the kernel refused namespaces with `error`, as far as its settings under `proc` tell, and what would allow them.
-pub(super) fn why_forbidden(proc: &Path, root: bool, error: &std::io::Error) -> String {
+/// `user`: a user namespace was asked for, as by everybody without CAP_SYS_ADMIN.
+pub(super) fn why_forbidden(proc: &Path, user: bool, error: &std::io::Error) -> String {
     let setting = |name: &str| -> Option<String> {
         Some(fs::read_to_string(proc.join("sys").join(name.replace('.', "/"))).ok()?.trim().to_owned())
     };
@@ -12,10 +13,10 @@ pub(super) fn why_forbidden(proc: &Path, root: bool, error: &std::io::Error) -> 
     if is("user.max_net_namespaces", "0") {
         return "user.max_net_namespaces is 0; `sysctl user.max_net_namespaces=1000` as root allows them".to_owned();
     }
-    if !root {
+    if user {
         if is("kernel.unprivileged_userns_clone", "0") {
             return "kernel.unprivileged_userns_clone is 0; `sysctl kernel.unprivileged_userns_clone=1` as root allows \
-                    them to everybody, or run this as root"
+                    them to everybody, or run this as root with CAP_SYS_ADMIN"
                 .to_owned();
         }
         if is("user.max_user_namespaces", "0") {
@@ -25,7 +26,7 @@ pub(super) fn why_forbidden(proc: &Path, root: bool, error: &std::io::Error) -> 
         }
         if is("kernel.apparmor_restrict_unprivileged_userns", "1") {
             return "kernel.apparmor_restrict_unprivileged_userns is 1: AppArmor takes all rights in them away; `sysctl \
-                    kernel.apparmor_restrict_unprivileged_userns=0` as root allows them, or run this as root"
+                    kernel.apparmor_restrict_unprivileged_userns=0` as root allows them, or run this as root with CAP_SYS_ADMIN"
                 .to_owned();
         }
     }
@@ -37,10 +38,8 @@ pub(super) fn why_forbidden(proc: &Path, root: bool, error: &std::io::Error) -> 
              (`--cap-add SYS_ADMIN --security-opt seccomp=unconfined`) or leave it"
         );
     }
-    if root {
-        return format!("{error}; root lacks CAP_SYS_ADMIN here, and user namespaces are refused too");
-    }
-    format!("{error}; no known setting explains it, so try as root")
+    let without = if user { ", so try as root with CAP_SYS_ADMIN" } else { "" };
+    format!("{error}; no known setting explains it{without}")
 }
 
 #[cfg(test)]
@@ -70,7 +69,7 @@ mod tests {
             ("kernel.apparmor_restrict_unprivileged_userns", "1\n"),
         ] {
             let dir = proc_with(&[(&format!("sys/{}", name.replace('.', "/")), value)]);
-            let why = why_forbidden(dir.path(), false, &refused());
+            let why = why_forbidden(dir.path(), true, &refused());
             assert!(why.starts_with(name), "{why}");
             assert!(why.contains(&format!("sysctl {name}=")), "{why}");
         }
@@ -83,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_unprivileged_users_are_not_blamed_for_roots_failure() {
+    fn settings_of_user_namespaces_are_not_blamed_where_none_was_asked_for() {
         let dir = proc_with(&[("sys/kernel/unprivileged_userns_clone", "0\n")]);
-        assert!(!why_forbidden(dir.path(), true, &refused()).contains("unprivileged_userns_clone"));
+        assert!(!why_forbidden(dir.path(), false, &refused()).contains("unprivileged_userns_clone"));
     }
 }
