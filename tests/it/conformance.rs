@@ -105,7 +105,8 @@ async fn the_readmes_admin_api_is_the_one_that_answers() {
         let path = path.replace("{cluster}", "Cluster0").replace("{target}", "a").replace("{id}", "ffffffff");
         // A method that no route has is told which one it has: the table's.
         let allowed = allowed(admin, &path).await;
-        assert_eq!(allowed.as_deref(), Some(method), "{request}");
+        let allowed = allowed.unwrap_or_else(|| panic!("{request}: nothing is allowed there"));
+        assert!(allowed.split(", ").any(|known| known == method), "{request}: {allowed}");
     }
 }
 
