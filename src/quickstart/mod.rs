@@ -183,7 +183,7 @@ impl Quickstart {
             metrics: self.gateway.metrics_address(),
             tls: identity::client_config(self.ca.certificate(), &[])?,
         };
-        Ok(check::all(&Arc::new(bench)).await)
+        Ok(Box::pin(check::all(&Arc::new(bench))).await)
     }
 
     /// The config that it runs.

@@ -48,6 +48,9 @@ pub(super) fn all_are_free(config: &Config, planned: &Snapshot) -> Result<(), Bo
     for listener in planned.listeners.values() {
         errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), SHIFT));
     }
+    for door in planned.apps.doors.values() {
+        errors.extend(tcp(door.address, "the App Services front", SHIFT));
+    }
     for (address, what) in standins::addresses(&config.desired) {
         errors.extend(tcp(address, &what, SHIFT));
     }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Child, Ran, Shift, plgw};
 
 /// Every check that there is: one that is left out would pass unseen.
-const CHECKS: [&str; 12] = [
+const CHECKS: [&str; 13] = [
     "targets",
     "hello",
     "balanced",
@@ -19,13 +19,14 @@ const CHECKS: [&str; 12] = [
     "dns-udp",
     "dns-tcp",
     "dns-views",
+    "app-services",
     "one-way",
     "origin",
     "metrics",
     "readyz",
 ];
 
-/// A2, A3, A9 to A13, A15 to A17: each check of its own says which.
+/// A2, A3, A9 to A13, A15 to A17, B1 to B3: each check of its own says which.
 #[test]
 fn quickstart_once_passes_every_check_and_exits_0() {
     let (shift, lab) = (Shift::claim(), lab());
@@ -62,6 +63,7 @@ fn a_taken_address_is_one_line_that_names_it_and_the_flag_that_moves_it() {
         (SocketAddr::from((shift.ip(0, 30, 194), 1025)), "`--shift N`"),
         (SocketAddr::from((shift.ip(1, 0, 12), 27017)), "`--shift N`"),
         (SocketAddr::from((shift.ip(9, 0, 11), 27017)), "`--shift N`"),
+        (SocketAddr::from((shift.ip(0, 30, 196), 8443)), "`--shift N`"),
         (SocketAddr::from((shift.ip(0, 0, 1), 5335)), "`--dns ADDRESS:PORT`"),
         (SocketAddr::from((shift.ip(0, 0, 1), 9464)), "`--metrics ADDRESS:PORT`"),
         (SocketAddr::from((shift.ip(0, 0, 1), 8474)), "`--admin ADDRESS:PORT`"),

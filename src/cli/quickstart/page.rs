@@ -1,7 +1,7 @@
 //! What the quickstart prints.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::cli::connection_strings;
 use crate::cli::plan::records;
 use crate::cli::plan::view::{self, RecordView, StringsView};
 use crate::cli::table::{Look, Table};
-use crate::model::TargetState;
+use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Carried, Check, Quickstart, StandInCarried};
 
@@ -260,16 +260,34 @@ fn pages(quickstart: &Quickstart) -> Option<Recipe> {
     Some(Recipe::new("metrics and readiness", lines))
 }
 
-/// The App Services names. The front that serves them adds its own requests here.
-fn app_services(quickstart: &Quickstart, dns: Option<SocketAddr>) -> Option<Recipe> {
-    let (dns, app) = dns.zip(quickstart.config().desired.apps.first())?;
+/// The App Services names, and requests by both ways.
+fn app_services(quickstart: &Quickstart, dns: Option<SocketAddr>) -> Vec<Recipe> {
+    let desired = &quickstart.config().desired;
+    let Some(app) = desired.apps.first() else { return Vec::new() };
     let name = format!("{}.aws.services.cloud.mongodb.com", app.region);
-    let (ip, port, public) = (dns.ip(), dns.port(), app.public_address.ip());
-    let line = |options: &str| format!("dig {options}@{ip} -p {port} +short {name}");
-    Some(Recipe::new(
-        "App Services: the endpoints in the VPC, the public address outside",
-        [line(""), line(&format!("-b {public} "))],
-    ))
+    let public = app.public_address;
+    let mut recipes = Vec::new();
+    if let Some(dns) = dns {
+        let line = |options: &str| format!("dig {options}@{} -p {} +short {name}", dns.ip(), dns.port());
+        recipes.push(Recipe::new(
+            "App Services: the name leads to the General endpoint in the VPC, to the public address outside",
+            [line(""), line(&format!("-b {} ", public.ip()))],
+        ));
+    }
+    let of_kind = |kind| app.endpoints.iter().find(move |endpoint| endpoint.kind == kind);
+    let general = of_kind(AppEndpointKind::General).and_then(|endpoint| desired.endpoints.get(&endpoint.endpoint));
+    if let Some(general) = general.and_then(|general| general.addresses.first()) {
+        let ca = std::path::absolute(quickstart.ca_path()).unwrap_or_else(|_| quickstart.ca_path());
+        let (port, ca) = (public.port(), ca.display());
+        let url = format!("https://{name}:{port}/api/client/v2.0/app/{}/location", app.id);
+        let curl =
+            |options: &str, ip: IpAddr| format!("curl -i {options}--cacert '{ca}' --resolve {name}:{port}:{ip} {url}");
+        recipes.push(Recipe::new(
+            "a client request through the endpoint, and one from the internet (404 while the app is restricted)",
+            [curl("", general.ip), curl(&format!("--interface {} ", public.ip()), public.ip())],
+        ));
+    }
+    recipes
 }
 
 fn counted_u64(count: u64, what: &str) -> String {

@@ -2,6 +2,7 @@
 //!
 //! What is expected is taken from the config and the connection strings, never from the answers.
 
+mod apps;
 mod flows;
 mod names;
 mod places;
@@ -58,7 +59,7 @@ pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
     };
     let b = || Arc::clone(bench);
     let p = || Arc::clone(&places);
-    let (targets, hello, balanced, write_read, standard, udp, tcp, apps, one_way, origin) = tokio::join!(
+    let (targets, hello, balanced, write_read, standard, udp, tcp, views, apps, one_way, origin) = tokio::join!(
         one("targets", services::targets(b())),
         one("hello", flows::hello(b(), p())),
         one("balanced", flows::balanced(b())),
@@ -67,11 +68,12 @@ pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
         one("dns-udp", names::answers(b(), super::client::dns::Transport::Udp)),
         one("dns-tcp", names::answers(b(), super::client::dns::Transport::Tcp)),
         one("dns-views", names::views(b(), p())),
+        one("app-services", apps::app_services(b(), p())),
         one("one-way", refusals::one_way(b(), p())),
         one("origin", refusals::origin(b(), p())),
     );
     let (metrics, ready) = tokio::join!(one("metrics", services::metrics(b())), one("readyz", services::ready(b())));
-    vec![targets, hello, balanced, write_read, standard, udp, tcp, apps, one_way, origin, metrics, ready]
+    vec![targets, hello, balanced, write_read, standard, udp, tcp, views, apps, one_way, origin, metrics, ready]
 }
 
 /// Runs one check, bounded. It has a task of its own, so that a panic in it is a failed check like any other.

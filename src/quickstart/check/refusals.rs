@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::super::client::connect;
 use super::places::Places;
 use super::{Bench, Outcome};
-use crate::plan::Gate;
+use crate::plan::{DoorWay, Gate};
 
 /// How long no answer counts as none. Whoever is let in is answered within a millisecond or two; that nobody is let in
 /// late shows in the count of refusals, which the metrics check reads.
@@ -31,7 +31,8 @@ enum Speech {
 
 /// Nothing on the service's side can open a connection to any port of the gateway (A2).
 pub(super) async fn one_way(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
-    let flows = bench.snapshot.listeners.keys().map(|address| (*address, Speech::Tls));
+    let flows = bench.snapshot.listeners.keys().chain(bench.snapshot.apps.doors.keys());
+    let flows = flows.map(|address| (*address, Speech::Tls));
     let own = [bench.metrics, bench.settings.admin].into_iter().flatten().map(|address| (address, Speech::Http));
     let ports: Vec<(SocketAddr, Speech)> = flows.chain(own).collect();
     try_join_all(ports.iter().map(|(to, speech)| unanswered(&bench, places.service, *to, *speech))).await?;
@@ -43,7 +44,9 @@ pub(super) async fn origin(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
     let listeners = bench.snapshot.listeners.values();
     let (private, public): (Vec<_>, Vec<_>) =
         listeners.partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
-    let private = private.iter().map(|listener| (listener.address, places.listed));
+    let doors = bench.snapshot.apps.doors.values().filter(|door| matches!(door.way, DoorWay::Private { .. }));
+    let private = private.iter().map(|listener| listener.address).chain(doors.map(|door| door.address));
+    let private = private.map(|address| (address, places.listed));
     let public = public.iter().map(|listener| (listener.address, places.unlisted));
     let tries: Vec<(SocketAddr, IpAddr)> = private.chain(public).collect();
     try_join_all(tries.iter().map(|(to, source)| unanswered(&bench, *source, *to, Speech::Tls))).await?;

@@ -39,11 +39,20 @@ pub(super) async fn metrics(bench: Arc<Bench>) -> Outcome {
             return Err(format!("{refused} refusals of reason {} on the page, expected {tried}", reason.label()));
         }
     }
+    let doors = bench.snapshot.apps.doors.len();
+    let refused = sum(&page, "plgw_app_refused_connections_total", &format!("reason=\"{}\"", Refusal::OneWay.label()));
+    if refused < doors as f64 {
+        return Err(format!("{refused} one-way refusals of the App Services front on the page, expected {doors}"));
+    }
+    let requests = sum(&page, "plgw_app_requests_total", "");
+    if doors > 0 && requests < 1.0 {
+        return Err("no App Services request is on the page, after several".to_owned());
+    }
     let queries = sum(&page, "plgw_dns_queries_total", "");
     if !bench.dns.is_empty() && queries < 1.0 {
         return Err("no DNS query is on the page, after several".to_owned());
     }
-    Ok("flows, bytes, refusals and DNS queries of this check are counted".to_owned())
+    Ok("flows, bytes, requests, refusals and DNS queries of this check are counted".to_owned())
 }
 
 /// The gateway says that it is well and ready.

@@ -9,6 +9,7 @@ use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The status and the body at `path`.
 pub(in crate::quickstart) async fn get(
@@ -16,9 +17,16 @@ pub(in crate::quickstart) async fn get(
     server: SocketAddr,
     path: &str,
 ) -> io::Result<(u16, String)> {
-    let stream = super::connect(source, server).await?;
+    get_over(super::connect(source, server).await?, &server.to_string(), path).await
+}
+
+/// The status and the body at `path` of `authority`, over a connection that stands.
+pub(in crate::quickstart) async fn get_over<S>(stream: S, authority: &str, path: &str) -> io::Result<(u16, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let request = Request::get(path).header(HOST, server.to_string()).body(Empty::<Bytes>::new());
+    let request = Request::get(path).header(HOST, authority).body(Empty::<Bytes>::new());
     let exchange = async {
         let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
         let status = response.status().as_u16();

@@ -6,8 +6,38 @@ pub(super) mod mongo;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::model::DnsName;
+
+/// Why there is no encrypted connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsConnectError {
+    /// No connection at all.
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    /// The server could not prove that it has the name.
+    #[error("the TLS greeting failed")]
+    Tls(#[source] io::Error),
+}
+
+/// Connects, and checks that the server is `host` by what `config` trusts; `host` also goes into the SNI.
+pub(super) async fn tls(
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    host: &DnsName,
+    config: &Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, TlsConnectError> {
+    let stream = connect(source, to).await.map_err(TlsConnectError::Connect)?;
+    let name = ServerName::try_from(host.to_string()).map_err(|error| TlsConnectError::Tls(io::Error::other(error)))?;
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(TlsConnectError::Tls)
+}
 
 /// Connects from `source`, or from wherever the kernel chooses: 127.0.0.1 on loopback.
 pub(super) async fn connect(source: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use bson::Document;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::TlsConnectError;
 use crate::model::DnsName;
 
 const OP_MSG: i32 = 2013;
@@ -25,11 +24,8 @@ const LONGEST: usize = 48_000_000;
 #[derive(Debug, thiserror::Error)]
 pub(in crate::quickstart) enum MongoError {
     /// No connection.
-    #[error("cannot connect")]
-    Connect(#[source] io::Error),
-    /// The server could not prove that it has the name.
-    #[error("the TLS greeting failed")]
-    Tls(#[source] io::Error),
+    #[error(transparent)]
+    Connect(#[from] TlsConnectError),
     /// The connection broke.
     #[error("the connection failed")]
     Io(#[from] io::Error),
@@ -65,10 +61,7 @@ impl MongoClient {
         host: &DnsName,
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, MongoError> {
-        let stream = super::connect(source, to).await.map_err(MongoError::Connect)?;
-        let name = ServerName::try_from(host.to_string()).map_err(|error| MongoError::Tls(io::Error::other(error)))?;
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(MongoError::Tls)?;
-        Ok(Self { stream, requests: 0 })
+        Ok(Self { stream: super::tls(source, to, host, tls).await?, requests: 0 })
     }
 
     /// Runs `command` on the database `db`.
