@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,8 +17,8 @@ use crate::lifecycle::Condition;
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// How long it is waited for at most.
-const LONGEST_SETTLE: Duration = Duration::from_secs(2);
+/// And how long its directory may be busy until it is read all the same.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
 #[derive(Debug, Clone)]
@@ -114,11 +115,10 @@ impl Reloader {
                     let _ = reloader.reload().await;
                 }
                 while changes.recv().await.is_some() {
-                    let settled = async {
-                        while tokio::time::timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
-                    };
-                    // Others may write beside it all the time.
-                    let _ = tokio::time::timeout(LONGEST_SETTLE, settled).await;
+                    let quiet =
+                        async { while timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
+                    // Where other files of the directory are written all the time, as logs are, it never gets quiet.
+                    let _ = timeout(SETTLE_WITHIN, quiet).await;
                     let now = read(&source).await;
                     if now != seen {
                         seen = now;

@@ -238,6 +238,16 @@ impl Control {
         self.ask(|reply| Command::Push { reply }).await
     }
 
+    /// Says that a zone's endpoint addresses do not answer clients, or do again, as whoever probes them from outside finds
+    /// it: they leave DNS, unless that leaves none. Nothing else changes.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn set_zone_silent(&self, zone: Zone, silent: bool) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Silent { zone, silent, reply }).await
+    }
+
     /// Sets a fault, or another one under its name. It begins and ends by its own times.
     ///
     /// # Errors

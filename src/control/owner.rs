@@ -128,6 +128,8 @@ pub(super) enum Command {
         away: bool,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
     },
+    /// A zone's addresses were found not to answer, or to answer again.
+    Silent { zone: Zone, silent: bool, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// Set a fault.
     SetFault { fault: Arc<Fault>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// Take a fault back.
@@ -264,6 +266,11 @@ impl<P: Plane> Owner<P> {
             Command::Shift { service, zone, away, reply } => {
                 let _ = reply.send(self.shift(service, zone, away).await);
             }
+            Command::Silent { zone, silent, reply } => {
+                let mut desired = self.desired.clone();
+                let _ = if silent { desired.silent_zones.insert(zone) } else { desired.silent_zones.remove(&zone) };
+                let _ = reply.send(self.apply(desired).await);
+            }
             Command::SetFault { fault, reply } => {
                 let _ = reply.send(self.set_fault(fault).await);
             }
@@ -366,6 +373,7 @@ impl<P: Plane> Owner<P> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.shifted_zones = self.desired.shifted_zones.clone();
+        desired.silent_zones = self.desired.silent_zones.clone();
         desired.draining = self.desired.draining.clone();
         desired.faults = faults;
         let made = inventory.made(&self.base);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ pub(super) const MAXIMUM_CONNECTIONS: usize = 128;
 
 /// Connections that one address may hold at once; more are reset, so that one that says nothing leaves room for others.
 pub(super) const MAXIMUM_PER_SOURCE: usize = 64;
+
+/// Connections that all sources together may hold to which every question is refused.
+const MAXIMUM_REFUSED: usize = 8;
+
+/// What they are counted under.
+const REFUSED_SOURCES: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How long a connection may go without a whole question: a few seconds (RFC 7766 §6.2.3), or to take an answer.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,8 +63,12 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, source)) => {
-                let held = Held::of(&sources, source.ip());
-                if views.latest().refused.contains(source.ip()) || held.count() > MAXIMUM_PER_SOURCE {
+                // Whoever is refused shares a few places: enough to be told so, too few to be in anybody's way.
+                let refused = views.latest().refused.contains(source.ip());
+                let (bucket, most) =
+                    if refused { (REFUSED_SOURCES, MAXIMUM_REFUSED) } else { (source.ip(), MAXIMUM_PER_SOURCE) };
+                let held = Held::of(&sources, bucket);
+                if held.count() > most {
                     // Fails only on a socket that is gone already.
                     let _ = stream.set_zero_linger();
                     continue;

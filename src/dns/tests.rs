@@ -123,8 +123,9 @@ async fn connections_over_the_limit_wait_until_one_ends() {
     let server = TestDns::start(fixture::view()).await;
     let question = query(SEEDS, RecordType::SRV);
     let mut held = Vec::new();
-    for _ in 0..MAXIMUM_CONNECTIONS {
-        let mut connection = server.connect().await;
+    for n in 0..MAXIMUM_CONNECTIONS {
+        let source = if n % 2 == 0 { "127.0.0.8:0" } else { "127.0.0.9:0" };
+        let mut connection = server.connect_from(source).await;
         connection.ask(&question).await;
         held.push(connection);
     }
@@ -135,6 +136,23 @@ async fn connections_over_the_limit_wait_until_one_ends() {
     assert!(late.stream.try_read(&mut [0; 1]).is_err(), "nobody has accepted it");
     held.pop();
     assert_eq!(late.receive().await.answers.len(), 3);
+}
+
+/// One that opens connections and says nothing leaves room for others, and so does the service's side.
+#[tokio::test]
+async fn one_source_cannot_take_every_connection() {
+    let server = TestDns::start(fixture::view()).await;
+    let mut held = Vec::new();
+    for _ in 0..MAXIMUM_CONNECTIONS {
+        for source in ["127.0.0.8:0", "127.1.0.11:0"] {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.bind(source.parse().expect("an address")).expect("loopback");
+            // Beyond the limit it is reset, which may show at once.
+            held.extend(socket.connect(server.address).await);
+        }
+    }
+    let question = query(SEEDS, RecordType::SRV);
+    assert_eq!(server.connect_from("127.0.0.9:0").await.ask(&question).await.answers.len(), 3);
 }
 
 /// 0x20: clients that vary the case of a question want it back as it was.
@@ -377,6 +395,10 @@ impl TestDns {
 
     async fn connect(&self) -> Connection {
         connect_from("127.0.0.1:0".parse().expect("an address"), self.address).await
+    }
+
+    async fn connect_from(&self, source: &str) -> Connection {
+        connect_from(source.parse().expect("an address"), self.address).await
     }
 
     fn expect_metric(&self, line: &str) {

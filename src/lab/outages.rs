@@ -2,7 +2,7 @@
 //!
 //! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
 //! the lab the wire is cut on the router, behind which the gateway does not see; so it is told, as late as checks with the
-//! pace of its own would have noticed, and shifts away from the zone until they would pass again.
+//! pace of its own would have noticed, and again when they would pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,40 +62,33 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOn
             let cut = read(&path);
             let now = Instant::now();
             for zone in &cut {
-                zones.entry(zone.clone()).or_insert(State { shifted: false, other_since: None });
+                zones.entry(zone.clone()).or_insert(State { silent: false, other_since: None });
             }
             for (name, state) in &mut zones {
                 let Ok(zone) = name.parse::<Zone>() else { continue };
-                match state.look(cut.contains(name), now, notice) {
-                    Some(true) => shown(name, control.shift_zone(zone, None).await.map(drop)),
-                    Some(false) => shown(name, control.end_zonal_shift(zone, None).await.map(drop)),
-                    None => {}
+                if let Some(silent) = state.look(cut.contains(name), now, notice)
+                    && let Err(error) = control.set_zone_silent(zone, silent).await
+                {
+                    tracing::warn!(zone = name, error = super::chain(&error), "lab: DNS goes on answering as it did");
                 }
             }
         }
     }))
 }
 
-/// A second zone cannot be shifted away from; with none left, DNS answers all of them anyway.
-fn shown(zone: &str, result: Result<(), crate::control::ChangeError>) {
-    if let Err(error) = result {
-        tracing::warn!(zone, error = super::chain(&error), "lab: DNS goes on answering as it did");
-    }
-}
-
 /// What the gateway goes by for one zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
-    /// Whether it is shifted away from.
-    shifted: bool,
+    /// Whether it goes by it as silent.
+    silent: bool,
     /// Since when the wire has been otherwise.
     other_since: Option<Instant>,
 }
 
 impl State {
-    /// Whether it is time to shift away or to end that; `cut` is how the wire is.
+    /// What it is time to go by, when that is something else; `cut` is how the wire is.
     fn look(&mut self, cut: bool, now: Instant, notice: Notice) -> Option<bool> {
-        if cut == self.shifted {
+        if cut == self.silent {
             self.other_since = None;
             return None;
         }
@@ -103,7 +96,7 @@ impl State {
         if now - since < if cut { notice.out } else { notice.back } {
             return None;
         }
-        *self = Self { shifted: cut, other_since: None };
+        *self = Self { silent: cut, other_since: None };
         Some(cut)
     }
 }
@@ -116,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_noticed_after_its_time_and_a_shorter_one_never() {
-        let (mut state, began) = (State { shifted: false, other_since: None }, Instant::now());
+        let (mut state, began) = (State { silent: false, other_since: None }, Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(state.look(true, after(0), NOTICE), None);
         assert_eq!(state.look(true, after(9), NOTICE), None);

@@ -36,4 +36,7 @@ pub struct Desired {
     pub faults: BTreeMap<String, Arc<Fault>>,
     /// Zones that an operator shifted away from, by load balancer.
     pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
+    /// Zones whose endpoint addresses were found not to answer clients, though all behind them is well: they leave DNS,
+    /// and nothing else changes.
+    pub silent_zones: BTreeSet<super::Zone>,
 }

@@ -417,6 +417,22 @@ mod tests {
         assert_eq!(public(&plan(&desired), zone, REGIONAL).len(), 2, "with every zone shifted all are answered");
     }
 
+    /// A4: clients learn of a zone's silence from DNS, and nothing behind its addresses changes.
+    #[test]
+    fn a_silent_zone_leaves_the_regional_name_and_its_targets_stay_reachable_through_the_others() {
+        let mut desired = documented();
+        let zone = "vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
+        let before = plan(&desired).listeners;
+        desired.silent_zones.insert(of("us-east-1a"));
+        let snapshot = plan(&desired);
+        assert_eq!(public(&snapshot, zone, REGIONAL), ["A 10.0.20.54"]);
+        assert_eq!(public(&snapshot, zone, &REGIONAL.replacen("wll.", "wll-us-east-1a.", 1)), ["A 10.0.30.194"]);
+        assert_eq!(snapshot.listeners, before);
+
+        desired.silent_zones.insert(of("us-east-1b"));
+        assert_eq!(public(&plan(&desired), zone, REGIONAL).len(), 2, "with every zone silent all are answered");
+    }
+
     /// B14, and the reason for private hosted zones: the same name leads elsewhere inside the VPC.
     #[test]
     fn an_apps_names_lead_to_its_endpoints_inside_and_to_its_public_address_outside() {

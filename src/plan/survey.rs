@@ -143,7 +143,7 @@ impl<'a> Survey<'a> {
                 && fault.scope.zone.as_ref() == Some(zone)
                 && fault.scope.service.as_ref().is_none_or(|of| of == service)
         };
-        if self.faults().any(|fault| lost(&fault)) {
+        if self.desired.silent_zones.contains(zone) || self.faults().any(|fault| lost(&fault)) {
             return false;
         }
         let Some(Provider::Project(_, of)) = self.providers.get(service) else { return true };

@@ -15,6 +15,9 @@ const QUEUE: usize = 8192;
 /// How long the end of the process waits for lines that are on their way.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How soon a full queue is tried again at the end.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
+
 enum Message {
     Line(Vec<u8>),
     /// Everything before it is written when this is answered.
@@ -41,9 +44,16 @@ impl LogWriter {
     /// Waits until what was logged is written, but not for long.
     pub(super) fn flush(&self) {
         let (done, written) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            // Nobody reads: the process ends all the same.
-            let _ = written.recv_timeout(LAST_LINES);
+        for _ in 0..LAST_LINES.as_millis() / TRY_AGAIN.as_millis() {
+            match self.queue.try_send(Message::Flush(done.clone())) {
+                Ok(()) => {
+                    // Nobody reads: the process ends all the same.
+                    let _ = written.recv_timeout(LAST_LINES);
+                    return;
+                }
+                Err(TrySendError::Full(_)) => std::thread::sleep(TRY_AGAIN),
+                Err(TrySendError::Disconnected(_)) => return,
+            }
         }
     }
 }
@@ -125,7 +135,7 @@ mod tests {
         let written = Arc::default();
         let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written))).expect("a thread");
         for n in 0..QUEUE + 100 {
-            write!(writer.make_writer(), "line {n}\n").expect("it never fails");
+            writeln!(writer.make_writer(), "line {n}").expect("it never fails");
         }
         drop(go);
         writer.flush();

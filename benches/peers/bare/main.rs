@@ -3,6 +3,7 @@
 //! `bare FRONT TARGET`. The very sources of `src/data` are compiled in, so the difference to the gateway is the price of
 //! what the gateway does besides.
 
+#![allow(clippy::disallowed_methods, reason = "no tokio here: there is no clock to pause")]
 #![allow(dead_code, reason = "the sources offer more than a bare relay uses")]
 
 mod model {
