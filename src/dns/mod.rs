@@ -1,8 +1,8 @@
 //! Answers names from the snapshot, as a VPC's resolver or a public one would.
 //!
-//! [`answer`] is pure: who asks, what, of which [`DnsView`](crate::plan::DnsView). `wire` puts its result into bytes;
+//! [`answer()`] is pure: who asks, what, of which [`DnsView`](crate::plan::DnsView). `wire` puts its result into bytes;
 //! `server` is the one adapter to the DNS library; `udp` and `tcp` own the sockets; `forward` asks upstream resolvers for
-//! other people's names; [`export`] writes the same records as zone files.
+//! other people's names; [`export()`] writes the same records as zone files.
 
 mod answer;
 mod bind;
