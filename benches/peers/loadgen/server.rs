@@ -75,7 +75,8 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
                 turn @ (Turn::Over | Turn::HandOver) => {
                     let connection = connections[place].take();
                     free.push(place);
-                    if let (Turn::HandOver, Some(Connection { stream, purpose: Some(purpose), .. })) = (turn, connection)
+                    if let (Turn::HandOver, Some(Connection { stream, purpose: Some(purpose), .. })) =
+                        (turn, connection)
                     {
                         check::answer(stream, purpose);
                     }
