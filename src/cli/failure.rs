@@ -93,10 +93,9 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
             OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
-            OpenError::NotOurs { .. }
-            | OpenError::Newer { .. }
-            | OpenError::Cut { .. }
-            | OpenError::Damaged { .. } => Kind::Data,
+            OpenError::NotOurs { .. } | OpenError::Newer { .. } | OpenError::Cut { .. } | OpenError::Damaged { .. } => {
+                Kind::Data
+            }
         };
         Self::of(kind, &error)
     }

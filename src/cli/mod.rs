@@ -90,12 +90,6 @@ enum Output {
 }
 
 impl Cli {
-    /// Whether the command runs a gateway, in this process and for long.
-    #[must_use]
-    pub fn is_daemon(&self) -> bool {
-        matches!(self.command, Command::Quickstart(_) | Command::Serve(_))
-    }
-
     /// What is to be logged while the command runs.
     ///
     /// # Errors

@@ -198,7 +198,9 @@ fn drivers(
              (pip install 'pymongo[srv]')",
             [
                 "python3 -c 'import dns.resolver as d, pymongo".to_owned(),
-                format!("r = d.default_resolver = d.Resolver(configure=False); r.nameservers, r.port = [\"{ip}\"], {port}"),
+                format!(
+                    "r = d.default_resolver = d.Resolver(configure=False); r.nameservers, r.port = [\"{ip}\"], {port}"
+                ),
                 "d.override_system_resolver(r)".to_owned(),
                 format!("c = pymongo.MongoClient(\"{string}\")"),
                 "print(c.test.things.insert_one({\"hello\": \"private endpoint\"}).inserted_id, c.nodes)'".to_owned(),
