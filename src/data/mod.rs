@@ -10,6 +10,7 @@ mod connect;
 mod counters;
 mod flow;
 mod idle;
+mod leg;
 mod listener;
 mod metrics;
 mod pipes;
