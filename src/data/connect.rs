@@ -4,8 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// How sockets towards targets are set up.
 #[derive(Debug, Clone, Default)]
@@ -19,13 +21,23 @@ pub(crate) struct LegOptions {
 impl LegOptions {
     /// Sets a socket up; options that this host refuses are left out.
     pub(crate) fn apply(&self, socket: &SockRef<'_>) {
+        self.apply_now(socket);
+        self.keep_alive(socket);
+    }
+
+    /// The part that the first byte needs.
+    fn apply_now(&self, socket: &SockRef<'_>) {
         // None of these is needed for a flow to work, so a refusal (an unknown congestion control, say) is let be.
         let _ = socket.set_tcp_nodelay(true);
-        if let Some(idle) = self.keepalive {
-            let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
-        }
         if let Some(name) = &self.congestion {
             let _ = socket.set_tcp_congestion(name.as_bytes());
+        }
+    }
+
+    /// The part that can wait until a flow has lived for a while: two system calls that short flows never make.
+    pub(crate) fn keep_alive(&self, socket: &SockRef<'_>) {
+        if let Some(idle) = self.keepalive {
+            let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
         }
     }
 }
@@ -35,12 +47,24 @@ impl LegOptions {
 /// # Errors
 ///
 /// What the kernel says: refused, unreachable, or no source port free. There is no time-out here: the flow's patience
-/// covers it.
+/// covers it. Keepalive is still to be set.
 pub(crate) async fn connect(target: SocketAddr, source: Option<IpAddr>, options: &LegOptions) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    options.apply(&SockRef::from(&socket));
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    options.apply_now(&SockRef::from(&socket));
     if let Some(source) = source {
-        socket.bind(SocketAddr::new(source, 0))?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    socket.connect(target).await
+    match socket.connect(&target.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    // Writable: connected. Closed for writing as well: it failed, and only then is the kernel asked why.
+    let ready = stream.ready(Interest::WRITABLE).await?;
+    if ready.is_write_closed()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(stream)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::listener::ListenerState;
 use super::proxy_protocol;
 use super::relay::{Meter, Relay};
 use super::table::{FlowRecord, Order};
-use super::worker::Worker;
+use super::worker::{GROWN, Worker};
 use crate::model::{ConnectError, FlowEnd, Origin, Side};
 use crate::plan::Gate;
 
@@ -204,7 +205,12 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
 /// Relays until both sides are done, one fails, the flow has been silent for too long, or it is told to end.
 async fn relay(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> FlowEnd {
     let mut relay = Relay::new();
+    let mut probed = false;
     poll_fn(|cx| {
+        if !probed && guard.worker.tick() - guard.record.born >= GROWN {
+            probed = true;
+            guard.worker.options.leg.keep_alive(&SockRef::from(&*target));
+        }
         match guard.record.order() {
             Order::None => {}
             Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),

@@ -26,6 +26,8 @@ pub(crate) struct FlowRecord {
     /// Where its worker finds it.
     pub(crate) slot: AtomicU32,
     pub(crate) opened: SystemTime,
+    /// The worker's tick at which it was opened.
+    pub(crate) born: u32,
     pub(crate) series: Arc<Series>,
     to_target: AtomicU64,
     to_client: AtomicU64,
@@ -78,6 +80,7 @@ impl FlowRecord {
             worker,
             slot: AtomicU32::new(u32::MAX),
             opened: SystemTime::now(),
+            born: tick,
             series,
             to_target: AtomicU64::new(0),
             to_client: AtomicU64::new(0),

@@ -22,6 +22,10 @@ use super::shared::Shared;
 use super::table::{FlowRecord, Order};
 use crate::model::{CidrSet, FlowId};
 
+/// Ticks after which a flow's target is probed when it is silent. Sooner, most flows would pay for it in vain; the first
+/// probe is due two minutes after the last byte anyway.
+pub(crate) const GROWN: u32 = 30;
+
 /// What a worker is told.
 pub(crate) enum Command {
     /// Accept on these sockets.
@@ -184,7 +188,10 @@ impl Worker {
                 waker.wake_by_ref();
                 return None;
             }
-            Some(deadline)
+            // Seldom, and the flow looks after what is due at its age.
+            waker.wake_by_ref();
+            let grown = record.born.saturating_add(GROWN);
+            Some(if now < grown { deadline.min(grown) } else { deadline })
         });
     }
 

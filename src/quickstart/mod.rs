@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-pub use self::check::Check;
 use self::check::Bench;
+pub use self::check::Check;
 pub use self::scenario::{Shift, scenario};
 pub use self::standins::StandInCarried;
 use self::standins::{Follower, StandIns};
@@ -79,7 +79,9 @@ pub enum QuickstartError {
     #[error(transparent)]
     Plan(#[from] PlanErrors),
     /// A cluster of the scenario has no private connection strings.
-    #[error("cluster {0} of the scenario has no private connection strings, so there is no name to make a certificate for")]
+    #[error(
+        "cluster {0} of the scenario has no private connection strings, so there is no name to make a certificate for"
+    )]
     NoStrings(ClusterName),
     /// The gateway can't start.
     #[error(transparent)]
@@ -222,7 +224,9 @@ fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
     let members = running.flat_map(|target| target.members.iter().map(move |member| (target, member)));
     members
         .filter(|(_, member)| member.state != TargetState::Healthy)
-        .map(|(target, member)| format!("{} ({} at {}) is {}", target.id, member.name, member.address, member.state.label()))
+        .map(|(target, member)| {
+            format!("{} ({} at {}) is {}", target.id, member.name, member.address, member.state.label())
+        })
         .collect()
 }
 

@@ -142,10 +142,12 @@ impl StandIns {
 pub(super) fn addresses(desired: &Desired) -> Vec<(SocketAddr, String)> {
     let clusters = desired.projects.iter().flat_map(|project| &project.clusters);
     let nodes = clusters.flat_map(|cluster| {
-        let named = move |node: &crate::model::Node| (node.address, format!("the stand-in {}/{}", cluster.name, node.name));
+        let named =
+            move |node: &crate::model::Node| (node.address, format!("the stand-in {}/{}", cluster.name, node.name));
         cluster.nodes.iter().map(named)
     });
-    let apps = desired.apps.iter().filter_map(|app| Some((backend_address(app)?, format!("the stand-in of {}", app.id))));
+    let apps =
+        desired.apps.iter().filter_map(|app| Some((backend_address(app)?, format!("the stand-in of {}", app.id))));
     nodes.chain(apps).collect()
 }
 
@@ -158,7 +160,8 @@ fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<
     let mut names: Vec<DnsName> = strings.private.iter().flat_map(private_hosts).collect();
     names.extend(listed(&strings.standard).filter_map(|(host, _)| host.parse().ok()));
     names.dedup();
-    let mut ips: Vec<IpAddr> = planned.endpoints.values().flat_map(|gate| gate.addresses.iter().map(|at| at.ip)).collect();
+    let mut ips: Vec<IpAddr> =
+        planned.endpoints.values().flat_map(|gate| gate.addresses.iter().map(|at| at.ip)).collect();
     for node in &cluster.nodes {
         ips.push(node.address.ip());
         ips.extend(node.public_address.map(|address| address.ip()));

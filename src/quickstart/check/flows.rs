@@ -112,7 +112,8 @@ pub(super) async fn balanced(bench: Arc<Bench>) -> Outcome {
     let (mut ports, mut routers) = (0, 0);
     for (cluster, way) in balanced_ways(&bench) {
         let replies = try_join_all((0..BALANCED_CONNECTIONS).map(|_| way.check(&bench, None))).await?;
-        let met: BTreeSet<ObjectId> = replies.iter().filter_map(|reply| reply.get_object_id("serviceId").ok()).collect();
+        let met: BTreeSet<ObjectId> =
+            replies.iter().filter_map(|reply| reply.get_object_id("serviceId").ok()).collect();
         if met.len() != cluster.nodes.len() {
             return Err(way.said(
                 None,
@@ -192,7 +193,6 @@ fn is_of(listener: &Listener, cluster: &Cluster) -> bool {
     listener.group.target.as_str().split_once('/').is_some_and(|(name, _)| name == cluster.name.as_str())
 }
 
-
 /// The optimized ports, one way for each.
 fn balanced_ways(bench: &Bench) -> Vec<(&Cluster, Way)> {
     let of = |cluster| private_ways(bench, cluster).into_iter().map(move |way| (cluster, way));
@@ -227,7 +227,8 @@ fn expected(bench: &Bench, cluster: &Cluster, listener: &Listener, private: &Pri
     };
     let member = |node| private_member(cluster, node, private, &bench.snapshot);
     let hosts: Vec<String> = cluster.nodes.iter().filter_map(member).collect();
-    let node = cluster.nodes.iter().find(|node| listener.group.target.as_str().ends_with(&format!("/{}", node.name)))?;
+    let node =
+        cluster.nodes.iter().find(|node| listener.group.target.as_str().ends_with(&format!("/{}", node.name)))?;
     Some(Expected::Member { set: set_name.clone(), hosts, me: member(node)? })
 }
 

@@ -70,8 +70,7 @@ pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
         one("one-way", refusals::one_way(b(), p())),
         one("origin", refusals::origin(b(), p())),
     );
-    let (metrics, ready) =
-        tokio::join!(one("metrics", services::metrics(b())), one("readyz", services::ready(b())));
+    let (metrics, ready) = tokio::join!(one("metrics", services::metrics(b())), one("readyz", services::ready(b())));
     vec![targets, hello, balanced, write_read, standard, udp, tcp, apps, one_way, origin, metrics, ready]
 }
 

@@ -133,7 +133,9 @@ pub(super) async fn views(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
         return Err("no name of the scenario has a private and a public face".to_owned());
     }
     let distinct = names / (2 * bench.dns.len());
-    Ok(format!("{distinct} App Services names lead to the endpoints in the VPC and to the public address outside; the service's side is refused"))
+    Ok(format!(
+        "{distinct} App Services names lead to the endpoints in the VPC and to the public address outside; the service's side is refused"
+    ))
 }
 
 /// Names of private hosted zones that are an app's, with their addresses inside and outside.

@@ -25,14 +25,15 @@ pub(super) async fn metrics(bench: Arc<Bench>) -> Outcome {
         let opened = sum(&page, "plgw_flows_opened_total", &label);
         let bytes = sum(&page, "plgw_processed_bytes_total", &label);
         if opened < 1.0 || bytes < 1.0 {
-            return Err(format!("{} has {opened} flows and {bytes} bytes on the page, after flows through it", target.id));
+            return Err(format!(
+                "{} has {opened} flows and {bytes} bytes on the page, after flows through it",
+                target.id
+            ));
         }
     }
     let all = bench.snapshot.listeners.len();
     let private = bench.snapshot.listeners.values().filter(|of| matches!(of.gate, Gate::Endpoint(_))).count();
-    for (reason, tried) in
-        [(Refusal::OneWay, all), (Refusal::Origin, private), (Refusal::AccessList, all - private)]
-    {
+    for (reason, tried) in [(Refusal::OneWay, all), (Refusal::Origin, private), (Refusal::AccessList, all - private)] {
         let refused = sum(&page, "plgw_refused_flows_total", &format!("reason=\"{}\"", reason.label()));
         if refused < tried as f64 {
             return Err(format!("{refused} refusals of reason {} on the page, expected {tried}", reason.label()));
