@@ -1,10 +1,12 @@
 //! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metrics::NoopRecorder;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::client::{Answer, Client};
 use super::{Api, ApiParts, FlowsView};
 use crate::config;
-use crate::control::health::TcpProbe;
+use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
 use crate::control::{Control, ControlParts, Plane};
 use crate::data::{Carried, FlowView};
@@ -35,11 +37,21 @@ impl Plane for PaperPlane {
 
     async fn open(&self, (): (), _: &Arc<Snapshot>) {}
 
-    fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
+    async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
 
     async fn close(&self, _: SocketAddr) {}
 
     async fn drain(&self, (): (), _: Duration, _: Option<DrainReason>) {}
+}
+
+/// No probe ever ends, so that nothing but the tests changes anything.
+#[derive(Debug)]
+struct NoAnswer;
+
+impl Probe for NoAnswer {
+    fn probe(&self, _: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Two flows that can be ended.
@@ -78,9 +90,10 @@ impl Gateway {
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
+            snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
-            probe: Arc::new(TcpProbe),
+            probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             stop: stop.clone(),

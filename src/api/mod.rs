@@ -6,10 +6,12 @@
 
 mod call;
 pub mod client;
+mod ec2;
 mod guard;
 mod metrics;
 mod route;
 mod serve;
+mod text;
 mod v1;
 
 use std::sync::Arc;

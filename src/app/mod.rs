@@ -1,5 +1,6 @@
 //! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
 
+mod front;
 mod options;
 mod plane;
 mod reload;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 use crate::api::{Api, ApiParts, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
@@ -126,9 +128,18 @@ impl Gateway {
 
         let data_options = options::data(&settings, options.tick);
         let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
-        let flows = Arc::new(Flows::new(data));
+        let failed_dials = data.failed_dials();
+        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let front = LazyFront::new(FrontParts {
+            options: options::front(&settings, options.tick),
+            snapshots: snapshots_seen,
+            lab_dir: settings.lab_dir.clone(),
+            recorder: registry.shared_recorder(),
+        });
+        let flows = Arc::new(Flows::new(data, front));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
+            snapshots,
             store,
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
@@ -136,6 +147,9 @@ impl Gateway {
             stop: stop.clone(),
         };
         let control = Control::start(parts, desired, &tasks).await?;
+        if let Some(failed_dials) = failed_dials {
+            look_after(failed_dials, &control, &tasks, &stop);
+        }
         listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
         config_ready.set_ready("the config is applied");
         // Weak: the data plane holds the registry already.
@@ -332,6 +346,24 @@ async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, Ope
         StateLocation::Memory => Arc::new(MemoryStore::new()),
         StateLocation::File(path) => Arc::new(EmbeddedStore::open(path).await?),
     })
+}
+
+/// What the data plane met at a target is looked at by whoever probes it.
+fn look_after(
+    mut failed_dials: mpsc::Receiver<SocketAddr>,
+    control: &Control,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (control, stop) = (control.clone(), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            while let Some(target) = failed_dials.recv().await {
+                control.doubt(target);
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
 }
 
 /// A listener that broke takes the process down: a port that silently answers nobody is worse.

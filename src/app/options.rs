@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::appservices::AppOptions;
 use crate::config::{DnsSettings, Settings};
 use crate::data::DataOptions;
 use crate::dns::DnsOptions;
@@ -21,6 +22,21 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
         keepalive: settings.keepalive,
         congestion: relay.congestion.clone(),
         tick: tick.unwrap_or(defaults.tick),
+    }
+}
+
+pub(super) fn front(settings: &Settings, tick: Option<Duration>) -> AppOptions {
+    let limits = &settings.limits;
+    let defaults = AppOptions::default();
+    AppOptions {
+        workers: if settings.workers == 0 { defaults.workers } else { settings.workers },
+        backlog: i32::try_from(limits.backlog).unwrap_or(i32::MAX),
+        accepts_per_wake: u32::try_from(limits.accepts_per_wake).unwrap_or(u32::MAX),
+        keepalive: settings.keepalive,
+        held_refusals: limits.held_refusals,
+        hold_time: limits.hold_time,
+        tick: tick.unwrap_or(defaults.tick),
+        ..defaults
     }
 }
 

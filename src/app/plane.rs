@@ -6,23 +6,26 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::front::LazyFront;
 use crate::api::FlowsView;
+use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::model::{DrainReason, FlowId};
-use crate::plan::{Changes, Snapshot};
+use crate::plan::{Changes, Leave, Snapshot};
 
 /// Carries out changes on the data plane, and lists and ends its flows.
 #[derive(Debug)]
 pub(super) struct Flows {
     data: Arc<DataPlane>,
+    front: LazyFront,
     /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
     open: Mutex<std::collections::BTreeSet<SocketAddr>>,
 }
 
 impl Flows {
-    pub(super) fn new(data: DataPlane) -> Self {
-        Self { data: Arc::new(data), open: Mutex::default() }
+    pub(super) fn new(data: DataPlane, front: LazyFront) -> Self {
+        Self { data: Arc::new(data), front, open: Mutex::default() }
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
@@ -43,6 +46,10 @@ impl Flows {
 
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
+        tokio::join!(self.front.stop(grace), self.drain_flows(grace));
+    }
+
+    async fn drain_flows(&self, grace: Duration) {
         let addresses = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         join_all(addresses.into_iter().map(|address| self.data.close(address))).await;
         // Flows of listeners that closed earlier drain with the rest.
@@ -70,28 +77,40 @@ impl FlowsView for Flows {
 }
 
 impl Plane for Flows {
-    type Bound = Bound;
+    type Bound = (Bound, Option<BoundDoors>);
     type Open = OpenFlows;
 
-    fn bind(&self, changes: &Changes, _snapshot: &Arc<Snapshot>) -> Result<Bound, Vec<String>> {
-        self.data.bind(&changes.open).map_err(|errors| errors.iter().map(|error| chain(error)).collect())
+    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>> {
+        let bound = self.data.bind(&changes.open);
+        let bound = bound.map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>());
+        match (bound, self.front.bind(&snapshot.apps)) {
+            (Ok(bound), Ok(doors)) => Ok((bound, doors)),
+            (bound, doors) => Err([bound.err(), doors.err()].into_iter().flatten().flatten().collect()),
+        }
     }
 
-    async fn open(&self, bound: Bound, snapshot: &Arc<Snapshot>) {
+    async fn open(&self, (bound, doors): Self::Bound, snapshot: &Arc<Snapshot>) {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
         self.data.open(bound).await;
+        self.front.open(doors, snapshot).await;
     }
 
-    fn retarget(&self, changes: &Changes, _snapshot: &Arc<Snapshot>) {
+    async fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) {
         for listener in &changes.retarget {
             self.data.retarget(listener);
         }
+        self.front.retire(&snapshot.apps).await;
     }
 
     async fn close(&self, address: SocketAddr) -> OpenFlows {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         self.data.close(address).await
+    }
+
+    async fn leave(&self, leave: Leave) {
+        let open = self.data.flows_to(&leave.service, &leave.target, &leave.member).await;
+        self.data.drain(open, leave.delay, leave.cut.then_some(leave.reason)).await;
     }
 
     async fn drain(&self, open: OpenFlows, delay: Duration, cut: Option<DrainReason>) {

@@ -113,7 +113,11 @@ impl From<ChangeError> for Failure {
             ChangeError::Plan(_) | ChangeError::Config(_) => Kind::Config,
             ChangeError::Bind(_) | ChangeError::Stopping => Kind::Unavailable,
             ChangeError::Save(_) => Kind::Data,
-            ChangeError::NoSuchTarget { .. } | ChangeError::AmbiguousTarget { .. } => Kind::Failed,
+            ChangeError::Edit(_)
+            | ChangeError::NoSuchTarget { .. }
+            | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchZone { .. }
+            | ChangeError::ShiftedAlready { .. } => Kind::Failed,
         };
         Self::of(kind, &error)
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
-use crate::model::{Desired, TargetState};
+use crate::model::{Desired, TargetState, VpceServiceId, Zone};
 use crate::plan::Snapshot;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -19,6 +19,7 @@ pub(super) struct ControlMetrics {
     last_success: Gauge,
     last_reload_ok: Gauge,
     generation: Gauge,
+    zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
 }
 
@@ -30,6 +31,8 @@ impl ControlMetrics {
             ("plgw_reload_last_ok", None, "1 when the last reload was applied, 0 when it was refused."),
             ("plgw_snapshot_generation", None, "Number of the snapshot in force."),
             ("plgw_targets", None, "Members of target groups, by state (NLB: HealthyHostCount, UnHealthyHostCount)."),
+            ("plgw_zonal_health", None, "1 while every target group is healthy in the zone (NLB: ZonalHealthStatus)."),
+            ("plgw_zonal_shift", None, "1 while an operator has shifted away from the zone."),
             ("plgw_target_slots_used", None, "Addressable targets that hold a port."),
             ("plgw_target_slots_limit", None, "Addressable targets that a region may have."),
         ] {
@@ -41,7 +44,8 @@ impl ControlMetrics {
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
-        Self { recorder, applied, refused, last_success, last_reload_ok, generation, per_service: Mutex::default() }
+        let (zones, per_service) = (Mutex::default(), Mutex::default());
+        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service }
     }
 
     pub(super) fn reloaded(&self, ok: bool) {
@@ -57,6 +61,17 @@ impl ControlMetrics {
 
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
         self.generation.set(float(snapshot.generation.0));
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.values().flatten().for_each(|gauge| gauge.set(0.0));
+        for view in &snapshot.zones {
+            let labels = [("service", view.service.as_str()), ("zone", view.zone.as_str())];
+            let register = |name| self.recorder.register_gauge(&key(name, &labels), &METADATA);
+            let [healthy, shifted] = zones
+                .entry((view.service.clone(), view.zone.clone()))
+                .or_insert_with(|| [register("plgw_zonal_health"), register("plgw_zonal_shift")]);
+            healthy.set(f64::from(u8::from(view.healthy)));
+            shifted.set(f64::from(u8::from(view.shifted)));
+        }
         let mut gauges = self.per_service.lock().unwrap_or_else(PoisonError::into_inner);
         for gauge in gauges.values() {
             gauge.set(0.0);

@@ -4,7 +4,10 @@
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
 //! crash; [`health`] probes targets and says what changed.
 
+pub mod draft;
 pub mod health;
+pub mod inventory;
+mod lifecycle;
 mod metrics;
 mod owner;
 mod plane;
@@ -19,7 +22,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
+use self::inventory::Inventory;
+pub use self::lifecycle::Pace;
 use self::metrics::ControlMetrics;
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
@@ -27,7 +33,7 @@ pub use self::plane::Plane;
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
-use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId};
+use crate::model::{Desired, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, Held, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
@@ -46,6 +52,8 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
 pub struct ControlParts<P> {
     /// What carries changes out.
     pub plane: Arc<P>,
+    /// Where snapshots are published; holds an empty one.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
     /// How targets are probed.
@@ -64,6 +72,9 @@ pub struct Control {
     commands: mpsc::UnboundedSender<Command>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     problem: watch::Receiver<Option<String>>,
+    inventories: watch::Receiver<Arc<Inventory>>,
+    pace: watch::Receiver<Pace>,
+    doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
 impl std::fmt::Debug for Control {
@@ -83,17 +94,26 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held) = Saved::load(parts.store).await?;
+        let (saved, held, made) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
-        let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
+        let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
+        let (pace, pace_seen) = watch::channel(Pace::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
+        let doubts = prober.doubts();
         tracker.spawn(probing);
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
             plane: parts.plane,
             desired: Desired::default(),
+            base: Inventory::default(),
+            inventory: Arc::new(Inventory::default()),
+            made,
+            inventories,
+            pace,
+            not_before: tokio::time::Instant::now(),
             held,
             saved,
             snapshots,
@@ -106,9 +126,16 @@ impl Control {
             stop: parts.stop,
             draining: HashMap::new(),
         };
-        owner.apply(desired).await?;
+        owner.rebase(&desired).await?;
         tracker.spawn(owner.run(received, health_results));
-        Ok(Self { commands, snapshots: snapshots_seen, problem })
+        Ok(Self {
+            commands,
+            snapshots: snapshots_seen,
+            problem,
+            inventories: inventories_seen,
+            pace: pace_seen,
+            doubts,
+        })
     }
 
     /// The snapshot in force.
@@ -152,6 +179,80 @@ impl Control {
         port: Option<ListenerPort>,
     ) -> Result<Moved, ChangeError> {
         self.ask(|reply| Command::Move { target, service, port, reply }).await
+    }
+
+    /// What there is: what the config names, and what the APIs made or changed.
+    #[must_use]
+    pub fn inventory(&self) -> Arc<Inventory> {
+        Arc::clone(&self.inventories.borrow())
+    }
+
+    /// Changes what there is. `edit` runs in the owner's task, on a copy; when it, the plan, or a socket refuses, nothing
+    /// has happened.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    ///
+    /// # Panics
+    ///
+    /// Never: the owner hands back what `edit` gave.
+    pub async fn edit<T: Send + 'static>(
+        &self,
+        edit: impl FnOnce(&mut Draft) -> Result<T, EditError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let edit: owner::Edit = Box::new(move |draft| Ok(Box::new(edit(draft)?)));
+        let answer = self.ask(|reply| Command::Edit { edit, reply }).await?;
+        Ok(*answer.downcast().expect("the owner hands back what the edit gave"))
+    }
+
+    /// How quickly the lives of what the APIs make go on.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        *self.pace.borrow()
+    }
+
+    /// Sets how quickly lives go on, from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Stopping`].
+    pub async fn set_pace(&self, pace: Pace) -> Result<(), ChangeError> {
+        self.ask(|reply| Command::SetPace { pace, reply }).await
+    }
+
+    /// Lets the next transition happen now, whatever the pace; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Stopping`].
+    pub async fn push(&self) -> Result<bool, ChangeError> {
+        self.ask(|reply| Command::Push { reply }).await
+    }
+
+    /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
+    /// on that load balancer alone. One zone of a load balancer at a time (*Zonal shift*).
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn shift_zone(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Shift { service, zone, away: true, reply }).await
+    }
+
+    /// Ends a zonal shift.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn end_zonal_shift(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Shift { service, zone, away: false, reply }).await
+    }
+
+    /// Says that a connection to `address` failed: whoever is probed there is looked at soon.
+    pub fn doubt(&self, address: std::net::SocketAddr) {
+        // The prober ends with the process.
+        let _ = self.doubts.send(address);
     }
 
     async fn ask<T>(

@@ -1,6 +1,7 @@
 //! The one task that owns the desired state. Every change is a message to it and takes the same way: desired state,
 //! plan, bind, save, open, publish, retarget, close.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +11,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
+use super::inventory::{Inventory, Made, Moment};
+use super::lifecycle::{self, Due, Pace};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::saved::{Saved, SavedError};
-use crate::model::{Desired, DrainReason, ListenerPort, TargetId, VpceServiceId};
-use crate::plan::{Changes, Generation, Held, PlanErrors, Snapshot, compile, diff};
+use crate::model::{Desired, DrainReason, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone};
+use crate::plan::{Changes, Generation, Held, Leave, PlanErrors, Snapshot, ZoneView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,9 @@ pub enum ChangeError {
     /// The plan's rules forbid it.
     #[error(transparent)]
     Plan(#[from] PlanErrors),
+    /// What was asked for can't be.
+    #[error(transparent)]
+    Edit(#[from] EditError),
     /// A socket can't be had.
     #[error("{}", .0.join("\n"))]
     Bind(Vec<String>),
@@ -48,13 +55,45 @@ pub enum ChangeError {
         /// Where it stands.
         services: String,
     },
+    /// There is no such zone to shift away from.
+    #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
+    NoSuchZone {
+        /// What was asked for.
+        zone: Zone,
+        /// On which load balancers.
+        services: String,
+        /// What there is.
+        known: String,
+    },
+    /// Another zone is shifted away from already.
+    #[error(
+        "{service} is shifted away from zone `{shifted}`; end that first, one zone at a time can be shifted away from"
+    )]
+    ShiftedAlready {
+        /// The load balancer.
+        service: VpceServiceId,
+        /// Its shifted zone.
+        shifted: Zone,
+    },
     /// The process stops.
     #[error("the gateway is stopping")]
     Stopping,
 }
 
+/// How long a transition that can't be made waits until it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A change of the inventory, with its answer.
+pub(super) type Edit = Box<dyn FnOnce(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send>;
+
 /// What the owner is told.
 pub(super) enum Command {
+    /// Change the inventory.
+    Edit { edit: Edit, reply: oneshot::Sender<Result<Box<dyn Any + Send>, ChangeError>> },
+    /// Let lives go on at another pace.
+    SetPace { pace: Pace, reply: oneshot::Sender<Result<(), ChangeError>> },
+    /// Let the next transition happen now; the answer says whether there was one.
+    Push { reply: oneshot::Sender<Result<bool, ChangeError>> },
     /// The inventory is another now.
     Inventory { desired: Box<Result<Desired, String>>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// Give a target another port.
@@ -64,6 +103,17 @@ pub(super) enum Command {
         port: Option<ListenerPort>,
         reply: oneshot::Sender<Result<Moved, ChangeError>>,
     },
+    /// Shift away from a zone, or end that.
+    Shift {
+        service: Option<VpceServiceId>,
+        zone: Zone,
+        away: bool,
+        reply: oneshot::Sender<Result<Generation, ChangeError>>,
+    },
+    /// The draining interval of an unhealthy member is over.
+    StillUnhealthy(MemberKey),
+    /// The flows of a member that left its group are gone, or their time is.
+    Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
 }
@@ -85,6 +135,17 @@ pub struct Moved {
 pub(super) struct Owner<P: Plane> {
     pub(super) plane: Arc<P>,
     pub(super) desired: Desired,
+    /// What the config names.
+    pub(super) base: Inventory,
+    /// What there is.
+    pub(super) inventory: Arc<Inventory>,
+    /// How the two differ, as it is saved.
+    pub(super) made: Made,
+    /// Who looks at what there is.
+    pub(super) inventories: watch::Sender<Arc<Inventory>>,
+    pub(super) pace: watch::Sender<Pace>,
+    /// Transitions wait until then, after one that failed.
+    pub(super) not_before: tokio::time::Instant,
     pub(super) held: Held,
     pub(super) saved: Saved,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
@@ -108,10 +169,20 @@ impl<P: Plane> Owner<P> {
     ) {
         let stop = self.stop.clone();
         loop {
+            let due = lifecycle::next(&self.inventory, *self.pace.borrow());
+            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Moment::now().0)));
+            let not_before = self.not_before;
+            let its_time = async move {
+                match wait {
+                    Some(wait) => tokio::time::sleep_until((tokio::time::Instant::now() + wait).max(not_before)).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(command) = commands.recv() => self.obey(command).await,
+                () = its_time => if let Some((_, due)) = due { self.advance(&due).await },
                 Some(event) = health.recv() => {
                     let mut events = vec![event];
                     while let Ok(event) = health.try_recv() {
@@ -130,8 +201,32 @@ impl<P: Plane> Owner<P> {
                 let outcome = self.replace_inventory(*desired).await;
                 let _ = reply.send(outcome);
             }
+            Command::Edit { edit, reply } => {
+                let _ = reply.send(self.edit(edit).await);
+            }
+            Command::SetPace { pace, reply } => {
+                self.pace.send_replace(pace);
+                let _ = reply.send(Ok(()));
+            }
+            Command::Push { reply } => {
+                let due = lifecycle::pushed(&self.inventory);
+                if let Some(due) = &due {
+                    self.advance(due).await;
+                }
+                let _ = reply.send(Ok(due.is_some()));
+            }
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(self.move_target(target, service, port).await);
+            }
+            Command::Shift { service, zone, away, reply } => {
+                let _ = reply.send(self.shift(service, zone, away).await);
+            }
+            Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
+            Command::Left(MemberKey { service, target, member }) => {
+                let mut desired = self.desired.clone();
+                if desired.draining.remove(&(service, target, member)).is_some() {
+                    self.apply_or_log(desired).await;
+                }
             }
             Command::Drained(service, port) => self.drained(service, port).await,
         }
@@ -140,11 +235,7 @@ impl<P: Plane> Owner<P> {
     /// Takes over an inventory, keeping what operators and probes said.
     async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let outcome = match inventory {
-            Ok(mut desired) => {
-                desired.health = self.desired.health.clone();
-                desired.shifted_zones = self.desired.shifted_zones.clone();
-                self.apply(desired).await
-            }
+            Ok(desired) => self.rebase(&desired).await,
             Err(problems) => Err(ChangeError::Config(problems)),
         };
         self.metrics.reloaded(outcome.is_ok());
@@ -160,6 +251,66 @@ impl<P: Plane> Owner<P> {
             }
         }
         outcome
+    }
+
+    /// Takes over what the config names, under what was made.
+    pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
+        let base = Inventory::from_config(config);
+        let inventory = base.clone().with(&self.made)?;
+        let before = std::mem::replace(&mut self.base, base);
+        let outcome = self.adopt(inventory, true).await;
+        if outcome.is_err() {
+            self.base = before;
+        }
+        outcome
+    }
+
+    /// Changes the inventory: all or nothing.
+    async fn edit(&mut self, edit: Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
+        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
+        let answer = edit(&mut draft)?;
+        if draft.inventory != *self.inventory {
+            self.adopt(draft.inventory, false).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Lets a transition happen; one that can't be is a failure of the thing itself.
+    async fn advance(&mut self, due: &Due) {
+        let now = Moment::now();
+        let mut inventory = (*self.inventory).clone();
+        lifecycle::happen(&mut inventory, due, now);
+        let Err(error) = self.adopt(inventory, false).await else { return };
+        let reason = chain(&error);
+        tracing::warn!(?due, reason, "a transition failed");
+        let mut inventory = (*self.inventory).clone();
+        lifecycle::fail(&mut inventory, due, &reason, now);
+        let lasting = !matches!(error, ChangeError::Save(_));
+        if !lasting || self.adopt(inventory, false).await.is_err() {
+            self.not_before = tokio::time::Instant::now() + RETRY;
+        }
+    }
+
+    /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
+    async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
+        let mut desired = inventory.desired();
+        desired.health = self.desired.health.clone();
+        desired.shifted_zones = self.desired.shifted_zones.clone();
+        desired.draining = self.desired.draining.clone();
+        let made = inventory.made(&self.base);
+        if always || desired != self.desired {
+            let before = std::mem::replace(&mut self.made, made);
+            if let Err(error) = self.apply(desired).await {
+                self.made = before;
+                return Err(error);
+            }
+        } else {
+            self.saved.save(&self.held, &made).await?;
+            self.made = made;
+        }
+        self.inventory = Arc::new(inventory);
+        self.inventories.send_replace(Arc::clone(&self.inventory));
+        Ok(self.snapshots.borrow().generation)
     }
 
     async fn move_target(
@@ -215,15 +366,99 @@ impl<P: Plane> Owner<P> {
                 member = event.key.member,
                 target.addr = %event.address,
                 state = event.state.label(),
+                reach = event.reach.map(crate::model::ConnectError::label),
                 reason = event.reason.map(super::health::HealthReason::code),
                 "target health changed"
             );
-            let MemberKey { service, target, member } = event.key;
-            desired.health.insert((service, target, member), event.state);
+            let key = (event.key.service.clone(), event.key.target.clone(), event.key.member.clone());
+            let before = self.desired.health.get(&key).map(|health| health.state);
+            let mut state = event.state;
+            if state == TargetState::Unhealthy
+                && let Some(interval) = self.draining_interval(&event.key.service)
+            {
+                if before == Some(TargetState::Unhealthy) {
+                    // Its interval is over already.
+                } else {
+                    state = TargetState::UnhealthyDraining;
+                    if before != Some(state) {
+                        self.later(interval, Command::StillUnhealthy(event.key.clone()));
+                    }
+                }
+            }
+            desired.health.insert(key, Health { state, reach: event.reach });
         }
+        self.apply_or_log(desired).await;
+    }
+
+    /// How long an unhealthy member of the load balancer is `unhealthy.draining`; `None`: not at all.
+    fn draining_interval(&self, service: &VpceServiceId) -> Option<Duration> {
+        let services = self.desired.projects.iter().flat_map(|project| &project.services);
+        let attributes = &services.into_iter().find(|candidate| candidate.id == *service)?.attributes;
+        let interval = attributes.unhealthy_draining_interval;
+        (!attributes.terminate_on_unhealthy && !interval.is_zero()).then_some(interval)
+    }
+
+    /// Tells itself something after a while.
+    fn later(&self, after: Duration, command: Command) {
+        let (commands, stop) = (self.commands.clone(), self.stop.clone());
+        self.drains.spawn(async move {
+            if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
+                // The owner is gone only when the process stops.
+                let _ = commands.send(command);
+            }
+        });
+    }
+
+    async fn still_unhealthy(&mut self, key: MemberKey) {
+        let mut desired = self.desired.clone();
+        let health = desired.health.get_mut(&(key.service, key.target, key.member));
+        if let Some(health) = health.filter(|health| health.state == TargetState::UnhealthyDraining) {
+            health.state = TargetState::Unhealthy;
+            self.apply_or_log(desired).await;
+        }
+    }
+
+    /// Applies what nobody waits for.
+    async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
         }
+    }
+
+    /// Shifts every load balancer that is meant away from `zone`, or back.
+    async fn shift(
+        &mut self,
+        service: Option<VpceServiceId>,
+        zone: Zone,
+        away: bool,
+    ) -> Result<Generation, ChangeError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
+        let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
+        let mut desired = self.desired.clone();
+        let mut found = false;
+        for view in there.iter().filter(|view| view.zone == zone) {
+            found = true;
+            let of_service = |other: &&&ZoneView| other.service == view.service && other.zone != zone && other.shifted;
+            match there.iter().find(of_service) {
+                Some(other) if away => {
+                    let (service, shifted) = (view.service.clone(), other.zone.clone());
+                    return Err(ChangeError::ShiftedAlready { service, shifted });
+                }
+                _ => {}
+            }
+            let entry = (view.service.clone(), zone.clone());
+            let _ = if away { desired.shifted_zones.insert(entry) } else { desired.shifted_zones.remove(&entry) };
+        }
+        if !found {
+            let services = service.map_or_else(|| "any load balancer".to_owned(), |service| service.to_string());
+            let known: std::collections::BTreeSet<_> = there.iter().map(|view| view.zone.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ChangeError::NoSuchZone { zone, services, known });
+        }
+        let generation = self.apply(desired).await?;
+        tracing::info!(%zone, away, "zonal shift");
+        Ok(generation)
     }
 
     async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
@@ -244,19 +479,25 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
         let old = Arc::clone(&self.snapshots.borrow());
         let generation = Generation(old.generation.0 + 1);
-        let (snapshot, held) = compile(&desired, &self.held, generation)?;
+        let (mut snapshot, mut held) = compile(&desired, &self.held, generation)?;
+        let mut changes = diff(&old, &snapshot);
+        let mut desired = desired;
+        if keep_draining(&mut desired, &changes) {
+            (snapshot, held) = compile(&desired, &self.held, generation)?;
+            changes = diff(&old, &snapshot);
+        }
         let snapshot = Arc::new(snapshot);
-        let changes = diff(&old, &snapshot);
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held).await?;
+        self.saved.save(&held, &self.made).await?;
         self.held = held;
         self.desired = desired;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.plane.retarget(&changes, &snapshot);
+        self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.retire(&old, &changes);
+        self.part(&changes);
         self.release_idle_ports().await;
         for notice in snapshot.notices.iter().filter(|notice| !old.notices.contains(notice)) {
             tracing::warn!("{notice}");
@@ -283,10 +524,30 @@ impl<P: Plane> Owner<P> {
 
     /// Saves that ports are free again.
     async fn keep(&mut self, held: Held) {
-        match self.saved.save(&held).await {
+        match self.saved.save(&held, &self.made).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
+        }
+    }
+
+    /// Lets the flows of members end that left a group, or that are to be terminated.
+    fn part(&self, changes: &Changes) {
+        for leave in changes.leave.iter().cloned() {
+            let key = MemberKey {
+                service: leave.service.clone(),
+                target: leave.target.clone(),
+                member: leave.member.name.clone(),
+            };
+            let (plane, commands, stop) = (Arc::clone(&self.plane), self.commands.clone(), self.stop.clone());
+            let reason = leave.reason;
+            self.drains.spawn(async move {
+                let parted = stop.run_until_cancelled(plane.leave(leave)).await;
+                if parted.is_some() && reason == DrainReason::Deregistered {
+                    // The owner is gone only when the process stops.
+                    let _ = commands.send(Command::Left(key));
+                }
+            });
         }
     }
 
@@ -320,6 +581,17 @@ impl<P: Plane> Owner<P> {
     }
 }
 
+/// Members that have just left a group that is still there drain in it.
+fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
+    let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
+    let before = desired.draining.len();
+    for Leave { service, target, member, .. } in deregistered {
+        let key = (service.clone(), target.clone(), member.name.clone());
+        desired.draining.insert(key, (member.zone.clone(), member.address));
+    }
+    desired.draining.len() > before
+}
+
 async fn retire_one<P: Plane>(plane: &P, address: SocketAddr, delay: Duration, cut: Option<DrainReason>) {
     let open = plane.close(address).await;
     plane.drain(open, delay, cut).await;
@@ -337,7 +609,8 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
         .into_values()
         .filter_map(|group| Some((group, services.get(&group.service)?)))
         .flat_map(|(group, service)| {
-            group.members.iter().map(move |member| ProbedMember {
+            let probed = group.members.iter().filter(|member| member.state != TargetState::Draining);
+            probed.map(move |member| ProbedMember {
                 key: MemberKey {
                     service: group.service.clone(),
                     target: group.target.clone(),

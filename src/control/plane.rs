@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::DrainReason;
-use crate::plan::{Changes, Snapshot};
+use crate::plan::{Changes, Leave, Snapshot};
 
 /// What carries out the changes of a snapshot. The wiring implements it, so that the rooms don't name each other.
 pub trait Plane: Send + Sync + 'static {
@@ -25,11 +25,18 @@ pub trait Plane: Send + Sync + 'static {
     /// Accepts on what was bound. Done when new connections are taken.
     fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
-    /// New flows take the new routes.
-    fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>);
+    /// New flows take the new routes; what the snapshot no longer has beside listeners is closed.
+    fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
     /// Accepts no more at `address`; done when its sockets are closed.
     fn close(&self, address: SocketAddr) -> impl Future<Output = Self::Open> + Send;
+
+    /// Lets the flows of a member end that left its group; done when they have ended or their time is over. Called after
+    /// [`retarget`](Self::retarget), so no flow starts there any more.
+    fn leave(&self, leave: Leave) -> impl Future<Output = ()> + Send {
+        let _ = leave;
+        std::future::ready(())
+    }
 
     /// Waits for flows to end, at most for `delay`; cuts what is left then, if `cut` gives the reason.
     fn drain(&self, open: Self::Open, delay: Duration, cut: Option<DrainReason>) -> impl Future<Output = ()> + Send;

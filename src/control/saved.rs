@@ -1,8 +1,10 @@
-//! What is held, as it lies in the state store: one key per load balancer's ledger, one for the endpoint indexes.
+//! What outlives the process, as it lies in the state store: one key per load balancer's ledger, one for the endpoint
+//! indexes, one per object that an API made or changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::inventory::{MADE, Made, made_of};
 use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn};
 use crate::plan::Held;
 
@@ -36,11 +38,13 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// Reads what an earlier process held. Its flows are gone with it, so nothing drains any more.
-    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held), SavedError> {
+    /// Reads what an earlier process held, and what was made. Its flows are gone with it, so nothing drains any more.
+    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made), SavedError> {
         let mut held = Held::default();
         let mut written = BTreeMap::new();
-        let mut keep = |entry: &Entry| written.insert(entry.key.clone(), (entry.value.to_vec(), entry.revision));
+        let mut keep = |entry: &Entry| {
+            written.insert(entry.key.clone(), (entry.value.to_vec(), entry.revision));
+        };
         for entry in store.range(PORTS).await?.entries {
             let key = entry.key.as_str();
             let service = key
@@ -55,12 +59,15 @@ impl Saved {
             keep(&entry);
         }
         held.release_all();
-        Ok((Self { store, written }, held))
+        let made = store.range(MADE).await?.entries;
+        made.iter().for_each(&mut keep);
+        Ok((Self { store, written }, held, made_of(&made)))
     }
 
-    /// Makes `held` durable: only what changed is written, all of it or nothing.
-    pub(super) async fn save(&mut self, held: &Held) -> Result<(), SavedError> {
-        let mut wanted = BTreeMap::new();
+    /// Makes `held` and `made` durable: only what changed is written, all of it or nothing.
+    pub(super) async fn save(&mut self, held: &Held, made: &Made) -> Result<(), SavedError> {
+        let mut wanted: BTreeMap<StateKey, Vec<u8>> =
+            made.iter().map(|(text, value)| (key(text), value.clone())).collect();
         for (service, ledger) in &held.ledgers {
             wanted.insert(key(&format!("{PORTS}{service}")), json(ledger));
         }
@@ -94,7 +101,7 @@ impl Saved {
 }
 
 fn key(text: &str) -> StateKey {
-    text.parse().expect("constants and load balancer ids make keys")
+    text.parse().expect("constants and ids make keys")
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {

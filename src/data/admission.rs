@@ -28,7 +28,12 @@ pub(crate) fn admit(listener: &Listener, client: SocketAddr, service_side: &Cidr
     }
 }
 
-fn admit_private(
+/// Whether a connection from `source` to `address` of an interface endpoint is let through.
+///
+/// # Errors
+///
+/// The one [`Refusal`] that applies first.
+pub(crate) fn admit_private(
     endpoint: &EndpointGate,
     address: SocketAddr,
     source: IpAddr,

@@ -12,14 +12,12 @@ use crate::plan::{Member, TargetGroup};
 
 /// The member for a flow with this hash that arrived in `zone`; `None` when no member is registered there.
 ///
-/// Healthy members of the zone (of all zones with cross-zone) share the flows; when none is healthy the group fails
-/// open and all of them do (NLB: *Target groups*, unhealthy state routing, minimum count 1). A draining member gets no
-/// new flow.
+/// Healthy members of the zone (of all zones with cross-zone) share the flows; when too few are healthy the group fails
+/// open and all of them do (NLB: *Target groups*, unhealthy state routing). A draining member gets no new flow.
 pub(crate) fn choose(group: &TargetGroup, zone: &Zone, hash: u64) -> Option<usize> {
-    let registered =
-        |member: &Member| member.state != TargetState::Draining && (group.cross_zone || member.zone == *zone);
+    let registered = |member: &Member| group.is_registered(member, zone);
     let healthy = |member: &Member| registered(member) && member.state == TargetState::Healthy;
-    pick(group, hash, healthy).or_else(|| pick(group, hash, registered))
+    if group.fails_open(zone) { pick(group, hash, registered) } else { pick(group, hash, healthy) }
 }
 
 fn pick(group: &TargetGroup, hash: u64, fits: impl Fn(&Member) -> bool) -> Option<usize> {
@@ -53,7 +51,7 @@ pub(crate) fn reserve(worker: &Worker, state: &ListenerState, client: SocketAddr
     let group = &state.listener.group;
     let flow = worker.next_flow();
     let member = if group.members.len() == 1 && group.cross_zone {
-        (group.members[0].state != TargetState::Draining).then_some(0)
+        group.is_registered(&group.members[0], &state.listener.zone).then_some(0)
     } else {
         let mut hasher = DefaultHasher::new();
         (client, state.listener.address, flow.0).hash(&mut hasher);

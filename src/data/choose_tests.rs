@@ -16,6 +16,8 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
                 zone: zone.parse().expect("a zone"),
                 address: ([127, 1, 0, 20 + i as u8], 27016).into(),
                 state: *state,
+                reach: None,
+                shifted: false,
             })
             .collect(),
         proxy_protocol: true,
@@ -23,6 +25,8 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
         connect_timeout: Duration::from_secs(30),
         deregistration_delay: Duration::from_secs(300),
         terminate_on_deregistration: false,
+        terminate_on_unhealthy: true,
+        routing_minimum: 1,
         flows_per_target: 55_000,
         cross_zone,
         source_addresses: Vec::new(),

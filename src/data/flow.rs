@@ -85,7 +85,7 @@ impl Guard {
         }
         self.worker.shared.table.remove(record.id);
         self.worker.shared.flow_ended();
-        let member = &record.listener.group.members[usize::from(record.member)];
+        let member = record.member();
         tracing::info!(
                     target: "access",
         {            flow.id = %record.id,
@@ -144,6 +144,9 @@ async fn run(mut guard: Guard, mut client: TcpStream) {
         Err(end) => {
             // Fails only on a socket that is gone already; so below.
             let _ = client.set_zero_linger();
+            if let FlowEnd::Unreachable(ConnectError::Refused | ConnectError::TimedOut | ConnectError::NoRoute) = end {
+                worker.shared.failed_dial(record.member().address);
+            }
             guard.close(end);
             return;
         }

@@ -14,6 +14,11 @@ pub(crate) trait Leg: AsyncRead + AsyncWrite + Unpin {
     /// The socket, where this is a bare TCP connection: what can be spliced.
     fn tcp(&self) -> Option<&TcpStream>;
 
+    /// Sends what the leg took and still holds, as one that encrypts does. Ready when it holds nothing.
+    fn poll_push(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
     /// Takes what there is; 0 bytes are the end. `armed` remembers from one call to the next that the task is woken when
     /// there is news, and starts as `false`.
     fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8], armed: &mut bool) -> Poll<io::Result<usize>> {

@@ -75,46 +75,52 @@ pub(crate) fn bind(
     backlog: i32,
     options: &LegOptions,
 ) -> Result<Vec<std::net::TcpListener>, BindError> {
-    let open = |share: bool| -> io::Result<Socket> {
-        let domain = Domain::for_address(listener.address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(share)?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&listener.address.into())?;
-        Ok(socket)
-    };
-    let bind_all = || -> io::Result<Vec<std::net::TcpListener>> {
-        // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
-        let probe = open(false)?;
-        probe.listen(1)?;
-        drop(probe);
-        (0..workers)
-            .map(|_| {
-                let socket = open(true)?;
-                // Accepted sockets inherit these, which saves a call per flow.
-                options.apply(&SockRef::from(&socket));
-                socket.listen(backlog)?;
-                socket.set_nonblocking(true)?;
-                Ok(socket.into())
-            })
-            .collect()
-    };
-    bind_all().map_err(|source| BindError::new(listener, source))
+    bind_shared(listener.address, workers, backlog, options).map_err(|source| BindError::new(listener, source))
+}
+
+/// One listening socket per worker, all at `address`.
+///
+/// # Errors
+///
+/// What the kernel says, as when the address is taken by anybody, another gateway included.
+pub(crate) fn bind_shared(
+    address: SocketAddr,
+    workers: usize,
+    backlog: i32,
+    options: &LegOptions,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
+    let probe = bound(address, false)?;
+    probe.listen(1)?;
+    drop(probe);
+    (0..workers).map(|_| listening(address, backlog, options)).collect()
+}
+
+/// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
+pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// One worker's listening socket.
+pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address, true)?;
+    // Accepted sockets inherit these, which saves a call per flow.
+    options.apply(&SockRef::from(&socket));
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Accepts until it is aborted.
-pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, state: Rc<RefCell<ListenerState>>) {
-    let socket = match TcpListener::from_std(socket) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::error!(%error, "listener is lost: its socket cannot be watched");
-            worker.shared.lost_listener(state.borrow().listener.address);
-            return;
-        }
-    };
+pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, state: Rc<RefCell<ListenerState>>) {
     let mut wait = FIRST_WAIT;
     let mut in_a_row = 0;
     loop {
@@ -141,7 +147,7 @@ pub(crate) async fn accept(worker: Rc<Worker>, socket: std::net::TcpListener, st
 }
 
 /// Whether trying again at once would only fail again.
-fn is_scarcity(error: &io::Error) -> bool {
+pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 

@@ -4,20 +4,21 @@
 //! what became of them. One flow's way: `listener` accepts, `admission` decides, `choose` picks a member, `flow` dials
 //! it and sees to the end, `relay` moves the bytes.
 
-mod admission;
+pub(crate) mod admission;
 mod choose;
-mod connect;
+pub(crate) mod connect;
 mod counters;
+mod door;
 mod flow;
 mod idle;
-mod leg;
-mod listener;
+pub(crate) mod leg;
+pub(crate) mod listener;
 mod metrics;
-mod pipes;
+pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
-mod relay;
-mod scratch;
+pub(crate) mod relay;
+pub(crate) mod scratch;
 mod shared;
 mod table;
 mod worker;
@@ -39,8 +40,8 @@ use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
-use crate::model::{CidrSet, DrainReason, FlowId};
-use crate::plan::Listener;
+use crate::model::{CidrSet, DrainReason, FlowId, TargetId, VpceServiceId};
+use crate::plan::{Listener, Member};
 
 /// How the data plane works.
 #[derive(Debug, Clone)]
@@ -87,6 +88,9 @@ impl Default for DataOptions {
     }
 }
 
+/// Failed connections to targets that may wait to be heard of; of a storm of them the first ones say it all.
+const FAILED_DIALS: usize = 64;
+
 /// The running data plane.
 #[derive(Debug)]
 pub struct DataPlane {
@@ -94,6 +98,7 @@ pub struct DataPlane {
     options: DataOptions,
     workers: Vec<mpsc::UnboundedSender<Command>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
 
 /// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
@@ -119,7 +124,8 @@ impl DataPlane {
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<SocketAddr>)> {
         let (lost, lost_listeners) = mpsc::unbounded_channel();
         let count = options.workers.max(1);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost));
+        let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -145,7 +151,8 @@ impl DataPlane {
             workers.push(commands);
             threads.push(thread);
         }
-        Ok((Self { shared, options, workers, threads: Mutex::new(threads) }, lost_listeners))
+        let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
+        Ok((Self { shared, options, workers, threads, failed_dials }, lost_listeners))
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -213,6 +220,34 @@ impl DataPlane {
             let _ = closed.await;
         }
         OpenFlows { flows: self.shared.table.select(|flow| flow.listener.address == address) }
+    }
+
+    /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
+    /// those leave the member out, no flow joins these any more.
+    pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
+        let mut reaching = Vec::new();
+        for worker in &self.workers {
+            let (done, reached) = oneshot::channel();
+            let _ = worker.send(Command::Sync(done));
+            reaching.push(reached);
+        }
+        for reached in reaching {
+            let _ = reached.await;
+        }
+        let is_on = |flow: &FlowRecord| {
+            let (group, on) = (&flow.listener.group, flow.member());
+            group.service == *service
+                && group.target == *target
+                && on.name == member.name
+                && on.address == member.address
+        };
+        OpenFlows { flows: self.shared.table.select(is_on) }
+    }
+
+    /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.
+    #[must_use]
+    pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
+        self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Every flow that is open.
@@ -344,6 +379,7 @@ fn worker_options(options: &DataOptions) -> WorkerOptions {
         pipes: options.pipes_per_worker,
         pipe_size: options.pipe_size,
         accepts_per_wake: options.accepts_per_wake,
+        backlog: options.backlog,
         held_refusals: options.held_refusals,
         hold_time: options.hold_time,
         leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },

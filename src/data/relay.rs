@@ -15,7 +15,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::leg::Leg;
+pub(crate) use super::leg::Leg;
 use super::pipes::{Pipe, Pipes};
 use super::scratch::{Leftover, Scratch};
 use crate::model::Side;
@@ -99,10 +99,15 @@ impl Relay {
         let down = self.down.poll(cx, target, client, tools, |n| meter.to_client(n), last).map_err(|(end, error)| {
             Failed { side: if end == End::Source { Side::Target } else { Side::Client }, error }
         });
-        match (up, down) {
-            (_, Poll::Ready(Err(failed))) => Poll::Ready(Err(failed)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+        if let Poll::Ready(Err(failed)) = down {
+            return Poll::Ready(Err(failed));
+        }
+        let target_has_all = target.poll_push(cx).map_err(|error| Failed { side: Side::Target, error })?;
+        let client_has_all = client.poll_push(cx).map_err(|error| Failed { side: Side::Client, error })?;
+        if up.is_ready() && down.is_ready() && target_has_all.is_ready() && client_has_all.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
         }
     }
 }
@@ -217,7 +222,8 @@ impl Way {
                     }
                 }
                 State::Closing => {
-                    if !last {
+                    // A leg that is no bare connection has an end of its own to say.
+                    if !last || sink.tcp().is_none() {
                         // A sink that has gone already has no use for a FIN; its error shows on the other way.
                         let _ = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
                     }

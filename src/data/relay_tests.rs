@@ -181,3 +181,68 @@ async fn a_silent_flow_holds_no_buffer_and_moves_nothing() {
     assert!(tokio::time::timeout(Duration::from_secs(3600), relaying).await.is_err(), "it waits");
     assert_eq!(counted.to_target.get() + counted.to_client.get(), 0);
 }
+
+/// Takes writes into a buffer of its own and sends them when pushed, as an encrypting leg does.
+struct Holding {
+    inner: DuplexStream,
+    held: Vec<u8>,
+}
+
+impl AsyncRead for Holding {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.held.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_push(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_push(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl Leg for Holding {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let taken = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.held))?;
+            self.held.drain(..taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_leg_that_holds_what_it_took_is_pushed_until_all_is_sent() {
+    let (mut client, client_leg) = duplex(64 << 10);
+    // A narrow target: nothing would come out of it without being pushed again and again.
+    let (mut target, target_leg) = duplex(16);
+    let (tools, counted) = (tools(0), Counted::default());
+    let sent = pattern(10_000, 3);
+    let ends = async {
+        client.write_all(&sent).await.expect("written");
+        let mut received = vec![0; sent.len()];
+        target.read_exact(&mut received).await.expect("all of it, while both ways are still open");
+        assert_eq!(received, sent);
+        client.shutdown().await.expect("shut");
+        target.shutdown().await.expect("shut");
+        let mut rest = Vec::new();
+        target.read_to_end(&mut rest).await.expect("an end");
+        assert!(rest.is_empty());
+    };
+    let leg = Holding { inner: target_leg, held: Vec::new() };
+    let (relayed, ()) = tokio::join!(relay(client_leg, leg, &tools, &counted), ends);
+    relayed.expect("both ended well");
+}

@@ -30,10 +30,16 @@ pub(crate) struct Shared {
     draining: AtomicUsize,
     ended: Notify,
     lost: mpsc::UnboundedSender<SocketAddr>,
+    failed_dials: mpsc::Sender<SocketAddr>,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: usize, metrics: DataMetrics, lost: mpsc::UnboundedSender<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        workers: usize,
+        metrics: DataMetrics,
+        lost: mpsc::UnboundedSender<SocketAddr>,
+        failed_dials: mpsc::Sender<SocketAddr>,
+    ) -> Self {
         Self {
             table: FlowTable::default(),
             metrics,
@@ -43,6 +49,7 @@ impl Shared {
             draining: AtomicUsize::new(0),
             ended: Notify::new(),
             lost,
+            failed_dials,
         }
     }
 
@@ -107,6 +114,12 @@ impl Shared {
     /// Accepting failed.
     pub(crate) fn accept_error(&self, error: &io::Error) {
         self.metrics.accept_error(error);
+    }
+
+    /// A target did not take a connection.
+    pub(crate) fn failed_dial(&self, target: SocketAddr) {
+        // A full queue says as much as one more would.
+        let _ = self.failed_dials.try_send(target);
     }
 
     /// A listener can't go on. It is essential: whoever watches takes the process down.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::counters::Series;
 use crate::model::{DrainReason, FlowId, Origin};
-use crate::plan::Listener;
+use crate::plan::{Listener, Member};
 
 /// A flow as the table holds it. Written by the flow's own worker; read by whoever lists flows.
 #[derive(Debug)]
@@ -50,8 +50,9 @@ pub(crate) enum Order {
 }
 
 /// Orders as a byte: 0 none, 1 expire, then the reasons.
-const REASONS: [DrainReason; 5] = [
+const REASONS: [DrainReason; 6] = [
     DrainReason::Deregistered,
+    DrainReason::Unhealthy,
     DrainReason::Moved,
     DrainReason::EndpointRemoved,
     DrainReason::Killed,
@@ -129,6 +130,11 @@ impl FlowRecord {
         self.last_active.load(Ordering::Relaxed).saturating_add(self.patience.load(Ordering::Relaxed))
     }
 
+    /// The process that it goes to.
+    pub(crate) fn member(&self) -> &Member {
+        &self.listener.group.members[usize::from(self.member)]
+    }
+
     /// Tells it to do something; an earlier order to end stands.
     pub(crate) fn tell(&self, order: Order) {
         let byte = match order {
@@ -186,7 +192,7 @@ pub struct FlowView {
 
 impl From<&FlowRecord> for FlowView {
     fn from(record: &FlowRecord) -> Self {
-        let member = &record.listener.group.members[usize::from(record.member)];
+        let member = record.member();
         Self {
             id: record.id,
             client: record.client,

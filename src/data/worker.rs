@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use super::connect::LegOptions;
+use super::door::Door;
 use super::idle::Wheel;
-use super::listener::{self, ListenerState};
+use super::listener::ListenerState;
 use super::pipes::Pipes;
 use super::relay::Tools;
 use super::scratch::Scratch;
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Open(Vec<(std::net::TcpListener, ListenerState)>, oneshot::Sender<()>),
     /// Use another route for new flows.
     Retarget(ListenerState),
+    /// Say when everything told before is done.
+    Sync(oneshot::Sender<()>),
     /// Accept no more at this address.
     Close(SocketAddr, oneshot::Sender<()>),
     /// Refuse these sources on every listener.
@@ -49,6 +51,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) pipes: usize,
     pub(crate) pipe_size: usize,
     pub(crate) accepts_per_wake: u32,
+    pub(crate) backlog: i32,
     pub(crate) held_refusals: usize,
     pub(crate) hold_time: Duration,
     pub(crate) leg: LegOptions,
@@ -93,7 +96,7 @@ impl Worker {
 
     /// Does what it is told until nobody can tell it anything any more.
     pub(crate) async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let mut listeners: HashMap<SocketAddr, (Rc<RefCell<ListenerState>>, JoinHandle<()>)> = HashMap::new();
+        let mut listeners: HashMap<SocketAddr, Door> = HashMap::new();
         let mut ticks = tokio::time::interval(self.options.tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
         ticks.tick().await;
@@ -103,23 +106,26 @@ impl Worker {
                     Some(Command::Open(opened, done)) => {
                         for (socket, state) in opened {
                             let address = state.listener.address;
-                            let state = Rc::new(RefCell::new(state));
-                            let task = listener::accept(Rc::clone(&self), socket, Rc::clone(&state));
-                            listeners.insert(address, (state, tokio::task::spawn_local(task)));
+                            let mut door = Door::new(state);
+                            door.open(&self, socket);
+                            door.answer(&self).await;
+                            listeners.insert(address, door);
                         }
                         let _ = done.send(());
                     }
                     Some(Command::Retarget(state)) => {
-                        if let Some((held, _)) = listeners.get(&state.listener.address) {
-                            *held.borrow_mut() = state;
+                        if let Some(door) = listeners.get_mut(&state.listener.address) {
+                            *door.state.borrow_mut() = state;
+                            door.answer(&self).await;
                         }
                     }
                     Some(Command::Close(address, done)) => {
-                        if let Some((_, task)) = listeners.remove(&address) {
-                            task.abort();
-                            // Only when the task is gone is its socket closed.
-                            let _ = task.await;
+                        if let Some(mut door) = listeners.remove(&address) {
+                            door.shut().await;
                         }
+                        let _ = done.send(());
+                    }
+                    Some(Command::Sync(done)) => {
                         let _ = done.send(());
                     }
                     Some(Command::ServiceSide(cidrs)) => *self.service_side.borrow_mut() = cidrs,

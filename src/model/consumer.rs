@@ -142,6 +142,9 @@ pub struct InterfaceEndpoint {
     pub security_groups: Vec<SecurityGroupId>,
     /// Where it is in its life.
     pub state: EndpointState,
+    /// The service's owner knows of it (Atlas: it was added to the project's private endpoints). Until then it counts
+    /// for none of the owner's rules.
+    pub registered: bool,
 }
 
 /// One address of an interface endpoint.

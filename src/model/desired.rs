@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    App, AppService, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, TargetState, Vpc, VpcId, VpceId,
+    App, AppService, Health, InterfaceEndpoint, ListenerPort, PrivateZone, Project, TargetId, Vpc, VpcId, VpceId,
     VpceServiceId,
 };
 
@@ -28,7 +28,9 @@ pub struct Desired {
     /// Ports that an operator asked for, by load balancer and target. A target keeps the port after the ask is gone.
     pub moves: BTreeMap<(VpceServiceId, TargetId), ListenerPort>,
     /// Health by load balancer, target and member name; what is not listed is `initial`.
-    pub health: BTreeMap<(VpceServiceId, TargetId, String), TargetState>,
+    pub health: BTreeMap<(VpceServiceId, TargetId, String), Health>,
+    /// Members that left their group and drain: where they lie, by load balancer, target and member name.
+    pub draining: BTreeMap<(VpceServiceId, TargetId, String), (super::Zone, std::net::SocketAddr)>,
     /// Zones that an operator shifted away from, by load balancer.
     pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
 }

@@ -107,6 +107,8 @@ impl Refusal {
 pub enum DrainReason {
     /// The target was deregistered.
     Deregistered,
+    /// The target is unhealthy (`target_health_state.unhealthy.connection_termination.enabled`).
+    Unhealthy,
     /// The target took another port; this was the old one.
     Moved,
     /// The endpoint was removed, rejected or changed its addresses.
@@ -123,6 +125,7 @@ impl DrainReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::Deregistered => "deregistered",
+            Self::Unhealthy => "unhealthy",
             Self::Moved => "moved",
             Self::EndpointRemoved => "endpoint_removed",
             Self::Killed => "killed",

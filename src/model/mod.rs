@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, no clock. A value of one of these types is the proof that its text was checked.
 
+mod backend;
 mod cidr;
 mod cluster;
 mod consumer;
@@ -15,6 +16,7 @@ mod port;
 mod provider;
 mod target;
 
+pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, Naming, Node, Tier};
 pub use consumer::{
@@ -33,4 +35,4 @@ pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
     HealthCheck, MAXIMUM_TARGET_LIMIT, Project,
 };
-pub use target::{TargetId, TargetState};
+pub use target::{Health, TargetId, TargetState};

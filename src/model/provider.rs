@@ -72,7 +72,22 @@ pub struct Attributes {
     /// Put a PROXY protocol v2 header in front of every flow (always so behind an optimized string).
     pub proxy_protocol: bool,
     /// Send flows to targets of other zones too (`load_balancing.cross_zone.enabled`).
+    ///
+    /// AWS's default is off; ours is on, because Atlas' load balancers must have it on: every port has one `mongod`
+    /// behind it, in one zone, and is reached at the addresses of all zones.
     pub cross_zone: bool,
+    /// Reset the flows of a target that becomes unhealthy, unless its group fails open
+    /// (`target_health_state.unhealthy.connection_termination.enabled`, on).
+    pub terminate_on_unhealthy: bool,
+    /// With that off: how long such a target is `unhealthy.draining`
+    /// (`target_health_state.unhealthy.draining_interval_seconds`, 0–360000 s, 0).
+    pub unhealthy_draining_interval: Duration,
+    /// With fewer healthy targets in a zone, a group fails open there
+    /// (`target_group_health.unhealthy_state_routing.minimum_healthy_targets.count`, 1).
+    pub routing_minimum: usize,
+    /// With fewer healthy targets of any group in a zone, its addresses leave DNS; 0 is AWS's `off`
+    /// (`target_group_health.dns_failover.minimum_healthy_targets.count`, 1).
+    pub dns_minimum: usize,
     /// Flows that one target may hold at once (55,000: NLB's source ports per target).
     pub flows_per_target: usize,
     /// Whether targets are probed, and how.
@@ -88,6 +103,10 @@ impl Default for Attributes {
             connect_timeout: Duration::from_secs(30),
             proxy_protocol: false,
             cross_zone: true,
+            terminate_on_unhealthy: true,
+            unhealthy_draining_interval: Duration::ZERO,
+            routing_minimum: 1,
+            dns_minimum: 1,
             flows_per_target: 55_000,
             health_check: HealthCheck::default(),
         }
@@ -105,6 +124,14 @@ pub struct HealthCheck {
     pub healthy_threshold: u8,
     /// Failures in a row that make a target unhealthy (2–10, 2).
     pub unhealthy_threshold: u8,
+}
+
+impl HealthCheck {
+    /// Whether a check's outcome says what a connection to the traffic port meets.
+    #[must_use]
+    pub fn tells_reach(&self) -> bool {
+        true
+    }
 }
 
 impl Default for HealthCheck {

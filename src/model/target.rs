@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ClusterName;
 use super::ids::text_traits;
+use super::{ClusterName, ConnectError};
 
 /// An addressable target: a cluster's name, `/`, and the name of what takes the port: `Cluster0/shard-00-00`,
 /// `Sharded0/lb`. Unique on one load balancer; the port ledger's key.
@@ -58,6 +58,9 @@ pub enum TargetState {
     Healthy,
     /// Failing its checks.
     Unhealthy,
+    /// Failing its checks for less than the draining interval: keeps its flows, gets no new ones.
+    #[serde(rename = "unhealthy.draining")]
+    UnhealthyDraining,
     /// Deregistered: keeps its flows, gets no new ones.
     Draining,
     /// No listener leads to it.
@@ -66,7 +69,8 @@ pub enum TargetState {
 
 impl TargetState {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Initial, Self::Healthy, Self::Unhealthy, Self::Draining, Self::Unused];
+    pub const ALL: [Self; 6] =
+        [Self::Initial, Self::Healthy, Self::Unhealthy, Self::UnhealthyDraining, Self::Draining, Self::Unused];
 
     /// The one lower-case name in log, metric and test.
     #[must_use]
@@ -75,8 +79,24 @@ impl TargetState {
             Self::Initial => "initial",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::UnhealthyDraining => "unhealthy.draining",
             Self::Draining => "draining",
             Self::Unused => "unused",
         }
+    }
+}
+
+/// What is known of a member: its state by the checks, and what a connection to it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Its state.
+    pub state: TargetState,
+    /// Why the latest connection to its traffic port failed; `None` when it came about.
+    pub reach: Option<ConnectError>,
+}
+
+impl From<TargetState> for Health {
+    fn from(state: TargetState) -> Self {
+        Self { state, reach: None }
     }
 }

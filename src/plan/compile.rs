@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::TargetKind;
+use super::apps::compile_apps;
 use super::dns;
 use super::error::{Findings, Location, PlanErrors, RuleError};
 use super::gates::gates;
@@ -12,7 +13,7 @@ use super::held::Held;
 use super::paths::paths;
 use super::ports::{PortLedger, allocate};
 use super::rules;
-use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView};
+use super::snapshot::{EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView};
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
@@ -45,7 +46,9 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
 
     let mut snapshot = Snapshot {
         generation,
+        zones: zones(&survey),
         strings: paths.iter().map(Paths::strings).collect(),
+        apps: Arc::new(compile_apps(desired, &gates)),
         dns: Arc::new(dns),
         service_side: Arc::new(service_side),
         notices: findings.into_notices(),
@@ -61,6 +64,24 @@ pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result
     }
     snapshot.endpoints = gates;
     Ok((snapshot, next))
+}
+
+/// The zones that the endpoints of each project's load balancer lie in.
+fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
+    let services = survey.providers.iter().filter(|(_, provider)| matches!(provider, Provider::Project(..)));
+    let zones_of = |service: &VpceServiceId| {
+        let addresses = survey.endpoints_of(service).iter().flat_map(|endpoint| &endpoint.addresses);
+        addresses.map(|address| address.zone.clone()).collect::<BTreeSet<_>>()
+    };
+    let views = services.flat_map(|(service, _)| {
+        zones_of(service).into_iter().map(|zone| ZoneView {
+            service: (*service).clone(),
+            healthy: survey.is_zone_healthy(service, &zone),
+            shifted: survey.is_shifted(service, &zone),
+            zone,
+        })
+    });
+    views.collect()
 }
 
 /// Ports for every target and an N for every endpoint.
@@ -166,7 +187,8 @@ fn add_balancer(
             for (port, group) in &open {
                 let address = SocketAddr::new(at.ip, port.get());
                 let gate = Gate::Endpoint(Arc::clone(gate));
-                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone() };
+                let answer = group.answer(&at.zone);
+                let listener = Listener { address, gate, group: Arc::clone(group), zone: at.zone.clone(), answer };
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -174,21 +196,27 @@ fn add_balancer(
 }
 
 fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<'_>) -> Vec<Member> {
-    target.processes.iter().map(|process| member(survey, service, &target.id, process)).collect()
+    let here = target.processes.iter().map(|process| member(survey, service, &target.id, process));
+    let mut members: Vec<Member> = here.collect();
+    for ((of, id, name), (zone, address)) in &survey.desired.draining {
+        if *of == service.id && *id == target.id && !members.iter().any(|member| member.name == *name) {
+            let (name, zone, state) = (name.clone(), zone.clone(), TargetState::Draining);
+            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false });
+        }
+    }
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
 }
 
 fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
-    let health = &survey.desired.health;
-    let state = if health.is_empty() {
-        None
-    } else {
-        health.get(&(service.id.clone(), target.clone(), process.name.to_owned())).copied()
-    };
+    let health = survey.health(&service.id, target, process.name);
     Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
         address: process.address,
-        state: state.unwrap_or(TargetState::Initial),
+        state: health.state,
+        reach: health.reach,
+        shifted: survey.is_shifted(&service.id, process.zone),
     }
 }
 
@@ -215,9 +243,10 @@ fn view(
 
 /// The best state among the members: one that takes flows is enough.
 fn best_of(members: &[Member]) -> TargetState {
-    const BEST_FIRST: [TargetState; 5] = [
+    const BEST_FIRST: [TargetState; 6] = [
         TargetState::Healthy,
         TargetState::Initial,
+        TargetState::UnhealthyDraining,
         TargetState::Unhealthy,
         TargetState::Draining,
         TargetState::Unused,
@@ -237,6 +266,8 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
         connect_timeout: attributes.connect_timeout,
         deregistration_delay: attributes.deregistration_delay,
         terminate_on_deregistration: attributes.terminate_on_deregistration,
+        terminate_on_unhealthy: attributes.terminate_on_unhealthy,
+        routing_minimum: attributes.routing_minimum,
         flows_per_target: attributes.flows_per_target,
         cross_zone: attributes.cross_zone,
         source_addresses: service.source_addresses.clone(),
@@ -253,7 +284,8 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let Some(service) = survey.service_in(project, &node.zone.region()) else { continue };
             let group = Arc::new(public_group(survey, project, service, cluster, node));
             let gate = Gate::Public { access_list: Arc::clone(&access_list) };
-            let listener = Listener { address, gate, group, zone: node.zone.clone() };
+            let answer = group.answer(&node.zone);
+            let listener = Listener { address, gate, group, zone: node.zone.clone(), answer };
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }
@@ -441,7 +473,9 @@ mod tests {
         let mut cluster = sharded("Cluster0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21);
         cluster.nodes[1].public_address = Some(of("203.0.113.22:27016"));
         desired.projects[0].clusters[0] = cluster;
-        desired.health.insert((of(SERVICE), of("Cluster0/lb"), "shard-00-01".to_owned()), TargetState::Unhealthy);
+        desired
+            .health
+            .insert((of(SERVICE), of("Cluster0/lb"), "shard-00-01".to_owned()), TargetState::Unhealthy.into());
         let snapshot = plan(&desired);
         let public = listener(&snapshot, "203.0.113.22:27016");
         assert_eq!(public.group.members[0].state, TargetState::Unhealthy);
@@ -453,9 +487,9 @@ mod tests {
     fn a_target_is_as_healthy_as_its_best_member() {
         let mut desired = documented();
         desired.projects[0].clusters[0] = sharded("Cluster0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21);
-        let mut state = |first, second| {
+        let mut state = |first: TargetState, second: TargetState| {
             for (name, state) in [("shard-00-00", first), ("shard-00-01", second)] {
-                desired.health.insert((of(SERVICE), of("Cluster0/lb"), name.to_owned()), state);
+                desired.health.insert((of(SERVICE), of("Cluster0/lb"), name.to_owned()), state.into());
             }
             let snapshot = plan(&desired);
             let members = &listener(&snapshot, "10.0.30.194:1024").group.members;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::snapshot::{Gate, Listener, Snapshot};
-use crate::model::{DrainReason, EndpointState, ListenerPort, TargetId, VpceServiceId};
+use super::snapshot::{Gate, Listener, Member, Snapshot, TargetGroup};
+use crate::model::{DrainReason, EndpointState, ListenerPort, TargetId, TargetState, VpceServiceId};
 
 /// The way from one snapshot's listeners to another's. Each list is in order of address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,13 +18,32 @@ pub struct Changes {
     pub retarget: Vec<Arc<Listener>>,
     /// Addresses to give up, and why their flows are to drain.
     pub close: Vec<(SocketAddr, DrainReason)>,
+    /// Members whose flows are to end, although their listeners stay.
+    pub leave: Vec<Leave>,
+}
+
+/// A member of a group that keeps its listeners, and what is to become of the flows that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leave {
+    /// The load balancer.
+    pub service: VpceServiceId,
+    /// The addressable target.
+    pub target: TargetId,
+    /// The member.
+    pub member: Member,
+    /// Why.
+    pub reason: DrainReason,
+    /// How long the flows may last.
+    pub delay: Duration,
+    /// Whether those that last longer are reset.
+    pub cut: bool,
 }
 
 impl Changes {
     /// Whether nothing changes for the data plane.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.retarget.is_empty() && self.close.is_empty()
+        self.open.is_empty() && self.retarget.is_empty() && self.close.is_empty() && self.leave.is_empty()
     }
 }
 
@@ -47,7 +67,47 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
             changes.close.push((*address, reasons.for_closing(listener)));
         }
     }
+    changes.leave = leaving(old, new);
     changes
+}
+
+/// Which members left a group that is still there, and which are now unhealthy without their group failing open.
+///
+/// A member is its name and its address: one that moved to another address has left the old one.
+fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
+    let mut seen = BTreeSet::new();
+    let mut leaving = Vec::new();
+    for (address, before) in &old.listeners {
+        let Some(now) = new.listeners.get(address) else { continue };
+        let (had, has) = (&before.group, &now.group);
+        if had.target != has.target || Arc::ptr_eq(had, has) {
+            continue;
+        }
+        for member in &had.members {
+            let same = |other: &&Member| other.name == member.name && other.address == member.address;
+            let after = has.members.iter().find(same);
+            let gone = member.state != TargetState::Draining
+                && after.is_none_or(|member| member.state == TargetState::Draining);
+            let ends = after.is_some_and(|member| is_terminated(has, member)) && !is_terminated(had, member);
+            if !gone && !ends || !seen.insert((&has.service, &has.target, &member.name)) {
+                continue;
+            }
+            let (reason, delay, cut) = if gone {
+                (DrainReason::Deregistered, has.deregistration_delay, has.terminate_on_deregistration)
+            } else {
+                (DrainReason::Unhealthy, Duration::ZERO, true)
+            };
+            let (service, target) = (has.service.clone(), has.target.clone());
+            leaving.push(Leave { service, target, member: member.clone(), reason, delay, cut });
+        }
+    }
+    leaving
+}
+
+/// Whether the load balancer answers the flows of `member` with RST (*Health checks*, connection termination): it is
+/// unhealthy, and its zone's node does not spread flows over all members, well or not.
+fn is_terminated(group: &TargetGroup, member: &Member) -> bool {
+    group.terminate_on_unhealthy && member.state == TargetState::Unhealthy && !group.fails_open(&member.zone)
 }
 
 /// What the new snapshot says of a listener that it no longer has. Made when something closes.
@@ -96,7 +156,7 @@ mod tests {
     use super::super::Held;
     use super::super::fixture::{ENDPOINT, SERVICE, documented, endpoint, nets, of, plan_from};
     use super::*;
-    use crate::model::{Desired, TargetState};
+    use crate::model::Desired;
 
     /// What changes between the documentation's example and a change of it.
     fn changes(change: impl FnOnce(&mut Desired)) -> Changes {
@@ -173,7 +233,7 @@ mod tests {
         }
         let one = changes(|desired| {
             let member = (of(SERVICE), of("Cluster0/shard-00-00"), "shard-00-00".to_owned());
-            desired.health.insert(member, TargetState::Healthy);
+            desired.health.insert(member, TargetState::Healthy.into());
         });
         let retargeted: Vec<_> = one.retarget.iter().map(|listener| listener.address.to_string()).collect();
         assert_eq!(retargeted, ["10.0.20.54:1024", "10.0.30.194:1024"]);

@@ -196,6 +196,7 @@ pub(super) fn add_endpoint(
         addresses: addresses.collect(),
         security_groups: vec![of("sg-000000e0")],
         state: EndpointState::Available,
+        registered: true,
     };
     desired.endpoints.insert(endpoint.id.clone(), endpoint);
 }

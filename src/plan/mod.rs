@@ -7,6 +7,7 @@
 //! `ports` who gets which port, `paths` which endpoints lead to which cluster, `strings` and `dns` how that is written
 //! down, `gates` who may use an endpoint; `compile` puts them together.
 
+mod apps;
 mod compile;
 mod diff;
 mod dns;
@@ -25,13 +26,15 @@ mod strings;
 mod survey;
 mod targets;
 
+pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
 pub use compile::compile;
-pub use diff::{Changes, diff};
+pub use diff::{Changes, Leave, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
 pub use held::Held;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener, Member,
-    PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView, VpcDns,
+    Answer, ClientGroup, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation, Listener,
+    Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind, TargetView,
+    VpcDns, ZoneView,
 };

@@ -228,7 +228,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
         Edit::Health(n, m) => {
             let member =
                 (of(SERVICE), of(&format!("Cluster0/shard-00-{:02}", n % 4)), format!("shard-00-{:02}", n % 4));
-            desired.health.insert(member, TargetState::ALL[usize::from(m) % 5]);
+            desired.health.insert(member, TargetState::ALL[usize::from(m) % 6].into());
         }
         Edit::Network(n) => {
             if let Some(vpc) = desired.vpcs.values_mut().next() {

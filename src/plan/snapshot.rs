@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::apps::AppsView;
 use crate::model::{
-    AccessList, CidrSet, ClusterName, DnsName, EndpointState, EniId, ListenerPort, Origin, PortRange, ProjectId,
-    Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId, Zone,
+    AccessList, CidrSet, ClusterName, ConnectError, DnsName, EndpointState, EniId, ListenerPort, Origin, PortRange,
+    ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// Which snapshot: one more with every change.
@@ -28,12 +29,16 @@ pub struct Snapshot {
     pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Addressable targets, in order of load balancer and port.
     pub targets: Vec<TargetView>,
+    /// The zones that endpoints of projects' load balancers lie in, in order of load balancer and zone.
+    pub zones: Vec<ZoneView>,
     /// Interface endpoints, available or not.
     pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
     /// Connection strings by project and cluster.
     pub strings: Vec<ClusterStrings>,
     /// What resolvers are told.
     pub dns: Arc<DnsView>,
+    /// App Services' apps, and the addresses of their front.
+    pub apps: Arc<AppsView>,
     /// The networks of every endpoint service: from there nothing is let in, on any address of the gateway.
     pub service_side: Arc<CidrSet>,
     /// What is allowed but not as it should be, in words for people.
@@ -51,6 +56,21 @@ pub struct Listener {
     pub group: Arc<TargetGroup>,
     /// The zone of the address it is bound to.
     pub zone: Zone,
+    /// What a client's SYN meets.
+    pub answer: Answer,
+}
+
+/// What a client's SYN meets at a listener: on the real load balancer it is the target that answers it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A connection.
+    #[default]
+    Accept,
+    /// RST: whatever target would take the flow refuses it.
+    Refuse,
+    /// Nothing: whatever target would take the flow is silent.
+    Ignore,
 }
 
 /// Who may use a listener.
@@ -160,6 +180,10 @@ pub struct TargetGroup {
     pub deregistration_delay: Duration,
     /// Whether that delay cuts the flows of a deregistered target.
     pub terminate_on_deregistration: bool,
+    /// Whether the flows of a member that becomes unhealthy are reset, unless the group fails open.
+    pub terminate_on_unhealthy: bool,
+    /// With fewer healthy members the group fails open.
+    pub routing_minimum: usize,
     /// Flows that one member may hold at once.
     pub flows_per_target: usize,
     /// Use members of other zones than the listener's too.
@@ -179,6 +203,10 @@ pub struct Member {
     pub address: SocketAddr,
     /// Its health.
     pub state: TargetState,
+    /// Why the latest connection to it failed; `None` when it came about.
+    pub reach: Option<ConnectError>,
+    /// An operator shifted away from its zone: it gets no new flow.
+    pub shifted: bool,
 }
 
 /// An addressable target as people look at it.
@@ -204,6 +232,19 @@ pub struct TargetView {
     pub state: TargetState,
     /// Its cluster is paused: the port is kept, nothing listens.
     pub paused: bool,
+}
+
+/// A zone of a load balancer as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ZoneView {
+    /// The load balancer.
+    pub service: VpceServiceId,
+    /// The zone.
+    pub zone: Zone,
+    /// Whether every group has enough healthy targets for it (NLB: ZonalHealthStatus).
+    pub healthy: bool,
+    /// Whether an operator shifted away from it.
+    pub shifted: bool,
 }
 
 /// What an addressable target is.
@@ -294,6 +335,46 @@ pub struct RecordSets {
     pub srv: Vec<(ListenerPort, DnsName)>,
     /// TXT: one string.
     pub txt: Option<String>,
+}
+
+impl TargetGroup {
+    /// Whether `member` is one of those that a node in `zone` may use at all.
+    ///
+    /// A draining member gets no new flow, and none in a zone that was shifted away from (*Zonal shift*).
+    #[must_use]
+    pub fn is_registered(&self, member: &Member, zone: &Zone) -> bool {
+        member.state != TargetState::Draining && !member.shifted && (self.cross_zone || member.zone == *zone)
+    }
+
+    /// Whether a node in `zone` spreads flows over all members, as too few are healthy (*Target groups*, unhealthy
+    /// state routing).
+    #[must_use]
+    pub fn fails_open(&self, zone: &Zone) -> bool {
+        let healthy = |member: &&Member| self.is_registered(member, zone) && member.state == TargetState::Healthy;
+        self.members.iter().filter(healthy).count() < self.routing_minimum.max(1)
+    }
+
+    /// What a SYN at an address in `zone` would meet, were it passed on to a target.
+    #[must_use]
+    pub fn answer(&self, zone: &Zone) -> Answer {
+        let open = self.fails_open(zone);
+        let mut fitting = self
+            .members
+            .iter()
+            .filter(|member| self.is_registered(member, zone) && (open || member.state == TargetState::Healthy))
+            .peekable();
+        if fitting.peek().is_none() {
+            return Answer::Accept;
+        }
+        let mut answers = fitting.map(|member| match (member.reach, member.state) {
+            (Some(ConnectError::Refused), _) => Answer::Refuse,
+            // One slow probe is no silence: the checks must have failed as often as their threshold says.
+            (Some(ConnectError::TimedOut | ConnectError::NoRoute), TargetState::Unhealthy) => Answer::Ignore,
+            _ => Answer::Accept,
+        });
+        let first = answers.next().unwrap_or_default();
+        if answers.all(|answer| answer == first) { first } else { Answer::Accept }
+    }
 }
 
 impl EndpointGate {

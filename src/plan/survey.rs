@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::targets::{Addressable, addressable};
 use crate::model::{
-    AppService, CidrSet, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, Region, VpceServiceId,
+    AppService, CidrSet, Desired, EndpointService, EndpointState, Health, InterfaceEndpoint, Project, Region, TargetId,
+    TargetState, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -86,18 +87,57 @@ impl<'a> Survey<'a> {
         self.services_of(project).find(|service| service.region == *region)
     }
 
-    /// The addresses of an endpoint that DNS answers: those outside the zones shifted away from. With all of them
-    /// shifted every one is answered, as Route 53 does when nothing is healthy.
+    /// What is known of a process behind a target.
+    pub(super) fn health(&self, service: &VpceServiceId, target: &TargetId, member: &str) -> Health {
+        let health = &self.desired.health;
+        let known = if health.is_empty() {
+            None
+        } else {
+            health.get(&(service.clone(), target.clone(), member.to_owned())).copied()
+        };
+        known.unwrap_or(TargetState::Initial.into())
+    }
+
+    /// Whether an operator shifted away from `zone`.
+    pub(super) fn is_shifted(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        let shifted = &self.desired.shifted_zones;
+        !shifted.is_empty() && shifted.contains(&(service.clone(), zone.clone()))
+    }
+
+    /// Whether every target group has enough healthy members for a node in `zone`: those of the zone, or with cross-zone
+    /// all. One group that has not pulls the zone's addresses out of DNS for all (*Target groups*, DNS failover).
+    ///
+    /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
+    pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        let Some(Provider::Project(_, of)) = self.providers.get(service) else { return true };
+        let attributes = &of.attributes;
+        let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);
+        attributes.dns_minimum == 0
+            || groups.into_iter().all(|target| {
+                let well = target.processes.iter().filter(|process| {
+                    let state = self.health(service, &target.id, process.name).state;
+                    (attributes.cross_zone || process.zone == zone)
+                        && matches!(state, TargetState::Healthy | TargetState::Initial)
+                });
+                well.count() >= attributes.dns_minimum
+            })
+    }
+
+    /// The addresses of an endpoint that DNS answers: those in healthy zones that no operator shifted away from. With
+    /// none of them left every one is answered, as Route 53 does when nothing is healthy.
     pub(super) fn answered(&self, endpoint: &InterfaceEndpoint) -> BTreeSet<IpAddr> {
         let all = endpoint.addresses.iter();
-        let shifted = &self.desired.shifted_zones;
         let service = endpoint.service.service();
-        let left: BTreeSet<IpAddr> = if shifted.is_empty() {
-            BTreeSet::new()
+        let kept = all.clone().filter(|a| !self.is_shifted(service, &a.zone));
+        let unshifted: BTreeSet<IpAddr> = kept.clone().map(|a| a.ip).collect();
+        let well: BTreeSet<IpAddr> = kept.filter(|a| self.is_zone_healthy(service, &a.zone)).map(|a| a.ip).collect();
+        if !well.is_empty() {
+            well
+        } else if unshifted.is_empty() {
+            all.map(|address| address.ip).collect()
         } else {
-            all.clone().filter(|a| !shifted.contains(&(service.clone(), a.zone.clone()))).map(|a| a.ip).collect()
-        };
-        if left.is_empty() { all.map(|address| address.ip).collect() } else { left }
+            unshifted
+        }
     }
 }
 
@@ -115,7 +155,8 @@ pub(super) fn state_of(endpoint: &InterfaceEndpoint) -> EndpointState {
 
 /// Whether an endpoint stands as a private endpoint of its service: connected or about to be.
 pub(super) fn counts(endpoint: &InterfaceEndpoint) -> bool {
-    matches!(state_of(endpoint), EndpointState::PendingAcceptance | EndpointState::Pending | EndpointState::Available)
+    let lives = [EndpointState::PendingAcceptance, EndpointState::Pending, EndpointState::Available];
+    endpoint.registered && lives.contains(&state_of(endpoint))
 }
 
 /// Whether flows are admitted through it.

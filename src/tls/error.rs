@@ -60,6 +60,16 @@ pub enum TlsError {
         /// What is wrong, by the library that read it.
         reason: String,
     },
+    /// A server's own file that holds something else than expected.
+    #[error("{} holds no {expected}: {reason}", path.display())]
+    Unfit {
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// What is wrong, by the library that read it.
+        reason: String,
+    },
     /// Certificate and key do not belong together.
     #[error(
         "{} is not the key of {}; put the right one back, or delete both for a new CA",

@@ -1,11 +1,16 @@
 //! A certificate with its key, and rustls configurations of them.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::TlsError;
+
+const CHAIN: &str = "certificates in PEM form";
 
 /// A certificate chain with the private key of its first certificate.
 pub struct Identity {
@@ -29,6 +34,45 @@ impl Identity {
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The identity in two PEM files: a chain with the server's own certificate first, and its key.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when a file cannot be read or holds something else, or when the key is not the certificate's.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let text = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        let wrong = |path: &Path, expected, reason: String| TlsError::Unfit { path: path.to_owned(), expected, reason };
+        let pem = text(certificate)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let chain = chain.map_err(|error| wrong(certificate, CHAIN, error.to_string()))?;
+        if chain.is_empty() {
+            return Err(wrong(certificate, CHAIN, "there is none in it".to_owned()));
+        }
+        let key_pem = text(key)?;
+        let private = PrivateKeyDer::from_pem_slice(&key_pem)
+            .map_err(|error| wrong(key, "private key in PEM form", error.to_string()))?;
+        let both = [pem.as_slice(), b"\n", key_pem.as_slice()].concat();
+        let identity = Self::new(chain, private, String::from_utf8_lossy(&both).into_owned());
+        identity.certified_key().map_err(|error| {
+            wrong(
+                key,
+                "private key of that certificate",
+                format!("{} goes with another: {error}", certificate.display()),
+            )
+        })?;
+        Ok(identity)
+    }
+
+    /// Certificate and key as a resolver hands them out, checked to belong together.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Config`] when rustls refuses the key, or it is not the certificate's.
+    pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+        let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider())?;
+        Ok(Arc::new(key))
     }
 
     /// What a server needs to prove that it is this: TLS 1.2 and 1.3, no client certificates asked for.
@@ -70,6 +114,7 @@ pub fn client_config(ca: &CertificateDer<'static>, alpn: &[&[u8]]) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+/// The cryptography that every configuration here is made with.
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -23,7 +23,12 @@ async fn joined_networks_pass_and_others_are_dropped() {
 #[tokio::test]
 async fn nothing_from_the_services_side_is_answered_anywhere() {
     let net = Net::claim();
-    let _targets = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
+    // A port whose target refuses refuses whoever comes; these all listen.
+    let _targets = [
+        EchoTarget::start(net.target(0)).await,
+        EchoTarget::start(net.target(1)).await,
+        EchoTarget::start(net.target(2)).await,
+    ];
     let gateway = TestGateway::start(net).await;
     let snapshot = gateway.gateway.snapshot();
     let sources = [gateway.net.source(Place::Service), gateway.net.target(0).ip()];

@@ -96,10 +96,15 @@ async fn a_half_close_leaves_the_answer_flowing() {
     assert!(answer.len() == 300_000 && answer.iter().all(|byte| *byte == 7));
 }
 
-/// A user-space gateway has accepted before it knows; the nearest to "connection refused" is a reset at once.
+/// Before it is known that the target refuses, the gateway has accepted; the nearest to "connection refused" is a reset at
+/// once. From then on the port refuses (`health.rs`).
 #[tokio::test]
-async fn a_target_that_refuses_shows_as_a_reset() {
-    let gateway = TestGateway::start(Net::claim()).await;
+async fn the_first_to_meet_a_target_that_refuses_is_reset() {
+    let net = Net::claim();
+    let echo = EchoTarget::start(net.target(1)).await;
+    let gateway = TestGateway::start(net).await;
+    gateway.dial("b").await.echo(b"x").await;
+    drop(echo);
     match Flow::connect(gateway.net.source(Place::Vpc), gateway.address("b")).await {
         Ok(mut flow) => assert_eq!(flow.closed().await, Closed::Reset),
         // The reset may be there before the connection is looked at.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsView, TargetsView};
 use super::Shared;
 use super::call::{Call, Reply, empty, json, problem, set};
+use crate::control::draft::EditError;
 use crate::control::{ChangeError, chain};
 use crate::model::{FlowId, ListenerPort, TargetId, VpceServiceId};
 
@@ -121,12 +122,17 @@ async fn reload(shared: &Shared) -> Outcome {
 /// Control's refusal in this front's shape.
 fn refused(error: &ChangeError) -> Refusal {
     let (status, code) = match error {
+        ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),
+        ChangeError::Edit(EditError::Invalid(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ChangeError::Edit(_) => (StatusCode::CONFLICT, "refused"),
         ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),
         ChangeError::Bind(_) => (StatusCode::CONFLICT, "bind_failed"),
         ChangeError::Save(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_saved"),
         ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
         ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),
         ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
+        ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
+        ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     Refusal::new(status, code, chain(error))

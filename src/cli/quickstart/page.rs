@@ -74,7 +74,7 @@ fn targets(snapshot: &Snapshot, look: Look) -> String {
         let health = target.state.label();
         let health = match target.state {
             TargetState::Healthy => look.green(health),
-            TargetState::Unhealthy => look.red(health),
+            TargetState::Unhealthy | TargetState::UnhealthyDraining => look.red(health),
             TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
         };
         table.row([

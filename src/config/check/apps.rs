@@ -5,8 +5,8 @@ use super::declared::{Declared, Side, need_networks};
 use crate::config::raw::Section;
 use crate::config::value::{boolean, network, one_of, parsed, socket, text};
 use crate::model::{
-    App, AppEndpoint, AppEndpointKind, AppId, AppService, DeploymentModel, DnsName, ListenerPort, ProjectId, Region,
-    VpceId, VpceServiceId,
+    App, AppEndpoint, AppEndpointKind, AppId, AppService, BackendUrl, DeploymentModel, ProjectId, Region, VpceId,
+    VpceServiceId,
 };
 
 /// The kinds of private endpoints.
@@ -78,19 +78,9 @@ pub(super) fn app(section: &Section<'_>, declared: &mut Declared) -> Option<App>
     })
 }
 
-/// `http://HOST:PORT`, nothing behind it.
+/// A backend, kept as it was written.
 fn backend(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let url = text(value)?;
-    let fits = url.strip_prefix("http://").is_some_and(|authority| {
-        authority.rsplit_once(':').is_some_and(|(host, port)| {
-            let port = port.parse::<u16>().ok().and_then(|port| ListenerPort::try_from(port).ok());
-            let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-            let host_fits = match bracketed {
-                Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-                None => host.parse::<DnsName>().is_ok(),
-            };
-            port.is_some() && host_fits
-        })
-    });
-    if fits { Ok(url) } else { Err(format!("`{url}` is not http://HOST:PORT, as `http://127.1.0.31:9080`")) }
+    url.parse::<BackendUrl>().map_err(|error| error.to_string())?;
+    Ok(url)
 }

@@ -69,6 +69,7 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
         addresses: addresses.into_iter().flatten().collect(),
         security_groups,
         state,
+        registered: true,
         id,
     })
 }

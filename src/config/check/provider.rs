@@ -84,6 +84,14 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
 /// What AWS allows, where AWS has the attribute at all.
 fn attributes(section: &Section<'_>) -> Attributes {
     let defaults = Attributes::default();
+    let routing_minimum = section.or("routing_minimum_healthy", defaults.routing_minimum, whole(1..=1000));
+    let dns_minimum = section.or("dns_minimum_healthy", defaults.dns_minimum, whole(0..=1000));
+    if dns_minimum != 0 && dns_minimum < routing_minimum {
+        let message =
+            format!("{dns_minimum} is less than `routing_minimum_healthy`, {routing_minimum}; AWS refuses that");
+        let key = if section.wrote("dns_minimum_healthy") { "dns_minimum_healthy" } else { "routing_minimum_healthy" };
+        section.report(key, message);
+    }
     Attributes {
         idle_timeout: section.or(
             "idle_timeout",
@@ -103,6 +111,18 @@ fn attributes(section: &Section<'_>) -> Attributes {
         connect_timeout: section.or("connect_timeout", defaults.connect_timeout, duration(1..=300, "")),
         proxy_protocol: section.or("proxy_protocol", defaults.proxy_protocol, boolean),
         cross_zone: section.or("cross_zone", defaults.cross_zone, boolean),
+        terminate_on_unhealthy: section.or(
+            "unhealthy_connection_termination",
+            defaults.terminate_on_unhealthy,
+            boolean,
+        ),
+        unhealthy_draining_interval: section.or(
+            "unhealthy_draining_interval",
+            defaults.unhealthy_draining_interval,
+            duration(0..=360_000, "AWS's range for `target_health_state.unhealthy.draining_interval_seconds`"),
+        ),
+        routing_minimum,
+        dns_minimum,
         flows_per_target: section.or("flows_per_target", defaults.flows_per_target, whole(1..=10_000_000)),
         health_check: section.table("health_check", health_check),
     }

@@ -2,8 +2,26 @@
 
 use crate::config::{QUICKSTART, load, parse};
 
-/// What to replace in the quickstart's file, by what, and what is then said, in this order.
+/// What to replace in the quickstart's file with [`PRIVATE_ZONES`], by what, and what is then said, in this order.
 type Row = (&'static str, &'static str, &'static [&'static str]);
+
+/// Private hosted zones, which the quickstart has no need of.
+const PRIVATE_ZONES: &str = r#"
+[[private_hosted_zone]]
+name = "us-east-1.aws.services.cloud.mongodb.com"
+vpcs = ["vpc-0b3f1c9a7d2e84f56"]
+record = [
+    { name = "us-east-1.aws.services.cloud.mongodb.com", type = "ALIAS", endpoint = "vpce-0357a1c6e8b2d4f90" },
+    { name = "ws.us-east-1.aws.services.cloud.mongodb.com", type = "ALIAS", endpoint = "vpce-0468b2d7f9c3e5a01" },
+]
+
+[[private_hosted_zone]]
+name = "us-east-1.aws.ws.services.cloud.mongodb.com"
+vpcs = ["vpc-0b3f1c9a7d2e84f56"]
+record = [
+    { name = "us-east-1.aws.ws.services.cloud.mongodb.com", type = "ALIAS", endpoint = "vpce-0468b2d7f9c3e5a01" },
+]
+"#;
 
 #[test]
 fn what_is_no_toml_and_keys_that_are_unknown_missing_or_of_the_wrong_type_are_named_with_their_place() {
@@ -404,7 +422,10 @@ fn apps_that_lead_nowhere_are_named() {
         (
             r#"backend = "http://127.1.0.31:9080""#,
             r#"backend = "https://x""#,
-            &["app[0].backend: `https://x` is not http://HOST:PORT, as `http://127.1.0.31:9080`"],
+            &[
+                "app[0].backend: `https://x` is not a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for \
+                 HTTP/2 without TLS, with nothing behind it, as `http://127.1.0.31:9080`)",
+            ],
         ),
         (
             r#"endpoint = "vpce-0468b2d7f9c3e5a01", type"#,
@@ -614,9 +635,10 @@ fn what_has_its_own_mistake_is_not_missing_to_what_refers_to_it() {
 
 /// Asserts what is said of each row's change.
 fn said(rows: &[Row]) {
+    let file = format!("{QUICKSTART}{PRIVATE_ZONES}");
     for (from, to, expected) in rows {
-        assert!(QUICKSTART.contains(from), "the file has {from}");
-        let errors = parse(&QUICKSTART.replacen(from, to, 1), "f.toml").expect_err(to);
+        assert!(file.contains(from), "the file has {from}");
+        let errors = parse(&file.replacen(from, to, 1), "f.toml").expect_err(to);
         let problems: Vec<String> = errors.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, *expected, "{from} became {to}");
     }

@@ -54,7 +54,7 @@ impl Checker {
     pub fn reason(&self) -> Option<HealthReason> {
         match self.state {
             TargetState::Initial => Some(HealthReason::InitialHealthChecking),
-            TargetState::Unhealthy => Some(HealthReason::FailedHealthChecks),
+            TargetState::Unhealthy | TargetState::UnhealthyDraining => Some(HealthReason::FailedHealthChecks),
             TargetState::Draining => Some(HealthReason::DeregistrationInProgress),
             TargetState::Unused => Some(HealthReason::NotInUse),
             TargetState::Healthy => None,
@@ -73,7 +73,8 @@ impl Checker {
                 self.against = 0;
                 return None;
             }
-            (TargetState::Draining | TargetState::Unused, _) => return None,
+            // The draining interval is the owner's to count; here such a member is unhealthy.
+            (TargetState::Draining | TargetState::Unused | TargetState::UnhealthyDraining, _) => return None,
         };
         self.against = self.against.saturating_add(1);
         if self.against < needed {

@@ -29,6 +29,11 @@ pub struct ProbeTarget {
 pub trait Probe: Send + Sync + fmt::Debug + 'static {
     /// `Ok` when the member is well.
     fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>>;
+
+    /// `Ok` when a connection to the member's traffic port comes about, whatever the checks say.
+    fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
+        Box::pin(handshake(target))
+    }
 }
 
 /// Connects and closes, as NLB's TCP check does: no byte is sent but the PROXY header, and the connection ends with FIN.
@@ -37,16 +42,19 @@ pub struct TcpProbe;
 
 impl Probe for TcpProbe {
     fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(async move {
-            let mut stream = connect(target).await?;
-            if target.proxy_protocol {
-                stream.write_all(&LOCAL_HEADER).await?;
-            }
-            // The handshake was the check: what the member makes of the end of the connection doesn't count.
-            let _ = stream.shutdown().await;
-            Ok(())
-        })
+        Box::pin(handshake(target))
     }
+}
+
+/// A connection that ends at once.
+async fn handshake(target: ProbeTarget) -> io::Result<()> {
+    let mut stream = connect(target).await?;
+    if target.proxy_protocol {
+        stream.write_all(&LOCAL_HEADER).await?;
+    }
+    // The handshake was the check: what the member makes of the end of the connection doesn't count.
+    let _ = stream.shutdown().await;
+    Ok(())
 }
 
 async fn connect(target: ProbeTarget) -> io::Result<TcpStream> {

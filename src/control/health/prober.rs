@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -60,12 +62,15 @@ pub struct HealthEvent {
     pub reason: Option<HealthReason>,
     /// What the last probe met, for people.
     pub cause: Option<ConnectError>,
+    /// Why the latest connection to its traffic port failed; `None` when it came about.
+    pub reach: Option<ConnectError>,
 }
 
 /// Runs the health checks of a set of members until it is dropped or cancelled.
 #[derive(Debug)]
 pub struct HealthProber {
     members: watch::Sender<Arc<[ProbedMember]>>,
+    doubts: mpsc::UnboundedSender<SocketAddr>,
 }
 
 impl HealthProber {
@@ -80,11 +85,18 @@ impl HealthProber {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (members, wanted) = watch::channel(Arc::from([]));
+        let (doubts, doubted) = mpsc::unbounded_channel();
         let work = async move {
             let rounds = Rounds::new(probe);
-            stop.run_until_cancelled(rounds.run(wanted, events)).await;
+            stop.run_until_cancelled(rounds.run(wanted, doubted, events)).await;
         };
-        (Self { members }, work)
+        (Self { members, doubts }, work)
+    }
+
+    /// Where to say that a connection to an address failed: its members are looked at at once, and then every second
+    /// until they can be reached again. Such looks are no health checks.
+    pub fn doubts(&self) -> mpsc::UnboundedSender<SocketAddr> {
+        self.doubts.clone()
     }
 
     /// Says which members are probed from now on. One that is already probed keeps its state and its rhythm; with other
@@ -103,9 +115,26 @@ struct Rounds {
     /// When which member is probed next. Those being probed aren't in it.
     queue: BTreeSet<(Instant, u64)>,
     keys: HashMap<u64, MemberKey>,
-    running: JoinSet<(u64, Instant, Result<(), ConnectError>)>,
+    running: JoinSet<(u64, Instant, Kind, Result<(), ConnectError>)>,
+    /// When which member that can't be reached is looked at next.
+    looks: BTreeSet<(Instant, u64)>,
     next_id: u64,
 }
+
+/// What a connection is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A health check.
+    Check,
+    /// A look whether the member can be reached.
+    Look,
+}
+
+/// Time between two looks at a member that can't be reached: how late a port answers again that its target's state had
+/// closed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait for the answer to a look.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 struct Member {
     /// Never given twice, so a late result of a member that is gone is told from its successor's.
@@ -113,6 +142,9 @@ struct Member {
     settings: ProbedMember,
     checker: Checker,
     probes: u64,
+    reach: Option<ConnectError>,
+    /// A look is planned or under way.
+    watched: bool,
 }
 
 impl Rounds {
@@ -124,14 +156,20 @@ impl Rounds {
             queue: BTreeSet::new(),
             keys: HashMap::new(),
             running: JoinSet::new(),
+            looks: BTreeSet::new(),
             next_id: 0,
         }
     }
 
-    async fn run(mut self, mut wanted: watch::Receiver<Arc<[ProbedMember]>>, events: mpsc::Sender<HealthEvent>) {
+    async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Arc<[ProbedMember]>>,
+        mut doubted: mpsc::UnboundedReceiver<SocketAddr>,
+        events: mpsc::Sender<HealthEvent>,
+    ) {
         wanted.mark_changed();
         loop {
-            let due = self.queue.first().map(|(due, _)| *due);
+            let due = self.queue.first().into_iter().chain(self.looks.first()).map(|(due, _)| *due).min();
             let changes = tokio::select! {
                 changed = wanted.changed() => {
                     if changed.is_err() {
@@ -141,11 +179,15 @@ impl Rounds {
                     self.replace_members(&members)
                 }
                 Some(done) = self.running.join_next() => match done {
-                    Ok((id, started, outcome)) => self.record(id, started, outcome).into_iter().collect(),
+                    Ok((id, started, kind, outcome)) => self.record(id, started, kind, outcome).into_iter().collect(),
                     Err(_) => Vec::new(),
                 },
                 () = async { sleep_until(due.expect("the branch is off without one")).await }, if due.is_some() => {
                     self.start_due();
+                    Vec::new()
+                }
+                Some(address) = doubted.recv() => {
+                    self.doubt(address);
                     Vec::new()
                 }
                 permit = events.reserve(), if !self.outbox.is_empty() => match permit {
@@ -206,12 +248,14 @@ impl Rounds {
         self.next_id += 1;
         self.keys.insert(id, settings.key.clone());
         self.queue.insert((Instant::now(), id));
-        Member { id, settings: settings.clone(), checker: Checker::new(&settings.check), probes: 0 }
+        let (settings, checker) = (settings.clone(), Checker::new(&settings.check));
+        Member { id, settings, checker, probes: 0, reach: None, watched: false }
     }
 
     fn forget(&mut self, member: &Member) {
         self.keys.remove(&member.id);
         self.queue.retain(|(_, id)| *id != member.id);
+        self.looks.retain(|(_, id)| *id != member.id);
     }
 
     /// Starts the probes whose time has come.
@@ -224,38 +268,89 @@ impl Rounds {
             self.queue.pop_first();
             let Some(member) = self.keys.get(&id).and_then(|key| self.members.get_mut(key)) else { continue };
             member.probes += 1;
-            let settings = &member.settings;
-            let target = ProbeTarget {
-                address: settings.address,
-                source: settings.source,
-                proxy_protocol: settings.proxy_protocol,
+            let probe = timeout(member.settings.check.timeout, self.probe.probe(member.probe_target()));
+            self.start(id, now, Kind::Check, probe);
+        }
+        while let Some((due, id)) = self.looks.first().copied() {
+            if due > now {
+                break;
+            }
+            self.looks.pop_first();
+            let Some(member) = self.keys.get(&id).and_then(|key| self.members.get(key)) else { continue };
+            let look = timeout(LOOK_TIMEOUT, self.probe.reach(member.probe_target()));
+            self.start(id, now, Kind::Look, look);
+        }
+    }
+
+    fn start(
+        &mut self,
+        id: u64,
+        now: Instant,
+        kind: Kind,
+        probe: impl Future<Output = Result<io::Result<()>, Elapsed>> + Send + 'static,
+    ) {
+        self.running.spawn(async move {
+            // A probe that panics is a failed one: its member stays in the rounds.
+            let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
+                Ok(Ok(outcome)) => outcome.map_err(|error| ConnectError::from(&error)),
+                Ok(Err(_)) => Err(ConnectError::TimedOut),
+                Err(_) => Err(ConnectError::Other),
             };
-            let probe = timeout(settings.check.timeout, self.probe.probe(target));
-            self.running.spawn(async move {
-                // A probe that panics is a failed one: its member stays in the rounds.
-                let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
-                    Ok(Ok(outcome)) => outcome.map_err(|error| ConnectError::from(&error)),
-                    Ok(Err(_)) => Err(ConnectError::TimedOut),
-                    Err(_) => Err(ConnectError::Other),
-                };
-                (id, now, outcome)
-            });
+            (id, now, kind, outcome)
+        });
+    }
+
+    /// Looks at the members at an address to which a connection failed.
+    fn doubt(&mut self, address: SocketAddr) {
+        let now = Instant::now();
+        for member in self.members.values_mut().filter(|member| member.settings.address == address) {
+            if !std::mem::replace(&mut member.watched, true) {
+                self.looks.insert((now, member.id));
+            }
         }
     }
 
     /// Takes a probe's result and plans the next one; returns what changes.
-    fn record(&mut self, id: u64, started: Instant, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
+    fn record(
+        &mut self,
+        id: u64,
+        started: Instant,
+        kind: Kind,
+        outcome: Result<(), ConnectError>,
+    ) -> Option<HealthEvent> {
+        let now = Instant::now();
         let member = self.keys.get(&id).and_then(|key| self.members.get_mut(key))?;
+        if kind == Kind::Look {
+            member.watched = outcome.is_err();
+            if member.watched {
+                self.looks.insert(((started + LOOK_AGAIN).max(now), id));
+            }
+            let before = std::mem::replace(&mut member.reach, outcome.err());
+            return (before != member.reach).then(|| member.event(outcome.err()));
+        }
         // From start to start, so that the rhythm doesn't depend on how long a probe takes.
-        let next = (started + member.gap()).max(Instant::now());
+        let next = (started + member.gap()).max(now);
         self.queue.insert((next, id));
         let verdict = if outcome.is_ok() { Verdict::Pass } else { Verdict::Fail };
-        member.checker.observe(verdict)?;
-        Some(member.event(outcome.err()))
+        let before = member.reach;
+        if outcome.is_err() && !std::mem::replace(&mut member.watched, true) {
+            let again = if member.settings.check.tells_reach() { LOOK_AGAIN } else { Duration::ZERO };
+            self.looks.insert((now + again, id));
+        }
+        if member.settings.check.tells_reach() {
+            member.reach = outcome.err();
+        }
+        let changed = member.checker.observe(verdict).is_some() || member.reach != before;
+        changed.then(|| member.event(outcome.err()))
     }
 }
 
 impl Member {
+    fn probe_target(&self) -> ProbeTarget {
+        let settings = &self.settings;
+        ProbeTarget { address: settings.address, source: settings.source, proxy_protocol: settings.proxy_protocol }
+    }
+
     /// The time from this probe to the next: the interval, but after the first probe a part of it between a half and
     /// the whole that the member's name decides, so that members registered together aren't probed in lockstep for ever.
     fn gap(&self) -> Duration {
@@ -277,13 +372,13 @@ impl Member {
             state: self.checker.state(),
             reason: self.checker.reason(),
             cause,
+            reach: self.reach,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::Mutex;
 
     use futures_util::future::BoxFuture;
@@ -315,6 +410,15 @@ mod tests {
                 Answer::Panics => async { panic!("as the test wants it") }.boxed(),
             }
         }
+
+        /// Looks are not kept: they are no checks.
+        fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
+            match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(Answer::Well) {
+                Answer::Well | Answer::Panics => async { Ok(()) }.boxed(),
+                Answer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
+                Answer::Silent => std::future::pending().boxed(),
+            }
+        }
     }
 
     struct Bench {
@@ -322,6 +426,7 @@ mod tests {
         prober: HealthProber,
         events: mpsc::Receiver<HealthEvent>,
         start: Instant,
+        states: HashMap<MemberKey, TargetState>,
     }
 
     impl Bench {
@@ -330,7 +435,7 @@ mod tests {
             let (sender, events) = mpsc::channel(16);
             let (prober, work) = HealthProber::new(Arc::clone(&probe) as _, sender, CancellationToken::new());
             tokio::spawn(work);
-            Self { probe, prober, events, start: Instant::now() }
+            Self { probe, prober, events, start: Instant::now(), states: HashMap::new() }
         }
 
         fn answer(&self, member: &ProbedMember, answer: Answer) {
@@ -339,6 +444,17 @@ mod tests {
 
         /// The next event, when it came and which probe of its address it followed.
         async fn event(&mut self) -> (Duration, HealthEvent) {
+            loop {
+                let (at, event) = self.any_event().await;
+                let before = self.states.insert(event.key.clone(), event.state).unwrap_or(TargetState::Initial);
+                if before != event.state {
+                    return (at, event);
+                }
+            }
+        }
+
+        /// The next event, also one that says of the reach alone.
+        async fn any_event(&mut self) -> (Duration, HealthEvent) {
             let event = self.events.recv().await.expect("an event");
             (self.start.elapsed(), event)
         }
@@ -470,6 +586,26 @@ mod tests {
         let before = bench.asked(member(1).address).len();
         bench.event().await;
         assert_eq!(bench.asked(member(1).address).len() - before, 3, "the new threshold holds");
+    }
+
+    /// What a client's connection meets is known at once, and again within a second, whatever the thresholds say.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_is_doubted_is_looked_at_until_it_can_be_reached() {
+        let mut bench = Bench::start();
+        bench.prober.set(vec![member(1)]);
+        bench.event().await;
+        bench.pass(SECOND).await;
+        bench.answer(&member(1), Answer::Refused);
+        bench.prober.doubts().send(member(1).address).unwrap();
+        let (at, event) = bench.any_event().await;
+        assert!(at < 2 * SECOND, "{at:?}");
+        assert_eq!((event.state, event.reach), (TargetState::Healthy, Some(ConnectError::Refused)));
+        bench.pass(5 * SECOND).await;
+        bench.answer(&member(1), Answer::Well);
+        let (at, event) = bench.any_event().await;
+        assert!(at < 8 * SECOND, "{at:?}");
+        assert_eq!((event.state, event.reach), (TargetState::Healthy, None));
+        assert_eq!(bench.asked(member(1).address).len(), 1, "looks are no checks");
     }
 
     #[tokio::test(start_paused = true)]

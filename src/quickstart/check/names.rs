@@ -11,7 +11,7 @@ use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
 use super::places::Places;
 use super::{Bench, Outcome};
-use crate::model::{DnsName, ZoneRecord};
+use crate::model::{AppEndpointKind, DnsName};
 use crate::plan::EndpointGate;
 
 /// Questions to one server from one place.
@@ -138,18 +138,25 @@ pub(super) async fn views(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
     ))
 }
 
-/// Names of private hosted zones that are an app's, with their addresses inside and outside.
+/// The names of the apps, with their addresses inside and outside.
 fn two_faced(bench: &Bench) -> Vec<(String, Vec<IpAddr>, Vec<IpAddr>)> {
-    let records = bench.desired.private_zones.iter().flat_map(|zone| &zone.records);
-    records
-        .filter_map(|record| {
-            let ZoneRecord::Alias { name, endpoint } = record else { return None };
-            let inside = bench.desired.endpoints.get(endpoint)?.addresses.iter().map(|at| at.ip).collect();
-            let leads_to = |app: &&crate::model::App| app.endpoints.iter().any(|own| own.endpoint == *endpoint);
-            let app = bench.desired.apps.iter().find(leads_to)?;
-            Some((name.to_string(), inside, vec![app.public_address.ip()]))
-        })
-        .collect()
+    let mut names = Vec::new();
+    for app in &bench.desired.apps {
+        for endpoint in &app.endpoints {
+            let Some(interface) = bench.desired.endpoints.get(&endpoint.endpoint) else { continue };
+            let inside: Vec<IpAddr> = interface.addresses.iter().map(|at| at.ip).collect();
+            let hosts = match endpoint.kind {
+                AppEndpointKind::General => vec![format!("{}.aws", app.region)],
+                // Both spellings: the documentation's, and the one that device SDKs derive.
+                AppEndpointKind::Sync => vec![format!("ws.{}.aws", app.region), format!("{}.aws.ws", app.region)],
+            };
+            for host in hosts {
+                let name = format!("{host}.services.cloud.mongodb.com");
+                names.push((name, inside.clone(), vec![app.public_address.ip()]));
+            }
+        }
+    }
+    names
 }
 
 fn shown(records: &[(String, DnsData)]) -> String {

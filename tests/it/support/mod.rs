@@ -1,5 +1,6 @@
 //! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
 
+mod dns;
 mod net;
 mod peers;
 
@@ -9,8 +10,11 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
+pub(crate) use dns::Resolver;
 pub(crate) use net::{Net, Place};
-pub(crate) use peers::{Closed, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget};
+pub(crate) use peers::{
+    Closed, DyingTarget, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget, SilentTarget,
+};
 
 /// How long anything may take that ought to happen at once. Generous: machines are busy; nothing passes by waiting.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -52,6 +56,15 @@ impl TestGateway {
     /// A flow from inside the VPC to `member`.
     pub(crate) async fn dial(&self, member: &str) -> Flow {
         Flow::connect(self.net.source(Place::Vpc), self.address(member)).await.expect("the port accepts")
+    }
+
+    /// What DNS answers inside the VPC for the endpoint's regional name, sorted.
+    pub(crate) async fn answers(&self) -> Vec<std::net::IpAddr> {
+        let name = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
+        let resolver = Resolver::new(self.net.source(Place::Vpc), self.net.dns()).await;
+        let mut addresses = resolver.addresses(name).await;
+        addresses.sort();
+        addresses
     }
 
     /// The value of the one series of `/metrics` that begins with `name` and holds every one of `labels`; 0 if absent.

@@ -1,6 +1,7 @@
 //! A /16 of loopback that one test has to itself.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plgw::config::{self, Config};
 
@@ -28,7 +29,11 @@ const CLAIM_PORT: u16 = 64_999;
 impl Net {
     /// A network that nobody has.
     pub(crate) fn claim() -> Self {
-        (32..=250)
+        // Not again what a test of this process had: its sockets may still be on their way out.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let networks = (32..=250).cycle().skip(NEXT.fetch_add(1, Ordering::Relaxed) % 219).take(219);
+        networks
+            .into_iter()
             .find_map(|n| {
                 let claim = TcpListener::bind((Ipv4Addr::new(127, n, 255, 254), CLAIM_PORT)).ok()?;
                 Some(Self { n, _claim: claim })

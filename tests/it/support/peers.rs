@@ -189,3 +189,59 @@ impl Drop for RecordingTarget {
         self.task.abort();
     }
 }
+
+/// Echoes; can stop to listen while its connections live on, as a process does whose listener is stuck.
+pub(crate) struct DyingTarget {
+    listening: JoinHandle<()>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl DyingTarget {
+    pub(crate) async fn start(address: SocketAddr) -> Self {
+        let listener = listen(address).await;
+        let stop = tokio_util::sync::CancellationToken::new();
+        let stopped = stop.clone();
+        let listening = tokio::spawn(async move {
+            while let Some(Ok((mut stream, _))) = stopped.run_until_cancelled(listener.accept()).await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                    let _ = write.shutdown().await;
+                });
+            }
+        });
+        Self { listening, stop }
+    }
+
+    /// From now on it refuses; connections that it has go on.
+    pub(crate) fn stop_listening(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for DyingTarget {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Answers no SYN: its queue of one is full, and the kernel drops what does not fit.
+pub(crate) struct SilentTarget {
+    _queue: std::net::TcpListener,
+    _filling: Vec<TcpStream>,
+}
+
+impl SilentTarget {
+    pub(crate) async fn start(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let queue = socket.listen(0).expect("it listens").into_std().expect("a socket");
+        let mut filling = Vec::new();
+        // The queue takes one more than it says; the next one is not answered any more.
+        while let Ok(stream) = timeout(std::time::Duration::from_millis(200), TcpStream::connect(address)).await {
+            filling.push(stream.expect("it is taken"));
+        }
+        Self { _queue: queue, _filling: filling }
+    }
+}

@@ -1,0 +1,114 @@
+//! Control's refusals in EC2's codes. Source of the codes: Amazon EC2 API Reference, *Error codes*.
+
+use hyper::StatusCode;
+
+use crate::control::draft::{EditError, Kind};
+use crate::control::{ChangeError, chain};
+use crate::plan::RuleError;
+
+/// An error of EC2's.
+#[derive(Debug)]
+pub(in super::super) struct Refusal {
+    pub(in super::super) status: StatusCode,
+    pub(in super::super) code: &'static str,
+    pub(in super::super) message: String,
+}
+
+impl Refusal {
+    pub(in super::super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    pub(super) fn missing(name: &str) -> Self {
+        Self::new("MissingParameter", format!("The request must contain the parameter {name}"))
+    }
+
+    pub(super) fn invalid(name: &str, value: &str) -> Self {
+        Self::new("InvalidParameterValue", format!("Value ({value}) for parameter {name} is invalid."))
+    }
+
+    pub(super) fn dry_run() -> Self {
+        let message = "Request would have succeeded, but DryRun flag is set.".to_owned();
+        Self { status: StatusCode::PRECONDITION_FAILED, code: "DryRunOperation", message }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match &error {
+            ChangeError::Edit(edit) => of_edit(edit),
+            ChangeError::Plan(errors) => {
+                let first = errors.as_slice().first();
+                first.map_or_else(|| Self::new("InvalidParameter", error.to_string()), |first| of_rule(&first.rule))
+            }
+            ChangeError::Bind(_) => Self::new("InvalidParameterValue", chain(&error)),
+            ChangeError::Save(_) | ChangeError::Stopping => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "Unavailable",
+                message: "The service cannot keep the change; try again.".to_owned(),
+            },
+            ChangeError::Config(_)
+            | ChangeError::NoSuchTarget { .. }
+            | ChangeError::AmbiguousTarget { .. }
+            | ChangeError::NoSuchZone { .. }
+            | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
+        }
+    }
+}
+
+fn of_edit(error: &EditError) -> Refusal {
+    match error {
+        EditError::Missing { what, id } => not_found(*what, id),
+        EditError::Exists { what: Kind::SecurityGroup, id } => {
+            Refusal::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists"))
+        }
+        EditError::Exists { what: Kind::SecurityRule, id } => {
+            Refusal::new("InvalidPermission.Duplicate", format!("the specified rule \"{id}\" already exists"))
+        }
+        EditError::Exists { .. } => Refusal::new("InvalidParameter", error.to_string()),
+        EditError::InUse { what, id, by } => Refusal::new(
+            "DependencyViolation",
+            format!("The {what} '{id}' has dependencies and cannot be deleted: {by}."),
+        ),
+        EditError::SubnetFull(_) => Refusal::new("InsufficientFreeAddressesInSubnet", error.to_string()),
+        EditError::TokenReused(_) => Refusal::new("IdempotentParameterMismatch", error.to_string()),
+        EditError::WrongState { .. } => Refusal::new("IncorrectState", error.to_string()),
+        EditError::Invalid(message) => Refusal::new("InvalidParameterValue", message.clone()),
+        EditError::Conflict(message) => Refusal::new("InvalidParameter", message.clone()),
+        EditError::Rule(rule) => of_rule(rule),
+    }
+}
+
+pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
+    let (code, text) = match what {
+        Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
+        Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
+        Kind::SecurityGroup => ("InvalidGroup.NotFound", "The security group"),
+        Kind::SecurityRule => ("InvalidPermission.NotFound", "The specified rule"),
+        Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
+        Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
+        Kind::Project | Kind::Cluster | Kind::App | Kind::AccessEntry => ("InvalidParameter", "The id"),
+    };
+    Refusal::new(code, format!("{text} '{id}' does not exist"))
+}
+
+fn of_rule(rule: &RuleError) -> Refusal {
+    let code = match rule {
+        RuleError::NoSuchService(name) => {
+            return Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
+        }
+        RuleError::Unknown { what: "VPC", id } => return not_found(Kind::Vpc, id),
+        RuleError::Unknown { what: "subnet", id } => return not_found(Kind::Subnet, id),
+        RuleError::Unknown { what: "security group", id } => return not_found(Kind::SecurityGroup, id),
+        RuleError::UnknownGroupInRule { missing, .. } => return not_found(Kind::SecurityGroup, missing.as_str()),
+        RuleError::DuplicateSubnetsInSameZone { .. } => "DuplicateSubnetsInSameZone",
+        RuleError::NetworksOverlap { own_kind, .. } if own_kind.starts_with("subnet") => "InvalidSubnet.Conflict",
+        RuleError::SubnetOutsideVpc { .. } => "InvalidSubnet.Range",
+        RuleError::AddressInUse { .. } => "InvalidIPAddress.InUse",
+        RuleError::NetworksOverlap { .. }
+        | RuleError::SubnetOutsideRegion { .. }
+        | RuleError::AddressOutsideSubnet { .. } => "InvalidParameterValue",
+        _ => "InvalidParameter",
+    };
+    Refusal::new(code, rule.to_string())
+}

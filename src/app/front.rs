@@ -1,0 +1,94 @@
+//! The App Services front, started when the first app needs it: a gateway without apps pays nothing for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::Recorder;
+use tokio::sync::watch;
+
+use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateSource, Certificates};
+use crate::control::chain;
+use crate::plan::{AppsView, Snapshot};
+use crate::tls::LabCa;
+
+/// What the front is started with.
+pub(super) struct FrontParts {
+    pub(super) options: AppOptions,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) lab_dir: PathBuf,
+    pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
+}
+
+/// A front that may not have been started yet.
+pub(super) struct LazyFront {
+    parts: FrontParts,
+    front: Mutex<Option<Arc<AppFront>>>,
+}
+
+impl LazyFront {
+    pub(super) fn new(parts: FrontParts) -> Self {
+        Self { parts, front: Mutex::default() }
+    }
+
+    /// Binds what `view` needs and is not open yet: all of it or nothing. `None`: there is nothing to bind.
+    pub(super) fn bind(&self, view: &AppsView) -> Result<Option<BoundDoors>, Vec<String>> {
+        if view.doors.is_empty() && self.started().is_none() {
+            return Ok(None);
+        }
+        let front = self.start().map_err(|error| vec![error])?;
+        front.bind(view).map(Some).map_err(|errors| errors.iter().map(|error| chain(error)).collect())
+    }
+
+    /// Accepts on what was bound.
+    pub(super) async fn open(&self, bound: Option<BoundDoors>, snapshot: &Arc<Snapshot>) {
+        if let Some((front, bound)) = self.started().zip(bound) {
+            front.open(bound, snapshot).await;
+        }
+    }
+
+    /// Closes what `view`, now in force, no longer has.
+    pub(super) async fn retire(&self, view: &AppsView) {
+        if let Some(front) = self.started() {
+            front.retire(view).await;
+        }
+    }
+
+    /// Closes everything, lets what is open finish for `grace`, and ends the threads.
+    pub(super) async fn stop(&self, grace: Duration) {
+        let front = self.front.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(front) = front.and_then(Arc::into_inner) {
+            front.stop(grace).await;
+        }
+    }
+
+    fn started(&self) -> Option<Arc<AppFront>> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn start(&self) -> Result<Arc<AppFront>, String> {
+        let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(front) = front.as_ref() {
+            return Ok(Arc::clone(front));
+        }
+        let FrontParts { options, snapshots, lab_dir, recorder } = &self.parts;
+        let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
+        let certificates =
+            Certificates::new(CertificateSource::LabCa(Arc::clone(&ca))).map_err(|error| chain(&error))?;
+        let started = AppFront::start(
+            options.clone(),
+            snapshots.clone(),
+            certificates,
+            Some(ca.certificate()),
+            Arc::clone(recorder),
+        )
+        .map_err(|error| chain(&error))?;
+        Ok(Arc::clone(front.insert(Arc::new(started))))
+    }
+}
+
+impl std::fmt::Debug for LazyFront {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LazyFront").field("front", &self.front).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,237 @@
+//! The certificates that the front shows, chosen by the name that a client asks for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::model::DnsName;
+use crate::plan::AppsView;
+use crate::tls::{Identity, LabCa, TlsError};
+
+/// A certificate chain and its key, in two PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Where certificates come from.
+pub enum CertificateSource {
+    /// The lab's CA signs one for every set of names, as apps come.
+    LabCa(Arc<LabCa>),
+    /// These files; the first is shown to clients that ask for no name, or for one that none is for.
+    Files(Vec<CertificateFiles>),
+}
+
+impl fmt::Debug for CertificateSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LabCa(_) => f.write_str("LabCa"),
+            Self::Files(files) => f.debug_tuple("Files").field(files).finish(),
+        }
+    }
+}
+
+/// The certificates in use. New ones count from the next handshake on; open connections keep theirs.
+#[derive(Debug)]
+pub struct Certificates {
+    source: CertificateSource,
+    table: RwLock<Arc<Table>>,
+    state: Mutex<State>,
+}
+
+/// What the table was made of.
+#[derive(Debug, Default)]
+struct State {
+    /// Signed by the lab's CA, by the names and addresses that they are for.
+    issued: BTreeMap<(BTreeSet<DnsName>, BTreeSet<IpAddr>), Arc<CertifiedKey>>,
+    /// When the files were written that were read last.
+    stamps: Vec<Option<SystemTime>>,
+}
+
+/// Certificates by name.
+#[derive(Debug, Default)]
+struct Table {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    first: Option<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// The certificates of `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] when a file can't be read, or certificate and key don't fit.
+    pub fn new(source: CertificateSource) -> Result<Arc<Self>, TlsError> {
+        let certificates = Self { source, table: RwLock::default(), state: Mutex::default() };
+        certificates.reload()?;
+        Ok(Arc::new(certificates))
+    }
+
+    /// Reads the files again. Nothing changes when one of them is wrong. The lab CA's certificates need no reading.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] as for [`Self::new`].
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let CertificateSource::Files(files) = &self.source else { return Ok(()) };
+        let stamps = stamps(files);
+        let mut table = Table::default();
+        for file in files {
+            let identity = Identity::read(&file.certificate, &file.key)?;
+            table.add(&names_of(&identity), &identity.certified_key()?);
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stamps = stamps;
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        Ok(())
+    }
+
+    /// Reads the files again if one was written since; true when they were read.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] as for [`Self::new`]; said once for each time that the files change.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let CertificateSource::Files(files) = &self.source else { return Ok(false) };
+        let stamps = stamps(files);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.stamps == stamps {
+            return Ok(false);
+        }
+        state.stamps = stamps;
+        drop(state);
+        self.reload().map(|()| true)
+    }
+
+    /// Has certificates for every name and address of the apps' doors.
+    pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
+        let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
+        let mut wanted: BTreeMap<&BTreeSet<DnsName>, BTreeSet<IpAddr>> = BTreeMap::new();
+        for door in view.doors.values() {
+            for found in door.apps.values() {
+                wanted.entry(&found.app.hosts).or_default().insert(door.address.ip());
+            }
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut issued = BTreeMap::new();
+        let mut table = Table::default();
+        for (names, ips) in wanted {
+            let key = (names.clone(), ips);
+            let certified = match state.issued.get(&key) {
+                Some(certified) => Arc::clone(certified),
+                None => {
+                    let names: Vec<DnsName> = key.0.iter().cloned().collect();
+                    let ips: Vec<IpAddr> = key.1.iter().copied().collect();
+                    ca.issue(&names, &ips)?.certified_key()?
+                }
+            };
+            let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+            table.add(&texts, &certified);
+            issued.insert(key, certified);
+        }
+        state.issued = issued;
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        Ok(())
+    }
+}
+
+impl Table {
+    fn add(&mut self, names: &[String], certified: &Arc<CertifiedKey>) {
+        self.first.get_or_insert_with(|| Arc::clone(certified));
+        for name in names {
+            let name = name.to_ascii_lowercase();
+            match name.strip_prefix("*.") {
+                Some(parent) => self.wildcard.entry(parent.to_owned()).or_insert_with(|| Arc::clone(certified)),
+                None => self.exact.entry(name).or_insert_with(|| Arc::clone(certified)),
+            };
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        self.exact.get(name).or_else(|| name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent)))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
+        let named = hello.server_name().and_then(|name| table.find(&name.to_ascii_lowercase()));
+        named.or(table.first.as_ref()).cloned()
+    }
+}
+
+fn stamps(files: &[CertificateFiles]) -> Vec<Option<SystemTime>> {
+    let written = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    files.iter().flat_map(|file| [written(&file.certificate), written(&file.key)]).collect()
+}
+
+/// The names in a chain's first certificate.
+fn names_of(identity: &Identity) -> Vec<String> {
+    let Some(first) = identity.chain().first() else { return Vec::new() };
+    let Ok((_, certificate)) = X509Certificate::from_der(first) else { return Vec::new() };
+    let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = alternative.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exact_name_goes_before_the_wildcard_and_the_first_certificate_is_for_everyone_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = LabCa::open_or_create(dir.path()).expect("a CA");
+        let certified = |name: &str| {
+            let names = [name.parse().expect("a name")];
+            ca.issue(&names, &[]).expect("issued").certified_key().expect("a key")
+        };
+        let (wild, exact) = (certified("*.lab"), certified("a.lab"));
+        let mut table = Table::default();
+        table.add(&["*.lab".to_owned()], &wild);
+        table.add(&["a.lab".to_owned()], &exact);
+        let is = |name: &str, expected: &Arc<CertifiedKey>| table.find(name).is_some_and(|f| Arc::ptr_eq(f, expected));
+        assert!(is("a.lab", &exact) && is("b.lab", &wild));
+        assert!(table.find("a.b.lab").is_none() && table.find("lab").is_none());
+        assert!(table.first.as_ref().is_some_and(|first| Arc::ptr_eq(first, &wild)));
+    }
+
+    #[test]
+    fn files_are_read_again_when_they_change_and_a_wrong_one_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = LabCa::open_or_create(dir.path()).expect("a CA");
+        let files = CertificateFiles { certificate: dir.path().join("app.pem"), key: dir.path().join("app-key.pem") };
+        let put = |name: &str, at: u64| {
+            let identity = ca.issue(&[name.parse().expect("a name")], &[]).expect("issued");
+            for path in [&files.certificate, &files.key] {
+                std::fs::write(path, identity.pem()).expect("written");
+                let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at);
+                std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(time)).expect("stamped");
+            }
+        };
+        put("a.lab", 1);
+        let certificates = Certificates::new(CertificateSource::Files(vec![files.clone()])).expect("read");
+        let has = |name: &str| certificates.table.read().expect("no panic").find(name).is_some();
+        assert!(has("a.lab") && !certificates.reload_if_changed().expect("unchanged"));
+        put("b.lab", 2);
+        assert!(certificates.reload_if_changed().expect("read") && has("b.lab") && !has("a.lab"));
+        std::fs::write(&files.key, "nonsense").expect("written");
+        let error = certificates.reload_if_changed().expect_err("no key");
+        assert!(error.to_string().contains("app-key.pem holds no private key in PEM form"), "{error}");
+        assert!(has("b.lab") && !certificates.reload_if_changed().expect("said once"));
+    }
+}

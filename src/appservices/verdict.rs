@@ -1,0 +1,398 @@
+//! Who may ask what of which app. Pure: the answer depends on the arguments alone.
+//!
+//! The order is fixed: origin by the address that the connection came to, then the app, then what its path asks for, then
+//! the restriction, then the IP access list, on the public path only. Nothing that a client sends but host and path has a
+//! say.
+
+use std::net::IpAddr;
+
+use hyper::StatusCode;
+
+use super::path::{PathClass, Route};
+use crate::model::{AppEndpointKind, AppId, Origin};
+use crate::plan::{AppView, Door, DoorApp, DoorWay, Standing};
+
+/// Which way a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WayIn {
+    /// By a private endpoint of this kind.
+    Private(AppEndpointKind),
+    /// By the public address.
+    Public,
+}
+
+impl From<&DoorWay> for WayIn {
+    fn from(way: &DoorWay) -> Self {
+        match way {
+            DoorWay::Private { kind, .. } => Self::Private(*kind),
+            DoorWay::Public => Self::Public,
+        }
+    }
+}
+
+/// What an app's settings say of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AppRules {
+    /// Whether it can be used through this door.
+    pub standing: Standing,
+    /// Requests from outside the VPC get 404.
+    pub restricted: bool,
+    /// Its IP access list has the client.
+    pub listed: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It goes to the backend.
+    Served,
+    /// It can be read in more than one way, or is no request for this front at all.
+    Malformed,
+    /// Its host is none of this address.
+    Misdirected,
+    /// From the service's side: connectivity is one-way.
+    OneWay,
+    /// Through an endpoint, from a network that is not joined to its VPC.
+    Origin,
+    /// Nothing of App Services has this path.
+    UnknownPath,
+    /// The Admin API, which has an address of its own.
+    AdminApi,
+    /// There is no such app here.
+    UnknownApp,
+    /// Public, and the app is restricted to its private endpoints.
+    Restricted,
+    /// Public, and not on the app's IP access list.
+    AccessList,
+    /// The endpoint leads to a region that the app has left.
+    OtherRegion,
+    /// A Sync endpoint without the General one that it must be paired with.
+    Unpaired,
+    /// The Data API, which private endpoints don't serve.
+    DataApi,
+    /// A custom HTTPS endpoint, which private endpoints don't serve.
+    CustomHttps,
+    /// Client HTTP through a Sync endpoint, or Sync through a General one.
+    WrongEndpoint,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 15] = [
+        Self::Served,
+        Self::Malformed,
+        Self::Misdirected,
+        Self::OneWay,
+        Self::Origin,
+        Self::UnknownPath,
+        Self::AdminApi,
+        Self::UnknownApp,
+        Self::Restricted,
+        Self::AccessList,
+        Self::OtherRegion,
+        Self::Unpaired,
+        Self::DataApi,
+        Self::CustomHttps,
+        Self::WrongEndpoint,
+    ];
+
+    /// The one lower-case name in log, metric and test.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Malformed => "malformed",
+            Self::Misdirected => "misdirected",
+            Self::OneWay => "one_way",
+            Self::Origin => "origin",
+            Self::UnknownPath => "unknown_path",
+            Self::AdminApi => "admin_api",
+            Self::UnknownApp => "unknown_app",
+            Self::Restricted => "restricted",
+            Self::AccessList => "access_list",
+            Self::OtherRegion => "other_region",
+            Self::Unpaired => "unpaired",
+            Self::DataApi => "data_api",
+            Self::CustomHttps => "custom_https",
+            Self::WrongEndpoint => "wrong_endpoint",
+        }
+    }
+
+    /// The status of a refusal; `None` for what is served.
+    ///
+    /// Whoever is outside the VPC gets the 404 of an app that doesn't exist (*Use a VPC Private Endpoint*); whoever is
+    /// inside may learn what is wrong.
+    #[must_use]
+    pub fn refusal(self) -> Option<StatusCode> {
+        match self {
+            Self::Served => None,
+            Self::Malformed => Some(StatusCode::BAD_REQUEST),
+            Self::Misdirected => Some(StatusCode::MISDIRECTED_REQUEST),
+            Self::OneWay
+            | Self::Origin
+            | Self::UnknownPath
+            | Self::AdminApi
+            | Self::UnknownApp
+            | Self::Restricted
+            | Self::OtherRegion => Some(StatusCode::NOT_FOUND),
+            Self::AccessList | Self::Unpaired | Self::DataApi | Self::CustomHttps | Self::WrongEndpoint => {
+                Some(StatusCode::FORBIDDEN)
+            }
+        }
+    }
+}
+
+/// What becomes of a request of `class` from `origin` that came in by `way`; `app` is what the app's settings say of it,
+/// if there is such an app here.
+#[must_use]
+pub fn decide(origin: Origin, way: WayIn, app: Option<AppRules>, class: PathClass) -> Verdict {
+    match (origin, way) {
+        (Origin::Service, _) => return Verdict::OneWay,
+        (Origin::Public, WayIn::Private(_)) => return Verdict::Origin,
+        (Origin::Vpc | Origin::Peered | Origin::OnPremises | Origin::Public, _) => {}
+    }
+    match class {
+        PathClass::Unknown => return Verdict::UnknownPath,
+        PathClass::Admin => return Verdict::AdminApi,
+        PathClass::ClientHttp | PathClass::Sync | PathClass::DataApi | PathClass::CustomHttps => {}
+    }
+    let Some(app) = app else { return Verdict::UnknownApp };
+    match way {
+        WayIn::Private(kind) => decide_private(kind, app.standing, class),
+        WayIn::Public if app.restricted => Verdict::Restricted,
+        WayIn::Public if !app.listed => Verdict::AccessList,
+        WayIn::Public => Verdict::Served,
+    }
+}
+
+fn decide_private(kind: AppEndpointKind, standing: Standing, class: PathClass) -> Verdict {
+    match standing {
+        Standing::OtherRegion => return Verdict::OtherRegion,
+        Standing::Unpaired => return Verdict::Unpaired,
+        Standing::Ready => {}
+    }
+    match (class, kind) {
+        (PathClass::DataApi, _) => Verdict::DataApi,
+        (PathClass::CustomHttps, _) => Verdict::CustomHttps,
+        (PathClass::ClientHttp, AppEndpointKind::General) | (PathClass::Sync, AppEndpointKind::Sync) => Verdict::Served,
+        (PathClass::ClientHttp, AppEndpointKind::Sync) | (PathClass::Sync, AppEndpointKind::General) => {
+            Verdict::WrongEndpoint
+        }
+        (PathClass::Admin, _) => Verdict::AdminApi,
+        (PathClass::Unknown, _) => Verdict::UnknownPath,
+    }
+}
+
+/// A request's app and what becomes of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judgement<'a> {
+    pub(crate) verdict: Verdict,
+    /// The app that it is for, whatever the verdict; for the log and the label.
+    pub(crate) app: Option<&'a AppView>,
+}
+
+/// Judges a request that came to `door` for `host` (lower case, without port).
+pub(crate) fn judge<'a>(door: &'a Door, origin: Origin, source: IpAddr, host: &str, route: Route<'_>) -> Judgement<'a> {
+    if !door.hosts.contains(host) {
+        let verdict = if origin == Origin::Service { Verdict::OneWay } else { Verdict::Misdirected };
+        return Judgement { verdict, app: None };
+    }
+    let way = WayIn::from(&door.way);
+    let rules = |found: &DoorApp| AppRules {
+        standing: found.standing,
+        restricted: found.app.restricted,
+        listed: found.app.lists(source),
+    };
+    let judge_one = |found: Option<&'a DoorApp>| Judgement {
+        verdict: decide(origin, way, found.map(rules), route.class),
+        app: found.map(|found| found.app.as_ref()),
+    };
+    if let Some(id) = route.app {
+        let found = id.parse::<AppId>().ok().and_then(|id| door.apps.get(&id));
+        return judge_one(found.filter(|found| found.app.hosts.contains(host)));
+    }
+    // No app in the path, as when a session is refreshed: whichever app may serve it. A backend that has another app,
+    // one that may not be asked, is not asked.
+    let here = || door.apps.values().filter(|found| found.app.hosts.contains(host));
+    let is_served = |found: &DoorApp| decide(origin, way, Some(rules(found)), route.class) == Verdict::Served;
+    let chosen = here().find(|found| here().filter(|other| other.app.backend == found.app.backend).all(is_served));
+    judge_one(chosen.or_else(|| here().find(|found| !is_served(found))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, HashSet};
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{CidrSet, DnsName};
+
+    const KINDS: [AppEndpointKind; 2] = [AppEndpointKind::General, AppEndpointKind::Sync];
+    const WAYS: [WayIn; 3] =
+        [WayIn::Private(AppEndpointKind::General), WayIn::Private(AppEndpointKind::Sync), WayIn::Public];
+
+    fn rules() -> impl Strategy<Value = AppRules> {
+        (prop::sample::select(Standing::ALL.to_vec()), any::<bool>(), any::<bool>())
+            .prop_map(|(standing, restricted, listed)| AppRules { standing, restricted, listed })
+    }
+
+    fn origin() -> impl Strategy<Value = Origin> {
+        prop::sample::select(Origin::ALL.to_vec())
+    }
+
+    fn class() -> impl Strategy<Value = PathClass> {
+        prop::sample::select(PathClass::ALL.to_vec())
+    }
+
+    fn way() -> impl Strategy<Value = WayIn> {
+        prop::sample::select(WAYS.to_vec())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_services_side_is_never_served(way in way(), app in prop::option::of(rules()), class in class()) {
+            prop_assert_eq!(decide(Origin::Service, way, app, class), Verdict::OneWay);
+        }
+
+        #[test]
+        fn a_public_source_is_served_by_no_private_endpoint(
+            kind in prop::sample::select(KINDS.to_vec()), app in prop::option::of(rules()), class in class()
+        ) {
+            prop_assert_eq!(decide(Origin::Public, WayIn::Private(kind), app, class), Verdict::Origin);
+        }
+
+        /// B3: whatever else holds, and for whatever it asks, a restricted app looks from outside as one that isn't there.
+        #[test]
+        fn from_outside_a_restricted_app_looks_like_none(origin in origin(), app in rules(), class in class()) {
+            let restricted = decide(origin, WayIn::Public, Some(AppRules { restricted: true, ..app }), class);
+            let absent = decide(origin, WayIn::Public, None, class);
+            prop_assert_ne!(restricted, Verdict::Served);
+            prop_assert_eq!(restricted.refusal(), absent.refusal());
+            prop_assert!(restricted == absent || (restricted, absent) == (Verdict::Restricted, Verdict::UnknownApp));
+        }
+
+        /// B5: the private path knows neither the restriction nor the list.
+        #[test]
+        fn a_private_endpoint_ignores_restriction_and_access_list(
+            origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in rules(), class in class()
+        ) {
+            let way = WayIn::Private(kind);
+            let open = AppRules { restricted: false, listed: true, ..app };
+            prop_assert_eq!(decide(origin, way, Some(app), class), decide(origin, way, Some(open), class));
+        }
+
+        /// B5: lifted, the list alone decides on the public path.
+        #[test]
+        fn with_the_restriction_lifted_the_access_list_decides(
+            standing in prop::sample::select(Standing::ALL.to_vec()), listed in any::<bool>(), class in class()
+        ) {
+            let app = AppRules { standing, restricted: false, listed };
+            let expected = match class {
+                PathClass::Unknown => Verdict::UnknownPath,
+                PathClass::Admin => Verdict::AdminApi,
+                _ if listed => Verdict::Served,
+                _ => Verdict::AccessList,
+            };
+            prop_assert_eq!(decide(Origin::Public, WayIn::Public, Some(app), class), expected);
+        }
+
+        /// B1, B2, B6, B8, B11: a private endpoint serves its own class, while it stands, to whoever may use it.
+        #[test]
+        fn a_private_endpoint_serves_exactly_its_own_class(
+            origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in prop::option::of(rules()),
+            class in class()
+        ) {
+            let own = match kind {
+                AppEndpointKind::General => PathClass::ClientHttp,
+                AppEndpointKind::Sync => PathClass::Sync,
+            };
+            let joined = matches!(origin, Origin::Vpc | Origin::Peered | Origin::OnPremises);
+            let stands = app.is_some_and(|app| app.standing == Standing::Ready);
+            let served = decide(origin, WayIn::Private(kind), app, class) == Verdict::Served;
+            prop_assert_eq!(served, joined && stands && class == own);
+        }
+    }
+
+    /// The whole table, so that no combination is left to chance: every verdict of `decide` is reached, and each is
+    /// served or has a status.
+    #[test]
+    fn every_combination_has_one_verdict_and_every_verdict_a_combination() {
+        let mut reached = HashSet::new();
+        let mut apps = vec![None];
+        for standing in Standing::ALL {
+            for (restricted, listed) in [(false, false), (false, true), (true, false), (true, true)] {
+                apps.push(Some(AppRules { standing, restricted, listed }));
+            }
+        }
+        for origin in Origin::ALL {
+            for way in WAYS {
+                for app in &apps {
+                    for class in PathClass::ALL {
+                        let verdict = decide(origin, way, *app, class);
+                        assert_eq!(verdict == Verdict::Served, verdict.refusal().is_none());
+                        reached.insert(verdict);
+                    }
+                }
+            }
+        }
+        let by_reading = [Verdict::Malformed, Verdict::Misdirected];
+        assert_eq!(reached.len() + by_reading.len(), Verdict::ALL.len());
+        let labels: HashSet<_> = Verdict::ALL.iter().map(|verdict| verdict.label()).collect();
+        assert_eq!(labels.len(), Verdict::ALL.len());
+    }
+
+    const HOST: &str = "us-east-1.aws.services.cloud.mongodb.com";
+
+    fn app(id: &str, restricted: bool, backend: &str) -> DoorApp {
+        let app = AppView {
+            id: id.parse().expect("an id"),
+            project: "5f0000000000000000000001".parse().expect("an id"),
+            restricted,
+            access_list: CidrSet::default(),
+            backend: backend.parse().ok().map(Arc::new),
+            hosts: BTreeSet::from([HOST.parse::<DnsName>().expect("a name")]),
+        };
+        DoorApp { app: Arc::new(app), standing: Standing::Ready }
+    }
+
+    fn public(apps: &[DoorApp]) -> Door {
+        Door {
+            address: "127.9.0.10:8443".parse().expect("an address"),
+            way: DoorWay::Public,
+            apps: apps.iter().map(|found| (found.app.id.clone(), found.clone())).collect::<BTreeMap<_, _>>(),
+            hosts: apps.iter().flat_map(|found| found.app.hosts.clone()).collect(),
+        }
+    }
+
+    fn ask<'a>(door: &'a Door, host: &str, app: Option<&str>) -> (Verdict, Option<&'a str>) {
+        let route = Route { class: PathClass::ClientHttp, app };
+        let judged = judge(door, Origin::Public, "127.9.0.1".parse().expect("an address"), host, route);
+        (judged.verdict, judged.app.map(|app| app.id.as_str()))
+    }
+
+    #[test]
+    fn a_request_without_an_app_goes_to_no_backend_that_has_a_restricted_one() {
+        let (open, closed) = (app("open-aaaaa", false, "http://b:1"), app("shut-bbbbb", true, "http://b:1"));
+        let elsewhere = app("zzz-ccccc", false, "http://c:1");
+        assert_eq!(
+            ask(&public(&[open.clone(), closed.clone()]), HOST, None),
+            (Verdict::Restricted, Some("shut-bbbbb"))
+        );
+        let all = [open.clone(), closed, elsewhere];
+        assert_eq!(ask(&public(&all), HOST, None), (Verdict::Served, Some("zzz-ccccc")));
+        assert_eq!(ask(&public(&[open]), HOST, None), (Verdict::Served, Some("open-aaaaa")));
+    }
+
+    #[test]
+    fn an_app_is_found_by_its_host_and_its_id_together() {
+        let door = public(&[app("open-aaaaa", false, "http://b:1")]);
+        assert_eq!(ask(&door, HOST, Some("open-aaaaa")).0, Verdict::Served);
+        assert_eq!(ask(&door, HOST, Some("open-aaaab")), (Verdict::UnknownApp, None));
+        assert_eq!(ask(&door, "us-west-2.aws.services.cloud.mongodb.com", Some("open-aaaaa")).0, Verdict::Misdirected);
+        assert_eq!(ask(&door, "127.9.0.10", Some("open-aaaaa")).0, Verdict::Misdirected);
+    }
+}

@@ -1,0 +1,155 @@
+//! Changes of the inventory that an API can ask for. Each either changes the draft or says why not; what the plan's
+//! rules say of the result is the owner's to find out, and the same for every front.
+
+mod apps;
+mod atlas;
+mod ec2;
+
+use crate::model::ParseIdError;
+use crate::plan::RuleError;
+
+pub use self::atlas::NewCluster;
+pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
+use super::inventory::{Inventory, Moment};
+
+/// Why a change is refused before the plan is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// There is no such thing.
+    #[error("there is no {what} `{id}`")]
+    Missing {
+        /// What sort of thing.
+        what: Kind,
+        /// Its id as asked for.
+        id: String,
+    },
+    /// It is there already.
+    #[error("{what} `{id}` is there already")]
+    Exists {
+        /// What sort of thing.
+        what: Kind,
+        /// Its id.
+        id: String,
+    },
+    /// Something else needs it.
+    #[error("{what} `{id}` is in use by {by}; remove that first")]
+    InUse {
+        /// What sort of thing.
+        what: Kind,
+        /// Its id.
+        id: String,
+        /// What needs it.
+        by: String,
+    },
+    /// No address of the subnet is free.
+    #[error("subnet {0} has no free address")]
+    SubnetFull(String),
+    /// The token was used for another request.
+    #[error("client token `{0}` was used for a request with other parameters")]
+    TokenReused(String),
+    /// What it is just doing forbids it.
+    #[error("{what} `{id}` is {state}, and must be {wanted}")]
+    WrongState {
+        /// What sort of thing.
+        what: Kind,
+        /// Its id.
+        id: String,
+        /// What it is doing.
+        state: String,
+        /// What it would have to be doing.
+        wanted: &'static str,
+    },
+    /// A value that can't be.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something else stands against it.
+    #[error("{0}")]
+    Conflict(String),
+    /// A rule of the plan's, asked beforehand.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
+
+/// What sort of thing an id names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A VPC.
+    Vpc,
+    /// A subnet.
+    Subnet,
+    /// A security group.
+    SecurityGroup,
+    /// A rule of a security group.
+    SecurityRule,
+    /// An interface endpoint.
+    Endpoint,
+    /// An endpoint service.
+    Service,
+    /// A project.
+    Project,
+    /// A cluster.
+    Cluster,
+    /// An app.
+    App,
+    /// A private endpoint of a service or an app.
+    PrivateEndpoint,
+    /// An entry of an IP access list.
+    AccessEntry,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Vpc => "VPC",
+            Self::Subnet => "subnet",
+            Self::SecurityGroup => "security group",
+            Self::SecurityRule => "security group rule",
+            Self::Endpoint => "interface endpoint",
+            Self::Service => "endpoint service",
+            Self::Project => "project",
+            Self::Cluster => "cluster",
+            Self::App => "app",
+            Self::PrivateEndpoint => "private endpoint",
+            Self::AccessEntry => "access list entry",
+        })
+    }
+}
+
+/// The inventory while it is changed.
+#[derive(Debug)]
+pub struct Draft {
+    /// What there is to be.
+    pub inventory: Inventory,
+    /// The moment of the change.
+    pub now: Moment,
+}
+
+/// Digits that nobody can foresee.
+fn random_hex(digits: usize) -> String {
+    random(digits, b"0123456789abcdef")
+}
+
+/// Letters of `alphabet` that nobody can foresee.
+fn random(length: usize, alphabet: &[u8]) -> String {
+    use ring::rand::SecureRandom;
+    let mut bytes = vec![0u8; length];
+    // The system's generator fails only before it was seeded, at boot; ids need be distinct and no more then.
+    if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
+        let now = Moment::now().0.to_le_bytes();
+        bytes.iter_mut().zip(now.iter().cycle()).for_each(|(byte, other)| *byte = *other);
+    }
+    bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
+}
+
+/// A new id: `prefix` and 17 hex digits that nobody has yet.
+fn new_id<T>(prefix: &str, taken: impl Fn(&T) -> bool) -> T
+where
+    T: std::str::FromStr<Err = ParseIdError>,
+{
+    loop {
+        let id: T = format!("{prefix}0{}", random_hex(16)).parse().expect("17 hex digits make an id");
+        if !taken(&id) {
+            return id;
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The provider's side: endpoint services and their private endpoints, regional mode, limits, access lists, clusters.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::super::inventory::{
+    ClusterRecord, ClusterState, Pair, ProjectRecord, Registration, ServiceRecord, ServiceState,
+};
+use super::ec2::hosts;
+use super::{Draft, EditError, Kind, new_id, random};
+use crate::model::{
+    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, EndpointState,
+    Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+};
+use crate::plan::{RuleError, may_disable_regional_mode};
+
+/// What a cluster is made from.
+#[derive(Debug, Clone)]
+pub struct NewCluster {
+    /// Its name.
+    pub name: ClusterName,
+    /// Sharded, or a replica set.
+    pub sharded: bool,
+    /// Its size class.
+    pub tier: Tier,
+    /// How many nodes in each region: `mongod`s, or `mongos` of a sharded cluster.
+    pub regions: Vec<(Region, usize)>,
+    /// Where its nodes really listen, in the order of the regions; a node without one gets an address on which nobody
+    /// listens.
+    pub backends: Vec<SocketAddr>,
+}
+
+impl Draft {
+    fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
+        let missing = || EditError::Missing { what: Kind::Project, id: id.to_string() };
+        self.inventory.projects.get_mut(id).ok_or_else(missing)
+    }
+
+    /// A project's service that hasn't begun to go.
+    fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
+        let missing = || EditError::Missing { what: Kind::Service, id: id.to_string() };
+        self.inventory.services.get_mut(id).ok_or_else(missing)
+    }
+
+    /// Begins to make an endpoint service.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::ServiceExistsForRegion`] for a second one in a region, whatever it is doing.
+    pub fn create_service(
+        &mut self,
+        project: &ProjectId,
+        region: Region,
+        remote_regions: Option<Vec<Region>>,
+    ) -> Result<VpceServiceId, EditError> {
+        self.project_mut(project)?;
+        if self.inventory.services.values().any(|s| s.project == *project && s.service.region == region) {
+            return Err(RuleError::ServiceExistsForRegion(region).into());
+        }
+        check_remote(&region, remote_regions.as_deref())?;
+        let id: VpceServiceId = new_id("vpce-svc-", |id| {
+            self.inventory.services.contains_key(id) || self.inventory.fixed.app_services.iter().any(|s| s.id == *id)
+        });
+        let service = EndpointService {
+            id: id.clone(),
+            cidrs: self.service_networks(project, &region),
+            region,
+            source_addresses: Vec::new(),
+            ports: PortRange::atlas(),
+            target_limit: DEFAULT_TARGET_LIMIT,
+            attributes: Attributes::default(),
+        };
+        let record = ServiceRecord {
+            project: project.clone(),
+            service,
+            state: ServiceState::Initiating,
+            since: self.now,
+            error: None,
+            remote_regions,
+        };
+        self.inventory.services.insert(id.clone(), record);
+        Ok(id)
+    }
+
+    /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses.
+    fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
+        let mut nets: Vec<IpNet> = Vec::new();
+        let own = self.inventory.services.values().flat_map(|record| record.service.cidrs.iter());
+        for net in own.chain(self.inventory.fixed.app_services.iter().flat_map(|service| service.cidrs.iter())) {
+            if !nets.contains(net) {
+                nets.push(*net);
+            }
+        }
+        if nets.is_empty() {
+            let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
+            let nodes = clusters.flat_map(|(_, record)| &record.cluster.nodes).filter(|n| n.zone.region() == *region);
+            nets.extend(nodes.map(|node| IpNet::from(node.address.ip())));
+        }
+        nets.into_iter().collect()
+    }
+
+    /// Sets the other regions whose VPCs may connect.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`]; [`EditError::Invalid`] for the service's own region.
+    pub fn set_remote_regions(&mut self, id: &VpceServiceId, regions: Option<Vec<Region>>) -> Result<(), EditError> {
+        let record = self.service_mut(id)?;
+        check_remote(&record.service.region, regions.as_deref())?;
+        record.remote_regions = regions;
+        Ok(())
+    }
+
+    /// Begins to remove an endpoint service, with its private endpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn delete_service(&mut self, id: &VpceServiceId) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.service_mut(id)?;
+        if record.state != ServiceState::Deleting {
+            (record.state, record.since) = (ServiceState::Deleting, now);
+        }
+        for (_, registration) in self.inventory.registrations.iter_mut().filter(|(key, _)| key.0 == *id) {
+            (registration.deleting, registration.since) = (true, now);
+        }
+        Ok(())
+    }
+
+    /// Adds an interface endpoint to a service. AWS may know it already, or later.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] for one that was added before and has not failed; [`EditError::WrongState`] unless the
+    /// service is available.
+    pub fn register(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.service_mut(service)?;
+        if record.state != ServiceState::Available {
+            let (state, id) = (record.state.label().to_owned(), service.to_string());
+            return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
+        }
+        let key = Pair(service.clone(), endpoint.clone());
+        let known = self.inventory.registrations.get(&key);
+        let failed = |id: &VpceId| {
+            let state = self.inventory.endpoints.get(id).map(|record| record.endpoint.state);
+            matches!(state, Some(EndpointState::Failed | EndpointState::Rejected))
+        };
+        if known.is_some_and(|known| known.deleting || (known.error.is_none() && !failed(endpoint))) {
+            return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: endpoint.to_string() });
+        }
+        let mut registration = Registration { since: now, deleting: false, error: None };
+        if let Some(record) = self.inventory.endpoints.get_mut(endpoint) {
+            if record.endpoint.service.service() != service {
+                registration.error = Some(format!(
+                    "Interface endpoint {endpoint} leads to {}, which is not this endpoint service. Click \"Edit\" to fix \
+                     the problem.",
+                    record.endpoint.service
+                ));
+            } else if matches!(record.endpoint.state, EndpointState::Failed | EndpointState::Rejected) {
+                record.endpoint.state = EndpointState::PendingAcceptance;
+                (record.since, record.error) = (now, None);
+            } else if record.endpoint.state == EndpointState::PendingAcceptance {
+                record.since = now;
+            }
+        }
+        self.inventory.registrations.insert(key, registration);
+        Ok(())
+    }
+
+    /// Begins to remove an interface endpoint from a service.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn unregister(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
+        let now = self.now;
+        let key = Pair(service.clone(), endpoint.clone());
+        let missing = || EditError::Missing { what: Kind::PrivateEndpoint, id: endpoint.to_string() };
+        let registration = self.inventory.registrations.get_mut(&key).ok_or_else(missing)?;
+        if !registration.deleting {
+            (registration.deleting, registration.since) = (true, now);
+            if let Some(record) = self.inventory.endpoints.get_mut(endpoint)
+                && record.endpoint.state != EndpointState::Deleting
+            {
+                (record.endpoint.state, record.since) = (EndpointState::Rejected, now);
+                record.accepted = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches regionalized private endpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleError::RegionalModeInUse`] when they can't be switched off; the plan refuses what can't be switched on.
+    pub fn set_regionalized(&mut self, project: &ProjectId, on: bool) -> Result<(), EditError> {
+        self.project_mut(project)?;
+        if !on {
+            may_disable_regional_mode(&self.inventory.desired(), project)?;
+        }
+        self.project_mut(project)?.regionalized = on;
+        Ok(())
+    }
+
+    /// Sets the limit of addressable targets per region; `None`: the default again.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn set_target_limit(&mut self, project: &ProjectId, limit: Option<usize>) -> Result<(), EditError> {
+        self.project_mut(project)?.target_limit = limit;
+        Ok(())
+    }
+
+    /// Adds networks to a project's IP access list; one that is there gets the new remark.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn allow(&mut self, project: &ProjectId, entries: &[(IpNet, String)]) -> Result<(), EditError> {
+        let record = self.project_mut(project)?;
+        for (net, comment) in entries {
+            if !record.access_list.iter().any(|known| known == net) {
+                record.access_list = record.access_list.iter().copied().chain([*net]).collect();
+            }
+            record.comments.insert(net.to_string(), comment.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes a network from a project's IP access list.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn disallow(&mut self, project: &ProjectId, net: IpNet) -> Result<(), EditError> {
+        let record = self.project_mut(project)?;
+        if !record.access_list.iter().any(|known| *known == net) {
+            return Err(EditError::Missing { what: Kind::AccessEntry, id: net.to_string() });
+        }
+        record.access_list = record.access_list.iter().copied().filter(|known| *known != net).collect();
+        record.comments.remove(&net.to_string());
+        Ok(())
+    }
+
+    /// Makes a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`]; the plan refuses what can't be placed.
+    pub fn create_cluster(&mut self, project: &ProjectId, new: NewCluster) -> Result<(), EditError> {
+        self.project_mut(project)?;
+        let key = Pair(project.clone(), new.name.clone());
+        if self.inventory.clusters.contains_key(&key) {
+            return Err(EditError::Exists { what: Kind::Cluster, id: new.name.to_string() });
+        }
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut backends = new.backends.iter().copied();
+        for (region, count) in &new.regions {
+            for _ in 0..*count {
+                let name = if new.sharded {
+                    format!("mongos-{:02}", nodes.len())
+                } else {
+                    format!("shard-00-{:02}", nodes.len())
+                };
+                let letter = char::from(b'a' + u8::try_from(nodes.len() % 3).unwrap_or(0));
+                let zone: Zone = format!("{region}{letter}")
+                    .parse()
+                    .map_err(|_| EditError::Invalid(format!("{region} has no zone {letter}")))?;
+                let port = if new.sharded { 27016 } else { 27017 };
+                let address = match backends.next() {
+                    Some(address) => address,
+                    None => SocketAddr::new(self.idle_address(project, region, &nodes)?, port),
+                };
+                nodes.push(Node { name, zone, address, public_address: None });
+            }
+        }
+        let kind = if new.sharded {
+            ClusterKind::Sharded { optimized: true }
+        } else {
+            ClusterKind::ReplicaSet {
+                set_name: format!("atlas-{}-shard-0", random(6, b"abcdefghjkmnpqrstuvwxyz0123456789")),
+            }
+        };
+        let cluster = Cluster {
+            name: new.name,
+            label: self.label(project),
+            naming: Naming::Dot,
+            kind,
+            tier: new.tier,
+            paused: false,
+            nodes,
+            bi_connectors: Vec::new(),
+        };
+        let record = ClusterRecord { cluster, state: ClusterState::Creating, since: self.now, created: Some(self.now) };
+        self.inventory.clusters.insert(key, record);
+        Ok(())
+    }
+
+    /// The label in the host names of a project's clusters: the one that they have in dot form, or a new one.
+    fn label(&self, project: &ProjectId) -> Label {
+        let mut own = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
+        let known = own.find(|(_, record)| record.cluster.naming == Naming::Dot);
+        known.map_or_else(
+            || random(5, b"abcdefghijklmnopqrstuvwxyz0123456789").parse().expect("five letters and digits are a label"),
+            |(_, record)| record.cluster.label.clone(),
+        )
+    }
+
+    /// An address in a service's network on which nobody is: from the upper half, where no config puts nodes by hand.
+    fn idle_address(&self, project: &ProjectId, region: &Region, own: &[Node]) -> Result<IpAddr, EditError> {
+        let taken: Vec<IpAddr> = self
+            .inventory
+            .clusters
+            .values()
+            .flat_map(|record| &record.cluster.nodes)
+            .chain(own)
+            .map(|node| node.address.ip())
+            .collect();
+        let nets = self.service_networks(project, region);
+        let widest = nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None });
+        let half = widest.min_by_key(ipnet::Ipv4Net::prefix_len).and_then(|net| net.subnets(net.prefix_len() + 1).ok());
+        let upper = half.and_then(Iterator::last);
+        upper.and_then(|net| hosts(net).map(IpAddr::V4).find(|ip| !taken.contains(ip))).ok_or_else(|| {
+            EditError::Invalid(format!(
+                "the nodes in {region} have no address: name them in `labBackends` or in the tag `plgw-backends`, as \
+                 `127.1.0.11:27017 127.1.0.12:27017`"
+            ))
+        })
+    }
+
+    /// Pauses or resumes a cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn pause(&mut self, project: &ProjectId, name: &ClusterName, paused: bool) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.cluster_mut(project, name)?;
+        if record.cluster.paused != paused {
+            record.cluster.paused = paused;
+            (record.state, record.since) = (ClusterState::Updating, now);
+        }
+        Ok(())
+    }
+
+    /// Begins to remove a cluster: its targets are deregistered.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn delete_cluster(&mut self, project: &ProjectId, name: &ClusterName) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.cluster_mut(project, name)?;
+        if record.state != ClusterState::Deleting {
+            (record.state, record.since) = (ClusterState::Deleting, now);
+        }
+        Ok(())
+    }
+
+    fn cluster_mut(&mut self, project: &ProjectId, name: &ClusterName) -> Result<&mut ClusterRecord, EditError> {
+        self.project_mut(project)?;
+        let missing = || EditError::Missing { what: Kind::Cluster, id: name.to_string() };
+        self.inventory.clusters.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
+    }
+}
+
+fn check_remote(own: &Region, regions: Option<&[Region]>) -> Result<(), EditError> {
+    if regions.is_some_and(|regions| regions.contains(own)) {
+        return Err(EditError::Invalid(format!(
+            "supportedRemoteRegions must not contain {}, the endpoint service's own region",
+            own.atlas()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,588 @@
+//! The consumer's side: VPCs, subnets, security groups, interface endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::super::inventory::{EndpointRecord, Tags, VpcRecord};
+use super::{Draft, EditError, Kind, new_id, random};
+use crate::model::{
+    CidrSet, Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRange, PortRule, Region, SecurityGroup,
+    SecurityGroupId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
+};
+use crate::plan::RuleError;
+
+/// Addresses at the start and at the end of a subnet that AWS keeps for itself.
+const RESERVED: (u32, u32) = (4, 1);
+
+/// What an interface endpoint is made from.
+#[derive(Debug, Clone)]
+pub struct NewEndpoint {
+    /// Where it is to lie.
+    pub vpc: VpcId,
+    /// Where it is to lead.
+    pub service: ServiceName,
+    /// One address in each; with a wish for the address.
+    pub subnets: Vec<(SubnetId, Option<IpAddr>)>,
+    /// The groups on its interfaces; none: the VPC's `default`.
+    pub groups: Vec<SecurityGroupId>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its policy document.
+    pub policy: Option<String>,
+    /// Whether the service's private DNS name is asked for.
+    pub private_dns: bool,
+    /// The client token, and the request's fingerprint.
+    pub token: Option<(String, String)>,
+}
+
+/// What is to change about an interface endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointChange {
+    /// Subnets to add.
+    pub add_subnets: Vec<SubnetId>,
+    /// Subnets to leave.
+    pub remove_subnets: Vec<SubnetId>,
+    /// Groups to add.
+    pub add_groups: Vec<SecurityGroupId>,
+    /// Groups to take off.
+    pub remove_groups: Vec<SecurityGroupId>,
+    /// The new policy document; `Some(None)` allows everything again.
+    pub policy: Option<Option<String>>,
+    /// Whether the service's private DNS name is asked for.
+    pub private_dns: Option<bool>,
+}
+
+/// Rules of a security group, one way.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which way.
+    pub direction: Direction,
+    /// The rules.
+    pub rules: Vec<PortRule>,
+}
+
+impl Draft {
+    fn vpc_mut(&mut self, id: &VpcId) -> Result<&mut VpcRecord, EditError> {
+        let missing = || EditError::Missing { what: Kind::Vpc, id: id.to_string() };
+        self.inventory.vpcs.get_mut(id).ok_or_else(missing)
+    }
+
+    /// Makes a VPC with a `default` group that lets its own members in and everything out.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Invalid`] for a network that no VPC can have.
+    pub fn create_vpc(&mut self, region: Region, cidr: IpNet, tags: Tags) -> Result<VpcId, EditError> {
+        if !(16..=28).contains(&cidr.prefix_len()) {
+            return Err(EditError::Invalid(format!("the CIDR '{cidr}' is invalid: a VPC's netmask is /16 to /28")));
+        }
+        let id: VpcId = new_id("vpc-", |id| self.inventory.vpcs.contains_key(id));
+        let vpc = Vpc {
+            id: id.clone(),
+            region,
+            cidrs: [cidr].into_iter().collect(),
+            peered: CidrSet::default(),
+            on_premises: CidrSet::default(),
+            enable_dns_support: true,
+            enable_dns_hostnames: false,
+            subnets: BTreeMap::new(),
+            security_groups: BTreeMap::new(),
+        };
+        let mut record = VpcRecord { vpc, tags: BTreeMap::new(), descriptions: BTreeMap::new() };
+        tag(&mut record, id.as_str(), tags);
+        self.inventory.vpcs.insert(id.clone(), record);
+        let group =
+            self.create_group(&id, "default".to_owned(), "default VPC security group".to_owned(), Tags::new())?;
+        let own = PortRule { ports: all_ports(), cidrs: CidrSet::default(), groups: vec![group.clone()] };
+        self.authorize(&group, &Rules { direction: Direction::Ingress, rules: vec![own] })?;
+        Ok(id)
+    }
+
+    /// Removes a VPC.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::InUse`] while it has subnets, groups of its own or endpoints.
+    pub fn delete_vpc(&mut self, id: &VpcId) -> Result<(), EditError> {
+        let record = self.vpc_mut(id)?;
+        let subnet = record.vpc.subnets.keys().next().map(ToString::to_string);
+        let group = record.vpc.security_groups.values().find(|g| g.name != "default").map(|g| g.id.to_string());
+        let endpoint = self.inventory.endpoints.values().find(|e| e.endpoint.vpc == *id);
+        if let Some(by) = subnet.or(group).or_else(|| endpoint.map(|e| e.endpoint.id.to_string())) {
+            return Err(EditError::InUse { what: Kind::Vpc, id: id.to_string(), by });
+        }
+        self.inventory.vpcs.remove(id);
+        Ok(())
+    }
+
+    /// Switches DNS attributes of a VPC.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Invalid`] for host names without support.
+    pub fn set_dns(&mut self, id: &VpcId, support: Option<bool>, hostnames: Option<bool>) -> Result<(), EditError> {
+        let vpc = &mut self.vpc_mut(id)?.vpc;
+        if hostnames == Some(true) && !support.unwrap_or(vpc.enable_dns_support) {
+            return Err(EditError::Invalid(
+                "enableDnsHostnames can be switched on only while enableDnsSupport is on".to_owned(),
+            ));
+        }
+        vpc.enable_dns_support = support.unwrap_or(vpc.enable_dns_support);
+        vpc.enable_dns_hostnames = hostnames.unwrap_or(vpc.enable_dns_hostnames);
+        Ok(())
+    }
+
+    /// Makes a subnet. Whether its network fits is the plan's to say.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] without the VPC.
+    pub fn create_subnet(
+        &mut self,
+        vpc: &VpcId,
+        cidr: IpNet,
+        zone: Option<Zone>,
+        tags: Tags,
+    ) -> Result<SubnetId, EditError> {
+        let taken: BTreeSet<SubnetId> =
+            self.inventory.vpcs.values().flat_map(|record| record.vpc.subnets.keys().cloned()).collect();
+        let record = self.vpc_mut(vpc)?;
+        let id: SubnetId = new_id("subnet-", |id| taken.contains(id));
+        let zone = match zone {
+            Some(zone) => zone,
+            None => format!("{}a", record.vpc.region)
+                .parse()
+                .map_err(|_| EditError::Invalid(format!("{} has no zone a; name the zone", record.vpc.region)))?,
+        };
+        record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr });
+        tag(record, id.as_str(), tags);
+        Ok(id)
+    }
+
+    /// Removes a subnet.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::InUse`] while an endpoint has an address in it.
+    pub fn delete_subnet(&mut self, id: &SubnetId) -> Result<(), EditError> {
+        let user = self.inventory.endpoints.values().find(|e| e.endpoint.addresses.iter().any(|a| a.subnet == *id));
+        if let Some(user) = user {
+            let by = user.endpoint.id.to_string();
+            return Err(EditError::InUse { what: Kind::Subnet, id: id.to_string(), by });
+        }
+        let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
+        let missing = || EditError::Missing { what: Kind::Subnet, id: id.to_string() };
+        let record = record.ok_or_else(missing)?;
+        record.vpc.subnets.remove(id);
+        record.tags.remove(id.as_str());
+        Ok(())
+    }
+
+    /// Makes a security group that lets nothing in and everything out, as AWS does.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] for a name that the VPC has already.
+    pub fn create_group(
+        &mut self,
+        vpc: &VpcId,
+        name: String,
+        description: String,
+        tags: Tags,
+    ) -> Result<SecurityGroupId, EditError> {
+        let taken: BTreeSet<SecurityGroupId> =
+            self.inventory.vpcs.values().flat_map(|record| record.vpc.security_groups.keys().cloned()).collect();
+        let record = self.vpc_mut(vpc)?;
+        if record.vpc.security_groups.values().any(|group| group.name == name) {
+            return Err(EditError::Exists { what: Kind::SecurityGroup, id: name });
+        }
+        let id: SecurityGroupId = new_id("sg-", |id| taken.contains(id));
+        let everywhere = PortRule { ports: all_ports(), cidrs: crate::config::everybody(), groups: Vec::new() };
+        let group = SecurityGroup {
+            id: id.clone(),
+            name,
+            ingress: Vec::new(),
+            egress: vec![everywhere],
+            members: CidrSet::default(),
+        };
+        record.vpc.security_groups.insert(id.clone(), group);
+        record.descriptions.insert(id.clone(), description);
+        tag(record, id.as_str(), tags);
+        Ok(id)
+    }
+
+    /// Removes a security group.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::InUse`] while an endpoint carries it or a rule names it; [`EditError::Invalid`] for `default`.
+    pub fn delete_group(&mut self, id: &SecurityGroupId) -> Result<(), EditError> {
+        let carrier = self.inventory.endpoints.values().find(|e| e.endpoint.security_groups.contains(id));
+        let carrier = carrier.map(|e| e.endpoint.id.to_string());
+        let record = self.group_home(id)?;
+        let named = record.vpc.security_groups.values().find(|group| {
+            group.id != *id && group.ingress.iter().chain(&group.egress).any(|rule| rule.groups.contains(id))
+        });
+        if let Some(by) = carrier.or_else(|| named.map(|group| group.id.to_string())) {
+            return Err(EditError::InUse { what: Kind::SecurityGroup, id: id.to_string(), by });
+        }
+        if record.vpc.security_groups.get(id).is_some_and(|group| group.name == "default") {
+            return Err(EditError::Invalid(format!(
+                "the specified group: \"{id}\" name: \"default\" cannot be deleted"
+            )));
+        }
+        record.vpc.security_groups.remove(id);
+        record.descriptions.remove(id);
+        record.tags.remove(id.as_str());
+        Ok(())
+    }
+
+    fn group_home(&mut self, id: &SecurityGroupId) -> Result<&mut VpcRecord, EditError> {
+        let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.security_groups.contains_key(id));
+        record.ok_or_else(|| EditError::Missing { what: Kind::SecurityGroup, id: id.to_string() })
+    }
+
+    fn rules_of(&mut self, id: &SecurityGroupId, direction: Direction) -> Result<&mut Vec<PortRule>, EditError> {
+        let missing = || EditError::Missing { what: Kind::SecurityGroup, id: id.to_string() };
+        let group = self.group_home(id)?.vpc.security_groups.get_mut(id).ok_or_else(missing)?;
+        Ok(if direction == Direction::Ingress { &mut group.ingress } else { &mut group.egress })
+    }
+
+    /// Adds rules to a security group.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] for a rule that it has.
+    pub fn authorize(&mut self, id: &SecurityGroupId, rules: &Rules) -> Result<(), EditError> {
+        let own = self.rules_of(id, rules.direction)?;
+        for rule in &rules.rules {
+            if own.contains(rule) {
+                return Err(EditError::Exists { what: Kind::SecurityRule, id: words(rule) });
+            }
+            own.push(rule.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes rules from a security group.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for a rule that it doesn't have.
+    pub fn revoke(&mut self, id: &SecurityGroupId, rules: &Rules) -> Result<(), EditError> {
+        let own = self.rules_of(id, rules.direction)?;
+        for rule in &rules.rules {
+            take(own, rule)?;
+        }
+        Ok(())
+    }
+
+    /// Sets and removes tags of any resource.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for an id that nothing has.
+    pub fn tag(&mut self, id: &str, set: Tags, remove: &[String]) -> Result<(), EditError> {
+        let inventory = &mut self.inventory;
+        let endpoint = id.parse::<VpceId>().ok().and_then(|id| inventory.endpoints.get_mut(&id));
+        let tags = if let Some(record) = endpoint {
+            &mut record.tags
+        } else {
+            let home = inventory.vpcs.values_mut().find(|record| {
+                record.vpc.id.as_str() == id
+                    || record.vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
+                    || record.vpc.security_groups.keys().any(|group| group.as_str() == id)
+            });
+            let kind = match id.split('-').next() {
+                Some("subnet") => Kind::Subnet,
+                Some("sg") => Kind::SecurityGroup,
+                Some("vpce") => Kind::Endpoint,
+                _ => Kind::Vpc,
+            };
+            let home = home.ok_or_else(|| EditError::Missing { what: kind, id: id.to_owned() })?;
+            home.tags.entry(id.to_owned()).or_default()
+        };
+        tags.extend(set);
+        tags.retain(|key, _| !remove.contains(key));
+        Ok(())
+    }
+
+    /// Makes an interface endpoint; `false` when the token says that it was made before.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError`] for what does not exist and for a token that was used otherwise.
+    pub fn create_endpoint(&mut self, new: NewEndpoint) -> Result<(VpceId, bool), EditError> {
+        if let Some((token, print)) = &new.token {
+            let earlier = self.inventory.endpoints.values().find_map(|record| {
+                record.token.as_ref().filter(|(known, _)| known == token).map(|(_, print)| (&record.endpoint.id, print))
+            });
+            match earlier {
+                Some((id, known)) if known == print => return Ok((id.clone(), false)),
+                Some(_) => return Err(EditError::TokenReused(token.clone())),
+                None => {}
+            }
+        }
+        let mut groups = new.groups;
+        let vpc = &self.vpc_mut(&new.vpc)?.vpc;
+        if groups.is_empty() {
+            groups.extend(vpc.security_groups.values().find(|group| group.name == "default").map(|g| g.id.clone()));
+        }
+        let id: VpceId = new_id("vpce-", |id| {
+            self.inventory.endpoints.contains_key(id) || self.inventory.registrations.keys().any(|key| key.1 == *id)
+        });
+        let endpoint = InterfaceEndpoint {
+            id: id.clone(),
+            vpc: new.vpc.clone(),
+            service: new.service,
+            dns_suffix: random(8, b"abcdefghijklmnopqrstuvwxyz0123456789"),
+            addresses: Vec::new(),
+            security_groups: groups,
+            state: EndpointState::PendingAcceptance,
+            registered: false,
+        };
+        let live = self.inventory.services.get(endpoint.service.service()).map(|service| &service.service.region);
+        let right = live.is_none_or(|region| region == endpoint.service.region());
+        if !self.inventory.leads_somewhere(&endpoint) || !right {
+            return Err(RuleError::NoSuchService(endpoint.service).into());
+        }
+        if new.private_dns {
+            self.check_private_dns(&endpoint)?;
+        }
+        let record = EndpointRecord {
+            endpoint,
+            created: Some(self.now),
+            since: self.now,
+            accepted: false,
+            tags: new.tags,
+            policy: new.policy,
+            private_dns: new.private_dns,
+            token: new.token,
+            error: None,
+        };
+        self.inventory.endpoints.insert(id.clone(), record);
+        for (subnet, wish) in &new.subnets {
+            self.give_address(&id, subnet, *wish)?;
+        }
+        Ok((id, true))
+    }
+
+    /// Atlas' services have no private DNS name; App Services' need both DNS attributes of the VPC.
+    fn check_private_dns(&self, endpoint: &InterfaceEndpoint) -> Result<(), EditError> {
+        let service = &endpoint.service;
+        if !self.inventory.fixed.app_services.iter().any(|known| known.id == *service.service()) {
+            return Err(EditError::Conflict(format!(
+                "Private DNS can't be enabled because the service {service} does not provide a private DNS name."
+            )));
+        }
+        if self.inventory.vpcs.get(&endpoint.vpc).is_some_and(|record| !record.vpc.private_zones_work()) {
+            return Err(EditError::Conflict(
+                "Enabling private DNS requires both enableDnsSupport and enableDnsHostnames VPC attributes set to true."
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gives an endpoint an address in a subnet of its VPC.
+    fn give_address(&mut self, id: &VpceId, subnet: &SubnetId, wish: Option<IpAddr>) -> Result<(), EditError> {
+        let vpc = self.endpoint(id)?.endpoint.vpc.clone();
+        let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
+        let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
+        let ip = match wish {
+            Some(ip) => ip,
+            None => self.free_address(&details).ok_or_else(|| EditError::SubnetFull(subnet.to_string()))?,
+        };
+        let eni = new_id("eni-", |eni| {
+            self.inventory.endpoints.values().flat_map(|e| &e.endpoint.addresses).any(|address| address.eni == *eni)
+        });
+        let address = EndpointAddress { eni, subnet: subnet.clone(), zone: details.zone, ip };
+        self.endpoint_mut(id)?.endpoint.addresses.push(address);
+        Ok(())
+    }
+
+    /// The lowest address of a subnet that AWS doesn't keep and nobody has.
+    fn free_address(&self, subnet: &Subnet) -> Option<IpAddr> {
+        let IpNet::V4(net) = subnet.cidr else { return None };
+        let nodes = self.inventory.clusters.values().flat_map(|record| &record.cluster.nodes);
+        let mut taken: BTreeSet<IpAddr> = self
+            .inventory
+            .endpoints
+            .values()
+            .filter(|e| e.endpoint.state != EndpointState::Deleted)
+            .flat_map(|e| e.endpoint.addresses.iter().map(|address| address.ip))
+            .collect();
+        taken.extend(
+            nodes.flat_map(|node| std::iter::once(node.address).chain(node.public_address)).map(|a: SocketAddr| a.ip()),
+        );
+        taken.extend(self.inventory.apps.values().map(|app| app.public_address.ip()));
+        hosts(net).map(IpAddr::V4).find(|ip| !taken.contains(ip))
+    }
+
+    fn endpoint(&self, id: &VpceId) -> Result<&EndpointRecord, EditError> {
+        let record = self.inventory.endpoints.get(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
+        record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
+    }
+
+    fn endpoint_mut(&mut self, id: &VpceId) -> Result<&mut EndpointRecord, EditError> {
+        let record = self.inventory.endpoints.get_mut(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
+        record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
+    }
+
+    /// Changes an interface endpoint. One that failed for want of a subnet tries again with its first.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for what it doesn't have.
+    pub fn change_endpoint(&mut self, id: &VpceId, change: EndpointChange) -> Result<(), EditError> {
+        for subnet in &change.remove_subnets {
+            let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
+            let before = addresses.len();
+            addresses.retain(|address| address.subnet != *subnet);
+            if addresses.len() == before {
+                return Err(EditError::Missing { what: Kind::Subnet, id: subnet.to_string() });
+            }
+        }
+        for subnet in &change.add_subnets {
+            if !self.endpoint(id)?.endpoint.addresses.iter().any(|address| address.subnet == *subnet) {
+                self.give_address(id, subnet, None)?;
+            }
+        }
+        if change.private_dns == Some(true) {
+            let endpoint = self.endpoint(id)?.endpoint.clone();
+            self.check_private_dns(&endpoint)?;
+        }
+        let now = self.now;
+        let record = self.endpoint_mut(id)?;
+        record.private_dns = change.private_dns.unwrap_or(record.private_dns);
+        let groups = &mut record.endpoint.security_groups;
+        for group in &change.remove_groups {
+            if !groups.contains(group) {
+                return Err(EditError::Missing { what: Kind::SecurityGroup, id: group.to_string() });
+            }
+            groups.retain(|own| own != group);
+        }
+        for group in change.add_groups {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        if groups.is_empty() {
+            return Err(EditError::Invalid("an interface endpoint needs a security group".to_owned()));
+        }
+        if let Some(policy) = change.policy {
+            record.policy = policy;
+        }
+        if record.endpoint.state == EndpointState::Failed && !change.add_subnets.is_empty() {
+            record.endpoint.state = EndpointState::PendingAcceptance;
+            (record.since, record.error) = (now, None);
+        }
+        Ok(())
+    }
+
+    /// Begins to remove an interface endpoint: it admits nothing from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn delete_endpoint(&mut self, id: &VpceId) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.endpoint_mut(id)?;
+        if record.endpoint.state != EndpointState::Deleting {
+            (record.endpoint.state, record.since) = (EndpointState::Deleting, now);
+        }
+        Ok(())
+    }
+
+    /// Lets an endpoint in, as the service's owner.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::WrongState`] unless it waits for that.
+    pub fn accept_endpoint(&mut self, id: &VpceId) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.endpoint_mut(id)?;
+        match record.endpoint.state {
+            EndpointState::PendingAcceptance => {
+                record.endpoint.state = EndpointState::Pending;
+                (record.since, record.accepted) = (now, true);
+                Ok(())
+            }
+            EndpointState::Pending | EndpointState::Available => Ok(()),
+            state => Err(EditError::WrongState {
+                what: Kind::Endpoint,
+                id: id.to_string(),
+                state: state.label().to_owned(),
+                wanted: "pendingAcceptance",
+            }),
+        }
+    }
+
+    /// Keeps an endpoint out, as the service's owner.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::WrongState`] when it is on its way out already.
+    pub fn reject_endpoint(&mut self, id: &VpceId) -> Result<(), EditError> {
+        let now = self.now;
+        let record = self.endpoint_mut(id)?;
+        match record.endpoint.state {
+            EndpointState::PendingAcceptance | EndpointState::Pending | EndpointState::Available => {
+                record.endpoint.state = EndpointState::Rejected;
+                (record.since, record.accepted) = (now, false);
+                record.error = Some("the owner of the endpoint service rejected the connection".to_owned());
+                Ok(())
+            }
+            EndpointState::Rejected => Ok(()),
+            state => Err(EditError::WrongState {
+                what: Kind::Endpoint,
+                id: id.to_string(),
+                state: state.label().to_owned(),
+                wanted: "pendingAcceptance or available",
+            }),
+        }
+    }
+}
+
+/// The usable addresses of a subnet.
+pub(super) fn hosts(net: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+    (first.saturating_add(RESERVED.0)..=last.saturating_sub(RESERVED.1)).map(Ipv4Addr::from)
+}
+
+fn all_ports() -> PortRange {
+    PortRange::new(1, 65535).expect("1 to 65535 is a range")
+}
+
+fn tag(record: &mut VpcRecord, id: &str, tags: Tags) {
+    if !tags.is_empty() {
+        record.tags.insert(id.to_owned(), tags);
+    }
+}
+
+fn words(rule: &PortRule) -> String {
+    let groups: Vec<_> = rule.groups.iter().map(ToString::to_string).collect();
+    format!("tcp {} {}{}", rule.ports, rule.cidrs, groups.join(", "))
+}
+
+/// Takes one rule away: the whole of a rule, or one of the networks or groups of a rule with the same ports.
+fn take(own: &mut Vec<PortRule>, rule: &PortRule) -> Result<(), EditError> {
+    if let Some(at) = own.iter().position(|known| known == rule) {
+        own.remove(at);
+        return Ok(());
+    }
+    let covers = |known: &&mut PortRule| {
+        known.ports == rule.ports
+            && rule.cidrs.iter().all(|net| known.cidrs.iter().any(|own| own == net))
+            && rule.groups.iter().all(|group| known.groups.contains(group))
+    };
+    let Some(known) = own.iter_mut().find(covers) else {
+        return Err(EditError::Missing { what: Kind::SecurityRule, id: words(rule) });
+    };
+    known.cidrs = known.cidrs.iter().filter(|net| !rule.cidrs.iter().any(|gone| gone == *net)).copied().collect();
+    known.groups.retain(|group| !rule.groups.contains(group));
+    own.retain(|known| !known.cidrs.is_empty() || !known.groups.is_empty());
+    Ok(())
+}

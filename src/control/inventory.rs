@@ -1,0 +1,469 @@
+//! What there is, object by object: what the config names and what the APIs made or changed.
+//!
+//! An [`Inventory`] starts as the config's, with one record an object. What the APIs change in it is kept as its
+//! difference to the config's: one key of the state store an object, `made/KIND/ID`, whose value is the record as it is
+//! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
+//! that was made, and what two writers do to two objects never meets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::saved::SavedError;
+use super::store::Entry;
+use crate::model::{
+    App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,
+    Region, SecurityGroupId, Vpc, VpcId, VpceId, VpceServiceId,
+};
+
+/// Everything that was made lies below this prefix.
+pub(super) const MADE: &str = "made/";
+
+/// Milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Now, by the system's clock: what is waited for goes on after a restart.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        Self(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// This moment and `wait` more.
+    #[must_use]
+    pub fn plus(self, wait: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
+
+/// A VPC with what EC2 says of it, its subnets and its groups beside the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpcRecord {
+    /// The VPC.
+    pub vpc: Vpc,
+    /// Tags by resource id: the VPC's own, its subnets', its groups'.
+    pub tags: BTreeMap<String, Tags>,
+    /// What its groups are for.
+    pub descriptions: BTreeMap<SecurityGroupId, String>,
+}
+
+/// An interface endpoint with what EC2 says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRecord {
+    /// The endpoint, with its state.
+    pub endpoint: InterfaceEndpoint,
+    /// When it was made; `None`: the config names it.
+    pub created: Option<Moment>,
+    /// When its state was entered.
+    pub since: Moment,
+    /// The service's owner has let it in.
+    pub accepted: bool,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its policy document; `None`: everything is allowed.
+    pub policy: Option<String>,
+    /// Whether the service's private DNS name is asked for.
+    pub private_dns: bool,
+    /// The client token it was made with, and the request's fingerprint.
+    pub token: Option<(String, String)>,
+    /// Why it failed or was rejected.
+    pub error: Option<String>,
+}
+
+/// Where an endpoint service is in its life, as Atlas says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ServiceState {
+    /// Atlas makes the load balancer and the VPC's resources.
+    Initiating,
+    /// Ready for interface endpoints.
+    Available,
+    /// It could not be made.
+    Failed,
+    /// Being removed.
+    Deleting,
+}
+
+impl ServiceState {
+    /// Atlas' word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Initiating => "INITIATING",
+            Self::Available => "AVAILABLE",
+            Self::Failed => "FAILED",
+            Self::Deleting => "DELETING",
+        }
+    }
+}
+
+/// An endpoint service of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// Whose it is.
+    pub project: ProjectId,
+    /// The service.
+    pub service: EndpointService,
+    /// Where it is in its life.
+    pub state: ServiceState,
+    /// When that began.
+    pub since: Moment,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Other regions whose VPCs may connect.
+    pub remote_regions: Option<Vec<Region>>,
+}
+
+/// An endpoint that was added to a service on the provider's side, whether or not AWS knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// When it was added, or when the endpoint went missing.
+    pub since: Moment,
+    /// Being removed.
+    pub deleting: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A project without its clusters and services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectRecord {
+    /// Its name.
+    pub name: String,
+    /// Regionalized private endpoints.
+    pub regionalized: bool,
+    /// Who may use the public path.
+    pub access_list: CidrSet,
+    /// Remarks on its entries, by network.
+    pub comments: BTreeMap<String, String>,
+    /// Addressable targets per region, where it was changed.
+    pub target_limit: Option<usize>,
+}
+
+/// What a cluster is doing, as Atlas says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ClusterState {
+    /// Nothing.
+    Idle,
+    /// Being made.
+    Creating,
+    /// Being changed.
+    Updating,
+    /// Being removed.
+    Deleting,
+}
+
+impl ClusterState {
+    /// Atlas' word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "IDLE",
+            Self::Creating => "CREATING",
+            Self::Updating => "UPDATING",
+            Self::Deleting => "DELETING",
+        }
+    }
+}
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// What it is doing.
+    pub state: ClusterState,
+    /// Since when.
+    pub since: Moment,
+    /// When it was made; `None`: the config names it.
+    pub created: Option<Moment>,
+}
+
+/// Two ids as one key: `FIRST/SECOND`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair<A, B>(pub A, pub B);
+
+impl<A: fmt::Display, B: fmt::Display> fmt::Display for Pair<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+impl<A: FromStr, B: FromStr> FromStr for Pair<A, B> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split_once('/')
+            .and_then(|(first, second)| Some(Self(first.parse().ok()?, second.parse().ok()?)))
+            .ok_or_else(|| format!("`{text}` is not two ids"))
+    }
+}
+
+/// Everything there is, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// VPCs with their subnets and groups.
+    pub vpcs: BTreeMap<VpcId, VpcRecord>,
+    /// Interface endpoints.
+    pub endpoints: BTreeMap<VpceId, EndpointRecord>,
+    /// Projects.
+    pub projects: BTreeMap<ProjectId, ProjectRecord>,
+    /// Their clusters.
+    pub clusters: BTreeMap<Pair<ProjectId, ClusterName>, ClusterRecord>,
+    /// Their endpoint services.
+    pub services: BTreeMap<VpceServiceId, ServiceRecord>,
+    /// Endpoints that were added to the services of projects.
+    pub registrations: BTreeMap<Pair<VpceServiceId, VpceId>, Registration>,
+    /// App Services apps.
+    pub apps: BTreeMap<String, App>,
+    /// What only the config can name.
+    pub fixed: Fixed,
+}
+
+/// What only the config can name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// App Services' endpoint services.
+    pub app_services: Vec<crate::model::AppService>,
+    /// Private hosted zones.
+    pub private_zones: Vec<crate::model::PrivateZone>,
+    /// The order in which projects stand in the config.
+    order: Vec<ProjectId>,
+    /// The order in which clusters stand in the config.
+    cluster_order: Vec<Pair<ProjectId, ClusterName>>,
+    /// The order in which apps stand in the config.
+    app_order: Vec<String>,
+}
+
+/// Values of the state store by key: what was made. An empty value says that the object was removed.
+pub(super) type Made = BTreeMap<String, Vec<u8>>;
+
+impl Inventory {
+    /// What the config names.
+    #[must_use]
+    pub fn from_config(desired: &Desired) -> Self {
+        let mut inventory = Self::default();
+        for (id, vpc) in &desired.vpcs {
+            let record = VpcRecord { vpc: vpc.clone(), tags: BTreeMap::new(), descriptions: BTreeMap::new() };
+            inventory.vpcs.insert(id.clone(), record);
+        }
+        for project in &desired.projects {
+            inventory.add_project(project);
+        }
+        for (id, endpoint) in &desired.endpoints {
+            let service = endpoint.service.service();
+            if inventory.services.contains_key(service) {
+                let registration = Registration { since: Moment::default(), deleting: false, error: None };
+                inventory.registrations.insert(Pair(service.clone(), id.clone()), registration);
+            }
+            inventory.endpoints.insert(id.clone(), EndpointRecord::of_config(endpoint));
+        }
+        for app in &desired.apps {
+            inventory.apps.insert(app.id.to_string(), app.clone());
+            inventory.fixed.app_order.push(app.id.to_string());
+        }
+        inventory.fixed.app_services.clone_from(&desired.app_services);
+        inventory.fixed.private_zones.clone_from(&desired.private_zones);
+        inventory
+    }
+
+    fn add_project(&mut self, project: &Project) {
+        let record = ProjectRecord {
+            name: project.name.clone(),
+            regionalized: project.regionalized,
+            access_list: project.access_list.clone(),
+            comments: BTreeMap::new(),
+            target_limit: None,
+        };
+        self.projects.insert(project.id.clone(), record);
+        self.fixed.order.push(project.id.clone());
+        for cluster in &project.clusters {
+            let key = Pair(project.id.clone(), cluster.name.clone());
+            self.fixed.cluster_order.push(key.clone());
+            let (state, since) = (ClusterState::Idle, Moment::default());
+            self.clusters.insert(key, ClusterRecord { cluster: cluster.clone(), state, since, created: None });
+        }
+        for service in &project.services {
+            let record = ServiceRecord {
+                project: project.id.clone(),
+                service: service.clone(),
+                state: ServiceState::Available,
+                since: Moment::default(),
+                error: None,
+                remote_regions: None,
+            };
+            self.services.insert(service.id.clone(), record);
+        }
+    }
+
+    /// What is wanted of the plan: without what is being made or removed, and without endpoints that lead nowhere.
+    #[must_use]
+    pub fn desired(&self) -> Desired {
+        let mut desired = Desired {
+            vpcs: self.vpcs.iter().map(|(id, record)| (id.clone(), record.vpc.clone())).collect(),
+            app_services: self.fixed.app_services.clone(),
+            private_zones: self.fixed.private_zones.clone(),
+            ..Desired::default()
+        };
+        for (id, record) in ordered(&self.projects, &self.fixed.order) {
+            desired.projects.push(self.project(id, record));
+        }
+        for (_, app) in ordered(&self.apps, &self.fixed.app_order) {
+            desired.apps.push(app.clone());
+        }
+        for (id, record) in &self.endpoints {
+            if self.leads_somewhere(&record.endpoint) {
+                let registered = record.created.is_none() || self.is_registered(&record.endpoint);
+                desired.endpoints.insert(id.clone(), InterfaceEndpoint { registered, ..record.endpoint.clone() });
+            }
+        }
+        for zone in &mut desired.private_zones {
+            zone.records.retain(|record| match record {
+                crate::model::ZoneRecord::Alias { endpoint, .. } => desired.endpoints.contains_key(endpoint),
+                _ => true,
+            });
+        }
+        desired
+    }
+
+    fn project(&self, id: &ProjectId, record: &ProjectRecord) -> Project {
+        let clusters = ordered(&self.clusters, &self.fixed.cluster_order)
+            .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
+        let services = self.services.values().filter(|s| s.project == *id && s.state == ServiceState::Available);
+        let limited = |service: &EndpointService| EndpointService {
+            target_limit: record.target_limit.unwrap_or(service.target_limit),
+            ..service.clone()
+        };
+        Project {
+            id: id.clone(),
+            name: record.name.clone(),
+            regionalized: record.regionalized,
+            access_list: record.access_list.clone(),
+            clusters: clusters.map(|(_, record)| record.cluster.clone()).collect(),
+            services: services.map(|record| limited(&record.service)).collect(),
+        }
+    }
+
+    /// Whether the service that an endpoint leads to stands.
+    #[must_use]
+    pub fn leads_somewhere(&self, endpoint: &InterfaceEndpoint) -> bool {
+        let id = endpoint.service.service();
+        let of_project = self.services.get(id).is_some_and(|service| service.state == ServiceState::Available);
+        of_project || self.fixed.app_services.iter().any(|service| service.id == *id)
+    }
+
+    /// Whether the service's owner knows of an endpoint.
+    #[must_use]
+    pub fn is_registered(&self, endpoint: &InterfaceEndpoint) -> bool {
+        let key = Pair(endpoint.service.service().clone(), endpoint.id.clone());
+        let of_project = self.registrations.get(&key).is_some_and(|r| !r.deleting && r.error.is_none());
+        of_project || self.app_endpoints().any(|id| *id == endpoint.id)
+    }
+
+    /// The endpoints that apps name.
+    pub(super) fn app_endpoints(&self) -> impl Iterator<Item = &VpceId> {
+        self.apps.values().flat_map(|app| &app.endpoints).map(|registered| &registered.endpoint)
+    }
+
+    /// What of this differs from `base`, as it is saved.
+    pub(super) fn made(&self, base: &Self) -> Made {
+        let mut made = Made::new();
+        differ("vpc", &base.vpcs, &self.vpcs, &mut made);
+        differ("endpoint", &base.endpoints, &self.endpoints, &mut made);
+        differ("project", &base.projects, &self.projects, &mut made);
+        differ("cluster", &base.clusters, &self.clusters, &mut made);
+        differ("service", &base.services, &self.services, &mut made);
+        differ("registration", &base.registrations, &self.registrations, &mut made);
+        differ("app", &base.apps, &self.apps, &mut made);
+        made
+    }
+
+    /// This, with what was made over it.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::Value`] for a key or a value that this version doesn't write.
+    pub(super) fn with(mut self, made: &Made) -> Result<Self, SavedError> {
+        for (key, value) in made {
+            let wrong = |error: String| SavedError::Value { key: key.clone(), source: serde::de::Error::custom(error) };
+            let (kind, id) = key
+                .strip_prefix(MADE)
+                .and_then(|rest| rest.split_once('/'))
+                .ok_or_else(|| wrong("not KIND/ID".to_owned()))?;
+            match kind {
+                "vpc" => put(&mut self.vpcs, id, value),
+                "endpoint" => put(&mut self.endpoints, id, value),
+                "project" => put(&mut self.projects, id, value),
+                "cluster" => put(&mut self.clusters, id, value),
+                "service" => put(&mut self.services, id, value),
+                "registration" => put(&mut self.registrations, id, value),
+                "app" => put(&mut self.apps, id, value),
+                _ => Err(format!("there are no objects of kind `{kind}`")),
+            }
+            .map_err(wrong)?;
+        }
+        Ok(self)
+    }
+}
+
+impl EndpointRecord {
+    fn of_config(endpoint: &InterfaceEndpoint) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            created: None,
+            since: Moment::default(),
+            accepted: endpoint.state == EndpointState::Available,
+            tags: Tags::new(),
+            policy: None,
+            private_dns: false,
+            token: None,
+            error: None,
+        }
+    }
+}
+
+/// The values of `map`: first those that `order` names, in its order, then the others by key.
+fn ordered<'a, K: Ord, V>(map: &'a BTreeMap<K, V>, order: &'a [K]) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let first = order.iter().filter_map(|key| map.get_key_value(key));
+    first.chain(map.iter().filter(|(key, _)| !order.contains(key)))
+}
+
+fn differ<K: Ord + fmt::Display, V: PartialEq + Serialize>(
+    kind: &str,
+    base: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+    made: &mut Made,
+) {
+    for (key, value) in now.iter().filter(|(key, value)| base.get(*key) != Some(*value)) {
+        let json = serde_json::to_vec(value).expect("records have text keys and no failing serializers");
+        made.insert(format!("{MADE}{kind}/{key}"), json);
+    }
+    for key in base.keys().filter(|key| !now.contains_key(*key)) {
+        made.insert(format!("{MADE}{kind}/{key}"), Vec::new());
+    }
+}
+
+fn put<K: Ord + FromStr, V: DeserializeOwned>(map: &mut BTreeMap<K, V>, id: &str, value: &[u8]) -> Result<(), String> {
+    let id: K = id.parse().map_err(|_| format!("`{id}` is not such an id"))?;
+    if value.is_empty() {
+        map.remove(&id);
+    } else {
+        map.insert(id, serde_json::from_slice(value).map_err(|error| error.to_string())?);
+    }
+    Ok(())
+}
+
+/// What was made, from the entries of the store.
+pub(super) fn made_of(entries: &[Entry]) -> Made {
+    entries.iter().map(|entry| (entry.key.as_str().to_owned(), entry.value.to_vec())).collect()
+}

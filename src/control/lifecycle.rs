@@ -1,0 +1,248 @@
+//! The lives of what the APIs make: what follows from a state by itself, and after how long. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::inventory::{ClusterState, Inventory, Moment, Pair, ServiceState};
+use crate::model::{ClusterName, EndpointState, ProjectId, VpceId, VpceServiceId};
+
+/// How quickly lives go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// In fractions of a second: every state can be seen, nobody waits.
+    #[default]
+    Fast,
+    /// As long as the real services take.
+    Realistic,
+    /// Not by themselves.
+    Frozen,
+}
+
+/// How long each state lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Times {
+    service_creation: Duration,
+    service_deletion: Duration,
+    acceptance: Duration,
+    connection: Duration,
+    endpoint_deletion: Duration,
+    unknown_endpoint: Duration,
+    cluster: Duration,
+}
+
+/// Long enough to be seen by a tool that polls, short enough that nobody waits.
+const FAST: Times = Times {
+    service_creation: Duration::from_millis(300),
+    service_deletion: Duration::from_millis(300),
+    acceptance: Duration::from_millis(200),
+    connection: Duration::from_millis(200),
+    endpoint_deletion: Duration::from_millis(200),
+    unknown_endpoint: Duration::from_secs(5),
+    cluster: Duration::from_millis(300),
+};
+
+/// As recorded: a service takes two and a half minutes; the others are what users report.
+const REALISTIC: Times = Times {
+    service_creation: Duration::from_secs(148),
+    service_deletion: Duration::from_secs(60),
+    acceptance: Duration::from_secs(20),
+    connection: Duration::from_secs(60),
+    endpoint_deletion: Duration::from_secs(30),
+    unknown_endpoint: Duration::from_secs(600),
+    cluster: Duration::from_secs(420),
+};
+
+/// Something whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A service's creation or deletion ends.
+    Service(VpceServiceId),
+    /// An endpoint's state ends.
+    Endpoint(VpceId),
+    /// A registration's removal ends, or nobody waits for its endpoint any longer.
+    Registration(VpceServiceId, VpceId),
+    /// A cluster's change ends.
+    Cluster(ProjectId, ClusterName),
+}
+
+/// What is due next and when; `None` when nothing goes on by itself.
+pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Moment, Due)> {
+    let times = match pace {
+        Pace::Fast => &FAST,
+        Pace::Realistic => &REALISTIC,
+        Pace::Frozen => return None,
+    };
+    all(inventory, times).min_by_key(|(at, _)| *at)
+}
+
+/// What would be due next, however long that takes: what a frozen life is pushed to.
+pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
+    all(inventory, &FAST).min_by_key(|(at, _)| *at).map(|(_, due)| due)
+}
+
+fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Moment, Due)> + 'a {
+    let services = inventory.services.iter().filter_map(|(id, record)| {
+        let wait = match record.state {
+            ServiceState::Initiating => times.service_creation,
+            ServiceState::Deleting => times.service_deletion,
+            ServiceState::Available | ServiceState::Failed => return None,
+        };
+        Some((record.since.plus(wait), Due::Service(id.clone())))
+    });
+    let endpoints = inventory.endpoints.iter().filter_map(|(id, record)| {
+        let wait = match record.endpoint.state {
+            EndpointState::PendingAcceptance if inventory.is_registered(&record.endpoint) => times.acceptance,
+            EndpointState::Pending if record.created.is_some() => times.connection,
+            EndpointState::Deleting => times.endpoint_deletion,
+            _ => return None,
+        };
+        (record.created.is_some() || record.since != Moment::default())
+            .then(|| (record.since.plus(wait), Due::Endpoint(id.clone())))
+    });
+    let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
+        let known = inventory.endpoints.contains_key(endpoint);
+        let wait = match (record.deleting, known, &record.error) {
+            (true, _, _) => times.endpoint_deletion,
+            (false, false, None) => times.unknown_endpoint,
+            _ => return None,
+        };
+        Some((record.since.plus(wait), Due::Registration(service.clone(), endpoint.clone())))
+    });
+    let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
+        |(Pair(project, name), record)| (record.since.plus(times.cluster), Due::Cluster(project.clone(), name.clone())),
+    );
+    services.chain(endpoints).chain(registrations).chain(clusters)
+}
+
+/// What the documentation says of an endpoint without a subnet.
+fn no_dns_entries(id: &VpceId) -> String {
+    format!(
+        "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet. Click \"Edit\" \
+         to fix the problem."
+    )
+}
+
+/// Lets what is due happen.
+pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Moment) {
+    match due {
+        Due::Service(id) => service(inventory, id, now),
+        Due::Endpoint(id) => endpoint(inventory, id, now),
+        Due::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
+        Due::Cluster(project, name) => cluster(inventory, project, name, now),
+    }
+}
+
+/// What is due can't happen, for `reason`.
+pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Moment) {
+    match due {
+        Due::Service(id) => {
+            if let Some(record) = inventory.services.get_mut(id) {
+                (record.state, record.since, record.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
+            }
+        }
+        Due::Endpoint(id) => {
+            if let Some(record) = inventory.endpoints.get_mut(id) {
+                record.endpoint.state = EndpointState::Failed;
+                (record.since, record.error) = (now, Some(reason.to_owned()));
+            }
+        }
+        Due::Registration(service, endpoint) => {
+            if let Some(record) = inventory.registrations.get_mut(&Pair(service.clone(), endpoint.clone())) {
+                (record.since, record.error) = (now, Some(reason.to_owned()));
+            }
+        }
+        Due::Cluster(project, name) => {
+            if let Some(record) = inventory.clusters.get_mut(&Pair(project.clone(), name.clone())) {
+                (record.state, record.since) = (ClusterState::Idle, now);
+            }
+        }
+    }
+}
+
+fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Moment) {
+    let Some(record) = inventory.services.get_mut(id) else { return };
+    match record.state {
+        ServiceState::Initiating => (record.state, record.since) = (ServiceState::Available, now),
+        ServiceState::Deleting => {
+            inventory.services.remove(id);
+            inventory.registrations.retain(|key, _| key.0 != *id);
+            for record in inventory.endpoints.values_mut().filter(|r| r.endpoint.service.service() == id) {
+                record.endpoint.state = EndpointState::Rejected;
+                record.accepted = false;
+                (record.since, record.error) = (now, Some(format!("the endpoint service {id} was deleted")));
+            }
+        }
+        ServiceState::Available | ServiceState::Failed => {}
+    }
+}
+
+fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Moment) {
+    let Some(record) = inventory.endpoints.get_mut(id) else { return };
+    let key = Pair(record.endpoint.service.service().clone(), id.clone());
+    match record.endpoint.state {
+        EndpointState::PendingAcceptance if record.endpoint.addresses.is_empty() => {
+            record.endpoint.state = EndpointState::Failed;
+            (record.since, record.error) = (now, Some(no_dns_entries(id)));
+        }
+        EndpointState::PendingAcceptance => {
+            record.endpoint.state = EndpointState::Pending;
+            (record.since, record.accepted) = (now, true);
+        }
+        EndpointState::Pending => {
+            record.endpoint.state = EndpointState::Available;
+            (record.since, record.error) = (now, None);
+        }
+        EndpointState::Deleting => {
+            // An app that names it goes on naming it, and stays restricted.
+            if inventory.app_endpoints().any(|named| named == id) {
+                if let Some(record) = inventory.endpoints.get_mut(id) {
+                    (record.endpoint.state, record.since) = (EndpointState::Deleted, now);
+                }
+            } else {
+                inventory.endpoints.remove(id);
+            }
+            if let Some(registration) = inventory.registrations.get_mut(&key) {
+                registration.since = now;
+                registration.error.get_or_insert(format!("The interface endpoint {id} was deleted in AWS."));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &VpceId, now: Moment) {
+    let key = Pair(service.clone(), endpoint.clone());
+    let Some(record) = inventory.registrations.get_mut(&key) else { return };
+    if !record.deleting {
+        record.since = now;
+        record.error = Some(format!(
+            "Interface endpoint {endpoint} was not found: no interface endpoint with this id leads to the endpoint \
+             service. Click \"Edit\" to fix the problem."
+        ));
+        return;
+    }
+    inventory.registrations.remove(&key);
+    if let Some(record) = inventory.endpoints.get_mut(endpoint)
+        && record.endpoint.state != EndpointState::Deleting
+    {
+        record.endpoint.state = EndpointState::Rejected;
+        (record.since, record.accepted) = (now, false);
+    }
+    // Atlas: deleting the last endpoint of a service removes the service too.
+    let last = !inventory.registrations.keys().any(|key| key.0 == *service);
+    if let (true, Some(record)) = (last, inventory.services.get_mut(service)) {
+        (record.state, record.since) = (ServiceState::Deleting, now);
+    }
+}
+
+fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+    let key = Pair(project.clone(), name.clone());
+    let Some(record) = inventory.clusters.get_mut(&key) else { return };
+    if record.state == ClusterState::Deleting {
+        inventory.clusters.remove(&key);
+    } else {
+        (record.state, record.since) = (ClusterState::Idle, now);
+    }
+}

@@ -1,0 +1,115 @@
+//! Where an App Services app's requests go.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DnsName, TargetPort};
+
+/// Why a text is no backend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for HTTP/2 without TLS, with nothing \
+     behind it, as `http://127.1.0.31:9080`)"
+)]
+pub struct ParseBackendError(String);
+
+/// How a backend is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BackendScheme {
+    /// `http`: HTTP/1.1 without TLS.
+    Http,
+    /// `https`: TLS; HTTP/2 or HTTP/1.1, as ALPN says.
+    Https,
+    /// `h2c`: HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
+    H2c,
+}
+
+impl BackendScheme {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::H2c => "h2c",
+        }
+    }
+}
+
+/// A backend: `http://127.1.0.31:9080`. Nothing but scheme, host and port: paths go through as clients ask for them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendUrl {
+    /// How it is spoken to.
+    pub scheme: BackendScheme,
+    /// A name or an address, without the brackets of an IPv6 address.
+    pub host: String,
+    /// Its port.
+    pub port: TargetPort,
+}
+
+impl FromStr for BackendUrl {
+    type Err = ParseBackendError;
+
+    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
+        let parse = || {
+            let (scheme, authority) = text.split_once("://")?;
+            let scheme = match scheme {
+                "http" => BackendScheme::Http,
+                "https" => BackendScheme::Https,
+                "h2c" => BackendScheme::H2c,
+                _ => return None,
+            };
+            let (host, port) = authority.rsplit_once(':')?;
+            let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+                Some(inner) => inner.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+                None => host.parse::<DnsName>().ok().filter(|name| !name.as_str().starts_with('*'))?.to_string(),
+            };
+            Some(Self { scheme, host, port: TargetPort::try_from(port.parse::<u16>().ok()?).ok()? })
+        };
+        parse().ok_or_else(|| ParseBackendError(text.to_owned()))
+    }
+}
+
+impl BackendUrl {
+    /// `HOST:PORT`, as a URL has it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for BackendUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_scheme_host_and_port_and_nothing_else() {
+        for text in ["http://127.1.0.31:9080", "https://backend.lab:443", "h2c://[::1]:9080"] {
+            assert_eq!(text.parse::<BackendUrl>().expect(text).to_string(), text);
+        }
+        for text in [
+            "127.1.0.31:9080",
+            "http://127.1.0.31",
+            "http://127.1.0.31:0",
+            "http://a:9080/path",
+            "http://user@a:9080",
+            "ws://a:9080",
+            "http://[zz]:9080",
+            "http://*.lab:9080",
+        ] {
+            assert!(text.parse::<BackendUrl>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! App Services' apps as their front sees them: the addresses that it answers on, and who may ask what there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::dns::managed_zones;
+use super::rules::is_paired;
+use super::snapshot::EndpointGate;
+use crate::model::{
+    App, AppEndpointKind, AppId, BackendUrl, CidrSet, DeploymentModel, Desired, DnsName, EndpointState, ProjectId,
+    VpceId, Zone,
+};
+
+/// Where clients of global apps go. Source: App Services, *Domain Migration*.
+const GLOBAL_DOMAIN: &str = "services.cloud.mongodb.com";
+/// Where clients of the Data API and of custom HTTPS endpoints go. Source: App Services, *Data API*.
+const DATA_DOMAIN: &str = "data.mongodb-api.com";
+
+/// Apps, and the addresses that lead to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppsView {
+    /// Apps by client app id.
+    pub apps: BTreeMap<AppId, Arc<AppView>>,
+    /// Addresses that the front answers on. An address stands here once, however many apps it leads to.
+    pub doors: BTreeMap<SocketAddr, Arc<Door>>,
+}
+
+/// An app as requests to it are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppView {
+    /// Its client app id.
+    pub id: AppId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Requests from outside the VPC get 404: it has a private endpoint, and the restriction wasn't lifted.
+    pub restricted: bool,
+    /// Who may use the public path while it isn't restricted; empty: everybody.
+    pub access_list: CidrSet,
+    /// Where its requests go; `None`: what was given is no backend.
+    pub backend: Option<Arc<BackendUrl>>,
+    /// The names that its clients use.
+    pub hosts: BTreeSet<DnsName>,
+}
+
+impl AppView {
+    /// Whether its IP access list lets `source` use the public path.
+    #[must_use]
+    pub fn lists(&self, source: std::net::IpAddr) -> bool {
+        self.access_list.is_empty() || self.access_list.contains(source)
+    }
+}
+
+/// An address of the front.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// Which way it is into the apps.
+    pub way: DoorWay,
+    /// The apps behind it.
+    pub apps: BTreeMap<AppId, DoorApp>,
+    /// Every name of every app behind it: what its certificates are for.
+    pub hosts: BTreeSet<DnsName>,
+}
+
+impl Door {
+    /// The endpoint's id for logs and labels; `public` on the public path.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        match &self.way {
+            DoorWay::Private { gate, .. } => gate.id.as_str(),
+            DoorWay::Public => "public",
+        }
+    }
+}
+
+/// Which way a door is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DoorWay {
+    /// An address of a private endpoint.
+    Private {
+        /// Who may use the endpoint.
+        gate: Arc<EndpointGate>,
+        /// What the endpoint serves.
+        kind: AppEndpointKind,
+        /// The zone of the address.
+        zone: Zone,
+    },
+    /// The public address.
+    Public,
+}
+
+/// An app behind a door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorApp {
+    /// The app.
+    pub app: Arc<AppView>,
+    /// Whether it can be used through this door.
+    pub standing: Standing,
+}
+
+/// Whether an app can be used through an endpoint that is registered for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It can.
+    Ready,
+    /// A Sync endpoint without the General one that it must be paired with.
+    Unpaired,
+    /// The app is deployed to another region than the endpoint leads to.
+    OtherRegion,
+}
+
+impl Standing {
+    /// Every standing.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Unpaired, Self::OtherRegion];
+}
+
+/// The apps of `desired` and their doors; `gates` has the endpoints.
+///
+/// An address of an available endpoint is a door at the port of the app's public address, so that one URL fits both
+/// ways. An endpoint that became unusable keeps its door: clients get an answer there, though not the app's.
+pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
+    let mut view = AppsView::default();
+    for app in &desired.apps {
+        let seen = Arc::new(see(app));
+        view.add(app.public_address, DoorWay::Public, &seen, Standing::Ready);
+        for registered in &app.endpoints {
+            let available = gates.get(&registered.endpoint).filter(|gate| gate.state == EndpointState::Available);
+            let Some(gate) = available else { continue };
+            let standing = if *gate.service.region() != app.region {
+                Standing::OtherRegion
+            } else if registered.kind == AppEndpointKind::Sync && !is_paired(app) {
+                Standing::Unpaired
+            } else {
+                Standing::Ready
+            };
+            for at in &gate.addresses {
+                let way = DoorWay::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
+                view.add(SocketAddr::new(at.ip, app.public_address.port()), way, &seen, standing);
+            }
+        }
+        view.apps.insert(app.id.clone(), seen);
+    }
+    view
+}
+
+impl AppsView {
+    /// Puts an app behind a door. Of two ways to one address the first stands, and nobody comes in by the other's rules.
+    fn add(&mut self, address: SocketAddr, way: DoorWay, app: &Arc<AppView>, standing: Standing) {
+        let door = self.doors.entry(address).or_insert_with(|| {
+            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new() })
+        });
+        if door.way != way {
+            return;
+        }
+        let door = Arc::make_mut(door);
+        door.hosts.extend(app.hosts.iter().cloned());
+        door.apps.insert(app.id.clone(), DoorApp { app: Arc::clone(app), standing });
+    }
+}
+
+fn see(app: &App) -> AppView {
+    AppView {
+        id: app.id.clone(),
+        project: app.project.clone(),
+        restricted: !app.endpoints.is_empty() && !app.allow_non_vpc_requests,
+        access_list: app.access_list.clone(),
+        backend: app.backend.parse().ok().map(Arc::new),
+        hosts: hosts(app),
+    }
+}
+
+/// The names that clients of an app use: HTTP, WebSocket in both spellings, Data API.
+fn hosts(app: &App) -> BTreeSet<DnsName> {
+    let name = |text: String| text.parse::<DnsName>().expect("a region is a DNS label, the rest a constant name");
+    let mut hosts = BTreeSet::from([name(DATA_DOMAIN.to_owned())]);
+    match app.deployment {
+        DeploymentModel::Local => {
+            hosts.extend(managed_zones(AppEndpointKind::General, &app.region));
+            hosts.extend(managed_zones(AppEndpointKind::Sync, &app.region));
+            hosts.insert(name(format!("{}.aws.{DATA_DOMAIN}", app.region)));
+        }
+        DeploymentModel::Global => {
+            hosts.insert(name(GLOBAL_DOMAIN.to_owned()));
+            hosts.insert(name(format!("ws.{GLOBAL_DOMAIN}")));
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{app, endpoint, of, plan, with_app};
+    use super::*;
+
+    fn doors(view: &AppsView) -> Vec<(String, &str)> {
+        view.doors.values().map(|door| (door.address.to_string(), door.label())).collect()
+    }
+
+    /// B1, B2.
+    #[test]
+    fn every_address_of_an_apps_endpoints_is_a_door_and_so_is_its_public_one() {
+        let snapshot = plan(&with_app());
+        assert_eq!(
+            doors(&snapshot.apps),
+            [
+                ("10.0.30.195:443".to_owned(), "vpce-0a000000000000001"),
+                ("10.0.30.196:443".to_owned(), "vpce-0a000000000000002"),
+                ("203.0.113.10:443".to_owned(), "public"),
+            ]
+        );
+        let sync = &snapshot.apps.doors[&of::<SocketAddr>("10.0.30.196:443")];
+        assert!(matches!(&sync.way, DoorWay::Private { kind: AppEndpointKind::Sync, .. }));
+        assert_eq!(sync.apps[&of::<AppId>("myapp-abcde")].standing, Standing::Ready);
+    }
+
+    /// B14.
+    #[test]
+    fn an_apps_names_have_both_websocket_spellings() {
+        let snapshot = plan(&with_app());
+        let hosts: Vec<_> = snapshot.apps.apps[&of::<AppId>("myapp-abcde")].hosts.iter().map(DnsName::as_str).collect();
+        assert_eq!(
+            hosts,
+            [
+                "data.mongodb-api.com",
+                "us-east-1.aws.data.mongodb-api.com",
+                "us-east-1.aws.services.cloud.mongodb.com",
+                "us-east-1.aws.ws.services.cloud.mongodb.com",
+                "ws.us-east-1.aws.services.cloud.mongodb.com",
+            ]
+        );
+    }
+
+    /// B3, B4: restricted as soon as there is an endpoint, unless one setting lifts it.
+    #[test]
+    fn an_app_is_restricted_as_soon_as_it_has_an_endpoint() {
+        let mut desired = with_app();
+        let restricted = |desired: &Desired| plan(desired).apps.apps[&of::<AppId>("myapp-abcde")].restricted;
+        assert!(restricted(&desired));
+        desired.apps[0].allow_non_vpc_requests = true;
+        assert!(!restricted(&desired));
+        desired.apps[0].allow_non_vpc_requests = false;
+        desired.apps[0].endpoints.clear();
+        assert!(!restricted(&desired));
+    }
+
+    #[test]
+    fn apps_share_an_endpoint_and_a_public_address() {
+        let mut desired = with_app();
+        desired.apps.push(app("other-fghij"));
+        let snapshot = plan(&desired);
+        assert_eq!(snapshot.apps.doors.len(), 3);
+        assert!(snapshot.apps.doors.values().all(|door| door.apps.len() == 2));
+    }
+
+    /// B8, B11.
+    #[test]
+    fn an_endpoint_that_lost_its_pair_or_its_region_has_a_door_that_leads_nowhere() {
+        let mut desired = with_app();
+        desired.apps[0].endpoints.remove(0);
+        let standing = |desired: &Desired| {
+            let snapshot = plan(desired);
+            snapshot.apps.doors[&of::<SocketAddr>("10.0.30.196:443")].apps[&of::<AppId>("myapp-abcde")].standing
+        };
+        assert_eq!(standing(&desired), Standing::Unpaired);
+        desired.apps[0].region = of("us-west-2");
+        assert_eq!(standing(&desired), Standing::OtherRegion);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_available_is_no_door() {
+        let mut desired = with_app();
+        endpoint(&mut desired, "vpce-0a000000000000001").state = EndpointState::Pending;
+        assert_eq!(plan(&desired).apps.doors.len(), 2);
+    }
+}
