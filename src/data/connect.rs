@@ -68,3 +68,35 @@ pub(crate) async fn connect(target: SocketAddr, source: Option<IpAddr>, options:
     }
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_target_that_refuses_is_told_from_one_that_accepts() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let target = listener.local_addr().expect("bound");
+        let connected = connect(target, None, &LegOptions::default()).await.expect("somebody listens");
+        assert_eq!(connected.peer_addr().expect("connected"), target);
+        drop(listener);
+        let refused = connect(target, None, &LegOptions::default()).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn keepalive_waits_until_it_is_asked_for() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let target = listener.local_addr().expect("bound");
+        let options = LegOptions { keepalive: Some(Duration::from_secs(120)), congestion: None };
+        let connected = connect(target, None, &options).await.expect("somebody listens");
+        let socket = SockRef::from(&connected);
+        assert!(socket.tcp_nodelay().expect("a live socket"));
+        assert!(!socket.keepalive().expect("a live socket"));
+        options.keep_alive(&socket);
+        assert!(socket.keepalive().expect("a live socket"));
+        assert_eq!(socket.tcp_keepalive_time().expect("a live socket"), Duration::from_secs(120));
+    }
+}
