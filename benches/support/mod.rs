@@ -67,7 +67,7 @@ pub(crate) fn config(targets: usize, first: SocketAddr, ports: u16) -> Config {
         if member == 0 {
             let _ = write!(
                 text,
-                "[[project.cluster]]\nname = \"Cluster{cluster:03}\"\nlabel = \"k45tj\"\nnaming = \"dash\"\n\
+                "[[project.cluster]]\nname = \"Cluster{cluster:03}\"\nlabel = \"k45tj\"\nnaming = \"dash\"\ntype = \"replica-set\"\n\
                  set_name = \"Cluster{cluster:03}-shard-0\"\n"
             );
         }

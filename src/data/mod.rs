@@ -13,6 +13,7 @@ mod fault;
 mod flow;
 mod idle;
 mod keepalive;
+pub(crate) mod leg;
 pub(crate) mod listener;
 mod metrics;
 mod outer;

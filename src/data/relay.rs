@@ -12,9 +12,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{SpliceFlags, splice};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+pub(crate) use super::leg::Leg;
 use super::pipes::{Pipe, Pipes};
 use super::scratch::{Leftover, Scratch};
 use crate::model::Side;
@@ -29,23 +30,6 @@ const BULKY_READS: u8 = 8;
 const SMALL: usize = 8 << 10;
 /// Small splices in a row after which a way copies again.
 const SMALL_SPLICES: u8 = 8;
-
-/// One end of a flow.
-pub(crate) trait Leg: AsyncRead + AsyncWrite + Unpin {
-    /// The socket, where this is a bare TCP connection: what can be spliced.
-    fn tcp(&self) -> Option<&TcpStream>;
-
-    /// Sends what the leg took and still holds, as one that encrypts does. Ready when it holds nothing.
-    fn poll_push(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Leg for TcpStream {
-    fn tcp(&self) -> Option<&TcpStream> {
-        Some(self)
-    }
-}
 
 /// What a worker lends its flows for the length of a poll.
 #[derive(Debug)]
@@ -152,8 +136,8 @@ enum End {
 /// What a way does next.
 #[derive(Debug)]
 enum State {
-    /// Read into the scratch and write at once; `bulky` reads in a row were large.
-    Copying { bulky: u8 },
+    /// Read into the scratch and write at once; `bulky` reads in a row were large. `armed` is the source's own note.
+    Copying { bulky: u8, armed: bool },
     /// Write what was not taken; read nothing.
     Flushing(Leftover),
     /// Move through a pipe; `small` splices in a row were small.
@@ -162,6 +146,11 @@ enum State {
     Closing,
     /// Over.
     Done,
+}
+
+impl State {
+    /// Nothing is known of the source yet.
+    const COPYING: Self = Self::Copying { bulky: 0, armed: false };
 }
 
 /// One direction of a flow.
@@ -174,7 +163,7 @@ type WayResult = Result<(), (End, io::Error)>;
 
 impl Way {
     fn new() -> Self {
-        Self { state: State::Copying { bulky: 0 } }
+        Self { state: State::COPYING }
     }
 
     fn is_done(&self) -> bool {
@@ -194,18 +183,17 @@ impl Way {
     ) -> Poll<WayResult> {
         for _ in 0..ROUNDS_A_POLL {
             match &mut self.state {
-                State::Copying { bulky } => {
+                State::Copying { bulky, armed } => {
                     let mut scratch = tools.scratch.read();
-                    let mut buffer = ReadBuf::uninit(&mut scratch);
-                    ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer)).map_err(|e| (End::Source, e))?;
-                    let bytes = buffer.filled();
+                    let n = ready!(source.poll_take(cx, &mut scratch, armed)).map_err(|e| (End::Source, e))?;
+                    let bytes = &scratch[..n];
                     if bytes.is_empty() {
                         self.state = State::Closing;
                         continue;
                     }
                     *bulky = if bytes.len() >= BULKY { *bulky + 1 } else { 0 };
                     let splice_next = *bulky >= BULKY_READS;
-                    let taken = match Pin::new(&mut *sink).poll_write(cx, bytes) {
+                    let taken = match sink.poll_give(cx, bytes) {
                         Poll::Ready(taken) => taken.map_err(|e| (End::Sink, e))?,
                         Poll::Pending => 0,
                     };
@@ -217,14 +205,14 @@ impl Way {
                     }
                 }
                 State::Flushing(leftover) => {
-                    let taken = ready!(Pin::new(&mut *sink).poll_write(cx, leftover.rest()));
+                    let taken = ready!(sink.poll_give(cx, leftover.rest()));
                     let taken = taken.map_err(|e| (End::Sink, e))?;
                     if taken == 0 {
                         return Poll::Ready(Err((End::Sink, io::ErrorKind::WriteZero.into())));
                     }
                     moved(taken);
                     if leftover.taken(taken) {
-                        let state = std::mem::replace(&mut self.state, State::Copying { bulky: 0 });
+                        let state = std::mem::replace(&mut self.state, State::COPYING);
                         if let State::Flushing(leftover) = state {
                             tools.scratch.give_back(leftover);
                         }
@@ -240,7 +228,7 @@ impl Way {
                     } else if *finished {
                         self.state = State::Closing;
                     } else if *small >= SMALL_SPLICES {
-                        self.state = State::Copying { bulky: 0 };
+                        self.state = State::COPYING;
                     } else {
                         let n = ready!(poll_splice_in(cx, from, pipe)).map_err(|e| (End::Source, e))?;
                         *finished = n == 0;
@@ -271,7 +259,7 @@ fn start_splicing(source: &impl Leg, sink: &impl Leg, pipes: &Rc<Pipes>) -> Stat
     let both_bare = source.tcp().is_some() && sink.tcp().is_some();
     match both_bare.then(|| pipes.take()).flatten() {
         Some(pipe) => State::Splicing { pipe, small: 0, finished: false },
-        None => State::Copying { bulky: 0 },
+        None => State::COPYING,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Buffers of a worker: one scratch for every read, and a small pool for what a peer would not take at once.
 
-use std::cell::RefCell;
-use std::mem::MaybeUninit;
+use std::cell::{RefCell, RefMut};
 
 /// How many spare buffers a worker keeps; more are freed.
 const MOST_SPARE_BUFFERS: usize = 64;
@@ -29,18 +28,18 @@ impl Leftover {
 /// The buffers of one worker.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    read: RefCell<Box<[MaybeUninit<u8>]>>,
+    read: RefCell<Box<[u8]>>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Scratch {
-    /// A scratch of `size` bytes, uninitialised: its pages come into being as they are used.
+    /// A scratch of `size` bytes. Fresh zeros come from the system, so its pages come into being as they are used.
     pub(crate) fn new(size: usize) -> Self {
-        Self { read: RefCell::new(Box::new_uninit_slice(size)), spare: RefCell::default() }
+        Self { read: RefCell::new(vec![0; size].into_boxed_slice()), spare: RefCell::default() }
     }
 
     /// The buffer to read into. Held within one poll only: no two flows of a worker are polled at once.
-    pub(crate) fn read(&self) -> std::cell::RefMut<'_, Box<[MaybeUninit<u8>]>> {
+    pub(crate) fn read(&self) -> RefMut<'_, Box<[u8]>> {
         self.read.borrow_mut()
     }
 

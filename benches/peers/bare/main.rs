@@ -9,6 +9,8 @@
 mod model {
     pub(crate) use plgw::model::Side;
 }
+#[path = "../../../src/data/leg.rs"]
+mod leg;
 #[path = "../../../src/data/pipes.rs"]
 mod pipes;
 #[path = "../../../src/data/relay.rs"]

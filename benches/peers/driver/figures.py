@@ -17,11 +17,22 @@ def per_round(samples, mode, case, variant, figure):
 
 
 def value_of(sample, case, figure):
-    """A figure out of a sample; `cpu` is seconds of the relay per operation."""
-    if figure != "cpu":
+    """A figure out of a sample. `cpu`: seconds of the relay per operation; `path`: operations per CPU second of relay and
+    ends together, which is the rate of a core that has nothing else to do."""
+    if figure not in ("cpu", "path"):
         return sample.get(figure)
     count = sample.get(CASES[case]["per"], 0)
-    return sample["cpu_seconds"] / count if count else None
+    if figure == "cpu":
+        return sample["cpu_seconds"] / count if count else None
+    whole = sample["cpu_seconds"] + sample.get("ends_seconds", 0)
+    return count / whole if whole else None
+
+
+def foreign(samples, cores):
+    """The share of the machine that other processes took while samples ran: median."""
+    shares = [(s["machine_seconds"] - s["cpu_seconds"] - s["ends_seconds"]) / (s["seconds"] * cores)
+              for s in samples if "ends_seconds" in s]
+    return max(0.0, median(shares)) if shares else None
 
 
 def spread(values):

@@ -79,6 +79,7 @@ class Bench:
         command += ["--time", str(seconds or self.settings["seconds"]), "--warmup", str(self.settings["warmup"])]
         for pid in variant.pids:
             command += ["--pid", str(pid)]
+        command += ["--end", str(self.server.popen.pid)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """From a result to what people read: a table and charts. Every figure comes out of the result; none is typed."""
 
 from . import gate, svg
-from .figures import per_round, ratio, spread, value_of
+from .figures import foreign, per_round, ratio, spread, value_of
 from .measure import CASES
 
 BASE = {"onecore": "ha1", "pinned": "ha1", "unpinned": "ha2"}
@@ -62,6 +62,15 @@ def latency(samples, mode, case):
     return "\n".join(lines)
 
 
+def noise(samples, cores):
+    """What other processes took meanwhile."""
+    share = foreign(samples, cores)
+    if share is None:
+        return []
+    advice = " Rates and latencies of this run mean little; CPU times do." if share > 0.05 else ""
+    return [f"Other processes had {share:.0%} of the machine while samples ran (median).{advice}", ""]
+
+
 def markdown(result, charts):
     """The whole report."""
     samples, machine = result["samples"], result["machine"]
@@ -71,6 +80,7 @@ def markdown(result, charts):
              f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
              f"{result['settings']['rounds']} interleaved rounds of {result['settings']['seconds']} s samples. "
              f"Commit {result['commit']}.", "",
+             *noise(samples, machine["cores"]),
              "; ".join(f"{name}: {text}" for name, text in result["versions"].items() if text), "",
              "A cell is the median, in brackets the median of the per-round ratios to HAProxy, below it the least and "
              "the most. `plgw` has everything on: 50 targets × 2 addresses, metrics, DNS, health checks, admission, "
@@ -80,7 +90,11 @@ def markdown(result, charts):
     for mode, title in titles.items():
         if not any(sample["mode"] == mode for sample in samples):
             continue
-        parts += [f"## {title} (`{mode}`)", "", "Rate:", "", matrix(samples, mode, "per_second", rate), "",
+        parts += [f"## {title} (`{mode}`)", "", "Rate:", "", matrix(samples, mode, "per_second", rate), ""]
+        if mode == "onecore":
+            parts += ["Rate per CPU second of the whole path, relay and ends: what the rate is where nobody else uses "
+                      "the core.", "", matrix(samples, mode, "path", rate), ""]
+        parts += [
                   "CPU time of the relay, per echo, GB or connection:", "", matrix(samples, mode, "cpu", cost), ""]
         for case in ("rate20k",):
             if any(s["mode"] == mode and s["case"] == case for s in samples):
@@ -126,11 +140,11 @@ def charts(result, directory, stem):
 
     samples = result["samples"]
     for case, figure, scale, unit, title in (
-            ("pp64", "per_second", 1, "echoes per second; more is better", "Rate, 64 B × 64 connections, one core"),
+            ("pp64", "path", 1, "echoes per CPU second of the path; more is better", "Rate, 64 B × 64 connections, one core"),
             ("pp64", "cpu", 1e6, "µs of the relay per echo; less is better", "CPU per echo, 64 B × 64, one core"),
             ("up8", "cpu", 1, "s of the relay per GB; less is better", "CPU per GB of bulk, one core"),
             ("conn32", "cpu", 1e6, "µs of the relay per connection; less is better", "CPU per connection, one core"),
-            ("conn32", "per_second", 1, "per second; more is better", "Connections per second, one core")):
+            ("conn32", "path", 1, "per CPU second of the path; more is better", "Connections per second, one core")):
         rows = []
         for name in names(samples, "onecore"):
             found = spread(per_round(samples, "onecore", case, name, figure).values())

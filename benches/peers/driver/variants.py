@@ -104,7 +104,7 @@ class Starter:
                    "--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
         return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
 
-    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn"):
+    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn", plgw=None):
         """The gateway with everything on. Its default is to log every flow (`info`), which the peers don't here."""
         directory, _, target = self._next(name)
         subnet = self.count
@@ -119,7 +119,7 @@ class Starter:
             subnets="\n".join(f'[[vpc.subnet]]\nid = "{s}"\nzone = "us-east-1{"abcd"[n]}"\n'
                               f'cidr = "{ip[:-3]}.0/24"\n' for n, (s, ip) in enumerate(zip(ids, ends))),
             addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(ids, ends)))
-        command = [str(self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
+        command = [str(plgw or self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
         started = Started(name, command, directory / "log", env={"RUST_LOG": log})
         variant = Variant(name, (ends[0], 1024), started, workers)
         variant.fronts = [(ip, 1024 + n) for ip in ends for n in range(targets)]

@@ -20,6 +20,8 @@ pub(crate) struct Args {
     pub(crate) time: Duration,
     /// Whose CPU time is reported.
     pub(crate) pids: Vec<u32>,
+    /// Who plays the other end; its CPU time and this process' own are reported together.
+    pub(crate) ends: Vec<u32>,
 }
 
 impl Args {
@@ -35,6 +37,7 @@ impl Args {
             warmup: Duration::from_millis(150),
             time: Duration::from_millis(500),
             pids: Vec::new(),
+            ends: vec![std::process::id()],
         };
         let mut words = words.into_iter();
         while let Some(name) = words.next() {
@@ -49,6 +52,7 @@ impl Args {
                 "--warmup" => args.warmup = Duration::from_secs_f64(value.parse()?),
                 "--time" => args.time = Duration::from_secs_f64(value.parse()?),
                 "--pid" => args.pids.push(value.parse()?),
+                "--end" => args.ends.push(value.parse()?),
                 _ => return Err(format!("`{name}` is no option").into()),
             }
         }

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, direction: Direction) -> io::Result<Report> {
     };
     pump(&mut bytes, Instant::now() + args.warmup)?;
     bytes = 0;
-    let window = Window::open(&args.pids);
+    let window = Window::open(args);
     pump(&mut bytes, Instant::now() + args.time)?;
     let mut report = Report::default();
     let time = window.close(&mut report);

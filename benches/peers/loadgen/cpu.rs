@@ -4,26 +4,30 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::args::Args;
 use crate::report::Report;
 
 /// Clocks at the start of a window.
-pub(crate) struct Window {
+pub(crate) struct Window<'a> {
     started: Instant,
     cpu: u64,
+    ends: u64,
     machine: u64,
-    pids: Vec<u32>,
+    args: &'a Args,
 }
 
-impl Window {
-    pub(crate) fn open(pids: &[u32]) -> Self {
-        Self { cpu: cpu_of(pids), machine: machine_busy(), started: Instant::now(), pids: pids.to_vec() }
+impl<'a> Window<'a> {
+    pub(crate) fn open(args: &'a Args) -> Self {
+        let (cpu, ends) = (cpu_of(&args.pids), cpu_of(&args.ends));
+        Self { cpu, ends, machine: machine_busy(), started: Instant::now(), args }
     }
 
     /// What the window took, written into a report.
     pub(crate) fn close(self, report: &mut Report) -> Duration {
         let time = self.started.elapsed();
         report.put("seconds", time.as_secs_f64());
-        report.put("cpu_seconds", cpu_of(&self.pids).saturating_sub(self.cpu) as f64 / 1e9);
+        report.put("cpu_seconds", cpu_of(&self.args.pids).saturating_sub(self.cpu) as f64 / 1e9);
+        report.put("ends_seconds", cpu_of(&self.args.ends).saturating_sub(self.ends) as f64 / 1e9);
         report.put("machine_seconds", machine_busy().saturating_sub(self.machine) as f64 / 100.0);
         time
     }

@@ -36,7 +36,8 @@ loadgen idle --target A --connections N [--request N]
                                            one echo each, then hold them until stdin ends
 loadgen check --target A [--connections N] [--bytes N]
                                            byte exactness both ways with half-close and a slow reader
-every sample: [--warmup SECONDS] [--time SECONDS] [--pid PID]…   --pid: whose CPU time is reported";
+every sample: [--warmup SECONDS] [--time SECONDS] [--pid PID]… [--end PID]…
+--pid: whose CPU time is the relay's; --end: whose is, like this process' own, the ends'";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

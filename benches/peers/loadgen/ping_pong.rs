@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> io::Result<Report> {
     };
     play(&mut Histogram::new(), Instant::now() + args.warmup)?;
     let mut latency = Histogram::new();
-    let window = Window::open(&args.pids);
+    let window = Window::open(args);
     play(&mut latency, Instant::now() + args.time)?;
     let mut report = Report::default();
     let time = window.close(&mut report);
