@@ -372,14 +372,22 @@ impl Inventory {
     /// Whether the service that an endpoint leads to stands.
     #[must_use]
     pub fn leads_somewhere(&self, endpoint: &InterfaceEndpoint) -> bool {
-        let id = endpoint.service.service();
-        let of_project = self.services.get(id).is_some_and(|service| service.state == ServiceState::Available);
+        self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
+    }
+
+    /// The region of the endpoint service with this id; `None`: nothing that an endpoint could lead to has it.
+    #[must_use]
+    pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
+        let of_project = self.services.get(id).filter(|service| service.state == ServiceState::Available);
+        let of_app = self.fixed.app_services.iter().find(|service| service.id == *id);
+        let mut instances = self.serverless.values().filter(|record| record.state != ClusterState::Deleting);
         of_project
-            || self.fixed.app_services.iter().any(|service| service.id == *id)
-            || self.serverless.values().any(|record| {
-                record.state != ClusterState::Deleting && record.service().is_some_and(|own| own.id == *id)
+            .map(|service| service.service.region.clone())
+            .or_else(|| of_app.map(|service| service.region.clone()))
+            .or_else(|| {
+                instances.find(|r| r.service().is_some_and(|own| own.id == *id)).map(|record| record.region.clone())
             })
-            || archive_region(id).is_some()
+            .or_else(|| archive_region(id))
     }
 
     /// Whether an endpoint service has this id.
