@@ -43,6 +43,8 @@ pub trait FlowsView: Send + Sync + 'static {
     fn kill(&self, id: FlowId) -> bool;
     /// What was carried since the start.
     fn carried(&self) -> Carried;
+    /// How many flows each fault befell, by its name.
+    fn befallen(&self) -> std::collections::BTreeMap<String, u64>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.
@@ -122,3 +124,5 @@ mod fixture;
 mod lives_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v1_tests;

@@ -74,6 +74,10 @@ impl FlowsView for Flows {
     fn carried(&self) -> Carried {
         self.carried()
     }
+
+    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        self.data.befallen()
+    }
 }
 
 impl Plane for Flows {

@@ -10,7 +10,7 @@ mod serverless;
 use crate::model::ParseIdError;
 use crate::plan::RuleError;
 
-pub use self::atlas::NewCluster;
+pub use self::atlas::{NewCluster, NewLimits};
 pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
 use super::inventory::{Inventory, Moment};
 
@@ -105,6 +105,8 @@ pub enum Kind {
     PrivateEndpoint,
     /// An entry of an IP access list.
     AccessEntry,
+    /// A fault on demand.
+    Fault,
 }
 
 impl std::fmt::Display for Kind {
@@ -122,6 +124,7 @@ impl std::fmt::Display for Kind {
             Self::App => "app",
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",
+            Self::Fault => "fault",
         })
     }
 }

@@ -90,7 +90,7 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::SecurityRule => ("InvalidPermission.NotFound", "The specified rule"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
         Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry => {
+        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry | Kind::Fault => {
             ("InvalidParameter", "The id")
         }
     };
