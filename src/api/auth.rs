@@ -183,7 +183,8 @@ impl Auth {
         let fields = fields_of(fields);
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         let uri = field("uri");
-        let Some(at) = self.made_at(field("nonce")).filter(|_| uri.split('?').next() == Some(call.path.as_str())) else {
+        let Some(at) = self.made_at(field("nonce")).filter(|_| uri.split('?').next() == Some(call.path.as_str()))
+        else {
             return Digested::Wrong;
         };
         let first = md5_hex(&format!("{}:{REALM}:{}", known.public_key, known.private_key));

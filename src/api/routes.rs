@@ -64,10 +64,7 @@ pub(super) const ROUTES: &[(&str, &[Method])] = &[
         &[Method::GET, Method::PATCH, Method::DELETE],
     ),
     (group!("/privateEndpoint/{cloudProvider}/endpointService"), &[Method::GET]),
-    (
-        group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}"),
-        &[Method::GET, Method::DELETE],
-    ),
+    (group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}"), &[Method::GET, Method::DELETE]),
     (group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}/endpoint"), &[Method::POST]),
     (
         group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}/endpoint/{endpointId}"),
@@ -126,7 +123,8 @@ pub(super) fn check(call: &Call) -> Result<(), String> {
     let given = call.segments();
     // The first versions of Atlas' API have what the second has, and calls of their own.
     let is_old = matches!(given.as_slice(), ["api", "atlas", "v1.0" | "v1.5", ..]);
-    let as_v2: Vec<&str> = given.iter().enumerate().map(|(n, part)| if is_old && n == 2 { "v2" } else { part }).collect();
+    let as_v2: Vec<&str> =
+        given.iter().enumerate().map(|(n, part)| if is_old && n == 2 { "v2" } else { part }).collect();
     let mut found = ROUTES.iter().filter(|(template, _)| fits(template, &given) || fits(template, &as_v2));
     let Some((_, methods)) = found.next() else { return Err(String::new()) };
     if methods.contains(&call.method) {

@@ -414,9 +414,10 @@ impl Inventory {
             own.is_some_and(|own| own.claimed.as_ref() == Some(&endpoint.id) && own.service.id == key.0)
         };
         let of_archives = archive_region(&key.0).is_some()
-            && self.archives.iter().any(|(own, record)| {
-                own.1 == endpoint.id && !record.deleting && record.error.is_none()
-            });
+            && self
+                .archives
+                .iter()
+                .any(|(own, record)| own.1 == endpoint.id && !record.deleting && record.error.is_none());
         of_project
             || of_archives
             || self.serverless.values().any(of_instance)

@@ -75,9 +75,8 @@ pub(super) async fn create(request: &Request<'_>, word: &str, region: &str, port
     let cloud = cloud(word);
     let port_mapping = port_mapping && cloud == Cloud::Gcp;
     let (project, wanted) = (request.project.clone(), region.to_uppercase().replace('-', "_"));
-    let edit = move |draft: &mut crate::control::draft::Draft| {
-        draft.create_elsewhere(&project, cloud, wanted, port_mapping)
-    };
+    let edit =
+        move |draft: &mut crate::control::draft::Draft| draft.create_elsewhere(&project, cloud, wanted, port_mapping);
     let id = request.shared.control.edit(edit).await?;
     let inventory = request.shared.control.inventory();
     let service = inventory.elsewhere.get(&id).ok_or_else(|| no_service(&id))?;

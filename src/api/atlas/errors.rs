@@ -43,9 +43,11 @@ impl Refusal {
     /// A body that can't be read.
     pub(super) fn body_error(error: &serde_json::Error) -> Self {
         match error.classify() {
-            serde_json::error::Category::Data => {
-                Self::new(400, "INVALID_JSON_ATTRIBUTE", format!("Received JSON does not match what is expected: {error}."))
-            }
+            serde_json::error::Category::Data => Self::new(
+                400,
+                "INVALID_JSON_ATTRIBUTE",
+                format!("Received JSON does not match what is expected: {error}."),
+            ),
             _ => Self::new(400, "INVALID_JSON", format!("Received JSON is malformed: {error}.")),
         }
     }

@@ -44,7 +44,8 @@ pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
 pub(super) fn by_name(shared: &Shared, name: &str) -> Outcome {
     let inventory = shared.control.inventory();
     let found = inventory.projects.iter().find(|(_, record)| record.name == name);
-    let missing = || Refusal::new(404, "GROUP_NAME_NOT_FOUND", format!("No group with name {name} exists.")).with([name]);
+    let missing =
+        || Refusal::new(404, "GROUP_NAME_NOT_FOUND", format!("No group with name {name} exists.")).with([name]);
     Ok((StatusCode::OK, view(&inventory, found.ok_or_else(missing)?.0)))
 }
 

@@ -162,14 +162,9 @@ pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&st
             }
             let comment = comment(body.comment)?;
             let text = body.cloud_provider_endpoint_id;
-            let endpoint: Option<VpceId> = text
-                .map(|text| text.parse().map_err(|_| invalid("cloudProviderEndpointId", &text)))
-                .transpose()?;
-            request
-                .shared
-                .control
-                .edit(move |draft| draft.claim(&project, &name, &which, comment, endpoint))
-                .await?;
+            let endpoint: Option<VpceId> =
+                text.map(|text| text.parse().map_err(|_| invalid("cloudProviderEndpointId", &text))).transpose()?;
+            request.shared.control.edit(move |draft| draft.claim(&project, &name, &which, comment, endpoint)).await?;
             let inventory = request.shared.control.inventory();
             let own = find(request, &inventory, instance)?.endpoint.as_ref();
             Ok((StatusCode::OK, endpoint_view(&inventory, own.ok_or_else(|| no_endpoint(id))?)))

@@ -50,7 +50,11 @@ pub(super) fn is_id(id: &str) -> bool {
     id.len() == 24 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-pub(super) fn find<'a>(request: &Request<'_>, inventory: &'a Inventory, id: &str) -> Result<&'a ServiceRecord, Refusal> {
+pub(super) fn find<'a>(
+    request: &Request<'_>,
+    inventory: &'a Inventory,
+    id: &str,
+) -> Result<&'a ServiceRecord, Refusal> {
     if !is_id(id) {
         return Err(Refusal::path(request.call, "endpointServiceId", id));
     }
@@ -202,7 +206,11 @@ pub(super) fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &R
 }
 
 /// Atlas' word for where an endpoint is, and why it failed.
-pub(super) fn status(inventory: &Inventory, id: &VpceId, registration: &Registration) -> (&'static str, Option<String>) {
+pub(super) fn status(
+    inventory: &Inventory,
+    id: &VpceId,
+    registration: &Registration,
+) -> (&'static str, Option<String>) {
     if registration.deleting {
         return ("DELETING", None);
     }

@@ -11,7 +11,9 @@ use super::{Outcome, Refusal, Request};
 pub(super) fn is_old(rest: &[&str]) -> bool {
     match rest {
         [] => true,
-        [id] | [id, "interfaceEndpoints", ..] => !matches!(*id, "AWS" | "AZURE" | "GCP" | "endpointService" | "serverless"),
+        [id] | [id, "interfaceEndpoints", ..] => {
+            !matches!(*id, "AWS" | "AZURE" | "GCP" | "endpointService" | "serverless")
+        }
         _ => false,
     }
 }

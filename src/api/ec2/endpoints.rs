@@ -10,9 +10,7 @@ use super::vpcs::{done, ids, next, tags, vpc_id};
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::{EndpointChange, Kind, NewEndpoint};
-use crate::control::inventory::{
-    ARCHIVE_SERVICES, EndpointRecord, Inventory, Moment, Reservation, ServiceState, Tags,
-};
+use crate::control::inventory::{ARCHIVE_SERVICES, EndpointRecord, Inventory, Moment, Reservation, ServiceState, Tags};
 use crate::model::{AppEndpointKind, EndpointState, Region, ServiceName, SubnetId, VpceId, VpceServiceId};
 
 /// What an endpoint without a policy of its own allows.
@@ -332,7 +330,8 @@ fn offers(inventory: &Inventory) -> Vec<Offer> {
     let instances = inventory.serverless.values().filter_map(|record| record.endpoint.as_ref());
     let instances = instances.filter(|own| own.state == Reservation::Reserved);
     let instances = instances.map(|own| named(&own.service.region, &own.service.id));
-    let archives = ARCHIVE_SERVICES.iter().filter_map(|(region, id)| Some(named(&region.parse().ok()?, &id.parse().ok()?)));
+    let archives =
+        ARCHIVE_SERVICES.iter().filter_map(|(region, id)| Some(named(&region.parse().ok()?, &id.parse().ok()?)));
     atlas.chain(apps).chain(instances).chain(archives).collect()
 }
 

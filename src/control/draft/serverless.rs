@@ -65,11 +65,7 @@ impl Draft {
         Ok(())
     }
 
-    fn serverless_mut(
-        &mut self,
-        project: &ProjectId,
-        name: &ClusterName,
-    ) -> Result<&mut ServerlessRecord, EditError> {
+    fn serverless_mut(&mut self, project: &ProjectId, name: &ClusterName) -> Result<&mut ServerlessRecord, EditError> {
         self.project_mut(project)?;
         let missing = || EditError::Missing { what: Kind::Serverless, id: name.to_string() };
         self.inventory.serverless.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
@@ -128,7 +124,8 @@ impl Draft {
         if let Some(comment) = comment {
             own.comment = comment;
         }
-        let Some(endpoint) = endpoint.filter(|wanted| own.claimed.as_ref() != Some(wanted) || own.error.is_some()) else {
+        let Some(endpoint) = endpoint.filter(|wanted| own.claimed.as_ref() != Some(wanted) || own.error.is_some())
+        else {
             return Ok(());
         };
         let wrong = |state: &str| EditError::WrongState {

@@ -152,9 +152,8 @@ impl Inventory {
 
     fn archive_project(&self, region: Region, id: VpceServiceId) -> Project {
         let home = derived_id(&format!("online-archives/{region}"));
-        let leads_there = |vpce: &VpceId| {
-            self.endpoints.get(vpce).is_some_and(|record| *record.endpoint.service.service() == id)
-        };
+        let leads_there =
+            |vpce: &VpceId| self.endpoints.get(vpce).is_some_and(|record| *record.endpoint.service.service() == id);
         let backends = self.archives.iter().filter(|(key, _)| leads_there(&key.1));
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for address in backends.flat_map(|(_, record)| &record.backends) {
