@@ -9,6 +9,7 @@ mod atlas;
 mod auth;
 mod call;
 pub mod client;
+mod console;
 mod ec2;
 mod guard;
 mod metrics;
@@ -19,6 +20,7 @@ mod sessions;
 mod text;
 mod v1;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -42,6 +44,8 @@ pub trait FlowsView: Send + Sync + 'static {
     fn kill(&self, id: FlowId) -> bool;
     /// What was carried since the start.
     fn carried(&self) -> Carried;
+    /// The same by target.
+    fn carried_by_target(&self) -> BTreeMap<String, Carried>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.

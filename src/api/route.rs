@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use super::Shared;
 use super::auth::Scheme;
 use super::call::{Call, Reply, empty, problem};
-use super::{appservices, atlas, ec2, oauth, v1};
+use super::{appservices, atlas, console, ec2, oauth, v1};
 
 pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     if let Some(scheme) = scheme(&call)
@@ -30,6 +30,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         Some("api") if call.path.starts_with("/api/oauth/") => ("oauth", oauth::answer(shared, &call)),
         // What the `atlas` command says of its own use; nobody wants it here.
         Some("api") if call.path.starts_with("/api/private/") => ("telemetry", empty(StatusCode::NO_CONTENT)),
+        Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),
         None if call.method == Method::POST => ("ec2", ec2::answer(shared, &call).await),
         _ => ("none", problem(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
     };
@@ -52,6 +53,8 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
 /// How a request's front checks who asks; `None` where the front does so itself.
 fn scheme(call: &Call) -> Option<Scheme> {
     match call.segments.first().map(String::as_str) {
+        // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
+        Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
         Some("api") if call.path.starts_with("/api/atlas/") => Some(Scheme::Atlas),
         Some("api") => None,

@@ -1,5 +1,6 @@
 //! The data plane in control's words.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,6 +74,10 @@ impl FlowsView for Flows {
 
     fn carried(&self) -> Carried {
         self.carried()
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        self.data.carried_by_target()
     }
 }
 

@@ -1,0 +1,151 @@
+//! `GET /v1/private-endpoints`: every endpoint service with its interface endpoints, in the words of Atlas' Private
+//! Endpoint tab. Source: Atlas, "Troubleshoot Private Endpoint Connection Issues".
+
+use serde::Serialize;
+
+use crate::control::inventory::{EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState};
+use crate::model::{
+    AppEndpointKind, EndpointAddress, EndpointState, ProjectId, Region, ServiceName, VpcId, VpceId, VpceServiceId,
+};
+
+/// The answer.
+#[derive(Serialize)]
+pub(super) struct PrivateEndpointsView {
+    private_endpoints: Vec<ServiceView>,
+}
+
+/// An endpoint service.
+#[derive(Serialize)]
+struct ServiceView {
+    id: VpceServiceId,
+    name: ServiceName,
+    region: Region,
+    /// What is behind it: `atlas`, or App Services' `general` and `sync`.
+    kind: &'static str,
+    /// Whose it is; App Services' own are no project's.
+    project: Option<ProjectId>,
+    project_name: Option<String>,
+    /// Atlas Endpoint Service Status.
+    status: &'static str,
+    error: Option<String>,
+    endpoints: Vec<EndpointView>,
+}
+
+/// An interface endpoint of a service.
+#[derive(Serialize)]
+struct EndpointView {
+    id: VpceId,
+    /// Endpoint Status.
+    status: &'static str,
+    error: Option<String>,
+    /// EC2's word; `None`: EC2 knows no such endpoint.
+    state: Option<&'static str>,
+    /// Whether the service's owner knows of it.
+    registered: bool,
+    vpc: Option<VpcId>,
+    addresses: Vec<EndpointAddress>,
+}
+
+impl PrivateEndpointsView {
+    pub(super) fn of(inventory: &Inventory) -> Self {
+        let projects = inventory.services.values().map(|record| {
+            let id = &record.service.id;
+            ServiceView {
+                id: id.clone(),
+                name: record.service.name(),
+                region: record.service.region.clone(),
+                kind: "atlas",
+                project: Some(record.project.clone()),
+                project_name: inventory.projects.get(&record.project).map(|ProjectRecord { name, .. }| name.clone()),
+                status: service_status(record.state),
+                error: record.error.clone(),
+                endpoints: endpoints(inventory, id),
+            }
+        });
+        let apps = inventory.fixed.app_services.iter().map(|service| ServiceView {
+            id: service.id.clone(),
+            name: service.name(),
+            region: service.region.clone(),
+            kind: match service.kind {
+                AppEndpointKind::General => "general",
+                AppEndpointKind::Sync => "sync",
+            },
+            project: None,
+            project_name: None,
+            status: service_status(ServiceState::Available),
+            error: None,
+            endpoints: endpoints(inventory, &service.id),
+        });
+        Self { private_endpoints: projects.chain(apps).collect() }
+    }
+}
+
+/// What EC2 knows to lead to a service, and what was added to it and EC2 doesn't know.
+fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView> {
+    let made = inventory.endpoints.values().filter(|record| record.endpoint.service.service() == service);
+    let made = made.map(|record| {
+        let id = &record.endpoint.id;
+        let registration = inventory.registrations.get(&Pair(service.clone(), id.clone()));
+        let (status, error) = endpoint_status(Some(record), registration);
+        EndpointView {
+            id: id.clone(),
+            status,
+            error: error.or_else(|| registration.and_then(|r| r.error.clone())).or_else(|| record.error.clone()),
+            state: Some(record.endpoint.state.label()),
+            registered: inventory.is_registered(&record.endpoint),
+            vpc: Some(record.endpoint.vpc.clone()),
+            addresses: record.endpoint.addresses.clone(),
+        }
+    });
+    let unknown = inventory.registrations.iter().filter(|(key, _)| {
+        key.0 == *service && inventory.endpoints.get(&key.1).is_none_or(|r| r.endpoint.service.service() != service)
+    });
+    let unknown = unknown.map(|(key, registration)| {
+        let (status, _) = endpoint_status(None, Some(registration));
+        EndpointView {
+            id: key.1.clone(),
+            status,
+            error: registration.error.clone(),
+            state: None,
+            registered: !registration.deleting && registration.error.is_none(),
+            vpc: None,
+            addresses: Vec::new(),
+        }
+    });
+    made.chain(unknown).collect()
+}
+
+/// Atlas Endpoint Service Status.
+fn service_status(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Initiating => "Creating private link",
+        ServiceState::Available => "Available",
+        ServiceState::Failed => "Failed",
+        ServiceState::Deleting => "Deleting",
+    }
+}
+
+/// Endpoint Status, and what that alone says of why.
+fn endpoint_status(
+    record: Option<&EndpointRecord>,
+    registration: Option<&Registration>,
+) -> (&'static str, Option<String>) {
+    match (registration, record.map(|record| (record.endpoint.state, record))) {
+        (Some(Registration { deleting: true, .. }), _)
+        | (_, Some((EndpointState::Deleting | EndpointState::Deleted, _))) => ("Deleting", None),
+        (Some(Registration { error: Some(_), .. }), _)
+        | (_, Some((EndpointState::Rejected | EndpointState::Failed | EndpointState::Expired, _))) => ("Failed", None),
+        (_, Some((state, record)))
+            if record.endpoint.addresses.is_empty() && state != EndpointState::PendingAcceptance =>
+        {
+            let id = &record.endpoint.id;
+            let why = format!(
+                "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet"
+            );
+            ("Failed", Some(why))
+        }
+        (_, Some((EndpointState::PendingAcceptance, _))) => ("Pending acceptance", None),
+        (_, Some((EndpointState::Pending, _)) | None) => ("Pending", None),
+        (_, Some((EndpointState::Available, _))) => ("Available", None),
+    }
+}
