@@ -18,7 +18,7 @@ use super::{Api, ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
-use crate::control::{Control, ControlParts, Plane};
+use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
@@ -70,6 +70,10 @@ impl FlowsView for PaperFlows {
         flows.len() < before
     }
 
+    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        [("slow".to_owned(), 3)].into()
+    }
+
     fn carried(&self) -> Carried {
         Carried { flows: 7, ..Carried::default() }
     }
@@ -111,6 +115,7 @@ impl Gateway {
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
+            pace: Pace::Fast,
             stop: stop.clone(),
         };
         let desired = config::quickstart().desired;

@@ -46,6 +46,8 @@ pub trait FlowsView: Send + Sync + 'static {
     fn carried(&self) -> Carried;
     /// The same by target.
     fn carried_by_target(&self) -> BTreeMap<String, Carried>;
+    /// How many flows each fault befell, by its name.
+    fn befallen(&self) -> BTreeMap<String, u64>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.
@@ -125,3 +127,5 @@ mod fixture;
 mod lives_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v1_tests;

@@ -151,6 +151,7 @@ impl Gateway {
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
+            pace: settings.pace,
             stop: stop.clone(),
         };
         let control = Control::start(parts, desired, &tasks).await?;

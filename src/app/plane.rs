@@ -79,6 +79,10 @@ impl FlowsView for Flows {
     fn carried_by_target(&self) -> BTreeMap<String, Carried> {
         self.data.carried_by_target()
     }
+
+    fn befallen(&self) -> BTreeMap<String, u64> {
+        self.data.befallen()
+    }
 }
 
 impl Plane for Flows {

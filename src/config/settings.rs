@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::model::CidrSet;
+use crate::model::{CidrSet, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -99,6 +99,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
+    /// How quickly the lives of what the APIs make go on.
+    pub pace: Pace,
     /// Reload when the file changes; SIGHUP reloads either way.
     pub watch_file: bool,
 }
@@ -119,6 +121,7 @@ impl Default for Settings {
             app_services: AppServicesSettings::default(),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
+            pace: Pace::default(),
             watch_file: true,
         }
     }

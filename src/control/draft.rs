@@ -8,7 +8,7 @@ mod ec2;
 use crate::model::ParseIdError;
 use crate::plan::RuleError;
 
-pub use self::atlas::NewCluster;
+pub use self::atlas::{NewCluster, NewLimits};
 pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
 use super::inventory::{Inventory, Moment};
 
@@ -95,6 +95,8 @@ pub enum Kind {
     PrivateEndpoint,
     /// An entry of an IP access list.
     AccessEntry,
+    /// A fault on demand.
+    Fault,
 }
 
 impl std::fmt::Display for Kind {
@@ -111,6 +113,7 @@ impl std::fmt::Display for Kind {
             Self::App => "app",
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",
+            Self::Fault => "fault",
         })
     }
 }

@@ -40,6 +40,12 @@ impl Moment {
     pub fn plus(self, wait: std::time::Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
+
+    /// The time from this moment to a later one; none to an earlier one.
+    #[must_use]
+    pub fn until(self, later: Self) -> std::time::Duration {
+        std::time::Duration::from_millis(later.0.saturating_sub(self.0))
+    }
 }
 
 /// Tags by key.

@@ -2,23 +2,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::inventory::{ClusterState, Inventory, Moment, Pair, ServiceState};
-use crate::model::{ClusterName, EndpointState, ProjectId, VpceId, VpceServiceId};
-
-/// How quickly lives go on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pace {
-    /// In fractions of a second: every state can be seen, nobody waits.
-    #[default]
-    Fast,
-    /// As long as the real services take.
-    Realistic,
-    /// Not by themselves.
-    Frozen,
-}
+use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
 /// How long each state lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

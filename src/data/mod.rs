@@ -343,6 +343,12 @@ impl DataPlane {
         targets
     }
 
+    /// How many flows each fault befell, by its name.
+    #[must_use]
+    pub fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        self.shared.struck().into_iter().map(|(name, _, struck)| (name, struck)).collect()
+    }
+
     /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
     pub fn publish_metrics(&self) {
         metrics::publish(&self.shared);

@@ -75,13 +75,13 @@ function toggle(name, change) {
 
 function makeRow() {
   const [region, type] = [el("span"), el("span")];
-  const [name, id] = [el("code"), el("code")];
+  const [name, id] = [el("code", { class: "long" }), el("code")];
   const [serviceStatus, status] = [pill(""), pill("")];
   const error = el("span", { class: "problem below" });
   const used = el("ul", { class: "bare" });
   const element = el(
     "tr", {},
-    el("td", {}, region),
+    el("td", { class: "nowrap" }, region),
     el("td", {}, type),
     el("td", {}, name),
     el("td", {}, serviceStatus.element),

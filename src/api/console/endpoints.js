@@ -41,14 +41,14 @@ export function show({ services, pace }) {
 
 function makeRow() {
   const [region, project] = [el("span"), el("span", { class: "quiet below" })];
-  const name = el("code");
+  const name = el("code", { class: "long" });
   const [serviceStatus, status] = [pill(""), pill("")];
   const [serviceError, error] = [el("span", { class: "problem below" }), el("span", { class: "problem below" })];
   const [id, vpc] = [el("code"), el("code", { class: "quiet" })];
   const addresses = el("ul", { class: "bare" });
   const element = el(
     "tr", {},
-    el("td", {}, region, project),
+    el("td", { class: "nowrap" }, region, project),
     el("td", {}, name),
     el("td", { class: "service-status" }, serviceStatus.element, serviceError),
     el("th", { scope: "row" }, id),

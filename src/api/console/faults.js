@@ -1,7 +1,7 @@
 // Faults on demand: what goes wrong, where, for which share; on and off.
 
 import { byId, el, options, pill, rows, say } from "./dom.js";
-import { duration } from "./format.js";
+import { count, moment } from "./format.js";
 import { act } from "./notices.js";
 import { part, post, remove } from "./v1.js";
 
@@ -80,13 +80,6 @@ function places() {
   options(byId("fault-where"), (chosen().where ?? EVERYWHERE).flatMap((kind) => found[kind]));
 }
 
-function freeName(type) {
-  const taken = new Set(now.faults.map(({ name }) => name));
-  let n = 1;
-  while (taken.has(`${type}-${n}`)) n += 1;
-  return `${type}-${n}`;
-}
-
 function switchOn(button) {
   const { amount, how, share } = chosen();
   const type = byId("fault-type").value;
@@ -95,18 +88,19 @@ function switchOn(button) {
   if (how) kind[how[0]] = how[2](byId("fault-how").value);
   const [scope, ...rest] = byId("fault-where").value.split(" ");
   const lasts = byId("fault-lasts").value;
+  const name = byId("fault-name").value;
   const fault = {
-    name: byId("fault-name").value || freeName(type),
+    ...(name ? { name } : {}),
     kind,
     scope: scope ? { [scope]: rest.join(" ") } : {},
     ...(share ? { share: Number(byId("fault-share").value) / 100 } : {}),
     ...(lasts ? { lasts_ms: Math.round(Number(lasts) * 1000) } : {}),
   };
   return act(button, "The fault is not on", async () => {
-    await post("faults", fault);
+    const set = await post("faults", fault);
     byId("fault-name").value = "";
     await refresh();
-    return `Fault ${fault.name} is on`;
+    return `Fault ${set.name} is on`;
   });
 }
 
@@ -119,15 +113,10 @@ function details({ type: _, ...kind }) {
   return Object.entries(kind).filter(([, value]) => value !== 0 && value !== "both" && value !== false && value != null).map(text).join(", ");
 }
 
-function state(fault) {
-  if (fault.after_ms > 0) return "To come";
-  return "On";
-}
-
 function makeRow({ name }) {
-  let what, place, share;
+  const [place, share] = [el("td"), el("td", { class: "number" })];
   const status = pill("");
-  const left = el("span", { class: "quiet below" });
+  const [times, flows] = [el("span", { class: "quiet below" }), el("td", { class: "number" })];
   const button = el(
     "button",
     {
@@ -145,10 +134,11 @@ function makeRow({ name }) {
   const element = el(
     "tr", {},
     el("th", { scope: "row" }, el("code", {}, name)),
-    (what = el("td", {}, label, detail)),
-    (place = el("td")),
-    (share = el("td", { class: "number" })),
-    el("td", {}, status.element, left),
+    el("td", {}, label, detail),
+    place,
+    share,
+    el("td", {}, status.element, times),
+    flows,
     el("td", {}, button),
   );
   return {
@@ -158,8 +148,9 @@ function makeRow({ name }) {
       say(detail, details(fault.kind));
       say(place, Object.entries(fault.scope).map(([kind, id]) => `${kind} ${id}`).join(", ") || "everywhere");
       say(share, `${+(fault.share * 100).toFixed(4)} %`);
-      status.update(state(fault));
-      say(left, fault.lasts_ms == null ? "" : `for ${duration(fault.lasts_ms / 1000)}`);
+      status.update(fault.state === "active" ? "On" : "To come");
+      say(times, fault.state === "waiting" ? `from ${moment(fault.begins_at)}` : fault.ends_at ? `until ${moment(fault.ends_at)}` : "");
+      say(flows, count(fault.flows));
     },
   };
 }

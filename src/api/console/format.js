@@ -26,3 +26,6 @@ export function duration(seconds) {
 
 /** `on_premises` as `on premises`. */
 export const words = (label) => label.replaceAll("_", " ").replaceAll("-", " ");
+
+/** A time of `/v1` as the reader's clock has it. */
+export const moment = (text) => new Date(text).toLocaleTimeString();

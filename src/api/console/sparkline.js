@@ -22,7 +22,7 @@ export function sparkline() {
     class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, preserveAspectRatio: "none",
     "aria-hidden": "true", focusable: "false",
   });
-  element.append(area, line);
+  element.append(svg("path", { class: "base", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }), area, line);
   const rates = [];
   const push = (rate) => {
     rates.push(rate);

@@ -1,6 +1,7 @@
 // Zones of load balancers, and zonal shifts away from them.
 
 import { byId, el, keep, pill, rows, say } from "./dom.js";
+import { moment } from "./format.js";
 import { act } from "./notices.js";
 import { part, post, remove } from "./v1.js";
 
@@ -10,46 +11,64 @@ export function start(refreshed) {
   refresh = refreshed;
 }
 
-export function show({ zones, services }) {
-  const withAddresses = zones.map((zone) => {
-    const endpoints = services.find(({ id }) => id === zone.service)?.endpoints ?? [];
-    return { ...zone, addresses: endpoints.flatMap((endpoint) => endpoint.addresses).filter((address) => address.zone === zone.zone) };
-  });
-  rows(byId("zone-rows"), withAddresses, (zone) => `${zone.service} ${zone.zone}`, makeRow, "No zone: no endpoint of a project's load balancer has an address.");
+export function show({ zones }) {
+  rows(byId("zone-rows"), zones, (zone) => `${zone.service} ${zone.zone}`, makeRow, "No zone: no endpoint of a project's load balancer has an address.");
+}
+
+/** Why a zone isn't healthy, as far as it is known. */
+function remarks({ unhealthy_targets, outages, silent }) {
+  return [
+    unhealthy_targets.length && `too few healthy targets: ${unhealthy_targets.join(", ")}`,
+    outages.length && `outage by fault ${outages.join(", ")}`,
+    silent && "its addresses were found not to answer",
+  ].filter(Boolean).join("; ");
 }
 
 function makeRow({ service, zone }) {
   let shifted;
   const [health, shift] = [pill(""), pill("")];
-  const [verb, of] = [el("span"), el("span", { class: "unseen" })];
+  const [why, until] = [el("span", { class: "quiet below" }), el("span", { class: "quiet below" })];
+  const [verb, of] = [el("span"), el("span", { class: "unseen" }, ` ${zone} of ${service}`)];
   const addresses = el("ul", { class: "bare" });
   const button = el("button", { type: "button" }, verb, of);
-  button.addEventListener("click", () =>
-    act(button, `The shift of ${zone} stays as it is`, async () => {
-      if (shifted) await remove(`zones/${part(zone)}/shift?service=${part(service)}`);
-      else await post(`zones/${part(zone)}/shift`, { service });
+  button.addEventListener("click", () => {
+    const away = !shifted;
+    return act(button, `The shift of ${zone} stays as it is`, async () => {
+      if (away) await post(`zones/${part(zone)}/shift`, { service });
+      else await remove(`zones/${part(zone)}/shift?service=${part(service)}`);
       await refresh();
-      return shifted ? `${zone} is shifted away from` : `${zone} is used again`;
-    }),
-  );
+      return away ? `Traffic is shifted away from ${zone}` : `${zone} is used again`;
+    });
+  });
   const element = el(
     "tr", {},
     el("th", { scope: "row" }, zone),
     el("td", {}, el("code", {}, service)),
     el("td", {}, addresses),
-    el("td", {}, health.element),
-    el("td", {}, shift.element),
+    el("td", {}, health.element, why),
+    el("td", { class: "shift" }, shift.element, until),
     el("td", {}, button),
   );
   return {
     element,
     update(view) {
       shifted = view.shifted;
-      health.update(view.healthy ? "Healthy" : "Unhealthy");
+      health.update(view.healthy && !view.outages.length ? "Healthy" : "Unhealthy");
+      say(why, remarks(view));
       shift.update(shifted ? "Shifted away" : "None");
+      say(until, view.shift?.expires ? `until ${moment(view.shift.expires)}` : "");
       say(verb, shifted ? "End shift" : "Shift away");
-      say(of, ` ${shifted ? "from" : "from"} ${zone} on ${service}`);
-      keep(addresses, view.addresses, (address) => address.eni, ({ ip }) => ({ element: el("li", {}, el("code", {}, ip)) }));
+      keep(addresses, view.addresses, (address) => address.ip, makeAddress);
+    },
+  };
+}
+
+function makeAddress({ ip }) {
+  const text = el("span", { class: "quiet" });
+  return {
+    element: el("li", {}, el("code", {}, ip), " ", text),
+    update({ in_dns }) {
+      say(text, in_dns ? "in DNS" : "not in DNS");
     },
   };
 }

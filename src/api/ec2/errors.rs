@@ -89,7 +89,7 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::SecurityRule => ("InvalidPermission.NotFound", "The specified rule"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
         Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project | Kind::Cluster | Kind::App | Kind::AccessEntry => ("InvalidParameter", "The id"),
+        Kind::Project | Kind::Cluster | Kind::App | Kind::AccessEntry | Kind::Fault => ("InvalidParameter", "The id"),
     };
     Refusal::new(code, format!("{text} '{id}' does not exist"))
 }

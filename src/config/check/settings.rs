@@ -11,6 +11,7 @@ use crate::config::settings::{
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
 };
 use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
+use crate::model::Pace;
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -42,6 +43,11 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         app_services: root.table("app_services", app_services),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
+        pace: root.or(
+            "pace",
+            defaults.pace,
+            one_of(&[("fast", Pace::Fast), ("realistic", Pace::Realistic), ("frozen", Pace::Frozen)]),
+        ),
         watch_file: root.or("watch_file", defaults.watch_file, boolean),
         lab_dir,
     }

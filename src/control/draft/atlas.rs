@@ -31,6 +31,17 @@ pub struct NewCluster {
     pub backends: Vec<SocketAddr>,
 }
 
+/// Limits that can be changed at run time; `None`: stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewLimits {
+    /// Addressable targets in a region.
+    pub targets_per_region: Option<usize>,
+    /// Flows that one process may hold.
+    pub flows_per_target: Option<usize>,
+    /// Bytes a second that one endpoint address may carry each way; `Some(None)`: no cap.
+    pub bandwidth_cap: Option<Option<u64>>,
+}
+
 impl Draft {
     fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
         let missing = || EditError::Missing { what: Kind::Project, id: id.to_string() };
@@ -213,6 +224,30 @@ impl Draft {
     /// [`EditError::Missing`].
     pub fn set_target_limit(&mut self, project: &ProjectId, limit: Option<usize>) -> Result<(), EditError> {
         self.project_mut(project)?.target_limit = limit;
+        Ok(())
+    }
+
+    /// Sets limits of an endpoint service, or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn set_limits(&mut self, service: Option<&VpceServiceId>, limits: NewLimits) -> Result<(), EditError> {
+        let all = || self.inventory.services.keys().cloned().collect();
+        let services: Vec<VpceServiceId> = service.map_or_else(all, |service| vec![service.clone()]);
+        for id in &services {
+            let record = self.service_mut(id)?;
+            let attributes = &mut record.service.attributes;
+            attributes.flows_per_target = limits.flows_per_target.unwrap_or(attributes.flows_per_target);
+            attributes.bandwidth_cap = limits.bandwidth_cap.unwrap_or(attributes.bandwidth_cap);
+            if let Some(limit) = limits.targets_per_region {
+                // Where the project's own limit was set, it goes before each service's.
+                record.service.target_limit = limit;
+                let project = record.project.clone();
+                let of_project = &mut self.project_mut(&project)?.target_limit;
+                *of_project = of_project.map(|_| limit);
+            }
+        }
         Ok(())
     }
 
