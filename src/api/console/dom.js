@@ -75,9 +75,9 @@ export function options(select, pairs) {
 
 /** How a state looks, by its first letters in lower case; what isn't known looks neutral. */
 const LOOKS = [
-  ["good", ["available", "healthy", "ready", "serving", "in dns", "on"]],
+  ["good", ["available", "healthy", "ready", "serving"]],
   ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused"]],
-  ["pending", ["pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come"]],
+  ["pending", ["pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come", "on"]],
 ];
 
 /** A state as a coloured word; the word alone says it. */

@@ -18,10 +18,10 @@ export function start(refreshed) {
 function lines({ service, region, targets_per_region, flows_per_target, bandwidth_bytes_per_second, ports }) {
   const line = (name, rest) => ({ key: `${service} ${name}`, name, of: `${region}: ${service}`, service, ...rest });
   return [
-    line("Addressable targets in the region", { ...targets_per_region, field: "targets_per_region", unit: "" }),
-    line("Flows of one target (the fullest)", { ...flows_per_target, field: "flows_per_target", unit: "" }),
-    line("Bandwidth of one endpoint address, each way", { limit: bandwidth_bytes_per_second, used: null, field: "bandwidth_bytes_per_second", optional: true }),
-    line(`Listener ports, ${ports.range}`, { limit: ports.size, used: ports.used }),
+    line("Addressable targets", { ...targets_per_region, field: "targets_per_region", unit: "" }),
+    line("Flows of the fullest target", { ...flows_per_target, field: "flows_per_target", unit: "" }),
+    line("Bandwidth of an endpoint address", { limit: bandwidth_bytes_per_second, used: null, field: "bandwidth_bytes_per_second", optional: true }),
+    line("Listener ports", { limit: ports.size, used: ports.used }),
   ];
 }
 

@@ -196,7 +196,22 @@ function startNavigation() {
   for (const id of links.keys()) observer.observe(byId(id));
 }
 
+/** What can be scrolled can be reached by keys; what can't is no stop on the way. */
+function startScrolling() {
+  const observer = new ResizeObserver(() => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+      mark(box, "tabindex", scrolls ? "0" : null);
+    }
+  });
+  for (const box of document.querySelectorAll(".scroll")) {
+    observer.observe(box);
+    observer.observe(box.firstElementChild);
+  }
+}
+
 startTheme();
+startScrolling();
 startToken();
 startNavigation();
 mark(byId("main"), "aria-busy", "true");

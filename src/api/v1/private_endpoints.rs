@@ -149,3 +149,112 @@ fn endpoint_status(
         (_, Some((EndpointState::Available, _))) => ("Available", None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config;
+    use crate::control::inventory::Moment;
+
+    const SERVICE: &str = "vpce-svc-02863655456245e5c";
+    const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
+
+    fn quickstart() -> Inventory {
+        Inventory::from_config(&config::quickstart().desired)
+    }
+
+    /// The project's service as it is shown.
+    fn shown(inventory: &Inventory) -> Value {
+        let view = serde_json::to_value(PrivateEndpointsView::of(inventory)).unwrap();
+        view["private_endpoints"].as_array().unwrap().iter().find(|service| service["id"] == SERVICE).unwrap().clone()
+    }
+
+    fn registration<'a>(inventory: &'a mut Inventory, endpoint: &str) -> &'a mut Registration {
+        let key = Pair(SERVICE.parse().unwrap(), endpoint.parse().unwrap());
+        let new = Registration { since: Moment::default(), deleting: false, error: None };
+        inventory.registrations.entry(key).or_insert(new)
+    }
+
+    #[test]
+    fn the_services_of_projects_and_of_app_services_are_shown_with_their_endpoints() {
+        let view = serde_json::to_value(PrivateEndpointsView::of(&quickstart())).unwrap();
+        let line = |service: &Value| {
+            let text = |field: &str| service[field].as_str().unwrap_or("-").to_owned();
+            let endpoints = service["endpoints"].as_array().unwrap();
+            format!("{} {} {} {}", text("kind"), text("project_name"), text("status"), endpoints[0]["status"])
+        };
+        let lines: Vec<_> = view["private_endpoints"].as_array().unwrap().iter().map(line).collect();
+        let expected = [
+            "atlas Project0 Available \"Available\"",
+            "general - Available \"Available\"",
+            "sync - Available \"Available\"",
+        ];
+        assert_eq!(lines, expected);
+        let endpoint = &shown(&quickstart())["endpoints"][0];
+        assert_eq!((&endpoint["id"], &endpoint["registered"]), (&ENDPOINT.into(), &true.into()));
+        assert_eq!(endpoint["addresses"][1]["zone"], "us-east-1b");
+    }
+
+    /// A23: the page's table, "Atlas Endpoint Service Status".
+    #[test]
+    fn a_service_has_the_words_of_the_page() {
+        let mut inventory = quickstart();
+        for (state, word) in [
+            (ServiceState::Initiating, "Creating private link"),
+            (ServiceState::Available, "Available"),
+            (ServiceState::Failed, "Failed"),
+            (ServiceState::Deleting, "Deleting"),
+        ] {
+            inventory.services.get_mut(&SERVICE.parse::<VpceServiceId>().unwrap()).unwrap().state = state;
+            assert_eq!(shown(&inventory)["status"], word);
+        }
+    }
+
+    /// A24: the page's table, "Endpoint Status"; *Not configured* is a service without an endpoint.
+    #[test]
+    fn an_endpoint_has_the_words_of_the_page() {
+        let mut inventory = quickstart();
+        let id: VpceId = ENDPOINT.parse().unwrap();
+        for (state, word) in [
+            (EndpointState::PendingAcceptance, "Pending acceptance"),
+            (EndpointState::Pending, "Pending"),
+            (EndpointState::Available, "Available"),
+            (EndpointState::Deleting, "Deleting"),
+            (EndpointState::Rejected, "Failed"),
+            (EndpointState::Failed, "Failed"),
+            (EndpointState::Expired, "Failed"),
+        ] {
+            inventory.endpoints.get_mut(&id).unwrap().endpoint.state = state;
+            assert_eq!(shown(&inventory)["endpoints"][0]["status"], word, "{state:?}");
+        }
+        let record = inventory.endpoints.get_mut(&id).unwrap();
+        record.endpoint.state = EndpointState::Available;
+        record.endpoint.addresses.clear();
+        let failed = shown(&inventory)["endpoints"][0].clone();
+        assert_eq!(failed["status"], "Failed");
+        assert!(
+            failed["error"].as_str().unwrap().starts_with("No dns entries found for endpoint vpce-024f"),
+            "{failed}"
+        );
+        inventory.endpoints.remove(&id);
+        inventory.registrations.clear();
+        assert_eq!(shown(&inventory)["endpoints"], Value::Array(Vec::new()));
+    }
+
+    #[test]
+    fn an_endpoint_that_only_atlas_knows_waits_then_fails_then_goes() {
+        let mut inventory = quickstart();
+        let unknown = "vpce-0fffffffffffffff0";
+        registration(&mut inventory, unknown);
+        let other = |inventory: &Inventory| shown(inventory)["endpoints"][1].clone();
+        assert_eq!((&other(&inventory)["id"], &other(&inventory)["status"]), (&unknown.into(), &"Pending".into()));
+        assert_eq!(other(&inventory)["state"], Value::Null);
+        registration(&mut inventory, unknown).error = Some("nobody knows it".to_owned());
+        let failed = other(&inventory);
+        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"nobody knows it".into()));
+        registration(&mut inventory, unknown).deleting = true;
+        assert_eq!(other(&inventory)["status"], "Deleting");
+    }
+}
