@@ -8,7 +8,7 @@ use hyper::header::ALLOW;
 use super::Shared;
 use super::auth::Scheme;
 use super::call::{Call, Reply, bytes, empty, problem, set};
-use super::{appservices, atlas, ec2, oauth, routes, v1};
+use super::{appservices, atlas, console, ec2, oauth, routes, v1};
 
 pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     if let Some(scheme) = scheme(&call)
@@ -39,6 +39,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         Some("api") if call.path.starts_with("/api/oauth/") && known.is_ok() => ("oauth", oauth::answer(shared, &call)),
         // What the `atlas` command says of its own use; nobody wants it here.
         Some("api") if call.path.starts_with("/api/private/") => ("telemetry", empty(StatusCode::NO_CONTENT)),
+        Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),
         Some("openapi.json") if known.is_ok() => ("openapi", bytes(StatusCode::OK, "application/json", DESCRIPTION)),
         None if known.is_ok() => ("ec2", ec2::answer(shared, &call).await),
         _ => ("none", missing(&call, &known)),
@@ -84,6 +85,8 @@ fn allow(mut reply: Reply, known: &Result<(), String>) -> Reply {
 /// How a request's front checks who asks; `None` where the front does so itself.
 fn scheme(call: &Call) -> Option<Scheme> {
     match call.segments.first().map(String::as_str) {
+        // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
+        Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
         Some("api") if call.path.starts_with("/api/atlas/") => Some(Scheme::Atlas),
         // It says nothing that the sources don't.

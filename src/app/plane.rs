@@ -1,5 +1,6 @@
 //! The data plane in control's words.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -75,7 +76,11 @@ impl FlowsView for Flows {
         self.carried()
     }
 
-    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        self.data.carried_by_target()
+    }
+
+    fn befallen(&self) -> BTreeMap<String, u64> {
         self.data.befallen()
     }
 }
