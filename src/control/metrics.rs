@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
+use super::figures::Figures;
 use crate::model::{Desired, TargetState, VpceServiceId, Zone};
 use crate::plan::Snapshot;
 
@@ -21,6 +22,7 @@ pub(super) struct ControlMetrics {
     generation: Gauge,
     zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
+    figures: Figures,
 }
 
 impl ControlMetrics {
@@ -45,7 +47,8 @@ impl ControlMetrics {
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
         let (zones, per_service) = (Mutex::default(), Mutex::default());
-        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service }
+        let figures = Figures::new(Arc::clone(&recorder));
+        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service, figures }
     }
 
     pub(super) fn reloaded(&self, ok: bool) {
@@ -61,6 +64,7 @@ impl ControlMetrics {
 
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
         self.generation.set(float(snapshot.generation.0));
+        self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         zones.values().flatten().for_each(|gauge| gauge.set(0.0));
         for view in &snapshot.zones {

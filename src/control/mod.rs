@@ -5,6 +5,7 @@
 //! crash; [`health`] probes targets and says what changed.
 
 pub mod draft;
+mod figures;
 pub mod health;
 pub mod inventory;
 mod lifecycle;
