@@ -46,6 +46,9 @@ impl ControlMetrics {
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
+        // The config that the gateway starts with is applied, or there is no gateway; nothing was refused yet.
+        last_success.set(now());
+        last_reload_ok.set(1.0);
         let (zones, per_service) = (Mutex::default(), Mutex::default());
         let figures = Figures::new(Arc::clone(&recorder));
         Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service, figures }
@@ -54,8 +57,7 @@ impl ControlMetrics {
     pub(super) fn reloaded(&self, ok: bool) {
         if ok {
             self.applied.increment(1);
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
-            self.last_success.set(now);
+            self.last_success.set(now());
         } else {
             self.refused.increment(1);
         }
@@ -100,6 +102,11 @@ impl ControlMetrics {
             }
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of targets and snapshots stay far below 2^52")]

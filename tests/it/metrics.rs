@@ -108,7 +108,7 @@ async fn flows_of_a_group_that_fails_open_are_counted() {
     let gateway = TestGateway::start_with(net, |config| {
         crate::health::quick_checks(config);
         // Nothing listens on the port of the checks, so that a target which works fails them.
-        config.desired.projects[0].services[0].attributes.health_check.port = Some("27019".parse().expect("a port"));
+        config.desired.projects[0].services[0].attributes.health_check.port = 27_019.try_into().ok();
     })
     .await;
     crate::health::state_of(&gateway, "a", plgw::model::TargetState::Unhealthy).await;
