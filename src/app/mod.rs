@@ -223,6 +223,7 @@ impl Gateway {
         }
         phases.advance(Phase::Running);
         keep_up(&registry, &tasks, &last_stop);
+        sample_rates(&flows, &tasks, &last_stop);
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -361,6 +362,22 @@ fn keep_up(registry: &Registry, tasks: &TaskTracker, stop: &CancellationToken) {
             loop {
                 ticks.tick().await;
                 registry.upkeep();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Takes the averages of which the highest is the peak throughput.
+fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (flows, stop) = (Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
+            loop {
+                ticks.tick().await;
+                let Some(flows) = flows.upgrade() else { return };
+                flows.sample_rates();
             }
         };
         stop.run_until_cancelled(work).await;
