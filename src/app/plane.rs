@@ -12,6 +12,7 @@ use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
+use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
 use crate::plan::{Changes, Leave, Snapshot};
 
@@ -43,6 +44,10 @@ impl Flows {
 
     pub(super) fn publish_metrics(&self) {
         self.data.publish_metrics();
+    }
+
+    pub(super) fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        self.data.open_for_flow_log()
     }
 
     pub(super) fn sample_rates(&self) {
