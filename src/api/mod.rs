@@ -15,6 +15,7 @@ mod guard;
 mod metrics;
 mod oauth;
 mod route;
+mod routes;
 mod serve;
 mod sessions;
 mod text;

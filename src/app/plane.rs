@@ -45,6 +45,10 @@ impl Flows {
         self.data.publish_metrics();
     }
 
+    pub(super) fn sample_rates(&self) {
+        self.data.sample_rates();
+    }
+
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));

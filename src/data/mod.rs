@@ -17,6 +17,7 @@ pub(crate) mod leg;
 pub(crate) mod listener;
 mod metrics;
 mod outer;
+mod peak;
 pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
@@ -352,6 +353,14 @@ impl DataPlane {
     /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
     pub fn publish_metrics(&self) {
         metrics::publish(&self.shared);
+    }
+
+    /// How often [`sample_rates`](Self::sample_rates) is to be called.
+    pub const RATE_WINDOW: Duration = peak::WINDOW;
+
+    /// Notes what was carried since the last time, for the peak throughput.
+    pub fn sample_rates(&self) {
+        metrics::sample(&self.shared, Instant::now());
     }
 
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
