@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::model::CidrSet;
+use crate::model::{CidrSet, LogLevels};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -95,6 +95,8 @@ pub struct Settings {
     pub keepalive: Option<Duration>,
     /// App Services' front.
     pub app_services: AppServicesSettings,
+    /// What is logged: the one setting that a reload changes.
+    pub logs: LoggingSettings,
     /// How long flows may last once the process was asked to stop.
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
@@ -117,6 +119,7 @@ impl Default for Settings {
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
             app_services: AppServicesSettings::default(),
+            logs: LoggingSettings::default(),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
             watch_file: true,
@@ -184,6 +187,24 @@ impl Default for RelaySettings {
             pipes_per_worker: DEFAULT_PIPES_PER_WORKER,
             congestion: None,
         }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggingSettings {
+    /// Levels; `None`: those of `RUST_LOG`, or `info`.
+    pub levels: Option<LogLevels>,
+    /// Lines that one place in the program may write in one interval; 0: as many as it wants.
+    pub repeats: u32,
+    /// The interval.
+    pub interval: Duration,
+}
+
+impl Default for LoggingSettings {
+    /// Why so many is said in `telemetry::LineLimit`; a test keeps them alike.
+    fn default() -> Self {
+        Self { levels: None, repeats: 100, interval: Duration::from_secs(10) }
     }
 }
 

@@ -11,6 +11,8 @@ mod flows;
 mod health;
 mod lab;
 mod limits;
+mod logs;
+mod manager;
 mod moves;
 mod quickstart;
 mod reload;

@@ -1,5 +1,6 @@
 //! The gateway's own API: what the vendors' have no word for. JSON; an error is `{"code":"…","message":"…"}`.
 
+mod logs;
 mod views;
 
 use std::sync::Arc;
@@ -47,8 +48,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (&Method::GET, ["apps"]) => Ok(apps(shared)),
         (&Method::PATCH, ["apps", id]) => change_app(shared, call, id).await,
         (&Method::POST, ["reload"]) => reload(shared).await,
+        (&Method::GET, ["logs"]) => logs::show(shared),
+        (&Method::PUT, ["logs"]) => logs::change(shared, call),
         (_, ["apps", _]) => Ok(only("PATCH")),
-        (_, ["lifecycle"]) => Ok(only("GET, PUT")),
+        (_, ["lifecycle"] | ["logs"]) => Ok(only("GET, PUT")),
         (_, ["lifecycle", "push"]) => Ok(only("POST")),
         (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => {
             Ok(only("GET"))

@@ -3,6 +3,7 @@
 pub(super) mod app;
 pub(super) mod endpoints;
 pub(super) mod flows;
+pub(super) mod log_level;
 pub(super) mod status;
 pub(super) mod target;
 pub(super) mod targets;

@@ -8,9 +8,10 @@ use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
     AppServicesSettings, DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, LoggingSettings, RelaySettings, STATE_FILE, Settings,
+    StateLocation,
 };
-use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
+use crate::config::value::{bindable, boolean, duration, log_levels, network, one_of, size, socket, ttl, whole, words};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -40,6 +41,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
             section.or("enabled", true, boolean).then_some(idle)
         }),
         app_services: root.table("app_services", app_services),
+        logs: root.table("logs", logs),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
         watch_file: root.or("watch_file", defaults.watch_file, boolean),
@@ -143,6 +145,15 @@ fn limits(section: &Section<'_>) -> LimitSettings {
         backlog: section.or("backlog", defaults.backlog, whole(1..=65_535)),
         held_refusals: section.or("held_refusals", defaults.held_refusals, whole(0..=1_000_000)),
         hold_time: section.or("hold_time", defaults.hold_time, duration(0..=3600, "")),
+    }
+}
+
+fn logs(section: &Section<'_>) -> LoggingSettings {
+    let defaults = LoggingSettings::default();
+    LoggingSettings {
+        levels: section.get("levels", log_levels).map(|found| found.value),
+        repeats: section.or("repeats", defaults.repeats, whole(0..=1_000_000)),
+        interval: section.or("interval", defaults.interval, duration(1..=3600, "")),
     }
 }
 
