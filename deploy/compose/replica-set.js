@@ -6,6 +6,6 @@
   } catch (error) {
     if (error.codeName !== "AlreadyInitialized") throw error;
   }
-  while (!db.hello().isWritablePrimary) sleep(200);
+  while (!rs.hello().isWritablePrimary) sleep(200);
   load("/init/horizons.js");
 }

@@ -318,17 +318,18 @@ def test_the_horizons_of_the_compose_files_set_are_those_of_its_plan():
     assert lab.run(*argv).stdout == (DEPLOY / "compose/horizons.js").read_text()
 
 
-# A mongosh that has just enough for the scripts: it keeps the set's config and refuses what a server would.
-SHELL = """
-const fs = require("fs"), vm = require("vm");
+# What a server would be to the scripts: it keeps the set's config, and refuses what a server refuses. `rs` is mongosh's own
+# word; without a connection it may be another.
+SET = """
 let conf = null, reconfigured = 0;
-const same = (a, b) => JSON.stringify(Object.keys(a).sort()) === JSON.stringify(Object.keys(b).sort());
-const rs = {
-  initiate: c => { if (conf) throw Object.assign(new Error("already initialized"), { codeName: "AlreadyInitialized" }); conf = c; },
-  conf: () => structuredClone(conf),
+const keys = of => JSON.stringify(Object.keys(of).sort());
+rs = {
+  initiate: c => { if (conf) throw Object.assign(new Error("already"), { codeName: "AlreadyInitialized" }); conf = c; },
+  hello: () => ({ isWritablePrimary: conf !== null }),
+  conf: () => JSON.parse(JSON.stringify(conf)),
   reconfig: c => {
     for (const m of c.members) {
-      if (!same(m.horizons, c.members[0].horizons)) throw new Error("horizons differ between members");
+      if (keys(m.horizons) !== keys(c.members[0].horizons)) throw new Error("horizons differ between members");
       const hosts = Object.values(m.horizons).map(h => h.split(":")[0]);
       if (new Set(hosts).size !== hosts.length) throw new Error("two horizons of a member share a host");
     }
@@ -337,17 +338,24 @@ const rs = {
     conf = c; reconfigured += 1; return { ok: 1 };
   },
 };
-const context = vm.createContext({
-  rs, db: { hello: () => ({ isWritablePrimary: true }) }, sleep: () => {}, Error, Object,
-  load: file => vm.runInContext(fs.readFileSync(file.replace("/init", process.argv[1]), "utf8"), context),
-});
-for (const round of [1, 2]) context.load("/init/replica-set.js");
-console.log(JSON.stringify({ conf, reconfigured }));
+load("INIT/replica-set.js");
+load("INIT/replica-set.js");
+print(JSON.stringify({ conf, reconfigured }));
 """
 
 
-def test_the_set_is_made_once_and_gets_its_horizons_each_time():
-    done = lab.run("node", "-e", SHELL, DEPLOY / "compose")
+def test_mongosh_makes_the_set_once_and_sets_its_horizons_each_time():
+    shell = lab.node_modules() / ".bin" / "mongosh"
+    there = lab.work() / "init"
+    there.mkdir()
+    (there / ".mongodb/mongosh").mkdir(parents=True)
+    (there / ".mongodb/mongosh/config").write_text(json.dumps({"enableTelemetry": False, "updateURL": ""}))
+    for name in ("replica-set.js", "horizons.js"):
+        text = (DEPLOY / "compose" / name).read_text()
+        (there / name).write_text(text.replace("/init/", f"{there}/"))
+    (there / "set.js").write_text(SET.replace("INIT", str(there)))
+    environment = {**os.environ, "HOME": str(there), "MONGOSH_FORCE_DISABLE_TELEMETRY_FOR_TESTING": "1"}
+    done = lab.run(shell, "--nodb", "--norc", "--quiet", there / "set.js", env=environment, timeout=180)
     seen = json.loads(done.stdout)
     host = "pl-0-us-east-1-k45tj.mongodb.net"
     expected = [(f"10.1.0.{11 + n}:27017", {"pl-0": f"{host}:{1024 + n}"}) for n in range(3)]

@@ -82,8 +82,7 @@ def check(page):
     for line, block in found:
         for command, expected in block:
             def look(command=command, expected=expected):
-                done = lab.run("sh", "-c", command, check=False, env=environment, cwd=there)
-                text = done.stdout + done.stderr
+                text = lab.run("sh", "-c", f"exec 2>&1\n{command}", check=False, env=environment, cwd=there).stdout
                 assert pattern(expected).match(text), text
             # Health, and what a change brings about, may take a moment.
             try:

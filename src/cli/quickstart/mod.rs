@@ -107,7 +107,7 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
     let checks = quickstart.check().await?;
     progress.clear();
     let by_check = quickstart.carried();
-    print(&page::started(&quickstart, &checks, look))?;
+    print(&page::started(&quickstart, &checks, look, look.width.is_some() && !once))?;
     if once {
         let carried = quickstart.stop().await;
         print(&page::carried(&carried, &by_check, look))?;
