@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
-use crate::config::{Config, Settings, StateLocation};
+use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
@@ -83,6 +83,9 @@ pub enum StartError {
     /// The plan forbids it, a listener can't be bound, or the state can't be read.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The admin API would be open to other machines.
+    #[error("cannot serve the admin API: {0}")]
+    Exposed(String),
     /// The system gives no thread.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
@@ -139,6 +142,10 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let credentials = Credentials::from_env();
+        if let Some(address) = settings.admin {
+            config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
+        }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
@@ -161,6 +168,7 @@ impl Gateway {
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
+            pace: settings.pace,
             stop: stop.clone(),
         };
         let control = Control::start(parts, desired, &tasks).await?;
@@ -220,7 +228,7 @@ impl Gateway {
                 logs,
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::guarded(parts, Credentials::from_env());
+            let api = Api::guarded(parts, credentials);
             let until = last_stop.clone();
             servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
         }
@@ -231,6 +239,7 @@ impl Gateway {
         keep_up(&registry, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
+        sample_rates(&flows, &tasks, &last_stop);
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -409,6 +418,22 @@ fn keep_up(registry: &Registry, tasks: &TaskTracker, stop: &CancellationToken) {
             loop {
                 ticks.tick().await;
                 registry.upkeep();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Takes the averages of which the highest is the peak throughput.
+fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (flows, stop) = (Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
+            loop {
+                ticks.tick().await;
+                let Some(flows) = flows.upgrade() else { return };
+                flows.sample_rates();
             }
         };
         stop.run_until_cancelled(work).await;

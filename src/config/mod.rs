@@ -22,7 +22,7 @@ pub use settings::{
     DEFAULT_HELD_REFUSALS, DEFAULT_HOLD_TIME, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS,
     DEFAULT_MOVE_GRACE, DEFAULT_NEGATIVE_TTL, DEFAULT_PIPE_SIZE, DEFAULT_PIPES_PER_WORKER, DEFAULT_SCRATCH,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, LoggingSettings, RelaySettings, STATE_FILE, Settings,
-    StateLocation, everybody,
+    StateLocation, admin_may_listen, everybody,
 };
 pub use units::{HumanDuration, HumanSize, ParseUnitError};
 

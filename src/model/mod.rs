@@ -14,6 +14,7 @@ mod ids;
 mod log_levels;
 mod names;
 mod origin;
+mod pace;
 mod port;
 mod provider;
 mod target;
@@ -34,6 +35,7 @@ pub use log_levels::{DEFAULT_LOG_LEVEL, LOG_RECORDS, LOG_ROOMS, LogLevel, LogLev
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;
+pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
