@@ -42,6 +42,16 @@ impl Flows {
         self.data.carried()
     }
 
+    /// How many flows are open.
+    pub(super) fn open_flows(&self) -> usize {
+        self.data.open_flows()
+    }
+
+    /// Waits until every worker has answered.
+    pub(super) async fn in_step(&self) {
+        self.data.in_step().await;
+    }
+
     pub(super) fn publish_metrics(&self) {
         self.data.publish_metrics();
     }

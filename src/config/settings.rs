@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::model::{CidrSet, FlowLogFormat, Pace};
+use crate::model::{CidrSet, FlowLogFormat, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -111,6 +111,8 @@ pub struct Settings {
     pub flow_logs: Option<FlowLogSettings>,
     /// Where one JSON object goes for every flow; `None`: nowhere.
     pub access_log: Option<LogDestination>,
+    /// What is logged: the one setting that a reload changes.
+    pub logs: LoggingSettings,
     /// How long flows may last once the process was asked to stop.
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
@@ -137,6 +139,7 @@ impl Default for Settings {
             app_services: AppServicesSettings::default(),
             flow_logs: None,
             access_log: None,
+            logs: LoggingSettings::default(),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
             pace: Pace::default(),
@@ -248,6 +251,24 @@ impl Default for RelaySettings {
             pipes_per_worker: DEFAULT_PIPES_PER_WORKER,
             congestion: None,
         }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggingSettings {
+    /// Levels; `None`: those of `RUST_LOG`, or `info`.
+    pub levels: Option<LogLevels>,
+    /// Lines that one place in the program may write in one interval; 0: as many as it wants.
+    pub repeats: u32,
+    /// The interval.
+    pub interval: Duration,
+}
+
+impl Default for LoggingSettings {
+    /// Why so many is said in `telemetry::LineLimit`; a test keeps them alike.
+    fn default() -> Self {
+        Self { levels: None, repeats: 100, interval: Duration::from_secs(10) }
     }
 }
 

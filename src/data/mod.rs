@@ -258,6 +258,19 @@ impl DataPlane {
     /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
     /// those leave the member out, no flow joins these any more.
     pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
+        self.in_step().await;
+        let is_on = |flow: &FlowRecord| {
+            let (group, on) = (&flow.listener.group, flow.member());
+            group.service == *service
+                && group.target == *target
+                && on.name == member.name
+                && on.address == member.address
+        };
+        OpenFlows { flows: self.shared.table.select(is_on) }
+    }
+
+    /// Waits until every worker has taken what it was told so far.
+    pub async fn in_step(&self) {
         let mut reaching = Vec::new();
         for worker in &self.workers {
             let (done, reached) = oneshot::channel();
@@ -267,14 +280,6 @@ impl DataPlane {
         for reached in reaching {
             let _ = reached.await;
         }
-        let is_on = |flow: &FlowRecord| {
-            let (group, on) = (&flow.listener.group, flow.member());
-            group.service == *service
-                && group.target == *target
-                && on.name == member.name
-                && on.address == member.address
-        };
-        OpenFlows { flows: self.shared.table.select(is_on) }
     }
 
     /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.

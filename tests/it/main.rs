@@ -12,6 +12,8 @@ mod flows;
 mod health;
 mod lab;
 mod limits;
+mod logs;
+mod manager;
 mod metrics;
 mod moves;
 mod operator;

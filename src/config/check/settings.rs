@@ -9,10 +9,12 @@ use crate::config::raw::{At, Section};
 use crate::config::settings::{
     AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
     DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, RelaySettings, STATE_FILE,
-    Settings, StateLocation, TrafficType, admin_may_listen,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
+    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
-use crate::config::value::{bindable, boolean, duration, network, one_of, parsed, size, socket, ttl, whole, words};
+use crate::config::value::{
+    bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, whole, words,
+};
 use crate::model::{FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
@@ -45,6 +47,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         app_services: root.table("app_services", app_services),
         flow_logs: root.table("flow_logs", |section| flow_logs(section, &lab_dir)),
         access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"))),
+        logs: root.table("logs", logs),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
         pace: root.or(
@@ -191,6 +194,15 @@ fn limits(section: &Section<'_>) -> LimitSettings {
         backlog: section.or("backlog", defaults.backlog, whole(1..=65_535)),
         held_refusals: section.or("held_refusals", defaults.held_refusals, whole(0..=1_000_000)),
         hold_time: section.or("hold_time", defaults.hold_time, duration(0..=3600, "")),
+    }
+}
+
+fn logs(section: &Section<'_>) -> LoggingSettings {
+    let defaults = LoggingSettings::default();
+    LoggingSettings {
+        levels: section.get("levels", log_levels).map(|found| found.value),
+        repeats: section.or("repeats", defaults.repeats, whole(0..=1_000_000)),
+        interval: section.or("interval", defaults.interval, duration(1..=3600, "")),
     }
 }
 
