@@ -90,8 +90,10 @@ impl ControlMetrics {
             let id = service.id.as_str();
             set(id, "plgw_target_slots_used", "", own().count() as u64);
             set(id, "plgw_target_slots_limit", "", service.target_limit as u64);
+            let leaving = || snapshot.leaving.iter().filter(|target| target.service == service.id);
             for state in TargetState::ALL {
-                let members = own().flat_map(|target| &target.members).filter(|member| member.state == state);
+                let members =
+                    own().chain(leaving()).flat_map(|target| &target.members).filter(|member| member.state == state);
                 set(id, "plgw_targets", state.label(), members.count() as u64);
             }
         }
