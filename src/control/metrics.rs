@@ -20,6 +20,7 @@ pub(super) struct ControlMetrics {
     last_reload_ok: Gauge,
     generation: Gauge,
     zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
+    faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
 }
 
@@ -32,6 +33,7 @@ impl ControlMetrics {
             ("plgw_snapshot_generation", None, "Number of the snapshot in force."),
             ("plgw_targets", None, "Members of target groups, by state (NLB: HealthyHostCount, UnHealthyHostCount)."),
             ("plgw_zonal_health", None, "1 while every target group is healthy in the zone (NLB: ZonalHealthStatus)."),
+            ("plgw_fault_active", None, "1 while a fault that was asked for has begun and is not over."),
             ("plgw_zonal_shift", None, "1 while an operator has shifted away from the zone."),
             ("plgw_target_slots_used", None, "Addressable targets that hold a port."),
             ("plgw_target_slots_limit", None, "Addressable targets that a region may have."),
@@ -44,8 +46,8 @@ impl ControlMetrics {
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
-        let (zones, per_service) = (Mutex::default(), Mutex::default());
-        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service }
+        let (zones, faults, per_service) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, faults, per_service }
     }
 
     pub(super) fn reloaded(&self, ok: bool) {
@@ -71,6 +73,14 @@ impl ControlMetrics {
                 .or_insert_with(|| [register("plgw_zonal_health"), register("plgw_zonal_shift")]);
             healthy.set(f64::from(u8::from(view.healthy)));
             shifted.set(f64::from(u8::from(view.shifted)));
+        }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.values().for_each(|gauge| gauge.set(0.0));
+        for fault in snapshot.faults.iter().filter(|fault| fault.is_active()) {
+            let (name, kind) = (fault.name.clone(), fault.kind.label());
+            let labels: [(&'static str, &str); 2] = [("fault", &fault.name), ("type", kind)];
+            let register = || self.recorder.register_gauge(&key("plgw_fault_active", &labels), &METADATA);
+            faults.entry((name, kind)).or_insert_with(register).set(1.0);
         }
         let mut gauges = self.per_service.lock().unwrap_or_else(PoisonError::into_inner);
         for gauge in gauges.values() {
