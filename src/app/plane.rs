@@ -31,11 +31,15 @@ impl Flows {
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
-        self.data.flows()
+        let mut flows = self.data.flows();
+        let mut sockets = self.front.websockets();
+        sockets.sort_by_key(|socket| socket.id);
+        flows.extend(sockets);
+        flows
     }
 
     pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.data.kill(id)
+        self.data.kill(id) || self.front.kill(id)
     }
 
     pub(super) fn carried(&self) -> Carried {

@@ -41,6 +41,6 @@ pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
-    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Project, StatusRange,
+    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
 };
 pub use target::{Health, TargetId, TargetState};
