@@ -1,5 +1,6 @@
 //! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::{Api, ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
-use crate::control::{Control, ControlParts, Plane};
+use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
@@ -69,8 +70,17 @@ impl FlowsView for PaperFlows {
         flows.len() < before
     }
 
+    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        [("slow".to_owned(), 3)].into()
+    }
+
     fn carried(&self) -> Carried {
         Carried { flows: 7, ..Carried::default() }
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        let carried = Carried { flows: 7, bytes_to_target: 10, ..Carried::default() };
+        BTreeMap::from([("Cluster0/shard-00-00".to_owned(), carried)])
     }
 }
 
@@ -105,6 +115,7 @@ impl Gateway {
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
+            pace: Pace::Fast,
             stop: stop.clone(),
         };
         let desired = config::quickstart().desired;

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
-use crate::config::{Config, Settings, StateLocation};
+use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
@@ -79,6 +79,9 @@ pub enum StartError {
     /// The plan forbids it, a listener can't be bound, or the state can't be read.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The admin API would be open to other machines.
+    #[error("cannot serve the admin API: {0}")]
+    Exposed(String),
     /// A flow log can't be written.
     #[error(transparent)]
     FlowLog(#[from] FlowLogError),
@@ -134,6 +137,10 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let credentials = Credentials::from_env();
+        if let Some(address) = settings.admin {
+            config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
+        }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
@@ -157,6 +164,7 @@ impl Gateway {
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
+            pace: settings.pace,
             stop: stop.clone(),
         };
         let control = Control::start(parts, desired, &tasks).await?;
@@ -212,7 +220,7 @@ impl Gateway {
                 readiness: readiness.clone(),
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::guarded(parts, Credentials::from_env());
+            let api = Api::guarded(parts, credentials);
             let until = last_stop.clone();
             servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
         }

@@ -1,5 +1,6 @@
 //! The data plane in control's words.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,6 +83,14 @@ impl FlowsView for Flows {
 
     fn carried(&self) -> Carried {
         self.carried()
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        self.data.carried_by_target()
+    }
+
+    fn befallen(&self) -> BTreeMap<String, u64> {
+        self.data.befallen()
     }
 }
 

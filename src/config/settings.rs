@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::model::{CidrSet, FlowLogFormat};
+use crate::model::{CidrSet, FlowLogFormat, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -97,7 +97,7 @@ pub struct Settings {
     pub dns: Option<DnsSettings>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
-    /// Where the admin API is served, on loopback; `None`: nowhere.
+    /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// How bytes are moved.
     pub relay: RelaySettings,
@@ -115,6 +115,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
+    /// How quickly the lives of what the APIs make go on.
+    pub pace: Pace,
     /// Reload when the file changes; SIGHUP reloads either way.
     pub watch_file: bool,
 }
@@ -137,6 +139,7 @@ impl Default for Settings {
             access_log: None,
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
+            pace: Pace::default(),
             watch_file: true,
         }
     }
@@ -322,4 +325,19 @@ impl Default for AppServicesSettings {
             deregistration_delay: Duration::from_secs(300),
         }
     }
+}
+
+/// Whether the admin API may listen at `address`: without credentials, only where nobody but this machine can reach it.
+///
+/// # Errors
+///
+/// Why not, and what to do instead.
+pub fn admin_may_listen(address: SocketAddr, has_credentials: bool) -> Result<(), String> {
+    if has_credentials || address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{address}` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY \
+         and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `{DEFAULT_ADMIN}`"
+    ))
 }

@@ -14,6 +14,7 @@ mod flow_log;
 mod ids;
 mod names;
 mod origin;
+mod pace;
 mod port;
 mod provider;
 mod target;
@@ -34,6 +35,7 @@ pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, 
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;
+pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,

@@ -36,5 +36,5 @@ pub use rules::may_disable_regional_mode;
 pub use snapshot::{
     Answer, ClientGroup, ClusterStrings, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation,
     Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind,
-    TargetView, VpcDns, ZoneView,
+    TargetView, VpcDns, ZoneAddress, ZoneView,
 };

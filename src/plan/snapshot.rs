@@ -258,6 +258,23 @@ pub struct ZoneView {
     pub healthy: bool,
     /// Whether an operator shifted away from it.
     pub shifted: bool,
+    /// Its addresses were found not to answer clients.
+    pub silent: bool,
+    /// Groups that have too few healthy targets for it.
+    pub unhealthy_targets: Vec<TargetId>,
+    /// The endpoints' addresses in it, in order of endpoint.
+    pub addresses: Vec<ZoneAddress>,
+}
+
+/// An endpoint's address in a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ZoneAddress {
+    /// The endpoint.
+    pub endpoint: VpceId,
+    /// The address.
+    pub ip: IpAddr,
+    /// Whether DNS answers it.
+    pub in_dns: bool,
 }
 
 /// What an addressable target is.
@@ -369,7 +386,9 @@ impl TargetGroup {
     /// A draining member gets no new flow, and none in a zone that was shifted away from (*Zonal shift*).
     #[must_use]
     pub fn is_registered(&self, member: &Member, zone: &Zone) -> bool {
-        member.state != TargetState::Draining && !member.shifted && (self.cross_zone || member.zone == *zone)
+        !matches!(member.state, TargetState::Draining | TargetState::Unused)
+            && !member.shifted
+            && (self.cross_zone || member.zone == *zone)
     }
 
     /// Whether a node in `zone` spreads flows over all members, as too few are healthy (*Target groups*, unhealthy

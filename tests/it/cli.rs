@@ -29,6 +29,10 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         &["check"],
         &["plan"],
         &["connection-strings"],
+        &["fault", "add"],
+        &["zone", "shift"],
+        &["limits"],
+        &["target", "deregister"],
         &["dns", "export"],
         &["man"],
     ] {
@@ -46,7 +50,12 @@ fn a_command_line_that_cannot_be_read_exits_2_and_says_what_is_known() {
     let unknown = Ran::of(&["quickstrat"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (Some(2), ""));
     assert!(unknown.err.contains("similar subcommand exists: 'quickstart'"), "{}", unknown.err);
-    for wrong in [&["quickstart", "--shift", "246"][..], &["plan"], &["dns", "export", "--config", QUICKSTART]] {
+    for wrong in [
+        &["quickstart", "--shift", "246"][..],
+        &["plan"],
+        &["connection-strings", "--state", "x"],
+        &["dns", "export", "--config", QUICKSTART],
+    ] {
         assert_eq!(Ran::of(wrong).code, Some(2), "{wrong:?}");
     }
     let shift = Ran::of(&["quickstart", "--shift", "246"]);

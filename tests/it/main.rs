@@ -14,6 +14,7 @@ mod lab;
 mod limits;
 mod metrics;
 mod moves;
+mod operator;
 mod quickstart;
 mod reload;
 mod rules;

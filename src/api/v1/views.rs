@@ -26,6 +26,8 @@ pub(super) struct StatusView {
     endpoints: usize,
     open_flows: usize,
     carried: Carried,
+    /// Faults that are set.
+    faults: usize,
     notices: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl StatusView {
             endpoints: snapshot.endpoints.len(),
             open_flows,
             carried,
+            faults: snapshot.faults.len(),
             notices: snapshot.notices.clone(),
         }
     }

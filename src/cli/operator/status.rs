@@ -41,6 +41,13 @@ fn table(status: &Value) -> String {
         conditions.row([cell(&condition["name"]), cell(&condition["ready"]), cell(&condition["detail"])]);
     }
     text.push_str(&conditions.render(look));
+    if let Some(faults @ 1..) = status["faults"].as_u64() {
+        let plural = if faults == 1 { " is" } else { "s are" };
+        text.push_str(&format!(
+            "  {faults} fault{plural} set; `plgw fault list` shows {}\n",
+            if faults == 1 { "it" } else { "them" }
+        ));
+    }
     if let Some(problem) = status["reload_problem"].as_str() {
         text.push_str(&format!("  the last reload was refused: {}\n", look.red(problem)));
     }

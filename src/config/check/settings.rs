@@ -10,10 +10,10 @@ use crate::config::settings::{
     AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
     DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, RelaySettings, STATE_FILE,
-    Settings, StateLocation, TrafficType,
+    Settings, StateLocation, TrafficType, admin_may_listen,
 };
 use crate::config::value::{bindable, boolean, duration, network, one_of, parsed, size, socket, ttl, whole, words};
-use crate::model::FlowLogFormat;
+use crate::model::{FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -47,6 +47,11 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"))),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
+        pace: root.or(
+            "pace",
+            defaults.pace,
+            one_of(&[("fast", Pace::Fast), ("realistic", Pace::Realistic), ("frozen", Pace::Frozen)]),
+        ),
         watch_file: root.or("watch_file", defaults.watch_file, boolean),
         lab_dir,
     }
@@ -110,16 +115,17 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
 fn admin(section: &Section<'_>, declared: &mut Declared) -> Option<SocketAddr> {
     let listen = listen(section, DEFAULT_ADMIN, declared)?;
     let address = listen.value;
-    if !address.ip().is_loopback() {
-        section.problems.report(
-            &listen.spot,
-            format!(
-                "`{address}` can be reached from other machines and the admin API knows no credentials; \
-                 write a loopback address, as `{DEFAULT_ADMIN}`"
-            ),
-        );
+    if let Err(problem) = admin_may_listen(address, credentials_are_set()) {
+        section.problems.report(&listen.spot, problem);
     }
     Some(address)
+}
+
+/// Whether the environment has credentials for the admin API: a secret stays out of files, so this is the one thing that
+/// a config asks of its surroundings.
+fn credentials_are_set() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("PLGW_ADMIN_PUBLIC_KEY") && is_set("PLGW_ADMIN_PRIVATE_KEY")
 }
 
 fn relay(section: &Section<'_>) -> RelaySettings {
