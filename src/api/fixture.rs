@@ -21,7 +21,7 @@ use crate::control::{Control, ControlParts, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
-use crate::plan::{Changes, Snapshot};
+use crate::plan::{Changes, Listener, Snapshot};
 
 /// A plane on which everything succeeds and nothing is bound.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Plane for PaperPlane {
 
     async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
 
-    async fn close(&self, _: SocketAddr) {}
+    async fn close(&self, _: &Arc<Listener>) {}
 
     async fn drain(&self, (): (), _: Duration, _: Option<DrainReason>) {}
 }

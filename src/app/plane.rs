@@ -12,7 +12,7 @@ use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::model::{DrainReason, FlowId};
-use crate::plan::{Changes, Leave, Snapshot};
+use crate::plan::{Changes, Leave, Listener, Snapshot};
 
 /// Carries out changes on the data plane, and lists and ends its flows.
 #[derive(Debug)]
@@ -44,6 +44,17 @@ impl Flows {
         self.data.publish_metrics();
     }
 
+    /// Forgets the counts of what is gone.
+    pub(super) fn forget_absent(&self) {
+        self.data.forget_absent();
+    }
+
+    /// Has a flow thread panic.
+    #[cfg(test)]
+    pub(super) fn break_a_thread(&self) {
+        self.data.misbehave(|| panic!("as asked"));
+    }
+
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));
@@ -51,7 +62,7 @@ impl Flows {
 
     async fn drain_flows(&self, grace: Duration) {
         let addresses = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        join_all(addresses.into_iter().map(|address| self.data.close(address))).await;
+        join_all(addresses.into_iter().map(|address| self.data.shut(address))).await;
         // Flows of listeners that closed earlier drain with the rest.
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }
@@ -103,9 +114,9 @@ impl Plane for Flows {
         self.front.retire(&snapshot.apps).await;
     }
 
-    async fn close(&self, address: SocketAddr) -> OpenFlows {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-        self.data.close(address).await
+    async fn close(&self, listener: &Arc<Listener>) -> OpenFlows {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&listener.address);
+        self.data.close(listener).await
     }
 
     async fn leave(&self, leave: Leave) {

@@ -1,15 +1,16 @@
 //! The data plane's metrics: handles from the recorder that is passed in, fed from the workers' counts at each scrape.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 
-use super::counters::Series;
+use super::counters::SeriesKey;
 use super::shared::Shared;
-use crate::model::{FlowEnd, Refusal, TargetId};
+use crate::model::{FlowEnd, Refusal};
+use crate::plan::TargetGroup;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -29,7 +30,18 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
 pub(crate) struct DataMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     accept_errors: [Counter; 2],
-    handles: Mutex<HashMap<Key, Handle>>,
+    handles: Mutex<HashMap<Owner, HashMap<Key, Handle>>>,
+}
+
+/// Whose series they are: they are forgotten together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// A target's at an endpoint's address.
+    Series(SeriesKey),
+    /// An endpoint's.
+    Endpoint(String),
+    /// A fault's.
+    Fault(String),
 }
 
 impl fmt::Debug for DataMetrics {
@@ -60,10 +72,15 @@ impl DataMetrics {
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// Where the time is noted that `target` takes to accept a connection.
-    pub(crate) fn connect_time(&self, target: &TargetId) -> Histogram {
-        let key = key("plgw_connect_duration_seconds", &[("target", target.as_str())]);
-        self.recorder.register_histogram(&key, &METADATA)
+    /// Where the time is noted that a target takes to accept a connection.
+    pub(crate) fn connect_time(&self, group: &TargetGroup) -> Histogram {
+        let labels = [("service", group.service.as_str()), ("target", group.target.as_str())];
+        self.recorder.register_histogram(&key("plgw_connect_duration_seconds", &labels), &METADATA)
+    }
+
+    /// Lets go of an owner's series.
+    pub(crate) fn forget(&self, owner: &Owner) {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(owner);
     }
 
     pub(crate) fn accept_error(&self, error: &io::Error) {
@@ -74,9 +91,9 @@ impl DataMetrics {
         self.accept_errors[usize::from(!scarce)].increment(1);
     }
 
-    fn set_counter(&self, key: Key, value: u64) {
+    fn set_counter(&self, owner: &Owner, key: Key, value: u64) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = handles
+        let handle = own(&mut handles, owner)
             .entry(key)
             .or_insert_with_key(|key| Handle::Counter(self.recorder.register_counter(key, &METADATA)));
         if let Handle::Counter(counter) = handle {
@@ -84,10 +101,11 @@ impl DataMetrics {
         }
     }
 
-    fn set_gauge(&self, key: Key, value: u64) {
+    fn set_gauge(&self, owner: &Owner, key: Key, value: u64) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle =
-            handles.entry(key).or_insert_with_key(|key| Handle::Gauge(self.recorder.register_gauge(key, &METADATA)));
+        let handle = own(&mut handles, owner)
+            .entry(key)
+            .or_insert_with_key(|key| Handle::Gauge(self.recorder.register_gauge(key, &METADATA)));
         if let Handle::Gauge(gauge) = handle {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and flows are fewer than 2^52")]
             gauge.set(value as f64);
@@ -95,11 +113,20 @@ impl DataMetrics {
     }
 }
 
+fn own<'a>(handles: &'a mut HashMap<Owner, HashMap<Key, Handle>>, owner: &Owner) -> &'a mut HashMap<Key, Handle> {
+    // Looked up first, as the owner is new only once.
+    if !handles.contains_key(owner) {
+        handles.insert(owner.clone(), HashMap::new());
+    }
+    handles.get_mut(owner).expect("it was put there")
+}
+
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
 pub(crate) fn publish(shared: &Shared) {
     let metrics = &shared.metrics;
-    let mut by_endpoint: BTreeMap<String, Vec<Arc<Series>>> = BTreeMap::new();
-    for series in shared.all_series() {
+    let (all_series, mut by_endpoint) = shared.all_series();
+    for series in all_series {
+        let owner = Owner::Series(series.key.clone());
         let labels = [
             ("endpoint", series.key.endpoint.as_str()),
             ("zone", series.key.zone.as_str()),
@@ -108,36 +135,37 @@ pub(crate) fn publish(shared: &Shared) {
         let with = |label, value| [labels[0], labels[1], labels[2], (label, value)];
         // The ends before the beginnings, so that a flow which ends meanwhile can't be closed but never opened.
         for (at, end) in FlowEnd::LABELS.iter().enumerate() {
-            metrics.set_counter(key("plgw_flows_closed_total", &with("end", end)), series.sum(|s| s.closed[at].get()));
+            let closed = series.sum(|shard| shard.closed[at].get());
+            metrics.set_counter(&owner, key("plgw_flows_closed_total", &with("end", end)), closed);
         }
-        metrics.set_gauge(key("plgw_active_flows", &labels), series.open_flows());
-        metrics.set_counter(key("plgw_flows_opened_total", &labels), series.sum(|s| s.opened.get()));
+        metrics.set_gauge(&owner, key("plgw_active_flows", &labels), series.open_flows());
+        let opened = series.sum(|shard| shard.opened.get());
+        metrics.set_counter(&owner, key("plgw_flows_opened_total", &labels), opened);
         for (direction, bytes) in
             [("to_target", series.sum(|s| s.to_target.get())), ("to_client", series.sum(|s| s.to_client.get()))]
         {
-            metrics.set_counter(key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
+            metrics.set_counter(&owner, key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
-        by_endpoint.entry(series.key.endpoint.clone()).or_default().push(series);
+        by_endpoint.entry(series.key.endpoint.clone()).or_default().add(&series);
     }
     for (name, kind, struck) in shared.struck() {
-        metrics.set_counter(key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]), struck);
+        let key = key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]);
+        metrics.set_counter(&Owner::Fault(name), key, struck);
     }
-    for (endpoint, all) in by_endpoint {
-        let sum = |pick: &dyn Fn(&super::counters::Shard) -> u64| all.iter().map(|series| series.sum(pick)).sum();
-        for (origin, resets) in [
-            ("client", sum(&|s| s.client_resets.get())),
-            ("target", sum(&|s| s.target_resets.get())),
-            ("elb", sum(&|s| s.gateway_resets.get())),
-        ] {
+    for (endpoint, totals) in by_endpoint {
+        let owner = Owner::Endpoint(endpoint.clone());
+        for (origin, resets) in
+            [("client", totals.client_resets), ("target", totals.target_resets), ("elb", totals.gateway_resets)]
+        {
             let key = key("plgw_tcp_resets_total", &[("endpoint", &endpoint), ("origin", origin)]);
-            metrics.set_counter(key, resets);
+            metrics.set_counter(&owner, key, resets);
         }
         for (at, refusal) in Refusal::ALL.iter().enumerate() {
             let key = key("plgw_refused_flows_total", &[("endpoint", &endpoint), ("reason", refusal.label())]);
-            metrics.set_counter(key, sum(&|s| s.refused[at].get()));
+            metrics.set_counter(&owner, key, totals.refused[at]);
         }
         let key = key("plgw_port_allocation_errors_total", &[("endpoint", &endpoint)]);
-        metrics.set_counter(key, sum(&|s| s.port_allocation_errors.get()));
+        metrics.set_counter(&owner, key, totals.port_allocation_errors);
     }
 }
 

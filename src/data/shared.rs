@@ -1,6 +1,6 @@
 //! What the workers share with each other and with the data plane's handle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,16 +9,27 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::counters::{Series, SeriesKey};
+use super::Carried;
+use super::counters::{EndpointTotals, Series, SeriesKey};
 use super::fault::LiveFault;
-use super::metrics::DataMetrics;
+use super::metrics::{DataMetrics, Owner};
 use super::shape::Bucket;
 use super::table::FlowTable;
+use crate::lifecycle::Losses;
 use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// Which process: load balancer, addressable target, member.
 type MemberKey = (VpceServiceId, TargetId, String);
+
+/// Who counts what.
+#[derive(Debug, Default)]
+struct Book {
+    series: HashMap<SeriesKey, Arc<Series>>,
+    /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
+    gone: BTreeMap<String, EndpointTotals>,
+    carried: Carried,
+}
 
 /// Tables that outlive listeners.
 #[derive(Debug)]
@@ -26,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
     workers: usize,
-    series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
+    series: Mutex<Book>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
     faults: Mutex<HashMap<String, LiveFault>>,
     caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
@@ -35,7 +46,8 @@ pub(crate) struct Shared {
     /// How many drains wait for flows to end; while 0, nobody is told.
     draining: AtomicUsize,
     ended: Notify,
-    lost: mpsc::UnboundedSender<SocketAddr>,
+    /// Hears of what broke and can't be done without.
+    pub(crate) losses: Losses,
     failed_dials: mpsc::Sender<SocketAddr>,
 }
 
@@ -43,7 +55,7 @@ impl Shared {
     pub(crate) fn new(
         workers: usize,
         metrics: DataMetrics,
-        lost: mpsc::UnboundedSender<SocketAddr>,
+        losses: Losses,
         failed_dials: mpsc::Sender<SocketAddr>,
     ) -> Self {
         Self {
@@ -57,7 +69,7 @@ impl Shared {
             frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
             ended: Notify::new(),
-            lost,
+            losses,
             failed_dials,
         }
     }
@@ -69,19 +81,62 @@ impl Shared {
             zone: listener.zone.to_string(),
             target: listener.group.target.to_string(),
         };
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(series.entry(key.clone()).or_insert_with(|| {
-            let connect_time = self.metrics.connect_time(&listener.group.target);
+        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(book.series.entry(key.clone()).or_insert_with(|| {
+            let connect_time = self.metrics.connect_time(&listener.group);
             Series::new(key, connect_time, self.workers)
         }))
     }
 
-    /// Every series that there ever was, in order.
-    pub(crate) fn all_series(&self) -> Vec<Arc<Series>> {
-        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = series.values().cloned().collect();
+    /// Every series that there is, in order, and what those that there were add to their endpoints'.
+    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, BTreeMap<String, EndpointTotals>) {
+        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = book.series.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
+        (all, book.gone.clone())
+    }
+
+    /// What was carried since the start.
+    pub(crate) fn carried(&self) -> Carried {
+        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = book.carried;
+        book.series.values().for_each(|series| carried.add(series));
+        carried
+    }
+
+    /// Forgets what neither a listener nor a flow counts into any more, so that whoever makes and removes endpoints,
+    /// targets and faults all day long does not fill the memory.
+    pub(crate) fn forget_absent(&self) {
+        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let Book { series, gone, carried } = &mut *book;
+        series.retain(|key, series| {
+            // Nobody but the book has it, and nobody can take it while the book is locked.
+            let is_held = Arc::strong_count(series) > 1;
+            if !is_held {
+                carried.add(series);
+                gone.entry(key.endpoint.clone()).or_default().add(series);
+                self.metrics.forget(&Owner::Series(key.clone()));
+            }
+            is_held
+        });
+        let present: BTreeSet<_> = series.keys().map(|key| key.endpoint.clone()).collect();
+        gone.retain(|endpoint, _| {
+            let is_present = present.contains(endpoint);
+            if !is_present {
+                self.metrics.forget(&Owner::Endpoint(endpoint.clone()));
+            }
+            is_present
+        });
+        drop(book);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, live| {
+            let is_set = Arc::strong_count(&live.struck) > 1;
+            if !is_set {
+                self.metrics.forget(&Owner::Fault(name.clone()));
+            }
+            is_set
+        });
+        self.held_flows.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| Arc::strong_count(held) > 1);
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, [cap, _]| Arc::strong_count(cap) > 1);
     }
 
     /// Counts of the flows that each member of `group` holds.
@@ -113,7 +168,7 @@ impl Shared {
         live
     }
 
-    /// Every fault that there ever was, with the number of flows that it befell.
+    /// Every fault that there is, with the number of flows that it befell.
     pub(crate) fn struck(&self) -> Vec<(String, &'static str, u64)> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let of =
@@ -176,7 +231,7 @@ impl Shared {
     /// A listener can't go on. It is essential: whoever watches takes the process down.
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
         // Nobody listens any more only when the process stops anyway.
-        let _ = self.lost.send(address);
+        let _ = self.losses.send(format!("the listener at {address} stopped"));
     }
 }
 

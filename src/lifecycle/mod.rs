@@ -1,10 +1,12 @@
-//! The process's life: binding its ports, being ready, signals, the phases of a stop.
+//! The process's life: binding its ports, being ready, signals, alarms, the phases of a stop.
 
+mod alarm;
 mod bind;
 mod phase;
 mod readiness;
 mod signals;
 
+pub use alarm::{Alarm, Losses};
 pub use bind::{BindError, BindProblem, bind_tcp, bind_udp};
 pub use phase::{Phase, Phases};
 pub use readiness::{Condition, ConditionView, Readiness, ReadinessView};

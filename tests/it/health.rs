@@ -42,6 +42,9 @@ async fn the_port_of_a_target_that_refuses_refuses_and_accepts_again_with_it() {
     let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
     // The first client to come finds out for all; the checks' own interval is 30 s here.
     eventually_connects(source, address, false).await;
+    // Nothing listens there now, and still nobody else may: std sets SO_REUSEADDR, as most servers do.
+    let taken = std::net::TcpListener::bind(address).expect_err("the gateway keeps the port");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let _echo = EchoTarget::start(gateway.net.target(0)).await;
     eventually_connects(source, address, true).await;
     assert_eq!(gateway.dial("a").await.echo(b"up again").await, b"up again");

@@ -12,6 +12,7 @@ mod health;
 mod lab;
 mod limits;
 mod moves;
+mod plane;
 mod quickstart;
 mod reload;
 mod rules;

@@ -98,7 +98,7 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
     if !enabled {
         return None;
     }
-    declared.bind(&listen);
+    declared.bind_page(&listen);
     Some(listen)
 }
 
