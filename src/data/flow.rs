@@ -9,13 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::choose::Seat;
 use super::connect::{Source, connect};
 use super::fault::{self, Plight};
-use super::keepalive::{LOOKS, Watch};
+use super::keepalive::Watch;
 use super::listener::ListenerState;
 use super::proxy_protocol;
 use super::relay::{Failed, Meter, Relay};
@@ -178,7 +179,7 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
     let record = Arc::clone(&guard.record);
     let idle = worker.ticks(record.listener.group.idle_timeout);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle.div_ceil(LOOKS))));
+    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + worker.step(idle))));
 
     let mut target = match dial(&guard).await {
         Ok(target) => target,
@@ -192,11 +193,14 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
             return;
         }
     };
-    record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+    record.wait_for(worker.tick(), idle, worker.step(idle));
     let (end, finished) = match plight {
         None => relay(&guard, &mut client, &mut target).await,
         // In a box: a flow without a fault has no room for one.
-        Some(plight) => Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await,
+        Some(plight) => {
+            worker.options.leg.keep_alive(&SockRef::from(&target));
+            Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await
+        }
     };
     guard.close(end);
     match end {
@@ -330,9 +334,13 @@ fn listen_for_resets(guard: &Guard, heard: &mut Option<u32>, sides: [&TcpStream;
     Poll::Pending
 }
 
-/// Counts a keepalive probe from either side as activity.
+/// Has the kernel probe the target of a flow that has fallen silent, and counts a keepalive probe from either side as
+/// activity. The client's side has it from its listener.
 fn look(guard: &Guard, watch: &mut Watch, sides: [&TcpStream; 2]) {
     let (worker, record) = (&guard.worker, &guard.record);
+    if watch.is_first() {
+        worker.options.leg.keep_alive(&SockRef::from(sides[1]));
+    }
     if let Some(diag) = &worker.diag
         && watch.look(diag, sides, record.last_active(), worker.options.leg.keepalive)
     {
