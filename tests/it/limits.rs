@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::health::{optimized, quick_checks, state_of};
-use crate::support::{Closed, EchoTarget, Flow, Net, Place, RecordingTarget, TestGateway};
+use crate::support::{Closed, EchoTarget, Flow, Net, Place, RecordingTarget, TestGateway, netns};
 
 /// NLB: past its source ports towards a target, connections are dropped, and PortAllocationErrorCount rises.
 #[tokio::test]
@@ -56,6 +56,62 @@ async fn targets_are_dialled_from_every_address_of_the_pool() {
     }
     let addresses: BTreeSet<IpAddr> = seen.iter().map(SocketAddr::ip).collect();
     assert_eq!(addresses, pool.into_iter().collect());
+}
+
+#[test]
+fn source_ports_are_counted_by_target_and_who_finds_none_is_not_answered() {
+    netns::run_inside("limits::inside_source_ports_run_out_for_one_target_and_not_for_another");
+}
+
+/// NLB: 55,000 ports towards each target. A host with ten ports shows the same: another target has them all again, and past
+/// them connections are dropped and counted.
+#[tokio::test]
+#[ignore = "run by the test above, in a network of its own"]
+async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
+    if !netns::is_inside() {
+        return;
+    }
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").expect("the network is the test's own");
+    let net = Net::claim();
+    let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
+    let source = net.source(Place::Service);
+    let gateway = TestGateway::start_with(net, |config| {
+        let service = &mut config.desired.projects[0].services[0];
+        service.source_addresses = vec![source];
+        // No probe is to take a port meanwhile.
+        service.attributes.health_check.interval = Duration::from_secs(300);
+    })
+    .await;
+    let mut next_port = 50_000;
+    let mut flows = Vec::new();
+    for (member, errors) in [("a", 1.0), ("b", 2.0)] {
+        let mut open = 0;
+        let mut dropped = loop {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind((gateway.net.source(Place::Vpc), next_port).into()).expect("a free port");
+            next_port += 1;
+            let mut flow = Flow { stream: socket.connect(gateway.address(member)).await.expect("it accepts") };
+            // Answered, or counted: one of them happens.
+            let answered = async {
+                flow.stream.write_all(b"x").await.expect("written");
+                flow.stream.read_exact(&mut [0]).await.expect("the echo");
+            };
+            let counted = gateway.expect_metric("plgw_port_allocation_errors_total", &[], errors);
+            let is_open = tokio::select! {
+                () = answered => true,
+                () = counted => false,
+            };
+            if !is_open {
+                break flow;
+            }
+            open += 1;
+            flows.push(flow);
+        };
+        assert!(dropped.is_unanswered().await, "{member}");
+        assert!((7..=10).contains(&open), "{member} had {open} of ten ports");
+    }
+    assert_eq!(gateway.metric("plgw_tcp_resets_total", &[]), 0.0, "nobody was reset for it");
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="unreachable""#], 2.0).await;
 }
 
 /// A17: a spike of connections is spread evenly: within 10 % over four mongos.
