@@ -3,6 +3,7 @@
 mod front;
 mod options;
 mod plane;
+mod ports;
 mod reload;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
+pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
 use crate::config::{Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
@@ -42,6 +44,8 @@ pub struct GatewayOptions {
     pub source: Option<PathBuf>,
     /// The length of the data plane's tick; `None`: 1 s. Tests take less.
     pub tick: Option<Duration>,
+    /// Hears of the ports that are open.
+    pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<Flags>,
 }
@@ -146,7 +150,7 @@ impl Gateway {
             recorder: registry.shared_recorder(),
             losses: losses.clone(),
         });
-        let flows = Arc::new(Flows::new(data, front));
+        let flows = Arc::new(Flows::new(data, front, options.ports));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
             snapshots,

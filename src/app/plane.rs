@@ -1,5 +1,6 @@
 //! The data plane in control's words.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::front::LazyFront;
+use super::ports::PortWatch;
 use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
@@ -20,12 +22,23 @@ pub(super) struct Flows {
     data: Arc<DataPlane>,
     front: LazyFront,
     /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
-    open: Mutex<std::collections::BTreeSet<SocketAddr>>,
+    open: Mutex<BTreeSet<SocketAddr>>,
+    /// Where the App Services front answers.
+    doors: Mutex<BTreeSet<SocketAddr>>,
+    watch: Option<PortWatch>,
 }
 
 impl Flows {
-    pub(super) fn new(data: DataPlane, front: LazyFront) -> Self {
-        Self { data: Arc::new(data), front, open: Mutex::default() }
+    pub(super) fn new(data: DataPlane, front: LazyFront, watch: Option<PortWatch>) -> Self {
+        Self { data: Arc::new(data), front, open: Mutex::default(), doors: Mutex::default(), watch }
+    }
+
+    /// Says which ports are open, to whoever wants to know.
+    fn tell_open(&self) {
+        let Some(watch) = &self.watch else { return };
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.tell(&open.union(&doors).copied().collect());
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
@@ -103,6 +116,8 @@ impl Plane for Flows {
     async fn open(&self, (bound, doors): Self::Bound, snapshot: &Arc<Snapshot>) {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).extend(snapshot.apps.doors.keys());
+        self.tell_open();
         self.data.open(bound).await;
         self.front.open(doors, snapshot).await;
     }
@@ -112,11 +127,21 @@ impl Plane for Flows {
             self.data.retarget(listener);
         }
         self.front.retire(&snapshot.apps).await;
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doors.len();
+        doors.retain(|address| snapshot.apps.doors.contains_key(address));
+        let fewer = doors.len() < before;
+        drop(doors);
+        if fewer {
+            self.tell_open();
+        }
     }
 
     async fn close(&self, listener: &Arc<Listener>) -> OpenFlows {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&listener.address);
-        self.data.close(listener).await
+        let flows = self.data.close(listener).await;
+        self.tell_open();
+        flows
     }
 
     async fn leave(&self, leave: Leave) {
