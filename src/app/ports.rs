@@ -8,7 +8,9 @@ use std::sync::Arc;
 /// Hears of the addresses on which the gateway takes connections: all of them, before one more is opened and after one was
 /// closed. A packet filter goes by it.
 #[derive(Clone)]
-pub struct PortWatch(Arc<dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync>);
+pub struct PortWatch(Arc<Hear>);
+
+type Hear = dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync;
 
 impl PortWatch {
     /// Tells `hear`, which must not block.

@@ -126,7 +126,8 @@ mod tests {
     async fn a_target_that_refuses_is_told_from_one_that_accepts() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let target = listener.local_addr().expect("bound");
-        let source = Source { address: Ipv4Addr::LOCALHOST.into(), turn: 4711 };
+        let pool = [Ipv4Addr::LOCALHOST.into()];
+        let source = Source { pool: &pool, turn: 4711 };
         for source in [None, Some(source)] {
             let connected = connect(target, source, &LegOptions::default()).await.expect("somebody listens");
             assert_eq!(connected.peer_addr().expect("connected"), target);

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::health::{optimized, quick_checks, state_of};
-use crate::support::{Closed, EchoTarget, Flow, Net, Place, RecordingTarget, TestGateway, netns};
+use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, TestGateway, netns};
 
 /// NLB: past its source ports towards a target, connections are dropped, and PortAllocationErrorCount rises.
 #[tokio::test]
@@ -186,6 +186,53 @@ async fn flows_of_one_endpoint_address_share_its_bandwidth() {
     flows.join_all().await;
     let took = started.elapsed().as_secs_f64();
     assert!((0.95..1.6).contains(&took), "4 MB each way at 4 MB/s took {took} s");
+}
+
+/// The rate at which a target gets 125 MB through the gateway, in bytes a second.
+async fn rate_of_125_megabytes(gateway: &TestGateway, held: &mut HeldTarget) -> f64 {
+    const BYTES: u64 = 125_000_000;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"x").await.expect("written");
+    let target = held.next().await;
+    let started = Instant::now();
+    let writing = tokio::spawn(async move {
+        let chunk = vec![9; 1 << 20];
+        // Until the target has had enough.
+        while flow.stream.write_all(&chunk).await.is_ok() {}
+    });
+    let read = tokio::io::copy(&mut target.take(BYTES), &mut tokio::io::sink()).await.expect("read");
+    let took = started.elapsed().as_secs_f64();
+    writing.await.expect("it ends with the flow");
+    assert_eq!(read, BYTES);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let rate = read as f64 / took;
+    rate
+}
+
+/// The cap is never passed; it is reached too, wherever the machine carries clearly more without one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
+    let gigabit = 125e6;
+    let net = Net::claim();
+    let mut held = HeldTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.bandwidth_cap = Some(125_000_000);
+    })
+    .await;
+    let mut rates = Vec::new();
+    for _ in 0..10 {
+        let rate = rate_of_125_megabytes(&gateway, &mut held).await;
+        assert!(rate <= 1.05 * gigabit, "{rate} bytes a second");
+        if rate >= 0.95 * gigabit {
+            return;
+        }
+        rates.push(rate);
+    }
+    let net = Net::claim();
+    let mut held = HeldTarget::start(net.target(0)).await;
+    let free = rate_of_125_megabytes(&TestGateway::start(net).await, &mut held).await;
+    assert!(free < 2.0 * gigabit, "{rates:?} bytes a second, {free} without a cap");
+    println!("SKIP: this machine is too busy to tell: {rates:?} bytes a second with the cap, {free} without");
 }
 
 /// Behind another load balancer: from named sources the header says who the client is, and is judged by that; a second
