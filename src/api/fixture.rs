@@ -22,7 +22,7 @@ use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
-use crate::plan::{Changes, Snapshot};
+use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
 
 /// A plane on which everything succeeds and nothing is bound.
@@ -41,7 +41,7 @@ impl Plane for PaperPlane {
 
     async fn retarget(&self, _: &Changes, _: &Arc<Snapshot>) {}
 
-    async fn close(&self, _: SocketAddr) {}
+    async fn close(&self, _: &Arc<Listener>) {}
 
     async fn drain(&self, (): (), _: Duration, _: Option<DrainReason>) {}
 }

@@ -1,6 +1,5 @@
 //! The admin listener's connections.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -80,6 +79,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Whether nothing may be answered to `from`.
+fn is_service_side(shared: &Shared, from: SocketAddr) -> bool {
+    shared.control.snapshot().service_side.contains(from.ip().to_canonical())
+}
+
+/// Why a connection ends without an answer: its source lies on the service's side by now.
+#[derive(Debug, thiserror::Error)]
+#[error("the source lies on the service's side")]
+struct OneWay;
+
 fn admit(
     shared: &Arc<Shared>,
     connections: &Arc<Semaphore>,
@@ -88,7 +97,7 @@ fn admit(
     from: SocketAddr,
     stop: &CancellationToken,
 ) {
-    if shared.control.snapshot().service_side.contains(from.ip()) {
+    if is_service_side(shared, from) {
         shared.metrics.refused_source.increment(1);
         tracing::debug!(client.addr = %from, "admin: connection from the service's side refused");
         return;
@@ -115,7 +124,10 @@ async fn serve_connection(
 ) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request, from, local).await) }
+        async move {
+            // Asked again for each request: a reload may have put the source of a kept connection there.
+            if is_service_side(&shared, from) { Err(OneWay) } else { Ok(answer(&shared, request, from, local).await) }
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateFiles, CertificateSource, Certificates};
 use crate::control::chain;
 use crate::data::FlowView;
+use crate::lifecycle::Losses;
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::LabCa;
@@ -22,6 +23,8 @@ pub(super) struct FrontParts {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) lab_dir: PathBuf,
     pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
+    /// Hears of what broke and can't be done without.
+    pub(super) losses: Losses,
 }
 
 /// A front that may not have been started yet.
@@ -85,7 +88,7 @@ impl LazyFront {
         if let Some(front) = front.as_ref() {
             return Ok(Arc::clone(front));
         }
-        let FrontParts { options, files, snapshots, lab_dir, recorder } = &self.parts;
+        let FrontParts { options, files, snapshots, lab_dir, recorder, losses } = &self.parts;
         let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
         let source = if files.is_empty() {
             CertificateSource::LabCa(Arc::clone(&ca))
@@ -99,6 +102,7 @@ impl LazyFront {
             certificates,
             Some(ca.certificate()),
             Arc::clone(recorder),
+            losses.clone(),
         )
         .map_err(|error| chain(&error))?;
         Ok(Arc::clone(front.insert(Arc::new(started))))

@@ -4,6 +4,7 @@ mod front;
 mod logs;
 mod options;
 mod plane;
+mod ports;
 mod reload;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
+pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
@@ -26,7 +28,9 @@ use crate::control::{ChangeError, Control, ControlParts};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
-use crate::lifecycle::{BindError, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
+use crate::lifecycle::{
+    Alarm, BindError, Condition, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp,
+};
 use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{Exporter, LogHandle, Registry, Status};
@@ -44,6 +48,8 @@ pub struct GatewayOptions {
     pub source: Option<PathBuf>,
     /// The length of the data plane's tick; `None`: 1 s. Tests take less.
     pub tick: Option<Duration>,
+    /// Hears of the ports that are open.
+    pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<Flags>,
     /// The process' log, to be set as the config says; `None`: it stays as it is.
@@ -128,7 +134,7 @@ impl Gateway {
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
         let Config { settings, desired } = config;
-        let GatewayOptions { source, tick, flags, logs, manager } = options;
+        let GatewayOptions { source, tick, flags, ports, logs, manager } = options;
         let flags = flags.unwrap_or_default();
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
@@ -156,7 +162,9 @@ impl Gateway {
 
         let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
         let data_options = DataOptions { flow_log: flow_log.clone(), ..options::data(&settings, tick) };
-        let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
+        let (losses, lost) = mpsc::unbounded_channel();
+        let data = DataPlane::start(data_options, registry.shared_recorder(), losses.clone());
+        let data = data.map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
@@ -165,8 +173,9 @@ impl Gateway {
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
+            losses: losses.clone(),
         });
-        let flows = Arc::new(Flows::new(data, front));
+        let flows = Arc::new(Flows::new(data, front, ports));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
             snapshots,
@@ -181,7 +190,7 @@ impl Gateway {
         if let Some(failed_dials) = failed_dials {
             look_after(failed_dials, &control, &tasks, &stop);
         }
-        listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
+        show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
         if let Some(logs) = &logs {
             crate::telemetry::count_lines(&registry, logs.clone());
@@ -196,7 +205,8 @@ impl Gateway {
 
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
-        watch_listeners(lost, Arc::clone(&fail), &tasks, &stop);
+        watch_losses(lost, Arc::clone(&fail), &tasks, &stop);
+        watch_control(&control, Arc::clone(&fail), &tasks, &stop);
         let mut servers = Vec::new();
         let mut dns_addresses = Vec::new();
         if let Some((dns, sockets)) = settings.dns.as_ref().zip(dns_sockets) {
@@ -216,7 +226,11 @@ impl Gateway {
         let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = metrics_socket {
             let exporter = exporter(&registry, &readiness, &failed, &control);
-            servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
+            let (alarm, until) = (Alarm::new("the metrics exporter", &losses), last_stop.clone());
+            servers.push(tasks.spawn(async move {
+                let _alarm = alarm;
+                exporter.serve(socket, until).await;
+            }));
         }
         let reload = reload::Reloader::new(source, control.clone(), started_with, logs.clone(), manager.clone());
         reload.show_problems(config_ready, &tasks, &stop);
@@ -235,14 +249,17 @@ impl Gateway {
                 recorder: registry.shared_recorder(),
             };
             let api = Api::guarded(parts, credentials);
-            let until = last_stop.clone();
-            servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
+            let (alarm, until) = (Alarm::new("the admin API", &losses), last_stop.clone());
+            servers.push(tasks.spawn(async move {
+                let _alarm = alarm;
+                api.serve(socket, until).await;
+            }));
         }
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);
         }
         phases.advance(Phase::Running);
-        keep_up(&registry, &tasks, &last_stop);
+        keep_up(&registry, &flows, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
@@ -428,14 +445,18 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
-/// Folds what histograms collect, whether or not anybody scrapes.
-fn keep_up(registry: &Registry, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (registry, stop) = (registry.clone(), stop.clone());
+/// Folds what histograms collect and forgets what nobody counts into any more, whether or not anybody scrapes.
+fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+    // Weak: what is dropped gives its ports back, whoever still folds its counts.
+    let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
             let mut ticks = tokio::time::interval(UPKEEP);
             loop {
                 ticks.tick().await;
+                if let Some(flows) = flows.upgrade() {
+                    flows.forget_absent();
+                }
                 registry.upkeep();
             }
         };
@@ -535,18 +556,49 @@ fn look_after(
     });
 }
 
-/// A listener that broke takes the process down: a port that silently answers nobody is worse.
-fn watch_listeners(
-    mut lost: mpsc::UnboundedReceiver<SocketAddr>,
+/// A listener that broke or a thread that panicked takes the process down: a port that silently answers nobody is worse.
+fn watch_losses(
+    mut lost: mpsc::UnboundedReceiver<String>,
     fail: Arc<watch::Sender<Option<String>>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let stop = stop.clone();
     tasks.spawn(async move {
-        if let Some(Some(address)) = stop.run_until_cancelled(lost.recv()).await {
-            fail.send_replace(Some(format!("the listener at {address} stopped")));
+        if let Some(Some(what)) = stop.run_until_cancelled(lost.recv()).await {
+            tracing::error!(what, "the gateway can't go on without it");
+            fail.send_replace(Some(what));
         }
+    });
+}
+
+/// Nor can anything change any more once the owner of the desired state is gone.
+fn watch_control(
+    control: &Control,
+    fail: Arc<watch::Sender<Option<String>>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (control, stop) = (control.clone(), stop.clone());
+    tasks.spawn(async move {
+        if stop.run_until_cancelled(control.ended()).await.is_some() {
+            fail.send_replace(Some("the owner of the desired state has ended".to_owned()));
+        }
+    });
+}
+
+/// Says how many listeners there are, whenever that changes.
+fn show_listeners(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (mut snapshots, stop) = (control.snapshots(), stop.clone());
+    let show = move |snapshot: &Snapshot| condition.set_ready(format!("{} listeners accept", snapshot.listeners.len()));
+    show(&snapshots.borrow_and_update());
+    tasks.spawn(async move {
+        let work = async {
+            while snapshots.changed().await.is_ok() {
+                show(&snapshots.borrow_and_update());
+            }
+        };
+        stop.run_until_cancelled(work).await;
     });
 }
 
@@ -567,4 +619,37 @@ fn exporter(
     };
     let allowed = move |source: IpAddr| !snapshots.borrow().service_side.contains(source);
     Exporter::new(registry.clone(), Arc::new(healthy), Arc::new(ready), Arc::new(allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// A process with a thread less serves a part of its clients, and must not say that it is well.
+    #[tokio::test]
+    async fn a_thread_that_panics_makes_the_gateway_unhealthy_and_fail() {
+        let mut config = crate::config::quickstart();
+        (config.settings.state, config.settings.dns, config.settings.admin) = (StateLocation::Memory, None, None);
+        config.settings.metrics = Some("127.0.0.1:0".parse().expect("an address"));
+        config.desired = crate::model::Desired::default();
+        let gateway = Gateway::start(config, GatewayOptions::default()).await.expect("it starts");
+        let address = gateway.metrics_address().expect("metrics");
+        let healthz = async || {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("an answer");
+            answer
+        };
+        assert!(healthz().await.starts_with("HTTP/1.1 200"));
+        gateway.flows.break_a_thread();
+        assert_eq!(gateway.failed().await, "flow thread 0 panicked");
+        let answer = healthz().await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("flow thread 0 panicked"), "{answer}");
+        gateway.stop_within(Duration::ZERO).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! The data plane in control's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::front::LazyFront;
+use super::ports::PortWatch;
 use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
-use crate::plan::{Changes, Leave, Snapshot};
+use crate::plan::{Changes, Leave, Listener, Snapshot};
 
 /// Carries out changes on the data plane, and lists and ends its flows.
 #[derive(Debug)]
@@ -22,12 +23,23 @@ pub(super) struct Flows {
     data: Arc<DataPlane>,
     front: LazyFront,
     /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
-    open: Mutex<std::collections::BTreeSet<SocketAddr>>,
+    open: Mutex<BTreeSet<SocketAddr>>,
+    /// Where the App Services front answers.
+    doors: Mutex<BTreeSet<SocketAddr>>,
+    watch: Option<PortWatch>,
 }
 
 impl Flows {
-    pub(super) fn new(data: DataPlane, front: LazyFront) -> Self {
-        Self { data: Arc::new(data), front, open: Mutex::default() }
+    pub(super) fn new(data: DataPlane, front: LazyFront, watch: Option<PortWatch>) -> Self {
+        Self { data: Arc::new(data), front, open: Mutex::default(), doors: Mutex::default(), watch }
+    }
+
+    /// Says which ports are open, to whoever wants to know.
+    fn tell_open(&self) {
+        let Some(watch) = &self.watch else { return };
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.tell(&open.union(&doors).copied().collect());
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
@@ -68,6 +80,17 @@ impl Flows {
         self.data.sample_rates();
     }
 
+    /// Forgets the counts of what is gone.
+    pub(super) fn forget_absent(&self) {
+        self.data.forget_absent();
+    }
+
+    /// Has a flow thread panic.
+    #[cfg(test)]
+    pub(super) fn break_a_thread(&self) {
+        self.data.misbehave(|| panic!("as asked"));
+    }
+
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));
@@ -75,7 +98,7 @@ impl Flows {
 
     async fn drain_flows(&self, grace: Duration) {
         let addresses = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        join_all(addresses.into_iter().map(|address| self.data.close(address))).await;
+        join_all(addresses.into_iter().map(|address| self.data.shut(address))).await;
         // Flows of listeners that closed earlier drain with the rest.
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }
@@ -124,6 +147,8 @@ impl Plane for Flows {
     async fn open(&self, (bound, doors): Self::Bound, snapshot: &Arc<Snapshot>) {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).extend(snapshot.apps.doors.keys());
+        self.tell_open();
         self.data.open(bound).await;
         self.front.open(doors, snapshot).await;
     }
@@ -133,11 +158,21 @@ impl Plane for Flows {
             self.data.retarget(listener);
         }
         self.front.retire(&snapshot.apps).await;
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doors.len();
+        doors.retain(|address| snapshot.apps.doors.contains_key(address));
+        let fewer = doors.len() < before;
+        drop(doors);
+        if fewer {
+            self.tell_open();
+        }
     }
 
-    async fn close(&self, address: SocketAddr) -> OpenFlows {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-        self.data.close(address).await
+    async fn close(&self, listener: &Arc<Listener>) -> OpenFlows {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&listener.address);
+        let flows = self.data.close(listener).await;
+        self.tell_open();
+        flows
     }
 
     async fn leave(&self, leave: Leave) {

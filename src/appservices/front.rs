@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,8 +21,8 @@ use super::sockets::Sockets;
 use super::worker::{Command, Common, Worker};
 use crate::data::FlowView;
 use crate::data::connect::LegOptions;
-use crate::data::listener::bind_shared;
-use crate::lifecycle::BindError;
+use crate::data::listener::{bind_shared, listen};
+use crate::lifecycle::{Alarm, BindError, Losses};
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
@@ -59,17 +60,19 @@ pub struct AppFront {
     certificates: Arc<Certificates>,
     workers: Vec<mpsc::UnboundedSender<Command>>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    losses: Losses,
     held: Mutex<BTreeSet<SocketAddr>>,
     open: Arc<AtomicUsize>,
     sockets: Arc<Sockets>,
 }
 
-/// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
+/// Sockets that are bound and don't listen yet: whoever connects is refused. Dropped, they are closed, and nothing has
+/// happened.
 #[derive(Debug)]
-pub struct BoundDoors(BTreeMap<SocketAddr, Vec<std::net::TcpListener>>);
+pub struct BoundDoors(BTreeMap<SocketAddr, Vec<Socket>>);
 
 impl AppFront {
-    /// Starts the threads; nothing is bound yet. `snapshots` says what holds at each moment, `certificates` is what
+    /// Starts the threads; nothing is bound yet. `losses` hears of those that panic; `snapshots` says what holds at each moment, `certificates` is what
     /// clients are shown, `lab_ca` what `https` backends are checked against besides [`AppOptions::backend_ca`].
     ///
     /// # Errors
@@ -81,6 +84,7 @@ impl AppFront {
         certificates: Arc<Certificates>,
         lab_ca: Option<&CertificateDer<'static>>,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+        losses: Losses,
     ) -> Result<Self, FrontError> {
         metrics::describe(recorder.as_ref());
         let open = Arc::new(AtomicUsize::new(0));
@@ -92,6 +96,7 @@ impl AppFront {
             options: options.clone(),
             snapshots,
             recorder,
+            losses,
             open: Arc::clone(&open),
             sockets: Arc::clone(&sockets),
         });
@@ -103,13 +108,16 @@ impl AppFront {
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let mut builder = Builder::new_current_thread();
             builder.enable_all();
-            let work = move || match builder.build_local(LocalOptions::default()) {
-                Ok(runtime) => {
-                    let _ = started.send(Ok(()));
-                    runtime.block_on(async move { Worker::new(index, &common).run(received).await });
-                }
-                Err(error) => {
-                    let _ = started.send(Err(error));
+            let work = move || {
+                let _alarm = Alarm::new(format!("App Services thread {index}"), &common.losses);
+                match builder.build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        let _ = started.send(Ok(()));
+                        runtime.block_on(async move { Worker::new(index, &common).run(received).await });
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
                 }
             };
             let thread = std::thread::Builder::new().name(format!("plgw-apps-{index}")).spawn(work);
@@ -118,7 +126,8 @@ impl AppFront {
             workers.push(commands);
             threads.push(thread);
         }
-        Ok(Self { options, certificates, workers, threads, held: Mutex::default(), open, sockets })
+        let losses = common.losses.clone();
+        Ok(Self { options, certificates, workers, threads, losses, held: Mutex::default(), open, sockets })
     }
 
     /// Binds the addresses of `view` that aren't open yet: all of them or none. Has certificates for all of its names.
@@ -136,7 +145,7 @@ impl AppFront {
         let mut errors: Vec<FrontError> = Vec::new();
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for door in view.doors.values().filter(|door| !held.contains(&door.address)) {
-            match bind_shared(door.address, self.workers.len(), self.options.backlog, &leg) {
+            match bind_shared(door.address, self.workers.len(), &leg) {
                 Ok(sockets) => {
                     bound.insert(door.address, sockets);
                 }
@@ -155,14 +164,21 @@ impl AppFront {
         if errors.is_empty() { Ok(BoundDoors(bound)) } else { Err(errors) }
     }
 
-    /// Accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns once
+    /// Listens and accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns once
     /// every worker does.
     pub async fn open(&self, bound: BoundDoors, snapshot: &Arc<Snapshot>) {
         let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.0.keys().copied());
         for (address, sockets) in bound.0 {
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push((address, socket));
+                match listen(socket, self.options.backlog) {
+                    Ok(socket) => worker.push((address, socket)),
+                    Err(error) => {
+                        tracing::error!(%address, %error, "a bound socket can't listen: somebody else does there");
+                        // Nobody hears of it only when the process stops anyway.
+                        let _ = self.losses.send(format!("the App Services listener at {address} stopped"));
+                    }
+                }
             }
         }
         let open = |sockets, done| Command::Open(sockets, Arc::clone(snapshot), done);

@@ -70,6 +70,7 @@ pub(crate) struct AppMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     requests: RefCell<HashMap<RequestKey, (Counter, Histogram)>>,
     connections: RefCell<HashMap<&'static str, Counter>>,
+    refused: RefCell<HashMap<[&'static str; 2], Counter>>,
     handshakes_failed: Counter,
 }
 
@@ -91,7 +92,8 @@ pub(crate) struct WebSocketSeries {
 impl AppMetrics {
     pub(crate) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
         let handshakes_failed = recorder.register_counter(&Key::from_static_name(HANDSHAKES_FAILED), &METADATA);
-        Self { recorder, requests: RefCell::default(), connections: RefCell::default(), handshakes_failed }
+        let (requests, connections, refused) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { recorder, requests, connections, refused, handshakes_failed }
     }
 
     /// Counts a request that was answered after `took`.
@@ -128,8 +130,17 @@ impl AppMetrics {
 
     /// Counts a connection that was not taken.
     pub(crate) fn refused(&self, endpoint: &'static str, reason: &'static str) {
-        let key = named(REFUSED, &[("endpoint", endpoint), ("reason", reason)]);
-        self.recorder.register_counter(&key, &METADATA).increment(1);
+        let mut refused = self.refused.borrow_mut();
+        let counter = refused.entry([endpoint, reason]).or_insert_with(|| {
+            let key = named(REFUSED, &[("endpoint", endpoint), ("reason", reason)]);
+            self.recorder.register_counter(&key, &METADATA)
+        });
+        counter.increment(1);
+    }
+
+    /// Lets go of the series of apps that are gone.
+    pub(crate) fn forget_all_but(&self, is_there: impl Fn(&AppId) -> bool) {
+        self.requests.borrow_mut().retain(|key, _| key.app.as_ref().is_none_or(&is_there));
     }
 
     /// Counts a handshake that came to nothing.

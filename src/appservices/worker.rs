@@ -26,6 +26,7 @@ use crate::data::listener::is_scarcity;
 use crate::data::pipes::Pipes;
 use crate::data::relay::Tools;
 use crate::data::scratch::Scratch;
+use crate::lifecycle::{Alarm, Losses};
 use crate::model::{CidrSet, Origin};
 use crate::plan::{AppsView, Door, DoorWay, Snapshot};
 
@@ -56,6 +57,8 @@ pub(crate) struct Common {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
+    /// Hears of threads and listeners that panic.
+    pub(crate) losses: Losses,
     /// Connections and WebSockets that are open, over all workers.
     pub(crate) open: Arc<AtomicUsize>,
     /// The WebSockets among them.
@@ -80,6 +83,7 @@ pub(crate) struct Worker {
     clock: Arc<AtomicU32>,
     next: Cell<u64>,
     index: u64,
+    losses: Losses,
     /// Looked after by the first worker.
     certificates: Option<Arc<Certificates>>,
 }
@@ -105,6 +109,7 @@ impl Worker {
             clock: Arc::new(AtomicU32::new(1)),
             next: Cell::new(0),
             index: index as u64 + 1,
+            losses: common.losses.clone(),
             certificates: (index == 0).then(|| Arc::clone(&common.certificates)),
             options,
         })
@@ -123,7 +128,12 @@ impl Worker {
                         self.refresh();
                         self.take_over(&snapshot);
                         for (address, socket) in sockets {
-                            let task = accept(Rc::clone(&self), address, socket);
+                            let alarm = Alarm::new(format!("the App Services listener at {address}"), &self.losses);
+                            let accepting = accept(Rc::clone(&self), address, socket);
+                            let task = async move {
+                                let _alarm = alarm;
+                                accepting.await;
+                            };
                             listeners.insert(address, tokio::task::spawn_local(task));
                         }
                         let _ = done.send(());
@@ -182,6 +192,7 @@ impl Worker {
 
     fn take_over(&self, snapshot: &Snapshot) {
         *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
+        self.metrics.forget_all_but(|app| snapshot.apps.apps.contains_key(app));
         *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
     }
 
@@ -208,6 +219,7 @@ impl Worker {
 
     /// One tick: whoever outstayed a limit is told so, old connections to backends are closed.
     fn turn(&self) {
+        self.refresh();
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let ticks = |time: Duration| {
             let ticks = time.as_nanos().div_ceil(self.options.tick.as_nanos().max(1));

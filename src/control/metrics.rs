@@ -31,7 +31,11 @@ impl ControlMetrics {
         recorder.describe_counter("plgw_reloads_total".into(), None, "Config reloads, by outcome.".into());
         for (name, unit, text) in [
             ("plgw_reload_last_success_timestamp_seconds", Some(Unit::Seconds), "When a config was last applied."),
-            ("plgw_reload_last_ok", None, "1 when the last reload was applied, 0 when it was refused."),
+            (
+                "plgw_reload_last_ok",
+                None,
+                "1 when the config was taken over at the start or by the last reload, 0 when that was refused.",
+            ),
             ("plgw_snapshot_generation", None, "Number of the snapshot in force."),
             ("plgw_targets", None, "Members of target groups, by state (NLB: HealthyHostCount, UnHealthyHostCount)."),
             ("plgw_zonal_health", None, "1 while every target group is healthy in the zone (NLB: ZonalHealthStatus)."),
@@ -48,9 +52,6 @@ impl ControlMetrics {
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
-        // The config that the gateway starts with is applied, or there is no gateway; nothing was refused yet.
-        last_success.set(now());
-        last_reload_ok.set(1.0);
         let (zones, faults, per_service) = (Mutex::default(), Mutex::default(), Mutex::default());
         let figures = Figures::new(Arc::clone(&recorder));
         Self {
@@ -67,14 +68,21 @@ impl ControlMetrics {
         }
     }
 
+    /// A config was taken over: at the start, which is no reload, or by one.
+    pub(super) fn took_over(&self) {
+        self.last_success.set(now());
+        self.last_reload_ok.set(1.0);
+    }
+
+    /// Counts a reload.
     pub(super) fn reloaded(&self, ok: bool) {
         if ok {
             self.applied.increment(1);
-            self.last_success.set(now());
+            self.took_over();
         } else {
             self.refused.increment(1);
+            self.last_reload_ok.set(0.0);
         }
-        self.last_reload_ok.set(f64::from(u8::from(ok)));
     }
 
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
@@ -82,6 +90,10 @@ impl ControlMetrics {
         self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         zones.values().flatten().for_each(|gauge| gauge.set(0.0));
+        let there = |(service, zone): &(VpceServiceId, Zone)| {
+            snapshot.zones.iter().any(|view| view.service == *service && view.zone == *zone)
+        };
+        zones.retain(|key, _| there(key));
         for view in &snapshot.zones {
             let labels = [("service", view.service.as_str()), ("zone", view.zone.as_str())];
             let register = |name| self.recorder.register_gauge(&key(name, &labels), &METADATA);
@@ -103,6 +115,8 @@ impl ControlMetrics {
         for gauge in gauges.values() {
             gauge.set(0.0);
         }
+        let services = desired.projects.iter().flat_map(|project| &project.services);
+        gauges.retain(|(service, _), _| services.clone().any(|other| other.id.as_str() == service));
         let mut set = |service: &str, name: &'static str, state: &'static str, value: u64| {
             let labels: &[(&'static str, &str)] =
                 if state.is_empty() { &[("service", service)] } else { &[("service", service), ("state", state)] };
@@ -112,7 +126,7 @@ impl ControlMetrics {
                 .or_insert_with(|| self.recorder.register_gauge(&key(name, labels), &METADATA));
             gauge.set(float(value));
         };
-        for service in desired.projects.iter().flat_map(|project| &project.services) {
+        for service in services {
             let own = || snapshot.targets.iter().filter(|target| target.service == service.id);
             let id = service.id.as_str();
             set(id, "plgw_target_slots_used", "", own().count() as u64);

@@ -144,6 +144,7 @@ impl Control {
             configured_faults: Default::default(),
         };
         owner.rebase(&desired).await?;
+        owner.metrics.took_over();
         tracker.spawn(owner.run(received, health_results));
         Ok(Self {
             commands,

@@ -746,13 +746,13 @@ impl<P: Plane> Owner<P> {
             let grace = if *reason == DrainReason::Moved { self.move_grace } else { Duration::ZERO };
             let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
-            let (address, delay) = (*address, group.deregistration_delay);
+            let (closing, delay) = (Arc::clone(listener), group.deregistration_delay);
             let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
             let retiring = Retiring { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
-            self.retiring.insert(address, retiring);
+            self.retiring.insert(*address, retiring);
             let work = async move {
                 let _ = tokio::time::timeout(grace, hurry.cancelled()).await;
-                let open = plane.close(address).await;
+                let open = plane.close(&closing).await;
                 closed.send_replace(true);
                 plane.drain(open, delay, cut).await;
                 if let Some((service, port)) = key {

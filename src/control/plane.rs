@@ -1,16 +1,15 @@
 //! The data plane as control sees it.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::DrainReason;
-use crate::plan::{Changes, Leave, Snapshot};
+use crate::plan::{Changes, Leave, Listener, Snapshot};
 
 /// What carries out the changes of a snapshot. The wiring implements it, so that the rooms don't name each other.
 pub trait Plane: Send + Sync + 'static {
-    /// Sockets that are bound and not yet used; dropped, they are closed and nothing has happened.
+    /// Sockets that are bound and do not listen yet; dropped, they are closed and nothing has happened.
     type Bound: Send;
     /// What was open on an address when it was closed.
     type Open: Send;
@@ -22,14 +21,14 @@ pub trait Plane: Send + Sync + 'static {
     /// A sentence for every address that can't be had.
     fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>>;
 
-    /// Accepts on what was bound. Done when new connections are taken.
+    /// Listens and accepts on what was bound. Done when new connections are taken.
     fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
     /// New flows take the new routes; what the snapshot no longer has beside listeners is closed.
     fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
-    /// Accepts no more at `address`; done when its sockets are closed.
-    fn close(&self, address: SocketAddr) -> impl Future<Output = Self::Open> + Send;
+    /// Accepts no more at the address of `listener`; done when its sockets are closed. What is open is that of its target.
+    fn close(&self, listener: &Arc<Listener>) -> impl Future<Output = Self::Open> + Send;
 
     /// Lets the flows of a member end that left its group; done when they have ended or their time is over. Called after
     /// [`retarget`](Self::retarget), so no flow starts there any more.

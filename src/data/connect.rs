@@ -4,10 +4,10 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
@@ -47,16 +47,14 @@ impl LegOptions {
     }
 }
 
-/// An address of the pool to dial from, and whose turn it is.
+/// Addresses to dial from, and whose turn it is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source {
-    pub(crate) address: IpAddr,
-    /// Differs from dial to dial: where the search for a port begins.
+pub(crate) struct Source<'a> {
+    /// One at least.
+    pub(crate) pool: &'a [IpAddr],
+    /// Differs from dial to dial: which of them is tried first.
     pub(crate) turn: usize,
 }
-
-/// How many ports are tried before none counts as free.
-const TRIES: usize = 64;
 
 /// Connects to `target`, from `source` where one is given.
 ///
@@ -64,14 +62,18 @@ const TRIES: usize = 64;
 ///
 /// What the kernel says: refused, unreachable, or no source port free. There is no time-out here: the flow's patience
 /// covers it. Keepalive is left to whoever keeps the connection ([`LegOptions::keep_alive`]).
-pub(crate) async fn connect(target: SocketAddr, source: Option<Source>, options: &LegOptions) -> io::Result<TcpStream> {
+pub(crate) async fn connect(
+    target: SocketAddr,
+    source: Option<Source<'_>>,
+    options: &LegOptions,
+) -> io::Result<TcpStream> {
     let stream = begin(target, source, options)?;
     poll_fn(|cx| poll_connected(&stream, cx)).await?;
     Ok(stream)
 }
 
 /// A socket that is connecting.
-fn begin(target: SocketAddr, source: Option<Source>, options: &LegOptions) -> io::Result<TcpStream> {
+fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -> io::Result<TcpStream> {
     let socket = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         options.apply_now(&SockRef::from(&socket));
@@ -86,17 +88,14 @@ fn begin(target: SocketAddr, source: Option<Source>, options: &LegOptions) -> io
         dial(&socket)?;
         return TcpStream::from_std(socket.into());
     };
-    let ports = ephemeral_ports();
     let mut none_free = io::ErrorKind::AddrNotAvailable.into();
-    for step in 0..TRIES {
+    for step in 0..source.pool.len() {
+        let address = source.pool[source.turn.wrapping_add(step) % source.pool.len()];
         let socket = socket()?;
-        // A port that `bind` chooses is this socket's alone, whatever the target: 28,000 in all. `IP_BIND_ADDRESS_NO_PORT`
-        // puts the choice off until `connect`, and no safe code can set it. A port that we choose and share does the same:
-        // each target has all of them, and `connect` says at once when this very pair is in use.
-        socket.set_reuse_address(true)?;
-        let at = source.turn.wrapping_add(step * 101) % ports.len();
-        let port = ports.start + u16::try_from(at).unwrap_or(0);
-        match socket.bind(&SocketAddr::new(source.address, port).into()).and_then(|()| dial(&socket)) {
+        // A port that `bind` chose would be this socket's alone, whatever the target: 28,000 in all. Chosen by `connect`, each
+        // target has all of them from each address (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        match socket.bind(&SocketAddr::new(address, 0).into()).and_then(|()| dial(&socket)) {
             Ok(()) => return TcpStream::from_std(socket.into()),
             Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
                 none_free = error;
@@ -117,18 +116,6 @@ fn poll_connected(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<(
     Poll::Ready(if ready.is_write_closed() { stream.take_error()?.map_or(Ok(()), Err) } else { Ok(()) })
 }
 
-/// The ports that this host uses for outgoing connections.
-fn ephemeral_ports() -> std::ops::Range<u16> {
-    static PORTS: OnceLock<(u16, u16)> = OnceLock::new();
-    let (first, last) = *PORTS.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-        let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
-        // The kernel's defaults.
-        numbers.next().zip(numbers.next()).filter(|(first, last)| first < last).unwrap_or((32_768, 60_999))
-    });
-    first..last
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -139,7 +126,8 @@ mod tests {
     async fn a_target_that_refuses_is_told_from_one_that_accepts() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let target = listener.local_addr().expect("bound");
-        let source = Source { address: Ipv4Addr::LOCALHOST.into(), turn: 4711 };
+        let pool = [Ipv4Addr::LOCALHOST.into()];
+        let source = Source { pool: &pool, turn: 4711 };
         for source in [None, Some(source)] {
             let connected = connect(target, source, &LegOptions::default()).await.expect("somebody listens");
             assert_eq!(connected.peer_addr().expect("connected"), target);

@@ -67,6 +67,34 @@ impl Shard {
     }
 }
 
+/// What an endpoint counts in a zone over all of its series, those of targets that are gone included: a counter never falls.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AddressTotals {
+    pub(crate) client_resets: u64,
+    pub(crate) target_resets: u64,
+    pub(crate) gateway_resets: u64,
+    /// In the order of [`Refusal::ALL`].
+    pub(crate) refused: [u64; Refusal::ALL.len()],
+    pub(crate) port_allocation_errors: u64,
+    pub(crate) unhealthy_routing: u64,
+}
+
+impl AddressTotals {
+    /// Adds what `series` counted.
+    pub(crate) fn add(&mut self, series: &Series) {
+        for shard in &series.shards {
+            self.client_resets += shard.client_resets.get();
+            self.target_resets += shard.target_resets.get();
+            self.gateway_resets += shard.gateway_resets.get();
+            for (sum, count) in self.refused.iter_mut().zip(&shard.refused) {
+                *sum += count.get();
+            }
+            self.port_allocation_errors += shard.port_allocation_errors.get();
+            self.unhealthy_routing += shard.unhealthy_routing.get();
+        }
+    }
+}
+
 /// Which series a listener counts into: stays when the listener's port moves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesKey {
@@ -76,6 +104,13 @@ pub(crate) struct SeriesKey {
     pub(crate) zone: String,
     /// The addressable target.
     pub(crate) target: String,
+}
+
+impl SeriesKey {
+    /// The endpoint and the zone: at most one address.
+    pub(crate) fn address(&self) -> (String, String) {
+        (self.endpoint.clone(), self.zone.clone())
+    }
 }
 
 /// A series' shards, one a worker.

@@ -93,6 +93,8 @@ impl Door {
             // Bound before the listening socket goes, so that the port is never free.
             let placeholder = listener::bound(self.address(), true)?;
             self.shut().await;
+            // Whoever binds with `SO_REUSEADDR`, as most servers do, could share it otherwise, and listen.
+            placeholder.set_reuse_address(false)?;
             self.placeholder = Some(placeholder);
         }
         Ok(())

@@ -19,6 +19,7 @@ use super::fault::{self, Plight};
 use super::keepalive::Watch;
 use super::listener::ListenerState;
 use super::proxy_protocol;
+use super::refuse;
 use super::relay::{Failed, Meter, Relay};
 use super::table::{FlowRecord, Order};
 use super::tell;
@@ -124,11 +125,9 @@ impl Guard {
             FlowEnd::Failed { side: Side::Client, reset: true } => shard.client_resets.add(1),
             FlowEnd::Failed { side: Side::Target, reset: true } => shard.target_resets.add(1),
             FlowEnd::Unreachable(ConnectError::Refused) => shard.target_resets.add(1),
+            FlowEnd::Unreachable(ConnectError::PortAllocation) => shard.port_allocation_errors.add(1),
             FlowEnd::Drained(_) | FlowEnd::Unreachable(_) => shard.gateway_resets.add(1),
             FlowEnd::Completed | FlowEnd::Idle | FlowEnd::Failed { .. } => {}
-        }
-        if end == FlowEnd::Unreachable(ConnectError::PortAllocation) {
-            shard.port_allocation_errors.add(1);
         }
         self.worker.shared.table.remove(record.id);
         self.worker.shared.flow_ended();
@@ -198,6 +197,11 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
 
     let mut target = match dial(&guard).await {
         Ok(target) => target,
+        Err(end @ FlowEnd::Unreachable(ConnectError::PortAllocation)) => {
+            guard.close(end);
+            refuse::leave_unanswered(&worker, client);
+            return;
+        }
         Err(end) => {
             // Fails only on a socket that is gone already; so below.
             let _ = client.set_zero_linger();
@@ -245,11 +249,7 @@ async fn dial(guard: &Guard) -> Result<TcpStream, FlowEnd> {
     let member = &group.members[usize::from(record.member)];
     let source = match group.source_addresses.as_slice() {
         [] => None,
-        pool => {
-            let turn = guard.worker.next_source();
-            // Every worker begins elsewhere, so that they don't try each other's ports.
-            Some(Source { address: pool[turn % pool.len()], turn: turn / pool.len() + guard.worker.index * 4_001 })
-        }
+        pool => Some(Source { pool, turn: guard.worker.next_source() }),
     };
     let started = Instant::now();
     let mut connecting = pin!(connect(member.address, source, &guard.worker.options.leg));

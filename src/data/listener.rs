@@ -18,6 +18,7 @@ use super::fault::{LiveFault, Plight};
 use super::shape::Bucket;
 use super::worker::Worker;
 use super::{admission, choose, flow, outer, refuse};
+use crate::lifecycle::Alarm;
 use crate::model::Refusal;
 use crate::plan::Listener;
 
@@ -71,36 +72,25 @@ impl BindError {
     }
 }
 
-/// One listening socket per worker, all at the listener's address.
+/// One bound socket per worker, all at the listener's address.
 ///
 /// # Errors
 ///
 /// [`BindError`] when the address is taken (by anybody, another gateway included) or not to be had.
-pub(crate) fn bind(
-    listener: &Listener,
-    workers: usize,
-    backlog: i32,
-    options: &LegOptions,
-) -> Result<Vec<std::net::TcpListener>, BindError> {
-    bind_shared(listener.address, workers, backlog, options).map_err(|source| BindError::new(listener, source))
+pub(crate) fn bind(listener: &Listener, workers: usize, options: &LegOptions) -> Result<Vec<Socket>, BindError> {
+    bind_shared(listener.address, workers, options).map_err(|source| BindError::new(listener, source))
 }
 
-/// One listening socket per worker, all at `address`.
+/// One bound socket per worker, all at `address`. None listens yet: until everything else that a change needs is had,
+/// nobody may be let into a queue that might be closed again.
 ///
 /// # Errors
 ///
-/// What the kernel says, as when the address is taken by anybody, another gateway included.
-pub(crate) fn bind_shared(
-    address: SocketAddr,
-    workers: usize,
-    backlog: i32,
-    options: &LegOptions,
-) -> io::Result<Vec<std::net::TcpListener>> {
+/// What the kernel says, as when somebody listens at the address, another gateway included.
+pub(crate) fn bind_shared(address: SocketAddr, workers: usize, options: &LegOptions) -> io::Result<Vec<Socket>> {
     // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
-    let probe = bound(address, false)?;
-    probe.listen(1)?;
-    drop(probe);
-    (0..workers).map(|_| listening(address, backlog, options)).collect()
+    drop(bound(address, false)?);
+    (0..workers).map(|_| ready(address, options)).collect()
 }
 
 /// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
@@ -116,11 +106,25 @@ pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One worker's listening socket.
-pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
+/// One worker's socket, bound and set up.
+fn ready(address: SocketAddr, options: &LegOptions) -> io::Result<Socket> {
     let socket = bound(address, true)?;
     // Accepted sockets inherit these, which saves a call per flow.
     options.apply(&SockRef::from(&socket));
+    Ok(socket)
+}
+
+/// One worker's listening socket.
+pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
+    listen(ready(address, options)?, backlog)
+}
+
+/// Makes a bound socket listen.
+///
+/// # Errors
+///
+/// What the kernel says, as when somebody began to listen at the address meanwhile.
+pub(crate) fn listen(socket: Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
@@ -128,6 +132,8 @@ pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions)
 
 /// Accepts until it is aborted.
 pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, state: Rc<RefCell<ListenerState>>) {
+    let address = state.borrow().listener.address;
+    let _alarm = Alarm::new(format!("the listener at {address}"), &worker.shared.losses);
     let mut wait = FIRST_WAIT;
     let mut in_a_row = 0;
     loop {

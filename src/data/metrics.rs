@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use tokio::time::Instant;
 
-use super::counters::Series;
+use super::counters::SeriesKey;
 use super::shared::Shared;
-use crate::model::{FlowEnd, Refusal, TargetId};
+use crate::model::{FlowEnd, Refusal};
+use crate::plan::TargetGroup;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -44,7 +45,18 @@ const HISTOGRAMS: [(&str, Unit, &str); 3] = [
 pub(crate) struct DataMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     accept_errors: [Counter; 2],
-    handles: Mutex<HashMap<Key, Handle>>,
+    handles: Mutex<HashMap<Owner, HashMap<Key, Handle>>>,
+}
+
+/// Whose series they are: they are forgotten together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// A target's at an endpoint's address.
+    Series(SeriesKey),
+    /// An endpoint's in a zone.
+    Address(String, String),
+    /// A fault's.
+    Fault(String),
 }
 
 impl fmt::Debug for DataMetrics {
@@ -75,10 +87,15 @@ impl DataMetrics {
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// Where is noted how long `target` takes to accept a connection, and how long and how large its flows are.
-    pub(crate) fn histograms(&self, target: &TargetId) -> [Histogram; 3] {
-        HISTOGRAMS
-            .map(|(name, _, _)| self.recorder.register_histogram(&key(name, &[("target", target.as_str())]), &METADATA))
+    /// Where is noted how long a target takes to accept a connection, and how long and how large its flows are.
+    pub(crate) fn histograms(&self, group: &TargetGroup) -> [Histogram; 3] {
+        let labels = [("service", group.service.as_str()), ("target", group.target.as_str())];
+        HISTOGRAMS.map(|(name, _, _)| self.recorder.register_histogram(&key(name, &labels), &METADATA))
+    }
+
+    /// Lets go of an owner's series.
+    pub(crate) fn forget(&self, owner: &Owner) {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(owner);
     }
 
     pub(crate) fn accept_error(&self, error: &io::Error) {
@@ -89,9 +106,9 @@ impl DataMetrics {
         self.accept_errors[usize::from(!scarce)].increment(1);
     }
 
-    fn set_counter(&self, key: Key, value: u64) {
+    fn set_counter(&self, owner: &Owner, key: Key, value: u64) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = handles
+        let handle = own(&mut handles, owner)
             .entry(key)
             .or_insert_with_key(|key| Handle::Counter(self.recorder.register_counter(key, &METADATA)));
         if let Handle::Counter(counter) = handle {
@@ -99,10 +116,11 @@ impl DataMetrics {
         }
     }
 
-    fn set_gauge(&self, key: Key, value: u64) {
+    fn set_gauge(&self, owner: &Owner, key: Key, value: u64) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle =
-            handles.entry(key).or_insert_with_key(|key| Handle::Gauge(self.recorder.register_gauge(key, &METADATA)));
+        let handle = own(&mut handles, owner)
+            .entry(key)
+            .or_insert_with_key(|key| Handle::Gauge(self.recorder.register_gauge(key, &METADATA)));
         if let Handle::Gauge(gauge) = handle {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and flows are fewer than 2^52")]
             gauge.set(value as f64);
@@ -110,11 +128,20 @@ impl DataMetrics {
     }
 }
 
+fn own<'a>(handles: &'a mut HashMap<Owner, HashMap<Key, Handle>>, owner: &Owner) -> &'a mut HashMap<Key, Handle> {
+    // Looked up first, as the owner is new only once.
+    if !handles.contains_key(owner) {
+        handles.insert(owner.clone(), HashMap::new());
+    }
+    handles.get_mut(owner).expect("it was put there")
+}
+
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
 pub(crate) fn publish(shared: &Shared) {
     let metrics = &shared.metrics;
-    let mut by_address: BTreeMap<(String, String), Vec<Arc<Series>>> = BTreeMap::new();
-    for series in shared.all_series() {
+    let (all_series, mut by_address) = shared.all_series();
+    for series in all_series {
+        let owner = Owner::Series(series.key.clone());
         let labels = [
             ("endpoint", series.key.endpoint.as_str()),
             ("zone", series.key.zone.as_str()),
@@ -123,54 +150,56 @@ pub(crate) fn publish(shared: &Shared) {
         let with = |label, value| [labels[0], labels[1], labels[2], (label, value)];
         // The ends before the beginnings, so that a flow which ends meanwhile can't be closed but never opened.
         for (at, end) in FlowEnd::LABELS.iter().enumerate() {
-            metrics.set_counter(key("plgw_flows_closed_total", &with("end", end)), series.sum(|s| s.closed[at].get()));
+            let closed = series.sum(|shard| shard.closed[at].get());
+            metrics.set_counter(&owner, key("plgw_flows_closed_total", &with("end", end)), closed);
         }
-        metrics.set_gauge(key("plgw_active_flows", &labels), series.open_flows());
-        metrics.set_counter(key("plgw_flows_opened_total", &labels), series.sum(|s| s.opened.get()));
+        metrics.set_gauge(&owner, key("plgw_active_flows", &labels), series.open_flows());
+        let opened = series.sum(|shard| shard.opened.get());
+        metrics.set_counter(&owner, key("plgw_flows_opened_total", &labels), opened);
         for (direction, bytes) in
             [("to_target", series.sum(|s| s.to_target.get())), ("to_client", series.sum(|s| s.to_client.get()))]
         {
-            metrics.set_counter(key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
+            metrics.set_counter(&owner, key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
-        by_address.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default().push(series);
+        by_address.entry(series.key.address()).or_default().add(&series);
     }
     for (name, kind, struck) in shared.struck() {
-        metrics.set_counter(key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]), struck);
+        let key = key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]);
+        metrics.set_counter(&Owner::Fault(name), key, struck);
     }
-    for ((endpoint, zone), all) in by_address {
+    for ((endpoint, zone), totals) in by_address {
         let at = [("endpoint", endpoint.as_str()), ("zone", zone.as_str())];
         let with = |label, value| [at[0], at[1], (label, value)];
-        let sum = |pick: &dyn Fn(&super::counters::Shard) -> u64| all.iter().map(|series| series.sum(pick)).sum();
-        for (origin, resets) in [
-            ("client", sum(&|s| s.client_resets.get())),
-            ("target", sum(&|s| s.target_resets.get())),
-            ("elb", sum(&|s| s.gateway_resets.get())),
-        ] {
-            metrics.set_counter(key("plgw_tcp_resets_total", &with("origin", origin)), resets);
+        let owner = Owner::Address(endpoint.clone(), zone.clone());
+        for (origin, resets) in
+            [("client", totals.client_resets), ("target", totals.target_resets), ("elb", totals.gateway_resets)]
+        {
+            metrics.set_counter(&owner, key("plgw_tcp_resets_total", &with("origin", origin)), resets);
         }
         for (n, refusal) in Refusal::ALL.iter().enumerate() {
             let key = key("plgw_refused_flows_total", &with("reason", refusal.label()));
-            metrics.set_counter(key, sum(&|s| s.refused[n].get()));
+            metrics.set_counter(&owner, key, totals.refused[n]);
         }
         for (name, count) in [
-            ("plgw_port_allocation_errors_total", sum(&|s| s.port_allocation_errors.get())),
-            ("plgw_unhealthy_routing_flows_total", sum(&|s| s.unhealthy_routing.get())),
+            ("plgw_port_allocation_errors_total", totals.port_allocation_errors),
+            ("plgw_unhealthy_routing_flows_total", totals.unhealthy_routing),
         ] {
-            metrics.set_counter(key(name, &at), count);
+            metrics.set_counter(&owner, key(name, &at), count);
         }
     }
 }
 
 /// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
 pub(crate) fn sample(shared: &Shared, now: Instant) {
-    let mut carried: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for series in shared.all_series() {
+    let carried = shared.all_series().0.into_iter().fold(BTreeMap::<_, u64>::new(), |mut carried, series| {
         let bytes = series.sum(|s| s.to_target.get()) + series.sum(|s| s.to_client.get());
-        *carried.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default() += bytes;
-    }
+        *carried.entry(series.key.address()).or_default() += bytes;
+        carried
+    });
     let peaks = shared.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
     for ((endpoint, zone), peak) in peaks {
-        shared.metrics.set_gauge(key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)]), peak);
+        let key = key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)]);
+        shared.metrics.set_gauge(&Owner::Address(endpoint, zone), key, peak);
     }
 }
 

@@ -35,6 +35,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -48,6 +49,7 @@ pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
 use crate::flowlog::{FlowLog, OpenFlow};
+use crate::lifecycle::{Alarm, Losses};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Gate, Listener, Member};
 
@@ -99,6 +101,9 @@ impl Default for DataOptions {
     }
 }
 
+/// How long flows may take to end once they are told to: a turn of their worker, which is busy at worst.
+const CUT_TIME: Duration = Duration::from_secs(5);
+
 /// Failed connections to targets that may wait to be heard of; of a storm of them the first ones say it all.
 const FAILED_DIALS: usize = 64;
 
@@ -112,9 +117,10 @@ pub struct DataPlane {
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
 
-/// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
+/// Sockets that are bound and don't listen yet: whoever connects is refused. Dropped, they are closed, and nothing has
+/// happened.
 #[derive(Debug)]
-pub struct Bound(Vec<(Arc<Listener>, Vec<std::net::TcpListener>)>);
+pub struct Bound(Vec<(Arc<Listener>, Vec<Socket>)>);
 
 impl Bound {
     /// The addresses that are bound.
@@ -124,7 +130,7 @@ impl Bound {
 }
 
 impl DataPlane {
-    /// Starts the workers. The receiver names listeners that broke.
+    /// Starts the workers. `losses` hears of listeners and threads that broke.
     ///
     /// # Errors
     ///
@@ -132,11 +138,11 @@ impl DataPlane {
     pub fn start(
         options: DataOptions,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<SocketAddr>)> {
-        let (lost, lost_listeners) = mpsc::unbounded_channel();
+        losses: Losses,
+    ) -> io::Result<Self> {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), options.flow_log.clone(), lost, failed));
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), options.flow_log.clone(), losses, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -146,24 +152,24 @@ impl DataPlane {
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let mut builder = Builder::new_current_thread();
             builder.enable_all();
-            let thread =
-                std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
-                    match builder.build_local(LocalOptions::default()) {
-                        Ok(runtime) => {
-                            let _ = started.send(Ok(()));
-                            runtime.block_on(Worker::new(index, shared, worker_options).run(received));
-                        }
-                        Err(error) => {
-                            let _ = started.send(Err(error));
-                        }
+            let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
+                let _alarm = Alarm::new(format!("flow thread {index}"), &shared.losses);
+                match builder.build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        let _ = started.send(Ok(()));
+                        runtime.block_on(Worker::new(index, shared, worker_options).run(received));
                     }
-                })?;
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                }
+            })?;
             starting.recv().map_err(io::Error::other)??;
             workers.push(commands);
             threads.push(thread);
         }
         let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
-        Ok((Self { shared, options, workers, threads, failed_dials }, lost_listeners))
+        Ok(Self { shared, options, workers, threads, failed_dials })
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -176,7 +182,7 @@ impl DataPlane {
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for listener in listeners {
-            match listener::bind(listener, self.workers.len(), self.options.backlog, &leg) {
+            match listener::bind(listener, self.workers.len(), &leg) {
                 Ok(sockets) => bound.push((Arc::clone(listener), sockets)),
                 Err(error) => errors.push(error),
             }
@@ -184,13 +190,20 @@ impl DataPlane {
         if errors.is_empty() { Ok(Bound(bound)) } else { Err(errors) }
     }
 
-    /// Accepts on what was bound; returns once every worker does.
+    /// Listens and accepts on what was bound; returns once every worker does.
     pub async fn open(&self, bound: Bound) {
         let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (listener, sockets) in bound.0 {
             let state = self.state_of(&listener);
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push((socket, state.clone()));
+                match listener::listen(socket, self.options.backlog) {
+                    Ok(socket) => worker.push((socket, state.clone())),
+                    Err(error) => {
+                        let address = listener.address;
+                        tracing::error!(%address, %error, "a bound socket can't listen: somebody else does there");
+                        self.shared.lost_listener(address);
+                    }
+                }
             }
         }
         let mut opening = Vec::new();
@@ -241,8 +254,20 @@ impl DataPlane {
         }
     }
 
-    /// Accepts no more at `address`. Returns once the sockets are closed, with the flows that are still open there.
-    pub async fn close(&self, address: SocketAddr) -> OpenFlows {
+    /// Accepts no more at the address of `listener`. Returns once the sockets are closed, with the flows that its target
+    /// still has there: another one's, who had the port before, are no part of it.
+    pub async fn close(&self, listener: &Listener) -> OpenFlows {
+        self.shut(listener.address).await;
+        let (address, group) = (listener.address, &listener.group);
+        let is_own = |flow: &FlowRecord| {
+            let of = &flow.listener;
+            of.address == address && of.group.service == group.service && of.group.target == group.target
+        };
+        OpenFlows { flows: self.shared.table.select(is_own) }
+    }
+
+    /// Accepts no more at `address`. Returns once the sockets are closed.
+    pub async fn shut(&self, address: SocketAddr) {
         let mut closing = Vec::new();
         for worker in &self.workers {
             let (done, closed) = oneshot::channel();
@@ -252,7 +277,6 @@ impl DataPlane {
         for closed in closing {
             let _ = closed.await;
         }
-        OpenFlows { flows: self.shared.table.select(|flow| flow.listener.address == address) }
     }
 
     /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
@@ -295,7 +319,7 @@ impl DataPlane {
     }
 
     /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
-    /// a reason, and waited for.
+    /// a reason, and waited for a moment longer.
     pub async fn drain(&self, open: OpenFlows, deadline: Duration, cut: Option<DrainReason>) {
         let mut flows = open.flows;
         let gone = |flows: &mut Vec<Arc<FlowRecord>>, table: &table::FlowTable| {
@@ -308,7 +332,10 @@ impl DataPlane {
             && let Some(reason) = cut
         {
             self.cut(&flows, reason);
-            self.shared.until(|table| gone(&mut flows, table)).await;
+            let ended = self.shared.until(|table| gone(&mut flows, table));
+            if tokio::time::timeout(CUT_TIME, ended).await.is_err() {
+                tracing::error!(flows = flows.len(), reason = reason.label(), "flows that were told to end have not");
+            }
         }
     }
 
@@ -337,19 +364,15 @@ impl DataPlane {
     /// Flows and bytes (to targets, to clients) carried since the start.
     #[must_use]
     pub fn carried(&self) -> Carried {
-        let mut carried = Carried::default();
-        for series in self.shared.all_series() {
-            carried.count(&series);
-        }
-        carried
+        self.shared.carried()
     }
 
     /// The same by target; targets of two load balancers that have one name are one here, as in the metrics.
     #[must_use]
     pub fn carried_by_target(&self) -> std::collections::BTreeMap<String, Carried> {
         let mut targets = std::collections::BTreeMap::<String, Carried>::new();
-        for series in self.shared.all_series() {
-            targets.entry(series.key.target.clone()).or_default().count(&series);
+        for series in self.shared.all_series().0 {
+            targets.entry(series.key.target.clone()).or_default().add(&series);
         }
         targets
     }
@@ -382,6 +405,12 @@ impl DataPlane {
         metrics::sample(&self.shared, Instant::now());
     }
 
+    /// Forgets the counts of endpoints, targets and faults that are gone, once their last values are in the registry.
+    pub fn forget_absent(&self) {
+        metrics::publish(&self.shared);
+        self.shared.forget_absent();
+    }
+
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
     pub fn stop(&self) {
         for worker in &self.workers {
@@ -392,6 +421,12 @@ impl DataPlane {
             // A worker that panicked has said so on stderr; the process stops either way.
             let _ = thread.join();
         }
+    }
+
+    /// Has the first worker do `how` instead of its work.
+    #[cfg(test)]
+    pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
+        let _ = self.workers[0].send(Command::Misbehave(Box::new(how)));
     }
 
     fn cut(&self, flows: &[Arc<FlowRecord>], reason: DrainReason) {
@@ -448,8 +483,8 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Adds what a series counted.
-    fn count(&mut self, series: &counters::Series) {
+    /// Adds what `series` counted.
+    fn add(&mut self, series: &counters::Series) {
         self.flows += series.sum(|shard| shard.opened.get());
         self.bytes_to_target += series.sum(|shard| shard.to_target.get());
         self.bytes_to_client += series.sum(|shard| shard.to_client.get());
@@ -468,5 +503,64 @@ fn worker_options(options: &DataOptions) -> WorkerOptions {
         hold_time: options.hold_time,
         leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },
         tick: options.tick,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::lifecycle::Losses;
+    use crate::plan::{Generation, Held, compile};
+    use crate::telemetry::Registry;
+
+    /// One worker, and the listener of a target that is `backend`, at a free port of `ip`.
+    fn one_worker(backend: SocketAddr, ip: &str, losses: Losses) -> (DataPlane, Arc<Listener>) {
+        let options = DataOptions { workers: 1, ..DataOptions::default() };
+        let plane = DataPlane::start(options, Registry::new().shared_recorder(), losses).expect("a thread");
+        let desired = crate::config::quickstart().desired;
+        let snapshot = compile(&desired, &Held::default(), Generation(1)).expect("a plan").0;
+        let free = std::net::TcpListener::bind((ip, 0)).and_then(|free| free.local_addr()).expect("a free port");
+        let mut listener = Listener::clone(snapshot.listeners.values().next().expect("a listener"));
+        listener.address = free;
+        let mut group = crate::plan::TargetGroup::clone(&listener.group);
+        group.members.iter_mut().for_each(|member| member.address = backend);
+        listener.group = Arc::new(group);
+        (plane, Arc::new(listener))
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_is_a_loss() {
+        let (losses, mut lost) = mpsc::unbounded_channel();
+        let backend = "127.1.0.11:9".parse().expect("an address");
+        let (plane, _) = one_worker(backend, "127.0.30.194", losses);
+        plane.misbehave(|| panic!("as asked"));
+        assert_eq!(lost.recv().await.as_deref(), Some("flow thread 0 panicked"));
+        plane.stop();
+        assert!(lost.try_recv().is_err(), "one that is stopped is none");
+    }
+
+    /// A drain has an end, whatever became of the worker.
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_does_not_wait_for_ever_for_a_worker_that_does_not_come_back() {
+        let backend = TcpListener::bind("127.1.0.11:0").await.expect("a free port");
+        let (losses, _lost) = mpsc::unbounded_channel();
+        let (plane, listener) = one_worker(backend.local_addr().expect("bound"), "127.0.30.194", losses);
+        plane.open(plane.bind(&[Arc::clone(&listener)]).expect("free")).await;
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.1.9:0".parse().expect("an address")).expect("a free port");
+        let _client = socket.connect(listener.address).await.expect("it accepts");
+        while plane.open_flows() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        plane.misbehave(move || {
+            let _ = wait.recv();
+        });
+        plane.drain(plane.all_open(), Duration::from_secs(1), Some(DrainReason::Killed)).await;
+        assert_eq!(plane.open_flows(), 1, "the worker has had no chance to end it");
+        drop(go_on);
+        plane.drain(plane.all_open(), Duration::from_secs(3600), None).await;
     }
 }

@@ -38,19 +38,26 @@ pub(crate) fn refuse(
             "flow refused"
         );
     match refusal.look() {
-        WireLook::Dropped if worker.held.get() < worker.options.held_refusals => {
-            worker.held.set(worker.held.get() + 1);
-            let worker = Rc::clone(worker);
-            tokio::task::spawn_local(async move {
-                hold(&worker, client).await;
-                worker.held.set(worker.held.get() - 1);
-            });
-        }
-        WireLook::Dropped | WireLook::Reset => {
-            // Fails only on a socket that is gone already.
+        WireLook::Dropped => leave_unanswered(worker, client),
+        WireLook::Reset => {
+            // Fails only on a socket that is gone already; so below.
             let _ = client.set_zero_linger();
         }
     }
+}
+
+/// Keeps a client waiting, as one whose packets are dropped; resets it when too many wait already.
+pub(super) fn leave_unanswered(worker: &Rc<Worker>, client: TcpStream) {
+    if worker.held.get() >= worker.options.held_refusals {
+        let _ = client.set_zero_linger();
+        return;
+    }
+    worker.held.set(worker.held.get() + 1);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        hold(&worker, client).await;
+        worker.held.set(worker.held.get() - 1);
+    });
 }
 
 /// Keeps a client waiting without an answer: what it sends is read and forgotten, until it gives up or the time is

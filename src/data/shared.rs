@@ -1,6 +1,6 @@
 //! What the workers share with each other and with the data plane's handle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,18 +9,29 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::counters::{Series, SeriesKey};
+use super::Carried;
+use super::counters::{AddressTotals, Series, SeriesKey};
 use super::fault::LiveFault;
-use super::metrics::DataMetrics;
+use super::metrics::{DataMetrics, Owner};
 use super::peak::Peaks;
 use super::shape::Bucket;
 use super::table::FlowTable;
 use crate::flowlog::FlowLog;
+use crate::lifecycle::Losses;
 use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// Which process: load balancer, addressable target, member.
 type MemberKey = (VpceServiceId, TargetId, String);
+
+/// Who counts what.
+#[derive(Debug, Default)]
+struct Book {
+    series: HashMap<SeriesKey, Arc<Series>>,
+    /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
+    gone: BTreeMap<(String, String), AddressTotals>,
+    carried: Carried,
+}
 
 /// Tables that outlive listeners.
 #[derive(Debug)]
@@ -29,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: DataMetrics,
     pub(crate) flow_log: Option<FlowLog>,
     workers: usize,
-    series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
+    series: Mutex<Book>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
     faults: Mutex<HashMap<String, LiveFault>>,
     caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
@@ -39,7 +50,8 @@ pub(crate) struct Shared {
     draining: AtomicUsize,
     pub(crate) peaks: Mutex<Peaks>,
     ended: Notify,
-    lost: mpsc::UnboundedSender<SocketAddr>,
+    /// Hears of what broke and can't be done without.
+    pub(crate) losses: Losses,
     failed_dials: mpsc::Sender<SocketAddr>,
 }
 
@@ -48,7 +60,7 @@ impl Shared {
         workers: usize,
         metrics: DataMetrics,
         flow_log: Option<FlowLog>,
-        lost: mpsc::UnboundedSender<SocketAddr>,
+        losses: Losses,
         failed_dials: mpsc::Sender<SocketAddr>,
     ) -> Self {
         Self {
@@ -64,7 +76,7 @@ impl Shared {
             draining: AtomicUsize::new(0),
             peaks: Mutex::default(),
             ended: Notify::new(),
-            lost,
+            losses,
             failed_dials,
         }
     }
@@ -76,19 +88,62 @@ impl Shared {
             zone: listener.zone.to_string(),
             target: listener.group.target.to_string(),
         };
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(series.entry(key.clone()).or_insert_with(|| {
-            let histograms = self.metrics.histograms(&listener.group.target);
+        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(book.series.entry(key.clone()).or_insert_with(|| {
+            let histograms = self.metrics.histograms(&listener.group);
             Series::new(key, histograms, self.workers)
         }))
     }
 
-    /// Every series that there ever was, in order.
-    pub(crate) fn all_series(&self) -> Vec<Arc<Series>> {
-        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = series.values().cloned().collect();
+    /// Every series that there is, in order, and what those that there were add to their endpoints'.
+    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, BTreeMap<(String, String), AddressTotals>) {
+        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = book.series.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
+        (all, book.gone.clone())
+    }
+
+    /// What was carried since the start.
+    pub(crate) fn carried(&self) -> Carried {
+        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = book.carried;
+        book.series.values().for_each(|series| carried.add(series));
+        carried
+    }
+
+    /// Forgets what neither a listener nor a flow counts into any more, so that whoever makes and removes endpoints,
+    /// targets and faults all day long does not fill the memory.
+    pub(crate) fn forget_absent(&self) {
+        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let Book { series, gone, carried } = &mut *book;
+        series.retain(|key, series| {
+            // Nobody but the book has it, and nobody can take it while the book is locked.
+            let is_held = Arc::strong_count(series) > 1;
+            if !is_held {
+                carried.add(series);
+                gone.entry(key.address()).or_default().add(series);
+                self.metrics.forget(&Owner::Series(key.clone()));
+            }
+            is_held
+        });
+        let present: BTreeSet<_> = series.keys().map(SeriesKey::address).collect();
+        gone.retain(|address, _| {
+            let is_present = present.contains(address);
+            if !is_present {
+                self.metrics.forget(&Owner::Address(address.0.clone(), address.1.clone()));
+            }
+            is_present
+        });
+        drop(book);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, live| {
+            let is_set = Arc::strong_count(&live.struck) > 1;
+            if !is_set {
+                self.metrics.forget(&Owner::Fault(name.clone()));
+            }
+            is_set
+        });
+        self.held_flows.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| Arc::strong_count(held) > 1);
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, [cap, _]| Arc::strong_count(cap) > 1);
     }
 
     /// Counts of the flows that each member of `group` holds.
@@ -120,7 +175,7 @@ impl Shared {
         live
     }
 
-    /// Every fault that there ever was, with the number of flows that it befell.
+    /// Every fault that there is, with the number of flows that it befell.
     pub(crate) fn struck(&self) -> Vec<(String, &'static str, u64)> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let of =
@@ -183,7 +238,7 @@ impl Shared {
     /// A listener can't go on. It is essential: whoever watches takes the process down.
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
         // Nobody listens any more only when the process stops anyway.
-        let _ = self.lost.send(address);
+        let _ = self.losses.send(format!("the listener at {address} stopped"));
     }
 }
 

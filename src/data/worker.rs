@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Wake(Vec<Arc<FlowRecord>>),
     /// End, with every flow that is left.
     Stop,
+    /// Do something else: panic, or not come back.
+    #[cfg(test)]
+    Misbehave(Box<dyn FnOnce() + Send>),
 }
 
 /// How a worker works.
@@ -135,6 +138,8 @@ impl Worker {
                     Some(Command::ServiceSide(cidrs)) => *self.service_side.borrow_mut() = cidrs,
                     Some(Command::Wake(records)) => self.wake(&records),
                     Some(Command::Stop) | None => return,
+                    #[cfg(test)]
+                    Some(Command::Misbehave(how)) => how(),
                 },
                 _ = ticks.tick() => {
                     self.turn();

@@ -3,7 +3,7 @@
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
 //! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
-//! runs the gateway, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a cut zone. Nothing else in this crate reads this room.
+//! runs the gateway behind its `wall`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a cut zone. Nothing else in this crate reads this room.
 
 mod actions;
 mod backends;
@@ -23,6 +23,7 @@ mod record;
 mod stand_ins;
 mod status;
 mod topology;
+mod wall;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,17 @@
 //! The processes that a lab needs, each in a place of its own.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use clap::ValueEnum;
 
 use super::error::Doing;
+use super::wall::Wall;
 use super::{CONFIG_FILE, CUT_FILE, LabError, Place, holder, outages};
-use crate::app::{Gateway, GatewayOptions};
+use crate::app::{Gateway, GatewayOptions, PortWatch};
 use crate::config::{self, Config};
 use crate::lifecycle::{SignalEvent, Signals};
+use crate::model::Desired;
 
 /// A process that the lab needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,7 +64,8 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
     let mut signals = Signals::listen().doing("listen for signals")?;
     let notice = outages::notice(&config.desired);
-    let options = GatewayOptions { source: Some(path.to_owned()), ..GatewayOptions::default() };
+    let ports = wall(&config.desired);
+    let options = GatewayOptions { source: Some(path.to_owned()), ports, ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;
     let _outages = outages::follow(path.with_file_name(CUT_FILE), gateway.control().clone(), notice);
@@ -82,4 +86,25 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     }
     gateway.stop().await;
     Ok(())
+}
+
+/// Keeps the endpoints' ports that nothing listens on silent. The lab stands without it too, where the kernel has no packet
+/// filter: they refuse then.
+fn wall(desired: &Desired) -> Option<PortWatch> {
+    let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);
+    let wall = Wall::build(addresses.filter_map(|address| match address.ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }));
+    match wall {
+        Ok(wall) => Some(PortWatch::new(move |open| {
+            if let Err(error) = wall.open(open) {
+                tracing::error!(%error, "lab: the packet filter keeps its ports as they were");
+            }
+        })),
+        Err(error) => {
+            tracing::warn!(%error, "lab: no packet filter, so ports that nothing listens on refuse instead of staying silent");
+            None
+        }
+    }
 }

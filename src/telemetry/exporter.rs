@@ -3,7 +3,6 @@
 //! It runs on control's runtime, so a scrape costs no flow, and stops last, so that a drain can be watched. What is ready
 //! and what is well it asks through functions: the rooms that know are no business of this one.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -81,7 +80,6 @@ impl Status {
 /// Serves one already bound listener.
 pub struct Exporter {
     pages: Arc<Pages>,
-    allowed: SourceFilter,
     refused_source: Counter,
     refused_limit: Counter,
     connections: Arc<Semaphore>,
@@ -91,7 +89,13 @@ struct Pages {
     registry: Registry,
     healthy: StatusFn,
     ready: StatusFn,
+    allowed: SourceFilter,
 }
+
+/// Why a connection ends without an answer: its source lies on the service's side by now.
+#[derive(Debug, thiserror::Error)]
+#[error("the source lies on the service's side")]
+struct OneWay;
 
 impl Exporter {
     /// An exporter of `registry` that asks `healthy` for `/healthz` and `ready` for `/readyz`, and lets sources in that
@@ -102,8 +106,7 @@ impl Exporter {
             refused_source: registry.counter(&REFUSED, &[("reason", "one_way")]),
             refused_limit: registry.counter(&REFUSED, &[("reason", "connection_limit")]),
             connections: Arc::new(Semaphore::new(CONNECTION_LIMIT)),
-            pages: Arc::new(Pages { registry, healthy, ready }),
-            allowed,
+            pages: Arc::new(Pages { registry, healthy, ready, allowed }),
         }
     }
 
@@ -141,7 +144,7 @@ impl Exporter {
     }
 
     fn admit(&self, tasks: &TaskTracker, stream: TcpStream, from: SocketAddr, stop: &CancellationToken) {
-        if !(self.allowed)(from.ip().to_canonical()) {
+        if !(self.pages.allowed)(from.ip().to_canonical()) {
             self.refused_source.increment(1);
             tracing::debug!(client.addr = %from, "metrics: connection from the service's side refused");
             return;
@@ -153,7 +156,7 @@ impl Exporter {
         };
         let (pages, stop) = (Arc::clone(&self.pages), stop.clone());
         tasks.spawn(async move {
-            serve_connection(stream, pages, stop).await;
+            serve_connection(stream, from, pages, stop).await;
             drop(permit);
         });
     }
@@ -173,10 +176,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_connection(stream: TcpStream, pages: Arc<Pages>, stop: CancellationToken) {
+async fn serve_connection(stream: TcpStream, from: SocketAddr, pages: Arc<Pages>, stop: CancellationToken) {
     let service = service_fn(move |request| {
-        let response = pages.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        // Asked again for each request: a reload may have put the source of a kept connection on the service's side.
+        let response = (pages.allowed)(from.ip().to_canonical()).then(|| pages.answer(&request)).ok_or(OneWay);
+        async move { response }
     });
     let mut connection = pin!(
         http1::Builder::new()

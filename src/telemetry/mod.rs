@@ -4,6 +4,7 @@ mod exporter;
 mod log_writer;
 mod logs;
 mod metrics;
+mod perishable;
 mod process;
 mod registry;
 mod repeats;

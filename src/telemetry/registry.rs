@@ -4,12 +4,15 @@
 //! its own. Rooms get handles once, when a listener or a snapshot begins; what they count by themselves (per worker, say)
 //! they publish from a hook right before each scrape.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use super::perishable::Perishable;
 
 /// The type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -83,8 +86,10 @@ pub struct Registry {
 }
 
 struct Shared {
+    /// Of what lasts as long as the process.
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    perishable: Perishable,
     hooks: Mutex<Vec<RenderHook>>,
 }
 
@@ -92,20 +97,9 @@ impl Registry {
     /// A registry with `plgw_build_info` and the start time in it.
     #[must_use]
     pub fn new() -> Self {
-        let recorder = [
-            (Matcher::Suffix("flow_duration_seconds".into()), &FLOW_SECONDS[..]),
-            (Matcher::Suffix("flow_bytes".into()), &FLOW_BYTES),
-            (Matcher::Prefix("plgw_dns_".into()), &DNS_SECONDS),
-        ]
-        .into_iter()
-        .try_fold(PrometheusBuilder::new(), |builder, (matcher, buckets)| {
-            builder.set_buckets_for_metric(matcher, buckets)
-        })
-        .and_then(|builder| builder.set_buckets(&LATENCY_SECONDS))
-        .expect("no list of buckets is empty")
-        .build_recorder();
-        let handle = recorder.handle();
-        let registry = Self { shared: Arc::new(Shared { recorder, handle, hooks: Mutex::default() }) };
+        let recorder = recorder();
+        let (handle, perishable) = (recorder.handle(), Perishable::new(self::recorder));
+        let registry = Self { shared: Arc::new(Shared { recorder, handle, perishable, hooks: Mutex::default() }) };
 
         let mut labels = vec![("version", env!("CARGO_PKG_VERSION"))];
         labels.extend(option_env!("PLGW_REVISION").map(|revision| ("revision", revision)));
@@ -118,21 +112,21 @@ impl Registry {
 
     /// The counter with these labels. The same labels give the same counter.
     pub fn counter(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Counter {
-        let recorder = &self.shared.recorder;
+        let recorder = &*self.shared;
         recorder.describe_counter(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
         recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     /// The gauge with these labels. The same labels give the same gauge.
     pub fn gauge(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Gauge {
-        let recorder = &self.shared.recorder;
+        let recorder = &*self.shared;
         recorder.describe_gauge(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
         recorder.register_gauge(&key(metric, labels), &METADATA)
     }
 
     /// The histogram with these labels. The same labels give the same histogram.
     pub fn histogram(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Histogram {
-        let recorder = &self.shared.recorder;
+        let recorder = &*self.shared;
         recorder.describe_histogram(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
         recorder.register_histogram(&key(metric, labels), &METADATA)
     }
@@ -145,7 +139,7 @@ impl Registry {
     /// The recorder, for libraries that want one.
     #[must_use]
     pub fn recorder(&self) -> &impl Recorder {
-        &self.shared.recorder
+        &*self.shared
     }
 
     /// The recorder as a shared object, for rooms that register series as they come up.
@@ -160,9 +154,10 @@ impl Registry {
     }
 
     /// Folds what histograms have collected into their buckets. Between two pages they collect single values, so
-    /// somebody must call this now and then; the exporter does.
+    /// somebody must call this now and then; the exporter does. Series that ended a while ago are dropped.
     pub fn upkeep(&self) {
         self.shared.handle.run_upkeep();
+        self.shared.perishable.upkeep();
     }
 
     /// The page, of type [`CONTENT_TYPE`]: families in order of name, so that two pages can be compared.
@@ -172,7 +167,9 @@ impl Registry {
             hook();
         }
         self.upkeep();
-        in_order(&self.shared.handle.render())
+        let mut page = self.shared.handle.render();
+        self.shared.perishable.render(&mut page);
+        in_order(&page)
     }
 }
 
@@ -188,27 +185,33 @@ impl WeakRegistry {
 
 impl Recorder for Shared {
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.perishable.describe(&key, unit, &description);
         self.recorder.describe_counter(key, unit, description);
     }
 
     fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.perishable.describe(&key, unit, &description);
         self.recorder.describe_gauge(key, unit, description);
     }
 
     fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.perishable.describe(&key, unit, &description);
         self.recorder.describe_histogram(key, unit, description);
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        self.recorder.register_counter(key, metadata)
+        let perishable = self.perishable.counter(key, metadata);
+        perishable.unwrap_or_else(|| self.recorder.register_counter(key, metadata))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        self.recorder.register_gauge(key, metadata)
+        let perishable = self.perishable.gauge(key, metadata);
+        perishable.unwrap_or_else(|| self.recorder.register_gauge(key, metadata))
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        self.recorder.register_histogram(key, metadata)
+        let perishable = self.perishable.histogram(key, metadata);
+        perishable.unwrap_or_else(|| self.recorder.register_histogram(key, metadata))
     }
 }
 
@@ -224,6 +227,20 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// A recorder with the buckets of every histogram there is.
+fn recorder() -> PrometheusRecorder {
+    [
+        (Matcher::Suffix("flow_duration_seconds".into()), &FLOW_SECONDS[..]),
+        (Matcher::Suffix("flow_bytes".into()), &FLOW_BYTES),
+        (Matcher::Prefix("plgw_dns_".into()), &DNS_SECONDS),
+    ]
+    .into_iter()
+    .try_fold(PrometheusBuilder::new(), |builder, (matcher, buckets)| builder.set_buckets_for_metric(matcher, buckets))
+    .and_then(|builder| builder.set_buckets(&LATENCY_SECONDS))
+    .expect("no list of buckets is empty")
+    .build_recorder()
+}
+
 /// Where a metric comes from plays no part in the page.
 const METADATA: Metadata<'static> = Metadata::new("plgw", Level::INFO, None);
 
@@ -233,22 +250,27 @@ fn key(metric: &Metric, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(metric.name, labels)
 }
 
-/// Orders the families of a page by name, and the lines of each; a histogram's lines stay as they are, for theirs is the
-/// order of its buckets.
-fn in_order(page: &str) -> String {
-    let mut families: Vec<Vec<&str>> = page.split("\n\n").map(|family| family.lines().collect()).collect();
-    families.retain(|lines| !lines.is_empty());
-    for lines in &mut families {
-        let comments = lines.iter().take_while(|line| line.starts_with('#')).count();
-        if !lines[..comments].iter().any(|line| line.starts_with("# TYPE") && line.ends_with(" histogram")) {
-            lines[comments..].sort_unstable();
-        }
+/// Puts the families of several pages together by name, and the lines of each in order; a histogram's lines stay as they
+/// are, for theirs is the order of its buckets.
+fn in_order(pages: &str) -> String {
+    let mut families: BTreeMap<Option<&str>, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+    for family in pages.split("\n\n") {
+        let (comments, series): (Vec<_>, Vec<_>) =
+            family.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
+        let Some(first) = comments.first() else { continue };
+        let all = families.entry(first.split(' ').nth(2)).or_default();
+        all.0 = comments;
+        all.1.extend(series);
     }
-    families.sort_by_key(|lines| lines[0].split(' ').nth(2));
-    let mut ordered = String::with_capacity(page.len() + 1);
-    for line in families.into_iter().flatten() {
-        ordered.push_str(line);
-        ordered.push('\n');
+    let mut ordered = String::with_capacity(pages.len() + 1);
+    for (comments, mut series) in families.into_values() {
+        if !comments.iter().any(|line| line.starts_with("# TYPE") && line.ends_with(" histogram")) {
+            series.sort_unstable();
+        }
+        for line in comments.into_iter().chain(series) {
+            ordered.push_str(line);
+            ordered.push('\n');
+        }
     }
     ordered
 }
@@ -331,6 +353,42 @@ mod tests {
         registry.counter(&OPENED, &[("target", "a\"b\n\nc\\d")]).increment(1);
         let page = registry.render();
         assert!(page.contains("plgw_flows_opened_total{target=\"a\\\"b\\n\\nc\\\\d\"} 1\n"), "{page}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn series_of_what_is_gone_are_shown_for_a_while_and_then_dropped() {
+        let registry = Registry::new();
+        let gone = registry.counter(&OPENED, &[("target", "gone")]);
+        let stays = registry.counter(&OPENED, &[("target", "stays")]);
+        let lasting = Metric::new("plgw_answers_total", "Answers");
+        registry.counter(&lasting, &[("status", "200")]).increment(1);
+        registry.histogram(&CONNECT, &[("target", "gone"), ("service", "x")]).record(0.5);
+        gone.increment(3);
+        stays.increment(4);
+        drop(gone);
+        let shown = |line: &str| registry.render().contains(line);
+        assert!(shown("plgw_flows_opened_total{target=\"gone\"} 3\n"));
+        tokio::time::advance(std::time::Duration::from_secs(599)).await;
+        assert!(shown("plgw_flows_opened_total{target=\"gone\"} 3\n"));
+        assert!(shown("plgw_target_connect_seconds_count{target=\"gone\",service=\"x\"} 1\n"));
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        assert!(!shown("gone"));
+        assert!(shown("plgw_flows_opened_total{target=\"stays\"} 4\n"));
+        assert!(shown("plgw_answers_total{status=\"200\"} 1\n"), "nobody holds it, and it names nothing that ends");
+    }
+
+    #[test]
+    fn what_comes_back_under_an_old_name_begins_anew() {
+        let registry = Registry::new();
+        registry.counter(&OPENED, &[("target", "a")]).absolute(9);
+        let again = registry.counter(&OPENED, &[("target", "a")]);
+        again.absolute(1);
+        let other = registry.counter(&OPENED, &[("target", "a"), ("end", "idle")]);
+        other.increment(2);
+        let page = registry.render();
+        assert!(page.contains("plgw_flows_opened_total{target=\"a\"} 1\n"), "{page}");
+        assert!(page.contains("plgw_flows_opened_total{target=\"a\",end=\"idle\"} 2\n"), "{page}");
+        assert_eq!(page.matches("# TYPE plgw_flows_opened_total").count(), 1);
     }
 
     #[test]

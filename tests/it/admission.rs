@@ -51,6 +51,35 @@ async fn nothing_from_the_services_side_is_answered_anywhere() {
     assert_eq!(gateway.metric("plgw_flows_opened_total", &[]), 0.0);
 }
 
+/// A kept connection to the metrics or the admin API ends unanswered once a reload puts its source on the service's side.
+#[tokio::test]
+async fn a_kept_connection_gets_no_answer_once_its_source_is_the_services() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let net = Net::claim();
+    let admin = (net.metrics().ip(), 8474).into();
+    let gateway = TestGateway::start_with(net, |config| config.settings.admin = Some(admin)).await;
+    let source = gateway.net.source(Place::Public);
+    let mut kept = Vec::new();
+    for (address, path) in [(gateway.net.metrics(), "/healthz"), (admin, "/v1/status")] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let mut stream = Flow::connect(source, address).await.expect("it listens").stream;
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = [0; 4096];
+        let n = stream.read(&mut answer).await.expect("an answer");
+        assert!(answer[..n].starts_with(b"HTTP/1.1 "), "{path}: {}", String::from_utf8_lossy(&answer[..n]));
+        kept.push((stream, request));
+    }
+    let mut config = gateway.net.config();
+    config.desired.projects[0].services[0].cidrs = [ipnet::IpNet::from(source)].into_iter().collect();
+    gateway.gateway.control().replace_inventory(Ok(config.desired)).await.expect("applied");
+    for (mut stream, request) in kept {
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.windows(5).any(|part| part == b"HTTP/"), "{}", String::from_utf8_lossy(&rest));
+    }
+}
+
 /// The response code of a question for the seed list's host, asked over UDP from `source`.
 async fn dns_code(source: std::net::IpAddr, server: std::net::SocketAddr) -> u8 {
     let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];

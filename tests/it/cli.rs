@@ -62,6 +62,28 @@ fn a_command_line_that_cannot_be_read_exits_2_and_says_what_is_known() {
     assert!(shift.err.contains("expected a number from 0 to 245"), "{}", shift.err);
 }
 
+/// A node's name becomes part of host names, so one that the file does not give is made of the address in letters that
+/// host names have.
+#[test]
+fn nodes_without_names_pass_the_check_and_are_named_after_their_addresses() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateway.toml");
+    let net = Net::claim();
+    let text: String = net
+        .text()
+        .lines()
+        .filter(|line| !matches!(*line, "name = \"a\"" | "name = \"b\"" | "name = \"c\""))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(&file, text).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let checked = Ran::of(&["check", "--config", path]);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""), "{}", checked.out);
+    let planned = Ran::of(&["plan", "--config", path]);
+    let name = net.target(0).to_string().replace(['.', ':'], "-");
+    assert!(planned.out.contains(&format!("Cluster0/{name}")), "{}", planned.out);
+}
+
 #[test]
 fn every_file_in_config_passes_the_check() {
     let files: Vec<PathBuf> = ["config", "config/scenarios"]

@@ -57,6 +57,37 @@ async fn a_deregistered_target_keeps_its_flows_when_termination_is_off() {
     assert_eq!(flow.echo(b"long after").await, b"long after");
 }
 
+/// A port that was released is given again; when its next owner leaves it, flows of the one before are not among those
+/// that are cut.
+#[tokio::test]
+async fn who_leaves_a_port_takes_no_flow_of_its_former_owner_along() {
+    let net = Net::claim();
+    let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
+    let gateway = TestGateway::start_with(net, |config| {
+        quick_delay(config);
+        config.settings.move_grace = Duration::ZERO;
+    })
+    .await;
+    let mut former = gateway.dial("a").await;
+    former.echo(b"before").await;
+    let port = gateway.address("a").port();
+    gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, quick_delay))).await.expect("applied");
+    let target: plgw::model::TargetId = "Cluster0/b".parse().expect("an id");
+    // Released once the delay is over.
+    loop {
+        let moved = gateway.gateway.control().move_target(target.clone(), None, port.try_into().ok()).await;
+        if moved.is_ok() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let mut next = gateway.dial("b").await;
+    next.echo(b"at the same port").await;
+    gateway.gateway.control().move_target(target, None, None).await.expect("moved away");
+    assert_eq!(next.closed().await, Closed::Reset);
+    assert_eq!(former.echo(b"still here").await, b"still here");
+}
+
 /// A26: removal of an endpoint closes the ports, drops the names, and ends what still flows after the delay.
 #[tokio::test]
 async fn a_removed_endpoint_takes_its_ports_names_and_flows_along() {

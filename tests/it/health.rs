@@ -7,7 +7,9 @@ use plgw::model::{ClusterKind, TargetState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-use crate::support::{Closed, DyingTarget, EchoTarget, Flow, Net, Place, SOON, SilentTarget, TestGateway, eventually};
+use crate::support::{
+    Closed, DyingTarget, EchoTarget, Flow, Net, Place, Resolver, SOON, SilentTarget, TestGateway, eventually,
+};
 
 /// Probes often enough for a test.
 pub(crate) fn quick_checks(config: &mut Config) {
@@ -42,6 +44,9 @@ async fn the_port_of_a_target_that_refuses_refuses_and_accepts_again_with_it() {
     let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
     // The first client to come finds out for all; the checks' own interval is 30 s here.
     eventually_connects(source, address, false).await;
+    // Nothing listens there now, and still nobody else may: std sets SO_REUSEADDR, as most servers do.
+    let taken = std::net::TcpListener::bind(address).expect_err("the gateway keeps the port");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let _echo = EchoTarget::start(gateway.net.target(0)).await;
     eventually_connects(source, address, true).await;
     assert_eq!(gateway.dial("a").await.echo(b"up again").await, b"up again");
@@ -263,10 +268,50 @@ async fn a_zone_without_healthy_targets_leaves_dns_and_comes_back() {
     state_of(&gateway, "a", TargetState::Unhealthy).await;
     assert_eq!(gateway.answers().await, [b]);
     gateway.expect_metric("plgw_zonal_health", &[r#"zone="us-east-1a""#], 0.0).await;
+    // Who asks for the zone by its name gets it, well or not.
+    assert_eq!(zonal_answers(&gateway, "us-east-1a").await, [a]);
+    assert_eq!(zonal_answers(&gateway, "us-east-1b").await, [b]);
     let _back = EchoTarget::start(gateway.net.target(0)).await;
     state_of(&gateway, "a", TargetState::Healthy).await;
     assert_eq!(gateway.answers().await, [b, a]);
     gateway.expect_metric("plgw_zonal_health", &[r#"zone="us-east-1a""#], 1.0).await;
+}
+
+/// What the endpoint's name of a zone leads to.
+async fn zonal_answers(gateway: &TestGateway, zone: &str) -> Vec<std::net::IpAddr> {
+    let name =
+        format!("vpce-024f5b57108c8d3ed-ypwbxwll-{zone}.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com");
+    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    resolver.addresses(&name).await
+}
+
+/// NLB: with cross-zone off a node has the targets of its own zone alone.
+#[tokio::test]
+async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
+    let net = Net::claim();
+    let _echoes = [
+        EchoTarget::start(net.target(0)).await,
+        EchoTarget::start(net.target(1)).await,
+        EchoTarget::start(net.target(2)).await,
+    ];
+    let gateway = TestGateway::start_with(net, |config| {
+        optimized(config);
+        config.desired.projects[0].services[0].attributes.cross_zone = false;
+    })
+    .await;
+    let port = gateway.port("lb");
+    for (address, own) in [(gateway.net.endpoint_a(), &["a"][..]), (gateway.net.endpoint_b(), &["b", "c"])] {
+        let mut flows = Vec::new();
+        for _ in 0..30 {
+            let mut flow =
+                Flow::connect(gateway.net.source(Place::Vpc), (address, port).into()).await.expect("it accepts");
+            flow.stream.read_exact(&mut [0; 100]).await.expect("the echoed PROXY header");
+            flows.push(flow);
+        }
+        let views = gateway.gateway.flows().into_iter().filter(|view| view.listener.ip() == address);
+        let met: std::collections::BTreeSet<_> = views.map(|view| view.member).collect();
+        assert_eq!(met.iter().map(String::as_str).collect::<Vec<_>>(), own, "through {address}");
+    }
 }
 
 /// NLB: a zonal shift takes the zone's address out of DNS and gives its targets no new flow, cross-zone or not; open
@@ -287,6 +332,7 @@ async fn a_zonal_shift_takes_no_flow_away_and_gives_no_new_one() {
     let second = control.shift_zone(zone_b, None).await.expect_err("one at a time");
     assert!(second.to_string().contains("us-east-1a"), "{second}");
     assert_eq!(gateway.answers().await, [gateway.net.endpoint_b()]);
+    assert_eq!(zonal_answers(&gateway, "us-east-1a").await, [gateway.net.endpoint_a()]);
     assert_eq!(before.echo(b"runs on").await, b"runs on");
     for _ in 0..60 {
         let _new = flow_on(&gateway, "b").await;

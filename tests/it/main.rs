@@ -17,6 +17,7 @@ mod manager;
 mod metrics;
 mod moves;
 mod operator;
+mod plane;
 mod quickstart;
 mod reload;
 mod rules;

@@ -23,6 +23,8 @@ async fn a_changed_file_is_applied_and_open_flows_stay() {
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = start_from(&file, &net).await;
     let gateway = TestGateway { gateway, net };
+    assert_eq!(gateway.metric("plgw_reload_last_ok", &[]), 1.0, "what it started with was taken over");
+    assert_eq!(gateway.metric("plgw_reloads_total", &[]), 0.0, "and was no reload");
     let mut flow = gateway.dial("a").await;
     flow.echo(b"before").await;
     let text = gateway.net.text();
@@ -39,6 +41,12 @@ async fn a_changed_file_is_applied_and_open_flows_stay() {
     .await;
     assert_eq!(flow.echo(b"after").await, b"after");
     gateway.expect_metric("plgw_reloads_total", &[r#"outcome="applied""#], 1.0).await;
+    eventually("the listeners that are left, in the readiness detail", || {
+        let view = gateway.gateway.readiness().view();
+        let listeners = view.conditions.into_iter().find(|condition| condition.name == "listeners").expect("listeners");
+        (listeners.detail == "5 listeners accept").then_some(()).ok_or(listeners.detail)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
     }
     declared.networks(Side::Service, &cidrs);
     let service = AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
-    declared.services.insert(service.name());
+    declared.services.insert(service.name(), None);
     Some(service)
 }
 

@@ -1,6 +1,7 @@
 //! Clusters, their nodes and BI Connectors.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::declared::Declared;
 use crate::config::raw::{At, Section};
@@ -124,13 +125,18 @@ struct Members {
 }
 
 impl Members {
-    /// The name of the member in `section`: its own, or else its address.
-    fn name(&mut self, section: &Section<'_>, address: Option<&At<std::net::SocketAddr>>) -> Option<String> {
+    /// The name of the member in `section`: its own, or else what its address makes.
+    fn name(
+        &mut self,
+        section: &Section<'_>,
+        address: Option<&At<SocketAddr>>,
+        unnamed: fn(SocketAddr) -> String,
+    ) -> Option<String> {
         let given = section.get("name", member_name);
         let name = match given {
             Some(name) => name.value,
             None if section.wrote("name") => return None,
-            None => address?.value.to_string(),
+            None => unnamed(address?.value),
         };
         if self.taken.contains(&name) {
             section.report("name", format!("`{name}` is the name of another node or BI Connector of the cluster"));
@@ -141,6 +147,13 @@ impl Members {
         self.taken.push(name.clone());
         Some(name)
     }
+}
+
+/// The name of a node that the file gives none. It becomes part of host names, so `127.0.0.1:27017` is `127-0-0-1-27017`.
+fn host_label(address: SocketAddr) -> String {
+    let text = address.to_string();
+    let parts = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("-")
 }
 
 /// A name that can stand behind the `/` of a target id.
@@ -158,7 +171,7 @@ fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -
     let zone = section.need("zone", zone);
     let address = section.need("address", socket);
     let public_address = section.get("public_address", socket);
-    let name = members.name(section, address.as_ref());
+    let name = members.name(section, address.as_ref(), host_label);
     if let Some(address) = &address {
         declared.dial(address);
     }
@@ -176,7 +189,7 @@ fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -
 fn bi_connector(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<BiConnector> {
     let zone = section.need("zone", zone);
     let address = section.need("address", socket);
-    let name = members.name(section, address.as_ref());
+    let name = members.name(section, address.as_ref(), |address| address.to_string());
     if let Some(address) = &address {
         declared.dial(address);
     }

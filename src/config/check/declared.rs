@@ -11,7 +11,9 @@ use ipnet::IpNet;
 
 use crate::config::raw::{At, Problems, Section, Spot};
 use crate::config::value::network;
-use crate::model::{Label, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone};
+use crate::model::{
+    Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone,
+};
 
 /// Everything declared so far.
 #[derive(Debug, Default)]
@@ -20,7 +22,8 @@ pub(super) struct Declared {
     pub(super) vpcs: BTreeMap<VpcId, DeclaredVpc>,
     pub(super) subnets: BTreeMap<SubnetId, DeclaredSubnet>,
     pub(super) projects: BTreeSet<ProjectId>,
-    pub(super) services: BTreeSet<ServiceName>,
+    /// Endpoint services, with the ports that their load balancers may have; App Services' have those of the apps.
+    pub(super) services: BTreeMap<ServiceName, Option<PortRange>>,
     pub(super) endpoints: BTreeSet<VpceId>,
     vpcs_read: usize,
     labels: HashMap<Label, String>,
@@ -75,6 +78,10 @@ struct Held {
     ip: IpAddr,
     /// `None`: every port of the address.
     port: Option<u16>,
+    /// Of an endpoint's address: the ports that targets may have there.
+    ports: Option<PortRange>,
+    /// The gateway's own page or API, which answers nobody on the service's side.
+    is_page: bool,
     /// Apps of one region answer under one host name, so at one address.
     shared_by_apps: bool,
     spot: Spot,
@@ -90,6 +97,13 @@ impl Held {
             (Some(a), Some(b)) => a == b && (same_ip || self.ip.is_unspecified() || other.ip.is_unspecified()),
             (None, _) | (_, None) => same_ip,
         }
+    }
+
+    /// Whether it is every address of the machine, at a port that a target may have at `endpoint`.
+    fn takes_port_of(&self, endpoint: &Self) -> bool {
+        let port = self.port.and_then(|port| ListenerPort::try_from(port).ok());
+        let (Some(port), Some(ports)) = (port, endpoint.ports) else { return false };
+        self.ip.is_unspecified() && ports.contains(port)
     }
 
     fn shown(&self) -> String {
@@ -151,21 +165,29 @@ impl Declared {
 
     /// Notes an address and a port that the gateway binds.
     pub(super) fn bind(&mut self, address: &At<SocketAddr>) {
-        self.hold(address.value.ip(), Some(address.value.port()), false, &address.spot);
+        self.hold(address.value.ip(), Some(address.value.port()), &address.spot);
+    }
+
+    /// Notes where the gateway's own page or API answers.
+    pub(super) fn bind_page(&mut self, address: &At<SocketAddr>) {
+        self.hold(address.value.ip(), Some(address.value.port()), &address.spot).is_page = true;
     }
 
     /// Notes an app's public address.
     pub(super) fn bind_app(&mut self, address: &At<SocketAddr>) {
-        self.hold(address.value.ip(), Some(address.value.port()), true, &address.spot);
+        self.hold(address.value.ip(), Some(address.value.port()), &address.spot).shared_by_apps = true;
     }
 
     /// Notes an endpoint's address: its ports are the targets'.
-    pub(super) fn bind_endpoint(&mut self, ip: &At<IpAddr>) {
-        self.hold(ip.value, None, false, &ip.spot);
+    pub(super) fn bind_endpoint(&mut self, ip: &At<IpAddr>, service: Option<&ServiceName>) {
+        let ports = service.and_then(|service| self.services.get(service).copied().flatten());
+        self.hold(ip.value, None, &ip.spot).ports = ports;
     }
 
-    fn hold(&mut self, ip: IpAddr, port: Option<u16>, shared_by_apps: bool, spot: &Spot) {
-        self.held.push(Held { ip, port, shared_by_apps, spot: spot.clone() });
+    fn hold(&mut self, ip: IpAddr, port: Option<u16>, spot: &Spot) -> &mut Held {
+        let held = Held { ip, port, ports: None, is_page: false, shared_by_apps: false, spot: spot.clone() };
+        self.held.push(held);
+        self.held.last_mut().expect("it was just pushed")
     }
 
     /// Notes an address that the gateway dials.
@@ -193,6 +215,31 @@ impl Declared {
                 let (address, holder) = (held.shown(), &other.spot.path);
                 problems
                     .report(&held.spot, format!("`{address}` is held by `{holder}`; give one of them another address"));
+            }
+        }
+        for held in &self.held {
+            if let Some(endpoint) = self.held.iter().find(|endpoint| held.takes_port_of(endpoint)) {
+                let (address, ip, holder) = (held.shown(), endpoint.ip, &endpoint.spot.path);
+                problems.report(
+                    &held.spot,
+                    format!(
+                        "`{address}` takes the port of `{ip}` too, where it may be a target's (`{holder}`); write one \
+                         address, or leave the port out of the endpoint service's `ports`"
+                    ),
+                );
+            }
+            let of_service = |(side, network): &&(Side, At<IpNet>)| {
+                held.is_page && *side == Side::Service && network.value.contains(&held.ip)
+            };
+            if let Some((_, network)) = self.networks.iter().find(of_service) {
+                let (address, network, place) = (held.shown(), network.value, &network.spot.path);
+                problems.report(
+                    &held.spot,
+                    format!(
+                        "`{address}` lies in `{network}` of `{place}`, and nobody on the service's side is answered; \
+                         write an address outside"
+                    ),
+                );
             }
         }
         let mut dialled: HashMap<SocketAddr, &Spot> = HashMap::new();

@@ -45,7 +45,7 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
         declared.expect_vpc(problems, vpc);
     }
     if let Some(service) = &service
-        && !declared.services.contains(&service.value)
+        && !declared.services.contains_key(&service.value)
     {
         let message = format!("no `[[project.endpoint_service]]` or `[[app_service]]` is `{}`", service.value);
         problems.report(&service.spot, message);
@@ -53,7 +53,8 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
     let security_groups = security_groups(section, vpc.as_ref(), groups, declared);
     let mut zones = Vec::new();
     let addresses = section.tables("address", |found| {
-        let address = endpoint_address(found, id.as_ref(), vpc.as_ref(), declared)?;
+        let service = service.as_ref().map(|service| &service.value);
+        let address = endpoint_address(found, id.as_ref(), vpc.as_ref(), service, declared)?;
         if zones.contains(&address.zone) {
             let message = format!("a second subnet in zone `{}`; an endpoint has one a zone", address.zone);
             found.report("subnet", message);
@@ -103,6 +104,7 @@ fn endpoint_address(
     section: &Section<'_>,
     endpoint: Option<&At<VpceId>>,
     vpc: Option<&At<VpcId>>,
+    service: Option<&ServiceName>,
     declared: &mut Declared,
 ) -> Option<EndpointAddress> {
     let problems = section.problems;
@@ -110,7 +112,7 @@ fn endpoint_address(
     let ip = section.need("ip", address);
     let eni = section.get("eni", parsed::<EniId>);
     if let Some(ip) = &ip {
-        declared.bind_endpoint(ip);
+        declared.bind_endpoint(ip, service);
     }
     if let Some(eni) = &eni {
         declared.unique(problems, "network interface id", &eni.value, &eni.spot);

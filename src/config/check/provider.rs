@@ -77,7 +77,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
         target_limit,
         attributes,
     };
-    declared.services.insert(service.name());
+    declared.services.insert(service.name(), Some(ports));
     Some(service)
 }
 

@@ -111,7 +111,7 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
     if !enabled {
         return None;
     }
-    declared.bind(&listen);
+    declared.bind_page(&listen);
     Some(listen)
 }
 

@@ -494,7 +494,9 @@ listen = "0.0.0.0:5335"
 [[vpc]]"#,
             &[
                 "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `127.0.0.1:8474`",
+                "admin.listen: `0.0.0.0:8474` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
                 "metrics.listen: `0.0.0.0:5335` is held by `dns.listen`; give one of them another address",
+                "metrics.listen: `0.0.0.0:5335` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
             ],
         ),
         (
@@ -518,6 +520,15 @@ listen = "0.0.0.0:5335"
             r#"address = "127.1.0.11:27017""#,
             &[
                 "project[0].cluster[0].node[1].address: `127.1.0.11:27017` is the address of `project[0].cluster[0].node[0].address` already; each target has its own",
+            ],
+        ),
+        (
+            "[[vpc]]",
+            r#"[metrics]
+listen = "127.1.0.4:9464"
+[[vpc]]"#,
+            &[
+                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and nobody on the service's side is answered; write an address outside",
             ],
         ),
         (

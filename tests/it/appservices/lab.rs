@@ -80,9 +80,17 @@ impl Lab {
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
         let certificates = Certificates::new(source).expect("certificates");
         let options = AppOptions { workers: 1, ..options };
-        let front =
-            AppFront::start(options, receiver, certificates, Some(ca.certificate()), registry.shared_recorder())
-                .expect("started");
+        // Nobody watches: a front that breaks fails its test by itself.
+        let (losses, _) = tokio::sync::mpsc::unbounded_channel();
+        let front = AppFront::start(
+            options,
+            receiver,
+            certificates,
+            Some(ca.certificate()),
+            registry.shared_recorder(),
+            losses,
+        )
+        .expect("started");
         let mut lab = Self {
             front,
             port: 0,

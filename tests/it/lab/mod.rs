@@ -11,4 +11,5 @@ mod one_way;
 mod packets;
 mod real_backends;
 mod support;
+mod unassigned;
 mod zones;

@@ -1,0 +1,280 @@
+//! Ports that nothing listens on: the load balancer drops what comes to them, a host's kernel refuses it.
+//!
+//! So in the gateway's namespace a packet filter (nf_tables) drops what comes to an endpoint's address and is no connection to
+//! a port that is open there: the same addresses, one by one, on which the gateway listens. A port whose target refuses is
+//! open in this sense, as its refusal is the target's own. Told over netlink, so that no program is needed for it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+
+/// The names by which `nft list ruleset` shows it.
+const TABLE: &str = "plgw";
+const CHAIN: &str = "endpoints";
+const ADDRESSES: &str = "addresses";
+const OPEN: &str = "open";
+
+/// `linux/netlink.h`, `linux/netfilter/nfnetlink.h`: flags, the bounds of a batch, and the subsystem.
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NF_TABLES: u16 = 10;
+const NESTED: u16 = 0x8000;
+/// An answer that says how a message was taken: `NLMSG_ERROR`.
+const VERDICT: u16 = 2;
+/// `NFPROTO_IPV4`.
+const IPV4: u8 = 2;
+
+/// `linux/netfilter/nf_tables.h`: messages.
+const NEW_TABLE: u16 = 0;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENTS: u16 = 12;
+const DELETE_ELEMENTS: u16 = 14;
+/// Attributes that lists and data have everywhere.
+const ELEMENT: u16 = 1;
+const VALUE: u16 = 1;
+/// Headers that a packet is read at.
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+/// Registers of four bytes each; a key of several parts lies in several, one behind the other.
+const FIRST: u32 = 8;
+const SECOND: u32 = 9;
+const SCRATCH: u32 = 10;
+/// `NFT_META_L4PROTO`.
+const PROTOCOL: u32 = 16;
+const EQUAL: u32 = 0;
+const UNEQUAL: u32 = 1;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+/// Of ICMP, the load balancer lets type 3 alone pass (*Listeners*, unintended traffic).
+const UNREACHABLE: u8 = 3;
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+
+/// Elements of one message: an attribute's length has 16 bits.
+const ELEMENTS: usize = 1000;
+
+/// The packet filter of the namespace that it was built in; it ends with the namespace.
+#[derive(Debug)]
+pub(super) struct Wall(OwnedFd);
+
+impl Wall {
+    /// Drops whatever comes to `endpoints`, until ports are opened there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, as where it has no nf_tables.
+    pub(super) fn build(endpoints: impl Iterator<Item = Ipv4Addr>) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let wall = Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?);
+        let mut batch = Batch::new();
+        batch.add(NEW_TABLE, CREATE, &[text(1, TABLE)]);
+        // A hook on what comes to this host itself, before its sockets; what no rule drops passes.
+        let hook = nest(4, &[word(1, 1), word(2, 0)]);
+        batch.add(NEW_CHAIN, CREATE, &[text(1, TABLE), text(3, CHAIN), hook, word(5, 1), text(7, "filter")]);
+        for (id, (name, length, kind)) in (1..).zip([(ADDRESSES, 4, 7), (OPEN, 8, 7 << 6 | 13)]) {
+            // The kind is for `nft`, which prints addresses and ports by it: ipv4_addr, ipv4_addr . inet_service.
+            let set = [text(1, TABLE), text(2, name), word(3, 0), word(4, kind), word(5, length), word(10, id)];
+            batch.add(NEW_SET, CREATE, &set);
+        }
+        batch.elements(ADDRESSES, endpoints.map(|ip| ip.octets().to_vec()));
+        let to_endpoint = [load(NETWORK, 16, 4, FIRST), look_up(ADDRESSES, false)];
+        let is = |protocol: u8, how: u32| [meta(PROTOCOL, SCRATCH), compare(SCRATCH, how, &[protocol])];
+        let begins = [load(TRANSPORT, 13, 1, SCRATCH), mask(SCRATCH, SYN_ACK), compare(SCRATCH, EQUAL, &[SYN])];
+        let not_open = [load(TRANSPORT, 2, 2, SECOND), look_up(OPEN, true)];
+        let unintended = [load(TRANSPORT, 0, 1, SCRATCH), compare(SCRATCH, UNEQUAL, &[UNREACHABLE])];
+        for parts in [
+            [&to_endpoint[..], &is(TCP, EQUAL), &begins, &not_open].concat(),
+            [&to_endpoint[..], &is(ICMP, EQUAL), &unintended].concat(),
+            [&to_endpoint[..], &is(TCP, UNEQUAL), &is(ICMP, UNEQUAL)].concat(),
+        ] {
+            let expressions = nest(4, &[parts, vec![drop_packet()]].concat());
+            batch.add(NEW_RULE, CREATE | APPEND, &[text(1, TABLE), text(2, CHAIN), expressions]);
+        }
+        wall.tell(batch)?;
+        Ok(wall)
+    }
+
+    /// Lets connections to `open` pass, and to nothing else.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says; the filter is as before.
+    pub(super) fn open(&self, open: &BTreeSet<SocketAddr>) -> io::Result<()> {
+        let mut batch = Batch::new();
+        // Without elements: all that there are.
+        batch.add(DELETE_ELEMENTS, 0, &[text(1, TABLE), text(2, OPEN)]);
+        batch.elements(
+            OPEN,
+            open.iter().filter_map(|address| match address.ip() {
+                IpAddr::V4(ip) => Some([&ip.octets()[..], &address.port().to_be_bytes(), &[0, 0]].concat()),
+                IpAddr::V6(_) => None,
+            }),
+        );
+        self.tell(batch)
+    }
+
+    /// All of a batch is done, or nothing.
+    fn tell(&self, batch: Batch) -> io::Result<()> {
+        send(&self.0, &batch.end(), SendFlags::empty())?;
+        // The kernel has answered when `send` returns.
+        let mut answers = vec![0; 64 << 10];
+        loop {
+            let n = match recv(&self.0, &mut answers[..], RecvFlags::DONTWAIT) {
+                Ok((n, _)) => n,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut rest = &answers[..n];
+            while let Some((answer, more)) = next(rest) {
+                rest = more;
+                let code = i32::from_ne_bytes(answer[16..20].try_into().expect("four bytes"));
+                if answer[4..6] == VERDICT.to_ne_bytes() && code != 0 {
+                    return Err(io::Error::from_raw_os_error(-code));
+                }
+            }
+        }
+    }
+}
+
+/// The first message of `bytes`, which has an answer's code at least, and what is behind it.
+fn next(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let message = bytes.get(..length).filter(|_| length >= 20)?;
+    Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+}
+
+/// Messages that are taken together.
+struct Batch(Vec<u8>);
+
+impl Batch {
+    fn new() -> Self {
+        let mut batch = Self(Vec::new());
+        batch.put(BATCH_BEGIN, 0, 0, NF_TABLES, &[]);
+        batch
+    }
+
+    fn add(&mut self, message: u16, flags: u16, attributes: &[Vec<u8>]) {
+        self.put(NF_TABLES << 8 | message, flags | ACK, IPV4, 0, &attributes.concat());
+    }
+
+    fn elements(&mut self, set: &str, keys: impl Iterator<Item = Vec<u8>>) {
+        let keys: Vec<_> = keys.map(|key| nest(ELEMENT, &[data(1, &key)])).collect();
+        for keys in keys.chunks(ELEMENTS) {
+            self.add(NEW_ELEMENTS, CREATE, &[text(1, TABLE), text(2, set), nest(3, keys)]);
+        }
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.put(BATCH_END, 0, 0, NF_TABLES, &[]);
+        self.0
+    }
+
+    /// `struct nlmsghdr`, `struct nfgenmsg`, attributes.
+    fn put(&mut self, kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) {
+        let length = u32::try_from(20 + attributes.len()).expect("messages are far shorter");
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend((flags | REQUEST).to_ne_bytes());
+        // Neither a sequence number nor a port is needed: one batch at a time is under way.
+        self.0.extend([0; 8]);
+        self.0.extend([family, 0]);
+        self.0.extend(resource.to_be_bytes());
+        self.0.extend(attributes);
+    }
+}
+
+/// `struct nlattr` and its value, padded to four bytes.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("attributes are shorter: lists are cut into chunks");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn nest(kind: u16, parts: &[Vec<u8>]) -> Vec<u8> {
+    attribute(kind | NESTED, &parts.concat())
+}
+
+fn text(kind: u16, text: &str) -> Vec<u8> {
+    attribute(kind, &[text.as_bytes(), &[0]].concat())
+}
+
+fn word(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+fn data(kind: u16, bytes: &[u8]) -> Vec<u8> {
+    nest(kind, &[attribute(VALUE, bytes)])
+}
+
+fn expression(name: &str, parts: &[Vec<u8>]) -> Vec<u8> {
+    nest(ELEMENT, &[text(1, name), nest(2, parts)])
+}
+
+/// Reads `length` bytes of a header.
+fn load(header: u32, offset: u32, length: u32, register: u32) -> Vec<u8> {
+    expression("payload", &[word(1, register), word(2, header), word(3, offset), word(4, length)])
+}
+
+/// Goes on when the key that begins in the first register is in the set; or when it is not.
+fn look_up(set: &str, inverted: bool) -> Vec<u8> {
+    expression("lookup", &[text(1, set), word(2, FIRST), word(5, u32::from(inverted))])
+}
+
+fn meta(key: u32, register: u32) -> Vec<u8> {
+    expression("meta", &[word(1, register), word(2, key)])
+}
+
+fn compare(register: u32, how: u32, bytes: &[u8]) -> Vec<u8> {
+    expression("cmp", &[word(1, register), word(2, how), data(3, bytes)])
+}
+
+fn mask(register: u32, bits: u8) -> Vec<u8> {
+    expression("bitwise", &[word(1, register), word(2, register), word(3, 1), data(4, &[bits]), data(5, &[0])])
+}
+
+/// `NF_DROP`, into the register of the verdict.
+fn drop_packet() -> Vec<u8> {
+    expression("immediate", &[word(1, 0), nest(2, &[nest(2, &[word(1, 0)])])])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_count_their_own_length_without_the_padding() {
+        assert_eq!(text(1, "plgw"), [&9_u16.to_ne_bytes()[..], &1_u16.to_ne_bytes(), b"plgw\0\0\0\0"].concat());
+        let nested = nest(3, &[word(1, 7)]);
+        assert_eq!(nested[..4], [&12_u16.to_ne_bytes()[..], &(NESTED | 3).to_ne_bytes()].concat());
+        assert_eq!(nested[8..], [0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn many_ports_are_told_in_several_messages_of_one_batch() {
+        let mut batch = Batch::new();
+        batch.elements(OPEN, (0..2500_u32).map(|n| n.to_be_bytes().to_vec()));
+        let bytes = batch.end();
+        let mut kinds = Vec::new();
+        let mut rest = &bytes[..];
+        while let Some((message, more)) = next(rest) {
+            kinds.push(u16::from_ne_bytes([message[4], message[5]]));
+            rest = more;
+        }
+        let elements = NF_TABLES << 8 | NEW_ELEMENTS;
+        assert_eq!(kinds, [BATCH_BEGIN, elements, elements, elements, BATCH_END]);
+        assert_eq!(next(&bytes[..12]), None, "cut short");
+    }
+}

@@ -1,0 +1,77 @@
+//! What comes to an endpoint's address and is for no listener vanishes, as at the load balancer.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+
+use plgw::lab::Place;
+
+use super::support::{ENI_A, ENI_B, RESOLVER, SILENCE, TestLab, eventually, processes_with, text};
+
+/// The General endpoint of App Services in zone a.
+const APPS_A: Ipv4Addr = Ipv4Addr::new(10, 0, 30, 195);
+
+/// `plgw` as an operator runs it at the gateway.
+fn operate(lab: &TestLab, arguments: &[&str]) -> String {
+    let plgw = env!("CARGO_BIN_EXE_plgw");
+    let output = lab.at(Place::Gateway, || Command::new(plgw).args(arguments).output().expect("the program runs"));
+    assert!(output.status.success(), "plgw {arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn ports_that_nothing_listens_on_time_out_and_follow_what_is_open() {
+    let Some(lab) = TestLab::up() else { return };
+    for place in [Place::Vpc, Place::Peer] {
+        for to in [(ENI_A, 1023), (ENI_A, 2000), (ENI_B, 27017), (ENI_A, 443), (APPS_A, 80), (APPS_A, 1024)] {
+            let error = lab.connect(place, to).expect_err("nothing is there");
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{place} to {to:?}: it vanishes");
+        }
+        for to in [(ENI_A, 1024), (ENI_B, 1026), (APPS_A, 443), (RESOLVER, 53)] {
+            lab.connect(place, to).unwrap_or_else(|error| panic!("{place} to {to:?}: {error}"));
+        }
+    }
+    // The resolver is no endpoint: a host's kernel answers for it.
+    let error = lab.connect(Place::Vpc, (RESOLVER, 80)).expect_err("nothing is there");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+
+    let free = 3000;
+    operate(&lab, &["target", "move", "Cluster0/shard-00-00", "--port", &free.to_string()]);
+    lab.hello(Place::Vpc, (ENI_A, free)).expect("the new port is open at once");
+    eventually("the old port is silent", || {
+        lab.connect(Place::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+    });
+    lab.hello(Place::Vpc, (ENI_B, free)).expect("and stays open");
+}
+
+/// A port whose target refuses is no unassigned one: its refusal is what the client meets on AWS too.
+#[test]
+fn a_port_whose_target_refuses_refuses_behind_the_packet_filter() {
+    let Some(lab) = TestLab::up() else { return };
+    let stand_ins = processes_with(&lab.dir()).into_iter().find(|(_, line)| line.contains(" part stand-ins "));
+    let (stand_ins, _) = stand_ins.expect("they stand in");
+    let pid = rustix::process::Pid::from_raw(stand_ins).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the test's own lab");
+    eventually("the port refuses", || {
+        lab.connect(Place::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    let error = lab.connect(Place::Vpc, (ENI_A, 2000)).expect_err("nothing is there");
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+}
+
+/// Interface endpoints answer neither UDP nor pings, and send no ICMP about them.
+#[test]
+fn datagrams_to_an_endpoint_meet_silence() {
+    let Some(lab) = TestLab::up() else { return };
+    let answer = |to: (Ipv4Addr, u16)| {
+        lab.at(Place::Vpc, || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.set_read_timeout(Some(SILENCE)).expect("a time-out");
+            socket.connect(to).expect("a way");
+            let _ = socket.send(b"anybody there?");
+            socket.recv(&mut [0; 16]).expect_err("nobody answers").kind()
+        })
+    };
+    assert!(matches!(answer((ENI_A, 1024)), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    assert_eq!(answer((RESOLVER, 9)), ErrorKind::ConnectionRefused, "a host's kernel says so where no endpoint is");
+}
