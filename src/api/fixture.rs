@@ -1,5 +1,6 @@
 //! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use super::{Api, ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
-use crate::control::{Control, ControlParts, Plane};
+use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
 use crate::plan::{Changes, Listener, Snapshot};
+use crate::telemetry::LogSettings;
 
 /// A plane on which everything succeeds and nothing is bound.
 #[derive(Debug, Default)]
@@ -69,8 +71,17 @@ impl FlowsView for PaperFlows {
         flows.len() < before
     }
 
+    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        [("slow".to_owned(), 3)].into()
+    }
+
     fn carried(&self) -> Carried {
         Carried { flows: 7, ..Carried::default() }
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        let carried = Carried { flows: 7, bytes_to_target: 10, ..Carried::default() };
+        BTreeMap::from([("Cluster0/shard-00-00".to_owned(), carried)])
     }
 }
 
@@ -78,6 +89,8 @@ impl FlowsView for PaperFlows {
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) control: Control,
+    /// The log that `/v1/logs` changes: its handle works as long as this is there.
+    _log: Box<dyn Send + Sync>,
     stop: CancellationToken,
 }
 
@@ -105,11 +118,13 @@ impl Gateway {
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
+            pace: Pace::Fast,
             stop: stop.clone(),
         };
         let desired = config::quickstart().desired;
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
         let again = control.clone();
+        let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");
         let parts = ApiParts {
             control: control.clone(),
             flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
@@ -118,6 +133,7 @@ impl Gateway {
                 Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
             }),
             readiness: Readiness::new(),
+            logs: Some(logs),
             recorder: Arc::new(NoopRecorder),
         };
         let api = Api::guarded(parts, credentials);
@@ -125,7 +141,7 @@ impl Gateway {
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();
         tokio::spawn(async move { api.serve(listener, until).await });
-        Self { address, control, stop }
+        Self { address, control, _log: Box::new(log), stop }
     }
 
     /// Asks; the answer, whatever its status.
@@ -143,13 +159,14 @@ impl Drop for Gateway {
 fn flow(id: u64, client: &str) -> FlowView {
     FlowView {
         id: FlowId(id),
+        protocol: "tcp",
         client: client.parse().expect("an address"),
         origin: Origin::Vpc,
         endpoint: "vpce-024f5b57108c8d3ed".to_owned(),
         listener: "127.0.30.194:1024".parse().expect("an address"),
         target: "Cluster0/shard-00-00".to_owned(),
         member: "shard-00-00".to_owned(),
-        target_address: "127.1.0.11:27017".parse().expect("an address"),
+        target_address: "127.1.0.11:27017".parse().ok(),
         age_seconds: 1.5,
         bytes_to_target: 10,
         bytes_to_client: 20,

@@ -9,16 +9,19 @@ mod atlas;
 mod auth;
 mod call;
 pub mod client;
+mod console;
 mod ec2;
 mod guard;
 mod metrics;
 mod oauth;
 mod route;
+mod routes;
 mod serve;
 mod sessions;
 mod text;
 mod v1;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -33,6 +36,7 @@ use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::FlowId;
+use crate::telemetry::LogHandle;
 
 /// The flows of the data plane, as the API needs them. The wiring implements it.
 pub trait FlowsView: Send + Sync + 'static {
@@ -42,6 +46,10 @@ pub trait FlowsView: Send + Sync + 'static {
     fn kill(&self, id: FlowId) -> bool;
     /// What was carried since the start.
     fn carried(&self) -> Carried;
+    /// The same by target.
+    fn carried_by_target(&self) -> BTreeMap<String, Carried>;
+    /// How many flows each fault befell, by its name.
+    fn befallen(&self) -> BTreeMap<String, u64>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.
@@ -57,6 +65,8 @@ pub struct ApiParts {
     pub reload: ReloadFn,
     /// Whether the gateway can do its work.
     pub readiness: Readiness,
+    /// The process' log; `None`: it can't be changed from here.
+    pub logs: Option<LogHandle>,
     /// Where it counts.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
 }
@@ -73,6 +83,7 @@ struct Shared {
     flows: Arc<dyn FlowsView>,
     reload: ReloadFn,
     readiness: Readiness,
+    logs: Option<LogHandle>,
     metrics: ApiMetrics,
     sessions: Sessions,
     auth: Auth,
@@ -88,7 +99,7 @@ impl Api {
     /// An API over `parts` that asks for `credentials`, each front in its own way.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
-        let ApiParts { control, flows, reload, readiness, recorder } = parts;
+        let ApiParts { control, flows, reload, readiness, logs, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
         Self {
             shared: Arc::new(Shared {
@@ -96,6 +107,7 @@ impl Api {
                 flows,
                 reload,
                 readiness,
+                logs,
                 metrics,
                 sessions: Sessions::default(),
                 auth: Auth::new(credentials),
@@ -120,4 +132,8 @@ mod fixture;
 #[cfg(test)]
 mod lives_tests;
 #[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v1_tests;

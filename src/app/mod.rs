@@ -1,6 +1,7 @@
 //! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
 
 mod front;
+mod logs;
 mod options;
 mod plane;
 mod ports;
@@ -20,16 +21,19 @@ use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
-use crate::config::{Config, Settings, StateLocation};
+use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
-use crate::data::{Carried, DataPlane, FlowView};
+use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
-use crate::lifecycle::{Alarm, BindError, Condition, Phase, Phases, Readiness, bind_tcp};
+use crate::flowlog::{FlowLog, FlowLogError, Interface};
+use crate::lifecycle::{
+    Alarm, BindError, Condition, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp,
+};
 use crate::model::FlowId;
-use crate::plan::Snapshot;
-use crate::telemetry::{Exporter, Registry, Status};
+use crate::plan::{Gate, Snapshot};
+use crate::telemetry::{Exporter, LogHandle, Registry, Status};
 
 /// How often histograms are folded: between two times they grow with every value.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -48,6 +52,10 @@ pub struct GatewayOptions {
     pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<Flags>,
+    /// The process' log, to be set as the config says; `None`: it stays as it is.
+    pub logs: Option<LogHandle>,
+    /// Who is told that the gateway is ready, reloads, stops.
+    pub manager: ServiceManager,
 }
 
 /// What moves an address, in words for an error message.
@@ -82,6 +90,12 @@ pub enum StartError {
     /// The plan forbids it, a listener can't be bound, or the state can't be read.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The admin API would be open to other machines.
+    #[error("cannot serve the admin API: {0}")]
+    Exposed(String),
+    /// A flow log can't be written.
+    #[error(transparent)]
+    FlowLog(#[from] FlowLogError),
     /// The system gives no thread.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
@@ -99,6 +113,7 @@ pub struct Gateway {
     metrics_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     grace: Duration,
+    manager: ServiceManager,
     /// Ends control, drains and the file watch.
     stop: CancellationToken,
     /// Ends DNS, admin and metrics, last of all.
@@ -107,6 +122,7 @@ pub struct Gateway {
     servers: Vec<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     reload: reload::Reloader,
+    flow_log: Option<FlowLog>,
 }
 
 impl Gateway {
@@ -118,7 +134,11 @@ impl Gateway {
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
         let Config { settings, desired } = config;
-        let flags = options.flags.unwrap_or_default();
+        let GatewayOptions { source, tick, ports, flags, logs, manager } = options;
+        let flags = flags.unwrap_or_default();
+        if let Some(logs) = &logs {
+            logs::start(logs, &settings.logs);
+        }
         let phases = Phases::new();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");
@@ -133,24 +153,29 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let credentials = Credentials::from_env();
+        if let Some(address) = settings.admin {
+            config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
+        }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
-        let data_options = options::data(&settings, options.tick);
+        let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
+        let data_options = DataOptions { flow_log: flow_log.clone(), ..options::data(&settings, tick) };
         let (losses, lost) = mpsc::unbounded_channel();
         let data = DataPlane::start(data_options, registry.shared_recorder(), losses.clone());
         let data = data.map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
-            options: options::front(&settings, options.tick),
+            options: options::front(&settings, tick),
             files: options::certificates(&settings),
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
             losses: losses.clone(),
         });
-        let flows = Arc::new(Flows::new(data, front, options.ports));
+        let flows = Arc::new(Flows::new(data, front, ports));
         let parts = ControlParts {
             plane: Arc::clone(&flows),
             snapshots,
@@ -158,6 +183,7 @@ impl Gateway {
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
+            pace: settings.pace,
             stop: stop.clone(),
         };
         let control = Control::start(parts, desired, &tasks).await?;
@@ -166,6 +192,9 @@ impl Gateway {
         }
         show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
+        if let Some(logs) = &logs {
+            crate::telemetry::count_lines(&registry, logs.clone());
+        }
         // Weak: the data plane holds the registry already.
         let publishing = Arc::downgrade(&flows);
         registry.on_render(Box::new(move || {
@@ -203,7 +232,7 @@ impl Gateway {
                 exporter.serve(socket, until).await;
             }));
         }
-        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
+        let reload = reload::Reloader::new(source, control.clone(), started_with, logs.clone(), manager.clone());
         reload.show_problems(config_ready, &tasks, &stop);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -216,9 +245,10 @@ impl Gateway {
                     Box::pin(async move { again.reload().await })
                 }),
                 readiness: readiness.clone(),
+                logs,
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::guarded(parts, Credentials::from_env());
+            let api = Api::guarded(parts, credentials);
             let (alarm, until) = (Alarm::new("the admin API", &losses), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
@@ -230,6 +260,12 @@ impl Gateway {
         }
         phases.advance(Phase::Running);
         keep_up(&registry, &flows, &tasks, &last_stop);
+        say_alive(&manager, &flows, &failed, &tasks, &last_stop);
+        manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
+        sample_rates(&flows, &tasks, &last_stop);
+        if let Some(flow_log) = &flow_log {
+            close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
+        }
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -242,12 +278,14 @@ impl Gateway {
             metrics_address,
             admin_address,
             grace: settings.shutdown_grace,
+            manager,
             stop,
             last_stop,
             tasks,
             servers,
             failed,
             reload,
+            flow_log,
         })
     }
 
@@ -341,10 +379,23 @@ impl Gateway {
     pub async fn stop_within(self, grace: Duration) -> Carried {
         self.readiness.condition("running").set_not_ready("the gateway is stopping");
         self.phases.advance(Phase::Draining);
+        self.manager.stopping();
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
         self.control.ended().await;
-        self.flows.drain_all(grace).await;
+        tokio::select! {
+            () = self.flows.drain_all(grace) => {}
+            () = say_draining(&self.manager, &self.flows) => {}
+        }
+        if let Some(flow_log) = self.flow_log.clone() {
+            let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
+            // What it can't write in time is lost with the process.
+            let _ = tokio::task::spawn_blocking(move || {
+                close_window(&flow_log, &flows, &snapshot);
+                flow_log.flush();
+            })
+            .await;
+        }
         self.phases.advance(Phase::Stopping);
         let carried = self.flows.carried();
         self.last_stop.cancel();
@@ -356,6 +407,41 @@ impl Gateway {
         }
         self.flows.stop();
         carried
+    }
+}
+
+/// Tells the service manager, where it asks, that the process is alive: that its workers answer and nothing has failed.
+fn say_alive(
+    manager: &ServiceManager,
+    flows: &Arc<Flows>,
+    failed: &watch::Receiver<Option<String>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(every) = manager.watchdog() else { return };
+    let (manager, flows, failed, stop) = (manager.clone(), Arc::clone(flows), failed.clone(), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                // A worker that never answers keeps the word back, and the manager restarts the process.
+                flows.in_step().await;
+                if failed.borrow().is_none() {
+                    manager.alive();
+                }
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Tells the service manager that the drain goes on, for as long as it does.
+async fn say_draining(manager: &ServiceManager, flows: &Flows) {
+    let mut ticks = tokio::time::interval(STILL_STOPPING);
+    loop {
+        ticks.tick().await;
+        manager.still_stopping(&format!("draining: {} flows are open", flows.open_flows()));
     }
 }
 
@@ -376,6 +462,64 @@ fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &
         };
         stop.run_until_cancelled(work).await;
     });
+}
+
+/// Takes the averages of which the highest is the peak throughput.
+fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (flows, stop) = (Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
+            loop {
+                ticks.tick().await;
+                let Some(flows) = flows.upgrade() else { return };
+                flows.sample_rates();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Closes the windows of the flow logs, one after the other.
+fn close_windows(
+    flow_log: &FlowLog,
+    flows: &Arc<Flows>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(interval) = flow_log.interval() else { return };
+    let (flow_log, flows, stop) = (flow_log.clone(), Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
+                let snapshot = Arc::clone(&snapshots.borrow());
+                // It asks the kernel about every open flow, and waits for room in the queue.
+                let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Records what was seen since the last window.
+fn close_window(flow_log: &FlowLog, flows: &Flows, snapshot: &Snapshot) {
+    if flow_log.interval().is_none() {
+        return;
+    }
+    let mut interfaces = std::collections::BTreeMap::new();
+    for listener in snapshot.listeners.values() {
+        if let Gate::Endpoint(gate) = &listener.gate {
+            let ip = listener.address.ip();
+            interfaces.entry(ip).or_insert_with(|| Interface::at(gate, ip));
+        }
+    }
+    flow_log.close_window(flows.open_for_flow_log(), interfaces.into_values().flatten().collect());
 }
 
 fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {

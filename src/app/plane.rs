@@ -1,6 +1,6 @@
 //! The data plane in control's words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
+use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
 use crate::plan::{Changes, Leave, Listener, Snapshot};
 
@@ -42,19 +43,41 @@ impl Flows {
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
-        self.data.flows()
+        let mut flows = self.data.flows();
+        let mut sockets = self.front.websockets();
+        sockets.sort_by_key(|socket| socket.id);
+        flows.extend(sockets);
+        flows
     }
 
     pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.data.kill(id)
+        self.data.kill(id) || self.front.kill(id)
     }
 
     pub(super) fn carried(&self) -> Carried {
         self.data.carried()
     }
 
+    /// How many flows are open.
+    pub(super) fn open_flows(&self) -> usize {
+        self.data.open_flows()
+    }
+
+    /// Waits until every worker has answered.
+    pub(super) async fn in_step(&self) {
+        self.data.in_step().await;
+    }
+
     pub(super) fn publish_metrics(&self) {
         self.data.publish_metrics();
+    }
+
+    pub(super) fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        self.data.open_for_flow_log()
+    }
+
+    pub(super) fn sample_rates(&self) {
+        self.data.sample_rates();
     }
 
     /// Forgets the counts of what is gone.
@@ -97,6 +120,14 @@ impl FlowsView for Flows {
 
     fn carried(&self) -> Carried {
         self.carried()
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        self.data.carried_by_target()
+    }
+
+    fn befallen(&self) -> BTreeMap<String, u64> {
+        self.data.befallen()
     }
 }
 

@@ -17,10 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::certificates::Certificates;
 use super::metrics;
 use super::options::AppOptions;
+use super::sockets::Sockets;
 use super::worker::{Command, Common, Worker};
+use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::{bind_shared, listen};
 use crate::lifecycle::{Alarm, BindError, Losses};
+use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
 use crate::tls::identity::provider;
@@ -60,6 +63,7 @@ pub struct AppFront {
     losses: Losses,
     held: Mutex<BTreeSet<SocketAddr>>,
     open: Arc<AtomicUsize>,
+    sockets: Arc<Sockets>,
 }
 
 /// Sockets that are bound and don't listen yet: whoever connects is refused. Dropped, they are closed, and nothing has
@@ -84,6 +88,7 @@ impl AppFront {
     ) -> Result<Self, FrontError> {
         metrics::describe(recorder.as_ref());
         let open = Arc::new(AtomicUsize::new(0));
+        let sockets = Arc::new(Sockets::default());
         let common = Arc::new(Common {
             server: server_config(&certificates)?,
             certificates: Arc::clone(&certificates),
@@ -93,6 +98,7 @@ impl AppFront {
             recorder,
             losses,
             open: Arc::clone(&open),
+            sockets: Arc::clone(&sockets),
         });
         let mut workers = Vec::new();
         let mut threads = Vec::new();
@@ -121,7 +127,7 @@ impl AppFront {
             threads.push(thread);
         }
         let losses = common.losses.clone();
-        Ok(Self { options, certificates, workers, threads, losses, held: Mutex::default(), open })
+        Ok(Self { options, certificates, workers, threads, losses, held: Mutex::default(), open, sockets })
     }
 
     /// Binds the addresses of `view` that aren't open yet: all of them or none. Has certificates for all of its names.
@@ -212,6 +218,19 @@ impl AppFront {
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The WebSockets that are open.
+    #[must_use]
+    pub fn websockets(&self) -> Vec<FlowView> {
+        self.sockets.views()
+    }
+
+    /// Ends a WebSocket at once; false when there is no such one.
+    #[must_use]
+    pub fn kill(&self, id: FlowId) -> bool {
+        let Some((worker, live)) = self.sockets.find(id) else { return false };
+        self.workers.get(worker).is_some_and(|worker| worker.send(Command::Kill(live)).is_ok())
     }
 
     /// Closes every address, lets what is open finish for `grace`, cuts the rest and ends the threads.

@@ -3,45 +3,55 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::operator::{Ask, list, wait};
 use super::plan::view::StringsView;
 use super::table::{Look, print};
 use super::{Failure, Kind, Output, json, planned};
 use crate::model::ClusterName;
 
-/// Print the connection strings of a config's clusters
+/// Print the connection strings of a running gateway's clusters, or of a config's
+///
+/// Without `--config` the running gateway is asked, which knows what the APIs made and which ports were moved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  plgw connection-strings
+  plgw connection-strings --cluster Cluster0
   plgw connection-strings --config gateway.toml
-  plgw connection-strings --config gateway.toml --cluster Cluster0
-  plgw connection-strings --config gateway.toml --output json | jq -r '.[0].private[0].srv_connection_string'")]
+  plgw connection-strings --output json | jq -r '.[0].private[0].srv_connection_string'")]
 pub(super) struct Args {
-    /// The config file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    /// The config file; no gateway needs to run
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    config: Option<PathBuf>,
     /// Only this cluster's
     #[arg(long, value_name = "NAME")]
     cluster: Option<ClusterName>,
     /// Take held ports from this state file instead of the config's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "config")]
     state: Option<PathBuf>,
-    /// How to print them
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let planned = planned::load(&args.config, args.state.as_deref())?;
-    let all = &planned.snapshot.strings;
-    let is_wanted = |name: &ClusterName| args.cluster.as_ref().is_none_or(|wanted| wanted == name);
-    let views: Vec<StringsView> = all.iter().filter(|of| is_wanted(&of.cluster)).map(StringsView::from).collect();
+    let (all, place): (Vec<StringsView>, String) = match &args.config {
+        Some(config) => {
+            let planned = planned::load(config, args.state.as_deref())?;
+            (planned.snapshot.strings.iter().map(StringsView::from).collect(), config.display().to_string())
+        }
+        None => {
+            let answer = wait(args.ask.client().get("/v1/connection-strings"))?;
+            (list(&answer, "connection_strings").iter().map(StringsView::from).collect(), "the gateway".to_owned())
+        }
+    };
+    let known: Vec<String> = all.iter().map(|view| view.cluster.clone()).collect();
+    let is_wanted = |name: &str| args.cluster.as_ref().is_none_or(|wanted| wanted.as_str() == name);
+    let views: Vec<StringsView> = all.into_iter().filter(|view| is_wanted(&view.cluster)).collect();
     if let (Some(wanted), true) = (&args.cluster, views.is_empty()) {
-        let known: Vec<&str> = all.iter().map(|of| of.cluster.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let file = args.config.display();
-        return Err(Failure::new(Kind::Failed, format!("{file} has no cluster `{wanted}`; there is {known}")));
+        return Err(Failure::new(Kind::Failed, format!("{place} has no cluster `{wanted}`; there is {known}")));
     }
-    match args.output {
+    match args.ask.output {
         Output::Json => print(&json(&views)?)?,
         Output::Table => print(&as_text(&views, Look::of_stdout()))?,
     }

@@ -4,11 +4,13 @@
 mod apps;
 mod atlas;
 mod ec2;
+mod elsewhere;
+mod serverless;
 
 use crate::model::ParseIdError;
 use crate::plan::RuleError;
 
-pub use self::atlas::NewCluster;
+pub use self::atlas::{NewCluster, NewLimits};
 pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
 use super::inventory::{Inventory, Moment};
 
@@ -65,6 +67,12 @@ pub enum EditError {
     /// Something else stands against it.
     #[error("{0}")]
     Conflict(String),
+    /// Private endpoints stand where they may only stand with regional mode: how many at each place.
+    #[error(
+        "several private endpoints in one region exclude private endpoints elsewhere, on any cloud provider, unless \
+         regionalized private endpoints are on; there would be {0}"
+    )]
+    Spread(String),
     /// A rule of the plan's, asked beforehand.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -89,12 +97,16 @@ pub enum Kind {
     Project,
     /// A cluster.
     Cluster,
+    /// A serverless instance.
+    Serverless,
     /// An app.
     App,
     /// A private endpoint of a service or an app.
     PrivateEndpoint,
     /// An entry of an IP access list.
     AccessEntry,
+    /// A fault on demand.
+    Fault,
 }
 
 impl std::fmt::Display for Kind {
@@ -108,9 +120,11 @@ impl std::fmt::Display for Kind {
             Self::Service => "endpoint service",
             Self::Project => "project",
             Self::Cluster => "cluster",
+            Self::Serverless => "serverless instance",
             Self::App => "app",
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",
+            Self::Fault => "fault",
         })
     }
 }

@@ -5,14 +5,18 @@
 //! crash; [`health`] probes targets and says what changed.
 
 pub mod draft;
+mod faults;
+mod figures;
 pub mod health;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
 mod owner;
 mod plane;
+mod said;
 mod saved;
 pub mod store;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,14 +29,16 @@ use tokio_util::task::TaskTracker;
 use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
 use self::inventory::Inventory;
-pub use self::lifecycle::Pace;
 use self::metrics::ControlMetrics;
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
+use self::said::Said;
+pub use self::said::{FaultOrigin, FaultRecord, Shift};
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
+pub use crate::model::Pace;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, Held, Snapshot};
 
@@ -62,6 +68,8 @@ pub struct ControlParts<P> {
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
+    /// How quickly lives go on, unless a command said otherwise.
+    pub pace: Pace,
     /// Ends the owner and the drains.
     pub stop: CancellationToken,
 }
@@ -74,6 +82,7 @@ pub struct Control {
     problem: watch::Receiver<Option<String>>,
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
+    sayings: watch::Receiver<Arc<Said>>,
     doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
@@ -94,11 +103,12 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held, made) = Saved::load(parts.store).await?;
+        let (saved, held, made, said) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
-        let (pace, pace_seen) = watch::channel(Pace::default());
+        let (pace, pace_seen) = watch::channel(said.pace.unwrap_or(parts.pace));
+        let (sayings, sayings_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
@@ -111,7 +121,11 @@ impl Control {
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
             made,
+            said,
+            sayings,
+            epoch: 0,
             inventories,
+            configured_pace: parts.pace,
             pace,
             not_before: tokio::time::Instant::now(),
             held,
@@ -124,6 +138,7 @@ impl Control {
             move_grace: parts.move_grace,
             drains: tracker.clone(),
             stop: parts.stop,
+            leaving: std::collections::BTreeMap::new(),
             draining: HashMap::new(),
             retiring: HashMap::new(),
             configured_faults: Default::default(),
@@ -137,6 +152,7 @@ impl Control {
             problem,
             inventories: inventories_seen,
             pace: pace_seen,
+            sayings: sayings_seen,
             doubts,
         })
     }
@@ -221,11 +237,11 @@ impl Control {
         *self.pace.borrow()
     }
 
-    /// Sets how quickly lives go on, from now on.
+    /// Sets how quickly lives go on, from now on and after a restart.
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Stopping`].
+    /// [`ChangeError`]; it stays as it was.
     pub async fn set_pace(&self, pace: Pace) -> Result<(), ChangeError> {
         self.ask(|reply| Command::SetPace { pace, reply }).await
     }
@@ -249,28 +265,46 @@ impl Control {
         self.ask(|reply| Command::Silent { zone, silent, reply }).await
     }
 
-    /// Sets a fault, or another one under its name. It begins and ends by its own times.
+    /// Sets a fault, or another one under its name. It begins and ends by its own times, and outlives the process.
     ///
     /// # Errors
     ///
     /// [`ChangeError`]; nothing changes.
-    pub async fn set_fault(&self, fault: Fault) -> Result<Generation, ChangeError> {
-        self.ask(|reply| Command::SetFault { fault: Arc::new(fault), reply }).await
+    pub async fn set_fault(&self, fault: Fault) -> Result<FaultRecord, ChangeError> {
+        self.ask(|reply| Command::SetFault { fault, replace: true, reply }).await
     }
 
-    /// Takes a fault back. Flows that it befell keep it.
+    /// Sets a fault whose name is not taken; one without a name gets one.
     ///
     /// # Errors
     ///
     /// [`ChangeError`]; nothing changes.
-    pub async fn clear_fault(&self, name: String) -> Result<Generation, ChangeError> {
-        self.ask(|reply| Command::ClearFault { name, reply }).await
+    pub async fn add_fault(&self, fault: Fault) -> Result<FaultRecord, ChangeError> {
+        self.ask(|reply| Command::SetFault { fault, replace: false, reply }).await
+    }
+
+    /// Takes a fault back. Flows that it befell keep it. One of the config's stays away until the config has another.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn clear_fault(&self, name: String) -> Result<(), ChangeError> {
+        self.ask(|reply| Command::ClearFaults { name: Some(name), reply }).await.map(|_| ())
+    }
+
+    /// Takes all faults back; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn clear_faults(&self) -> Result<usize, ChangeError> {
+        self.ask(|reply| Command::ClearFaults { name: None, reply }).await
     }
 
     /// The faults that have begun or are to begin, by name.
     #[must_use]
-    pub fn faults(&self) -> Vec<Arc<Fault>> {
-        self.snapshots.borrow().faults.clone()
+    pub fn faults(&self) -> Vec<FaultRecord> {
+        self.sayings.borrow().faults.values().cloned().collect()
     }
 
     /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
@@ -280,7 +314,21 @@ impl Control {
     ///
     /// [`ChangeError`]; nothing changes.
     pub async fn shift_zone(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
-        self.ask(|reply| Command::Shift { service, zone, away: true, reply }).await
+        self.ask(|reply| Command::Shift { service, zone, away: true, lasts: None, reply }).await
+    }
+
+    /// The same for a time: it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn shift_zone_for(
+        &self,
+        zone: Zone,
+        service: Option<VpceServiceId>,
+        lasts: Duration,
+    ) -> Result<Generation, ChangeError> {
+        self.ask(|reply| Command::Shift { service, zone, away: true, lasts: Some(lasts), reply }).await
     }
 
     /// Ends a zonal shift.
@@ -289,7 +337,42 @@ impl Control {
     ///
     /// [`ChangeError`]; nothing changes.
     pub async fn end_zonal_shift(&self, zone: Zone, service: Option<VpceServiceId>) -> Result<Generation, ChangeError> {
-        self.ask(|reply| Command::Shift { service, zone, away: false, reply }).await
+        self.ask(|reply| Command::Shift { service, zone, away: false, lasts: None, reply }).await
+    }
+
+    /// The zonal shifts that stand, in order of load balancer and zone.
+    #[must_use]
+    pub fn shifts(&self) -> Vec<Shift> {
+        self.sayings.borrow().shifts.values().cloned().collect()
+    }
+
+    /// Takes a target's processes, or `member` alone, out of its group: no new flows, open ones drain (NLB's
+    /// `DeregisterTargets`). Who they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn deregister(
+        &self,
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        member: Option<String>,
+    ) -> Result<Vec<String>, ChangeError> {
+        self.ask(|reply| Command::Register { target, service, member, registered: false, reply }).await
+    }
+
+    /// Puts back what [`deregister`](Self::deregister) took out: it begins anew, as `initial`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]; nothing changes.
+    pub async fn register(
+        &self,
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        member: Option<String>,
+    ) -> Result<Vec<String>, ChangeError> {
+        self.ask(|reply| Command::Register { target, service, member, registered: true, reply }).await
     }
 
     /// Says that a connection to `address` failed: whoever is probed there is looked at soon.

@@ -14,14 +14,15 @@ use tokio_util::task::TaskTracker;
 use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 use super::inventory::{Inventory, Made, Moment};
-use super::lifecycle::{self, Due, Pace};
+use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
 use super::plane::Plane;
+use super::said::{FaultRecord, Said};
 use super::saved::{Saved, SavedError};
 use crate::model::{
-    Desired, DrainReason, Fault, FaultKind, Health, ListenerPort, TargetId, TargetState, VpceServiceId, Zone,
+    Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
-use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, ZoneView, compile, diff};
+use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, TargetView, compile, diff};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -126,16 +127,28 @@ pub(super) enum Command {
         service: Option<VpceServiceId>,
         zone: Zone,
         away: bool,
+        /// How long; `None`: until it is ended.
+        lasts: Option<Duration>,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
+    },
+    /// A zonal shift's time is over.
+    ShiftEnds { service: VpceServiceId, zone: Zone, epoch: u64 },
+    /// Take processes out of their group, or put them back; the answer names them.
+    Register {
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        member: Option<String>,
+        registered: bool,
+        reply: oneshot::Sender<Result<Vec<String>, ChangeError>>,
     },
     /// A zone's addresses were found not to answer, or to answer again.
     Silent { zone: Zone, silent: bool, reply: oneshot::Sender<Result<Generation, ChangeError>> },
-    /// Set a fault.
-    SetFault { fault: Arc<Fault>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
-    /// Take a fault back.
-    ClearFault { name: String, reply: oneshot::Sender<Result<Generation, ChangeError>> },
+    /// Set a fault; `replace`: also one whose name is taken.
+    SetFault { fault: Fault, replace: bool, reply: oneshot::Sender<Result<FaultRecord, ChangeError>> },
+    /// Take a fault back, or all of them; the answer says how many.
+    ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// A fault's time has come.
-    FaultDue { fault: Arc<Fault>, due: FaultPhase },
+    FaultDue { name: String, epoch: u64, due: FaultPhase },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -182,8 +195,16 @@ pub(super) struct Owner<P: Plane> {
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
     pub(super) made: Made,
+    /// What operators said, and the config's faults.
+    pub(super) said: Said,
+    /// Who looks at that.
+    pub(super) sayings: watch::Sender<Arc<Said>>,
+    /// The latest clock of a fault or a shift.
+    pub(super) epoch: u64,
     /// Who looks at what there is.
     pub(super) inventories: watch::Sender<Arc<Inventory>>,
+    /// The config's.
+    pub(super) configured_pace: Pace,
     pub(super) pace: watch::Sender<Pace>,
     /// Transitions wait until then, after one that failed.
     pub(super) not_before: tokio::time::Instant,
@@ -199,6 +220,8 @@ pub(super) struct Owner<P: Plane> {
     pub(super) stop: CancellationToken,
     /// The faults that the inventory has.
     pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
+    /// Targets that are gone and whose ports still drain.
+    pub(super) leaving: BTreeMap<(VpceServiceId, ListenerPort), TargetView>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
     /// Listeners that the snapshot no longer has, by address, until they are closed.
@@ -250,8 +273,7 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(self.edit(edit).await);
             }
             Command::SetPace { pace, reply } => {
-                self.pace.send_replace(pace);
-                let _ = reply.send(Ok(()));
+                let _ = reply.send(self.set_pace(pace).await);
             }
             Command::Push { reply } => {
                 let due = lifecycle::pushed(&self.inventory);
@@ -263,21 +285,25 @@ impl<P: Plane> Owner<P> {
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(self.move_target(target, service, port).await);
             }
-            Command::Shift { service, zone, away, reply } => {
-                let _ = reply.send(self.shift(service, zone, away).await);
+            Command::Shift { service, zone, away, lasts, reply } => {
+                let _ = reply.send(self.shift(service, zone, away, lasts).await);
+            }
+            Command::ShiftEnds { service, zone, epoch } => self.shift_ends(service, zone, epoch).await,
+            Command::Register { target, service, member, registered, reply } => {
+                let _ = reply.send(self.register(target, service, member, registered).await);
             }
             Command::Silent { zone, silent, reply } => {
                 let mut desired = self.desired.clone();
                 let _ = if silent { desired.silent_zones.insert(zone) } else { desired.silent_zones.remove(&zone) };
                 let _ = reply.send(self.apply(desired).await);
             }
-            Command::SetFault { fault, reply } => {
-                let _ = reply.send(self.set_fault(fault).await);
+            Command::SetFault { fault, replace, reply } => {
+                let _ = reply.send(self.set_fault(fault, replace).await);
             }
-            Command::ClearFault { name, reply } => {
-                let _ = reply.send(self.clear_fault(name).await);
+            Command::ClearFaults { name, reply } => {
+                let _ = reply.send(self.clear_faults(name).await);
             }
-            Command::FaultDue { fault, due } => self.fault_due(&fault, due).await,
+            Command::FaultDue { name, epoch, due } => self.fault_due(name, epoch, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
                 let mut desired = self.desired.clone();
@@ -314,27 +340,16 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
         let base = Inventory::from_config(config);
         let inventory = base.clone().with(&self.made)?;
-        let before = std::mem::replace(&mut self.base, base);
-        let outcome = self.adopt(inventory, self.faults_under(config), true).await;
+        let said = self.said.clone().over(&config.faults, Moment::now());
+        let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.said, said));
+        let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
-            self.base = before;
+            (self.base, self.said) = before;
             return outcome;
         }
-        let known = std::mem::replace(&mut self.configured_faults, config.faults.clone());
-        let new = config.faults.values().filter(|fault| known.get(&fault.name) != Some(fault));
-        new.for_each(|fault| self.time(fault));
+        self.configured_faults.clone_from(&config.faults);
+        self.start_clocks();
         outcome
-    }
-
-    /// The faults of a config with those set by command; what the file still says the same has its times run on.
-    fn faults_under(&self, config: &Desired) -> BTreeMap<String, Arc<Fault>> {
-        let mut faults = config.faults.clone();
-        let kept = self.desired.faults.iter().filter(|(name, fault)| match self.configured_faults.get(*name) {
-            Some(from_file) => config.faults.get(*name) == Some(from_file),
-            None => fault.name == **name,
-        });
-        faults.extend(kept.map(|(name, fault)| (name.clone(), Arc::clone(fault))));
-        faults
     }
 
     /// Changes the inventory: all or nothing.
@@ -342,7 +357,7 @@ impl<P: Plane> Owner<P> {
         let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
-            self.adopt(draft.inventory, self.desired.faults.clone(), false).await?;
+            self.adopt(draft.inventory, false).await?;
         }
         Ok(answer)
     }
@@ -352,30 +367,24 @@ impl<P: Plane> Owner<P> {
         let now = Moment::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
-        let Err(error) = self.adopt(inventory, self.desired.faults.clone(), false).await else { return };
+        let Err(error) = self.adopt(inventory, false).await else { return };
         let reason = chain(&error);
         tracing::warn!(?due, reason, "a transition failed");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
-        if !lasting || self.adopt(inventory, self.desired.faults.clone(), false).await.is_err() {
+        if !lasting || self.adopt(inventory, false).await.is_err() {
             self.not_before = tokio::time::Instant::now() + RETRY;
         }
     }
 
     /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
-    async fn adopt(
-        &mut self,
-        inventory: Inventory,
-        faults: BTreeMap<String, Arc<Fault>>,
-        always: bool,
-    ) -> Result<Generation, ChangeError> {
+    async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
-        desired.shifted_zones = self.desired.shifted_zones.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.draining = self.desired.draining.clone();
-        desired.faults = faults;
+        self.said.tell(&mut desired);
         let made = inventory.made(&self.base);
         if always || desired != self.desired {
             let before = std::mem::replace(&mut self.made, made);
@@ -384,34 +393,23 @@ impl<P: Plane> Owner<P> {
                 return Err(error);
             }
         } else {
-            self.saved.save(&self.held, &made).await?;
+            self.saved.save(&self.held, &made, &self.said).await?;
             self.made = made;
         }
+        self.sayings.send_replace(Arc::new(self.said.clone()));
         self.inventory = Arc::new(inventory);
         self.inventories.send_replace(Arc::clone(&self.inventory));
         Ok(self.snapshots.borrow().generation)
     }
 
-    async fn move_target(
+    pub(super) async fn move_target(
         &mut self,
         target: TargetId,
         service: Option<VpceServiceId>,
         port: Option<ListenerPort>,
     ) -> Result<Moved, ChangeError> {
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        let fits = |view: &&crate::plan::TargetView| {
-            view.id == target && service.as_ref().is_none_or(|wanted| view.service == *wanted)
-        };
-        let found: Vec<_> = snapshot.targets.iter().filter(fits).collect();
-        let view = match found.as_slice() {
-            [view] => *view,
-            [] => return Err(ChangeError::NoSuchTarget { target, service }),
-            several => {
-                let services: Vec<_> = several.iter().map(|view| view.service.as_str()).collect();
-                return Err(ChangeError::AmbiguousTarget { target, services: services.join(" and ") });
-            }
-        };
-        let (service, from) = (view.service.clone(), view.port);
+        let view = self.find(&target, service.as_ref())?;
+        let (service, from) = (view.service, view.port);
         let to = port.or_else(|| self.free_port(&service));
         let to =
             to.ok_or_else(|| EditError::Conflict(format!("no port of {service} is free; `{target}` keeps {from}")))?;
@@ -425,6 +423,21 @@ impl<P: Plane> Owner<P> {
         self.desired.moves.clear();
         tracing::info!(target.id = %target, from = from.get(), to = to.get(), "target moved to another port");
         Ok(Moved { target, service, from, to })
+    }
+
+    /// The one target of that name.
+    pub(super) fn find(&self, target: &TargetId, service: Option<&VpceServiceId>) -> Result<TargetView, ChangeError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let fits = |view: &&TargetView| view.id == *target && service.is_none_or(|wanted| view.service == *wanted);
+        let found: Vec<_> = snapshot.targets.iter().filter(fits).collect();
+        match found.as_slice() {
+            [view] => Ok((*view).clone()),
+            [] => Err(ChangeError::NoSuchTarget { target: target.clone(), service: service.cloned() }),
+            several => {
+                let services: Vec<_> = several.iter().map(|view| view.service.as_str()).collect();
+                Err(ChangeError::AmbiguousTarget { target: target.clone(), services: services.join(" and ") })
+            }
+        }
     }
 
     /// The lowest port of the load balancer that is neither held nor draining.
@@ -483,7 +496,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Tells itself something after a while.
-    fn later(&self, after: Duration, command: Command) {
+    pub(super) fn later(&self, after: Duration, command: Command) {
         let (commands, stop) = (self.commands.clone(), self.stop.clone());
         self.drains.spawn(async move {
             if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
@@ -503,111 +516,43 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Applies what nobody waits for.
-    async fn apply_or_log(&mut self, desired: Desired) {
+    pub(super) async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
         }
     }
 
-    async fn set_fault(&mut self, fault: Arc<Fault>) -> Result<Generation, ChangeError> {
-        check_fault(&fault)?;
+    /// Takes over what was said: all or nothing.
+    pub(super) async fn say(&mut self, said: Said) -> Result<Generation, ChangeError> {
         let mut desired = self.desired.clone();
-        desired.faults.insert(fault.name.clone(), Arc::clone(&fault));
-        let generation = self.apply(desired).await?;
-        tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault set");
-        self.time(&fault);
-        Ok(generation)
+        said.tell(&mut desired);
+        let before = std::mem::replace(&mut self.said, said);
+        let outcome = if desired == self.desired {
+            let saved = self.saved.save(&self.held, &self.made, &self.said).await;
+            saved.map(|()| self.snapshots.borrow().generation).map_err(ChangeError::Save)
+        } else {
+            self.apply(desired).await
+        };
+        match &outcome {
+            Ok(_) => drop(self.sayings.send_replace(Arc::new(self.said.clone()))),
+            Err(_) => self.said = before,
+        }
+        outcome
     }
 
-    async fn clear_fault(&mut self, name: String) -> Result<Generation, ChangeError> {
-        let mut desired = self.desired.clone();
-        if desired.faults.remove(&name).is_none() {
-            let known: Vec<_> = self.desired.faults.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(ChangeError::NoSuchFault { name, known });
-        }
-        let generation = self.apply(desired).await?;
-        tracing::warn!(fault = name, "fault cleared");
-        Ok(generation)
-    }
-
-    /// Sees to it that a fault begins, repeats itself and ends.
-    pub(super) fn time(&self, fault: &Arc<Fault>) {
-        let due = |due| Command::FaultDue { fault: Arc::clone(fault), due };
-        if !fault.is_active() || matches!(fault.kind, FaultKind::PortMove { .. }) {
-            self.later(fault.after, due(FaultPhase::Begin));
-        }
-        if let Some(lasts) = fault.lasts {
-            self.later(fault.after + lasts, due(FaultPhase::End));
+    /// Says what nobody waits for.
+    pub(super) async fn say_or_log(&mut self, said: Said) {
+        if let Err(error) = self.say(said).await {
+            tracing::error!(reason = chain(&error), "what is due could not be applied");
         }
     }
 
-    async fn fault_due(&mut self, fault: &Arc<Fault>, due: FaultPhase) {
-        let is_it =
-            |held: &Arc<Fault>| **held == **fault || **held == Fault { after: Duration::ZERO, ..Fault::clone(fault) };
-        if !self.desired.faults.get(&fault.name).is_some_and(is_it) {
-            // It was cleared or set otherwise meanwhile.
-            return;
-        }
-        let mut desired = self.desired.clone();
-        match due {
-            FaultPhase::Begin => {
-                tracing::warn!(fault = fault.name, r#type = fault.kind.label(), "fault begins");
-                let begun = Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(fault) });
-                desired.faults.insert(fault.name.clone(), begun);
-            }
-            FaultPhase::End => {
-                tracing::warn!(fault = fault.name, "fault ends");
-                desired.faults.remove(&fault.name);
-            }
-        }
-        self.apply_or_log(desired).await;
-        if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
-            && let Some(target) = fault.scope.target.clone()
-        {
-            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
-                tracing::error!(fault = fault.name, reason = chain(&error), "the target could not be moved");
-            }
-            if let Some(every) = every {
-                self.later(*every, Command::FaultDue { fault: Arc::clone(fault), due });
-            }
-        }
-    }
-
-    /// Shifts every load balancer that is meant away from `zone`, or back.
-    async fn shift(
-        &mut self,
-        service: Option<VpceServiceId>,
-        zone: Zone,
-        away: bool,
-    ) -> Result<Generation, ChangeError> {
-        let snapshot = Arc::clone(&self.snapshots.borrow());
-        let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
-        let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
-        let mut desired = self.desired.clone();
-        let mut found = false;
-        for view in there.iter().filter(|view| view.zone == zone) {
-            found = true;
-            let of_service = |other: &&&ZoneView| other.service == view.service && other.zone != zone && other.shifted;
-            match there.iter().find(of_service) {
-                Some(other) if away => {
-                    let (service, shifted) = (view.service.clone(), other.zone.clone());
-                    return Err(ChangeError::ShiftedAlready { service, shifted });
-                }
-                _ => {}
-            }
-            let entry = (view.service.clone(), zone.clone());
-            let _ = if away { desired.shifted_zones.insert(entry) } else { desired.shifted_zones.remove(&entry) };
-        }
-        if !found {
-            let services = service.map_or_else(|| "any load balancer".to_owned(), |service| service.to_string());
-            let known: std::collections::BTreeSet<_> = there.iter().map(|view| view.zone.as_str()).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(ChangeError::NoSuchZone { zone, services, known });
-        }
-        let generation = self.apply(desired).await?;
-        tracing::info!(%zone, away, "zonal shift");
-        Ok(generation)
+    async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {
+        let mut said = self.said.clone();
+        said.pace = (pace != self.configured_pace).then_some(pace);
+        self.say(said).await?;
+        self.pace.send_replace(pace);
+        Ok(())
     }
 
     async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
@@ -622,6 +567,10 @@ impl<P: Plane> Owner<P> {
         if held.release(&key.0, key.1) {
             self.keep(held).await;
         }
+        if self.leaving.remove(&key).is_some() {
+            // It shows no longer.
+            self.apply_or_log(self.desired.clone()).await;
+        }
     }
 
     /// The one way in for every change.
@@ -635,12 +584,15 @@ impl<P: Plane> Owner<P> {
             (snapshot, held) = compile(&desired, &self.held, generation)?;
             changes = diff(&old, &snapshot);
         }
+        let leaving = self.leaving(&old, &snapshot, &changes);
+        snapshot.leaving = leaving.values().cloned().collect();
         let snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held, &self.made).await?;
+        self.saved.save(&held, &self.made, &self.said).await?;
         self.held = held;
         self.desired = desired;
+        self.leaving = leaving;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
@@ -655,6 +607,32 @@ impl<P: Plane> Owner<P> {
             tracing::warn!("{notice}");
         }
         Ok(generation)
+    }
+
+    /// The targets that are gone, once `snapshot` is in force, and whose ports drain: a port that is closed with its
+    /// target, not with its endpoint, and that nobody else has yet.
+    fn leaving(
+        &self,
+        old: &Snapshot,
+        snapshot: &Snapshot,
+        changes: &Changes,
+    ) -> BTreeMap<(VpceServiceId, ListenerPort), TargetView> {
+        let is_there = |view: &TargetView| {
+            snapshot.targets.iter().any(|other| other.service == view.service && other.id == view.id)
+        };
+        let closes = |view: &TargetView| {
+            changes.close.iter().filter_map(|(address, _)| old.listeners.get(address)).any(|listener| {
+                let group = &listener.group;
+                matches!(listener.gate, Gate::Endpoint(_)) && group.service == view.service && group.target == view.id
+            })
+        };
+        let gone = old.targets.iter().filter(|view| !is_there(view) && closes(view)).map(|view| {
+            let mut view = view.clone();
+            view.state = TargetState::Draining;
+            view.members.iter_mut().for_each(|member| member.state = TargetState::Draining);
+            ((view.service.clone(), view.port), view)
+        });
+        self.leaving.clone().into_iter().chain(gone).collect()
     }
 
     /// Closes, now, what still retires at an address that is to be opened again.
@@ -724,7 +702,7 @@ impl<P: Plane> Owner<P> {
 
     /// Saves that ports are free again.
     async fn keep(&mut self, held: Held) {
-        match self.saved.save(&held, &self.made).await {
+        match self.saved.save(&held, &self.made, &self.said).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
@@ -790,11 +768,6 @@ impl<P: Plane> Owner<P> {
     }
 }
 
-/// What a fault must say to be one.
-fn check_fault(fault: &Fault) -> Result<(), ChangeError> {
-    crate::model::check_fault(fault).map_err(|problem| ChangeError::BadFault { name: fault.name.clone(), problem })
-}
-
 /// Members that have just left a group that is still there drain in it.
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
@@ -818,7 +791,10 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
         .into_values()
         .filter_map(|group| Some((group, services.get(&group.service)?)))
         .flat_map(|(group, service)| {
-            let probed = group.members.iter().filter(|member| member.state != TargetState::Draining);
+            let probed = group
+                .members
+                .iter()
+                .filter(|member| !matches!(member.state, TargetState::Draining | TargetState::Unused));
             probed.map(move |member| ProbedMember {
                 key: MemberKey {
                     service: group.service.clone(),

@@ -1,10 +1,11 @@
 //! What outlives the process, as it lies in the state store: one key per load balancer's ledger, one for the endpoint
-//! indexes, one per object that an API made or changed.
+//! indexes, one per object that an API made or changed, one for everything that an operator said.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::inventory::{MADE, Made, made_of};
+use super::inventory::{MADE, Made, Moment, made_of};
+use super::said::{SAID, Said};
 use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn};
 use crate::plan::Held;
 
@@ -38,8 +39,9 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// Reads what an earlier process held, and what was made. Its flows are gone with it, so nothing drains any more.
-    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made), SavedError> {
+    /// Reads what an earlier process held, what was made, and what was said. Its flows are gone with it, so nothing
+    /// drains any more.
+    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made, Said), SavedError> {
         let mut held = Held::default();
         let mut written = BTreeMap::new();
         let mut keep = |entry: &Entry| {
@@ -61,13 +63,17 @@ impl Saved {
         held.release_all();
         let made = store.range(MADE).await?.entries;
         made.iter().for_each(&mut keep);
-        Ok((Self { store, written }, held, made_of(&made)))
+        let said = store.range(SAID).await?.entries;
+        said.iter().for_each(&mut keep);
+        let said = Said::load(&said, Moment::now())?;
+        Ok((Self { store, written }, held, made_of(&made), said))
     }
 
-    /// Makes `held` and `made` durable: only what changed is written, all of it or nothing.
-    pub(super) async fn save(&mut self, held: &Held, made: &Made) -> Result<(), SavedError> {
+    /// Makes all of it durable: only what changed is written, all of it or nothing.
+    pub(super) async fn save(&mut self, held: &Held, made: &Made, said: &Said) -> Result<(), SavedError> {
         let mut wanted: BTreeMap<StateKey, Vec<u8>> =
             made.iter().map(|(text, value)| (key(text), value.clone())).collect();
+        wanted.extend(said.made().into_iter().map(|(text, value)| (key(&text), value)));
         for (service, ledger) in &held.ledgers {
             wanted.insert(key(&format!("{PORTS}{service}")), json(ledger));
         }

@@ -22,6 +22,7 @@ use super::proxy_protocol;
 use super::refuse;
 use super::relay::{Failed, Meter, Relay};
 use super::table::{FlowRecord, Order};
+use super::tell;
 use super::worker::Worker;
 use crate::model::{ConnectError, FlowEnd, Origin, Side};
 use crate::plan::Gate;
@@ -68,7 +69,11 @@ pub(super) struct Guard {
 
 impl Guard {
     fn open(worker: Rc<Worker>, record: Arc<FlowRecord>, seat: Seat) -> Self {
-        record.series.shard(worker.index).opened.add(1);
+        let shard = record.series.shard(worker.index);
+        shard.opened.add(1);
+        if record.listener.group.fails_open(&record.listener.zone) {
+            shard.unhealthy_routing.add(1);
+        }
         worker.shared.table.insert(&record);
         Self { worker, record, end: None, slot: None, seat: Some(seat) }
     }
@@ -126,6 +131,16 @@ impl Guard {
         }
         self.worker.shared.table.remove(record.id);
         self.worker.shared.flow_ended();
+        let age = record.opened.elapsed().unwrap_or_default();
+        record.series.duration.record(age.as_secs_f64());
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a bucket is chosen by it, and flows carry less than 2^52 bytes"
+        )]
+        record.series.bytes.record((record.bytes_to_target() + record.bytes_to_client()) as f64);
+        if let Some(log) = &self.worker.shared.flow_log {
+            log.ended(tell::ended(record, age, self.worker.diag.as_ref(), end));
+        }
         let member = record.member();
         tracing::info!(
                     target: "access",
@@ -138,7 +153,7 @@ impl Guard {
                     target.addr = %member.address,
                     bytes.to_target = record.bytes_to_target(),
                     bytes.to_client = record.bytes_to_client(),
-                    duration_ms = record.opened.elapsed().map_or(0, |age| age.as_millis()),
+                    duration_ms = age.as_millis(),
                     end = end.label(),
                     detail = end.detail() },
                     "flow closed"

@@ -1,11 +1,12 @@
 //! The data plane's metrics: handles from the recorder that is passed in, fed from the workers' counts at each scrape.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use tokio::time::Instant;
 
 use super::counters::SeriesKey;
 use super::shared::Shared;
@@ -23,7 +24,21 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("plgw_refused_flows_total", "Connections not let through, by reason."),
     ("plgw_port_allocation_errors_total", "Flows for which no source port was free (NLB: PortAllocationErrorCount)."),
     ("plgw_faulted_flows_total", "Flows that a fault which was asked for befell."),
+    (
+        "plgw_unhealthy_routing_flows_total",
+        "Flows admitted while their group failed open (NLB: UnhealthyRoutingFlowCount).",
+    ),
     ("plgw_accept_errors_total", "Failures to accept a connection."),
+];
+
+/// Peak throughput: sampled every 10 s, not at a scrape.
+const PEAK: &str = "plgw_peak_bytes_per_second";
+
+/// What is noted of each flow once, by target.
+const HISTOGRAMS: [(&str, Unit, &str); 3] = [
+    ("plgw_connect_duration_seconds", Unit::Seconds, "Time that a target took to accept a new flow's connection."),
+    ("plgw_flow_duration_seconds", Unit::Seconds, "How long flows lasted, from admission to end."),
+    ("plgw_flow_bytes", Unit::Bytes, "Payload bytes of a flow, both ways."),
 ];
 
 /// Handles, resolved when their series first shows.
@@ -38,8 +53,8 @@ pub(crate) struct DataMetrics {
 pub(crate) enum Owner {
     /// A target's at an endpoint's address.
     Series(SeriesKey),
-    /// An endpoint's.
-    Endpoint(String),
+    /// An endpoint's in a zone.
+    Address(String, String),
     /// A fault's.
     Fault(String),
 }
@@ -62,20 +77,20 @@ impl DataMetrics {
             recorder.describe_counter((*name).into(), None, (*text).into());
         }
         recorder.describe_gauge("plgw_active_flows".into(), None, "Flows open now (NLB: ActiveFlowCount).".into());
-        recorder.describe_histogram(
-            "plgw_connect_duration_seconds".into(),
-            Some(Unit::Seconds),
-            "Time that a target took to accept a new flow's connection.".into(),
-        );
+        let peak = "Highest average of 10 s within the last 60 s (NLB: PeakBytesPerSecond).";
+        recorder.describe_gauge(PEAK.into(), None, peak.into());
+        for (name, unit, text) in HISTOGRAMS {
+            recorder.describe_histogram(name.into(), Some(unit), text.into());
+        }
         let accept_errors = ["descriptors", "other"]
             .map(|kind| recorder.register_counter(&key("plgw_accept_errors_total", &[("kind", kind)]), &METADATA));
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// Where the time is noted that a target takes to accept a connection.
-    pub(crate) fn connect_time(&self, group: &TargetGroup) -> Histogram {
+    /// Where is noted how long a target takes to accept a connection, and how long and how large its flows are.
+    pub(crate) fn histograms(&self, group: &TargetGroup) -> [Histogram; 3] {
         let labels = [("service", group.service.as_str()), ("target", group.target.as_str())];
-        self.recorder.register_histogram(&key("plgw_connect_duration_seconds", &labels), &METADATA)
+        HISTOGRAMS.map(|(name, _, _)| self.recorder.register_histogram(&key(name, &labels), &METADATA))
     }
 
     /// Lets go of an owner's series.
@@ -124,7 +139,7 @@ fn own<'a>(handles: &'a mut HashMap<Owner, HashMap<Key, Handle>>, owner: &Owner)
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
 pub(crate) fn publish(shared: &Shared) {
     let metrics = &shared.metrics;
-    let (all_series, mut by_endpoint) = shared.all_series();
+    let (all_series, mut by_address) = shared.all_series();
     for series in all_series {
         let owner = Owner::Series(series.key.clone());
         let labels = [
@@ -146,26 +161,45 @@ pub(crate) fn publish(shared: &Shared) {
         {
             metrics.set_counter(&owner, key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
-        by_endpoint.entry(series.key.endpoint.clone()).or_default().add(&series);
+        by_address.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default().add(&series);
     }
     for (name, kind, struck) in shared.struck() {
         let key = key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]);
         metrics.set_counter(&Owner::Fault(name), key, struck);
     }
-    for (endpoint, totals) in by_endpoint {
-        let owner = Owner::Endpoint(endpoint.clone());
+    for ((endpoint, zone), totals) in by_address {
+        let owner = Owner::Address(endpoint.clone(), zone.clone());
+        let at = [("endpoint", endpoint.as_str()), ("zone", zone.as_str())];
+        let with = |label, value| [at[0], at[1], (label, value)];
         for (origin, resets) in
             [("client", totals.client_resets), ("target", totals.target_resets), ("elb", totals.gateway_resets)]
         {
-            let key = key("plgw_tcp_resets_total", &[("endpoint", &endpoint), ("origin", origin)]);
-            metrics.set_counter(&owner, key, resets);
+            metrics.set_counter(&owner, key("plgw_tcp_resets_total", &with("origin", origin)), resets);
         }
-        for (at, refusal) in Refusal::ALL.iter().enumerate() {
-            let key = key("plgw_refused_flows_total", &[("endpoint", &endpoint), ("reason", refusal.label())]);
-            metrics.set_counter(&owner, key, totals.refused[at]);
+        for (n, refusal) in Refusal::ALL.iter().enumerate() {
+            let key = key("plgw_refused_flows_total", &with("reason", refusal.label()));
+            metrics.set_counter(&owner, key, totals.refused[n]);
         }
-        let key = key("plgw_port_allocation_errors_total", &[("endpoint", &endpoint)]);
-        metrics.set_counter(&owner, key, totals.port_allocation_errors);
+        for (name, count) in [
+            ("plgw_port_allocation_errors_total", totals.port_allocation_errors),
+            ("plgw_unhealthy_routing_flows_total", totals.unhealthy_routing),
+        ] {
+            metrics.set_counter(&owner, key(name, &at), count);
+        }
+    }
+}
+
+/// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
+pub(crate) fn sample(shared: &Shared, now: Instant) {
+    let mut carried: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for series in shared.all_series().0 {
+        let bytes = series.sum(|s| s.to_target.get()) + series.sum(|s| s.to_client.get());
+        *carried.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default() += bytes;
+    }
+    let peaks = shared.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
+    for ((endpoint, zone), peak) in peaks {
+        let key = key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)]);
+        shared.metrics.set_gauge(&Owner::Address(endpoint, zone), key, peak);
     }
 }
 

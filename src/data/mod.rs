@@ -17,6 +17,7 @@ pub(crate) mod leg;
 pub(crate) mod listener;
 mod metrics;
 mod outer;
+mod peak;
 pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
@@ -26,6 +27,7 @@ mod shape;
 mod shared;
 mod sock_diag;
 mod table;
+mod tell;
 mod worker;
 
 use std::io;
@@ -46,9 +48,10 @@ use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
+use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
-use crate::plan::{Listener, Member};
+use crate::plan::{Gate, Listener, Member};
 
 /// How the data plane works.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub struct DataOptions {
     pub congestion: Option<String>,
     /// What idle and connect time-outs are rounded up to. 1 s; tests take less.
     pub tick: Duration,
+    /// Where flows are recorded at their end.
+    pub flow_log: Option<FlowLog>,
 }
 
 impl Default for DataOptions {
@@ -91,6 +96,7 @@ impl Default for DataOptions {
             keepalive: Some(Duration::from_secs(120)),
             congestion: None,
             tick: Duration::from_secs(1),
+            flow_log: None,
         }
     }
 }
@@ -136,7 +142,8 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), losses, failed));
+        let flow_log = options.flow_log.clone();
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), flow_log, losses, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -276,6 +283,19 @@ impl DataPlane {
     /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
     /// those leave the member out, no flow joins these any more.
     pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
+        self.in_step().await;
+        let is_on = |flow: &FlowRecord| {
+            let (group, on) = (&flow.listener.group, flow.member());
+            group.service == *service
+                && group.target == *target
+                && on.name == member.name
+                && on.address == member.address
+        };
+        OpenFlows { flows: self.shared.table.select(is_on) }
+    }
+
+    /// Waits until every worker has taken what it was told so far.
+    pub async fn in_step(&self) {
         let mut reaching = Vec::new();
         for worker in &self.workers {
             let (done, reached) = oneshot::channel();
@@ -285,14 +305,6 @@ impl DataPlane {
         for reached in reaching {
             let _ = reached.await;
         }
-        let is_on = |flow: &FlowRecord| {
-            let (group, on) = (&flow.listener.group, flow.member());
-            group.service == *service
-                && group.target == *target
-                && on.name == member.name
-                && on.address == member.address
-        };
-        OpenFlows { flows: self.shared.table.select(is_on) }
     }
 
     /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.
@@ -356,6 +368,22 @@ impl DataPlane {
         self.shared.carried()
     }
 
+    /// The same by target; targets of two load balancers that have one name are one here, as in the metrics.
+    #[must_use]
+    pub fn carried_by_target(&self) -> std::collections::BTreeMap<String, Carried> {
+        let mut targets = std::collections::BTreeMap::<String, Carried>::new();
+        for series in self.shared.all_series().0 {
+            targets.entry(series.key.target.clone()).or_default().count(&series);
+        }
+        targets
+    }
+
+    /// How many flows each fault befell, by its name.
+    #[must_use]
+    pub fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+        self.shared.struck().into_iter().map(|(name, _, struck)| (name, struck)).collect()
+    }
+
     /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
     pub fn publish_metrics(&self) {
         metrics::publish(&self.shared);
@@ -365,6 +393,23 @@ impl DataPlane {
     pub fn forget_absent(&self) {
         metrics::publish(&self.shared);
         self.shared.forget_absent();
+    }
+
+    /// How often [`sample_rates`](Self::sample_rates) is to be called.
+    pub const RATE_WINDOW: Duration = peak::WINDOW;
+
+    /// Flows that are open through endpoints, for the flow logs: with what the kernel counted of each, so this takes a
+    /// system call or two a flow.
+    #[must_use]
+    pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        let diag = sock_diag::SockDiag::open().ok();
+        let flows = self.shared.table.select(|flow| matches!(flow.listener.gate, Gate::Endpoint(_)));
+        flows.iter().filter_map(|flow| tell::open(flow, diag.as_ref())).collect()
+    }
+
+    /// Notes what was carried since the last time, for the peak throughput.
+    pub fn sample_rates(&self) {
+        metrics::sample(&self.shared, Instant::now());
     }
 
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
@@ -439,8 +484,8 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Adds what `series` counted.
-    fn add(&mut self, series: &counters::Series) {
+    /// Adds what a series counted.
+    fn count(&mut self, series: &counters::Series) {
         self.flows += series.sum(|shard| shard.opened.get());
         self.bytes_to_target += series.sum(|shard| shard.to_target.get());
         self.bytes_to_client += series.sum(|shard| shard.to_client.get());

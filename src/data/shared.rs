@@ -13,8 +13,10 @@ use super::Carried;
 use super::counters::{EndpointTotals, Series, SeriesKey};
 use super::fault::LiveFault;
 use super::metrics::{DataMetrics, Owner};
+use super::peak::Peaks;
 use super::shape::Bucket;
 use super::table::FlowTable;
+use crate::flowlog::FlowLog;
 use crate::lifecycle::Losses;
 use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
@@ -26,8 +28,8 @@ type MemberKey = (VpceServiceId, TargetId, String);
 #[derive(Debug, Default)]
 struct Book {
     series: HashMap<SeriesKey, Arc<Series>>,
-    /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
-    gone: BTreeMap<String, EndpointTotals>,
+    /// What series that are forgotten have counted, by endpoint and zone; as long as there are others.
+    gone: BTreeMap<(String, String), EndpointTotals>,
     carried: Carried,
 }
 
@@ -36,6 +38,7 @@ struct Book {
 pub(crate) struct Shared {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
+    pub(crate) flow_log: Option<FlowLog>,
     workers: usize,
     series: Mutex<Book>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
@@ -45,6 +48,7 @@ pub(crate) struct Shared {
     frozen: AtomicBool,
     /// How many drains wait for flows to end; while 0, nobody is told.
     draining: AtomicUsize,
+    pub(crate) peaks: Mutex<Peaks>,
     ended: Notify,
     /// Hears of what broke and can't be done without.
     pub(crate) losses: Losses,
@@ -55,12 +59,14 @@ impl Shared {
     pub(crate) fn new(
         workers: usize,
         metrics: DataMetrics,
+        flow_log: Option<FlowLog>,
         losses: Losses,
         failed_dials: mpsc::Sender<SocketAddr>,
     ) -> Self {
         Self {
             table: FlowTable::default(),
             metrics,
+            flow_log,
             workers,
             series: Mutex::default(),
             held_flows: Mutex::default(),
@@ -68,6 +74,7 @@ impl Shared {
             caps: Mutex::default(),
             frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
+            peaks: Mutex::default(),
             ended: Notify::new(),
             losses,
             failed_dials,
@@ -83,13 +90,13 @@ impl Shared {
         };
         let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(book.series.entry(key.clone()).or_insert_with(|| {
-            let connect_time = self.metrics.connect_time(&listener.group);
-            Series::new(key, connect_time, self.workers)
+            let histograms = self.metrics.histograms(&listener.group);
+            Series::new(key, histograms, self.workers)
         }))
     }
 
     /// Every series that there is, in order, and what those that there were add to their endpoints'.
-    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, BTreeMap<String, EndpointTotals>) {
+    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, BTreeMap<(String, String), EndpointTotals>) {
         let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = book.series.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
@@ -100,7 +107,7 @@ impl Shared {
     pub(crate) fn carried(&self) -> Carried {
         let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut carried = book.carried;
-        book.series.values().for_each(|series| carried.add(series));
+        book.series.values().for_each(|series| carried.count(series));
         carried
     }
 
@@ -113,17 +120,17 @@ impl Shared {
             // Nobody but the book has it, and nobody can take it while the book is locked.
             let is_held = Arc::strong_count(series) > 1;
             if !is_held {
-                carried.add(series);
-                gone.entry(key.endpoint.clone()).or_default().add(series);
+                carried.count(series);
+                gone.entry((key.endpoint.clone(), key.zone.clone())).or_default().add(series);
                 self.metrics.forget(&Owner::Series(key.clone()));
             }
             is_held
         });
-        let present: BTreeSet<_> = series.keys().map(|key| key.endpoint.clone()).collect();
-        gone.retain(|endpoint, _| {
-            let is_present = present.contains(endpoint);
+        let present: BTreeSet<_> = series.keys().map(|key| (key.endpoint.clone(), key.zone.clone())).collect();
+        gone.retain(|address, _| {
+            let is_present = present.contains(address);
             if !is_present {
-                self.metrics.forget(&Owner::Endpoint(endpoint.clone()));
+                self.metrics.forget(&Owner::Address(address.0.clone(), address.1.clone()));
             }
             is_present
         });

@@ -34,6 +34,9 @@ pub struct Desired {
     pub draining: BTreeMap<(VpceServiceId, TargetId, String), (super::Zone, std::net::SocketAddr)>,
     /// Faults by name: those that have begun, and those that are to begin.
     pub faults: BTreeMap<String, Arc<Fault>>,
+    /// Processes that an operator took out of their groups, by load balancer, target and member name: they get no new
+    /// flow, and drain.
+    pub deregistered: BTreeSet<(VpceServiceId, TargetId, String)>,
     /// Zones that an operator shifted away from, by load balancer.
     pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
     /// Zones whose endpoint addresses were found not to answer clients, though all behind them is well: they leave DNS,

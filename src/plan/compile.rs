@@ -16,14 +16,14 @@ use super::paths::paths;
 use super::ports::{PortLedger, allocate};
 use super::rules;
 use super::snapshot::{
-    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneView,
+    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneAddress, ZoneView,
 };
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
     CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, ListenerPort, Node, Project, TargetId,
-    TargetState, VpceId, VpceServiceId,
+    TargetState, VpceId, VpceServiceId, Zone,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -85,10 +85,24 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
             service: (*service).clone(),
             healthy: survey.is_zone_healthy(service, &zone),
             shifted: survey.is_shifted(service, &zone),
+            silent: survey.desired.silent_zones.contains(&zone),
+            unhealthy_targets: survey.unhealthy_targets(service, &zone).cloned().collect(),
+            addresses: addresses_in(survey, service, &zone),
             zone,
         })
     });
     views.collect()
+}
+
+fn addresses_in(survey: &Survey<'_>, service: &VpceServiceId, zone: &Zone) -> Vec<ZoneAddress> {
+    let endpoints = survey.endpoints_of(service).iter();
+    let of_endpoint = |endpoint: &&InterfaceEndpoint| {
+        let answered = if is_available(endpoint) { survey.answered(endpoint) } else { BTreeSet::new() };
+        let here = endpoint.addresses.iter().filter(|address| address.zone == *zone).map(|address| address.ip);
+        let id = &endpoint.id;
+        here.map(|ip| ZoneAddress { endpoint: id.clone(), ip, in_dns: answered.contains(&ip) }).collect::<Vec<_>>()
+    };
+    endpoints.flat_map(of_endpoint).collect()
 }
 
 /// Addresses of processes outside their load balancer's networks: the service's side too, unless a consumer's network
@@ -240,11 +254,17 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
 fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
     let health = survey.health(&service.id, target, process.name);
     let fault = survey.unreachable(&service.id, target, process.name, process.zone);
+    let key = (service.id.clone(), target.clone(), process.name.to_owned());
+    let state = match (survey.desired.deregistered.contains(&key), survey.desired.draining.contains_key(&key)) {
+        (false, _) => health.state,
+        (true, true) => TargetState::Draining,
+        (true, false) => TargetState::Unused,
+    };
     Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
         address: process.address,
-        state: health.state,
+        state,
         reach: fault.or(health.reach),
         faulted: fault.is_some(),
         shifted: survey.is_shifted(&service.id, process.zone),

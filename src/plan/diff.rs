@@ -86,8 +86,8 @@ fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
         for member in &had.members {
             let same = |other: &&Member| other.name == member.name && other.address == member.address;
             let after = has.members.iter().find(same);
-            let gone = member.state != TargetState::Draining
-                && after.is_none_or(|member| member.state == TargetState::Draining);
+            let out = |member: &Member| matches!(member.state, TargetState::Draining | TargetState::Unused);
+            let gone = !out(member) && after.is_none_or(out);
             let ends = after.is_some_and(|member| is_terminated(has, member)) && !is_terminated(had, member);
             let falls = after.is_some_and(is_down) && !is_down(member);
             if !gone && !ends && !falls || !seen.insert((&has.service, &has.target, &member.name)) {

@@ -143,21 +143,35 @@ impl<'a> Survey<'a> {
                 && fault.scope.zone.as_ref() == Some(zone)
                 && fault.scope.service.as_ref().is_none_or(|of| of == service)
         };
-        if self.desired.silent_zones.contains(zone) || self.faults().any(|fault| lost(&fault)) {
-            return false;
-        }
-        let Some(Provider::Project(_, of)) = self.providers.get(service) else { return true };
-        let attributes = &of.attributes;
+        !self.desired.silent_zones.contains(zone)
+            && !self.faults().any(|fault| lost(&fault))
+            && self.unhealthy_targets(service, zone).next().is_none()
+    }
+
+    /// The groups that have too few healthy members for a node in `zone`.
+    pub(super) fn unhealthy_targets(&self, service: &'a VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
+        let of = match self.providers.get(service) {
+            Some(Provider::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
+            _ => None,
+        };
         let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);
-        attributes.dns_minimum == 0
-            || groups.into_iter().all(|target| {
-                let well = target.processes.iter().filter(|process| {
+        let ill = move |target: &&Addressable<'a>| {
+            of.is_some_and(|of| {
+                let attributes = &of.attributes;
+                let registered = || {
+                    target.processes.iter().filter(|process| {
+                        let key = (service.clone(), target.id.clone(), process.name.to_owned());
+                        (attributes.cross_zone || process.zone == zone) && !self.desired.deregistered.contains(&key)
+                    })
+                };
+                let well = registered().filter(|process| {
                     let state = self.health(service, &target.id, process.name).state;
-                    (attributes.cross_zone || process.zone == zone)
-                        && matches!(state, TargetState::Healthy | TargetState::Initial)
+                    matches!(state, TargetState::Healthy | TargetState::Initial)
                 });
-                well.count() >= attributes.dns_minimum
+                attributes.dns_minimum.is_missed(well.count(), registered().count())
             })
+        };
+        groups.filter(ill).map(|target| &target.id)
     }
 
     /// The addresses of an endpoint that DNS answers: those in healthy zones that no operator shifted away from. With

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
@@ -106,6 +106,7 @@ impl Registry {
         registry.gauge(&BUILD_INFO, &labels).set(1);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         registry.gauge(&START_TIME, &[]).set(since_1970.as_secs_f64());
+        super::process::publish(&registry);
         registry
     }
 
@@ -128,6 +129,11 @@ impl Registry {
         let recorder = &*self.shared;
         recorder.describe_histogram(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
         recorder.register_histogram(&key(metric, labels), &METADATA)
+    }
+
+    /// The registry for one of its own hooks, which must not keep it.
+    pub(super) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.shared))
     }
 
     /// The recorder, for libraries that want one.
@@ -164,6 +170,16 @@ impl Registry {
         let mut page = self.shared.handle.render();
         self.shared.perishable.render(&mut page);
         in_order(&page)
+    }
+}
+
+/// A registry as long as somebody else has it.
+pub(super) struct WeakRegistry(Weak<Shared>);
+
+impl WeakRegistry {
+    /// The registry, if it still is.
+    pub(super) fn upgrade(&self) -> Option<Registry> {
+        Some(Registry { shared: self.0.upgrade()? })
     }
 }
 

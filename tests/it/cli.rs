@@ -29,6 +29,10 @@ fn no_line_of_help_is_wider_than_a_terminal() {
         &["check"],
         &["plan"],
         &["connection-strings"],
+        &["fault", "add"],
+        &["zone", "shift"],
+        &["limits"],
+        &["target", "deregister"],
         &["dns", "export"],
         &["man"],
     ] {
@@ -46,7 +50,12 @@ fn a_command_line_that_cannot_be_read_exits_2_and_says_what_is_known() {
     let unknown = Ran::of(&["quickstrat"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (Some(2), ""));
     assert!(unknown.err.contains("similar subcommand exists: 'quickstart'"), "{}", unknown.err);
-    for wrong in [&["quickstart", "--shift", "246"][..], &["plan"], &["dns", "export", "--config", QUICKSTART]] {
+    for wrong in [
+        &["quickstart", "--shift", "246"][..],
+        &["plan"],
+        &["connection-strings", "--state", "x"],
+        &["dns", "export", "--config", QUICKSTART],
+    ] {
         assert_eq!(Ran::of(wrong).code, Some(2), "{wrong:?}");
     }
     let shift = Ran::of(&["quickstart", "--shift", "246"]);
@@ -236,6 +245,21 @@ fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
     let cut = Ran::of(&["plan", "--config", "config/scenarios/replica-set.toml", "--state", &state]);
     assert_eq!(cut.code, Some(65));
     assert!(cut.err.starts_with(&format!("plgw: the state file `{state}` is cut: ")), "{}", cut.err);
+}
+
+/// What real servers are told, so that they tell clients the private names.
+#[test]
+fn the_horizons_of_a_plan_are_a_script_and_json_with_a_member_each() {
+    let script = Ran::of(&["plan", "--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"]);
+    assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+    insta::assert_snapshot!("plan_horizons", script.out);
+    let arguments = ["--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"];
+    let view = plan(&arguments);
+    let members = view[0]["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 3);
+    assert_eq!(members[1]["host"], "127.1.0.12:27017");
+    assert_eq!(members[1]["horizons"]["pl-0"], "pl-0-us-east-1-k45tj.mongodb.net:1025");
+    assert_eq!(view.as_array().map(Vec::len), Some(1), "a mongos needs none");
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! The gateway's own API: what the vendors' have no word for. JSON; an error is `{"code":"…","message":"…"}`.
 
+mod faults;
+mod limits;
+mod logs;
+mod private_endpoints;
+mod throughput;
 mod views;
+mod zones;
 
 use std::sync::Arc;
 
@@ -8,6 +14,8 @@ use hyper::header::ALLOW;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
+use self::private_endpoints::PrivateEndpointsView;
+use self::throughput::ThroughputView;
 use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsView, TargetsView};
 use super::Shared;
 use super::call::{Call, Reply, empty, json, problem, set};
@@ -37,24 +45,42 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (&Method::GET, ["snapshot"]) => Ok(ok(&SnapshotView::of(&shared.control.snapshot()))),
         (&Method::GET, ["targets"]) => Ok(ok(&TargetsView::of(&shared.control.snapshot()))),
         (&Method::GET, ["endpoints"]) => Ok(ok(&EndpointsView::of(&shared.control.snapshot()))),
+        (&Method::GET, ["private-endpoints"]) => Ok(ok(&PrivateEndpointsView::of(&shared.control.inventory()))),
+        (&Method::GET, ["throughput"]) => {
+            Ok(ok(&ThroughputView::of(shared.flows.carried(), shared.flows.carried_by_target())))
+        }
         (&Method::GET, ["connection-strings"]) => Ok(connection_strings(shared, call)),
         (&Method::GET, ["flows"]) => Ok(flows(shared, call)),
         (&Method::DELETE, ["flows", id]) => kill(shared, id),
         (&Method::POST, ["targets", cluster, member, "move"]) => move_target(shared, call, cluster, member).await,
+        (&Method::POST, ["targets", cluster, member, "deregister"]) => {
+            register(shared, call, cluster, member, false).await
+        }
+        (&Method::POST, ["targets", cluster, member, "register"]) => {
+            register(shared, call, cluster, member, true).await
+        }
+        (_, ["faults"]) => faults::all(shared, call).await,
+        (_, ["faults", name]) => faults::one(shared, call, name).await,
+        (&Method::GET, ["zones"]) => Ok(zones::list(&shared.control)),
+        (_, ["zones", zone, "shift"]) => zones::shift(shared, call, zone).await,
+        (_, ["limits"]) => limits::answer(shared, call).await,
         (&Method::GET, ["lifecycle"]) => Ok(pace(shared)),
         (&Method::PUT, ["lifecycle"]) => set_pace(shared, call).await,
         (&Method::POST, ["lifecycle", "push"]) => push(shared).await,
         (&Method::GET, ["apps"]) => Ok(apps(shared)),
         (&Method::PATCH, ["apps", id]) => change_app(shared, call, id).await,
         (&Method::POST, ["reload"]) => reload(shared).await,
+        (&Method::GET, ["logs"]) => logs::show(shared),
+        (&Method::PUT, ["logs"]) => logs::change(shared, call),
         (_, ["apps", _]) => Ok(only("PATCH")),
-        (_, ["lifecycle"]) => Ok(only("GET, PUT")),
+        (_, ["lifecycle"] | ["logs"]) => Ok(only("GET, PUT")),
         (_, ["lifecycle", "push"]) => Ok(only("POST")),
-        (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows"]) => {
+        (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows" | "zones"]) => {
             Ok(only("GET"))
         }
+        (_, ["private-endpoints" | "throughput"]) => Ok(only("GET")),
         (_, ["flows", _]) => Ok(only("DELETE")),
-        (_, ["targets", _, _, "move"] | ["reload"]) => Ok(only("POST")),
+        (_, ["targets", _, _, "move" | "deregister" | "register"] | ["reload"]) => Ok(only("POST")),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
     };
     outcome.unwrap_or_else(|Refusal { status, code, message }| problem(status, code, message))
@@ -120,6 +146,28 @@ async fn move_target(shared: &Shared, call: &Call, cluster: &str, member: &str) 
         Ok(moved) => Ok(ok(&moved)),
         Err(error) => Err(refused(&error)),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegisterBody {
+    service: Option<VpceServiceId>,
+    /// One process of the target; left out: all of them.
+    member: Option<String>,
+}
+
+/// Takes processes out of a target group, or puts them back.
+async fn register(shared: &Shared, call: &Call, cluster: &str, member: &str, registered: bool) -> Outcome {
+    let body: RegisterBody = call.json().map_err(bad)?;
+    let target: TargetId = format!("{cluster}/{member}").parse().map_err(bad)?;
+    let control = &shared.control;
+    let members = if registered {
+        control.register(target.clone(), body.service, body.member).await
+    } else {
+        control.deregister(target.clone(), body.service, body.member).await
+    };
+    let members = members.map_err(|error| refused(&error))?;
+    Ok(ok(&serde_json::json!({ "target": target, "members": members, "registered": registered })))
 }
 
 fn pace(shared: &Shared) -> Reply {
@@ -202,6 +250,7 @@ async fn reload(shared: &Shared) -> Outcome {
 fn refused(error: &ChangeError) -> Refusal {
     let (status, code) = match error {
         ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),
+        ChangeError::Edit(EditError::Exists { .. }) => (StatusCode::CONFLICT, "exists"),
         ChangeError::Edit(EditError::Invalid(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
         ChangeError::Edit(_) => (StatusCode::CONFLICT, "refused"),
         ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),

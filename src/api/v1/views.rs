@@ -26,6 +26,8 @@ pub(super) struct StatusView {
     endpoints: usize,
     open_flows: usize,
     carried: Carried,
+    /// Faults that are set.
+    faults: usize,
     notices: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ impl StatusView {
             endpoints: snapshot.endpoints.len(),
             open_flows,
             carried,
+            faults: snapshot.faults.len(),
             notices: snapshot.notices.clone(),
         }
     }
@@ -60,7 +63,7 @@ pub(super) struct TargetsView {
 
 impl TargetsView {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { targets: snapshot.targets.clone() }
+        Self { targets: snapshot.targets.iter().chain(&snapshot.leaving).cloned().collect() }
     }
 }
 

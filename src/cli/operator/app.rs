@@ -50,6 +50,6 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         format!("  {} is {how}\n", cell(&view["id"]))
     };
     let body = json!({ "allow_non_vpc_client_requests": allow }).to_string();
-    ask.show("PATCH", &format!("/v1/apps/{app}"), body, table)?;
+    ask.show("PATCH", &format!("/v1/apps/{}", super::segment(app)), body, table)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Look, Table, print};
-use super::{Ask, cell, list, wait};
+use super::super::table::{Look, Table};
+use super::{Ask, cell, list, segment, wait};
 
 /// How often `--follow` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -38,8 +38,8 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.kill {
-        let () = wait(args.ask.client().call("DELETE", &format!("/v1/flows/{id}"), String::new()))?;
-        print(&format!("  flow {id} is ended\n"))?;
+        let () = wait(args.ask.client().call("DELETE", &format!("/v1/flows/{}", segment(id)), String::new()))?;
+        args.ask.say(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -59,7 +59,8 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn table(answer: &Value) -> String {
-    let mut table = Table::new(["FLOW", "CLIENT", "ORIGIN", "ENDPOINT", "TARGET", "AGE", "TO TARGET", "TO CLIENT"]);
+    let mut table =
+        Table::new(["FLOW", "CLIENT", "ORIGIN", "ENDPOINT", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "FAULTS"]);
     for flow in list(answer, "flows") {
         table.row([
             cell(&flow["id"]),
@@ -70,6 +71,7 @@ fn table(answer: &Value) -> String {
             format!("{:.0}s", flow["age_seconds"].as_f64().unwrap_or_default()),
             cell(&flow["bytes_to_target"]),
             cell(&flow["bytes_to_client"]),
+            list(flow, "faults").iter().map(cell).collect::<Vec<_>>().join(" "),
         ]);
     }
     if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(Look::of_stdout()) }

@@ -2,14 +2,19 @@
 
 pub(super) mod app;
 pub(super) mod endpoints;
+pub(super) mod fault;
 pub(super) mod flows;
+pub(super) mod limits;
+pub(super) mod log_level;
 pub(super) mod status;
 pub(super) mod target;
 pub(super) mod targets;
+pub(super) mod zone;
 
 use std::future::Future;
 use std::net::SocketAddr;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::table::print;
@@ -18,18 +23,18 @@ use crate::api::client::{Client, ClientError};
 use crate::control::chain;
 
 /// Which gateway is asked, and how its answer is printed.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Ask {
     /// The gateway's admin API
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8474")]
     admin: SocketAddr,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 impl Ask {
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         let token = std::env::var("PLGW_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
         Client::new(self.admin).with_token(token)
     }
@@ -46,7 +51,7 @@ impl Ask {
 }
 
 /// Runs one question to its answer.
-fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+pub(super) fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))?;
     runtime.block_on(question).map_err(|error| {
@@ -58,8 +63,13 @@ fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, 
     })
 }
 
+/// A text as one segment of a path.
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
 /// A value of an answer as a cell: text bare, nothing for null.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -68,6 +78,6 @@ fn cell(value: &Value) -> String {
 }
 
 /// The elements of a list in an answer.
-fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
 }

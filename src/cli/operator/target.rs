@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::super::{Failure, Kind};
-use super::{Ask, cell};
+use super::{Ask, cell, list, segment};
 use crate::model::{ListenerPort, TargetId};
 
 /// Change a target of a running gateway
@@ -18,6 +18,8 @@ pub(in super::super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Move(Move),
+    Deregister(Deregister),
+    Register(Register),
 }
 
 /// Give a target another port, as a cluster change does: the new one is open and in DNS before the old one drains
@@ -40,8 +42,65 @@ struct Move {
     ask: Ask,
 }
 
+/// Take a target out of its group: no new flows, open ones drain
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw target deregister Cluster0/shard-00-00
+  plgw target deregister Sharded0/lb --member shard-00-01")]
+struct Deregister {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Put a target back that was deregistered
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw target register Cluster0/shard-00-00")]
+struct Register {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The target, as `plgw targets` shows it
+    #[arg(value_name = "CLUSTER/MEMBER")]
+    target: TargetId,
+    /// One process behind it; without it, all of them
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+    /// The endpoint service, where the target stands on several
+    #[arg(long, value_name = "VPCE-SVC")]
+    service: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let Command::Move(args) = &args.command;
+    match &args.command {
+        Command::Move(args) => move_it(args),
+        Command::Deregister(Deregister { which }) => register(which, "deregister"),
+        Command::Register(Register { which }) => register(which, "register"),
+    }
+}
+
+fn register(which: &Which, word: &str) -> Result<ExitCode, Failure> {
+    let body = json!({ "member": which.member, "service": which.service });
+    let table = |done: &Value| {
+        let members: Vec<_> = list(done, "members").iter().map(cell).collect();
+        format!("  {word}ed {} of {}\n", members.join(" "), cell(&done["target"]))
+    };
+    which.ask.show("POST", &path(&which.target, word), body.to_string(), table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a target's command is.
+fn path(target: &TargetId, word: &str) -> String {
+    let (cluster, member) = target.as_str().split_once('/').expect("a target id has two parts: it parses so");
+    format!("/v1/targets/{}/{}/{word}", segment(cluster), segment(member))
+}
+
+fn move_it(args: &Move) -> Result<ExitCode, Failure> {
     let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(Kind::Failed, error))?;
     let mut body = json!({});
     if let Some(port) = args.port {
@@ -53,6 +112,6 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let table =
         |moved: &Value| format!("  {} moved from port {} to {}\n", cell(&moved["target"]), moved["from"], moved["to"]);
-    args.ask.show("POST", &format!("/v1/targets/{target}/move"), body.to_string(), table)?;
+    args.ask.show("POST", &path(&target, "move"), body.to_string(), table)?;
     Ok(ExitCode::SUCCESS)
 }

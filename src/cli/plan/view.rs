@@ -297,6 +297,33 @@ impl From<&ClusterStrings> for StringsView {
     }
 }
 
+/// As `/v1/connection-strings` has them.
+impl From<&serde_json::Value> for StringsView {
+    fn from(strings: &serde_json::Value) -> Self {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let of = |name: &str| text(&strings[name]).unwrap_or_default();
+        let endpoint = |pair: &serde_json::Value| {
+            let of = |index: usize| text(&pair[index]).unwrap_or_default();
+            EndpointRef { endpoint_id: of(0), region: of(1) }
+        };
+        let private = |private: &serde_json::Value| PrivateStringsView {
+            r#type: if private["type"] == "MONGOS" { "MONGOS" } else { "MONGOD" },
+            connection_string: text(&private["connection_string"]).unwrap_or_default(),
+            srv_connection_string: text(&private["srv_connection_string"]).unwrap_or_default(),
+            srv_shard_optimized_connection_string: text(&private["srv_shard_optimized_connection_string"]),
+            endpoints: private["endpoints"].as_array().into_iter().flatten().map(endpoint).collect(),
+        };
+        Self {
+            project: of("project"),
+            cluster: of("cluster"),
+            standard_srv: of("standard_srv"),
+            standard: of("standard"),
+            private: strings["private"].as_array().into_iter().flatten().map(private).collect(),
+            unavailable: text(&strings["unavailable"]),
+        }
+    }
+}
+
 impl From<&PrivateStrings> for PrivateStringsView {
     fn from(strings: &PrivateStrings) -> Self {
         let endpoints = strings.endpoints.iter();

@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key at f.toml:5:1; known here: `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `metrics`, `move_grace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key at f.toml:5:1; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         ("[[vpc]]", "workers =\n[[vpc]]", &["f.toml:5:10: string values must be quoted, expected literal string"]),
@@ -493,7 +493,7 @@ listen = "0.0.0.0:8474"
 listen = "0.0.0.0:5335"
 [[vpc]]"#,
             &[
-                "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API knows no credentials; write a loopback address, as `127.0.0.1:8474`",
+                "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `127.0.0.1:8474`",
                 "admin.listen: `0.0.0.0:8474` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
                 "metrics.listen: `0.0.0.0:5335` is held by `dns.listen`; give one of them another address",
                 "metrics.listen: `0.0.0.0:5335` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",

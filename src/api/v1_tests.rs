@@ -1,0 +1,241 @@
+//! The operator's part of `/v1`: faults, zones, limits, targets taken out, the pace; and that they outlive the process.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::fixture::Gateway;
+use crate::control::Pace;
+use crate::control::store::MemoryStore;
+
+const SERVICE: &str = "vpce-svc-02863655456245e5c";
+
+async fn get(gateway: &Gateway, path: &str) -> Value {
+    let answer = gateway.ask("GET", path, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+async fn send(gateway: &Gateway, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = gateway.ask(method, path, &body).await;
+    (answer.status.as_u16(), answer.json())
+}
+
+fn names(faults: &Value) -> Vec<&str> {
+    faults["faults"].as_array().expect("a list").iter().filter_map(|fault| fault["name"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn faults_are_added_listed_replaced_and_removed() {
+    let gateway = Gateway::start().await;
+    assert_eq!(get(&gateway, "/v1/faults").await, json!({ "faults": [] }));
+    let slow = json!({
+        "name": "slow", "kind": { "type": "latency", "delay_ms": 100, "jitter_ms": 20 }, "share": 0.25, "seed": 7,
+        "scope": { "target": "Cluster0/shard-00-00" }, "lasts_ms": 3_600_000,
+    });
+    let (status, added) = send(&gateway, "POST", "/v1/faults", slow.clone()).await;
+    assert_eq!(status, 201, "{added}");
+    assert_eq!(
+        (&added["kind"]["type"], &added["share"], &added["flows"]),
+        (&json!("latency"), &json!(0.25), &json!(3))
+    );
+    assert_eq!((&added["origin"], &added["state"]), (&json!("command"), &json!("active")));
+    assert!(added["ends_at"].as_str() > added["begins_at"].as_str(), "{added}");
+
+    let (status, taken) = send(&gateway, "POST", "/v1/faults", slow.clone()).await;
+    assert_eq!((status, &taken["code"]), (409, &json!("exists")));
+    let (status, other) = send(&gateway, "PUT", "/v1/faults/slow", json!({ "kind": { "type": "refuse" } })).await;
+    assert_eq!((status, &other["kind"]), (200, &json!({ "type": "refuse" })));
+    let (_, named) =
+        send(&gateway, "POST", "/v1/faults", json!({ "kind": { "type": "refuse" }, "after_ms": 3_600_000 })).await;
+    assert_eq!((&named["name"], &named["state"]), (&json!("refuse-1"), &json!("waiting")));
+    assert_eq!(names(&get(&gateway, "/v1/faults").await), ["refuse-1", "slow"]);
+    assert_eq!(get(&gateway, "/v1/faults/slow").await["name"], "slow");
+
+    assert_eq!(send(&gateway, "DELETE", "/v1/faults/slow", Value::Null).await.0, 204);
+    let (status, gone) = send(&gateway, "DELETE", "/v1/faults/slow", Value::Null).await;
+    assert_eq!((status, &gone["code"]), (404, &json!("no_such_fault")));
+    assert_eq!(gone["message"], "there is no fault `slow`; set are: refuse-1");
+    assert_eq!(send(&gateway, "GET", "/v1/faults/slow", Value::Null).await.0, 404);
+    assert_eq!(send(&gateway, "DELETE", "/v1/faults", Value::Null).await, (200, json!({ "cleared": 1 })));
+    assert_eq!(send(&gateway, "PATCH", "/v1/faults", Value::Null).await.0, 405);
+}
+
+#[tokio::test]
+async fn a_fault_that_says_nothing_or_strikes_nothing_is_refused() {
+    let gateway = Gateway::start().await;
+    for (body, code, part) in [
+        (json!({ "kind": { "type": "reset" } }), "bad_fault", "needs a number of bytes or a time"),
+        (json!({ "kind": { "type": "zone-outage" } }), "bad_fault", "needs a zone"),
+        (json!({ "kind": { "type": "refuse" }, "share": 1.5 }), "bad_request", "1.5 is no share"),
+        (json!({ "kind": { "type": "refuse" }, "sead": 1 }), "bad_request", "unknown field `sead`"),
+        (json!({ "kind": { "type": "refuse" }, "name": "a\nb" }), "bad_fault", "printable"),
+        (json!([]), "bad_request", "the body is not what is expected"),
+        (
+            json!({ "kind": { "type": "refuse" }, "scope": { "target": "Cluster0/none" } }),
+            "bad_fault",
+            "there is no target `Cluster0/none`; there is: Cluster0/shard-00-00",
+        ),
+        (
+            json!({ "kind": { "type": "refuse" }, "scope": { "zone": "us-west-2a" } }),
+            "bad_fault",
+            "there is no zone `us-west-2a`",
+        ),
+    ] {
+        let (status, refused) = send(&gateway, "POST", "/v1/faults", body.clone()).await;
+        assert_eq!((status, &refused["code"]), (400, &json!(code)), "{body}: {refused}");
+        assert!(refused["message"].as_str().is_some_and(|text| text.contains(part)), "{body}: {refused}");
+    }
+    assert!(names(&get(&gateway, "/v1/faults").await).is_empty());
+}
+
+#[tokio::test]
+async fn a_zone_is_shifted_away_from_and_back_and_shows_what_dns_answers() {
+    let gateway = Gateway::start().await;
+    let zone = async |name: &str| {
+        let zones = get(&gateway, "/v1/zones").await;
+        let found = zones["zones"].as_array().expect("a list").iter().find(|zone| zone["zone"] == name).cloned();
+        found.expect("the zone")
+    };
+    let before = zone("us-east-1a").await;
+    assert_eq!((&before["shifted"], &before["in_dns"], &before["shift"]), (&json!(false), &json!(true), &Value::Null));
+    assert_eq!(before["addresses"][0]["ip"], "127.0.30.194");
+    let body = json!({ "expires_in_seconds": 600, "service": SERVICE });
+    let (status, _) = send(&gateway, "POST", "/v1/zones/us-east-1a/shift", body).await;
+    assert_eq!(status, 200);
+    let shifted = zone("us-east-1a").await;
+    assert_eq!((&shifted["shifted"], &shifted["in_dns"]), (&json!(true), &json!(false)));
+    assert!(shifted["shift"]["expires"].as_str() > shifted["shift"]["since"].as_str(), "{shifted}");
+
+    let (status, second) = send(&gateway, "POST", "/v1/zones/us-east-1b/shift", Value::Null).await;
+    assert_eq!((status, &second["code"]), (409, &json!("shifted_already")));
+    let (status, unknown) = send(&gateway, "POST", "/v1/zones/us-west-2a/shift", Value::Null).await;
+    assert_eq!((status, &unknown["code"]), (404, &json!("no_such_zone")));
+    for (path, body) in [("nowhere", Value::Null), ("us-east-1a", json!({ "expires_in_seconds": 0 }))] {
+        assert_eq!(send(&gateway, "POST", &format!("/v1/zones/{path}/shift"), body).await.0, 400);
+    }
+    let back = format!("/v1/zones/us-east-1a/shift?service={SERVICE}");
+    assert_eq!(send(&gateway, "DELETE", &back, Value::Null).await.0, 200);
+    assert_eq!(zone("us-east-1a").await["shifted"], false);
+    assert_eq!(send(&gateway, "PUT", "/v1/zones/us-east-1a/shift", Value::Null).await.0, 405);
+}
+
+#[tokio::test]
+async fn limits_are_shown_with_what_is_taken_and_changed_at_run_time() {
+    let gateway = Gateway::start().await;
+    let limits = get(&gateway, "/v1/limits").await["limits"][0].clone();
+    assert_eq!(limits["targets_per_region"], json!({ "limit": 50, "used": 4, "maximum": 100 }));
+    assert_eq!(
+        (&limits["flows_per_target"]["limit"], &limits["flows_per_target"]["used"]),
+        (&json!(55_000), &json!(2))
+    );
+    assert_eq!(limits["bandwidth_bytes_per_second"], Value::Null);
+
+    let change = json!({ "flows_per_target": 10, "bandwidth_bytes_per_second": 125_000 });
+    let (status, changed) = send(&gateway, "PUT", "/v1/limits", change).await;
+    assert_eq!((status, &changed["limits"][0]["flows_per_target"]["limit"]), (200, &json!(10)));
+    let group = gateway.control.snapshot().listeners.values().next().expect("a listener").group.clone();
+    assert_eq!((group.flows_per_target, group.bandwidth_cap), (10, Some(125_000)));
+    let change = json!({ "service": SERVICE, "bandwidth_bytes_per_second": null });
+    let (_, changed) = send(&gateway, "PUT", "/v1/limits", change).await;
+    let changed = &changed["limits"][0];
+    assert_eq!(
+        (&changed["bandwidth_bytes_per_second"], &changed["flows_per_target"]["limit"]),
+        (&Value::Null, &json!(10))
+    );
+
+    for (body, status, code) in [
+        (json!({ "targets_per_region": 3 }), 409, "plan_refused"),
+        (json!({ "targets_per_region": 101 }), 400, "bad_request"),
+        (json!({ "flows_per_target": 0 }), 400, "bad_request"),
+        (json!({ "service": "vpce-svc-0123456789abcdef0", "flows_per_target": 1 }), 404, "not_found"),
+        (json!({ "flows": 1 }), 400, "bad_request"),
+    ] {
+        let (found, refused) = send(&gateway, "PUT", "/v1/limits", body.clone()).await;
+        assert_eq!((found, &refused["code"]), (status, &json!(code)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_is_taken_out_of_its_group_and_put_back() {
+    let gateway = Gateway::start().await;
+    let state = async || get(&gateway, "/v1/targets").await["targets"][0]["state"].clone();
+    let path = "/v1/targets/Cluster0/shard-00-00";
+    let (status, out) = send(&gateway, "POST", &format!("{path}/deregister"), Value::Null).await;
+    assert_eq!((status, &out["members"]), (200, &json!(["shard-00-00"])), "{out}");
+    // Nothing flows here, so that it is drained at once.
+    while state().await != "unused" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(&gateway, "POST", &format!("{path}/register"), Value::Null).await.0, 200);
+    assert_eq!(state().await, "initial");
+    let none = json!({ "member": "none" });
+    let (status, refused) = send(&gateway, "POST", "/v1/targets/Sharded0/lb/deregister", none).await;
+    assert_eq!((status, &refused["code"]), (400, &json!("bad_request")), "{refused}");
+    assert_eq!(send(&gateway, "POST", "/v1/targets/Cluster0/none/deregister", Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn what_was_said_outlives_the_process_and_times_run_on() {
+    let store = Arc::new(MemoryStore::new());
+    let gateway = Gateway::start_on(store.clone()).await;
+    for body in [
+        json!({ "name": "slow/ä", "kind": { "type": "latency", "delay_ms": 1 }, "after_ms": 3_600_000 }),
+        json!({ "name": "brief", "kind": { "type": "refuse" }, "lasts_ms": 1 }),
+    ] {
+        assert_eq!(send(&gateway, "POST", "/v1/faults", body).await.0, 201);
+    }
+    send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "expires_in_seconds": 600 })).await;
+    send(&gateway, "PUT", "/v1/lifecycle", json!({ "pace": "frozen" })).await;
+    send(&gateway, "PUT", "/v1/limits", json!({ "flows_per_target": 10 })).await;
+    send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-01/deregister", Value::Null).await;
+    while names(&get(&gateway, "/v1/faults").await).len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    let (faults, zones) = (get(&gateway, "/v1/faults").await, get(&gateway, "/v1/zones").await);
+    drop(gateway);
+
+    let again = Gateway::start_on(store).await;
+    assert_eq!(get(&again, "/v1/faults").await, faults);
+    assert_eq!(get(&again, "/v1/zones").await, zones);
+    assert_eq!(again.control.pace(), Pace::Frozen);
+    assert_eq!(get(&again, "/v1/limits").await["limits"][0]["flows_per_target"]["limit"], 10);
+    assert_eq!(get(&again, "/v1/targets").await["targets"][1]["state"], "unused");
+    // A reload changes nothing of it.
+    assert_eq!(send(&again, "POST", "/v1/reload", Value::Null).await.0, 200);
+    assert_eq!((get(&again, "/v1/faults").await, get(&again, "/v1/zones").await), (faults, zones));
+}
+
+#[tokio::test]
+async fn a_shift_ends_at_its_time() {
+    let gateway = Gateway::start().await;
+    let zone = "us-east-1a".parse().expect("a zone");
+    gateway.control.shift_zone_for(zone, None, std::time::Duration::from_millis(50)).await.expect("shifted");
+    assert_eq!(gateway.control.shifts().len(), 1);
+    while !gateway.control.shifts().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(gateway.control.snapshot().zones.iter().all(|view| !view.shifted));
+}
+
+/// Every writer's word stands, whatever the others write at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_parallel_writers_lose_nothing() {
+    let store = Arc::new(MemoryStore::new());
+    let gateway = Arc::new(Gateway::start_on(store.clone()).await);
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..100 {
+        let gateway = Arc::clone(&gateway);
+        writers.spawn(async move {
+            let fault = json!({ "name": format!("fault-{n:03}"), "kind": { "type": "refuse" }, "share": 0.0 });
+            let (status, answer) = send(&gateway, "POST", "/v1/faults", fault).await;
+            assert_eq!(status, 201, "{answer}");
+        });
+    }
+    writers.join_all().await;
+    let faults = get(&gateway, "/v1/faults").await;
+    assert_eq!(names(&faults).len(), 100);
+    drop(gateway);
+    assert_eq!(names(&get(&Gateway::start_on(store).await, "/v1/faults").await), names(&faults));
+}

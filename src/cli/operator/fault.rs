@@ -1,0 +1,351 @@
+//! `plgw fault`: what is to go wrong.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::table::{Look, Table, print};
+use super::{Ask, cell, list, segment, wait};
+use crate::config::HumanDuration;
+use crate::model::{
+    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, TargetId, VpceId, VpceServiceId, Zone,
+};
+
+/// Let things fail on demand
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Add(Box<Add>),
+    List(List),
+    Remove(Remove),
+    Clear(Clear),
+}
+
+/// Add a fault
+///
+/// It strikes new flows where everything that is named agrees; nothing named: everywhere. It outlives the gateway's
+/// process, and its times run on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw fault add latency --delay 100ms --jitter 20ms --zone us-east-1a
+  plgw fault add reset --bytes 4096 --share 0.1 --seed 7
+  plgw fault add target-down --target Cluster0/shard-00-00 --for 30s
+  plgw fault add dns-failure --answer servfail --after 1m --for 10s")]
+struct Add {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Kind {
+    /// Bytes come later
+    Latency {
+        /// By how much
+        #[arg(long)]
+        delay: HumanDuration,
+        /// And up to so much more or less
+        #[arg(long, default_value = "0s")]
+        jitter: HumanDuration,
+        /// Which way
+        #[arg(long, value_enum, default_value_t)]
+        direction: Way,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// No more bytes than this pass in a second, by flow and way
+    Bandwidth {
+        /// How many
+        #[arg(long, value_name = "BYTES")]
+        bytes_per_second: u64,
+        /// Which way
+        #[arg(long, value_enum, default_value_t)]
+        direction: Way,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Both sides are reset after so many bytes, both ways together, or so much time
+    #[command(group(clap::ArgGroup::new("when").required(true).multiple(true).args(["bytes", "time"])))]
+    Reset {
+        /// After how many bytes
+        #[arg(long)]
+        bytes: Option<u64>,
+        /// After what time
+        #[arg(long)]
+        time: Option<HumanDuration>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Nothing is answered; for all flows of a port not even the SYN
+    BlackHole {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Connections are reset at once; for all flows of a port it refuses
+    Refuse {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The target's side is gone after a while and the client is not told
+    HalfOpen {
+        /// After what time
+        #[arg(long)]
+        time: HumanDuration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A side's FIN is passed on late
+    SlowClose {
+        /// By how much
+        #[arg(long)]
+        delay: HumanDuration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A zone is lost: its addresses, its targets, and what flows through either
+    ZoneOutage {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Targets are down: they refuse, or are silent
+    TargetDown {
+        /// Packets are lost, as when a host is gone
+        #[arg(long)]
+        silent: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A target takes another port, once or again and again
+    PortMove {
+        /// The time between two moves
+        #[arg(long)]
+        every: Option<HumanDuration>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The resolver fails
+    DnsFailure {
+        /// How
+        #[arg(long, value_enum)]
+        answer: Answer,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Way {
+    #[default]
+    Both,
+    ToTarget,
+    ToClient,
+}
+
+impl From<Way> for FaultDirection {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Both => Self::Both,
+            Way::ToTarget => Self::ToTarget,
+            Way::ToClient => Self::ToClient,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Answer {
+    Servfail,
+    Nxdomain,
+    Refused,
+    Timeout,
+}
+
+impl From<Answer> for DnsFailure {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Servfail => Self::Servfail,
+            Answer::Nxdomain => Self::Nxdomain,
+            Answer::Refused => Self::Refused,
+            Answer::Timeout => Self::Timeout,
+        }
+    }
+}
+
+/// What every fault has.
+#[derive(Debug, Clone, clap::Args)]
+struct Common {
+    /// What it is called; without it, its type and a number
+    #[arg(long, default_value = "", hide_default_value = true)]
+    name: String,
+    /// Only on this load balancer
+    #[arg(long, value_name = "VPCE-SVC")]
+    service: Option<VpceServiceId>,
+    /// Only to this target
+    #[arg(long, value_name = "CLUSTER/MEMBER")]
+    target: Option<TargetId>,
+    /// Only to this process behind it
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+    /// Only through this endpoint
+    #[arg(long, value_name = "VPCE")]
+    endpoint: Option<VpceId>,
+    /// Only in this zone
+    #[arg(long)]
+    zone: Option<Zone>,
+    /// For which share of the flows, 0 to 1
+    #[arg(long, default_value = "1", value_parser = share)]
+    share: Share,
+    /// The same seed gives the n-th flow the same fate in every run
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// When it begins
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    after: HumanDuration,
+    /// How long it lasts; without it, until it is removed
+    #[arg(long = "for", value_name = "DURATION")]
+    lasts: Option<HumanDuration>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    text.parse().ok().and_then(Share::new).ok_or_else(|| "write a number from 0 to 1, as 0.25".to_owned())
+}
+
+/// List the faults
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw fault list --output json | jq '.faults[].flows'")]
+struct List {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Take a fault back
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw fault remove latency-1")]
+struct Remove {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Take all faults back
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw fault clear")]
+struct Clear {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    match args.command {
+        Command::Add(add) => {
+            let (kind, common) = add.kind.split();
+            let Common { name, service, target, member, endpoint, zone, share, seed, after, lasts, ask } = common;
+            let scope = FaultScope { service, target, member, endpoint, zone };
+            let lasts = lasts.map(|HumanDuration(lasts)| lasts);
+            let fault = Fault { name, kind, scope, share, seed, after: after.0, lasts };
+            let added = |fault: &Value| {
+                let how = if fault["state"] == "waiting" { "waits for its time" } else { "strikes" };
+                format!("  fault {} is set and {how}\n", cell(&fault["name"]))
+            };
+            ask.show("POST", "/v1/faults", serde_json::json!(fault).to_string(), added)?;
+        }
+        Command::List(List { ask }) => ask.show("GET", "/v1/faults", String::new(), table)?,
+        Command::Remove(Remove { name, ask }) => {
+            let () = wait(ask.client().call("DELETE", &format!("/v1/faults/{}", segment(&name)), String::new()))?;
+            ask.say(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
+        }
+        Command::Clear(Clear { ask }) => {
+            let cleared = |answer: &Value| match answer["cleared"].as_u64() {
+                Some(1) => "  1 fault is removed\n".to_owned(),
+                _ => format!("  {} faults are removed\n", answer["cleared"]),
+            };
+            ask.show("DELETE", "/v1/faults", String::new(), cleared)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Kind {
+    fn split(self) -> (FaultKind, Common) {
+        match self {
+            Self::Latency { delay, jitter, direction, common } => {
+                (FaultKind::Latency { delay: delay.0, jitter: jitter.0, direction: direction.into() }, common)
+            }
+            Self::Bandwidth { bytes_per_second, direction, common } => {
+                (FaultKind::Bandwidth { bytes_per_second, direction: direction.into() }, common)
+            }
+            Self::Reset { bytes, time, common } => {
+                (FaultKind::Reset { bytes, time: time.map(|HumanDuration(time)| time) }, common)
+            }
+            Self::BlackHole { common } => (FaultKind::BlackHole, common),
+            Self::Refuse { common } => (FaultKind::Refuse, common),
+            Self::HalfOpen { time, common } => (FaultKind::HalfOpen { time: time.0 }, common),
+            Self::SlowClose { delay, common } => (FaultKind::SlowClose { delay: delay.0 }, common),
+            Self::ZoneOutage { common } => (FaultKind::ZoneOutage, common),
+            Self::TargetDown { silent, common } => (FaultKind::TargetDown { silent }, common),
+            Self::PortMove { every, common } => {
+                (FaultKind::PortMove { every: every.map(|HumanDuration(every)| every) }, common)
+            }
+            Self::DnsFailure { answer, common } => (FaultKind::DnsFailure { answer: answer.into() }, common),
+        }
+    }
+}
+
+fn table(answer: &Value) -> String {
+    let look = Look::of_stdout();
+    let mut table = Table::new(["FAULT", "WHAT", "WHERE", "SHARE", "SEED", "STATE", "ENDS", "FLOWS"]);
+    for fault in list(answer, "faults") {
+        let state = cell(&fault["state"]);
+        let state = if state == "active" { look.red(&state) } else { format!("{state} {}", cell(&fault["begins_at"])) };
+        table.row([
+            cell(&fault["name"]),
+            what(&fault["kind"]),
+            pairs(&fault["scope"], "everywhere"),
+            cell(&fault["share"]),
+            cell(&fault["seed"]),
+            state,
+            cell(&fault["ends_at"]),
+            cell(&fault["flows"]),
+        ]);
+    }
+    if table.is_empty() { "  there are no faults\n".to_owned() } else { table.render(look) }
+}
+
+/// The type, and what it is set to.
+fn what(kind: &Value) -> String {
+    let mut values = kind.clone();
+    if let Some(values) = values.as_object_mut() {
+        values.remove("type");
+    }
+    format!("{} {}", cell(&kind["type"]), pairs(&values, "")).trim_end().to_owned()
+}
+
+/// `zone=us-east-1a delay=100ms`: times with their unit.
+fn pairs(values: &Value, without: &str) -> String {
+    let pair = |(key, value): (&String, &Value)| match (key.strip_suffix("_ms"), value.as_u64()) {
+        (Some(key), Some(ms)) => format!("{key}={}", HumanDuration(std::time::Duration::from_millis(ms))),
+        _ => format!("{key}={}", cell(value)),
+    };
+    let shown: Vec<_> = values.as_object().into_iter().flatten().map(pair).collect();
+    if shown.is_empty() { without.to_owned() } else { shown.join(" ") }
+}
+
+impl Ask {
+    /// Prints what was done, where the gateway's answer is empty.
+    pub(super) fn say(&self, value: &Value, text: &str) -> Result<(), Failure> {
+        match self.output {
+            super::Output::Json => print(&super::json(value)?)?,
+            super::Output::Table => print(text)?,
+        }
+        Ok(())
+    }
+}

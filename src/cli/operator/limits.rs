@@ -1,0 +1,92 @@
+//! `plgw limits`: how much may be held, and how much is.
+
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::super::Failure;
+use super::super::table::{Look, Table};
+use super::{Ask, cell, list};
+use crate::model::VpceServiceId;
+
+/// Show or set a running gateway's limits
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw limits
+  plgw limits --flows-per-target 1000
+  plgw limits --service vpce-svc-02863655456245e5c --bandwidth 125000000
+  plgw limits --bandwidth none")]
+pub(in super::super) struct Args {
+    /// Set on this load balancer alone
+    #[arg(long, value_name = "VPCE-SVC")]
+    service: Option<VpceServiceId>,
+    /// Set how many addressable targets a region may have
+    #[arg(long, value_name = "NUMBER")]
+    targets_per_region: Option<u64>,
+    /// Set how many flows one process may hold
+    #[arg(long, value_name = "NUMBER")]
+    flows_per_target: Option<u64>,
+    /// Set how many bytes a second one endpoint address may carry each way; `none`: no cap
+    #[arg(long, value_name = "BYTES", value_parser = bandwidth)]
+    bandwidth: Option<Bandwidth>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Bandwidth {
+    None,
+    Bytes(u64),
+}
+
+fn bandwidth(text: &str) -> Result<Bandwidth, String> {
+    match text {
+        "none" => Ok(Bandwidth::None),
+        _ => text.parse().map(Bandwidth::Bytes).map_err(|_| "write a number of bytes, or `none`".to_owned()),
+    }
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut change = Map::new();
+    if let Some(number) = args.targets_per_region {
+        change.insert("targets_per_region".to_owned(), json!(number));
+    }
+    if let Some(number) = args.flows_per_target {
+        change.insert("flows_per_target".to_owned(), json!(number));
+    }
+    match args.bandwidth {
+        Some(Bandwidth::None) => drop(change.insert("bandwidth_bytes_per_second".to_owned(), Value::Null)),
+        Some(Bandwidth::Bytes(bytes)) => drop(change.insert("bandwidth_bytes_per_second".to_owned(), json!(bytes))),
+        None => {}
+    }
+    let (method, body) = if change.is_empty() {
+        ("GET", String::new())
+    } else {
+        if let Some(service) = &args.service {
+            change.insert("service".to_owned(), json!(service));
+        }
+        ("PUT", Value::Object(change).to_string())
+    };
+    let wanted = args.service.as_ref().map(|service| service.as_str().to_owned());
+    args.ask.show(method, "/v1/limits", body, |answer| table(answer, wanted.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(answer: &Value, wanted: Option<&str>) -> String {
+    let mut table = Table::new(["SERVICE", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
+    let used = |of: &Value| format!("{} of {}", of["used"], of["limit"]);
+    let all = list(answer, "limits").iter();
+    for limits in all.filter(|limits| wanted.is_none_or(|wanted| limits["service"] == wanted)) {
+        let cap = &limits["bandwidth_bytes_per_second"];
+        table.row([
+            cell(&limits["service"]),
+            cell(&limits["region"]),
+            used(&limits["targets_per_region"]),
+            used(&limits["flows_per_target"]),
+            if cap.is_null() { "no cap".to_owned() } else { cell(cap) },
+            format!("{} of {}", limits["ports"]["used"], cell(&limits["ports"]["range"])),
+        ]);
+    }
+    if table.is_empty() { "  there are no endpoint services\n".to_owned() } else { table.render(Look::of_stdout()) }
+}

@@ -1,0 +1,101 @@
+//! `plgw zone`: zones and zonal shifts.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::super::table::{Look, Table};
+use super::super::{Failure, Kind};
+use super::{Ask, cell, list};
+use crate::config::HumanDuration;
+use crate::model::{VpceServiceId, Zone};
+
+/// Shift away from a zone, or back
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    List(List),
+    Shift(Shift),
+    Unshift(Unshift),
+}
+
+/// List the zones with their addresses, and which of them DNS answers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw zone list")]
+struct List {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Shift away from a zone: its addresses leave DNS, its targets get no new flows
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw zone shift us-east-1a
+  plgw zone shift us-east-1a --for 30m")]
+struct Shift {
+    /// The zone
+    zone: Zone,
+    /// How long; without it, until `plgw zone unshift`
+    #[arg(long = "for", value_name = "DURATION")]
+    lasts: Option<HumanDuration>,
+    /// On this load balancer alone
+    #[arg(long, value_name = "VPCE-SVC")]
+    service: Option<VpceServiceId>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// End a zonal shift
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw zone unshift us-east-1a")]
+struct Unshift {
+    /// The zone
+    zone: Zone,
+    /// On this load balancer alone
+    #[arg(long, value_name = "VPCE-SVC")]
+    service: Option<VpceServiceId>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.command {
+        Command::List(List { ask }) => ask.show("GET", "/v1/zones", String::new(), table)?,
+        Command::Shift(Shift { zone, lasts, service, ask }) => {
+            let seconds = lasts.map(|HumanDuration(lasts)| lasts.as_secs());
+            if seconds == Some(0) {
+                return Err(Failure::new(Kind::Failed, "a zonal shift lasts a second at least, as `--for 30m`"));
+            }
+            let body = json!({ "service": service, "expires_in_seconds": seconds });
+            ask.show("POST", &format!("/v1/zones/{zone}/shift"), body.to_string(), table)?;
+        }
+        Command::Unshift(Unshift { zone, service, ask }) => {
+            let query = service.as_ref().map(|service| format!("?service={service}")).unwrap_or_default();
+            ask.show("DELETE", &format!("/v1/zones/{zone}/shift{query}"), String::new(), table)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(answer: &Value) -> String {
+    let look = Look::of_stdout();
+    let mut table = Table::new(["ZONE", "SERVICE", "HEALTH", "DNS", "SHIFT", "ADDRESSES"]);
+    for zone in list(answer, "zones") {
+        let health = if zone["healthy"] == true { look.green("healthy") } else { look.red("unhealthy") };
+        let dns = if zone["in_dns"] == true { look.green("in") } else { look.red("out") };
+        let shift = match (&zone["shift"], zone["shift"]["expires"].as_str()) {
+            (Value::Null, _) => String::new(),
+            (_, Some(end)) => format!("until {end}"),
+            (shift, None) => format!("since {}", cell(&shift["since"])),
+        };
+        let addresses: Vec<_> = list(zone, "addresses").iter().map(|address| cell(&address["ip"])).collect();
+        table.row([cell(&zone["zone"]), cell(&zone["service"]), health, dns, shift, addresses.join(" ")]);
+    }
+    if table.is_empty() { "  no endpoint has an address in any zone\n".to_owned() } else { table.render(look) }
+}

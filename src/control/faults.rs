@@ -1,0 +1,148 @@
+//! Faults on demand: set, begun, repeated, ended and taken back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::draft::{EditError, Kind};
+use super::inventory::Moment;
+use super::owner::{ChangeError, Command, FaultPhase, Owner, chain};
+use super::plane::Plane;
+use super::said::{FaultOrigin, FaultRecord};
+use crate::model::{Fault, FaultKind, FaultScope, check_fault};
+
+impl<P: Plane> Owner<P> {
+    /// Sets a fault. Without a name it gets one.
+    pub(super) async fn set_fault(&mut self, mut fault: Fault, replace: bool) -> Result<FaultRecord, ChangeError> {
+        if fault.name.is_empty() {
+            fault.name = self.said.free_name(&fault);
+        }
+        let name = fault.name.clone();
+        let bad = |problem| ChangeError::BadFault { name: name.clone(), problem };
+        check_fault(&fault).map_err(bad)?;
+        self.check_scope(&fault.scope).map_err(bad)?;
+        if !replace && self.said.faults.contains_key(&name) {
+            return Err(EditError::Exists { what: Kind::Fault, id: name }.into());
+        }
+        let record = FaultRecord::new(Arc::new(fault), Moment::now(), FaultOrigin::Command);
+        let mut said = self.said.clone();
+        said.faults.insert(name.clone(), record);
+        self.say(said).await?;
+        let record = self.said.faults[&name].clone();
+        tracing::warn!(fault = name, r#type = record.fault.kind.label(), "fault set");
+        self.start_clocks();
+        Ok(record)
+    }
+
+    /// Whether there is what a fault is to strike: one that strikes nothing is a slip of the pen.
+    fn check_scope(&self, scope: &FaultScope) -> Result<(), String> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let known = |what: &str, wanted: Option<&str>, known: BTreeSet<&str>| match wanted {
+            Some(wanted) if !known.contains(wanted) => {
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                let known = if known.is_empty() { "none".to_owned() } else { known };
+                Err(format!("there is no {what} `{wanted}`; there is: {known}"))
+            }
+            _ => Ok(()),
+        };
+        let groups = || snapshot.listeners.values().map(|listener| &listener.group);
+        let members = || {
+            let of_targets = snapshot.targets.iter().flat_map(|target| &target.members);
+            of_targets.chain(groups().flat_map(|group| &group.members))
+        };
+        let of_projects = self.desired.projects.iter().flat_map(|project| &project.services).map(|s| s.id.as_str());
+        let services = of_projects.chain(self.desired.app_services.iter().map(|service| service.id.as_str()));
+        known("endpoint service", scope.service.as_ref().map(|service| service.as_str()), services.collect())?;
+        let targets = snapshot.targets.iter().map(|target| target.id.as_str());
+        let targets = targets.chain(groups().map(|group| group.target.as_str()));
+        known("target", scope.target.as_ref().map(|target| target.as_str()), targets.collect())?;
+        known("member", scope.member.as_deref(), members().map(|member| member.name.as_str()).collect())?;
+        let endpoints = snapshot.endpoints.keys().map(|endpoint| endpoint.as_str());
+        known("endpoint", scope.endpoint.as_ref().map(|endpoint| endpoint.as_str()), endpoints.collect())?;
+        let zones = snapshot.zones.iter().map(|view| view.zone.as_str());
+        let zones = zones.chain(members().map(|member| member.zone.as_str()));
+        known("zone", scope.zone.as_ref().map(|zone| zone.as_str()), zones.collect())
+    }
+
+    /// Takes a fault back, or all of them.
+    pub(super) async fn clear_faults(&mut self, name: Option<String>) -> Result<usize, ChangeError> {
+        let mut said = self.said.clone();
+        let names: Vec<String> = name.map_or_else(|| said.faults.keys().cloned().collect(), |name| vec![name]);
+        for name in &names {
+            if !said.clear(name, &self.configured_faults, true) {
+                let known: Vec<_> = said.faults.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(ChangeError::NoSuchFault { name: name.clone(), known });
+            }
+        }
+        self.say(said).await?;
+        names.iter().for_each(|name| tracing::warn!(fault = name, "fault cleared"));
+        Ok(names.len())
+    }
+
+    /// Starts the clocks of faults and shifts that have none yet.
+    pub(super) fn start_clocks(&mut self) {
+        let now = Moment::now();
+        let mut due = Vec::new();
+        for (name, record) in self.said.faults.iter_mut().filter(|(_, record)| record.epoch == 0) {
+            self.epoch += 1;
+            record.epoch = self.epoch;
+            let mut at = |moment: Moment, due_then| due.push((moment, name.clone(), record.epoch, due_then));
+            match &record.fault.kind {
+                _ if !record.begun => at(record.begins(), FaultPhase::Begin),
+                // Set just now, or repeated since before a restart; a single move that was made stays made.
+                FaultKind::PortMove { .. } if record.begins().plus(JUST_NOW) > now => at(now, FaultPhase::Begin),
+                FaultKind::PortMove { every: Some(every) } => {
+                    let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
+                    let into = (now.0 - record.begins().0) % every;
+                    at(Moment(now.0.saturating_add(every - into)), FaultPhase::Begin);
+                }
+                _ => {}
+            }
+            if let Some(end) = record.ends() {
+                at(end, FaultPhase::End);
+            }
+        }
+        for (moment, name, epoch, due) in due {
+            self.later(now.until(moment), Command::FaultDue { name, epoch, due });
+        }
+        self.start_shift_clocks(now);
+    }
+
+    pub(super) async fn fault_due(&mut self, name: String, epoch: u64, due: FaultPhase) {
+        let Some(record) = self.said.faults.get(&name).filter(|record| record.epoch == epoch) else {
+            // It was cleared or set otherwise meanwhile.
+            return;
+        };
+        let (fault, begun) = (Arc::clone(&record.fault), record.begun);
+        let mut said = self.said.clone();
+        match due {
+            FaultPhase::Begin if !begun => {
+                tracing::warn!(fault = name, r#type = fault.kind.label(), "fault begins");
+                if let Some(record) = said.faults.get_mut(&name) {
+                    record.begun = true;
+                }
+                self.say_or_log(said).await;
+            }
+            FaultPhase::Begin => {}
+            FaultPhase::End => {
+                tracing::warn!(fault = name, "fault ends");
+                said.clear(&name, &self.configured_faults, false);
+                self.say_or_log(said).await;
+            }
+        }
+        if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
+            && let Some(target) = fault.scope.target.clone()
+        {
+            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
+                tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
+            }
+            if let Some(every) = every {
+                self.later(*every, Command::FaultDue { name, epoch, due });
+            }
+        }
+    }
+}
+
+/// A fault that began no longer ago has not been through a restart.
+const JUST_NOW: Duration = Duration::from_millis(200);

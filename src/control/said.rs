@@ -1,0 +1,315 @@
+//! What operators said by command, beside what there is: faults, zonal shifts, targets taken out, the pace of lives.
+//!
+//! Saved as what was made is: one key of the state store each, below `said/`. What the config says too is not saved, so
+//! that the config's word counts again once the command is taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use super::inventory::{Made, Moment};
+use super::saved::SavedError;
+use super::store::Entry;
+use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
+
+/// Everything that was said lies below this prefix.
+pub(super) const SAID: &str = "said/";
+
+/// Whose word a fault is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FaultOrigin {
+    /// A command's: it outlives the process.
+    #[default]
+    Command,
+    /// The config's.
+    Config,
+}
+
+/// A fault that is to strike, strikes, or has been told to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRecord {
+    /// The fault as it was asked for.
+    pub fault: Arc<Fault>,
+    /// When it was set: its times count from here, through restarts too.
+    pub since: Moment,
+    /// Whose it is.
+    #[serde(skip)]
+    pub origin: FaultOrigin,
+    /// Whether it has begun.
+    #[serde(skip)]
+    pub begun: bool,
+    /// Tells its clocks from those of a fault that had its name before; 0: they don't run yet.
+    #[serde(skip)]
+    pub(super) epoch: u64,
+}
+
+impl FaultRecord {
+    pub(super) fn new(fault: Arc<Fault>, since: Moment, origin: FaultOrigin) -> Self {
+        let begun = fault.after.is_zero();
+        Self { fault, since, origin, begun, epoch: 0 }
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub fn begins(&self) -> Moment {
+        self.since.plus(self.fault.after)
+    }
+
+    /// When it ends by itself.
+    #[must_use]
+    pub fn ends(&self) -> Option<Moment> {
+        self.fault.lasts.map(|lasts| self.begins().plus(lasts))
+    }
+
+    /// The fault as the plan takes it: once it has begun, it no longer waits.
+    fn in_force(&self) -> Arc<Fault> {
+        if self.begun && !self.fault.after.is_zero() {
+            Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(&self.fault) })
+        } else {
+            Arc::clone(&self.fault)
+        }
+    }
+}
+
+/// A zonal shift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shift {
+    /// The load balancer.
+    pub service: VpceServiceId,
+    /// The zone that is shifted away from.
+    pub zone: Zone,
+    /// Since when.
+    pub since: Moment,
+    /// When it ends by itself.
+    pub expires: Option<Moment>,
+    #[serde(skip)]
+    pub(super) epoch: u64,
+}
+
+/// A process that was taken out of its group.
+type Out = (VpceServiceId, TargetId, String);
+
+/// A fault of the config that isn't in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Absent {
+    fault: Arc<Fault>,
+    /// A command took it back, rather than its time.
+    by_command: bool,
+}
+
+/// What operators said, and the config's faults.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// Faults by name.
+    pub(super) faults: BTreeMap<String, FaultRecord>,
+    /// Faults of the config that were cleared or are over; another fault of that name is not meant.
+    absent: BTreeMap<String, Absent>,
+    /// Zonal shifts.
+    pub(super) shifts: BTreeMap<(VpceServiceId, Zone), Shift>,
+    /// Processes that were deregistered.
+    pub(super) deregistered: BTreeSet<Out>,
+    /// How quickly lives go on; `None`: as the config says.
+    pub(super) pace: Option<Pace>,
+}
+
+impl Said {
+    /// What the plan wants to know of it.
+    pub(super) fn tell(&self, desired: &mut Desired) {
+        desired.faults = self.faults.iter().map(|(name, record)| (name.clone(), record.in_force())).collect();
+        desired.shifted_zones = self.shifts.keys().cloned().collect();
+        desired.deregistered.clone_from(&self.deregistered);
+    }
+
+    /// This over a config's faults: those that are new begin now, those that are the same go on, and so does every one
+    /// that a command set.
+    #[must_use]
+    pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Moment) -> Self {
+        self.faults.retain(|name, record| {
+            let same = || config.get(name).is_some_and(|fault| *fault == record.fault);
+            record.origin == FaultOrigin::Command || same()
+        });
+        self.absent.retain(|name, absent| config.get(name) == Some(&absent.fault));
+        for (name, fault) in config {
+            if !self.faults.contains_key(name) && !self.absent.contains_key(name) {
+                let record = FaultRecord::new(Arc::clone(fault), now, FaultOrigin::Config);
+                self.faults.insert(name.clone(), record);
+            }
+        }
+        self
+    }
+
+    /// Takes a fault back; `config`: what the config says. Whether there was one.
+    pub(super) fn clear(&mut self, name: &str, config: &BTreeMap<String, Arc<Fault>>, by_command: bool) -> bool {
+        let Some(record) = self.faults.remove(name) else { return false };
+        if let Some(fault) = config.get(name) {
+            let by_command = by_command || record.origin == FaultOrigin::Command;
+            self.absent.insert(name.to_owned(), Absent { fault: Arc::clone(fault), by_command });
+        }
+        true
+    }
+
+    /// A name for a fault that has none: its type, and the first number that is free.
+    pub(super) fn free_name(&self, fault: &Fault) -> String {
+        let label = fault.kind.label();
+        let free = |number: &usize| !self.faults.contains_key(&format!("{label}-{number}"));
+        // One more than there are faults can't be taken by all of them.
+        let number = (1..=self.faults.len() + 1).find(free).unwrap_or_default();
+        format!("{label}-{number}")
+    }
+
+    /// Whether anybody still waits for the end of this shift.
+    pub(super) fn is_shift(&self, key: &(VpceServiceId, Zone), epoch: u64) -> bool {
+        self.shifts.get(key).is_some_and(|shift| shift.epoch == epoch)
+    }
+
+    /// What of this is saved.
+    pub(super) fn made(&self) -> Made {
+        let mut made = Made::new();
+        let mut put = |key: String, value: Vec<u8>| made.insert(format!("{SAID}{key}"), value);
+        for (name, record) in self.faults.iter().filter(|(_, record)| record.origin == FaultOrigin::Command) {
+            put(format!("fault/{}", coded(name)), json(record));
+        }
+        for (name, absent) in self.absent.iter().filter(|(_, absent)| absent.by_command) {
+            put(format!("cleared/{}", coded(name)), json(&absent.fault));
+        }
+        for ((service, zone), shift) in &self.shifts {
+            put(format!("shift/{service}/{zone}"), json(shift));
+        }
+        for (service, target, member) in &self.deregistered {
+            let key = format!("deregistered/{service}/{}/{}", coded(target.as_str()), coded(member));
+            put(key, json(&(service, target, member)));
+        }
+        if let Some(pace) = self.pace {
+            put("pace".to_owned(), json(&pace));
+        }
+        made
+    }
+
+    /// What an earlier process was told, without what is over at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::Value`] for a key or a value that this version doesn't write.
+    pub(super) fn load(entries: &[Entry], now: Moment) -> Result<Self, SavedError> {
+        let mut said = Self::default();
+        for Entry { key, value, .. } in entries {
+            let wrong = |source| SavedError::Value { key: key.as_str().to_owned(), source };
+            let kind = key.as_str().trim_start_matches(SAID).split('/').next().unwrap_or_default();
+            match kind {
+                "fault" => {
+                    let mut record: FaultRecord = serde_json::from_slice(value).map_err(wrong)?;
+                    record.begun = record.begins() <= now;
+                    if record.ends().is_none_or(|end| now < end) {
+                        said.faults.insert(record.fault.name.clone(), record);
+                    }
+                }
+                "cleared" => {
+                    let fault: Arc<Fault> = serde_json::from_slice(value).map_err(wrong)?;
+                    said.absent.insert(fault.name.clone(), Absent { fault, by_command: true });
+                }
+                "shift" => {
+                    let shift: Shift = serde_json::from_slice(value).map_err(wrong)?;
+                    if shift.expires.is_none_or(|end| now < end) {
+                        said.shifts.insert((shift.service.clone(), shift.zone.clone()), shift);
+                    }
+                }
+                "deregistered" => {
+                    said.deregistered.insert(serde_json::from_slice(value).map_err(wrong)?);
+                }
+                "pace" => said.pace = Some(serde_json::from_slice(value).map_err(wrong)?),
+                other => return Err(wrong(serde::de::Error::custom(format!("nothing is said of `{other}`")))),
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// A text as one segment of a key: two texts never make one key.
+fn coded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have text keys and no failing serializers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::store::{Revision, StateKey};
+
+    fn fault(name: &str, text: &str) -> Arc<Fault> {
+        serde_json::from_str(&format!(r#"{{"name":"{name}","kind":{{"type":"refuse"}}{text}}}"#)).expect("a fault")
+    }
+
+    fn entries(said: &Said) -> Vec<Entry> {
+        let entry = |(key, value): (String, Vec<u8>)| Entry {
+            key: key.parse::<StateKey>().expect("a key"),
+            value: value.into(),
+            revision: Revision(1),
+        };
+        said.made().into_iter().map(entry).collect()
+    }
+
+    fn set(said: &mut Said, fault: Arc<Fault>, at: u64) {
+        said.faults.insert(fault.name.clone(), FaultRecord::new(fault, Moment(at), FaultOrigin::Command));
+    }
+
+    #[test]
+    fn what_was_said_is_read_as_it_was_saved_and_what_is_over_is_left_out() {
+        let mut said = Said { pace: Some(Pace::Frozen), ..Said::default() };
+        set(&mut said, fault("a/b ü", r#","after_ms":500"#), 1000);
+        set(&mut said, fault("brief", r#","lasts_ms":500"#), 1000);
+        let (service, zone): (VpceServiceId, Zone) =
+            ("vpce-svc-02863655456245e5c".parse().expect("an id"), "us-east-1a".parse().expect("a zone"));
+        let shift = |zone: &Zone, expires| Shift {
+            service: service.clone(),
+            zone: zone.clone(),
+            since: Moment(1000),
+            expires,
+            epoch: 0,
+        };
+        said.shifts.insert((service.clone(), zone.clone()), shift(&zone, Some(Moment(1500))));
+        said.deregistered.insert((service.clone(), "Cluster0/a".parse().expect("an id"), "a".to_owned()));
+        assert_eq!(Said::load(&entries(&said), Moment(1499)).expect("readable"), said);
+
+        let later = Said::load(&entries(&said), Moment(1500)).expect("readable");
+        assert_eq!(later.faults.keys().collect::<Vec<_>>(), ["a/b ü"]);
+        assert!(later.faults["a/b ü"].begun && later.shifts.is_empty() && later.deregistered.len() == 1);
+    }
+
+    #[test]
+    fn a_commands_word_goes_before_the_configs_and_a_cleared_fault_stays_cleared() {
+        let config: BTreeMap<_, _> = [fault("x", ""), fault("y", "")].map(|fault| (fault.name.clone(), fault)).into();
+        let mut said = Said::default();
+        set(&mut said, fault("x", r#","seed":7"#), 1);
+        let mut said = said.over(&config, Moment(5));
+        assert_eq!((said.faults["x"].fault.seed, said.faults["y"].since), (7, Moment(5)));
+        assert!(said.clear("x", &config, true) && said.clear("y", &config, true) && !said.clear("z", &config, true));
+        let again = Said::load(&entries(&said), Moment(6)).expect("readable").over(&config, Moment(6));
+        assert!(again.faults.is_empty(), "{again:?}");
+        let changed: BTreeMap<_, _> = [("y".to_owned(), fault("y", r#","seed":1"#))].into();
+        assert_eq!(again.over(&changed, Moment(7)).faults.len(), 1, "another fault of that name was not cleared");
+    }
+
+    #[test]
+    fn a_fault_of_the_config_that_is_over_does_not_come_back_with_a_reload_but_with_a_restart() {
+        let config: BTreeMap<_, _> = [("x".to_owned(), fault("x", ""))].into();
+        let mut said = Said::default().over(&config, Moment(1));
+        said.clear("x", &config, false);
+        assert!(said.clone().over(&config, Moment(2)).faults.is_empty());
+        assert!(entries(&said).is_empty());
+    }
+
+    #[test]
+    fn a_fault_without_a_name_gets_the_first_that_is_free() {
+        let mut said = Said::default();
+        set(&mut said, fault("refuse-1", ""), 1);
+        set(&mut said, fault("other", ""), 1);
+        assert_eq!(said.free_name(&fault("", "")), "refuse-2");
+    }
+}

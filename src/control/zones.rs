@@ -1,0 +1,116 @@
+//! Zonal shifts, and processes that are taken out of their groups.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::draft::EditError;
+use super::inventory::Moment;
+use super::owner::{ChangeError, Command, Owner};
+use super::plane::Plane;
+use super::said::Shift;
+use crate::model::{TargetId, VpceServiceId, Zone};
+use crate::plan::{Generation, ZoneView};
+
+impl<P: Plane> Owner<P> {
+    /// Shifts every load balancer that is meant away from `zone`, or back. A shift that stands gets the new time.
+    pub(super) async fn shift(
+        &mut self,
+        service: Option<VpceServiceId>,
+        zone: Zone,
+        away: bool,
+        lasts: Option<Duration>,
+    ) -> Result<Generation, ChangeError> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
+        let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
+        let now = Moment::now();
+        let mut said = self.said.clone();
+        let mut found = false;
+        for view in there.iter().filter(|view| view.zone == zone) {
+            found = true;
+            let of_service = |other: &&&ZoneView| other.service == view.service && other.zone != zone && other.shifted;
+            match there.iter().find(of_service) {
+                Some(other) if away => {
+                    let (service, shifted) = (view.service.clone(), other.zone.clone());
+                    return Err(ChangeError::ShiftedAlready { service, shifted });
+                }
+                _ => {}
+            }
+            let key = (view.service.clone(), zone.clone());
+            if away {
+                let since = said.shifts.get(&key).map_or(now, |shift| shift.since);
+                let expires = lasts.map(|lasts| now.plus(lasts));
+                let (service, zone) = key.clone();
+                said.shifts.insert(key, Shift { service, zone, since, expires, epoch: 0 });
+            } else {
+                said.shifts.remove(&key);
+            }
+        }
+        if !found {
+            let services = service.map_or_else(|| "any load balancer".to_owned(), |service| service.to_string());
+            let known: BTreeSet<_> = there.iter().map(|view| view.zone.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ChangeError::NoSuchZone { zone, services, known });
+        }
+        let generation = self.say(said).await?;
+        tracing::info!(%zone, away, "zonal shift");
+        self.start_clocks();
+        Ok(generation)
+    }
+
+    pub(super) fn start_shift_clocks(&mut self, now: Moment) {
+        let mut due = Vec::new();
+        for shift in self.said.shifts.values_mut().filter(|shift| shift.epoch == 0) {
+            self.epoch += 1;
+            shift.epoch = self.epoch;
+            due.extend(shift.expires.map(|end| (end, shift.clone())));
+        }
+        for (end, Shift { service, zone, epoch, .. }) in due {
+            self.later(now.until(end), Command::ShiftEnds { service, zone, epoch });
+        }
+    }
+
+    pub(super) async fn shift_ends(&mut self, service: VpceServiceId, zone: Zone, epoch: u64) {
+        let key = (service, zone);
+        if self.said.is_shift(&key, epoch) {
+            tracing::info!(service = %key.0, zone = %key.1, "zonal shift ends");
+            let mut said = self.said.clone();
+            said.shifts.remove(&key);
+            self.say_or_log(said).await;
+        }
+    }
+
+    /// Takes a target's processes out of its group, or puts them back.
+    pub(super) async fn register(
+        &mut self,
+        target: TargetId,
+        service: Option<VpceServiceId>,
+        member: Option<String>,
+        registered: bool,
+    ) -> Result<Vec<String>, ChangeError> {
+        let view = self.find(&target, service.as_ref())?;
+        let meant = view.members.iter().map(|other| other.name.clone());
+        let meant: Vec<String> = meant.filter(|name| member.as_ref().is_none_or(|wanted| wanted == name)).collect();
+        if meant.is_empty() {
+            let known: Vec<_> = view.members.iter().map(|member| member.name.as_str()).collect();
+            let member = member.unwrap_or_default();
+            let text = format!("target `{target}` has no member `{member}`; it has: {}", known.join(", "));
+            return Err(EditError::Invalid(text).into());
+        }
+        let mut said = self.said.clone();
+        for name in &meant {
+            let key = (view.service.clone(), target.clone(), name.clone());
+            let _ = if registered { said.deregistered.remove(&key) } else { said.deregistered.insert(key) };
+        }
+        self.say(said).await?;
+        if !registered {
+            // Whoever comes back begins anew.
+            self.desired
+                .health
+                .retain(|(of, id, name), _| !(*of == view.service && *id == target && meant.contains(name)));
+        }
+        tracing::info!(target.id = %target, members = meant.join(" "), registered, "targets registered or deregistered");
+        Ok(meant)
+    }
+}
