@@ -48,8 +48,7 @@ impl Figures {
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
         let figures = figures(snapshot, desired);
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        for (series, gauge) in gauges.iter().filter(|(series, _)| !figures.contains_key(*series)) {
-            let _ = series;
+        for (_, gauge) in gauges.iter().filter(|(series, _)| !figures.contains_key(*series)) {
             gauge.set(0.0);
         }
         for (series, value) in figures {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashSet;
@@ -26,9 +26,6 @@ const SKIPPED: &str = "plgw_flow_log_skipped_total";
 
 /// Events that may wait: some seconds of a busy gateway, a few MiB.
 const QUEUE: usize = 16_384;
-
-/// How long written lines may lie in the buffer when nothing follows them.
-const FLUSH: Duration = Duration::from_secs(1);
 
 /// How long the end of the process waits for the last records.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
@@ -231,8 +228,18 @@ struct Writer {
 impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
-            match messages.recv_timeout(FLUSH) {
-                Ok(Message::Ended(flow)) => {
+            let message = match messages.try_recv() {
+                Ok(message) => message,
+                // Nothing more to do now: what is written can be read.
+                Err(TryRecvError::Empty) => {
+                    self.flush();
+                    let Ok(message) = messages.recv() else { return };
+                    message
+                }
+                Err(TryRecvError::Disconnected) => return self.flush(),
+            };
+            match message {
+                Message::Ended(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::closed(&flow));
                     }
@@ -240,7 +247,7 @@ impl Writer {
                         self.window.ended(&flow);
                     }
                 }
-                Ok(Message::Refused(flow)) => {
+                Message::Refused(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::refused(&flow));
                     }
@@ -248,13 +255,11 @@ impl Writer {
                         self.window.refused(&flow);
                     }
                 }
-                Ok(Message::Window(open, interfaces, now)) => self.close_window(&open, &interfaces, now),
-                Ok(Message::Flush(done)) => {
+                Message::Window(open, interfaces, now) => self.close_window(&open, &interfaces, now),
+                Message::Flush(done) => {
                     self.flush();
                     let _ = done.try_send(());
                 }
-                Err(RecvTimeoutError::Timeout) => self.flush(),
-                Err(RecvTimeoutError::Disconnected) => return self.flush(),
             }
         }
     }
@@ -278,7 +283,6 @@ impl Writer {
                 log.line(&record.line(&options.format, &options.account));
             }
         }
-        log.flush();
     }
 
     fn flush(&mut self) {

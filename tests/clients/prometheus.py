@@ -1,7 +1,7 @@
 """Prometheus scrapes a quickstart that is used, and a gateway in trouble: every query of the dashboards and alerts has an
 answer, every alert that should fires for the one, and none for the other.
 
-`PLGW_PICTURE=FILE PLGW_PICTURE_MINUTES=6` does something else: for that long it uses a quickstart to which things happen, and
+`PLGW_PICTURE=FILE PLGW_PICTURE_MINUTES=4` does something else: for that long it uses a quickstart to which things happen, and
 draws the overview. The README's picture is made so.
 """
 

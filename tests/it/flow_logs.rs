@@ -1,11 +1,14 @@
 //! Flow logs and access logs of a running gateway, as they lie in their files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use plgw::config::{FlowLogSettings, LogDestination, TrafficType};
+use plgw::model::FlowLogField;
 use tokio::io::AsyncWriteExt;
 
+use crate::conformance::{codes, table};
 use crate::support::{EchoTarget, Flow, Net, Place, TestGateway, eventually};
 
 const FORMAT: &str = "${version} ${interface-id} ${srcaddr} ${dstaddr} ${dstport} ${packets} ${bytes} ${action} \
@@ -155,6 +158,21 @@ async fn only_what_is_asked_for_is_recorded() {
     let with_data: Vec<_> = found.iter().filter(|words| words[8] == "OK").collect();
     assert_eq!(with_data.len(), 1, "{found:?}");
     assert_eq!((with_data[0][7].as_str(), with_data[0][13].as_str()), ("REJECT", "one_way"));
+}
+
+/// `docs/flow-logs.md` has every field, with the version that AWS gives it.
+#[test]
+fn the_documented_fields_are_those_of_a_format() {
+    let documented: BTreeMap<String, String> = table("docs/flow-logs.md", "| field ")
+        .into_iter()
+        .flat_map(|cells| codes(&cells[0]).into_iter().map(move |field| (field, cells[1].clone())))
+        .collect();
+    let version = |field: FlowLogField| match field.version() {
+        0 => String::new(),
+        version => version.to_string(),
+    };
+    let fields = FlowLogField::ALL.into_iter().map(|field| (field.name().to_owned(), version(field))).collect();
+    assert_eq!(documented, fields);
 }
 
 #[tokio::test]

@@ -43,6 +43,20 @@ wrokers = 2
                 "xyz: unknown key at f.toml:5:1; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
+        (
+            "[[vpc]]",
+            "[flow_logs]\ninterval = \"20m\"\nformat = \"${version} ${scraddr}\"\naccount_id = \"12\"\n[[vpc]]",
+            &[
+                "flow_logs.interval: `20m` is out of range (1s to 600s, a flow log's own are 60s and 600s)",
+                "flow_logs.format: there is no field `scraddr` here; did you mean `srcaddr`?",
+                "flow_logs.account_id: `12` is no account id (12 digits, or `unknown`)",
+            ],
+        ),
+        (
+            "[[vpc]]",
+            "[access_log]\ndestination = \"stdout\"\npath = \"x\"\n[[vpc]]",
+            &["access_log.path: standard output has no path; leave it out or set `destination` to `file`"],
+        ),
         ("[[vpc]]", "workers =\n[[vpc]]", &["f.toml:5:10: string values must be quoted, expected literal string"]),
         ("[[vpc]]", "workers = 1\nworkers = 2\n[[vpc]]", &["f.toml:6:1: duplicate key"]),
         (
