@@ -389,3 +389,230 @@ async fn the_app_services_procedure_works_as_the_page_gives_it() {
     let bare = gateway.ask("GET", &format!("/api/admin/v3.0/groups/{PROJECT}/apps"), "").await;
     assert_eq!((bare.status.as_u16(), &bare.json()["error_code"]), (401, &json!("InvalidSession")));
 }
+
+/// A23: every state of a service and of an endpoint is reached, shown, and follows from what was done.
+#[tokio::test]
+async fn every_state_of_services_and_endpoints_is_reached_and_shown() {
+    let gateway = Gateway::start().await;
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    let push = async || assert!(gateway.control.push().await.unwrap(), "something is under way");
+    // Creating, available, deleting.
+    let new = json!({ "providerName": "AWS", "region": "EU_WEST_1" });
+    let made = gateway.atlas("POST", "privateEndpoint/endpointService", new).await.json();
+    let path = format!("privateEndpoint/AWS/endpointService/{}", made["id"].as_str().unwrap());
+    let service = async || gateway.atlas("GET", &path, Value::Null).await.json();
+    assert_eq!(
+        (&service().await["status"], &service().await["endpointServiceName"]),
+        (&json!("INITIATING"), &Value::Null)
+    );
+    push().await;
+    let available = service().await;
+    assert_eq!(
+        (&available["status"], &available["interfaceEndpoints"]),
+        (&json!("AVAILABLE"), &json!([])),
+        "not configured"
+    );
+    assert_eq!(gateway.atlas("DELETE", &path, Value::Null).await.status, 202);
+    assert_eq!(service().await["status"], "DELETING");
+    push().await;
+    assert_eq!(gateway.atlas("GET", &path, Value::Null).await.status, 404);
+
+    // Failed: a region with more targets than a load balancer takes.
+    let specs = json!({ "instanceSize": "M10", "nodeCount": 51 });
+    let regions = json!([{ "regionName": "US_WEST_2", "providerName": "AWS", "electableSpecs": specs }]);
+    let body =
+        json!({ "name": "Crowd", "clusterType": "REPLICASET", "replicationSpecs": [{ "regionConfigs": regions }] });
+    assert_eq!(gateway.atlas("POST", "clusters", body).await.status, 201);
+    let new = json!({ "providerName": "AWS", "region": "US_WEST_2" });
+    let made = gateway.atlas("POST", "privateEndpoint/endpointService", new).await.json();
+    let path = format!("privateEndpoint/AWS/endpointService/{}", made["id"].as_str().unwrap());
+    let failed = async || {
+        let view = gateway.atlas("GET", &path, Value::Null).await.json();
+        (view["status"] == "FAILED").then_some(view)
+    };
+    while failed().await.is_none() {
+        push().await;
+    }
+    let view = failed().await.unwrap();
+    assert!(view["errorMessage"].as_str().unwrap().contains("51"), "{view}");
+
+    // Pending acceptance, pending, available, rejected, and by EC2's owner's call; deleting is shown elsewhere.
+    let own = gateway.service().await["id"].as_str().unwrap().to_owned();
+    let endpoints = format!("privateEndpoint/AWS/endpointService/{own}/endpoint");
+    let endpoint = gateway.make_endpoint(Some(SUBNET)).await;
+    gateway.atlas("POST", &endpoints, json!({ "id": endpoint })).await;
+    let both = async || {
+        let atlas = gateway.atlas("GET", &format!("{endpoints}/{endpoint}"), Value::Null).await.json();
+        (atlas["connectionStatus"].as_str().unwrap().to_owned(), gateway.ec2_state(&endpoint).await)
+    };
+    let pair = |atlas: &str, ec2: &str| (atlas.to_owned(), ec2.to_owned());
+    assert_eq!(both().await, pair("PENDING_ACCEPTANCE", "pendingAcceptance"));
+    while both().await != pair("PENDING", "pending") {
+        push().await;
+    }
+    while both().await != pair("AVAILABLE", "available") {
+        push().await;
+    }
+    let reject =
+        format!("Action=RejectVpcEndpointConnections&ServiceId=vpce-svc-02863655456245e5c&VpcEndpointId.1={endpoint}");
+    assert_eq!(gateway.ec2(&reject).await.status, 200);
+    assert_eq!(both().await, pair("REJECTED", "rejected"));
+    // Once more: what was rejected is asked for again.
+    assert_eq!(gateway.atlas("POST", &endpoints, json!({ "id": endpoint })).await.status, 201);
+    assert_eq!(both().await, pair("PENDING_ACCEPTANCE", "pendingAcceptance"));
+}
+
+/// A29: a serverless instance has a private endpoint of its own, by rows of its own, and it carries flows.
+#[tokio::test]
+async fn a_serverless_instance_has_a_private_endpoint_of_its_own() {
+    let gateway = Gateway::start().await;
+    let settings = json!({ "backingProviderName": "AWS", "providerName": "SERVERLESS", "regionName": "US_EAST_1" });
+    let body = json!({ "name": "Less", "providerSettings": settings, "labBackends": ["127.1.0.99:27016"] });
+    let made = gateway.atlas("POST", "serverless", body).await;
+    assert_eq!((made.status.as_u16(), &made.json()["stateName"]), (201, &json!("CREATING")), "{}", made.text());
+    let rows = "privateEndpoint/serverless/instance/Less/endpoint";
+    let reserved = gateway.atlas("POST", rows, json!({ "comment": "mine" })).await;
+    assert_eq!(reserved.status, 201);
+    let reserved = reserved.json();
+    assert_eq!(
+        (&reserved["status"], &reserved["endpointServiceName"]),
+        (&json!("RESERVATION_REQUESTED"), &Value::Null)
+    );
+    assert_eq!(gateway.atlas("POST", rows, json!({})).await.status, 409, "one each");
+    let row = format!("{rows}/{}", reserved["_id"].as_str().unwrap());
+    let until = async |wanted: &str| {
+        eventually(|| async {
+            let view = gateway.atlas("GET", &row, Value::Null).await.json();
+            (view["status"] == wanted).then_some(view)
+        })
+        .await
+    };
+    let name = until("RESERVED").await["endpointServiceName"].as_str().unwrap().to_owned();
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={name}&SubnetId.1={SUBNET}"
+    );
+    let endpoint = element(&gateway.ec2(&create).await.text(), "vpcEndpointId");
+    let claim = json!({ "providerName": "AWS", "cloudProviderEndpointId": endpoint });
+    assert_eq!(gateway.atlas("PATCH", &row, claim).await.json()["cloudProviderEndpointId"], endpoint);
+    until("AVAILABLE").await;
+    assert_eq!(gateway.ec2_state(&endpoint).await, "available");
+    let instance = gateway.atlas("GET", "serverless/Less", Value::Null).await.json();
+    let string = &instance["connectionStrings"]["privateEndpoint"][0];
+    let srv = string["srvConnectionString"].as_str().unwrap();
+    assert!(srv.starts_with("mongodb+srv://less-pl-0-lb.") && srv.ends_with(".mongodb.net"), "{srv}");
+    assert_eq!(string["endpoints"][0]["endpointId"], endpoint);
+    let snapshot = gateway.control.snapshot();
+    let listener = snapshot.listeners.values().find(|listener| listener.gate.label() == endpoint).expect("it listens");
+    assert_eq!(listener.group.members[0].address, "127.1.0.99:27016".parse().unwrap());
+    assert_eq!(gateway.atlas("GET", "clusters", Value::Null).await.json()["totalCount"], 2, "rows of its own");
+    assert_eq!(gateway.atlas("DELETE", "serverless/Less", Value::Null).await.status, 409);
+    assert_eq!(gateway.atlas("DELETE", &row, Value::Null).await.status, 204);
+    eventually(|| async { (gateway.atlas("GET", &row, Value::Null).await.status == 404).then_some(()) }).await;
+    assert_eq!(gateway.ec2_state(&endpoint).await, "rejected");
+    assert_eq!(gateway.atlas("DELETE", "serverless/Less", Value::Null).await.status, 202);
+}
+
+/// A29: an Online Archive's endpoint leads to AWS' published service of its region.
+#[tokio::test]
+async fn online_archives_have_private_endpoints_by_rows_of_their_own() {
+    let gateway = Gateway::start().await;
+    let name = "com.amazonaws.vpce.us-east-1.vpce-svc-00e311695874992b4";
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={name}&SubnetId.1={SUBNET}"
+    );
+    let endpoint = element(&gateway.ec2(&create).await.text(), "vpcEndpointId");
+    let entry = json!({ "endpointId": endpoint, "comment": "archives", "labBackends": ["127.1.0.98:27017"] });
+    let added = gateway.atlas("POST", "privateNetworkSettings/endpointIds", entry).await;
+    assert_eq!((added.status.as_u16(), &added.json()["results"][0]["type"]), (200, &json!("DATA_LAKE")));
+    let row = format!("privateNetworkSettings/endpointIds/{endpoint}");
+    eventually(|| async { (gateway.atlas("GET", &row, Value::Null).await.json()["status"] == "OK").then_some(()) })
+        .await;
+    let snapshot = gateway.control.snapshot();
+    let listener = snapshot.listeners.values().find(|listener| listener.gate.label() == endpoint).expect("it listens");
+    assert_eq!(
+        (listener.address.port(), listener.group.members[0].address),
+        (27017, "127.1.0.98:27017".parse().unwrap())
+    );
+    let again = json!({ "endpointId": endpoint, "comment": "renamed" });
+    let list = gateway.atlas("POST", "privateNetworkSettings/endpointIds", again).await.json();
+    assert_eq!((&list["totalCount"], &list["results"][0]["comment"]), (&json!(1), &json!("renamed")));
+    assert_eq!(gateway.atlas("DELETE", &row, Value::Null).await.status, 204);
+    eventually(|| async { (gateway.atlas("GET", &row, Value::Null).await.status == 404).then_some(()) }).await;
+    assert_eq!(gateway.ec2_state(&endpoint).await, "rejected");
+}
+
+/// A19, by Atlas' own request.
+#[tokio::test]
+async fn regional_mode_is_not_switched_off_with_two_endpoints_here_and_one_there() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.atlas("DELETE", "clusters/Cluster0", Value::Null).await.status, 202);
+    let mode = async |on: bool| {
+        let answer = gateway.atlas("PATCH", "privateEndpoint/regionalMode", json!({ "enabled": on })).await;
+        (answer.status.as_u16(), answer.json()["errorCode"].as_str().unwrap_or_default().to_owned())
+    };
+    eventually(|| async { (mode(true).await.0 == 202).then_some(()) }).await;
+    let register = async |service: &str, endpoint: &str| {
+        let path = format!("privateEndpoint/AWS/endpointService/{service}/endpoint");
+        let added = gateway.atlas("POST", &path, json!({ "id": endpoint })).await;
+        assert_eq!(added.status, 201, "{}", added.text());
+        gateway.until(service, endpoint, "AVAILABLE").await;
+    };
+    let here = gateway.service().await["id"].as_str().unwrap().to_owned();
+    register(&here, &gateway.make_endpoint(Some(SUBNET)).await).await;
+    let new = json!({ "providerName": "AWS", "region": "EU_WEST_1" });
+    let there = gateway.atlas("POST", "privateEndpoint/endpointService", new).await.json();
+    let there = there["id"].as_str().unwrap().to_owned();
+    let path = format!("privateEndpoint/AWS/endpointService/{there}");
+    let service = eventually(|| async {
+        let view = gateway.atlas("GET", &path, Value::Null).await.json();
+        view["endpointServiceName"].as_str().map(str::to_owned)
+    })
+    .await;
+    let signed = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("authorization", "AWS4-HMAC-SHA256 Credential=a/20260810/eu-west-1/ec2/aws4_request, Signature=x"),
+    ];
+    let ec2 = async |form: String| {
+        let answer = Client::new(gateway.address).send("POST", "/", &signed, form).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
+    };
+    let vpc = element(&ec2("Action=CreateVpc&CidrBlock=127.7.0.0/16".to_owned()).await, "vpcId");
+    let subnet = element(&ec2(format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=127.7.1.0/24")).await, "subnetId");
+    let form = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={vpc}&ServiceName={service}&SubnetId.1={subnet}"
+    );
+    let made = ec2(form).await;
+    assert_eq!(element(&made, "hostedZoneId"), "Z38GZ743OKFT7T", "a region has its own");
+    register(&there, &element(&made, "vpcEndpointId")).await;
+    assert_eq!(mode(false).await, (409, "CANNOT_DISABLE_REGIONALIZED_PRIVATE_ENDPOINTS".to_owned()));
+}
+
+/// B11: an app that moved to another region leaves its endpoints behind.
+#[tokio::test]
+async fn an_app_that_moves_needs_new_endpoints() {
+    let gateway = Gateway::start().await;
+    let login = r#"{"username":"public","apiKey":"private"}"#;
+    let login = gateway.ask("POST", "/api/admin/v3.0/auth/providers/mongodb-cloud/login", login).await.json();
+    let client = Client::new(gateway.address).with_token(Some(login["access_token"].as_str().unwrap().to_owned()));
+    let ask = async |method: &str, path: &str, body: Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        client.send(method, &format!("/api/admin/v3.0/groups/{PROJECT}/apps{path}"), &[], body).await.unwrap()
+    };
+    let app = ask("GET", "", Value::Null).await.json()[0]["_id"].as_str().unwrap().to_owned();
+    let to = json!({ "deployment_model": "LOCAL", "provider_region": "aws-us-west-2" });
+    let moved = ask("PUT", &format!("/{app}/deployment_migration"), to).await;
+    assert_eq!(
+        (moved.status.as_u16(), &moved.json()["provider_region"]),
+        (200, &json!("aws-us-west-2")),
+        "{}",
+        moved.text()
+    );
+    let list = ask("GET", &format!("/{app}/security/private_endpoints"), Value::Null).await.json();
+    assert_eq!(list[0]["cloud_provider_region"], "aws-us-east-1", "it stands where it stood");
+    let mut again = list[0].clone();
+    again["comment"] = json!("again");
+    let refused = ask("POST", &format!("/{app}/security/private_endpoints"), again).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.json()["error"].as_str().unwrap().contains("aws-us-west-2"), "{}", refused.text());
+}

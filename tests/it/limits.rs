@@ -159,6 +159,31 @@ async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
     assert!(counts.len() == 4 && counts.values().all(|count| (2_250..=2_750).contains(count)), "{counts:?}");
 }
 
+/// A17: connections per mongos are limited: behind one optimized port each takes as many as it may, and no more.
+#[tokio::test]
+async fn no_mongos_behind_an_optimized_string_holds_more_than_its_limit() {
+    let net = Net::claim();
+    let mut echoes = Vec::new();
+    for i in 0..3 {
+        echoes.push(EchoTarget::start(net.target(i)).await);
+    }
+    let gateway = TestGateway::start_with(net, |config| {
+        optimized(config);
+        config.desired.projects[0].services[0].attributes.flows_per_target = 2;
+    })
+    .await;
+    let mut spike = Vec::new();
+    for _ in 0..60 {
+        spike.push(gateway.dial("lb").await);
+    }
+    gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="flow_limit""#], 54.0).await;
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for view in gateway.gateway.flows() {
+        *counts.entry(view.member).or_default() += 1;
+    }
+    assert!(counts.len() == 3 && counts.values().all(|count| *count == 2), "{counts:?}");
+}
+
 /// The cap is the address', not the flow's, and each way has its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flows_of_one_endpoint_address_share_its_bandwidth() {

@@ -139,8 +139,10 @@ async fn change(request: &Request<'_>, id: &str) -> Outcome {
 
 pub(super) fn list(request: &Request<'_>) -> (StatusCode, Value) {
     let inventory = request.shared.control.inventory();
-    let own = inventory.services.values().filter(|record| record.project == request.project);
-    (StatusCode::OK, own.map(|record| view(&inventory, record)).collect())
+    let mut own: Vec<_> = inventory.services.values().filter(|record| record.project == request.project).collect();
+    // There is one in each region, and ids say nothing of an order.
+    own.sort_by(|a, b| a.service.region.cmp(&b.service.region));
+    (StatusCode::OK, own.into_iter().map(|record| view(&inventory, record)).collect())
 }
 
 pub(super) fn describe(request: &Request<'_>, id: &str) -> Outcome {
