@@ -270,6 +270,8 @@ async fn operator(walk: &mut Walk) {
         "snapshot",
         "targets",
         "endpoints",
+        "private-endpoints",
+        "throughput",
         "connection-strings",
         "flows",
         "apps",

@@ -287,7 +287,7 @@ def test_a_click_moves_a_port_and_dns_names_it(gateway, page):
     assert srv_ports() == [1025, 1026, 1028]
     leads_to_a_target(1028)
     assert page.row("target-rows", "Cluster0/shard-00-00")[2] == "1028"
-    page.shows("#live", "is 1028")
+    page.shows("#live", "The port of Cluster0/shard-00-00 is 1028")
 
 
 def test_a_port_that_is_taken_is_refused_in_the_gateways_words(gateway, page):

@@ -2,7 +2,6 @@
 
 import { endpointStatus } from "./endpoints.js";
 import { announce } from "./notices.js";
-import { targetKey } from "./targets.js";
 
 /** What is watched: names with what is said of them. */
 function facts({ status, services, targets, apps, faults, zones }) {
@@ -13,7 +12,7 @@ function facts({ status, services, targets, apps, faults, zones }) {
   }
   for (const target of targets) {
     told.set(`Target ${target.id}`, target.state);
-    told.set(`The port of ${targetKey(target)}`, `${target.port}`);
+    told.set(`The port of ${target.id}`, `${target.port}`);
   }
   for (const app of apps) told.set(`App ${app.id}`, app.restricted ? "restricted" : "open to requests from outside its VPC");
   for (const fault of faults) told.set(`Fault ${fault.name}`, "on");

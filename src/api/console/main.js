@@ -126,9 +126,8 @@ function missed(error) {
     mark(byId("state").firstChild, "class", "pill bad");
     banner(`The gateway doesn't answer (${error.message}). What is shown is what it last said.`);
   } else {
-    banner(`The gateway says: ${error.message}`);
-    // A mistake of this page's own.
-    if (!(error instanceof Refused)) throw error;
+    banner(error instanceof Refused ? `The gateway says: ${error.message}` : `This page made a mistake: ${error.message}`);
+    if (!(error instanceof Refused)) console.error(error);
   }
   return wait;
 }
@@ -142,6 +141,7 @@ function banner(text) {
 }
 
 function askForToken() {
+  banner(null);
   const dialog = byId("token");
   say(byId("token-problem"), hasToken() ? "That is not this gateway's token." : "");
   setToken(null);

@@ -14,12 +14,12 @@ export function start(refreshed) {
   refresh = refreshed;
   byId("move-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    void move();
+    void move(event.submitter ?? byId("move-form").querySelector("[type=submit]"));
   });
   byId("move").querySelector(".cancel").addEventListener("click", () => byId("move").close());
 }
 
-export const targetKey = (target) => `${target.service} ${target.id}`;
+const targetKey = (target) => `${target.service} ${target.id}`;
 
 export function show({ targets, rates }) {
   const withRates = targets.map((target) => ({ ...target, carried: rates.targets[target.id] }));
@@ -91,7 +91,9 @@ function open(target) {
   byId("move-port").focus();
 }
 
-async function move() {
+async function move(button) {
+  if (button.getAttribute("aria-disabled") === "true") return;
+  button.setAttribute("aria-disabled", "true");
   const [cluster, ...rest] = moving.id.split("/");
   const port = byId("move-port").value;
   const body = { service: moving.service, ...(port === "" ? {} : { port: Number(port) }) };
@@ -102,5 +104,7 @@ async function move() {
     await refresh();
   } catch (error) {
     say(byId("move-problem"), error.message);
+  } finally {
+    button.removeAttribute("aria-disabled");
   }
 }
