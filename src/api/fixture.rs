@@ -159,13 +159,14 @@ impl Drop for Gateway {
 fn flow(id: u64, client: &str) -> FlowView {
     FlowView {
         id: FlowId(id),
+        protocol: "tcp",
         client: client.parse().expect("an address"),
         origin: Origin::Vpc,
         endpoint: "vpce-024f5b57108c8d3ed".to_owned(),
         listener: "127.0.30.194:1024".parse().expect("an address"),
         target: "Cluster0/shard-00-00".to_owned(),
         member: "shard-00-00".to_owned(),
-        target_address: "127.1.0.11:27017".parse().expect("an address"),
+        target_address: "127.1.0.11:27017".parse().ok(),
         age_seconds: 1.5,
         bytes_to_target: 10,
         bytes_to_client: 20,

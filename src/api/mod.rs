@@ -132,6 +132,8 @@ mod fixture;
 #[cfg(test)]
 mod lives_tests;
 #[cfg(test)]
+mod openapi_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod v1_tests;

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 
 use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateFiles, CertificateSource, Certificates};
 use crate::control::chain;
+use crate::data::FlowView;
+use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::LabCa;
 
@@ -62,6 +64,16 @@ impl LazyFront {
         if let Some(front) = front.and_then(Arc::into_inner) {
             front.stop(grace).await;
         }
+    }
+
+    /// The WebSockets that are open.
+    pub(super) fn websockets(&self) -> Vec<FlowView> {
+        self.started().map(|front| front.websockets()).unwrap_or_default()
+    }
+
+    /// Ends a WebSocket at once; false when there is no such one.
+    pub(super) fn kill(&self, id: FlowId) -> bool {
+        self.started().is_some_and(|front| front.kill(id))
     }
 
     fn started(&self) -> Option<Arc<AppFront>> {

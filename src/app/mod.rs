@@ -23,11 +23,12 @@ use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
-use crate::data::{Carried, DataPlane, FlowView};
+use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
+use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{BindError, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::model::FlowId;
-use crate::plan::Snapshot;
+use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{Exporter, LogHandle, Registry, Status};
 
 /// How often histograms are folded: between two times they grow with every value.
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The admin API would be open to other machines.
     #[error("cannot serve the admin API: {0}")]
     Exposed(String),
+    /// A flow log can't be written.
+    #[error(transparent)]
+    FlowLog(#[from] FlowLogError),
     /// The system gives no thread.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
@@ -112,6 +116,7 @@ pub struct Gateway {
     servers: Vec<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     reload: reload::Reloader,
+    flow_log: Option<FlowLog>,
 }
 
 impl Gateway {
@@ -149,7 +154,8 @@ impl Gateway {
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
-        let data_options = options::data(&settings, tick);
+        let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
+        let data_options = DataOptions { flow_log: flow_log.clone(), ..options::data(&settings, tick) };
         let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
@@ -240,6 +246,9 @@ impl Gateway {
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
+        if let Some(flow_log) = &flow_log {
+            close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
+        }
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -259,6 +268,7 @@ impl Gateway {
             servers,
             failed,
             reload,
+            flow_log,
         })
     }
 
@@ -360,6 +370,15 @@ impl Gateway {
             () = self.flows.drain_all(grace) => {}
             () = say_draining(&self.manager, &self.flows) => {}
         }
+        if let Some(flow_log) = self.flow_log.clone() {
+            let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
+            // What it can't write in time is lost with the process.
+            let _ = tokio::task::spawn_blocking(move || {
+                close_window(&flow_log, &flows, &snapshot);
+                flow_log.flush();
+            })
+            .await;
+        }
         self.phases.advance(Phase::Stopping);
         let carried = self.flows.carried();
         self.last_stop.cancel();
@@ -438,6 +457,48 @@ fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToke
         };
         stop.run_until_cancelled(work).await;
     });
+}
+
+/// Closes the windows of the flow logs, one after the other.
+fn close_windows(
+    flow_log: &FlowLog,
+    flows: &Arc<Flows>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(interval) = flow_log.interval() else { return };
+    let (flow_log, flows, stop) = (flow_log.clone(), Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
+                let snapshot = Arc::clone(&snapshots.borrow());
+                // It asks the kernel about every open flow, and waits for room in the queue.
+                let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Records what was seen since the last window.
+fn close_window(flow_log: &FlowLog, flows: &Flows, snapshot: &Snapshot) {
+    if flow_log.interval().is_none() {
+        return;
+    }
+    let mut interfaces = std::collections::BTreeMap::new();
+    for listener in snapshot.listeners.values() {
+        if let Gate::Endpoint(gate) = &listener.gate {
+            let ip = listener.address.ip();
+            interfaces.entry(ip).or_insert_with(|| Interface::at(gate, ip));
+        }
+    }
+    flow_log.close_window(flows.open_for_flow_log(), interfaces.into_values().flatten().collect());
 }
 
 fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {

@@ -12,6 +12,7 @@ use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
+use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
 use crate::plan::{Changes, Leave, Snapshot};
 
@@ -30,11 +31,15 @@ impl Flows {
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
-        self.data.flows()
+        let mut flows = self.data.flows();
+        let mut sockets = self.front.websockets();
+        sockets.sort_by_key(|socket| socket.id);
+        flows.extend(sockets);
+        flows
     }
 
     pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.data.kill(id)
+        self.data.kill(id) || self.front.kill(id)
     }
 
     pub(super) fn carried(&self) -> Carried {
@@ -53,6 +58,10 @@ impl Flows {
 
     pub(super) fn publish_metrics(&self) {
         self.data.publish_metrics();
+    }
+
+    pub(super) fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        self.data.open_for_flow_log()
     }
 
     pub(super) fn sample_rates(&self) {

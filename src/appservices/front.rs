@@ -16,10 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::certificates::Certificates;
 use super::metrics;
 use super::options::AppOptions;
+use super::sockets::Sockets;
 use super::worker::{Command, Common, Worker};
+use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::bind_shared;
 use crate::lifecycle::BindError;
+use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
 use crate::tls::identity::provider;
@@ -58,6 +61,7 @@ pub struct AppFront {
     threads: Vec<std::thread::JoinHandle<()>>,
     held: Mutex<BTreeSet<SocketAddr>>,
     open: Arc<AtomicUsize>,
+    sockets: Arc<Sockets>,
 }
 
 /// Sockets that are bound and not yet accepted on. Dropped, they are closed, and nothing has happened.
@@ -80,6 +84,7 @@ impl AppFront {
     ) -> Result<Self, FrontError> {
         metrics::describe(recorder.as_ref());
         let open = Arc::new(AtomicUsize::new(0));
+        let sockets = Arc::new(Sockets::default());
         let common = Arc::new(Common {
             server: server_config(&certificates)?,
             certificates: Arc::clone(&certificates),
@@ -88,6 +93,7 @@ impl AppFront {
             snapshots,
             recorder,
             open: Arc::clone(&open),
+            sockets: Arc::clone(&sockets),
         });
         let mut workers = Vec::new();
         let mut threads = Vec::new();
@@ -112,7 +118,7 @@ impl AppFront {
             workers.push(commands);
             threads.push(thread);
         }
-        Ok(Self { options, certificates, workers, threads, held: Mutex::default(), open })
+        Ok(Self { options, certificates, workers, threads, held: Mutex::default(), open, sockets })
     }
 
     /// Binds the addresses of `view` that aren't open yet: all of them or none. Has certificates for all of its names.
@@ -196,6 +202,19 @@ impl AppFront {
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// The WebSockets that are open.
+    #[must_use]
+    pub fn websockets(&self) -> Vec<FlowView> {
+        self.sockets.views()
+    }
+
+    /// Ends a WebSocket at once; false when there is no such one.
+    #[must_use]
+    pub fn kill(&self, id: FlowId) -> bool {
+        let Some((worker, live)) = self.sockets.find(id) else { return false };
+        self.workers.get(worker).is_some_and(|worker| worker.send(Command::Kill(live)).is_ok())
     }
 
     /// Closes every address, lets what is open finish for `grace`, cuts the rest and ends the threads.

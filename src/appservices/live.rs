@@ -30,6 +30,8 @@ pub(crate) enum Cut {
     Abuse,
     /// Its address was given up.
     Closed,
+    /// An operator ended it.
+    Killed,
 }
 
 impl Cut {
@@ -40,6 +42,7 @@ impl Cut {
             Self::Slow => "slow",
             Self::Abuse => "abuse",
             Self::Closed => "drained",
+            Self::Killed => "killed",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! what each side is told, all of them pure; `front` opens and closes addresses as snapshots say, `certificates` has what
 //! clients are shown; a `worker` accepts, `connection` takes a client through TLS to HTTP, `live` sees to its limits;
 //! `request` has each request judged and passed on, `body` lets its bytes through, `backend` keeps connections for it;
-//! `upgrade` hands WebSockets to the relay that carries TCP flows.
+//! `upgrade` hands WebSockets to the relay that carries TCP flows, `sockets` lists them.
 //!
 //! Where a request comes from is decided by the address that its connection came to and the source address, never by
 //! anything in it.
@@ -22,6 +22,7 @@ mod metrics;
 mod options;
 mod path;
 mod request;
+mod sockets;
 mod upgrade;
 mod verdict;
 mod worker;

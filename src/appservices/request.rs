@@ -20,6 +20,7 @@ use super::live::{AtHand, Live};
 use super::location;
 use super::metrics::{RequestKey, endpoint_type};
 use super::path::{PathClass, route};
+use super::sockets::Facts;
 use super::upgrade::{self, Knock};
 use super::verdict::{Judgement, Verdict, judge};
 use super::worker::Worker;
@@ -351,7 +352,13 @@ impl Ask<'_> {
         }
         let backend = hyper::upgrade::on(&mut answer);
         let series = self.worker.metrics.websocket(&self.app.id, endpoint_type(self.door));
-        upgrade::start(self.worker, self.live, series, client, backend);
+        let facts = Facts {
+            origin: self.origin,
+            endpoint: self.door.label().to_owned(),
+            app: self.app.id.to_string(),
+            backend: to.url.authority(),
+        };
+        upgrade::start(self.worker, self.live, facts, series, client, backend);
         Ok(upgrade::agree(&answer, &knock, AnswerBody::own(Bytes::new())))
     }
 

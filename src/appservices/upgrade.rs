@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -26,6 +27,7 @@ use super::client_io::ClientIo;
 use super::headers::strip_hop_by_hop;
 use super::live::{Live, Order};
 use super::metrics::WebSocketSeries;
+use super::sockets::{Facts, Socket};
 use super::worker::Worker;
 use crate::data::relay::{Failed, Leg, Meter, Relay};
 use crate::model::{BackendScheme, Side};
@@ -151,20 +153,19 @@ struct Open {
     slot: usize,
     series: WebSocketSeries,
     end: Cell<End>,
-    to_backend: Cell<u64>,
-    to_client: Cell<u64>,
+    socket: Arc<Socket>,
 }
 
 impl Meter for Open {
     #[inline]
     fn to_target(&self, n: usize) {
-        self.to_backend.set(self.to_backend.get() + n as u64);
+        self.socket.add_to_backend(n);
         self.live.touch();
     }
 
     #[inline]
     fn to_client(&self, n: usize) {
-        self.to_client.set(self.to_client.get() + n as u64);
+        self.socket.add_to_client(n);
         self.live.touch();
     }
 }
@@ -173,16 +174,18 @@ impl Drop for Open {
     fn drop(&mut self) {
         let end = self.end.get();
         self.series.open.decrement(1);
-        self.series.to_backend.increment(self.to_backend.get());
-        self.series.to_client.increment(self.to_client.get());
+        let (to_backend, to_client) = (self.socket.bytes_to_backend(), self.socket.bytes_to_client());
+        self.series.to_backend.increment(to_backend);
+        self.series.to_client.increment(to_client);
+        self.worker.sockets.leave(&self.socket);
         self.worker.metrics.websocket_closed(&self.series, end.label());
         self.worker.leave(self.slot);
         tracing::info!(
             target: "access",
             { client.addr = %self.live.peer,
               door = %self.live.door,
-              bytes.to_backend = self.to_backend.get(),
-              bytes.to_client = self.to_client.get(),
+              bytes.to_backend = to_backend,
+              bytes.to_client = to_client,
               end = end.label() },
             "websocket closed"
         );
@@ -193,6 +196,7 @@ impl Drop for Open {
 pub(crate) fn start(
     worker: &Rc<Worker>,
     connection: &Live,
+    facts: Facts,
     series: WebSocketSeries,
     client: OnUpgrade,
     backend: OnUpgrade,
@@ -200,15 +204,8 @@ pub(crate) fn start(
     series.opened.increment(1);
     series.open.increment(1);
     let (live, slot) = worker.enter(connection.peer, connection.door, true);
-    let open = Open {
-        worker: Rc::clone(worker),
-        live,
-        slot,
-        series,
-        end: Cell::new(End::NeverUp),
-        to_backend: Cell::new(0),
-        to_client: Cell::new(0),
-    };
+    let socket = worker.sockets.enter(live.id, connection.peer, connection.door, facts);
+    let open = Open { worker: Rc::clone(worker), live, slot, series, end: Cell::new(End::NeverUp), socket };
     tokio::task::spawn_local(run(open, client, backend));
 }
 

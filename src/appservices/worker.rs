@@ -20,6 +20,7 @@ use super::connection;
 use super::live::{Cut, Live, Order, Patience};
 use super::metrics::AppMetrics;
 use super::options::AppOptions;
+use super::sockets::Sockets;
 use crate::data::connect::LegOptions;
 use crate::data::listener::is_scarcity;
 use crate::data::pipes::Pipes;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Open(Vec<(SocketAddr, std::net::TcpListener)>, Arc<Snapshot>, oneshot::Sender<()>),
     /// Accept no more there; let what is open finish, and cut WebSockets after this long.
     Close(SocketAddr, Duration, oneshot::Sender<()>),
+    /// End this WebSocket now.
+    Kill(u64),
 }
 
 /// What all workers share.
@@ -55,6 +58,8 @@ pub(crate) struct Common {
     pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
     /// Connections and WebSockets that are open, over all workers.
     pub(crate) open: Arc<AtomicUsize>,
+    /// The WebSockets among them.
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 /// A worker's state, shared by its tasks.
@@ -71,6 +76,7 @@ pub(crate) struct Worker {
     service_side: RefCell<Arc<CidrSet>>,
     live: RefCell<Slab<Rc<Live>>>,
     open: Arc<AtomicUsize>,
+    pub(crate) sockets: Arc<Sockets>,
     clock: Arc<AtomicU32>,
     next: Cell<u64>,
     index: u64,
@@ -95,6 +101,7 @@ impl Worker {
             snapshots: RefCell::new(snapshots),
             live: RefCell::default(),
             open: Arc::clone(&common.open),
+            sockets: Arc::clone(&common.sockets),
             clock: Arc::new(AtomicU32::new(1)),
             next: Cell::new(0),
             index: index as u64 + 1,
@@ -129,6 +136,11 @@ impl Worker {
                         }
                         self.drain(address, drain);
                         let _ = done.send(());
+                    }
+                    Some(Command::Kill(id)) => {
+                        for (_, live) in self.live.borrow().iter().filter(|(_, live)| live.id == id) {
+                            live.tell(Order::Cut(Cut::Killed));
+                        }
                     }
                     None => return,
                 },

@@ -21,6 +21,7 @@ pub(super) struct ControlMetrics {
     last_reload_ok: Gauge,
     generation: Gauge,
     zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
+    faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     figures: Figures,
 }
@@ -34,6 +35,7 @@ impl ControlMetrics {
             ("plgw_snapshot_generation", None, "Number of the snapshot in force."),
             ("plgw_targets", None, "Members of target groups, by state (NLB: HealthyHostCount, UnHealthyHostCount)."),
             ("plgw_zonal_health", None, "1 while every target group is healthy in the zone (NLB: ZonalHealthStatus)."),
+            ("plgw_fault_active", None, "1 while a fault that was asked for has begun and is not over."),
             ("plgw_zonal_shift", None, "1 while an operator has shifted away from the zone."),
             ("plgw_target_slots_used", None, "Addressable targets that hold a port."),
             ("plgw_target_slots_limit", None, "Addressable targets that a region may have."),
@@ -49,9 +51,20 @@ impl ControlMetrics {
         // The config that the gateway starts with is applied, or there is no gateway; nothing was refused yet.
         last_success.set(now());
         last_reload_ok.set(1.0);
-        let (zones, per_service) = (Mutex::default(), Mutex::default());
+        let (zones, faults, per_service) = (Mutex::default(), Mutex::default(), Mutex::default());
         let figures = Figures::new(Arc::clone(&recorder));
-        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, per_service, figures }
+        Self {
+            recorder,
+            applied,
+            refused,
+            last_success,
+            last_reload_ok,
+            generation,
+            zones,
+            faults,
+            per_service,
+            figures,
+        }
     }
 
     pub(super) fn reloaded(&self, ok: bool) {
@@ -78,6 +91,14 @@ impl ControlMetrics {
             healthy.set(f64::from(u8::from(view.healthy)));
             shifted.set(f64::from(u8::from(view.shifted)));
         }
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.values().for_each(|gauge| gauge.set(0.0));
+        for fault in snapshot.faults.iter().filter(|fault| fault.is_active()) {
+            let (name, kind) = (fault.name.clone(), fault.kind.label());
+            let labels: [(&'static str, &str); 2] = [("fault", &fault.name), ("type", kind)];
+            let register = || self.recorder.register_gauge(&key("plgw_fault_active", &labels), &METADATA);
+            faults.entry((name, kind)).or_insert_with(register).set(1.0);
+        }
         let mut gauges = self.per_service.lock().unwrap_or_else(PoisonError::into_inner);
         for gauge in gauges.values() {
             gauge.set(0.0);
@@ -96,8 +117,10 @@ impl ControlMetrics {
             let id = service.id.as_str();
             set(id, "plgw_target_slots_used", "", own().count() as u64);
             set(id, "plgw_target_slots_limit", "", service.target_limit as u64);
+            let leaving = || snapshot.leaving.iter().filter(|target| target.service == service.id);
             for state in TargetState::ALL {
-                let members = own().flat_map(|target| &target.members).filter(|member| member.state == state);
+                let members =
+                    own().chain(leaving()).flat_map(|target| &target.members).filter(|member| member.state == state);
                 set(id, "plgw_targets", state.label(), members.count() as u64);
             }
         }

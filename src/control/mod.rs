@@ -138,6 +138,7 @@ impl Control {
             move_grace: parts.move_grace,
             drains: tracker.clone(),
             stop: parts.stop,
+            leaving: std::collections::BTreeMap::new(),
             draining: HashMap::new(),
             retiring: HashMap::new(),
             configured_faults: Default::default(),

@@ -2,7 +2,7 @@
 //! plan, bind, save, open, publish, retarget, close.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,6 +220,8 @@ pub(super) struct Owner<P: Plane> {
     pub(super) stop: CancellationToken,
     /// The faults that the inventory has.
     pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
+    /// Targets that are gone and whose ports still drain.
+    pub(super) leaving: BTreeMap<(VpceServiceId, ListenerPort), TargetView>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
     /// Listeners that the snapshot no longer has, by address, until they are closed.
@@ -565,6 +567,10 @@ impl<P: Plane> Owner<P> {
         if held.release(&key.0, key.1) {
             self.keep(held).await;
         }
+        if self.leaving.remove(&key).is_some() {
+            // It shows no longer.
+            self.apply_or_log(self.desired.clone()).await;
+        }
     }
 
     /// The one way in for every change.
@@ -578,12 +584,15 @@ impl<P: Plane> Owner<P> {
             (snapshot, held) = compile(&desired, &self.held, generation)?;
             changes = diff(&old, &snapshot);
         }
+        let leaving = self.leaving(&old, &snapshot, &changes);
+        snapshot.leaving = leaving.values().cloned().collect();
         let snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
         self.saved.save(&held, &self.made, &self.said).await?;
         self.held = held;
         self.desired = desired;
+        self.leaving = leaving;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
@@ -598,6 +607,32 @@ impl<P: Plane> Owner<P> {
             tracing::warn!("{notice}");
         }
         Ok(generation)
+    }
+
+    /// The targets that are gone, once `snapshot` is in force, and whose ports drain: a port that is closed with its
+    /// target, not with its endpoint, and that nobody else has yet.
+    fn leaving(
+        &self,
+        old: &Snapshot,
+        snapshot: &Snapshot,
+        changes: &Changes,
+    ) -> BTreeMap<(VpceServiceId, ListenerPort), TargetView> {
+        let is_there = |view: &TargetView| {
+            snapshot.targets.iter().any(|other| other.service == view.service && other.id == view.id)
+        };
+        let closes = |view: &TargetView| {
+            changes.close.iter().filter_map(|(address, _)| old.listeners.get(address)).any(|listener| {
+                let group = &listener.group;
+                matches!(listener.gate, Gate::Endpoint(_)) && group.service == view.service && group.target == view.id
+            })
+        };
+        let gone = old.targets.iter().filter(|view| !is_there(view) && closes(view)).map(|view| {
+            let mut view = view.clone();
+            view.state = TargetState::Draining;
+            view.members.iter_mut().for_each(|member| member.state = TargetState::Draining);
+            ((view.service.clone(), view.port), view)
+        });
+        self.leaving.clone().into_iter().chain(gone).collect()
     }
 
     /// Closes, now, what still retires at an address that is to be opened again.

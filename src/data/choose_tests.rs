@@ -27,7 +27,7 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
         deregistration_delay: Duration::from_secs(300),
         terminate_on_deregistration: false,
         terminate_on_unhealthy: true,
-        routing_minimum: 1,
+        routing_minimum: crate::model::Minimum::default(),
         bandwidth_cap: None,
         proxy_sources: crate::model::CidrSet::default(),
         flows_per_target: 55_000,

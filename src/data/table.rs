@@ -205,6 +205,8 @@ impl FlowRecord {
 pub struct FlowView {
     /// Its id, in hex.
     pub id: FlowId,
+    /// `tcp`, or `websocket` through the App Services front.
+    pub protocol: &'static str,
     /// The client's address.
     pub client: SocketAddr,
     /// Where the client is.
@@ -213,12 +215,12 @@ pub struct FlowView {
     pub endpoint: String,
     /// The address and port that it came to.
     pub listener: SocketAddr,
-    /// The addressable target.
+    /// The addressable target; the app of a WebSocket.
     pub target: String,
-    /// The member of the target group.
+    /// The member of the target group; the backend of an app.
     pub member: String,
-    /// The member's address.
-    pub target_address: SocketAddr,
+    /// The member's address; `None`: its backend is known by name alone.
+    pub target_address: Option<SocketAddr>,
     /// Seconds since it was opened.
     pub age_seconds: f64,
     /// Bytes written to the target.
@@ -234,13 +236,14 @@ impl From<&FlowRecord> for FlowView {
         let member = record.member();
         Self {
             id: record.id,
+            protocol: "tcp",
             client: record.client,
             origin: record.origin,
             endpoint: record.listener.gate.label().to_owned(),
             listener: record.listener.address,
             target: record.listener.group.target.to_string(),
             member: member.name.clone(),
-            target_address: member.address,
+            target_address: Some(member.address),
             age_seconds: record.opened.elapsed().map_or(0.0, |age| age.as_secs_f64()),
             bytes_to_target: record.bytes_to_target(),
             bytes_to_client: record.bytes_to_client(),

@@ -4,11 +4,19 @@ use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder
 
 use super::forward::ForwardOutcome;
 use super::{Code, Kind, ViewKind};
+use crate::model::DnsFailure;
 
 const QUERIES: &str = "plgw_dns_queries_total";
 const DURATION: &str = "plgw_dns_answer_duration_seconds";
 const MALFORMED: &str = "plgw_dns_malformed_packets_total";
 const FORWARDED: &str = "plgw_dns_forwarded_total";
+const FAILED: &str = "plgw_dns_faulted_questions_total";
+const FAILURES: [(DnsFailure, &str); 4] = [
+    (DnsFailure::Servfail, "servfail"),
+    (DnsFailure::Nxdomain, "nxdomain"),
+    (DnsFailure::Refused, "refused"),
+    (DnsFailure::Timeout, "timeout"),
+];
 
 /// DNS's counters.
 #[derive(Debug)]
@@ -20,6 +28,7 @@ pub struct DnsMetrics {
     /// Messages that are no question: too short, a reply, or beyond parsing.
     pub(super) malformed: Counter,
     forwarded: [Counter; ForwardOutcome::ALL.len()],
+    failed: [Counter; FAILURES.len()],
 }
 
 impl DnsMetrics {
@@ -33,6 +42,7 @@ impl DnsMetrics {
         describe(QUERIES, "Answers given, by whose view, kind of record and code.");
         describe(MALFORMED, "Messages that are no question: too short, a reply, or beyond parsing.");
         describe(FORWARDED, "Questions asked upstream, by how that ended.");
+        describe(FAILED, "Questions that a failure which was asked for befell.");
         recorder.describe_histogram(
             KeyName::from_const_str(DURATION),
             Some(Unit::Seconds),
@@ -63,6 +73,7 @@ impl DnsMetrics {
             malformed: counter(MALFORMED, Vec::new()),
             forwarded: ForwardOutcome::ALL
                 .map(|outcome| counter(FORWARDED, vec![Label::from_static_parts("outcome", outcome.label())])),
+            failed: FAILURES.map(|(_, label)| counter(FAILED, vec![Label::from_static_parts("answer", label)])),
         }
     }
 
@@ -71,6 +82,12 @@ impl DnsMetrics {
         debug_assert!(happens(view, kind, code), "{view:?} {kind:?} {code:?} has no counter");
         let index = (view as usize * Kind::ALL.len() + kind as usize) * Code::ALL.len() + code as usize;
         self.queries[index].increment(1);
+    }
+
+    /// Counts one question that fails as it was asked for.
+    pub(super) fn failed(&self, failure: DnsFailure) {
+        let counters = FAILURES.iter().zip(&self.failed).filter(|((of, _), _)| *of == failure);
+        counters.for_each(|(_, counter)| counter.increment(1));
     }
 
     /// Counts one question asked upstream.

@@ -4,9 +4,9 @@
 //! malformed packets (which are to be counted), answer malformed *replies* with FORMERR, take any number of TCP
 //! connections, and cost a task, a channel and several buffers a datagram.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::{Edns, Metadata, OpCode, Query, ResponseCode};
@@ -28,7 +28,7 @@ use super::wire::{Echo, Limit, UDP_PAYLOAD, encode, encode_error};
 use super::{
     Answer, Code, Data, DnsError, DnsMetrics, DnsOptions, DnsSockets, Kind, Owner, Question, ViewKind, answer, tcp, udp,
 };
-use crate::model::DnsFailure;
+use crate::model::{DnsFailure, Fault};
 use crate::plan::{DnsFault, DnsView, Snapshot};
 
 /// A running DNS server: UDP and TCP, answering from the latest snapshot.
@@ -173,8 +173,8 @@ pub(super) struct Adapter {
     pub(super) metrics: DnsMetrics,
     rotation: Rotation,
     forwarder: Forwarder,
-    /// Questions that a failure could have befallen.
-    fault_questions: AtomicU64,
+    /// Failures that were asked for, and how many questions each could have befallen since.
+    failures: Mutex<HashMap<String, (Arc<Fault>, u64)>>,
 }
 
 const HEADER_BYTES: usize = 12;
@@ -185,7 +185,7 @@ const SHORTEST_RECORD: usize = 11;
 impl Adapter {
     pub(super) fn new(options: DnsOptions, metrics: DnsMetrics) -> Self {
         let forwarder = Forwarder::new(options.forward.clone());
-        Self { options, metrics, rotation: Rotation::new(), forwarder, fault_questions: AtomicU64::new(0) }
+        Self { options, metrics, rotation: Rotation::new(), forwarder, failures: Mutex::default() }
     }
 
     /// Reacts to `packet`; a reply is appended to `out`.
@@ -273,9 +273,23 @@ impl Adapter {
             seen != ViewKind::None && fault.clients.as_ref().is_none_or(|clients| clients.contains(source))
         };
         view.faults.iter().filter(meant).find_map(|DnsFault { fault, answer, .. }| {
-            let n = self.fault_questions.fetch_add(1, Ordering::Relaxed);
-            fault.share.holds(fault.lot(n)).then_some((seen, *answer))
+            let befalls = fault.share.holds(fault.lot(self.number(fault)));
+            befalls.then(|| {
+                self.metrics.failed(*answer);
+                (seen, *answer)
+            })
         })
+    }
+
+    /// The number of this question among those that the failure could befall; from 0 again when it is set anew.
+    fn number(&self, fault: &Arc<Fault>) -> u64 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, next) = failures.entry(fault.name.clone()).or_insert_with(|| (Arc::clone(fault), 0));
+        if known != fault {
+            (*known, *next) = (Arc::clone(fault), 0);
+        }
+        *next += 1;
+        *next - 1
     }
 
     /// The answer to a question that was understood.

@@ -10,6 +10,7 @@ mod desired;
 mod dns_name;
 mod fault;
 mod flow;
+mod flow_log;
 mod ids;
 mod log_levels;
 mod names;
@@ -30,6 +31,7 @@ pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
 pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
+pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
 pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
 pub use log_levels::{DEFAULT_LOG_LEVEL, LOG_RECORDS, LOG_ROOMS, LogLevel, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
@@ -39,6 +41,6 @@ pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
-    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Project, StatusRange,
+    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
 };
 pub use target::{Health, TargetId, TargetState};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cluster::AccessList;
 use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, TargetPort, VpceId, VpceServiceId};
@@ -83,11 +83,11 @@ pub struct Attributes {
     /// (`target_health_state.unhealthy.draining_interval_seconds`, 0–360000 s, 0).
     pub unhealthy_draining_interval: Duration,
     /// With fewer healthy targets in a zone, a group fails open there
-    /// (`target_group_health.unhealthy_state_routing.minimum_healthy_targets.count`, 1).
-    pub routing_minimum: usize,
-    /// With fewer healthy targets of any group in a zone, its addresses leave DNS; 0 is AWS's `off`
-    /// (`target_group_health.dns_failover.minimum_healthy_targets.count`, 1).
-    pub dns_minimum: usize,
+    /// (`target_group_health.unhealthy_state_routing.minimum_healthy_targets`, count 1, percentage off).
+    pub routing_minimum: Minimum,
+    /// With fewer healthy targets of any group in a zone, its addresses leave DNS
+    /// (`target_group_health.dns_failover.minimum_healthy_targets`, count 1, percentage off).
+    pub dns_minimum: Minimum,
     /// Bytes a second that one endpoint address may carry each way; `None`: as many as there are. AWS's is 10 Gbit/s
     /// and grows to 100.
     pub bandwidth_cap: Option<u64>,
@@ -110,13 +110,66 @@ impl Default for Attributes {
             cross_zone: true,
             terminate_on_unhealthy: true,
             unhealthy_draining_interval: Duration::ZERO,
-            routing_minimum: 1,
-            dns_minimum: 1,
+            routing_minimum: Minimum::default(),
+            dns_minimum: Minimum::default(),
             bandwidth_cap: None,
             proxy_sources: CidrSet::default(),
             flows_per_target: 55_000,
             health_check: HealthCheck::default(),
         }
+    }
+}
+
+/// How many targets of a group must be healthy: a number, a share, or both, of which the one that is missed acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Minimum {
+    /// How many; 0 is AWS's `off`.
+    pub count: usize,
+    /// How many of a hundred (1–100); `None` is AWS's `off`.
+    pub percentage: Option<u8>,
+}
+
+impl Minimum {
+    /// Whether `healthy` of `total` are too few.
+    #[must_use]
+    pub fn is_missed(self, healthy: usize, total: usize) -> bool {
+        let share = |least: u8| total == 0 || healthy * 100 < total * usize::from(least);
+        healthy < self.count || self.percentage.is_some_and(share)
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_off(self) -> bool {
+        self.count == 0 && self.percentage.is_none()
+    }
+}
+
+impl Default for Minimum {
+    fn default() -> Self {
+        Self { count: 1, percentage: None }
+    }
+}
+
+impl Serialize for Minimum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.count, self.percentage).serialize(serializer)
+    }
+}
+
+/// A count alone is what earlier versions saved.
+impl<'de> Deserialize<'de> for Minimum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Saved {
+            Both(usize, Option<u8>),
+            Count(usize),
+        }
+        let (count, percentage) = match Saved::deserialize(deserializer)? {
+            Saved::Both(count, percentage) => (count, percentage),
+            Saved::Count(count) => (count, None),
+        };
+        Ok(Self { count, percentage })
     }
 }
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::apps::AppsView;
 use crate::model::{
     AccessList, CidrSet, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, ListenerPort,
-    Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId, VpceServiceId,
-    Zone,
+    Minimum, Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId,
+    VpceServiceId, Zone,
 };
 
 /// Which snapshot: one more with every change.
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Addressable targets, in order of load balancer and port.
     pub targets: Vec<TargetView>,
+    /// Targets that are gone and whose ports still drain: in nobody's strings, and no slots are theirs.
+    pub leaving: Vec<TargetView>,
     /// The zones that endpoints of projects' load balancers lie in, in order of load balancer and zone.
     pub zones: Vec<ZoneView>,
     /// Faults that have begun or are to begin, by name.
@@ -190,7 +192,7 @@ pub struct TargetGroup {
     /// Whether the flows of a member that becomes unhealthy are reset, unless the group fails open.
     pub terminate_on_unhealthy: bool,
     /// With fewer healthy members the group fails open.
-    pub routing_minimum: usize,
+    pub routing_minimum: Minimum,
     /// Bytes a second that one endpoint address may carry each way.
     pub bandwidth_cap: Option<u64>,
     /// Load balancers whose PROXY header is taken.
@@ -395,8 +397,10 @@ impl TargetGroup {
     /// state routing).
     #[must_use]
     pub fn fails_open(&self, zone: &Zone) -> bool {
-        let healthy = |member: &&Member| self.is_registered(member, zone) && member.state == TargetState::Healthy;
-        self.members.iter().filter(healthy).count() < self.routing_minimum.max(1)
+        let registered = || self.members.iter().filter(|member| self.is_registered(member, zone));
+        let healthy = registered().filter(|member| member.state == TargetState::Healthy).count();
+        // Routing knows no `off`: with nobody healthy there is nobody else.
+        healthy == 0 || self.routing_minimum.is_missed(healthy, registered().count())
     }
 
     /// What a SYN at an address in `zone` would meet, were it passed on to a target.

@@ -151,21 +151,24 @@ impl<'a> Survey<'a> {
     /// The groups that have too few healthy members for a node in `zone`.
     pub(super) fn unhealthy_targets(&self, service: &'a VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
         let of = match self.providers.get(service) {
-            Some(Provider::Project(_, of)) if of.attributes.dns_minimum > 0 => Some(*of),
+            Some(Provider::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
             _ => None,
         };
         let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);
         let ill = move |target: &&Addressable<'a>| {
             of.is_some_and(|of| {
                 let attributes = &of.attributes;
-                let well = target.processes.iter().filter(|process| {
-                    let key = (service.clone(), target.id.clone(), process.name.to_owned());
+                let registered = || {
+                    target.processes.iter().filter(|process| {
+                        let key = (service.clone(), target.id.clone(), process.name.to_owned());
+                        (attributes.cross_zone || process.zone == zone) && !self.desired.deregistered.contains(&key)
+                    })
+                };
+                let well = registered().filter(|process| {
                     let state = self.health(service, &target.id, process.name).state;
-                    (attributes.cross_zone || process.zone == zone)
-                        && matches!(state, TargetState::Healthy | TargetState::Initial)
-                        && !self.desired.deregistered.contains(&key)
+                    matches!(state, TargetState::Healthy | TargetState::Initial)
                 });
-                well.count() < attributes.dns_minimum
+                attributes.dns_minimum.is_missed(well.count(), registered().count())
             })
         };
         groups.filter(ill).map(|target| &target.id)

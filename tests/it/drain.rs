@@ -77,6 +77,42 @@ async fn a_removed_endpoint_takes_its_ports_names_and_flows_along() {
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 1.0).await;
 }
 
+/// `DescribeTargetHealth` shows a deregistered target as `draining` until its delay is over.
+#[tokio::test]
+async fn a_target_that_left_with_its_port_is_shown_as_draining_until_it_has_drained() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.settings.admin = Some((std::net::Ipv4Addr::LOCALHOST, 0).into());
+    })
+    .await;
+    let admin = plgw::api::client::Client::new(gateway.gateway.admin_address().expect("it has an admin API"));
+    let states = async || {
+        let targets: serde_json::Value = admin.get("/v1/targets").await.expect("an answer");
+        let state = |target: &serde_json::Value| {
+            (
+                target["id"].as_str().unwrap_or_default().to_owned(),
+                target["state"].as_str().unwrap_or_default().to_owned(),
+            )
+        };
+        let states = targets["targets"].as_array().expect("a list").iter().map(state);
+        states.filter(|(id, _)| id == "Cluster0/a").collect::<Vec<_>>()
+    };
+    let mut flow = gateway.dial("a").await;
+    flow.echo(b"before").await;
+    gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, |_| {}))).await.expect("applied");
+    assert_eq!(states().await, [("Cluster0/a".to_owned(), "draining".to_owned())]);
+    gateway.expect_metric("plgw_targets", &[r#"state="draining""#], 1.0).await;
+    gateway.expect_metric("plgw_target_slots_used", &[], 2.0).await;
+    assert_eq!(flow.echo(b"drains").await, b"drains");
+    drop(flow);
+    let deadline = tokio::time::Instant::now() + crate::support::SOON;
+    while !states().await.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "it still drains");
+    }
+    gateway.expect_metric("plgw_targets", &[r#"state="draining""#], 0.0).await;
+}
+
 #[tokio::test]
 async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
     let net = Net::claim();

@@ -72,6 +72,24 @@ async fn latency_delays_each_way_and_only_flows_that_start_under_it() {
 }
 
 #[tokio::test]
+async fn jitter_spreads_the_delay_and_keeps_the_order() {
+    let (gateway, _echo) = with_echo().await;
+    let (delay, jitter, direction) = (Duration::from_millis(80), Duration::from_millis(80), FaultDirection::ToTarget);
+    set(&gateway, fault("shaky", FaultKind::Latency { delay, jitter, direction })).await;
+    let mut flow = gateway.dial("a").await;
+    let mut took = Vec::new();
+    for round in 0..12_u8 {
+        let started = Instant::now();
+        assert_eq!(flow.echo(&[round]).await, [round]);
+        took.push(started.elapsed());
+    }
+    let spread = *took.iter().max().expect("some") - *took.iter().min().expect("some");
+    assert!(spread > Duration::from_millis(30), "twelve delays of 0 to 160 ms: {took:?}");
+    let named = gateway.gateway.flows().into_iter().filter(|flow| flow.faults == ["shaky"]).count();
+    assert_eq!(named, 1);
+}
+
+#[tokio::test]
 async fn bandwidth_is_what_it_is_set_to() {
     let (gateway, _echo) = with_echo().await;
     let direction = FaultDirection::ToTarget;
@@ -208,6 +226,56 @@ async fn a_target_that_is_down_by_a_fault_resets_its_flows_and_refuses() {
     eventually_echoes(&gateway).await;
 }
 
+/// As when the target's host is gone: nothing is refused, nothing answered, and clients find out by time.
+#[tokio::test]
+async fn a_target_that_is_silent_by_a_fault_answers_neither_flows_nor_probes() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, quick_checks).await;
+    state_of(&gateway, "a", TargetState::Healthy).await;
+    let scope = FaultScope { target: Some("Cluster0/a".parse().expect("an id")), ..FaultScope::default() };
+    set(&gateway, Fault { scope, ..fault("gone", FaultKind::TargetDown { silent: true }) }).await;
+    gateway.expect_metric("plgw_fault_active", &[r#"fault="gone""#, r#"type="target-down""#], 1.0).await;
+    eventually_silent(&gateway, gateway.address("a")).await;
+    state_of(&gateway, "a", TargetState::Unhealthy).await;
+    clear(&gateway, "gone").await;
+    gateway.expect_metric("plgw_fault_active", &[r#"fault="gone""#], 0.0).await;
+    state_of(&gateway, "a", TargetState::Healthy).await;
+    eventually_echoes(&gateway).await;
+}
+
+/// Opens connections until one is not even answered.
+async fn eventually_silent(gateway: &TestGateway, address: std::net::SocketAddr) {
+    let source = gateway.net.source(Place::Vpc);
+    let deadline = Instant::now() + SOON;
+    while tokio::time::timeout(Duration::from_millis(150), Flow::connect(source, address)).await.is_ok() {
+        assert!(Instant::now() < deadline, "{address} still answers");
+    }
+}
+
+/// The other side of a zone's loss: its targets, reached through the address of a zone that is well.
+#[tokio::test]
+async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address() {
+    let net = Net::claim();
+    let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
+    let gateway = TestGateway::start(net).await;
+    let (source, b) = (gateway.net.source(Place::Vpc), gateway.net.endpoint_b());
+    let (to_a, to_b) = ((b, gateway.port("a")).into(), (b, gateway.port("b")).into());
+    let mut flow = Flow::connect(source, to_a).await.expect("it accepts");
+    flow.echo(b"x").await;
+    let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    eventually_silent(&gateway, to_a).await;
+    assert_eq!(Flow::connect(source, to_b).await.expect("it accepts").echo(b"well").await, b"well");
+    flow.stream.write_all(b"late").await.expect("the kernel takes it");
+    let mut four = [0; 4];
+    let standing = tokio::time::timeout(Duration::from_millis(150), flow.stream.read(&mut four)).await;
+    assert!(standing.is_err(), "what flows to a lost target stands still");
+    clear(&gateway, "lost").await;
+    tokio::time::timeout(SOON, flow.stream.read_exact(&mut four)).await.expect("in time").expect("it goes on");
+    assert_eq!(&four, b"late");
+}
+
 /// A4: the loss of a zone: its address leaves DNS and answers nothing, flows through it stand still; the other serves.
 #[tokio::test]
 async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
@@ -259,8 +327,55 @@ async fn a_resolver_fails_as_it_is_told_and_recovers() {
         let given = outside.ask(name, RecordType::SRV).await;
         assert_eq!(given.metadata.response_code, ResponseCode::NoError, "it fails in the endpoint's VPC alone");
     }
+    gateway.expect_metric("plgw_dns_faulted_questions_total", &[r#"answer="servfail""#], 1.0).await;
+    set(&gateway, fault("nameless", FaultKind::DnsFailure { answer: DnsFailure::Timeout })).await;
+    assert!(resolver.is_unanswered("pl-0-us-east-1-k45tj.mongodb.net").await);
+    gateway.expect_metric("plgw_dns_faulted_questions_total", &[r#"answer="timeout""#], 1.0).await;
     clear(&gateway, "nameless").await;
     assert_eq!(resolver.seeds("cluster0-pl-0-k45tj.mongodb.net").await.len(), 3);
+}
+
+/// Set anew, with the same seed, it befalls the same questions.
+#[tokio::test]
+async fn a_share_of_the_questions_fails_and_the_same_ones_in_every_run() {
+    let gateway = TestGateway::start(Net::claim()).await;
+    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    let mut runs = Vec::new();
+    for seed in [7, 8, 7] {
+        let (share, kind) = (Share::new(0.5).expect("a share"), FaultKind::DnsFailure { answer: DnsFailure::Servfail });
+        set(&gateway, Fault { share, seed, ..fault("flaky", kind) }).await;
+        let mut fates = Vec::new();
+        for _ in 0..40 {
+            let answer = resolver.ask("pl-0-us-east-1-k45tj.mongodb.net", RecordType::A).await;
+            fates.push(answer.metadata.response_code == ResponseCode::ServFail);
+        }
+        let failed = fates.iter().filter(|failed| **failed).count();
+        assert!((8..=32).contains(&failed), "{failed} of 40");
+        runs.push(fates);
+    }
+    assert!(runs[0] == runs[2] && runs[0] != runs[1], "{runs:?}");
+}
+
+#[tokio::test]
+async fn a_port_moves_again_and_again_until_the_fault_is_over() {
+    let (gateway, _echo) = with_echo().await;
+    let scope = FaultScope { target: Some("Cluster0/a".parse().expect("an id")), ..FaultScope::default() };
+    let kind = FaultKind::PortMove { every: Some(Duration::from_millis(50)) };
+    set(&gateway, Fault { scope, ..fault("restless", kind) }).await;
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("four ports", || {
+        seen.insert(gateway.port("a"));
+        (seen.len() >= 4).then_some(()).ok_or(seen.clone())
+    })
+    .await;
+    clear(&gateway, "restless").await;
+    let last = gateway.port("a");
+    assert_eq!(gateway.dial("a").await.echo(b"settled").await, b"settled");
+    assert_eq!(gateway.port("a"), last);
+    let pointless = FaultScope { target: Some("Cluster0/none".parse().expect("an id")), ..FaultScope::default() };
+    let unknown = Fault { scope: pointless, ..fault("unknown", FaultKind::PortMove { every: None }) };
+    let error = gateway.gateway.control().set_fault(unknown).await.expect_err("there is no such target");
+    assert!(error.to_string().contains("there is no target `Cluster0/none`"), "{error}");
 }
 
 #[tokio::test]

@@ -137,6 +137,38 @@ async fn flows_of_a_target_that_becomes_unhealthy_are_reset_while_others_are_hea
     assert_eq!(on_a, 0);
 }
 
+/// NLB: `dns_failover.minimum_healthy_targets.percentage` and `unhealthy_state_routing…`: either one that is missed acts.
+#[tokio::test]
+async fn a_zone_below_its_share_of_healthy_targets_leaves_dns_and_its_group_fails_open() {
+    let net = Net::claim();
+    let dying = DyingTarget::start(net.target(0)).await;
+    let _others = [EchoTarget::start(net.target(1)).await, EchoTarget::start(net.target(2)).await];
+    let gateway = TestGateway::start_with(net, |config| {
+        quick_checks(config);
+        optimized(config);
+        let project = &mut config.desired.projects[0];
+        let zones = ["us-east-1a", "us-east-1a", "us-east-1b"];
+        for (node, zone) in project.clusters[0].nodes.iter_mut().zip(zones) {
+            node.zone = zone.parse().expect("a zone");
+        }
+        let attributes = &mut project.services[0].attributes;
+        attributes.cross_zone = false;
+        attributes.dns_minimum.percentage = Some(51);
+        attributes.routing_minimum.percentage = Some(51);
+    })
+    .await;
+    let (a, b) = (gateway.net.endpoint_a(), gateway.net.endpoint_b());
+    for member in ["a", "b", "c"] {
+        state_of(&gateway, member, TargetState::Healthy).await;
+    }
+    assert_eq!(gateway.answers().await, [b, a]);
+    let mut spared = flow_on(&gateway, "a").await;
+    dying.stop_listening();
+    state_of(&gateway, "a", TargetState::Unhealthy).await;
+    assert_eq!(gateway.answers().await, [b], "one of two is less than 51 %");
+    assert_eq!(spared.echo(b"still").await, b"still", "the group fails open, and its resets are suspended");
+}
+
 /// NLB suspends the reset while the group fails open; so does an attribute that is off.
 #[tokio::test]
 async fn flows_of_an_unhealthy_target_live_on_in_fail_open_or_with_termination_off() {

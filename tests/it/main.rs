@@ -7,6 +7,7 @@ mod conformance;
 mod drain;
 mod driver;
 mod faults;
+mod flow_logs;
 mod flows;
 mod health;
 mod lab;

@@ -63,7 +63,7 @@ pub(super) struct TargetsView {
 
 impl TargetsView {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { targets: snapshot.targets.clone() }
+        Self { targets: snapshot.targets.iter().chain(&snapshot.leaving).cloned().collect() }
     }
 }
 

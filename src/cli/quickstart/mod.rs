@@ -45,7 +45,7 @@ pub(super) struct Args {
     /// Where /metrics, /healthz and /readyz are [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
-    /// Where the admin API is [default: 127.0.0.1:8474]
+    /// Where the admin API and the console are [default: 127.0.0.1:8474]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
     /// Where certificates and state lie [default: ./plgw-lab, or ./plgw-lab-N with --shift N]

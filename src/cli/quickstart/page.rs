@@ -279,10 +279,16 @@ fn in_uri(path: &Path) -> String {
     text
 }
 
-fn pages(quickstart: &Quickstart) -> Option<Recipe> {
-    let address = quickstart.gateway().metrics_address()?;
-    let lines = ["readyz", "metrics"].map(|page| format!("curl http://{address}/{page}"));
-    Some(Recipe::new("metrics and readiness", lines))
+fn pages(quickstart: &Quickstart) -> Vec<Recipe> {
+    let gateway = quickstart.gateway();
+    let console = gateway.admin_address().map(|address| {
+        Recipe::new("the console: what runs, and switches for it, in a browser", [format!("http://{address}/")])
+    });
+    let metrics = gateway.metrics_address().map(|address| {
+        let lines = ["readyz", "metrics"].map(|page| format!("curl http://{address}/{page}"));
+        Recipe::new("metrics and readiness", lines)
+    });
+    console.into_iter().chain(metrics).collect()
 }
 
 /// The App Services names, and requests by both ways.

@@ -7,8 +7,8 @@ use crate::config::HumanDuration;
 use crate::config::raw::Section;
 use crate::config::value::{address, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, PortRange,
-    Project, ProjectId, Region, TargetPort, VpceServiceId,
+    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum,
+    PortRange, Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
 
 /// One `[[project]]`.
@@ -84,14 +84,29 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
 /// What AWS allows, where AWS has the attribute at all.
 fn attributes(section: &Section<'_>) -> Attributes {
     let defaults = Attributes::default();
-    let routing_minimum = section.or("routing_minimum_healthy", defaults.routing_minimum, whole(1..=1000));
-    let dns_minimum = section.or("dns_minimum_healthy", defaults.dns_minimum, whole(0..=1000));
-    if dns_minimum != 0 && dns_minimum < routing_minimum {
-        let message =
-            format!("{dns_minimum} is less than `routing_minimum_healthy`, {routing_minimum}; AWS refuses that");
-        let key = if section.wrote("dns_minimum_healthy") { "dns_minimum_healthy" } else { "routing_minimum_healthy" };
-        section.report(key, message);
-    }
+    let percentage = |key| section.get(key, whole(1..=100_u8)).map(|found| found.value);
+    let routing_minimum = Minimum {
+        count: section.or("routing_minimum_healthy", defaults.routing_minimum.count, whole(1..=1000)),
+        percentage: percentage("routing_minimum_healthy_percentage"),
+    };
+    let dns_minimum = Minimum {
+        count: section.or("dns_minimum_healthy", defaults.dns_minimum.count, whole(0..=1000)),
+        percentage: percentage("dns_minimum_healthy_percentage"),
+    };
+    let ordered = |dns_key: &str, dns: usize, routing_key: &str, routing: usize| {
+        if dns != 0 && dns < routing {
+            let message = format!("{dns} is less than `{routing_key}`, {routing}; AWS refuses that");
+            section.report(if section.wrote(dns_key) { dns_key } else { routing_key }, message);
+        }
+    };
+    ordered("dns_minimum_healthy", dns_minimum.count, "routing_minimum_healthy", routing_minimum.count);
+    let of_hundred = |minimum: Minimum| minimum.percentage.map_or(0, usize::from);
+    ordered(
+        "dns_minimum_healthy_percentage",
+        of_hundred(dns_minimum),
+        "routing_minimum_healthy_percentage",
+        of_hundred(routing_minimum),
+    );
     Attributes {
         idle_timeout: section.or(
             "idle_timeout",

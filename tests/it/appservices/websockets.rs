@@ -72,6 +72,29 @@ async fn sync_through_a_sync_endpoint_reaches_the_app_until_one_side_closes() {
     assert!(lab.metric(&["plgw_app_websocket_bytes_total", "to_backend"]).is_some_and(|bytes| bytes > 900_000.0));
 }
 
+#[tokio::test]
+async fn an_open_websocket_is_listed_with_the_flows_and_ended_by_command() {
+    let backend = Recorder::start().await;
+    let lab = Lab::start(&backend.url).await;
+    assert!(lab.front.websockets().is_empty());
+    let (mut spared, _) = open(&lab, PEERED, SYNC, WS_SDK, "").await.expect("a WebSocket");
+    let (mut socket, _) = open(&lab, VPC, SYNC, WS_SDK, "").await.expect("a WebSocket");
+    says_back(&mut socket).await;
+    let listed = lab.front.websockets();
+    let view = listed.iter().find(|view| view.client.ip().to_string() == VPC).expect("it is listed");
+    assert_eq!((view.protocol, view.target.as_str(), view.origin.label()), ("websocket", APP, "vpc"));
+    assert_eq!((view.endpoint.as_str(), view.listener), ("vpce-0468b2d7f9c3e5a01", lab.at(SYNC)));
+    assert!(view.bytes_to_target > 300_000 && view.bytes_to_client > 300_000, "{view:?}");
+    assert_eq!(view.target_address.map(|address| address.to_string()).as_deref(), backend.url.strip_prefix("http://"));
+
+    assert!(lab.front.kill(view.id));
+    assert!(socket.next().await.is_none_or(|end| end.is_err()), "it breaks off");
+    lab.expect_metric(&["plgw_app_websockets_closed_total", "end=\"killed\""], 1.0).await;
+    assert!(!lab.front.kill(view.id), "it is gone");
+    says_back(&mut spared).await;
+    assert_eq!(lab.front.websockets().len(), 1);
+}
+
 /// B3, B4.
 #[tokio::test]
 async fn upgrades_from_outside_get_404_while_the_app_is_restricted() {

@@ -30,6 +30,14 @@ impl Resolver {
         Message::from_vec(&answer[..n]).expect("it decodes")
     }
 
+    /// Whether a question gets no answer in a while.
+    pub(crate) async fn is_unanswered(&self, name: &str) -> bool {
+        let mut question = Message::new(8, MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
+        self.0.send(&question.to_vec().expect("it encodes")).await.expect("sent");
+        timeout(std::time::Duration::from_millis(200), self.0.recv(&mut [0; 4096])).await.is_err()
+    }
+
     /// The A records that a name leads to.
     pub(crate) async fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let answer = self.ask(name, RecordType::A).await;
