@@ -278,6 +278,7 @@ async fn operator(walk: &mut Walk) {
         "lifecycle",
         "zones",
         "limits",
+        "logs",
     ] {
         walk.call("GET", &format!("/v1/{path}"), &[], none.clone()).await;
     }
@@ -299,6 +300,7 @@ async fn operator(walk: &mut Walk) {
     walk.call("PATCH", "/v1/apps/{clientAppId}", &["myapp-abcde"], json!({ "allow_non_vpc_client_requests": false }))
         .await;
     walk.call("PUT", "/v1/lifecycle", &[], json!({ "pace": "fast" })).await;
+    walk.call("PUT", "/v1/logs", &[], json!({ "levels": "info,data=debug" })).await;
     walk.call("POST", "/v1/lifecycle/push", &[], none.clone()).await;
     walk.call("POST", "/v1/reload", &[], none).await;
 }

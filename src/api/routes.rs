@@ -51,6 +51,7 @@ pub(super) const ROUTES: &[(&str, &[Method])] = &[
     ("/v1/apps/{clientAppId}", &[Method::PATCH]),
     ("/v1/lifecycle", &[Method::GET, Method::PUT]),
     ("/v1/lifecycle/push", &[Method::POST]),
+    ("/v1/logs", &[Method::GET, Method::PUT]),
     ("/v1/reload", &[Method::POST]),
     ("/api/oauth/token", &[Method::POST]),
     ("/api/oauth/revoke", &[Method::POST]),

@@ -312,6 +312,29 @@ def test_the_compose_file_and_the_gateways_config_agree():
     assert "gateway.toml: ok: 1 VPC, 1 endpoint, 1 cluster, 3 targets, 3 listeners" in done.stdout, done.stdout
 
 
+def test_prometheus_and_grafana_find_in_their_containers_what_their_files_name():
+    import yaml
+
+    services = compose()["services"]
+    # They share the gateway's network, where its metrics are on loopback, the default.
+    assert services["prometheus"]["network_mode"] == services["grafana"]["network_mode"] == "service:gateway"
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in services["prometheus"]["volumes"])
+    scrape = yaml.safe_load((DEPLOY / mounted["/etc/prometheus"] / "prometheus.yml").read_text())
+    assert [each["targets"] for each in scrape["scrape_configs"][0]["static_configs"]] == [["127.0.0.1:9464"]]
+    assert all((DEPLOY / mounted["/etc/prometheus"] / name).exists() for name in scrape["rule_files"]), scrape
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in services["grafana"]["volumes"])
+    provisioning = DEPLOY / mounted["/etc/grafana/provisioning"]
+    for file in (provisioning / "dashboards").glob("*.yml"):
+        for provider in yaml.safe_load(file.read_text())["providers"]:
+            dashboards = DEPLOY / mounted[provider["options"]["path"]]
+            assert list(dashboards.glob("*.json")), provider
+    sources = [source for file in (provisioning / "datasources").glob("*.yml") for source in yaml.safe_load(file.read_text())["datasources"]]
+    wanted = {re.search(r"\$\{(\w+)\}", source["url"])[1] for source in sources if "${" in source["url"]}
+    assert wanted <= services["grafana"]["environment"].keys(), wanted
+    listens = [option.partition("=")[2] for option in services["prometheus"]["command"] if "listen-address" in option]
+    assert services["grafana"]["environment"]["PROMETHEUS_URL"].removeprefix("http://") in listens
+
+
 def test_the_horizons_of_the_compose_files_set_are_those_of_its_plan():
     state = lab.work() / "none"
     argv = [lab.PLGW, "plan", "--config", DEPLOY / "compose/gateway.toml", "--state", state, "--horizons"]
