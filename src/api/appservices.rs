@@ -13,6 +13,7 @@ use super::call::{Call, Reply, empty, json as reply};
 use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, Use};
 use super::text::object_id;
 use crate::control::draft::EditError;
+use crate::control::inventory::Inventory;
 use crate::control::{ChangeError, chain};
 use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, ProjectId, Region, VpceId};
 
@@ -77,6 +78,16 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     }
 }
 
+/// The answer to what no route is for.
+pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
+    let (status, code, message) = if allowed.is_empty() {
+        (StatusCode::NOT_FOUND, "NotFound", format!("there is nothing at `{}`", call.path))
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", format!("use {allowed} here"))
+    };
+    reply(status, &json!({ "error": message, "error_code": code }))
+}
+
 async fn act(shared: &Shared, call: &Call) -> Outcome {
     let segments = call.segments();
     let rest = segments.get(3..).unwrap_or_default();
@@ -129,6 +140,10 @@ fn login(shared: &Shared, call: &Call) -> Outcome {
             "AuthError",
             "(Unauthorized) username and apiKey are required",
         ));
+    }
+    if shared.auth.is_shut(call.from.ip()) {
+        let message = "too many wrong attempts; wait a minute";
+        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message));
     }
     if !shared.auth.is_pair(call.from.ip(), &login.username, &login.api_key) {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", "(Unauthorized) invalid username or apiKey"));
@@ -230,20 +245,58 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
             Ok(ok(infos.collect()))
         }
         (&Method::GET, ["security", "private_endpoints"]) => {
-            Ok(ok(app.endpoints.iter().map(|endpoint| endpoint_view(app, endpoint)).collect()))
+            Ok(ok(app.endpoints.iter().map(|endpoint| endpoint_view(&inventory, app, endpoint)).collect()))
         }
         (&Method::POST, ["security", "private_endpoints"]) => {
             let wanted = wanted(call, app)?;
             let (id, new) = (app.id.clone(), wanted.clone());
             shared.control.edit(move |draft| draft.add_app_endpoint(&id, new)).await?;
-            Ok((StatusCode::CREATED, Some(endpoint_view(app, &wanted))))
+            Ok((StatusCode::CREATED, Some(endpoint_view(&inventory, app, &wanted))))
         }
+        (_, ["services", rest @ ..]) => services(shared, call, app, rest).await,
         (method, ["security", "private_endpoints", object]) => one(shared, call, app, method, object).await,
         (&Method::POST, ["security", "allow_non_vpc_client_requests"]) => {
             let body: NonVpc = body(call)?;
             let id = app.id.clone();
             let allow = body.allow_non_vpc_client_requests;
             shared.control.edit(move |draft| draft.set_non_vpc(&id, allow)).await?;
+            Ok((StatusCode::NO_CONTENT, None))
+        }
+        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceConfig {
+    wire_protocol_enabled: Option<bool>,
+}
+
+/// The app's one data source: what carries the switch of the wire protocol.
+async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Outcome {
+    let id = object_id("app-service", app.id.as_str());
+    let view = json!({ "_id": id, "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1 });
+    match (&call.method, rest) {
+        (&Method::GET, []) => Ok(ok(json!([view]))),
+        (_, [own, ..]) if *own != id => {
+            Err(Refusal::new(StatusCode::NOT_FOUND, "ServiceNotFound", format!("service not found: '{own}'")))
+        }
+        (&Method::GET, [_]) => Ok(ok(view)),
+        (&Method::GET, [_, "config"]) => {
+            let inventory = shared.control.inventory();
+            let cluster = inventory.clusters.keys().find(|key| key.0 == app.project).map(|key| key.1.to_string());
+            Ok(ok(json!({
+                "clusterName": cluster.unwrap_or_else(|| "Cluster0".to_owned()),
+                "readPreference": "primary",
+                "wireProtocolEnabled": app.wire_protocol,
+            })))
+        }
+        (&Method::PATCH, [_, "config"]) => {
+            let body: ServiceConfig = body(call)?;
+            let app = app.id.clone();
+            if let Some(on) = body.wire_protocol_enabled {
+                shared.control.edit(move |draft| draft.set_wire_protocol(&app, on)).await?;
+            }
             Ok((StatusCode::NO_CONTENT, None))
         }
         _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
@@ -266,11 +319,14 @@ fn endpoint_id(app: &App, endpoint: &VpceId) -> String {
     object_id("app-endpoint", &format!("{}/{endpoint}", app.id))
 }
 
-fn endpoint_view(app: &App, endpoint: &AppEndpoint) -> Value {
+fn endpoint_view(inventory: &Inventory, app: &App, endpoint: &AppEndpoint) -> Value {
+    // Its own region: an app that moved away leaves it behind.
+    let known = inventory.endpoints.get(&endpoint.endpoint);
+    let region = known.map_or(&app.region, |record| record.endpoint.service.region());
     json!({
         "_id": endpoint_id(app, &endpoint.endpoint),
         "cloud_provider_endpoint_id": endpoint.endpoint.as_str(),
-        "cloud_provider_region": app.region.app_services(),
+        "cloud_provider_region": region.app_services(),
         "comment": endpoint.comment,
         "endpoint_type": kind_word(endpoint.kind),
     })
@@ -318,12 +374,12 @@ async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &
     let found = found.ok_or_else(|| Refusal::not_found(format!("private endpoint not found: '{object}'")))?;
     let (id, old) = (app.id.clone(), found.endpoint.clone());
     match *method {
-        Method::GET => Ok(ok(endpoint_view(app, found))),
+        Method::GET => Ok(ok(endpoint_view(&shared.control.inventory(), app, found))),
         Method::PUT => {
             let new = wanted(call, app)?;
             let changed = new.clone();
             shared.control.edit(move |draft| draft.change_app_endpoint(&id, &old, changed)).await?;
-            Ok(ok(endpoint_view(app, &new)))
+            Ok(ok(endpoint_view(&shared.control.inventory(), app, &new)))
         }
         Method::DELETE => {
             shared.control.edit(move |draft| draft.remove_app_endpoint(&id, &old)).await?;

@@ -105,29 +105,36 @@ impl Auth {
         let known = self.credentials.as_ref()?;
         let from = call.from.ip();
         if self.is_shut(from) {
-            let body = r#"{"code":"too_many_attempts","message":"too many wrong attempts; wait a minute"}"#;
-            return Some(bytes(hyper::StatusCode::TOO_MANY_REQUESTS, "application/json", body));
+            return Some(too_many(call, scheme));
         }
         let given = call.header("authorization").unwrap_or_default();
+        let mut stale = false;
         let right = match scheme {
             Scheme::Token => given.strip_prefix("Bearer ").is_some_and(|token| self.same(token, &known.token)),
             Scheme::Atlas => match given.strip_prefix("Bearer ") {
                 Some(token) => sessions.holds(token, Use::Atlas),
-                None => given.strip_prefix("Digest ").is_some_and(|fields| self.is_digest(call, fields, known)),
+                None => match given.strip_prefix("Digest ").map(|fields| self.digest(call, fields, known)) {
+                    Some(Digested::Right) => true,
+                    Some(Digested::Stale) => {
+                        stale = true;
+                        false
+                    }
+                    Some(Digested::Wrong) | None => false,
+                },
             },
             Scheme::Signature => self.is_signed(call, given, known).unwrap_or(false),
         };
         if right {
             return None;
         }
-        // A digest client's first try has no header, and is no attempt.
-        if !given.is_empty() {
+        // A digest client's first try has no header, and is no attempt; nor is one that is right but late.
+        if !given.is_empty() && !stale {
             self.count(from);
         }
-        Some(self.challenge(scheme))
+        Some(self.challenge(scheme, stale))
     }
 
-    fn challenge(&self, scheme: Scheme) -> Reply {
+    fn challenge(&self, scheme: Scheme, stale: bool) -> Reply {
         let status = hyper::StatusCode::UNAUTHORIZED;
         match scheme {
             Scheme::Token => {
@@ -140,7 +147,7 @@ impl Auth {
                 let body = r#"{"error":401,"reason":"Unauthorized","detail":"You are not authorized for this resource.","errorCode":"UNEXPECTED_ERROR"}"#;
                 let mut reply = bytes(status, "application/json", body);
                 let challenge = format!(
-                    "Digest realm=\"{REALM}\", domain=\"\", nonce=\"{}\", algorithm=MD5, qop=\"auth\", stale=false",
+                    "Digest realm=\"{REALM}\", domain=\"\", nonce=\"{}\", algorithm=MD5, qop=\"auth\", stale={stale}",
                     self.nonce(Moment::now())
                 );
                 set(&mut reply, WWW_AUTHENTICATE, &challenge);
@@ -164,28 +171,33 @@ impl Auth {
         STANDARD.encode(format!("{time}:{}", hex(tag.as_ref())))
     }
 
-    fn is_nonce(&self, nonce: &str) -> bool {
-        let text = STANDARD.decode(nonce).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some((time, _)) = text.as_deref().and_then(|text| text.split_once(':')) else { return false };
-        let Ok(at) = time.parse().map(Moment) else { return false };
-        self.same(nonce, &self.nonce(at)) && at.plus(NONCE_LIFETIME) >= Moment::now()
+    /// When one of this process' nonces was made; `None` for any other text.
+    fn made_at(&self, nonce: &str) -> Option<Moment> {
+        let text = String::from_utf8(STANDARD.decode(nonce).ok()?).ok()?;
+        let at = text.split_once(':')?.0.parse().map(Moment).ok()?;
+        self.same(nonce, &self.nonce(at)).then_some(at)
     }
 
     /// RFC 2617 with `qop=auth`, or without one.
-    fn is_digest(&self, call: &Call, fields: &str, known: &Credentials) -> bool {
+    fn digest(&self, call: &Call, fields: &str, known: &Credentials) -> Digested {
         let fields = fields_of(fields);
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         let uri = field("uri");
-        if uri.split('?').next() != Some(call.path.as_str()) || !self.is_nonce(field("nonce")) {
-            return false;
-        }
+        let Some(at) = self.made_at(field("nonce")).filter(|_| uri.split('?').next() == Some(call.path.as_str()))
+        else {
+            return Digested::Wrong;
+        };
         let first = md5_hex(&format!("{}:{REALM}:{}", known.public_key, known.private_key));
         let second = md5_hex(&format!("{}:{uri}", call.method));
         let expected = match field("qop") {
             "" => md5_hex(&format!("{first}:{}:{second}", field("nonce"))),
             qop => md5_hex(&format!("{first}:{}:{}:{}:{qop}:{second}", field("nonce"), field("nc"), field("cnonce"))),
         };
-        self.same(field("username"), &known.public_key) & self.same(field("response"), &expected)
+        match self.same(field("username"), &known.public_key) & self.same(field("response"), &expected) {
+            true if at.plus(NONCE_LIFETIME) >= Moment::now() => Digested::Right,
+            true => Digested::Stale,
+            false => Digested::Wrong,
+        }
     }
 
     /// Signature version 4 over the request as it came. `None` when a part is missing.
@@ -222,7 +234,8 @@ impl Auth {
         hmac::verify(&self.key, given.as_bytes(), tag.as_ref()).is_ok()
     }
 
-    fn is_shut(&self, from: IpAddr) -> bool {
+    /// Whether a source has guessed wrong so often that nothing of it is looked at for a while.
+    pub(super) fn is_shut(&self, from: IpAddr) -> bool {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.get(&from).is_some_and(|(count, since)| *count >= FAILURE_LIMIT && since.elapsed() < FAILURE_WINDOW)
     }
@@ -238,6 +251,32 @@ impl Auth {
                 *entry = (0, Instant::now());
             }
             entry.0 += 1;
+        }
+    }
+}
+
+/// What a digest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Digested {
+    Right,
+    /// Right, on a nonce that is too old: the client asks again with the new one, without its user.
+    Stale,
+    Wrong,
+}
+
+/// The answer to a source that guesses, in its front's shape.
+fn too_many(call: &Call, scheme: Scheme) -> Reply {
+    match scheme {
+        Scheme::Token => {
+            let body = r#"{"code":"too_many_attempts","message":"too many wrong attempts; wait a minute"}"#;
+            bytes(hyper::StatusCode::TOO_MANY_REQUESTS, "application/json", body)
+        }
+        Scheme::Atlas => super::atlas::too_many(call),
+        Scheme::Signature => {
+            let mut refusal =
+                super::ec2::Refusal::new("RequestLimitExceeded", "Too many wrong attempts; wait a minute.");
+            refusal.status = hyper::StatusCode::SERVICE_UNAVAILABLE;
+            bytes(refusal.status, "text/xml;charset=UTF-8", failure(&refusal))
         }
     }
 }

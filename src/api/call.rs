@@ -96,10 +96,10 @@ pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     }
 }
 
-/// What every answer carries: nothing here may be kept by a cache or guessed at by a browser.
+/// What every answer carries: nothing here may be guessed at by a browser, or kept by a cache unless it says so.
 pub(super) fn finish(mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     reply
 }

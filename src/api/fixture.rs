@@ -1,5 +1,6 @@
 //! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +76,11 @@ impl FlowsView for PaperFlows {
 
     fn carried(&self) -> Carried {
         Carried { flows: 7, ..Carried::default() }
+    }
+
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        let carried = Carried { flows: 7, bytes_to_target: 10, ..Carried::default() };
+        BTreeMap::from([("Cluster0/shard-00-00".to_owned(), carried)])
     }
 }
 

@@ -9,16 +9,19 @@ mod atlas;
 mod auth;
 mod call;
 pub mod client;
+mod console;
 mod ec2;
 mod guard;
 mod metrics;
 mod oauth;
 mod route;
+mod routes;
 mod serve;
 mod sessions;
 mod text;
 mod v1;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -42,8 +45,10 @@ pub trait FlowsView: Send + Sync + 'static {
     fn kill(&self, id: FlowId) -> bool;
     /// What was carried since the start.
     fn carried(&self) -> Carried;
+    /// The same by target.
+    fn carried_by_target(&self) -> BTreeMap<String, Carried>;
     /// How many flows each fault befell, by its name.
-    fn befallen(&self) -> std::collections::BTreeMap<String, u64>;
+    fn befallen(&self) -> BTreeMap<String, u64>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.

@@ -21,6 +21,9 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
             if field("grant_type").as_deref() != Some("client_credentials") {
                 return error(StatusCode::BAD_REQUEST, "unsupported_grant_type");
             }
+            if shared.auth.is_shut(call.from.ip()) {
+                return error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts");
+            }
             let pair = basic(call).or_else(|| field("client_id").zip(field("client_secret")));
             match pair {
                 Some((id, secret))

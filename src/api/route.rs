@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
+use hyper::header::ALLOW;
 
 use super::Shared;
 use super::auth::Scheme;
-use super::call::{Call, Reply, empty, problem};
-use super::{appservices, atlas, ec2, oauth, v1};
+use super::call::{Call, Reply, bytes, empty, problem, set};
+use super::{appservices, atlas, console, ec2, oauth, routes, v1};
 
 pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     if let Some(scheme) = scheme(&call)
@@ -16,23 +17,34 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         shared.metrics.answered("unauthorized", reply.status());
         return reply;
     }
+    let known = routes::check(&call);
     let (front, reply) = match call.segments.first().map(String::as_str) {
-        Some("v1") => ("v1", v1::answer(shared, &call).await),
+        Some("v1") => ("v1", if known.is_ok() { v1::answer(shared, &call).await } else { missing(&call, &known) }),
         Some("api") if call.segments.get(1).is_some_and(|part| part == "atlas") => {
             let trimmed = Call { segments: call.segments[1..].to_vec(), ..call };
-            let reply = atlas::answer(shared, &trimmed).await;
+            let reply = match &known {
+                Ok(()) => atlas::answer(shared, &trimmed).await,
+                Err(allowed) => atlas::unknown(&trimmed, allowed),
+            };
             call = trimmed;
             ("atlas", reply)
         }
         Some("api") if call.path.starts_with("/api/admin/v3.0/") => {
-            ("app_services", appservices::answer(shared, &call).await)
+            let reply = match &known {
+                Ok(()) => appservices::answer(shared, &call).await,
+                Err(allowed) => appservices::unknown(&call, allowed),
+            };
+            ("app_services", reply)
         }
-        Some("api") if call.path.starts_with("/api/oauth/") => ("oauth", oauth::answer(shared, &call)),
+        Some("api") if call.path.starts_with("/api/oauth/") && known.is_ok() => ("oauth", oauth::answer(shared, &call)),
         // What the `atlas` command says of its own use; nobody wants it here.
         Some("api") if call.path.starts_with("/api/private/") => ("telemetry", empty(StatusCode::NO_CONTENT)),
-        None if call.method == Method::POST => ("ec2", ec2::answer(shared, &call).await),
-        _ => ("none", problem(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),
+        Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),
+        Some("openapi.json") if known.is_ok() => ("openapi", bytes(StatusCode::OK, "application/json", DESCRIPTION)),
+        None if known.is_ok() => ("ec2", ec2::answer(shared, &call).await),
+        _ => ("none", missing(&call, &known)),
     };
+    let reply = allow(reply, &known);
     tracing::info!(
         target: "admin",
         {
@@ -49,11 +61,36 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     reply
 }
 
+/// The description of what is served here.
+pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
+
+/// The answer where no front has a shape of its own for it.
+fn missing(call: &Call, known: &Result<(), String>) -> Reply {
+    match known {
+        Err(allowed) if !allowed.is_empty() => {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("use {allowed} here"))
+        }
+        _ => problem(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path)),
+    }
+}
+
+/// Whoever used a wrong method is told the right ones. Source: RFC 9110, section 15.5.6.
+fn allow(mut reply: Reply, known: &Result<(), String>) -> Reply {
+    if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known) {
+        set(&mut reply, ALLOW, allowed);
+    }
+    reply
+}
+
 /// How a request's front checks who asks; `None` where the front does so itself.
 fn scheme(call: &Call) -> Option<Scheme> {
     match call.segments.first().map(String::as_str) {
+        // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
+        Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
         Some("api") if call.path.starts_with("/api/atlas/") => Some(Scheme::Atlas),
+        // It says nothing that the sources don't.
+        Some("openapi.json") => None,
         Some("api") => None,
         Some(_) => Some(Scheme::Token),
     }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
-use crate::config::{Config, Settings, StateLocation};
+use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
@@ -78,6 +78,9 @@ pub enum StartError {
     /// The plan forbids it, a listener can't be bound, or the state can't be read.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The admin API would be open to other machines.
+    #[error("cannot serve the admin API: {0}")]
+    Exposed(String),
     /// The system gives no thread.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
@@ -129,6 +132,10 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
+        let credentials = Credentials::from_env();
+        if let Some(address) = settings.admin {
+            config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
+        }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
@@ -207,7 +214,7 @@ impl Gateway {
                 readiness: readiness.clone(),
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::guarded(parts, Credentials::from_env());
+            let api = Api::guarded(parts, credentials);
             let until = last_stop.clone();
             servers.push(tasks.spawn(async move { api.serve(socket, until).await }));
         }
@@ -216,6 +223,7 @@ impl Gateway {
         }
         phases.advance(Phase::Running);
         keep_up(&registry, &tasks, &last_stop);
+        sample_rates(&flows, &tasks, &last_stop);
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -354,6 +362,22 @@ fn keep_up(registry: &Registry, tasks: &TaskTracker, stop: &CancellationToken) {
             loop {
                 ticks.tick().await;
                 registry.upkeep();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Takes the averages of which the highest is the peak throughput.
+fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (flows, stop) = (Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
+            loop {
+                ticks.tick().await;
+                let Some(flows) = flows.upgrade() else { return };
+                flows.sample_rates();
             }
         };
         stop.run_until_cancelled(work).await;

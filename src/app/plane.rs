@@ -1,5 +1,6 @@
 //! The data plane in control's words.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,6 +49,10 @@ impl Flows {
         self.data.publish_metrics();
     }
 
+    pub(super) fn sample_rates(&self) {
+        self.data.sample_rates();
+    }
+
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));
@@ -79,7 +84,11 @@ impl FlowsView for Flows {
         self.carried()
     }
 
-    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+    fn carried_by_target(&self) -> BTreeMap<String, Carried> {
+        self.data.carried_by_target()
+    }
+
+    fn befallen(&self) -> BTreeMap<String, u64> {
         self.data.befallen()
     }
 }

@@ -22,6 +22,7 @@ use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -340,6 +341,8 @@ impl Backends {
             for address in resolve(url).await? {
                 match connect(address, None, &self.leg).await {
                     Ok(mut tcp) => {
+                        // It is kept for later requests.
+                        self.leg.keep_alive(&SockRef::from(&tcp));
                         if let Some((_, header)) = &to.proxy {
                             tcp.write_all(header).await?;
                         }

@@ -181,6 +181,7 @@ impl From<StartError> for Failure {
             StartError::Dns(error) => error.into(),
             StartError::State(error) => error.into(),
             StartError::Change(error) => error.into(),
+            StartError::Exposed(_) => Self::of(Kind::Config, &error),
             StartError::Threads(_) => Self::of(Kind::System, &error),
         }
     }

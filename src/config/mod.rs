@@ -21,7 +21,8 @@ pub use settings::{
     AppServicesSettings, DEFAULT_ACCEPTS_PER_WAKE, DEFAULT_ADMIN, DEFAULT_BACKLOG, DEFAULT_DNS_LISTEN, DEFAULT_DNS_TTL,
     DEFAULT_HELD_REFUSALS, DEFAULT_HOLD_TIME, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS,
     DEFAULT_MOVE_GRACE, DEFAULT_NEGATIVE_TTL, DEFAULT_PIPE_SIZE, DEFAULT_PIPES_PER_WORKER, DEFAULT_SCRATCH,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation, everybody,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
+    admin_may_listen, everybody,
 };
 pub use units::{HumanDuration, HumanSize, ParseUnitError};
 

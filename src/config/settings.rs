@@ -85,7 +85,7 @@ pub struct Settings {
     pub dns: Option<DnsSettings>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
-    /// Where the admin API is served, on loopback; `None`: nowhere.
+    /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// How bytes are moved.
     pub relay: RelaySettings,
@@ -264,4 +264,19 @@ impl Default for AppServicesSettings {
             deregistration_delay: Duration::from_secs(300),
         }
     }
+}
+
+/// Whether the admin API may listen at `address`: without credentials, only where nobody but this machine can reach it.
+///
+/// # Errors
+///
+/// Why not, and what to do instead.
+pub fn admin_may_listen(address: SocketAddr, has_credentials: bool) -> Result<(), String> {
+    if has_credentials || address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{address}` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY \
+         and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `{DEFAULT_ADMIN}`"
+    ))
 }

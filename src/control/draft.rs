@@ -4,6 +4,8 @@
 mod apps;
 mod atlas;
 mod ec2;
+mod elsewhere;
+mod serverless;
 
 use crate::model::ParseIdError;
 use crate::plan::RuleError;
@@ -65,6 +67,12 @@ pub enum EditError {
     /// Something else stands against it.
     #[error("{0}")]
     Conflict(String),
+    /// Private endpoints stand where they may only stand with regional mode: how many at each place.
+    #[error(
+        "several private endpoints in one region exclude private endpoints elsewhere, on any cloud provider, unless \
+         regionalized private endpoints are on; there would be {0}"
+    )]
+    Spread(String),
     /// A rule of the plan's, asked beforehand.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -89,6 +97,8 @@ pub enum Kind {
     Project,
     /// A cluster.
     Cluster,
+    /// A serverless instance.
+    Serverless,
     /// An app.
     App,
     /// A private endpoint of a service or an app.
@@ -110,6 +120,7 @@ impl std::fmt::Display for Kind {
             Self::Service => "endpoint service",
             Self::Project => "project",
             Self::Cluster => "cluster",
+            Self::Serverless => "serverless instance",
             Self::App => "app",
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",

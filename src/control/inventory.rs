@@ -5,6 +5,9 @@
 //! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
 //! that was made, and what two writers do to two objects never meets.
 
+mod elsewhere;
+mod serverless;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +15,11 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
+pub use self::serverless::{
+    ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
+};
+pub(super) use self::serverless::{derived_id, mongos};
 use super::saved::SavedError;
 use super::store::Entry;
 use crate::model::{
@@ -232,6 +240,12 @@ pub struct Inventory {
     pub registrations: BTreeMap<Pair<VpceServiceId, VpceId>, Registration>,
     /// App Services apps.
     pub apps: BTreeMap<String, App>,
+    /// Serverless instances of projects.
+    pub serverless: BTreeMap<Pair<ProjectId, ClusterName>, ServerlessRecord>,
+    /// Interface endpoints that projects use for their Online Archives.
+    pub archives: BTreeMap<Pair<ProjectId, VpceId>, ArchiveEndpoint>,
+    /// Endpoint services on Azure and Google Cloud, by their id in Atlas.
+    pub elsewhere: BTreeMap<String, ElsewhereService>,
     /// What only the config can name.
     pub fixed: Fixed,
 }
@@ -324,6 +338,7 @@ impl Inventory {
         for (id, record) in ordered(&self.projects, &self.fixed.order) {
             desired.projects.push(self.project(id, record));
         }
+        desired.projects.extend(self.hidden_projects());
         for (_, app) in ordered(&self.apps, &self.fixed.app_order) {
             desired.apps.push(app.clone());
         }
@@ -363,9 +378,30 @@ impl Inventory {
     /// Whether the service that an endpoint leads to stands.
     #[must_use]
     pub fn leads_somewhere(&self, endpoint: &InterfaceEndpoint) -> bool {
-        let id = endpoint.service.service();
-        let of_project = self.services.get(id).is_some_and(|service| service.state == ServiceState::Available);
-        of_project || self.fixed.app_services.iter().any(|service| service.id == *id)
+        self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
+    }
+
+    /// The region of the endpoint service with this id; `None`: nothing that an endpoint could lead to has it.
+    #[must_use]
+    pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
+        let of_project = self.services.get(id).filter(|service| service.state == ServiceState::Available);
+        let of_app = self.fixed.app_services.iter().find(|service| service.id == *id);
+        let mut instances = self.serverless.values().filter(|record| record.state != ClusterState::Deleting);
+        of_project
+            .map(|service| service.service.region.clone())
+            .or_else(|| of_app.map(|service| service.region.clone()))
+            .or_else(|| {
+                instances.find(|r| r.service().is_some_and(|own| own.id == *id)).map(|record| record.region.clone())
+            })
+            .or_else(|| archive_region(id))
+    }
+
+    /// Whether an endpoint service has this id.
+    pub(super) fn knows_service(&self, id: &VpceServiceId) -> bool {
+        self.services.contains_key(id)
+            || self.fixed.app_services.iter().any(|service| service.id == *id)
+            || self.serverless.values().any(|record| record.endpoint.as_ref().is_some_and(|own| own.service.id == *id))
+            || archive_region(id).is_some()
     }
 
     /// Whether the service's owner knows of an endpoint.
@@ -373,7 +409,19 @@ impl Inventory {
     pub fn is_registered(&self, endpoint: &InterfaceEndpoint) -> bool {
         let key = Pair(endpoint.service.service().clone(), endpoint.id.clone());
         let of_project = self.registrations.get(&key).is_some_and(|r| !r.deleting && r.error.is_none());
-        of_project || self.app_endpoints().any(|id| *id == endpoint.id)
+        let of_instance = |record: &ServerlessRecord| {
+            let own = record.endpoint.as_ref().filter(|own| own.state == Reservation::Reserved && own.error.is_none());
+            own.is_some_and(|own| own.claimed.as_ref() == Some(&endpoint.id) && own.service.id == key.0)
+        };
+        let of_archives = archive_region(&key.0).is_some()
+            && self
+                .archives
+                .iter()
+                .any(|(own, record)| own.1 == endpoint.id && !record.deleting && record.error.is_none());
+        of_project
+            || of_archives
+            || self.serverless.values().any(of_instance)
+            || self.app_endpoints().any(|id| *id == endpoint.id)
     }
 
     /// The endpoints that apps name.
@@ -391,6 +439,9 @@ impl Inventory {
         differ("service", &base.services, &self.services, &mut made);
         differ("registration", &base.registrations, &self.registrations, &mut made);
         differ("app", &base.apps, &self.apps, &mut made);
+        differ("serverless", &base.serverless, &self.serverless, &mut made);
+        differ("archive", &base.archives, &self.archives, &mut made);
+        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut made);
         made
     }
 
@@ -414,6 +465,9 @@ impl Inventory {
                 "service" => put(&mut self.services, id, value),
                 "registration" => put(&mut self.registrations, id, value),
                 "app" => put(&mut self.apps, id, value),
+                "serverless" => put(&mut self.serverless, id, value),
+                "archive" => put(&mut self.archives, id, value),
+                "elsewhere" => put(&mut self.elsewhere, id, value),
                 _ => Err(format!("there are no objects of kind `{kind}`")),
             }
             .map_err(wrong)?;
@@ -423,6 +477,18 @@ impl Inventory {
 }
 
 impl EndpointRecord {
+    /// Its service's owner was asked to let it in, perhaps once more.
+    pub(super) fn asked_again(&mut self, now: Moment) {
+        match self.endpoint.state {
+            EndpointState::Failed | EndpointState::Rejected => {
+                self.endpoint.state = EndpointState::PendingAcceptance;
+                (self.since, self.error) = (now, None);
+            }
+            EndpointState::PendingAcceptance => self.since = now,
+            _ => {}
+        }
+    }
+
     fn of_config(endpoint: &InterfaceEndpoint) -> Self {
         Self {
             endpoint: endpoint.clone(),

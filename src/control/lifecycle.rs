@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::inventory::{ClusterState, Inventory, Moment, Pair, ServiceState};
+use super::inventory::{ClusterState, Inventory, Moment, Pair, Reservation, ServiceState};
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
 /// How long each state lasts.
@@ -50,6 +50,16 @@ pub(super) enum Due {
     Registration(VpceServiceId, VpceId),
     /// A cluster's change ends.
     Cluster(ProjectId, ClusterName),
+    /// A serverless instance's change ends.
+    Serverless(ProjectId, ClusterName),
+    /// The private endpoint of a serverless instance goes on.
+    Reservation(ProjectId, ClusterName),
+    /// An Online Archives' endpoint is gone, or nobody waits for it any longer.
+    Archive(ProjectId, VpceId),
+    /// An endpoint service on another cloud goes on.
+    Elsewhere(String),
+    /// A private endpoint on another cloud goes on.
+    ElsewhereEndpoint(String, String),
 }
 
 /// What is due next and when; `None` when nothing goes on by itself.
@@ -98,7 +108,52 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
     let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
         |(Pair(project, name), record)| (record.since.plus(times.cluster), Due::Cluster(project.clone(), name.clone())),
     );
-    services.chain(endpoints).chain(registrations).chain(clusters)
+    services.chain(endpoints).chain(registrations).chain(clusters).chain(beside(inventory, times))
+}
+
+/// The same for what stands beside AWS' services of projects: serverless instances, Online Archives, other clouds.
+fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Moment, Due)> + 'a {
+    let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
+        |(Pair(project, name), record)| {
+            (record.since.plus(times.cluster), Due::Serverless(project.clone(), name.clone()))
+        },
+    );
+    let reservations = inventory.serverless.iter().filter_map(|(Pair(project, name), record)| {
+        let own = record.endpoint.as_ref()?;
+        let wait = match (own.state, &own.claimed) {
+            (Reservation::ReservationRequested, _) => times.service_creation,
+            (Reservation::Deleting, _) => times.endpoint_deletion,
+            (Reservation::Reserved, Some(id)) if own.error.is_none() && !inventory.endpoints.contains_key(id) => {
+                times.unknown_endpoint
+            }
+            (Reservation::Reserved, _) => return None,
+        };
+        Some((own.since.plus(wait), Due::Reservation(project.clone(), name.clone())))
+    });
+    let archives = inventory.archives.iter().filter_map(|(Pair(project, id), record)| {
+        let wait = match (record.deleting, inventory.endpoints.contains_key(id), &record.error) {
+            (true, _, _) => times.endpoint_deletion,
+            (false, false, None) => times.unknown_endpoint,
+            _ => return None,
+        };
+        Some((record.since.plus(wait), Due::Archive(project.clone(), id.clone())))
+    });
+    let wait = |state: ServiceState| match state {
+        ServiceState::Initiating => Some(times.service_creation),
+        ServiceState::Deleting => Some(times.service_deletion),
+        ServiceState::Available | ServiceState::Failed => None,
+    };
+    let elsewhere = inventory
+        .elsewhere
+        .iter()
+        .filter_map(move |(id, record)| Some((record.since.plus(wait(record.state)?), Due::Elsewhere(id.clone()))));
+    let their_endpoints = inventory.elsewhere.iter().flat_map(move |(id, record)| {
+        record.endpoints.iter().filter_map(move |(name, own)| {
+            let due = Due::ElsewhereEndpoint(id.clone(), name.clone());
+            Some((own.since.plus(wait(own.state)?), due))
+        })
+    });
+    instances.chain(reservations).chain(archives).chain(elsewhere).chain(their_endpoints)
 }
 
 /// What the documentation says of an endpoint without a subnet.
@@ -116,6 +171,11 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Moment) {
         Due::Endpoint(id) => endpoint(inventory, id, now),
         Due::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
         Due::Cluster(project, name) => cluster(inventory, project, name, now),
+        Due::Serverless(project, name) => serverless(inventory, project, name, now),
+        Due::Reservation(project, name) => reservation(inventory, project, name, now),
+        Due::Archive(project, id) => archive(inventory, project, id, now),
+        Due::Elsewhere(id) => elsewhere(inventory, id, now),
+        Due::ElsewhereEndpoint(id, name) => elsewhere_endpoint(inventory, id, name, now),
     }
 }
 
@@ -143,6 +203,24 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Mome
                 (record.state, record.since) = (ClusterState::Idle, now);
             }
         }
+        Due::Serverless(project, name) => {
+            if let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) {
+                (record.state, record.since) = (ClusterState::Idle, now);
+            }
+        }
+        Due::Reservation(project, name) => {
+            let record = inventory.serverless.get_mut(&Pair(project.clone(), name.clone()));
+            if let Some(own) = record.and_then(|record| record.endpoint.as_mut()) {
+                (own.state, own.since, own.error) = (Reservation::Reserved, now, Some(reason.to_owned()));
+            }
+        }
+        Due::Archive(project, id) => {
+            if let Some(record) = inventory.archives.get_mut(&Pair(project.clone(), id.clone())) {
+                (record.since, record.error) = (now, Some(reason.to_owned()));
+            }
+        }
+        // The plan has no part in these, so that nothing refuses them.
+        Due::Elsewhere(_) | Due::ElsewhereEndpoint(..) => {}
     }
 }
 
@@ -229,5 +307,70 @@ fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, n
         inventory.clusters.remove(&key);
     } else {
         (record.state, record.since) = (ClusterState::Idle, now);
+    }
+}
+
+fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+    let key = Pair(project.clone(), name.clone());
+    let Some(record) = inventory.serverless.get_mut(&key) else { return };
+    if record.state == ClusterState::Deleting {
+        inventory.serverless.remove(&key);
+    } else {
+        (record.state, record.since) = (ClusterState::Idle, now);
+    }
+}
+
+fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+    let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) else { return };
+    let Some(own) = record.endpoint.as_mut() else { return };
+    match own.state {
+        Reservation::ReservationRequested => (own.state, own.since) = (Reservation::Reserved, now),
+        Reservation::Reserved => {
+            let id = own.claimed.as_ref().map(ToString::to_string).unwrap_or_default();
+            own.error = Some(format!("Interface endpoint {id} was not found."));
+            own.since = now;
+        }
+        Reservation::Deleting => {
+            let service = own.service.id.clone();
+            record.endpoint = None;
+            for endpoint in inventory.endpoints.values_mut().filter(|r| *r.endpoint.service.service() == service) {
+                (endpoint.endpoint.state, endpoint.accepted) = (EndpointState::Rejected, false);
+                (endpoint.since, endpoint.error) = (now, Some(format!("the endpoint service {service} was deleted")));
+            }
+        }
+    }
+}
+
+fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Moment) {
+    let key = Pair(project.clone(), id.clone());
+    let Some(record) = inventory.archives.get_mut(&key) else { return };
+    if record.deleting {
+        inventory.archives.remove(&key);
+    } else {
+        record.since = now;
+        record.error = Some(format!("Interface endpoint {id} was not found."));
+    }
+}
+
+fn elsewhere(inventory: &mut Inventory, id: &str, now: Moment) {
+    let Some(record) = inventory.elsewhere.get_mut(id) else { return };
+    if record.state == ServiceState::Deleting {
+        inventory.elsewhere.remove(id);
+    } else {
+        (record.state, record.since) = (ServiceState::Available, now);
+    }
+}
+
+fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Moment) {
+    let Some(record) = inventory.elsewhere.get_mut(id) else { return };
+    match record.endpoints.get_mut(name) {
+        Some(own) if own.state == ServiceState::Deleting => {
+            record.endpoints.remove(name);
+            if record.endpoints.is_empty() && record.state == ServiceState::Available {
+                (record.state, record.since) = (ServiceState::Deleting, now);
+            }
+        }
+        Some(own) => (own.state, own.since) = (ServiceState::Available, now),
+        None => {}
     }
 }

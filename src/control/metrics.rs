@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
+use super::figures::Figures;
 use crate::model::{Desired, TargetState, VpceServiceId, Zone};
 use crate::plan::Snapshot;
 
@@ -22,6 +23,7 @@ pub(super) struct ControlMetrics {
     zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
     faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
+    figures: Figures,
 }
 
 impl ControlMetrics {
@@ -46,15 +48,29 @@ impl ControlMetrics {
         let (applied, refused) = (outcome("applied"), outcome("refused"));
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
+        // The config that the gateway starts with is applied, or there is no gateway; nothing was refused yet.
+        last_success.set(now());
+        last_reload_ok.set(1.0);
         let (zones, faults, per_service) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { recorder, applied, refused, last_success, last_reload_ok, generation, zones, faults, per_service }
+        let figures = Figures::new(Arc::clone(&recorder));
+        Self {
+            recorder,
+            applied,
+            refused,
+            last_success,
+            last_reload_ok,
+            generation,
+            zones,
+            faults,
+            per_service,
+            figures,
+        }
     }
 
     pub(super) fn reloaded(&self, ok: bool) {
         if ok {
             self.applied.increment(1);
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64());
-            self.last_success.set(now);
+            self.last_success.set(now());
         } else {
             self.refused.increment(1);
         }
@@ -63,6 +79,7 @@ impl ControlMetrics {
 
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
         self.generation.set(float(snapshot.generation.0));
+        self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         zones.values().flatten().for_each(|gauge| gauge.set(0.0));
         for view in &snapshot.zones {
@@ -108,6 +125,11 @@ impl ControlMetrics {
             }
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of targets and snapshots stay far below 2^52")]

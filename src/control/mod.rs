@@ -6,6 +6,7 @@
 
 pub mod draft;
 mod faults;
+mod figures;
 pub mod health;
 pub mod inventory;
 mod lifecycle;

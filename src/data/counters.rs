@@ -47,6 +47,8 @@ pub(crate) struct Shard {
     pub(crate) refused: [Count; Refusal::ALL.len()],
     /// Flows for which no source port was free.
     pub(crate) port_allocation_errors: Count,
+    /// Flows admitted while their group failed open.
+    pub(crate) unhealthy_routing: Count,
 }
 
 impl Shard {
@@ -83,13 +85,18 @@ pub(crate) struct Series {
     pub(crate) key: SeriesKey,
     /// Seconds that the target took to accept a new flow's connection.
     pub(crate) connect_time: Histogram,
+    /// Seconds that flows lasted.
+    pub(crate) duration: Histogram,
+    /// Payload bytes of flows, both ways.
+    pub(crate) bytes: Histogram,
     shards: Box<[Shard]>,
 }
 
 impl Series {
     /// Shards for `workers` workers.
-    pub(crate) fn new(key: SeriesKey, connect_time: Histogram, workers: usize) -> Arc<Self> {
-        Arc::new(Self { key, connect_time, shards: (0..workers).map(|_| Shard::default()).collect() })
+    pub(crate) fn new(key: SeriesKey, [connect_time, duration, bytes]: [Histogram; 3], workers: usize) -> Arc<Self> {
+        let shards = (0..workers).map(|_| Shard::default()).collect();
+        Arc::new(Self { key, connect_time, duration, bytes, shards })
     }
 
     /// The shard that `worker` writes.

@@ -9,13 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::choose::Seat;
 use super::connect::{Source, connect};
 use super::fault::{self, Plight};
-use super::keepalive::{LOOKS, Watch};
+use super::keepalive::Watch;
 use super::listener::ListenerState;
 use super::proxy_protocol;
 use super::relay::{Failed, Meter, Relay};
@@ -66,7 +67,11 @@ pub(super) struct Guard {
 
 impl Guard {
     fn open(worker: Rc<Worker>, record: Arc<FlowRecord>, seat: Seat) -> Self {
-        record.series.shard(worker.index).opened.add(1);
+        let shard = record.series.shard(worker.index);
+        shard.opened.add(1);
+        if record.listener.group.fails_open(&record.listener.zone) {
+            shard.unhealthy_routing.add(1);
+        }
         worker.shared.table.insert(&record);
         Self { worker, record, end: None, slot: None, seat: Some(seat) }
     }
@@ -126,6 +131,13 @@ impl Guard {
         }
         self.worker.shared.table.remove(record.id);
         self.worker.shared.flow_ended();
+        let age = record.opened.elapsed().unwrap_or_default();
+        record.series.duration.record(age.as_secs_f64());
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a bucket is chosen by it, and flows carry less than 2^52 bytes"
+        )]
+        record.series.bytes.record((record.bytes_to_target() + record.bytes_to_client()) as f64);
         let member = record.member();
         tracing::info!(
                     target: "access",
@@ -138,7 +150,7 @@ impl Guard {
                     target.addr = %member.address,
                     bytes.to_target = record.bytes_to_target(),
                     bytes.to_client = record.bytes_to_client(),
-                    duration_ms = record.opened.elapsed().map_or(0, |age| age.as_millis()),
+                    duration_ms = age.as_millis(),
                     end = end.label(),
                     detail = end.detail() },
                     "flow closed"
@@ -178,7 +190,7 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
     let record = Arc::clone(&guard.record);
     let idle = worker.ticks(record.listener.group.idle_timeout);
     let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + idle.div_ceil(LOOKS))));
+    guard.slot = Some(worker.enter(&record, waker, record.deadline().min(worker.tick() + worker.step(idle))));
 
     let mut target = match dial(&guard).await {
         Ok(target) => target,
@@ -192,11 +204,14 @@ async fn run(mut guard: Guard, mut client: TcpStream, plight: Option<Box<Plight>
             return;
         }
     };
-    record.wait_for(worker.tick(), idle, idle.div_ceil(LOOKS));
+    record.wait_for(worker.tick(), idle, worker.step(idle));
     let (end, finished) = match plight {
         None => relay(&guard, &mut client, &mut target).await,
         // In a box: a flow without a fault has no room for one.
-        Some(plight) => Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await,
+        Some(plight) => {
+            worker.options.leg.keep_alive(&SockRef::from(&target));
+            Box::pin(fault::relay(&guard, &mut client, &mut target, &plight)).await
+        }
     };
     guard.close(end);
     match end {
@@ -330,9 +345,13 @@ fn listen_for_resets(guard: &Guard, heard: &mut Option<u32>, sides: [&TcpStream;
     Poll::Pending
 }
 
-/// Counts a keepalive probe from either side as activity.
+/// Has the kernel probe the target of a flow that has fallen silent, and counts a keepalive probe from either side as
+/// activity. The client's side has it from its listener.
 fn look(guard: &Guard, watch: &mut Watch, sides: [&TcpStream; 2]) {
     let (worker, record) = (&guard.worker, &guard.record);
+    if watch.is_first() {
+        worker.options.leg.keep_alive(&SockRef::from(sides[1]));
+    }
     if let Some(diag) = &worker.diag
         && watch.look(diag, sides, record.last_active(), worker.options.leg.keepalive)
     {

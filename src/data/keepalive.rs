@@ -19,9 +19,15 @@ pub(crate) struct Watch {
     legs: Option<[(Seen, Instant); 2]>,
     /// The tick at which bytes had moved last.
     silent_since: u32,
+    begun: bool,
 }
 
 impl Watch {
+    /// True the first time that it is asked.
+    pub(crate) fn is_first(&mut self) -> bool {
+        !std::mem::replace(&mut self.begun, true)
+    }
+
     /// Looks at both sides; true when one of them sent a probe since the last look in the same silence.
     ///
     /// `own` is how often the kernel probes for us: each of our probes brings one segment in, and its acknowledgement

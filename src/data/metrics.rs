@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use tokio::time::Instant;
 
 use super::counters::Series;
 use super::shared::Shared;
@@ -22,7 +23,21 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("plgw_refused_flows_total", "Connections not let through, by reason."),
     ("plgw_port_allocation_errors_total", "Flows for which no source port was free (NLB: PortAllocationErrorCount)."),
     ("plgw_faulted_flows_total", "Flows that a fault which was asked for befell."),
+    (
+        "plgw_unhealthy_routing_flows_total",
+        "Flows admitted while their group failed open (NLB: UnhealthyRoutingFlowCount).",
+    ),
     ("plgw_accept_errors_total", "Failures to accept a connection."),
+];
+
+/// Peak throughput: sampled every 10 s, not at a scrape.
+const PEAK: &str = "plgw_peak_bytes_per_second";
+
+/// What is noted of each flow once, by target.
+const HISTOGRAMS: [(&str, Unit, &str); 3] = [
+    ("plgw_connect_duration_seconds", Unit::Seconds, "Time that a target took to accept a new flow's connection."),
+    ("plgw_flow_duration_seconds", Unit::Seconds, "How long flows lasted, from admission to end."),
+    ("plgw_flow_bytes", Unit::Bytes, "Payload bytes of a flow, both ways."),
 ];
 
 /// Handles, resolved when their series first shows.
@@ -50,20 +65,20 @@ impl DataMetrics {
             recorder.describe_counter((*name).into(), None, (*text).into());
         }
         recorder.describe_gauge("plgw_active_flows".into(), None, "Flows open now (NLB: ActiveFlowCount).".into());
-        recorder.describe_histogram(
-            "plgw_connect_duration_seconds".into(),
-            Some(Unit::Seconds),
-            "Time that a target took to accept a new flow's connection.".into(),
-        );
+        let peak = "Highest average of 10 s within the last 60 s (NLB: PeakBytesPerSecond).";
+        recorder.describe_gauge(PEAK.into(), None, peak.into());
+        for (name, unit, text) in HISTOGRAMS {
+            recorder.describe_histogram(name.into(), Some(unit), text.into());
+        }
         let accept_errors = ["descriptors", "other"]
             .map(|kind| recorder.register_counter(&key("plgw_accept_errors_total", &[("kind", kind)]), &METADATA));
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// Where the time is noted that `target` takes to accept a connection.
-    pub(crate) fn connect_time(&self, target: &TargetId) -> Histogram {
-        let key = key("plgw_connect_duration_seconds", &[("target", target.as_str())]);
-        self.recorder.register_histogram(&key, &METADATA)
+    /// Where is noted how long `target` takes to accept a connection, and how long and how large its flows are.
+    pub(crate) fn histograms(&self, target: &TargetId) -> [Histogram; 3] {
+        HISTOGRAMS
+            .map(|(name, _, _)| self.recorder.register_histogram(&key(name, &[("target", target.as_str())]), &METADATA))
     }
 
     pub(crate) fn accept_error(&self, error: &io::Error) {
@@ -98,7 +113,7 @@ impl DataMetrics {
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
 pub(crate) fn publish(shared: &Shared) {
     let metrics = &shared.metrics;
-    let mut by_endpoint: BTreeMap<String, Vec<Arc<Series>>> = BTreeMap::new();
+    let mut by_address: BTreeMap<(String, String), Vec<Arc<Series>>> = BTreeMap::new();
     for series in shared.all_series() {
         let labels = [
             ("endpoint", series.key.endpoint.as_str()),
@@ -117,27 +132,45 @@ pub(crate) fn publish(shared: &Shared) {
         {
             metrics.set_counter(key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
         }
-        by_endpoint.entry(series.key.endpoint.clone()).or_default().push(series);
+        by_address.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default().push(series);
     }
     for (name, kind, struck) in shared.struck() {
         metrics.set_counter(key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]), struck);
     }
-    for (endpoint, all) in by_endpoint {
+    for ((endpoint, zone), all) in by_address {
+        let at = [("endpoint", endpoint.as_str()), ("zone", zone.as_str())];
+        let with = |label, value| [at[0], at[1], (label, value)];
         let sum = |pick: &dyn Fn(&super::counters::Shard) -> u64| all.iter().map(|series| series.sum(pick)).sum();
         for (origin, resets) in [
             ("client", sum(&|s| s.client_resets.get())),
             ("target", sum(&|s| s.target_resets.get())),
             ("elb", sum(&|s| s.gateway_resets.get())),
         ] {
-            let key = key("plgw_tcp_resets_total", &[("endpoint", &endpoint), ("origin", origin)]);
-            metrics.set_counter(key, resets);
+            metrics.set_counter(key("plgw_tcp_resets_total", &with("origin", origin)), resets);
         }
-        for (at, refusal) in Refusal::ALL.iter().enumerate() {
-            let key = key("plgw_refused_flows_total", &[("endpoint", &endpoint), ("reason", refusal.label())]);
-            metrics.set_counter(key, sum(&|s| s.refused[at].get()));
+        for (n, refusal) in Refusal::ALL.iter().enumerate() {
+            let key = key("plgw_refused_flows_total", &with("reason", refusal.label()));
+            metrics.set_counter(key, sum(&|s| s.refused[n].get()));
         }
-        let key = key("plgw_port_allocation_errors_total", &[("endpoint", &endpoint)]);
-        metrics.set_counter(key, sum(&|s| s.port_allocation_errors.get()));
+        for (name, count) in [
+            ("plgw_port_allocation_errors_total", sum(&|s| s.port_allocation_errors.get())),
+            ("plgw_unhealthy_routing_flows_total", sum(&|s| s.unhealthy_routing.get())),
+        ] {
+            metrics.set_counter(key(name, &at), count);
+        }
+    }
+}
+
+/// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
+pub(crate) fn sample(shared: &Shared, now: Instant) {
+    let mut carried: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for series in shared.all_series() {
+        let bytes = series.sum(|s| s.to_target.get()) + series.sum(|s| s.to_client.get());
+        *carried.entry((series.key.endpoint.clone(), series.key.zone.clone())).or_default() += bytes;
+    }
+    let peaks = shared.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
+    for ((endpoint, zone), peak) in peaks {
+        shared.metrics.set_gauge(key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)]), peak);
     }
 }
 

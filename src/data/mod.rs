@@ -17,6 +17,7 @@ pub(crate) mod leg;
 pub(crate) mod listener;
 mod metrics;
 mod outer;
+mod peak;
 pub(crate) mod pipes;
 pub mod proxy_protocol;
 mod refuse;
@@ -328,12 +329,19 @@ impl DataPlane {
     pub fn carried(&self) -> Carried {
         let mut carried = Carried::default();
         for series in self.shared.all_series() {
-            carried.flows += series.sum(|shard| shard.opened.get());
-            carried.bytes_to_target += series.sum(|shard| shard.to_target.get());
-            carried.bytes_to_client += series.sum(|shard| shard.to_client.get());
-            carried.refused += series.sum(|shard| shard.refused.iter().map(counters::Count::get).sum());
+            carried.count(&series);
         }
         carried
+    }
+
+    /// The same by target; targets of two load balancers that have one name are one here, as in the metrics.
+    #[must_use]
+    pub fn carried_by_target(&self) -> std::collections::BTreeMap<String, Carried> {
+        let mut targets = std::collections::BTreeMap::<String, Carried>::new();
+        for series in self.shared.all_series() {
+            targets.entry(series.key.target.clone()).or_default().count(&series);
+        }
+        targets
     }
 
     /// How many flows each fault befell, by its name.
@@ -345,6 +353,14 @@ impl DataPlane {
     /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
     pub fn publish_metrics(&self) {
         metrics::publish(&self.shared);
+    }
+
+    /// How often [`sample_rates`](Self::sample_rates) is to be called.
+    pub const RATE_WINDOW: Duration = peak::WINDOW;
+
+    /// Notes what was carried since the last time, for the peak throughput.
+    pub fn sample_rates(&self) {
+        metrics::sample(&self.shared, Instant::now());
     }
 
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
@@ -410,6 +426,16 @@ pub struct Carried {
     pub bytes_to_target: u64,
     /// Payload bytes written to clients.
     pub bytes_to_client: u64,
+}
+
+impl Carried {
+    /// Adds what a series counted.
+    fn count(&mut self, series: &counters::Series) {
+        self.flows += series.sum(|shard| shard.opened.get());
+        self.bytes_to_target += series.sum(|shard| shard.to_target.get());
+        self.bytes_to_client += series.sum(|shard| shard.to_client.get());
+        self.refused += series.sum(|shard| shard.refused.iter().map(counters::Count::get).sum());
+    }
 }
 
 fn worker_options(options: &DataOptions) -> WorkerOptions {

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use super::counters::{Series, SeriesKey};
 use super::fault::LiveFault;
 use super::metrics::DataMetrics;
+use super::peak::Peaks;
 use super::shape::Bucket;
 use super::table::FlowTable;
 use crate::model::{Fault, TargetId, VpceServiceId};
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     frozen: AtomicBool,
     /// How many drains wait for flows to end; while 0, nobody is told.
     draining: AtomicUsize,
+    pub(crate) peaks: Mutex<Peaks>,
     ended: Notify,
     lost: mpsc::UnboundedSender<SocketAddr>,
     failed_dials: mpsc::Sender<SocketAddr>,
@@ -56,6 +58,7 @@ impl Shared {
             caps: Mutex::default(),
             frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
+            peaks: Mutex::default(),
             ended: Notify::new(),
             lost,
             failed_dials,
@@ -71,8 +74,8 @@ impl Shared {
         };
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(series.entry(key.clone()).or_insert_with(|| {
-            let connect_time = self.metrics.connect_time(&listener.group.target);
-            Series::new(key, connect_time, self.workers)
+            let histograms = self.metrics.histograms(&listener.group.target);
+            Series::new(key, histograms, self.workers)
         }))
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connect::LegOptions;
 use super::door::Door;
 use super::idle::Wheel;
+use super::keepalive::LOOKS;
 use super::listener::ListenerState;
 use super::pipes::Pipes;
 use super::relay::Tools;
@@ -155,6 +156,13 @@ impl Worker {
     pub(crate) fn ticks(&self, time: Duration) -> u32 {
         let ticks = time.as_nanos().div_ceil(self.options.tick.as_nanos().max(1));
         u32::try_from(ticks).unwrap_or(u32::MAX / 2).max(1)
+    }
+
+    /// Ticks of silence between two looks at a flow that may be silent for `idle`. Before the kernel's first probe is due,
+    /// as the first look asks for it.
+    pub(crate) fn step(&self, idle: u32) -> u32 {
+        let probes = self.options.leg.keepalive.map_or(u32::MAX, |time| self.ticks(time));
+        idle.div_ceil(LOOKS).min(probes)
     }
 
     /// A number for a new flow: unique in this process, as each worker counts in a range of its own.

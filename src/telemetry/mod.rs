@@ -3,6 +3,7 @@
 mod exporter;
 mod log_writer;
 mod logs;
+mod process;
 mod registry;
 
 pub use exporter::{Exporter, SourceFilter, Status, StatusFn};

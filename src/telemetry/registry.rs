@@ -112,6 +112,7 @@ impl Registry {
         registry.gauge(&BUILD_INFO, &labels).set(1);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         registry.gauge(&START_TIME, &[]).set(since_1970.as_secs_f64());
+        super::process::publish(&registry);
         registry
     }
 

@@ -27,6 +27,7 @@ def follow(*argv):
         "ADMIN": "http://{}:{}".format(*lab.ADMIN),
         "HOME": str(lab.work()),
         "PATH": f"{VENV}{os.pathsep}{os.environ['PATH']}",
+        "NODE_PATH": str(lab.TOOLS / "node_modules"),
     }
     done = lab.run(*argv, timeout=300, env=environment, cwd=lab.work())
     print(done.stdout.rstrip().rpartition("\n")[2])
@@ -54,7 +55,7 @@ def test_the_app_services_procedure_and_boto3_work():
 
 def test_http_and_websocket_clients_use_the_app():
     """B1, B2, B3, B6, B14."""
-    follow(sys.executable, "-B", steps("appservices.py"), "--ca", lab.ca(), "--require", "curl,websockets")
+    follow(sys.executable, "-B", steps("appservices.py"), "--ca", lab.ca(), "--require", "all")
 
 
 if __name__ == "__main__":

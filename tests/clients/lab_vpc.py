@@ -29,6 +29,7 @@ CONNECT_TIMEOUT = 20
 PRIVATE = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net/"
 STANDARD = "mongodb+srv://cluster0-k45tj.mongodb.net/"
 HOST = "pl-0-us-east-1-k45tj.mongodb.net"
+APP_HOST = "us-east-1.aws.services.cloud.mongodb.com"
 SRV = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net"
 ZONES = {"us-east-1a": "10.0.30.194", "us-east-1b": "10.0.20.54"}
 
@@ -154,11 +155,40 @@ def test_a_lost_zone_costs_a_driver_no_more_than_its_connect_timeout():
         eventually("a driver connects as before", lambda: drive("vpc", PRIVATE))
 
 
-def change(access_list=None, first_port=None):
+def use_the_app(public):
+    """Every HTTP and WebSocket client, at every place: `appservices.py` has the steps."""
+    ca = at("vpc", "printenv", "PLGW_CA").stdout.strip()
+    steps = pathlib.Path(__file__).with_name("appservices.py")
+    environment = {**os.environ, "NODE_PATH": str(TARGET / "clients" / "node_modules")}
+    command = [sys.executable, "-B", steps, "--lab", PLGW, "--ca", ca, "--public", str(public), "--require", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5 * SOON, env=environment)
+    print(done.stdout.rstrip().rpartition("\n")[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_http_and_websocket_clients_use_the_app_from_joined_networks_and_no_other():
+    """B1, B2, B3, B6, B9, B14."""
+    use_the_app(404)
+
+
+def test_the_switch_lets_listed_addresses_use_the_app_in_public():
+    """B4, B5."""
+    change(app='allow_non_vpc_requests = true\naccess_list = ["198.51.100.0/24"]\n')
+    ask = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"]
+    ask += [at("vpc", "printenv", "PLGW_CA").stdout.strip(), f"https://{APP_HOST}/api/client/v2.0/app/myapp-abcde/location"]
+    eventually("the switch is thrown", lambda: at("internet", *ask).stdout == "200")
+    assert at("internet-b", *ask).stdout == "403"
+    use_the_app(200)
+    change()
+    eventually("the switch is back", lambda: at("internet", *ask).stdout == "404")
+
+
+def change(access_list=None, first_port=None, app=""):
     """Edits the gateway's config while it runs; what is not named is as it was at first."""
     listed = ["198.51.100.0/24"] if access_list is None else access_list
     text = ORIGINAL.replace('access_list = ["198.51.100.0/24"]', f"access_list = {listed}")
     text = text.replace('ports = "1024-65535"', f'ports = "{first_port or 1024}-65535"')
+    text = text.replace('public_address = "203.0.113.10:443"\n', f'public_address = "203.0.113.10:443"\n{app}')
     new = CONFIG.with_suffix(".new")
     new.write_text(text)
     new.rename(CONFIG)

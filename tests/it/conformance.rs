@@ -1,9 +1,9 @@
 //! `tests/CONFORMANCE.md` and the README's tables say what is so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::support::{EchoTarget, Net, TestGateway};
+use crate::support::{Net, TestGateway};
 
 /// One line of the map: a documented behaviour.
 struct Row {
@@ -48,43 +48,6 @@ fn every_test_that_the_map_names_exists_and_cites_the_behaviour() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-}
-
-/// The README's table of metrics has what `/metrics` has, type and labels included, and nothing else.
-#[tokio::test]
-async fn the_readmes_metrics_are_those_of_the_page() {
-    let net = Net::claim();
-    let _echo = EchoTarget::start(net.target(0)).await;
-    let gateway = TestGateway::start(net).await;
-    gateway.dial("a").await.echo(b"so that every series shows").await;
-    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="completed""#], 1.0).await;
-    let documented: BTreeMap<String, (String, BTreeSet<String>)> = table("README.md", "| metric ")
-        .into_iter()
-        .map(|cells| (code(&cells[0]), (cells[1].clone(), codes(&cells[2]).into_iter().collect())))
-        .collect();
-    let page = gateway.gateway.metrics();
-    let mut found: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
-    for line in page.lines() {
-        if let Some(of_type) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = of_type.split_once(' ').expect("a type");
-            found.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
-        } else if let Some((series, _)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#')) {
-            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-            let family = if found.contains_key(name) { name } else { family };
-            let (_, known) = found.get_mut(family).unwrap_or_else(|| panic!("{family} has no type"));
-            let labels = labels.trim_end_matches('}').split("\",").filter_map(|pair| pair.split_once("=\""));
-            known.extend(labels.map(|(label, _)| label.to_owned()).filter(|label| label != "le"));
-        }
-    }
-    // What shows only once something has happened that doesn't happen here is at least a name of the sources.
-    let later: Vec<&String> = documented.keys().filter(|name| !found.contains_key(*name)).collect();
-    let sources = sources();
-    for name in later {
-        assert!(sources.contains(&format!("\"{name}\"")), "{name} is in the README and nowhere else");
-    }
-    let documented: BTreeMap<_, _> = documented.into_iter().filter(|(name, _)| found.contains_key(name)).collect();
-    assert_eq!(documented, found);
 }
 
 /// The README's table of the admin API has the routes that answer, with their methods.
@@ -136,7 +99,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// The cells of all tables whose head begins with `head`.
-fn table(file: &str, head: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(file: &str, head: &str) -> Vec<Vec<String>> {
     let text = read(Path::new(file));
     let mut rows = Vec::new();
     let mut lines = text.lines();
@@ -150,33 +113,16 @@ fn table(file: &str, head: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Every line of the crate's sources.
-fn sources() -> String {
-    let mut text = String::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                text.push_str(&read(&path));
-            }
-        }
-    }
-    text
-}
-
 /// What stands between backticks.
-fn codes(cell: &str) -> Vec<String> {
+pub(crate) fn codes(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn code(cell: &str) -> String {
+pub(crate) fn code(cell: &str) -> String {
     codes(cell).into_iter().next().unwrap_or_else(|| panic!("nothing between backticks in {cell:?}"))
 }
 
-fn read(file: &Path) -> String {
+pub(crate) fn read(file: &Path) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }

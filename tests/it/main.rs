@@ -11,6 +11,7 @@ mod flows;
 mod health;
 mod lab;
 mod limits;
+mod metrics;
 mod moves;
 mod operator;
 mod quickstart;

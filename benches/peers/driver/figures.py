@@ -18,12 +18,15 @@ def per_round(samples, mode, case, variant, figure):
 
 def value_of(sample, case, figure):
     """A figure out of a sample. `cpu`: seconds of the relay per operation; `path`: operations per CPU second of relay and
-    ends together, which is the rate of a core that has nothing else to do."""
-    if figure not in ("cpu", "path"):
+    ends together, which is the rate of a core that has nothing else to do; `core`: per CPU second of the relay alone, which
+    is the rate of a core that does nothing but relay."""
+    if figure not in ("cpu", "path", "core"):
         return sample.get(figure)
     count = sample.get(CASES[case]["per"], 0)
     if figure == "cpu":
         return sample["cpu_seconds"] / count if count else None
+    if figure == "core":
+        return count / sample["cpu_seconds"] if sample["cpu_seconds"] else None
     whole = sample["cpu_seconds"] + sample.get("ends_seconds", 0)
     return count / whole if whole else None
 

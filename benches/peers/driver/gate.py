@@ -83,6 +83,21 @@ def goals(result):
             if peer in dns:
                 goal(f"DNS answers per second and core, vs {peer}", at_least, aim, False,
                      dns["plgw"]["per_core"] / dns[peer]["per_core"])
+    for case, what, at_least, aim in (
+            ("https64", "HTTP/1.1 requests", 0.9, 1.0), ("h2-64", "HTTP/2 requests", 0.9, 1.0),
+            ("tls32", "TLS handshakes", 0.9, 1.0), ("wss64", "WebSocket echoes", 1.0, 1.15)):
+        if any(sample["case"] == case for sample in samples):
+            value, note = against_best("http", case, "core")
+            goal(f"{what} per second of the proxy's core, vs the best peer", at_least, aim, False, value, note)
+    held = result.get("http_idle", [])
+    for kind in sorted({row["kind"] for row in held}):
+        of = {name: median(row["kb_per_flow"] for row in held if (row["kind"], row["variant"]) == (kind, name))
+              for name in {row["variant"] for row in held if row["kind"] == kind}}
+        peers = {name: value for name, value in of.items() if name in PEERS}
+        if "plgw1" in of and peers:
+            least = min(peers, key=peers.get)
+            goal(f"memory per idle TLS connection ({kind}), vs the leanest peer", 1.0, 0.8, True,
+                 of["plgw1"] / peers[least], f"leanest peer: {least}")
     exact = result.get("exact", {})
     if exact:
         goal("variants of the gateway that are byte-exact, share", 1.0, 1.0, False,

@@ -12,6 +12,8 @@ PACKAGES = {
     "unbound": "unbound",
     "named": "bind9",
     "dnsperf": "dnsperf",
+    "h2load": "nghttp2-client",
+    "openssl": "openssl",
 }
 NGINX_MODULES = Path("/usr/lib/nginx/modules")
 

@@ -28,6 +28,15 @@ CASES = {
                "unit": "connection", "title": "connect, one echo, close; 32 at a time"},
     "rate20k": {"args": ["rate", "--connections", "64", "--request", "64", "--per-second", "20000"],
                 "per": "operations", "unit": "echo", "title": "20,000 messages a second over 64 connections"},
+    # The part `http` alone visits these, on one core; `http.py` says what they ask for.
+    "https64": {"args": ["requests", "--connections", "64"], "per": "operations", "unit": "request",
+                "title": "GET over TLS, HTTP/1.1, 1 KiB answers, 64 kept connections"},
+    "h2-64": {"args": ["-c", "8", "-m", "8"], "per": "operations", "unit": "request",
+              "title": "GET over TLS, HTTP/2, 1 KiB answers, 8 connections × 8 streams (h2load)"},
+    "tls32": {"args": ["handshakes", "--connections", "32"], "per": "operations", "unit": "handshake",
+              "title": "full TLS 1.3 handshakes, 32 at a time"},
+    "wss64": {"args": ["echoes", "--connections", "64", "--request", "64"], "per": "operations", "unit": "echo",
+              "title": "64 B WebSocket messages over TLS, 64 connections"},
 }
 # Where the ends and the relay run. `onecore` has no cross-core wake-ups, so its ratios are the steadiest.
 ONE_THREAD = {
@@ -116,13 +125,14 @@ class Bench:
                 self.log(f"  {variant.name}: only {outcome[variant.name]} of 8 flows were byte-exact")
         return outcome
 
-    def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS):
-        """Holds flows that carried one message; memory and CPU of the relay, slab of the kernel."""
+    def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS, how=None):
+        """Holds flows that carried one message; memory and CPU of the relay, slab of the kernel. `how`: another command of
+        the load generator than `idle`, with its target."""
         self.place("unpinned", variant)
         time.sleep(0.1)
         before, slab = variant.started.resident() if variant.started else 0, slab_kb()
-        command = [self.loadgen, "idle", "--target", make.text_of(variant.front), "--connections", str(flows),
-                   "--request", str(request)]
+        how = how or ["idle", "--target", make.text_of(variant.front)]
+        command = [self.loadgen, *how, "--connections", str(flows), "--request", str(request)]
         holder = Started("holder", command, self.work / "run/holder.log", stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE)
         try:

@@ -4,7 +4,7 @@ from . import gate, svg
 from .figures import foreign, per_round, ratio, spread, value_of
 from .measure import CASES
 
-BASE = {"onecore": "ha1", "pinned": "ha1", "unpinned": "ha2"}
+BASE = {"onecore": "ha1", "pinned": "ha1", "unpinned": "ha2", "http": "ha1"}
 
 
 def names(samples, mode):
@@ -99,6 +99,21 @@ def markdown(result, charts):
         for case in ("rate20k",):
             if any(s["mode"] == mode and s["case"] == case for s in samples):
                 parts += [f"Latency at {CASES[case]['title']}:", "", latency(samples, mode, case), ""]
+    if any(sample["mode"] == "http" for sample in samples):
+        parts += ["## HTTP behind TLS", "", "The App Services front, HAProxy and nginx as HTTP proxies, one thread each; client, "
+                  "proxy and backend on one core. TLS 1.3, ECDSA P-256, no resumption. Operations per CPU second of the "
+                  "proxy, which is what a core of its own would do:", "", matrix(samples, "http", "core", rate), "",
+                  "Operations per CPU second of the whole path:", "", matrix(samples, "http", "path", rate), "",
+                  "CPU time of the proxy, per request, handshake or echo:", "", matrix(samples, "http", "cpu", cost), ""]
+        parts += [f"- `{case}`: {told['title']}" for case, told in CASES.items()
+                  if any(s["mode"] == "http" and s["case"] == case for s in samples)] + [""]
+    if result.get("http_idle"):
+        parts += ["Idle connections that carried one request or message:", "", "| | of | connections | KiB per connection | "
+                  "kernel slab KiB per connection | idle CPU ms/s |", "|---|---|---|---|---|---|"]
+        for row in result["http_idle"]:
+            parts.append(f"| {row['variant']} | {row['kind']} | {row['flows']:,} | {row['kb_per_flow']:.2f} | "
+                         f"{row['slab_kb_per_flow']:.1f} | {row['idle_cpu_ms_per_s']:.2f} |")
+        parts.append("")
     if result.get("exact"):
         parts += ["## Byte exactness", "", "8 flows both ways at once, bulk and small pieces, slow readers, half of the "
                   "answer after the half-close. Flows that were exact:", "",
@@ -151,6 +166,22 @@ def charts(result, directory, stem):
             if found and found["max"] > 0:
                 rows.append((name, found["median"] * scale, found["min"] * scale, found["max"] * scale))
         keep(title, f"{case}-{figure.replace('_', '-')}", svg.bars(title, unit, rows))
+    for case, title in (("https64", "HTTP/1.1 requests behind TLS"), ("h2-64", "HTTP/2 requests behind TLS"),
+                        ("tls32", "Full TLS 1.3 handshakes"), ("wss64", "WebSocket echoes behind TLS")):
+        rows = []
+        for name in names(samples, "http"):
+            found = spread(per_round(samples, "http", case, name, "core").values())
+            if found:
+                rows.append((name, found["median"], found["min"], found["max"]))
+        keep(title, case, svg.bars(title, "per CPU second of the proxy; more is better", rows))
+    for kind in sorted({row["kind"] for row in result.get("http_idle", [])}):
+        merged = {}
+        for row in result["http_idle"]:
+            if row["kind"] == kind:
+                merged.setdefault(row["variant"], []).append(row["kb_per_flow"])
+        keep(f"Memory per idle TLS connection ({kind})", f"http-idle-{kind.lower()}",
+             svg.bars(f"Memory per idle TLS connection ({kind})", "KiB; less is better",
+                      [(name, spread(v)["median"], min(v), max(v)) for name, v in merged.items()]))
     rows = [(row["variant"], row["kb_per_flow"]) for row in result.get("idle", []) if row["request"] == 64]
     merged = {}
     for name, value in rows:

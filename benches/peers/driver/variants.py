@@ -22,6 +22,8 @@ class Variant:
     started: Started = None
     threads: int = 1
     fronts: list = field(default_factory=list)
+    # Where WebSockets are asked for; `front` but for the gateway, which has an endpoint of its own for them.
+    sync: tuple = None
 
     @property
     def pids(self):
@@ -126,6 +128,28 @@ class Starter:
         variant.dns = (f"127.0.60.{self.count}", 5335)
         variant.config = directory / "plgw.toml"
         return self._up(variant)
+
+    def http_proxy(self, name, template, pem, command):
+        """A peer as a TLS-terminating HTTP proxy; `command` makes its command line of its configuration."""
+        directory, front, target = self._next(f"{name}-http")
+        text = fill(template, front=text_of(front), target=text_of(target), certificate=pem, dir=directory,
+                    nofile=self.nofile, connections=self.nofile, maxconn=min(20_000, self.nofile // 2 - 250))
+        started = Started(name, command(written(directory / "config", text), directory), directory / "log")
+        return self._up(Variant(name, front, started, sync=front))
+
+    def http_gateway(self, name, pem, plgw=None):
+        """The gateway's App Services front."""
+        directory, _, target = self._next(f"{name}-http")
+        subnet = self.subnet
+        self.subnet += 1
+        general, sync = (f"127.0.{subnet}.{host}" for host in (10, 11))
+        text = fill("plgw-http.toml", dir=directory, dns=f"127.0.60.{self.count}:5335",
+                    metrics=f"127.0.61.{self.count}:9464", admin=f"127.0.62.{self.count}:8474",
+                    subnet=f"127.0.{subnet}.0/24", general=general, sync=sync, certificate=pem,
+                    public=f"127.9.0.{self.count}:8443", target=text_of(target))
+        command = [str(plgw or self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
+        started = Started(name, command, directory / "log", env={"RUST_LOG": "warn"})
+        return self._up(Variant(name, (general, 8443), started, sync=(sync, 8443)))
 
     @staticmethod
     def _up(variant):

@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// Bytes of an answer; as many as the request unless told.
     pub(crate) response: usize,
     pub(crate) per_second: u64,
+    /// Host and path of HTTP requests.
+    pub(crate) host: String,
+    pub(crate) path: String,
     /// Bytes that each connection of `check` sends each way.
     pub(crate) bytes: usize,
     pub(crate) warmup: Duration,
@@ -33,6 +36,8 @@ impl Args {
             request: 64,
             response: 0,
             per_second: 20_000,
+            host: "localhost".to_owned(),
+            path: "/".to_owned(),
             bytes: 16 << 20,
             warmup: Duration::from_millis(150),
             time: Duration::from_millis(500),
@@ -48,6 +53,8 @@ impl Args {
                 "--request" => args.request = value.parse()?,
                 "--response" => args.response = value.parse()?,
                 "--per-second" => args.per_second = value.parse()?,
+                "--host" => args.host = value,
+                "--path" => args.path = value,
                 "--bytes" => args.bytes = value.parse()?,
                 "--warmup" => args.warmup = Duration::from_secs_f64(value.parse()?),
                 "--time" => args.time = Duration::from_secs_f64(value.parse()?),

@@ -21,8 +21,7 @@ struct Connection {
 }
 
 /// Starts to connect; the first edge says that it did.
-fn start(target: SocketAddr, poll: &Poll, place: usize, response: usize) -> io::Result<Connection> {
-    let started = Instant::now();
+pub(crate) fn dial(target: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&target.into()) {
@@ -30,7 +29,12 @@ fn start(target: SocketAddr, poll: &Poll, place: usize, response: usize) -> io::
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
         Err(error) => return Err(error),
     }
-    let stream = TcpStream::from(socket);
+    Ok(TcpStream::from(socket))
+}
+
+fn start(target: SocketAddr, poll: &Poll, place: usize, response: usize) -> io::Result<Connection> {
+    let started = Instant::now();
+    let stream = dial(target)?;
     poll.watch(&stream, place as u64, true)?;
     Ok(Connection { stream, started, asked: false, missing: response })
 }

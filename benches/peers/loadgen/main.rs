@@ -12,12 +12,15 @@ mod check;
 mod connect;
 mod cpu;
 mod histogram;
+mod http;
 mod idle;
 mod ping_pong;
 mod poll;
 mod rate;
 mod report;
 mod server;
+mod tls;
+mod web;
 mod wire;
 
 use std::process::ExitCode;
@@ -36,6 +39,12 @@ loadgen idle --target A --connections N [--request N]
                                            one echo each, then hold them until stdin ends
 loadgen check --target A [--connections N] [--bytes N]
                                            byte exactness both ways with half-close and a slow reader
+loadgen requests|echoes --target A --host H --path P [--connections N] [--request N]
+                                           over TLS: GETs on kept connections, WebSocket messages (up to 125 bytes)
+loadgen handshakes --target A --host H [--connections N]
+                                           connect, a full TLS 1.3 handshake, close; N at a time
+loadgen idle-requests|idle-echoes --target A --host H --path P --connections N
+                                           one request or message each, then hold them until stdin ends
 every sample: [--warmup SECONDS] [--time SECONDS] [--pid PID]… [--end PID]…
 --pid: whose CPU time is the relay's; --end: whose is, like this process' own, the ends'";
 
@@ -77,6 +86,11 @@ fn run(command: &str, words: Vec<String>) -> Result<Option<String>, Box<dyn std:
         "down" => bulk::run(&args, bulk::Direction::Down)?,
         "connect" => connect::run(&args)?,
         "idle" => idle::run(&args)?,
+        "requests" => web::run(&args, web::Kind::Request)?,
+        "echoes" => web::run(&args, web::Kind::Echo)?,
+        "handshakes" => web::handshakes(&args)?,
+        "idle-requests" => web::idle(&args, web::Kind::Request)?,
+        "idle-echoes" => web::idle(&args, web::Kind::Echo)?,
         "check" => check::run(&args)?,
         other => return Err(format!("`{other}` is no command\n{HELP}").into()),
     };

@@ -1,4 +1,4 @@
-//! The server: echoes, swallows, pours or checks, as each connection's first bytes ask.
+//! The server: echoes, swallows, pours, checks or answers HTTP, as each connection's first bytes ask.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use rustix::net::RecvFlags;
 
 use crate::poll::{Poll, would_block};
 use crate::wire::{PREAMBLE, Purpose};
-use crate::{bulk, check};
+use crate::{bulk, check, http};
 
 /// Bytes that one connection may move before others have their turn.
 const TURN: usize = 4 << 20;
@@ -17,6 +17,8 @@ struct Connection {
     stream: TcpStream,
     preamble: Vec<u8>,
     purpose: Option<Purpose>,
+    /// What it says is HTTP.
+    http: Option<http::Exchange>,
     /// Bytes of the present request that have come.
     got: usize,
     /// Bytes of answers that the client did not take yet.
@@ -63,7 +65,8 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
                     });
                     poll.watch(&stream, place as u64, true)?;
                     let preamble = Vec::with_capacity(PREAMBLE);
-                    connections[place] = Some(Connection { stream, preamble, purpose: None, got: 0, owed: 0 });
+                    connections[place] =
+                        Some(Connection { stream, preamble, purpose: None, http: None, got: 0, owed: 0 });
                 }
                 continue;
             }
@@ -100,6 +103,10 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 
 impl Connection {
     fn turn(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
+        if let Some(http) = &mut self.http {
+            let stays = http.turn(&self.stream, &mut buffers.read[..16 << 10])?;
+            return Ok(if stays { Turn::Waits } else { Turn::Over });
+        }
         let purpose = match self.purpose {
             Some(purpose) => purpose,
             None => {
@@ -112,6 +119,10 @@ impl Connection {
                     Some(n) => self.preamble.extend_from_slice(&bytes[..n]),
                 }
                 let Ok(preamble) = <[u8; PREAMBLE]>::try_from(self.preamble.as_slice()) else { return Ok(Turn::Again) };
+                if http::is_request(&preamble) {
+                    self.http = Some(http::Exchange::new(&preamble));
+                    return self.turn(buffers);
+                }
                 let Some(purpose) = Purpose::decode(&preamble) else { return Ok(Turn::Over) };
                 self.purpose = Some(purpose);
                 purpose

@@ -1,5 +1,6 @@
 //! Clusters: enough of them to exercise every rule of private endpoints.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hyper::{Method, StatusCode};
@@ -10,7 +11,7 @@ use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::NewCluster;
-use crate::control::inventory::{ClusterRecord, Pair};
+use crate::control::inventory::{ClusterRecord, ClusterState, Pair};
 use crate::model::{ClusterName, Region, Tier};
 use crate::plan::{ClusterStrings, PrivateStrings};
 
@@ -71,11 +72,15 @@ fn view(request: &Request<'_>, record: &ClusterRecord) -> Value {
         }
         config
     });
-    json!({
+    let mut value = json!({
         "backupEnabled": false,
         "biConnector": { "enabled": !cluster.bi_connectors.is_empty(), "readPreference": "secondary" },
         "clusterType": if cluster.is_sharded() { "SHARDED" } else { "REPLICASET" },
-        "connectionStrings": snapshot.strings.iter().find(own).map_or_else(|| json!({}), strings),
+        "connectionStrings": snapshot
+            .strings
+            .iter()
+            .find(own)
+            .map_or_else(|| json!({}), |found| strings(found, cluster.is_sharded())),
         "createDate": iso8601(record.created.unwrap_or_default(), false),
         "diskSizeGB": 10.0,
         "encryptionAtRestProvider": "NONE",
@@ -98,11 +103,22 @@ fn view(request: &Request<'_>, record: &ClusterRecord) -> Value {
         "tags": [],
         "terminationProtectionEnabled": false,
         "versionReleaseSystem": "LTS",
-    })
+    });
+    if request.is_v1() {
+        let first = cluster.regions().first().map(Region::atlas);
+        value["providerSettings"] = json!({
+            "instanceSizeName": cluster.tier.name(),
+            "providerName": if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { "AWS" },
+            "regionName": first,
+        });
+        value["numShards"] = json!(1);
+        value["srvAddress"] = value["connectionStrings"]["standardSrv"].clone();
+    }
+    value
 }
 
 /// A cluster's strings as Atlas has them, with the maps that older clients read.
-fn strings(strings: &ClusterStrings) -> Value {
+fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
     let legacy = |string: fn(&PrivateStrings) -> &String| {
         let pairs = strings.private.iter().flat_map(|entry| {
@@ -110,6 +126,11 @@ fn strings(strings: &ClusterStrings) -> Value {
         });
         Value::Object(pairs.collect())
     };
+    // Recorded: a replica set without private endpoints has none of these keys, a sharded cluster two empty ones.
+    if strings.private.is_empty() && is_sharded {
+        value["awsPrivateLinkSrv"] = json!({});
+        value["privateEndpoint"] = json!([]);
+    }
     if !strings.private.is_empty() {
         value["awsPrivateLink"] = legacy(|entry| &entry.connection_string);
         value["awsPrivateLinkSrv"] = legacy(|entry| {
@@ -146,6 +167,26 @@ struct ClusterBody {
     /// The gateway's own: where the nodes really listen.
     lab_backends: Option<Vec<SocketAddr>>,
     paused: Option<bool>,
+    /// The first version's.
+    provider_settings: Option<ProviderSettings>,
+    /// The first version's.
+    replication_factor: Option<usize>,
+}
+
+/// The first version's: one size for all nodes, and a region where no others are named.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProviderSettings {
+    provider_name: Option<String>,
+    instance_size_name: Option<String>,
+    region_name: Option<String>,
+}
+
+/// The first version's nodes of a region.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldRegion {
+    electable_nodes: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -153,9 +194,12 @@ struct ClusterBody {
 struct ReplicationSpec {
     #[serde(default)]
     region_configs: Vec<RegionConfig>,
+    /// The first version's.
+    #[serde(default)]
+    regions_config: BTreeMap<String, OldRegion>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RegionConfig {
     region_name: Option<String>,
@@ -163,7 +207,7 @@ struct RegionConfig {
     electable_specs: Option<Specs>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Specs {
     instance_size: Option<String>,
@@ -188,19 +232,40 @@ fn tier(text: &str) -> Result<Tier, Refusal> {
     }
 }
 
+/// Where the nodes are to be, in the words of either version.
+fn configs(body: &ClusterBody) -> Result<Vec<RegionConfig>, Refusal> {
+    let spec = body.replication_specs.first();
+    if let Some(spec) = spec.filter(|spec| !spec.region_configs.is_empty()) {
+        return Ok(spec.region_configs.clone());
+    }
+    let settings = body.provider_settings.as_ref().ok_or_else(|| missing("replicationSpecs"))?;
+    let config = |region: Option<String>, count: Option<usize>| RegionConfig {
+        region_name: region,
+        provider_name: settings.provider_name.clone(),
+        electable_specs: Some(Specs { instance_size: settings.instance_size_name.clone(), node_count: count }),
+    };
+    let named: Vec<RegionConfig> = spec
+        .into_iter()
+        .flat_map(|spec| &spec.regions_config)
+        .map(|(region, nodes)| config(Some(region.clone()), nodes.electable_nodes))
+        .collect();
+    let only = || vec![config(settings.region_name.clone(), body.replication_factor)];
+    Ok(if named.is_empty() { only() } else { named })
+}
+
 async fn create(request: &Request<'_>) -> Outcome {
     let body: ClusterBody = request.body()?;
-    let text = body.name.ok_or_else(|| missing("name"))?;
+    let text = body.name.clone().ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
     let sharded = match body.cluster_type.as_deref() {
         None | Some("REPLICASET") => false,
         Some("SHARDED" | "GEOSHARDED") => true,
         Some(other) => return Err(invalid("clusterType", other)),
     };
-    let spec = body.replication_specs.first().ok_or_else(|| missing("replicationSpecs"))?;
+    let configs = configs(&body)?;
     let mut size = None;
     let mut regions: Vec<(Region, usize)> = Vec::new();
-    for config in &spec.region_configs {
+    for config in &configs {
         if let Some(provider @ ("AZURE" | "GCP")) = config.provider_name.as_deref() {
             return Err(invalid("providerName", provider));
         }
@@ -232,7 +297,10 @@ async fn create(request: &Request<'_>) -> Outcome {
     let new = NewCluster { name: name.clone(), sharded, tier, regions, backends };
     let project = request.project.clone();
     request.shared.control.edit(move |draft| draft.create_cluster(&project, new)).await?;
-    describe(request, &name, StatusCode::CREATED)
+    let (status, mut view) = describe(request, &name, StatusCode::CREATED)?;
+    // Its life may have gone on already; what was asked for is what is answered.
+    view["stateName"] = json!(ClusterState::Creating.label());
+    Ok((status, view))
 }
 
 async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {

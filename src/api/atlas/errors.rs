@@ -40,6 +40,18 @@ impl Refusal {
         Self::new(405, "METHOD_NOT_ALLOWED", format!("{} cannot be used on {}.", call.method, call.path))
     }
 
+    /// A body that can't be read.
+    pub(super) fn body_error(error: &serde_json::Error) -> Self {
+        match error.classify() {
+            serde_json::error::Category::Data => Self::new(
+                400,
+                "INVALID_JSON_ATTRIBUTE",
+                format!("Received JSON does not match what is expected: {error}."),
+            ),
+            _ => Self::new(400, "INVALID_JSON", format!("Received JSON is malformed: {error}.")),
+        }
+    }
+
     pub(super) fn path(call: &Call, name: &str, value: &str) -> Self {
         let detail = format!("An error occurred while parsing {value} for the parameter {name}.");
         Self::new(400, "PATH_PARAM_PARSE_ERROR", detail).with([call.path.as_str()])
@@ -89,6 +101,7 @@ fn of_edit(error: &EditError) -> Refusal {
             Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {id} exists in the group.")).with([id])
         }
         EditError::Missing { what: Kind::Service, id } => no_service(id),
+        EditError::Missing { what: Kind::Serverless, id } => no_instance(id),
         EditError::Missing { what: Kind::PrivateEndpoint | Kind::Endpoint, id } => no_endpoint(id),
         EditError::Missing { id, .. } => Refusal::new(404, "RESOURCE_NOT_FOUND", detail).with([id]),
         EditError::Exists { what: Kind::PrivateEndpoint, id } => Refusal::new(
@@ -103,6 +116,36 @@ fn of_edit(error: &EditError) -> Refusal {
             format!("A cluster named {id} is already present in the group."),
         )
         .with([id]),
+        EditError::Exists { what: Kind::Serverless, id } => Refusal::new(
+            400,
+            "DUPLICATE_CLUSTER_NAME",
+            format!("A cluster named {id} is already present in the group."),
+        )
+        .with([id]),
+        EditError::Exists { what: Kind::Service, id } => Refusal::new(
+            409,
+            "PRIVATE_ENDPOINT_SERVICE_ALREADY_EXISTS_FOR_REGION",
+            format!("A private endpoint service already exists for region {id}."),
+        )
+        .with([id]),
+        EditError::Exists { what: Kind::Project, id } => {
+            Refusal::new(409, "GROUP_ALREADY_EXISTS", format!("A group with name \"{id}\" already exists.")).with([id])
+        }
+        EditError::InUse { what: Kind::Project, by, .. } if by == "endpoint services" => Refusal::new(
+            409,
+            "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_PRIVATE_ENDPOINT_SERVICES",
+            "There are active private endpoint services in this group.",
+        ),
+        EditError::InUse { what: Kind::Project, .. } => {
+            Refusal::new(409, "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS", format!("The project cannot go: {detail}."))
+        }
+        EditError::InUse { what: Kind::Serverless, id, .. } => Refusal::new(
+            409,
+            "CANNOT_TERMINATE_SERVERLESS_INSTANCE_WITH_PRIVATE_ENDPOINT",
+            format!("Remove the private endpoint of {id} first."),
+        )
+        .with([id]),
+        EditError::Spread(_) => Refusal::new(409, "MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS", detail),
         EditError::Exists { .. } | EditError::InUse { .. } | EditError::Conflict(_) => {
             Refusal::new(409, "CONFLICT", detail)
         }
@@ -111,6 +154,11 @@ fn of_edit(error: &EditError) -> Refusal {
             Refusal::new(400, "VALIDATION_ERROR", detail)
         }
     }
+}
+
+pub(super) fn no_instance(name: &str) -> Refusal {
+    let detail = format!("No serverless instance named {name} exists in the group.");
+    Refusal::new(404, "SERVERLESS_INSTANCE_NOT_FOUND", detail).with([name])
 }
 
 pub(super) fn no_service(id: &str) -> Refusal {

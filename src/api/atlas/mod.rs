@@ -1,10 +1,14 @@
 //! The Atlas Administration API, v2 and its v1.0 twins: `/api/atlas/…`. Source: the OpenAPI description, and recorded
 //! traffic where the two differ.
 
+mod archives;
 mod clusters;
+mod elsewhere;
 mod errors;
 mod project;
+mod serverless;
 mod services;
+mod v1;
 
 use std::sync::Arc;
 
@@ -33,7 +37,12 @@ struct Request<'a> {
 impl Request<'_> {
     /// The body; what is wrong with it is the caller's error.
     fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        self.call.json().map_err(|message| Refusal::new(400, "INVALID_JSON", message))
+        body(self.call)
+    }
+
+    /// Whether the request came by the first version of the API.
+    fn is_v1(&self) -> bool {
+        is_v1(self.call)
     }
 
     /// A page of a list, as Atlas wraps it.
@@ -47,8 +56,35 @@ impl Request<'_> {
         let results: Vec<Value> = all.into_iter().skip((page - 1) * size).take(size).collect();
         let links =
             json!([{ "href": format!("{}?pageNum={page}&itemsPerPage={size}", self.call.path), "rel": "self" }]);
+        if self.call.query("includeCount") == Some("false") {
+            return json!({ "links": links, "results": results });
+        }
         json!({ "links": links, "results": results, "totalCount": total })
     }
+}
+
+/// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error.
+fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
+    let bytes = if call.body.is_empty() { b"{}" } else { call.body.as_ref() };
+    serde_json::from_slice(bytes).map_err(|error| Refusal::body_error(&error))
+}
+
+fn is_v1(call: &Call) -> bool {
+    call.segments.get(1).is_some_and(|version| version.starts_with("v1."))
+}
+
+/// The answer to what no route is for.
+pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
+    let refusal = if allowed.is_empty() { Refusal::no_resource(call) } else { Refusal::method(call) };
+    let (status, body) = refusal.body();
+    reply(call, status, body)
+}
+
+/// The answer to a source that may not try again yet.
+pub(super) fn too_many(call: &Call) -> Reply {
+    let detail = "Too many wrong attempts; wait a minute.";
+    let (status, body) = Refusal::new(429, "RATE_LIMITED", detail).body();
+    reply(call, status, body)
 }
 
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
@@ -59,12 +95,14 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
 
 async fn act(shared: &Shared, call: &Call) -> Outcome {
     let segments = call.segments();
-    let path = match segments.get(2..) {
-        Some(["groups"]) if call.method == Method::GET => return Ok(project::list(shared, call)),
-        Some(["groups", id, rest @ ..]) => (*id, rest),
+    let rest = segments.get(2..).unwrap_or_default();
+    let (id, rest) = match (&call.method, rest) {
+        (&Method::GET, ["groups"]) => return Ok(project::list(shared, call)),
+        (&Method::POST, ["groups"]) => return project::create(shared, call).await,
+        (&Method::GET, ["groups", "byName", name]) => return project::by_name(shared, name),
+        (_, ["groups", id, rest @ ..]) => (*id, rest),
         _ => return Err(Refusal::no_resource(call)),
     };
-    let (id, rest) = path;
     let parse = |_| Refusal::path(call, "groupId", id);
     let project: ProjectId = id.parse().map_err(parse)?;
     if !shared.control.inventory().projects.contains_key(&project) {
@@ -73,8 +111,18 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
     let request = Request { shared, call, project };
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(project::describe(&request)),
+        (&Method::DELETE, []) => project::delete(&request).await,
         (_, ["privateEndpoint", "regionalMode"]) => project::regional_mode(&request).await,
+        (_, ["privateEndpoint", "serverless", "instance", name, "endpoint", rest @ ..]) => {
+            serverless::endpoints(&request, name, rest).await
+        }
+        (_, ["privateEndpoint", cloud @ ("AZURE" | "GCP"), rest @ ..]) => {
+            elsewhere::answer(&request, cloud, rest).await
+        }
+        (_, ["privateEndpoint", rest @ ..]) if v1::is_old(rest) => v1::answer(&request, rest).await,
         (_, ["privateEndpoint", rest @ ..]) => services::answer(&request, rest).await,
+        (_, ["privateNetworkSettings", "endpointIds", rest @ ..]) => archives::answer(&request, rest).await,
+        (_, ["serverless", rest @ ..]) => serverless::instances(&request, rest).await,
         (_, ["clusters", rest @ ..]) => clusters::answer(&request, rest).await,
         (_, ["limits", rest @ ..]) => project::limits(&request, rest).await,
         (_, ["accessList", rest @ ..]) => project::access_list(&request, rest).await,
@@ -83,6 +131,9 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
 }
 
 fn reply(call: &Call, status: StatusCode, body: Value) -> Reply {
+    if status == StatusCode::NO_CONTENT {
+        return super::call::empty(status);
+    }
     let asked = |name: &str| matches!(call.query(name), Some("true" | "1"));
     let (status, body) = if asked("envelope") {
         (StatusCode::OK, json!({ "status": status.as_u16(), "content": body }))
@@ -96,7 +147,7 @@ fn reply(call: &Call, status: StatusCode, body: Value) -> Reply {
 
 /// The media type of the answer: the version that was asked for, or plain JSON on v1.0.
 fn content_type(call: &Call) -> String {
-    if call.segments.get(1).is_some_and(|version| version == "v1.0") {
+    if is_v1(call) {
         return "application/json;charset=utf-8".to_owned();
     }
     let version = call.header("accept").and_then(|accept| {

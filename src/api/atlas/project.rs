@@ -41,13 +41,48 @@ pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
     (StatusCode::OK, json!({ "links": links, "results": all, "totalCount": total }))
 }
 
+pub(super) fn by_name(shared: &Shared, name: &str) -> Outcome {
+    let inventory = shared.control.inventory();
+    let found = inventory.projects.iter().find(|(_, record)| record.name == name);
+    let missing =
+        || Refusal::new(404, "GROUP_NAME_NOT_FOUND", format!("No group with name {name} exists.")).with([name]);
+    Ok((StatusCode::OK, view(&inventory, found.ok_or_else(missing)?.0)))
+}
+
+#[derive(Deserialize)]
+struct NewProject {
+    name: Option<String>,
+}
+
+/// A project's name may have at most so many characters.
+const LONGEST_NAME: usize = 64;
+
+pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
+    let body: NewProject = super::body(call)?;
+    let name = body.name.ok_or_else(|| missing("name"))?;
+    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
+        return Err(invalid("name", &name));
+    }
+    let id = shared.control.edit(move |draft| draft.create_project(name)).await?;
+    Ok((StatusCode::CREATED, view(&shared.control.inventory(), &id)))
+}
+
+pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+    let project = request.project.clone();
+    request.shared.control.edit(move |draft| draft.delete_project(&project)).await?;
+    Ok((StatusCode::ACCEPTED, json!({})))
+}
+
 pub(super) fn describe(request: &Request<'_>) -> (StatusCode, Value) {
     (StatusCode::OK, view(&request.shared.control.inventory(), &request.project))
 }
 
+/// The first version's client sends the bare flag.
 #[derive(Deserialize)]
-struct RegionalMode {
-    enabled: Option<bool>,
+#[serde(untagged)]
+enum RegionalMode {
+    Flag(bool),
+    Object { enabled: Option<bool> },
 }
 
 pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
@@ -59,7 +94,10 @@ pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
         }
         Method::PATCH => {
             let body: RegionalMode = request.body()?;
-            let on = body.enabled.ok_or_else(|| missing("enabled"))?;
+            let on = match body {
+                RegionalMode::Flag(on) => on,
+                RegionalMode::Object { enabled } => enabled.ok_or_else(|| missing("enabled"))?,
+            };
             let project = request.project.clone();
             request.shared.control.edit(move |draft| draft.set_regionalized(&project, on)).await?;
             Ok((StatusCode::ACCEPTED, json!({ "enabled": on })))
@@ -174,6 +212,11 @@ pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome
             }
             request.shared.control.edit(move |draft| draft.allow(&project, &wanted)).await?;
             Ok((StatusCode::CREATED, request.page(entries(request))))
+        }
+        (&Method::GET, [text, "status"]) => {
+            let wanted = net(text)?.to_string();
+            let found = entries(request).into_iter().any(|entry| entry["cidrBlock"] == wanted.as_str());
+            if found { Ok((StatusCode::OK, json!({ "STATUS": "ACTIVE" }))) } else { Err(no_entry(text)) }
         }
         (&Method::GET, [text]) => {
             let wanted = net(text)?.to_string();

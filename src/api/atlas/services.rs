@@ -20,8 +20,6 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (&Method::POST, ["endpointService"]) => create(request).await,
         (&Method::PATCH, ["endpointService", id]) => change(request, id).await,
         (_, ["endpointService"] | ["endpointService", _]) => Err(Refusal::method(request.call)),
-        (&Method::GET, ["AZURE" | "GCP", "endpointService"]) => Ok((StatusCode::OK, json!([]))),
-        (_, ["AZURE" | "GCP", ..]) => Err(unsupported(rest[0])),
         (&Method::GET, ["AWS", "endpointService"]) => Ok(list(request)),
         (&Method::GET, ["AWS", "endpointService", id]) => describe(request, id),
         (&Method::DELETE, ["AWS", "endpointService", id]) => delete(request, id).await,
@@ -37,12 +35,7 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
     }
 }
 
-fn unsupported(provider: &str) -> Refusal {
-    let detail = format!("Private endpoints of {provider} are not offered here; use AWS.");
-    Refusal::new(400, "UNSUPPORTED_CLOUD_PROVIDER", detail).with([provider])
-}
-
-fn region(text: &str) -> Result<Region, Refusal> {
+pub(super) fn region(text: &str) -> Result<Region, Refusal> {
     text.parse().map_err(|_| {
         Refusal::new(400, "INVALID_REGION", format!("No region {text} exists for provider AWS.")).with([text, "AWS"])
     })
@@ -52,8 +45,17 @@ fn regions(texts: Option<Vec<String>>) -> Result<Option<Vec<Region>>, Refusal> {
     texts.map(|texts| texts.iter().map(|text| region(text)).collect()).transpose()
 }
 
-fn find<'a>(request: &Request<'_>, inventory: &'a Inventory, id: &str) -> Result<&'a ServiceRecord, Refusal> {
-    if id.len() != 24 || !id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+/// Whether a text is an id as Atlas gives them: 24 hex digits.
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() == 24 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+pub(super) fn find<'a>(
+    request: &Request<'_>,
+    inventory: &'a Inventory,
+    id: &str,
+) -> Result<&'a ServiceRecord, Refusal> {
+    if !is_id(id) {
         return Err(Refusal::path(request.call, "endpointServiceId", id));
     }
     let own = inventory.services.values().filter(|record| record.project == request.project);
@@ -61,7 +63,7 @@ fn find<'a>(request: &Request<'_>, inventory: &'a Inventory, id: &str) -> Result
     found.ok_or_else(|| no_service(id))
 }
 
-fn view(inventory: &Inventory, record: &ServiceRecord) -> Value {
+pub(super) fn view(inventory: &Inventory, record: &ServiceRecord) -> Value {
     let id = &record.service.id;
     let made = !matches!(record.state, ServiceState::Initiating | ServiceState::Failed);
     let endpoints: Vec<&str> =
@@ -85,13 +87,18 @@ struct NewService {
     provider_name: Option<String>,
     region: Option<String>,
     supported_remote_regions: Option<Vec<String>>,
+    #[serde(default)]
+    port_mapping_enabled: bool,
 }
 
-async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let body: NewService = request.body()?;
     match body.provider_name.as_deref() {
         Some("AWS") => {}
-        Some(other @ ("AZURE" | "GCP")) => return Err(unsupported(other)),
+        Some(other @ ("AZURE" | "GCP")) => {
+            let wanted = body.region.ok_or_else(|| missing("region"))?;
+            return super::elsewhere::create(request, other, &wanted, body.port_mapping_enabled).await;
+        }
         Some(other) => return Err(invalid("providerName", other)),
         None => return Err(missing("providerName")),
     }
@@ -130,19 +137,19 @@ async fn change(request: &Request<'_>, id: &str) -> Outcome {
     describe(request, id)
 }
 
-fn list(request: &Request<'_>) -> (StatusCode, Value) {
+pub(super) fn list(request: &Request<'_>) -> (StatusCode, Value) {
     let inventory = request.shared.control.inventory();
     let own = inventory.services.values().filter(|record| record.project == request.project);
     (StatusCode::OK, own.map(|record| view(&inventory, record)).collect())
 }
 
-fn describe(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) fn describe(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let record = find(request, &inventory, id)?;
     Ok((StatusCode::OK, view(&inventory, record)))
 }
 
-async fn delete(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) async fn delete(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     request.shared.control.edit(move |draft| draft.delete_service(&service)).await?;
@@ -151,10 +158,12 @@ async fn delete(request: &Request<'_>, id: &str) -> Outcome {
 
 #[derive(Deserialize)]
 struct NewEndpoint {
+    /// The first version's name for it is the longer one.
+    #[serde(alias = "interfaceEndpointId")]
     id: Option<String>,
 }
 
-async fn register(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: NewEndpoint = request.body()?;
@@ -168,7 +177,7 @@ async fn register(request: &Request<'_>, id: &str) -> Outcome {
     Ok((StatusCode::CREATED, endpoint_view(&inventory, &endpoint, registration)))
 }
 
-fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+pub(super) fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
@@ -177,7 +186,7 @@ fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome
     Ok((StatusCode::OK, endpoint_view(&inventory, &endpoint, registration)))
 }
 
-async fn unregister(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+pub(super) async fn unregister(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
@@ -185,7 +194,7 @@ async fn unregister(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome 
     Ok((StatusCode::ACCEPTED, json!({})))
 }
 
-fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &Registration) -> Value {
+pub(super) fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &Registration) -> Value {
     let (status, error) = status(inventory, id, registration);
     json!({
         "cloudProvider": "AWS",
@@ -197,7 +206,11 @@ fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &Registration
 }
 
 /// Atlas' word for where an endpoint is, and why it failed.
-fn status(inventory: &Inventory, id: &VpceId, registration: &Registration) -> (&'static str, Option<String>) {
+pub(super) fn status(
+    inventory: &Inventory,
+    id: &VpceId,
+    registration: &Registration,
+) -> (&'static str, Option<String>) {
     if registration.deleting {
         return ("DELETING", None);
     }

@@ -8,16 +8,46 @@ use super::items::{Item, select};
 use super::params::{Params, parse_id};
 use super::vpcs::{done, ids, next, tags, vpc_id};
 use super::{OWNER, Outcome, Refusal, Request, Xml};
-use crate::api::text::iso8601;
+use crate::api::text::{iso8601, object_id};
 use crate::control::draft::{EndpointChange, Kind, NewEndpoint};
-use crate::control::inventory::{EndpointRecord, Inventory, Moment, ServiceState, Tags};
+use crate::control::inventory::{ARCHIVE_SERVICES, EndpointRecord, Inventory, Moment, Reservation, ServiceState, Tags};
 use crate::model::{AppEndpointKind, EndpointState, Region, ServiceName, SubnetId, VpceId, VpceServiceId};
 
 /// What an endpoint without a policy of its own allows.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
 
-/// Route 53's zone for the `vpce` names of most regions here; AWS has one a region (us-east-1's is this).
-const VPCE_ZONE: &str = "Z7HUB22UULQXV";
+/// Route 53's zones for the `vpce` names of a region. Source: AWS, by what DescribeVpcEndpoints answers there.
+const VPCE_ZONES: &[(&str, &str)] = &[
+    ("ap-southeast-1", "Z18LLCSTV4NVNL"),
+    ("ap-southeast-2", "ZDK2GCRPAFKGO"),
+    ("ap-southeast-3", "Z03881013RZ9BYYZO8N5W"),
+    ("ap-southeast-4", "Z07508191CO1RNBX3X3AU"),
+    ("ca-central-1", "ZRCXCF510Y6P9"),
+    ("eu-central-1", "Z273ZU8SZ5RJPC"),
+    ("eu-central-2", "Z045369019J4FUQ4S272E"),
+    ("eu-north-1", "Z3OWWK6JFDEDGC"),
+    ("eu-south-1", "Z2A5FDNRLY7KZG"),
+    ("eu-south-2", "Z014396544HENR57XQCJ"),
+    ("eu-west-1", "Z38GZ743OKFT7T"),
+    ("eu-west-3", "Z1DWHTMFP0WECP"),
+    ("me-central-1", "Z07122992YCEUCB9A9570"),
+    ("me-south-1", "Z3B95P3VBGEQGY"),
+    ("sa-east-1", "Z2LXUWEVLCVZIB"),
+    ("us-east-1", "Z7HUB22UULQXV"),
+    ("us-west-1", "Z12I86A8N7VCZO"),
+    ("us-west-2", "Z1YSA3EXCYUU9Z"),
+];
+
+/// The zone of a region's `vpce` names; one that is always the same where AWS's isn't known.
+fn vpce_zone(region: &Region) -> String {
+    let known = VPCE_ZONES.iter().find(|(known, _)| *known == region.as_str());
+    known.map_or_else(|| own_zone(region.as_str()), |(_, zone)| (*zone).to_owned())
+}
+
+/// A hosted zone's id that follows from what it is for.
+fn own_zone(what: &str) -> String {
+    format!("Z{}", object_id("hosted-zone", what)[..20].to_uppercase())
+}
 
 fn endpoint_id(params: &Params) -> Result<VpceId, Refusal> {
     params.id("VpcEndpointId", "InvalidVpcEndpointId.Malformed", "vpce-")
@@ -56,13 +86,15 @@ fn base_name(record: &EndpointRecord, zone: Option<&str>) -> String {
 }
 
 fn dns_entries(xml: &mut Xml, inventory: &Inventory, record: &EndpointRecord) {
-    let mut names: Vec<(String, &str)> = Vec::new();
+    let mut names: Vec<(String, String)> = Vec::new();
     if !record.endpoint.addresses.is_empty() {
-        names.push((base_name(record, None), VPCE_ZONE));
-        let zones = record.endpoint.addresses.iter().map(|a| (base_name(record, Some(a.zone.as_str())), VPCE_ZONE));
-        names.extend(zones);
+        let public = vpce_zone(record.endpoint.service.region());
+        names.push((base_name(record, None), public.clone()));
+        let zones = record.endpoint.addresses.iter();
+        names.extend(zones.map(|a| (base_name(record, Some(a.zone.as_str())), public.clone())));
         let private = private_name(inventory, record.endpoint.service.service());
-        names.extend(private.filter(|_| record.private_dns).map(|name| (name, "Z00000000000000000000")));
+        let zone = own_zone(record.endpoint.id.as_str());
+        names.extend(private.filter(|_| record.private_dns).map(|name| (name, zone)));
     }
     xml.set("dnsEntrySet", names, |xml, (name, zone)| {
         xml.leaf("dnsName", name);
@@ -291,7 +323,16 @@ fn offers(inventory: &Inventory) -> Vec<Offer> {
         .app_services
         .iter()
         .map(|service| Offer { name: service.name(), private: private_name(inventory, &service.id) });
-    atlas.chain(apps).collect()
+    let named = |region: &Region, id: &VpceServiceId| Offer {
+        name: ServiceName::new(region.clone(), id.clone()),
+        private: None,
+    };
+    let instances = inventory.serverless.values().filter_map(|record| record.endpoint.as_ref());
+    let instances = instances.filter(|own| own.state == Reservation::Reserved);
+    let instances = instances.map(|own| named(&own.service.region, &own.service.id));
+    let archives =
+        ARCHIVE_SERVICES.iter().filter_map(|(region, id)| Some(named(&region.parse().ok()?, &id.parse().ok()?)));
+    atlas.chain(apps).chain(instances).chain(archives).collect()
 }
 
 pub(super) fn describe_services(request: &Request<'_>) -> Outcome {

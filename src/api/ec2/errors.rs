@@ -77,6 +77,7 @@ fn of_edit(error: &EditError) -> Refusal {
         EditError::WrongState { .. } => Refusal::new("IncorrectState", error.to_string()),
         EditError::Invalid(message) => Refusal::new("InvalidParameterValue", message.clone()),
         EditError::Conflict(message) => Refusal::new("InvalidParameter", message.clone()),
+        EditError::Spread(_) => Refusal::new("InvalidParameter", error.to_string()),
         EditError::Rule(rule) => of_rule(rule),
     }
 }
@@ -89,7 +90,9 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::SecurityRule => ("InvalidPermission.NotFound", "The specified rule"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
         Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project | Kind::Cluster | Kind::App | Kind::AccessEntry | Kind::Fault => ("InvalidParameter", "The id"),
+        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry | Kind::Fault => {
+            ("InvalidParameter", "The id")
+        }
     };
     Refusal::new(code, format!("{text} '{id}' does not exist"))
 }

@@ -104,7 +104,15 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     });
     let known = ["group-id", "group-name", "vpc-id", "description", "owner-id"];
     let missing = |id: &str| not_found(Kind::SecurityGroup, id);
-    let page = select(&request.params, "GroupId", items.collect(), &known, missing)?;
+    let mut items: Vec<_> = items.collect();
+    let names = request.params.list("GroupName");
+    if !names.is_empty() {
+        if let Some(lost) = names.iter().find(|name| !items.iter().any(|item| item.value.1.name == **name)) {
+            return Err(not_found(Kind::SecurityGroup, lost));
+        }
+        items.retain(|item| names.contains(&item.value.1.name.as_str()));
+    }
+    let page = select(&request.params, "GroupId", items, &known, missing)?;
     let mut xml = Xml::new();
     xml.set("securityGroupInfo", page.items, |xml, (record, group)| body(xml, record, group));
     next(&mut xml, page.next);

@@ -2,6 +2,8 @@
 
 mod faults;
 mod limits;
+mod private_endpoints;
+mod throughput;
 mod views;
 mod zones;
 
@@ -11,6 +13,8 @@ use hyper::header::ALLOW;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
+use self::private_endpoints::PrivateEndpointsView;
+use self::throughput::ThroughputView;
 use self::views::{EndpointsView, FlowsPage, SnapshotView, StatusView, StringsView, TargetsView};
 use super::Shared;
 use super::call::{Call, Reply, empty, json, problem, set};
@@ -40,6 +44,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (&Method::GET, ["snapshot"]) => Ok(ok(&SnapshotView::of(&shared.control.snapshot()))),
         (&Method::GET, ["targets"]) => Ok(ok(&TargetsView::of(&shared.control.snapshot()))),
         (&Method::GET, ["endpoints"]) => Ok(ok(&EndpointsView::of(&shared.control.snapshot()))),
+        (&Method::GET, ["private-endpoints"]) => Ok(ok(&PrivateEndpointsView::of(&shared.control.inventory()))),
+        (&Method::GET, ["throughput"]) => {
+            Ok(ok(&ThroughputView::of(shared.flows.carried(), shared.flows.carried_by_target())))
+        }
         (&Method::GET, ["connection-strings"]) => Ok(connection_strings(shared, call)),
         (&Method::GET, ["flows"]) => Ok(flows(shared, call)),
         (&Method::DELETE, ["flows", id]) => kill(shared, id),
@@ -67,6 +75,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows" | "zones"]) => {
             Ok(only("GET"))
         }
+        (_, ["private-endpoints" | "throughput"]) => Ok(only("GET")),
         (_, ["flows", _]) => Ok(only("DELETE")),
         (_, ["targets", _, _, "move" | "deregister" | "register"] | ["reload"]) => Ok(only("POST")),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is nothing at `{}`", call.path))),

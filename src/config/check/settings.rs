@@ -9,6 +9,7 @@ use crate::config::raw::{At, Section};
 use crate::config::settings::{
     AppServicesSettings, DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
+    admin_may_listen,
 };
 use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
 use crate::model::Pace;
@@ -111,16 +112,17 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
 fn admin(section: &Section<'_>, declared: &mut Declared) -> Option<SocketAddr> {
     let listen = listen(section, DEFAULT_ADMIN, declared)?;
     let address = listen.value;
-    if !address.ip().is_loopback() {
-        section.problems.report(
-            &listen.spot,
-            format!(
-                "`{address}` can be reached from other machines and the admin API knows no credentials; \
-                 write a loopback address, as `{DEFAULT_ADMIN}`"
-            ),
-        );
+    if let Err(problem) = admin_may_listen(address, credentials_are_set()) {
+        section.problems.report(&listen.spot, problem);
     }
     Some(address)
+}
+
+/// Whether the environment has credentials for the admin API: a secret stays out of files, so this is the one thing that
+/// a config asks of its surroundings.
+fn credentials_are_set() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("PLGW_ADMIN_PUBLIC_KEY") && is_set("PLGW_ADMIN_PRIVATE_KEY")
 }
 
 fn relay(section: &Section<'_>) -> RelaySettings {

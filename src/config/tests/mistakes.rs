@@ -493,7 +493,7 @@ listen = "0.0.0.0:8474"
 listen = "0.0.0.0:5335"
 [[vpc]]"#,
             &[
-                "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API knows no credentials; write a loopback address, as `127.0.0.1:8474`",
+                "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `127.0.0.1:8474`",
                 "metrics.listen: `0.0.0.0:5335` is held by `dns.listen`; give one of them another address",
             ],
         ),

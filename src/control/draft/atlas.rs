@@ -1,5 +1,6 @@
 //! The provider's side: endpoint services and their private endpoints, regional mode, limits, access lists, clusters.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -8,7 +9,7 @@ use super::super::inventory::{
     ClusterRecord, ClusterState, Pair, ProjectRecord, Registration, ServiceRecord, ServiceState,
 };
 use super::ec2::hosts;
-use super::{Draft, EditError, Kind, new_id, random};
+use super::{Draft, EditError, Kind, new_id, random, random_hex};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, EndpointState,
     Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
@@ -43,9 +44,52 @@ pub struct NewLimits {
 }
 
 impl Draft {
-    fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
+    pub(super) fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
         let missing = || EditError::Missing { what: Kind::Project, id: id.to_string() };
         self.inventory.projects.get_mut(id).ok_or_else(missing)
+    }
+
+    /// Makes a project.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] for a name that another one has.
+    pub fn create_project(&mut self, name: String) -> Result<ProjectId, EditError> {
+        if self.inventory.projects.values().any(|project| project.name == name) {
+            return Err(EditError::Exists { what: Kind::Project, id: name });
+        }
+        let id: ProjectId = random_hex(24).parse().map_err(|_| EditError::Invalid("no id could be made".to_owned()))?;
+        let record = ProjectRecord {
+            name,
+            regionalized: false,
+            access_list: CidrSet::default(),
+            comments: BTreeMap::new(),
+            target_limit: None,
+        };
+        self.inventory.projects.insert(id.clone(), record);
+        Ok(id)
+    }
+
+    /// Removes a project.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::InUse`] while it has endpoint services, clusters, serverless instances or apps.
+    pub fn delete_project(&mut self, id: &ProjectId) -> Result<(), EditError> {
+        self.project_mut(id)?;
+        let inventory = &self.inventory;
+        let elsewhere = inventory.elsewhere.values().any(|service| service.project == *id);
+        let cluster = inventory.clusters.keys().find(|key| key.0 == *id).map(|key| format!("cluster {}", key.1));
+        let instance = inventory.serverless.keys().find(|key| key.0 == *id).map(|key| format!("cluster {}", key.1));
+        let app = inventory.apps.values().find(|app| app.project == *id).map(|app| format!("app {}", app.id));
+        let service = inventory.services.values().any(|service| service.project == *id) || elsewhere;
+        let by = service.then(|| "endpoint services".to_owned()).or(cluster).or(instance).or(app);
+        if let Some(by) = by {
+            return Err(EditError::InUse { what: Kind::Project, id: id.to_string(), by });
+        }
+        self.inventory.projects.remove(id);
+        self.inventory.archives.retain(|key, _| key.0 != *id);
+        Ok(())
     }
 
     /// A project's service that hasn't begun to go.
@@ -70,18 +114,8 @@ impl Draft {
             return Err(RuleError::ServiceExistsForRegion(region).into());
         }
         check_remote(&region, remote_regions.as_deref())?;
-        let id: VpceServiceId = new_id("vpce-svc-", |id| {
-            self.inventory.services.contains_key(id) || self.inventory.fixed.app_services.iter().any(|s| s.id == *id)
-        });
-        let service = EndpointService {
-            id: id.clone(),
-            cidrs: self.service_networks(project, &region),
-            region,
-            source_addresses: Vec::new(),
-            ports: PortRange::atlas(),
-            target_limit: DEFAULT_TARGET_LIMIT,
-            attributes: Attributes::default(),
-        };
+        let service = self.new_service(project, region);
+        let id = service.id.clone();
         let record = ServiceRecord {
             project: project.clone(),
             service,
@@ -94,15 +128,22 @@ impl Draft {
         Ok(id)
     }
 
+    /// An endpoint service that nobody has yet.
+    pub(super) fn new_service(&self, project: &ProjectId, region: Region) -> EndpointService {
+        EndpointService {
+            id: new_id("vpce-svc-", |id| self.inventory.knows_service(id)),
+            cidrs: self.service_networks(project, &region),
+            region,
+            source_addresses: Vec::new(),
+            ports: PortRange::atlas(),
+            target_limit: DEFAULT_TARGET_LIMIT,
+            attributes: Attributes::default(),
+        }
+    }
+
     /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses.
     fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
-        let mut nets: Vec<IpNet> = Vec::new();
-        let own = self.inventory.services.values().flat_map(|record| record.service.cidrs.iter());
-        for net in own.chain(self.inventory.fixed.app_services.iter().flat_map(|service| service.cidrs.iter())) {
-            if !nets.contains(net) {
-                nets.push(*net);
-            }
-        }
+        let mut nets: Vec<IpNet> = self.inventory.service_networks().iter().copied().collect();
         if nets.is_empty() {
             let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
             let nodes = clusters.flat_map(|(_, record)| &record.cluster.nodes).filter(|n| n.zone.region() == *region);
@@ -148,7 +189,7 @@ impl Draft {
     /// service is available.
     pub fn register(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
-        let record = self.service_mut(service)?;
+        let record = self.service_mut(service)?.clone();
         if record.state != ServiceState::Available {
             let (state, id) = (record.state.label().to_owned(), service.to_string());
             return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
@@ -162,6 +203,8 @@ impl Draft {
         if known.is_some_and(|known| known.deleting || (known.error.is_none() && !failed(endpoint))) {
             return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: endpoint.to_string() });
         }
+        let place = (record.project.clone(), format!("AWS {}", record.service.region.atlas()));
+        self.check_spread(&place.0, &place.1)?;
         let mut registration = Registration { since: now, deleting: false, error: None };
         if let Some(record) = self.inventory.endpoints.get_mut(endpoint) {
             if record.endpoint.service.service() != service {
@@ -170,11 +213,8 @@ impl Draft {
                      the problem.",
                     record.endpoint.service
                 ));
-            } else if matches!(record.endpoint.state, EndpointState::Failed | EndpointState::Rejected) {
-                record.endpoint.state = EndpointState::PendingAcceptance;
-                (record.since, record.error) = (now, None);
-            } else if record.endpoint.state == EndpointState::PendingAcceptance {
-                record.since = now;
+            } else {
+                record.asked_again(now);
             }
         }
         self.inventory.registrations.insert(key, registration);
@@ -290,7 +330,7 @@ impl Draft {
     pub fn create_cluster(&mut self, project: &ProjectId, new: NewCluster) -> Result<(), EditError> {
         self.project_mut(project)?;
         let key = Pair(project.clone(), new.name.clone());
-        if self.inventory.clusters.contains_key(&key) {
+        if self.inventory.clusters.contains_key(&key) || self.inventory.serverless.contains_key(&key) {
             return Err(EditError::Exists { what: Kind::Cluster, id: new.name.to_string() });
         }
         let mut nodes: Vec<Node> = Vec::new();
@@ -347,12 +387,13 @@ impl Draft {
     }
 
     /// An address in a service's network on which nobody is: from the upper half, where no config puts nodes by hand.
-    fn idle_address(&self, project: &ProjectId, region: &Region, own: &[Node]) -> Result<IpAddr, EditError> {
+    pub(super) fn idle_address(&self, project: &ProjectId, region: &Region, own: &[Node]) -> Result<IpAddr, EditError> {
         let taken: Vec<IpAddr> = self
             .inventory
             .clusters
             .values()
             .flat_map(|record| &record.cluster.nodes)
+            .chain(self.inventory.serverless.values().flat_map(|record| &record.cluster.nodes))
             .chain(own)
             .map(|node| node.address.ip())
             .collect();

@@ -343,9 +343,7 @@ impl Draft {
             state: EndpointState::PendingAcceptance,
             registered: false,
         };
-        let live = self.inventory.services.get(endpoint.service.service()).map(|service| &service.service.region);
-        let right = live.is_none_or(|region| region == endpoint.service.region());
-        if !self.inventory.leads_somewhere(&endpoint) || !right {
+        if !self.inventory.leads_somewhere(&endpoint) {
             return Err(RuleError::NoSuchService(endpoint.service).into());
         }
         if new.private_dns {

@@ -1,0 +1,66 @@
+//! The first version's own calls for private endpoints on AWS, before there were other providers: what the deprecated
+//! `atlas privateEndpoints create|list|…` commands still send.
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::services::{self, is_id};
+use super::{Outcome, Refusal, Request};
+
+/// Whether a path below `privateEndpoint` is one of these.
+pub(super) fn is_old(rest: &[&str]) -> bool {
+    match rest {
+        [] => true,
+        [id] | [id, "interfaceEndpoints", ..] => {
+            !matches!(*id, "AWS" | "AZURE" | "GCP" | "endpointService" | "serverless")
+        }
+        _ => false,
+    }
+}
+
+pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+    if !request.is_v1() {
+        return Err(Refusal::no_resource(request.call));
+    }
+    let of = |id: &str| if is_id(id) { Ok(()) } else { Err(Refusal::path(request.call, "id", id)) };
+    match (&request.call.method, rest) {
+        (&Method::GET, []) => {
+            let (status, list) = services::list(request);
+            let all = list.as_array().cloned().unwrap_or_default();
+            Ok((status, all.into_iter().map(old).collect()))
+        }
+        (&Method::POST, []) => services::create(request).await.map(|(status, body)| (status, old(body))),
+        (&Method::GET, [id]) => {
+            of(id)?;
+            services::describe(request, id).map(|(status, body)| (status, old(body)))
+        }
+        (&Method::DELETE, [id]) => services::delete(request, id).await,
+        (&Method::POST, [id, "interfaceEndpoints"]) => services::register(request, id).await.map(plain),
+        (&Method::GET, [id, "interfaceEndpoints", endpoint]) => {
+            services::describe_endpoint(request, id, endpoint).map(plain)
+        }
+        (&Method::DELETE, [id, "interfaceEndpoints", endpoint]) => services::unregister(request, id, endpoint).await,
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+/// A service as the first version has it.
+fn old(body: Value) -> Value {
+    json!({
+        "endpointServiceName": body["endpointServiceName"],
+        "errorMessage": body["errorMessage"],
+        "id": body["id"],
+        "interfaceEndpoints": body["interfaceEndpoints"],
+        "providerName": "AWS",
+        "region": body["regionName"],
+        "status": body["status"],
+    })
+}
+
+/// An endpoint as the first version has it.
+fn plain((status, mut body): (StatusCode, Value)) -> (StatusCode, Value) {
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("cloudProvider");
+    }
+    (status, body)
+}

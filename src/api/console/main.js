@@ -1,0 +1,223 @@
+// Asks the gateway again and again, and gives what it says to the sections.
+
+import * as apps from "./apps.js";
+import * as changes from "./changes.js";
+import { byId, el, mark, say } from "./dom.js";
+import * as endpoints from "./endpoints.js";
+import * as faults from "./faults.js";
+import * as flows from "./flows.js";
+import * as limits from "./limits.js";
+import { failed } from "./notices.js";
+import * as overview from "./overview.js";
+import * as strings from "./strings.js";
+import * as targets from "./targets.js";
+import { Lost, Refused, get, hasToken, setToken } from "./v1.js";
+import * as zones from "./zones.js";
+
+/** Between two rounds, in milliseconds. */
+const EVERY = 2_000;
+
+/** After a round that found nobody: this, doubled each time, up to the second. */
+const BACK_OFF = [1_000, 15_000];
+
+/** After too many wrong tokens; the gateway forgets them in a minute. */
+const SHUT_OUT = 20_000;
+
+const SECTIONS = [overview, endpoints, targets, strings, apps, flows, faults, zones, limits];
+
+let now = null;
+let before = null;
+let stringsOf = null;
+let misses = 0;
+let timer = null;
+let round = null;
+let complaint = null;
+
+/** What the gateway says of everything, in one round. */
+async function read() {
+  // First alone: when a token is wanted, one request finds it out.
+  const status = await get("status");
+  const wanted = {
+    services: get("private-endpoints"),
+    targets: get("targets"),
+    apps: get("apps"),
+    pace: get("lifecycle"),
+    faults: get("faults"),
+    zones: get("zones"),
+    limits: get("limits"),
+    throughput: get("throughput"),
+    flows: flows.isListed(status) ? get("flows") : null,
+    strings: stringsOf === status.generation ? null : get("connection-strings"),
+  };
+  const answers = await Promise.all(Object.values(wanted));
+  const told = Object.fromEntries(Object.keys(wanted).map((key, at) => [key, answers[at]]));
+  if (told.strings) stringsOf = status.generation;
+  return {
+    status,
+    services: told.services.private_endpoints,
+    targets: told.targets.targets,
+    apps: told.apps.apps,
+    pace: told.pace,
+    faults: told.faults.faults,
+    zones: told.zones.zones,
+    limits: told.limits,
+    flows: told.flows?.flows ?? null,
+    strings: told.strings?.connection_strings ?? now.strings,
+    throughput: told.throughput,
+    rates: rates(now?.throughput, told.throughput),
+  };
+}
+
+/** What a second carried since the last round. A gateway that was restarted counts from 0 again. */
+function rates(before, after) {
+  const seconds = before ? (after.at_ms - before.at_ms) / 1000 : 0;
+  const of = (then, carried) =>
+    Object.fromEntries(Object.entries(carried).map(([key, n]) => [key, seconds > 0 ? Math.max(0, n - (then?.[key] ?? 0)) / seconds : 0]));
+  const targets = Object.entries(after.targets).map(([id, carried]) => [id, of(before?.targets[id], carried)]);
+  return { total: of(before?.total, after.total), targets: Object.fromEntries(targets) };
+}
+
+/** A round. Whoever asks for one while another is under way gets one that begins after it. */
+function refresh() {
+  const after = round ?? Promise.resolve();
+  const own = after.then(once).finally(() => {
+    if (round === own) round = null;
+  });
+  round = own;
+  return own;
+}
+
+async function once() {
+  clearTimeout(timer);
+  let wait = EVERY;
+  try {
+    now = await read();
+    misses = 0;
+    complaint = null;
+    banner(null);
+    for (const section of SECTIONS) section.show(now);
+    changes.tell(before, now);
+    before = now;
+    document.body.classList.remove("stale");
+    byId("main").removeAttribute("aria-busy");
+    byId("forget-token").hidden = !hasToken();
+  } catch (error) {
+    wait = missed(error);
+  }
+  clearTimeout(timer);
+  if (wait !== null && !document.hidden) timer = setTimeout(refresh, wait);
+}
+
+/** Shows why there is nothing new; how long to wait for the next try, null for not by itself. */
+function missed(error) {
+  document.body.classList.add("stale");
+  if (error instanceof Refused && error.status === 401) {
+    askForToken();
+    return null;
+  }
+  if (error instanceof Refused && error.status === 429) {
+    banner(`The gateway says: ${error.message}`);
+    return SHUT_OUT;
+  }
+  misses += 1;
+  const wait = Math.min(BACK_OFF[0] * 2 ** (misses - 1), BACK_OFF[1]);
+  if (error instanceof Lost) {
+    say(byId("state").firstChild, "lost");
+    mark(byId("state").firstChild, "class", "pill bad");
+    banner(`The gateway doesn't answer (${error.message}). What is shown is what it last said.`);
+  } else {
+    banner(`The gateway says: ${error.message}`);
+    // A mistake of this page's own.
+    if (!(error instanceof Refused)) throw error;
+  }
+  return wait;
+}
+
+function banner(text) {
+  const place = byId("banner");
+  if (complaint === text && text !== null) return;
+  complaint = text;
+  place.hidden = text === null;
+  place.replaceChildren(...(text === null ? [] : [el("span", {}, text), el("button", { type: "button", onclick: refresh }, "Try now")]));
+}
+
+function askForToken() {
+  const dialog = byId("token");
+  say(byId("token-problem"), hasToken() ? "That is not this gateway's token." : "");
+  setToken(null);
+  byId("token-value").value = "";
+  if (!dialog.open) dialog.showModal();
+  byId("token-value").focus();
+}
+
+function startToken() {
+  byId("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    setToken(byId("token-value").value);
+    byId("token").close();
+    void refresh();
+  });
+  // Without a token there is nothing to go back to.
+  byId("token").addEventListener("cancel", (event) => event.preventDefault());
+  byId("forget-token").addEventListener("click", () => {
+    setToken(null);
+    location.reload();
+  });
+}
+
+function startTheme() {
+  const select = byId("theme");
+  const root = document.documentElement;
+  select.value = root.dataset.theme ?? "";
+  select.addEventListener("change", () => {
+    if (select.value) root.dataset.theme = select.value;
+    else delete root.dataset.theme;
+    try {
+      if (select.value) localStorage.setItem("plgw-theme", select.value);
+      else localStorage.removeItem("plgw-theme");
+    } catch {
+      // Storage is off: the choice lasts as long as the page.
+    }
+  });
+}
+
+/** The link of the section that is being read is the current one. */
+function startNavigation() {
+  const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+  const seen = new Set();
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+      const current = [...links.keys()].find((id) => seen.has(id));
+      for (const [id, link] of links) mark(link, "aria-current", id === current && "true");
+    },
+    { rootMargin: "-80px 0px -55% 0px" },
+  );
+  for (const id of links.keys()) observer.observe(byId(id));
+}
+
+/** What can be scrolled can be reached by keys; what can't is no stop on the way. */
+function startScrolling() {
+  const observer = new ResizeObserver(() => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+      mark(box, "tabindex", scrolls ? "0" : null);
+    }
+  });
+  for (const box of document.querySelectorAll(".scroll")) {
+    observer.observe(box);
+    observer.observe(box.firstElementChild);
+  }
+}
+
+startTheme();
+startScrolling();
+startToken();
+startNavigation();
+mark(byId("main"), "aria-busy", "true");
+for (const section of SECTIONS) section.start?.(refresh);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !byId("token").open) void refresh();
+});
+window.addEventListener("unhandledrejection", ({ reason }) => failed("This page made a mistake", reason));
+void refresh();

@@ -1,0 +1,260 @@
+//! `GET /v1/private-endpoints`: every endpoint service with its interface endpoints, in the words of Atlas' Private
+//! Endpoint tab. Source: Atlas, "Troubleshoot Private Endpoint Connection Issues".
+
+use serde::Serialize;
+
+use crate::control::inventory::{EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState};
+use crate::model::{
+    AppEndpointKind, EndpointAddress, EndpointState, ProjectId, Region, ServiceName, VpcId, VpceId, VpceServiceId,
+};
+
+/// The answer.
+#[derive(Serialize)]
+pub(super) struct PrivateEndpointsView {
+    private_endpoints: Vec<ServiceView>,
+}
+
+/// An endpoint service.
+#[derive(Serialize)]
+struct ServiceView {
+    id: VpceServiceId,
+    name: ServiceName,
+    region: Region,
+    /// What is behind it: `atlas`, or App Services' `general` and `sync`.
+    kind: &'static str,
+    /// Whose it is; App Services' own are no project's.
+    project: Option<ProjectId>,
+    project_name: Option<String>,
+    /// Atlas Endpoint Service Status.
+    status: &'static str,
+    error: Option<String>,
+    endpoints: Vec<EndpointView>,
+}
+
+/// An interface endpoint of a service.
+#[derive(Serialize)]
+struct EndpointView {
+    id: VpceId,
+    /// Endpoint Status.
+    status: &'static str,
+    error: Option<String>,
+    /// EC2's word; `None`: EC2 knows no such endpoint.
+    state: Option<&'static str>,
+    /// Whether the service's owner knows of it.
+    registered: bool,
+    vpc: Option<VpcId>,
+    addresses: Vec<EndpointAddress>,
+}
+
+impl PrivateEndpointsView {
+    pub(super) fn of(inventory: &Inventory) -> Self {
+        let projects = inventory.services.values().map(|record| {
+            let id = &record.service.id;
+            ServiceView {
+                id: id.clone(),
+                name: record.service.name(),
+                region: record.service.region.clone(),
+                kind: "atlas",
+                project: Some(record.project.clone()),
+                project_name: inventory.projects.get(&record.project).map(|ProjectRecord { name, .. }| name.clone()),
+                status: service_status(record.state),
+                error: record.error.clone(),
+                endpoints: endpoints(inventory, id),
+            }
+        });
+        let apps = inventory.fixed.app_services.iter().map(|service| ServiceView {
+            id: service.id.clone(),
+            name: service.name(),
+            region: service.region.clone(),
+            kind: match service.kind {
+                AppEndpointKind::General => "general",
+                AppEndpointKind::Sync => "sync",
+            },
+            project: None,
+            project_name: None,
+            status: service_status(ServiceState::Available),
+            error: None,
+            endpoints: endpoints(inventory, &service.id),
+        });
+        Self { private_endpoints: projects.chain(apps).collect() }
+    }
+}
+
+/// What EC2 knows to lead to a service, and what was added to it and EC2 doesn't know.
+fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView> {
+    let made = inventory.endpoints.values().filter(|record| record.endpoint.service.service() == service);
+    let made = made.map(|record| {
+        let id = &record.endpoint.id;
+        let registration = inventory.registrations.get(&Pair(service.clone(), id.clone()));
+        let (status, error) = endpoint_status(Some(record), registration);
+        EndpointView {
+            id: id.clone(),
+            status,
+            error: error.or_else(|| registration.and_then(|r| r.error.clone())).or_else(|| record.error.clone()),
+            state: Some(record.endpoint.state.label()),
+            registered: inventory.is_registered(&record.endpoint),
+            vpc: Some(record.endpoint.vpc.clone()),
+            addresses: record.endpoint.addresses.clone(),
+        }
+    });
+    let unknown = inventory.registrations.iter().filter(|(key, _)| {
+        key.0 == *service && inventory.endpoints.get(&key.1).is_none_or(|r| r.endpoint.service.service() != service)
+    });
+    let unknown = unknown.map(|(key, registration)| {
+        let (status, _) = endpoint_status(None, Some(registration));
+        EndpointView {
+            id: key.1.clone(),
+            status,
+            error: registration.error.clone(),
+            state: None,
+            registered: !registration.deleting && registration.error.is_none(),
+            vpc: None,
+            addresses: Vec::new(),
+        }
+    });
+    made.chain(unknown).collect()
+}
+
+/// Atlas Endpoint Service Status.
+fn service_status(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Initiating => "Creating private link",
+        ServiceState::Available => "Available",
+        ServiceState::Failed => "Failed",
+        ServiceState::Deleting => "Deleting",
+    }
+}
+
+/// Endpoint Status, and what that alone says of why.
+fn endpoint_status(
+    record: Option<&EndpointRecord>,
+    registration: Option<&Registration>,
+) -> (&'static str, Option<String>) {
+    match (registration, record.map(|record| (record.endpoint.state, record))) {
+        (Some(Registration { deleting: true, .. }), _)
+        | (_, Some((EndpointState::Deleting | EndpointState::Deleted, _))) => ("Deleting", None),
+        (Some(Registration { error: Some(_), .. }), _)
+        | (_, Some((EndpointState::Rejected | EndpointState::Failed | EndpointState::Expired, _))) => ("Failed", None),
+        (_, Some((state, record)))
+            if record.endpoint.addresses.is_empty() && state != EndpointState::PendingAcceptance =>
+        {
+            let id = &record.endpoint.id;
+            let why = format!(
+                "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet"
+            );
+            ("Failed", Some(why))
+        }
+        (_, Some((EndpointState::PendingAcceptance, _))) => ("Pending acceptance", None),
+        (_, Some((EndpointState::Pending, _)) | None) => ("Pending", None),
+        (_, Some((EndpointState::Available, _))) => ("Available", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config;
+    use crate::control::inventory::Moment;
+
+    const SERVICE: &str = "vpce-svc-02863655456245e5c";
+    const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
+
+    fn quickstart() -> Inventory {
+        Inventory::from_config(&config::quickstart().desired)
+    }
+
+    /// The project's service as it is shown.
+    fn shown(inventory: &Inventory) -> Value {
+        let view = serde_json::to_value(PrivateEndpointsView::of(inventory)).unwrap();
+        view["private_endpoints"].as_array().unwrap().iter().find(|service| service["id"] == SERVICE).unwrap().clone()
+    }
+
+    fn registration<'a>(inventory: &'a mut Inventory, endpoint: &str) -> &'a mut Registration {
+        let key = Pair(SERVICE.parse().unwrap(), endpoint.parse().unwrap());
+        let new = Registration { since: Moment::default(), deleting: false, error: None };
+        inventory.registrations.entry(key).or_insert(new)
+    }
+
+    #[test]
+    fn the_services_of_projects_and_of_app_services_are_shown_with_their_endpoints() {
+        let view = serde_json::to_value(PrivateEndpointsView::of(&quickstart())).unwrap();
+        let line = |service: &Value| {
+            let text = |field: &str| service[field].as_str().unwrap_or("-").to_owned();
+            let endpoints = service["endpoints"].as_array().unwrap();
+            format!("{} {} {} {}", text("kind"), text("project_name"), text("status"), endpoints[0]["status"])
+        };
+        let lines: Vec<_> = view["private_endpoints"].as_array().unwrap().iter().map(line).collect();
+        let expected = [
+            "atlas Project0 Available \"Available\"",
+            "general - Available \"Available\"",
+            "sync - Available \"Available\"",
+        ];
+        assert_eq!(lines, expected);
+        let endpoint = &shown(&quickstart())["endpoints"][0];
+        assert_eq!((&endpoint["id"], &endpoint["registered"]), (&ENDPOINT.into(), &true.into()));
+        assert_eq!(endpoint["addresses"][1]["zone"], "us-east-1b");
+    }
+
+    /// A23: the page's table, "Atlas Endpoint Service Status".
+    #[test]
+    fn a_service_has_the_words_of_the_page() {
+        let mut inventory = quickstart();
+        for (state, word) in [
+            (ServiceState::Initiating, "Creating private link"),
+            (ServiceState::Available, "Available"),
+            (ServiceState::Failed, "Failed"),
+            (ServiceState::Deleting, "Deleting"),
+        ] {
+            inventory.services.get_mut(&SERVICE.parse::<VpceServiceId>().unwrap()).unwrap().state = state;
+            assert_eq!(shown(&inventory)["status"], word);
+        }
+    }
+
+    /// A24: the page's table, "Endpoint Status"; *Not configured* is a service without an endpoint.
+    #[test]
+    fn an_endpoint_has_the_words_of_the_page() {
+        let mut inventory = quickstart();
+        let id: VpceId = ENDPOINT.parse().unwrap();
+        for (state, word) in [
+            (EndpointState::PendingAcceptance, "Pending acceptance"),
+            (EndpointState::Pending, "Pending"),
+            (EndpointState::Available, "Available"),
+            (EndpointState::Deleting, "Deleting"),
+            (EndpointState::Rejected, "Failed"),
+            (EndpointState::Failed, "Failed"),
+            (EndpointState::Expired, "Failed"),
+        ] {
+            inventory.endpoints.get_mut(&id).unwrap().endpoint.state = state;
+            assert_eq!(shown(&inventory)["endpoints"][0]["status"], word, "{state:?}");
+        }
+        let record = inventory.endpoints.get_mut(&id).unwrap();
+        record.endpoint.state = EndpointState::Available;
+        record.endpoint.addresses.clear();
+        let failed = shown(&inventory)["endpoints"][0].clone();
+        assert_eq!(failed["status"], "Failed");
+        assert!(
+            failed["error"].as_str().unwrap().starts_with("No dns entries found for endpoint vpce-024f"),
+            "{failed}"
+        );
+        inventory.endpoints.remove(&id);
+        inventory.registrations.clear();
+        assert_eq!(shown(&inventory)["endpoints"], Value::Array(Vec::new()));
+    }
+
+    #[test]
+    fn an_endpoint_that_only_atlas_knows_waits_then_fails_then_goes() {
+        let mut inventory = quickstart();
+        let unknown = "vpce-0fffffffffffffff0";
+        registration(&mut inventory, unknown);
+        let other = |inventory: &Inventory| shown(inventory)["endpoints"][1].clone();
+        assert_eq!((&other(&inventory)["id"], &other(&inventory)["status"]), (&unknown.into(), &"Pending".into()));
+        assert_eq!(other(&inventory)["state"], Value::Null);
+        registration(&mut inventory, unknown).error = Some("nobody knows it".to_owned());
+        let failed = other(&inventory);
+        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"nobody knows it".into()));
+        registration(&mut inventory, unknown).deleting = true;
+        assert_eq!(other(&inventory)["status"], "Deleting");
+    }
+}

@@ -1,0 +1,99 @@
+//! Gauges that follow the snapshot: one for every thing that there is, 0 once it is gone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{Gauge, Key, Label, Level, Metadata, Recorder};
+
+use crate::model::{Desired, EndpointState, TargetState};
+use crate::plan::Snapshot;
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+const HEALTHY: &str = "plgw_healthy_hosts";
+const UNHEALTHY: &str = "plgw_unhealthy_hosts";
+const ENDPOINTS: &str = "plgw_endpoints";
+const ENDPOINT_INFO: &str = "plgw_endpoint_info";
+const LISTENER_PORT: &str = "plgw_listener_port";
+const FLOWS_LIMIT: &str = "plgw_target_flows_limit";
+
+/// What is shown, for `# HELP`.
+const DESCRIPTIONS: &[(&str, &str)] = &[
+    (HEALTHY, "Healthy members of a target group, by their zone (NLB: HealthyHostCount)."),
+    (UNHEALTHY, "Unhealthy members of a target group, by their zone (NLB: UnHealthyHostCount)."),
+    (ENDPOINTS, "Interface endpoints of a service, by state; `available` is connected (PrivateLink: EndpointsCount)."),
+    (ENDPOINT_INFO, "The VPC and the service of an interface endpoint, to join with; always 1."),
+    (LISTENER_PORT, "The port of a target on its load balancer, which a port move changes."),
+    (FLOWS_LIMIT, "Flows that one target may hold at once: its source ports."),
+];
+
+/// A series: its name, and its labels in their order.
+type Series = (&'static str, Vec<(&'static str, String)>);
+
+/// The gauges that there ever were.
+pub(super) struct Figures {
+    recorder: Arc<dyn Recorder + Send + Sync>,
+    gauges: Mutex<BTreeMap<Series, Gauge>>,
+}
+
+impl Figures {
+    pub(super) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
+        for (name, text) in DESCRIPTIONS {
+            recorder.describe_gauge((*name).into(), None, (*text).into());
+        }
+        Self { recorder, gauges: Mutex::default() }
+    }
+
+    /// Shows what is in force now. What is shown already changes once, so that no scrape sees a 0 in between.
+    pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
+        let figures = figures(snapshot, desired);
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        for (series, gauge) in gauges.iter().filter(|(series, _)| !figures.contains_key(*series)) {
+            let _ = series;
+            gauge.set(0.0);
+        }
+        for (series, value) in figures {
+            let gauge = gauges.entry(series).or_insert_with_key(|(name, labels)| {
+                let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();
+                self.recorder.register_gauge(&Key::from_parts(*name, labels), &METADATA)
+            });
+            gauge.set(f64::from(value));
+        }
+    }
+}
+
+/// Every series with its value.
+fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
+    let mut figures = BTreeMap::new();
+    for view in &snapshot.targets {
+        let of_target = || vec![("service", view.service.to_string()), ("target", view.id.to_string())];
+        figures.insert((LISTENER_PORT, of_target()), u32::from(view.port.get()));
+        for member in &view.members {
+            for (name, state) in [(HEALTHY, TargetState::Healthy), (UNHEALTHY, TargetState::Unhealthy)] {
+                let mut labels = of_target();
+                labels.push(("zone", member.zone.to_string()));
+                *figures.entry((name, labels)).or_default() += u32::from(member.state == state);
+            }
+        }
+    }
+    let of_endpoints =
+        |service: &str, state: &str| (ENDPOINTS, vec![("service", service.to_owned()), ("state", state.to_owned())]);
+    for service in desired.projects.iter().flat_map(|project| &project.services) {
+        let limit = service.attributes.flows_per_target;
+        let labels = vec![("service", service.id.to_string())];
+        figures.insert((FLOWS_LIMIT, labels), u32::try_from(limit).unwrap_or(u32::MAX));
+        // A service that nobody is connected to shows 0.
+        figures.insert(of_endpoints(service.id.as_str(), EndpointState::Available.label()), 0);
+    }
+    for endpoint in snapshot.endpoints.values() {
+        let service = endpoint.service.service().as_str();
+        *figures.entry(of_endpoints(service, endpoint.state.label())).or_default() += 1;
+        let labels = vec![
+            ("endpoint", endpoint.id.to_string()),
+            ("service", service.to_owned()),
+            ("vpc", endpoint.vpc.to_string()),
+        ];
+        figures.insert((ENDPOINT_INFO, labels), 1);
+    }
+    figures
+}
