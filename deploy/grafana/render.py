@@ -70,7 +70,7 @@ def shown(value, unit):
         return f"{value:.3g} {names[-1]}"
 
     if unit == "percentunit":
-        return f"{value * 100:.3g} %"
+        return f"{value * 100:.1f} %"
     if unit == "Bps":
         return scaled(value, 1000, ["B/s", "kB/s", "MB/s", "GB/s"])
     if unit == "s":
@@ -152,14 +152,13 @@ def draw_lines(canvas, source, panel, x, y, width, height):
     axes.set_ylim(min(0, least), max(most, 1e-9) * 1.08)
     axes.grid(True, color=BORDER, linewidth=0.7)
     axes.tick_params(colors=DIM, labelsize=8.5, length=0)
-    axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M"))
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
+    axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M" if source.end - source.start > 300 else "%H:%M:%S"))
     axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(minticks=3, maxticks=7))
     axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=drawstyle != "default"))
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
     at, line = x + 14, y + height - below + 10
     for n, (name, _) in enumerate(series[:8]):
-        needs = 22 + 6.7 * len(name)
+        needs = 22 + 7.1 * len(name)
         if at + needs > x + width and at > x + 14:
             at, line = x + 14, line + 18
         if line > y + height - 14:

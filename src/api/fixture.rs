@@ -23,6 +23,7 @@ use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{DrainReason, FlowId, Origin};
 use crate::plan::{Changes, Snapshot};
+use crate::telemetry::LogSettings;
 
 /// A plane on which everything succeeds and nothing is bound.
 #[derive(Debug, Default)]
@@ -88,6 +89,8 @@ impl FlowsView for PaperFlows {
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) control: Control,
+    /// The log that `/v1/logs` changes: its handle works as long as this is there.
+    _log: Box<dyn Send + Sync>,
     stop: CancellationToken,
 }
 
@@ -121,6 +124,7 @@ impl Gateway {
         let desired = config::quickstart().desired;
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
         let again = control.clone();
+        let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");
         let parts = ApiParts {
             control: control.clone(),
             flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
@@ -129,6 +133,7 @@ impl Gateway {
                 Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
             }),
             readiness: Readiness::new(),
+            logs: Some(logs),
             recorder: Arc::new(NoopRecorder),
         };
         let api = Api::guarded(parts, credentials);
@@ -136,7 +141,7 @@ impl Gateway {
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();
         tokio::spawn(async move { api.serve(listener, until).await });
-        Self { address, control, stop }
+        Self { address, control, _log: Box::new(log), stop }
     }
 
     /// Asks; the answer, whatever its status.

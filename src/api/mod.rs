@@ -36,6 +36,7 @@ use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::FlowId;
+use crate::telemetry::LogHandle;
 
 /// The flows of the data plane, as the API needs them. The wiring implements it.
 pub trait FlowsView: Send + Sync + 'static {
@@ -64,6 +65,8 @@ pub struct ApiParts {
     pub reload: ReloadFn,
     /// Whether the gateway can do its work.
     pub readiness: Readiness,
+    /// The process' log; `None`: it can't be changed from here.
+    pub logs: Option<LogHandle>,
     /// Where it counts.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
 }
@@ -80,6 +83,7 @@ struct Shared {
     flows: Arc<dyn FlowsView>,
     reload: ReloadFn,
     readiness: Readiness,
+    logs: Option<LogHandle>,
     metrics: ApiMetrics,
     sessions: Sessions,
     auth: Auth,
@@ -95,7 +99,7 @@ impl Api {
     /// An API over `parts` that asks for `credentials`, each front in its own way.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
-        let ApiParts { control, flows, reload, readiness, recorder } = parts;
+        let ApiParts { control, flows, reload, readiness, logs, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
         Self {
             shared: Arc::new(Shared {
@@ -103,6 +107,7 @@ impl Api {
                 flows,
                 reload,
                 readiness,
+                logs,
                 metrics,
                 sessions: Sessions::default(),
                 auth: Auth::new(credentials),
@@ -126,6 +131,8 @@ impl std::fmt::Debug for Api {
 mod fixture;
 #[cfg(test)]
 mod lives_tests;
+#[cfg(test)]
+mod openapi_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

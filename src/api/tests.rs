@@ -166,3 +166,17 @@ async fn whoever_guesses_is_shut_out() {
     let right = Client::new(gateway.address).with_token(Some("token".to_owned()));
     assert_eq!(ask(&right).await, 429, "the right token doesn't tell that it is right");
 }
+
+#[tokio::test]
+async fn the_logs_levels_are_shown_and_changed_by_room() {
+    let gateway = Gateway::start().await;
+    let shown = gateway.ask("GET", "/v1/logs", "").await.json();
+    assert_eq!((&shown["levels"], &shown["rooms"]["dns"]), (&"info".into(), &"info".into()));
+    let changed = gateway.ask("PUT", "/v1/logs", r#"{"levels":"warn,dns=debug"}"#).await.json();
+    assert_eq!((&changed["levels"], &changed["started_with"]), (&"warn,dns=debug".into(), &"info".into()));
+    assert_eq!((&changed["rooms"]["dns"], &changed["rooms"]["data"]), (&"debug".into(), &"warn".into()));
+    for body in [r#"{"levels":"dsn=debug"}"#, r#"{"levels":"info","more":1}"#, "{}"] {
+        assert_eq!(gateway.ask("PUT", "/v1/logs", body).await.status, 400, "{body}");
+    }
+    assert_eq!(gateway.ask("DELETE", "/v1/logs", "").await.status, 405);
+}

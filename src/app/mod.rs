@@ -1,6 +1,7 @@
 //! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
 
 mod front;
+mod logs;
 mod options;
 mod plane;
 mod reload;
@@ -22,12 +23,13 @@ use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
-use crate::data::{Carried, DataPlane, FlowView};
+use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
-use crate::lifecycle::{BindError, Phase, Phases, Readiness, bind_tcp};
+use crate::flowlog::{FlowLog, FlowLogError, Interface};
+use crate::lifecycle::{BindError, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::model::FlowId;
-use crate::plan::Snapshot;
-use crate::telemetry::{Exporter, Registry, Status};
+use crate::plan::{Gate, Snapshot};
+use crate::telemetry::{Exporter, LogHandle, Registry, Status};
 
 /// How often histograms are folded: between two times they grow with every value.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -44,6 +46,10 @@ pub struct GatewayOptions {
     pub tick: Option<Duration>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<Flags>,
+    /// The process' log, to be set as the config says; `None`: it stays as it is.
+    pub logs: Option<LogHandle>,
+    /// Who is told that the gateway is ready, reloads, stops.
+    pub manager: ServiceManager,
 }
 
 /// What moves an address, in words for an error message.
@@ -81,6 +87,9 @@ pub enum StartError {
     /// The admin API would be open to other machines.
     #[error("cannot serve the admin API: {0}")]
     Exposed(String),
+    /// A flow log can't be written.
+    #[error(transparent)]
+    FlowLog(#[from] FlowLogError),
     /// The system gives no thread.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
@@ -98,6 +107,7 @@ pub struct Gateway {
     metrics_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     grace: Duration,
+    manager: ServiceManager,
     /// Ends control, drains and the file watch.
     stop: CancellationToken,
     /// Ends DNS, admin and metrics, last of all.
@@ -106,6 +116,7 @@ pub struct Gateway {
     servers: Vec<JoinHandle<()>>,
     failed: watch::Receiver<Option<String>>,
     reload: reload::Reloader,
+    flow_log: Option<FlowLog>,
 }
 
 impl Gateway {
@@ -117,7 +128,11 @@ impl Gateway {
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
         let Config { settings, desired } = config;
-        let flags = options.flags.unwrap_or_default();
+        let GatewayOptions { source, tick, flags, logs, manager } = options;
+        let flags = flags.unwrap_or_default();
+        if let Some(logs) = &logs {
+            logs::start(logs, &settings.logs);
+        }
         let phases = Phases::new();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");
@@ -139,12 +154,13 @@ impl Gateway {
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let store = open_store(&settings.state).await?;
 
-        let data_options = options::data(&settings, options.tick);
+        let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
+        let data_options = DataOptions { flow_log: flow_log.clone(), ..options::data(&settings, tick) };
         let (data, lost) = DataPlane::start(data_options, registry.shared_recorder()).map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
-            options: options::front(&settings, options.tick),
+            options: options::front(&settings, tick),
             files: options::certificates(&settings),
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
@@ -167,6 +183,9 @@ impl Gateway {
         }
         listeners_ready.set_ready(format!("{} listeners accept", control.snapshot().listeners.len()));
         config_ready.set_ready("the config is applied");
+        if let Some(logs) = &logs {
+            crate::telemetry::count_lines(&registry, logs.clone());
+        }
         // Weak: the data plane holds the registry already.
         let publishing = Arc::downgrade(&flows);
         registry.on_render(Box::new(move || {
@@ -199,7 +218,7 @@ impl Gateway {
             let exporter = exporter(&registry, &readiness, &failed, &control);
             servers.push(tasks.spawn(exporter.serve(socket, last_stop.clone())));
         }
-        let reload = reload::Reloader::new(options.source, control.clone(), started_with);
+        let reload = reload::Reloader::new(source, control.clone(), started_with, logs.clone(), manager.clone());
         reload.show_problems(config_ready, &tasks, &stop);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {
@@ -212,6 +231,7 @@ impl Gateway {
                     Box::pin(async move { again.reload().await })
                 }),
                 readiness: readiness.clone(),
+                logs,
                 recorder: registry.shared_recorder(),
             };
             let api = Api::guarded(parts, credentials);
@@ -223,7 +243,12 @@ impl Gateway {
         }
         phases.advance(Phase::Running);
         keep_up(&registry, &tasks, &last_stop);
+        say_alive(&manager, &flows, &failed, &tasks, &last_stop);
+        manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
+        if let Some(flow_log) = &flow_log {
+            close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
+        }
         undo.disarm();
         undo_last.disarm();
         Ok(Self {
@@ -236,12 +261,14 @@ impl Gateway {
             metrics_address,
             admin_address,
             grace: settings.shutdown_grace,
+            manager,
             stop,
             last_stop,
             tasks,
             servers,
             failed,
             reload,
+            flow_log,
         })
     }
 
@@ -335,10 +362,23 @@ impl Gateway {
     pub async fn stop_within(self, grace: Duration) -> Carried {
         self.readiness.condition("running").set_not_ready("the gateway is stopping");
         self.phases.advance(Phase::Draining);
+        self.manager.stopping();
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
         self.control.ended().await;
-        self.flows.drain_all(grace).await;
+        tokio::select! {
+            () = self.flows.drain_all(grace) => {}
+            () = say_draining(&self.manager, &self.flows) => {}
+        }
+        if let Some(flow_log) = self.flow_log.clone() {
+            let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
+            // What it can't write in time is lost with the process.
+            let _ = tokio::task::spawn_blocking(move || {
+                close_window(&flow_log, &flows, &snapshot);
+                flow_log.flush();
+            })
+            .await;
+        }
         self.phases.advance(Phase::Stopping);
         let carried = self.flows.carried();
         self.last_stop.cancel();
@@ -350,6 +390,41 @@ impl Gateway {
         }
         self.flows.stop();
         carried
+    }
+}
+
+/// Tells the service manager, where it asks, that the process is alive: that its workers answer and nothing has failed.
+fn say_alive(
+    manager: &ServiceManager,
+    flows: &Arc<Flows>,
+    failed: &watch::Receiver<Option<String>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(every) = manager.watchdog() else { return };
+    let (manager, flows, failed, stop) = (manager.clone(), Arc::clone(flows), failed.clone(), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                // A worker that never answers keeps the word back, and the manager restarts the process.
+                flows.in_step().await;
+                if failed.borrow().is_none() {
+                    manager.alive();
+                }
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Tells the service manager that the drain goes on, for as long as it does.
+async fn say_draining(manager: &ServiceManager, flows: &Flows) {
+    let mut ticks = tokio::time::interval(STILL_STOPPING);
+    loop {
+        ticks.tick().await;
+        manager.still_stopping(&format!("draining: {} flows are open", flows.open_flows()));
     }
 }
 
@@ -382,6 +457,48 @@ fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToke
         };
         stop.run_until_cancelled(work).await;
     });
+}
+
+/// Closes the windows of the flow logs, one after the other.
+fn close_windows(
+    flow_log: &FlowLog,
+    flows: &Arc<Flows>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(interval) = flow_log.interval() else { return };
+    let (flow_log, flows, stop) = (flow_log.clone(), Arc::downgrade(flows), stop.clone());
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
+                let snapshot = Arc::clone(&snapshots.borrow());
+                // It asks the kernel about every open flow, and waits for room in the queue.
+                let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Records what was seen since the last window.
+fn close_window(flow_log: &FlowLog, flows: &Flows, snapshot: &Snapshot) {
+    if flow_log.interval().is_none() {
+        return;
+    }
+    let mut interfaces = std::collections::BTreeMap::new();
+    for listener in snapshot.listeners.values() {
+        if let Gate::Endpoint(gate) = &listener.gate {
+            let ip = listener.address.ip();
+            interfaces.entry(ip).or_insert_with(|| Interface::at(gate, ip));
+        }
+    }
+    flow_log.close_window(flows.open_for_flow_log(), interfaces.into_values().flatten().collect());
 }
 
 fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::appservices::{AppOptions, CertificateFiles};
-use crate::config::{DnsSettings, Settings};
+use crate::config::{DnsSettings, LogDestination, Settings, TrafficType};
 use crate::data::DataOptions;
 use crate::dns::DnsOptions;
+use crate::flowlog::{Destination, FlowLogOptions, Options, Traffic};
 
 pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
     let defaults = DataOptions::default();
@@ -22,12 +23,35 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
         keepalive: settings.keepalive,
         congestion: relay.congestion.clone(),
         tick: tick.unwrap_or(defaults.tick),
+        flow_log: None,
     }
 }
 
 pub(super) fn front(settings: &Settings, tick: Option<Duration>) -> AppOptions {
     let options = AppOptions::from(settings);
     AppOptions { tick: tick.unwrap_or(options.tick), ..options }
+}
+
+/// Which logs of flows are written.
+pub(super) fn flow_log(settings: &Settings) -> Options {
+    let destination = |destination: &LogDestination| match destination {
+        LogDestination::Stdout => Destination::Stdout,
+        LogDestination::File { path, rotate_size, keep } => {
+            Destination::File { path: path.clone(), rotate_size: *rotate_size as u64, keep: *keep }
+        }
+    };
+    let flow = settings.flow_logs.as_ref().map(|flow| FlowLogOptions {
+        destination: destination(&flow.destination),
+        interval: flow.interval,
+        traffic: match flow.traffic {
+            TrafficType::All => Traffic::All,
+            TrafficType::Accept => Traffic::Accept,
+            TrafficType::Reject => Traffic::Reject,
+        },
+        format: flow.format.clone(),
+        account: flow.account_id.clone(),
+    });
+    Options { flow, access: settings.access_log.as_ref().map(destination) }
 }
 
 pub(super) fn dns(settings: &DnsSettings) -> DnsOptions {

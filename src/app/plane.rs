@@ -12,6 +12,7 @@ use crate::api::FlowsView;
 use crate::appservices::BoundDoors;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
+use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
 use crate::plan::{Changes, Leave, Snapshot};
 
@@ -45,8 +46,22 @@ impl Flows {
         self.data.carried()
     }
 
+    /// How many flows are open.
+    pub(super) fn open_flows(&self) -> usize {
+        self.data.open_flows()
+    }
+
+    /// Waits until every worker has answered.
+    pub(super) async fn in_step(&self) {
+        self.data.in_step().await;
+    }
+
     pub(super) fn publish_metrics(&self) {
         self.data.publish_metrics();
+    }
+
+    pub(super) fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        self.data.open_for_flow_log()
     }
 
     pub(super) fn sample_rates(&self) {

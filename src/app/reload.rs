@@ -10,9 +10,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, Config};
-use crate::control::{ChangeError, Control};
-use crate::lifecycle::Condition;
+use crate::config::{self, Config, LoggingSettings, Settings};
+use crate::control::{ChangeError, Control, chain};
+use crate::lifecycle::{Condition, ServiceManager};
+use crate::telemetry::LogHandle;
 
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -27,13 +28,29 @@ pub(super) struct Reloader {
     control: Control,
     /// What the gateway was started with.
     started_with: Arc<Config>,
+    logs: Option<LogHandle>,
+    manager: ServiceManager,
     /// One reload at a time: what was read last is applied last.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<tokio::sync::Mutex<Turn>>,
+}
+
+/// What the last reload left.
+#[derive(Debug)]
+struct Turn {
+    logs: LoggingSettings,
 }
 
 impl Reloader {
-    pub(super) fn new(source: Option<PathBuf>, control: Control, started_with: Config) -> Self {
-        Self { source: source.map(Arc::from), control, started_with: Arc::new(started_with), turn: Arc::default() }
+    pub(super) fn new(
+        source: Option<PathBuf>,
+        control: Control,
+        started_with: Config,
+        logs: Option<LogHandle>,
+        manager: ServiceManager,
+    ) -> Self {
+        let turn = Turn { logs: started_with.settings.logs.clone() };
+        let (source, started_with) = (source.map(Arc::from), Arc::new(started_with));
+        Self { source, control, started_with, logs, manager, turn: Arc::new(tokio::sync::Mutex::new(turn)) }
     }
 
     /// Reads the file and applies it: all of it or nothing.
@@ -41,12 +58,26 @@ impl Reloader {
         let Some(source) = self.source.clone() else {
             return Err(ChangeError::Config("there is no config file to read again".to_owned()));
         };
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        self.manager.reloading();
+        let outcome = self.read_and_apply(&mut turn, source).await;
+        self.manager.reloaded(&match &outcome {
+            Ok(()) => format!("{} listeners accept", self.control.snapshot().listeners.len()),
+            Err(error) => format!("the last reload was refused, what was before holds: {}", chain(error)),
+        });
+        outcome
+    }
+
+    async fn read_and_apply(&self, turn: &mut Turn, source: Arc<Path>) -> Result<(), ChangeError> {
         let path = Arc::clone(&source);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let mut logging = None;
         let inventory = match loaded {
             Ok(Ok(config)) => {
-                if config.settings != self.started_with.settings {
+                logging = Some(config.settings.logs.clone());
+                // The log's settings take effect at once.
+                let logs = self.started_with.settings.logs.clone();
+                if (Settings { logs, ..config.settings }) != self.started_with.settings {
                     tracing::warn!(
                         file = %source.display(),
                         "settings outside the inventory changed; they take effect at the next start"
@@ -57,7 +88,11 @@ impl Reloader {
             Ok(Err(problems)) => Err(problems.to_string()),
             Err(panic) => Err(format!("cannot read {}: {panic}", source.display())),
         };
-        self.control.replace_inventory(inventory).await.map(|_| ())
+        self.control.replace_inventory(inventory).await?;
+        if let (Some(logs), Some(now)) = (&self.logs, logging) {
+            super::logs::change(logs, &std::mem::replace(&mut turn.logs, now.clone()), &now);
+        }
+        Ok(())
     }
 
     /// Shows in the readiness detail why the last reload was refused. The gateway stays ready: what was in force is.

@@ -182,6 +182,7 @@ impl From<StartError> for Failure {
             StartError::State(error) => error.into(),
             StartError::Change(error) => error.into(),
             StartError::Exposed(_) => Self::of(Kind::Config, &error),
+            StartError::FlowLog(_) => Self::of(Kind::Unavailable, &error),
             StartError::Threads(_) => Self::of(Kind::System, &error),
         }
     }

@@ -43,7 +43,7 @@ Examples:
   plgw serve --config gateway.toml    the daemon
 
 Environment:
-  RUST_LOG     what is logged to standard error: `info`, `warn,plgw::dns=debug`
+  RUST_LOG     what is logged to standard error: `info`, `warn,dns=debug`
   LOG_FORMAT   `text` or `json`
   NO_COLOR     no colours
 
@@ -92,6 +92,7 @@ enum Command {
     Zone(operator::zone::Args),
     Limits(operator::limits::Args),
     App(operator::app::Args),
+    LogLevel(operator::log_level::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -134,7 +135,7 @@ impl Cli {
     /// [`Failure`], to be printed, with the exit code.
     pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
         match self.command {
-            Command::Quickstart(args) => quickstart::run(&args),
+            Command::Quickstart(args) => quickstart::run(&args, logs),
             Command::Lab(command) => lab::run(command),
             Command::Serve(args) => serve::run(args, logs),
             Command::Check(args) => check::run(&args),
@@ -150,6 +151,7 @@ impl Cli {
             Command::Zone(args) => operator::zone::run(&args),
             Command::Limits(args) => operator::limits::run(&args),
             Command::App(args) => operator::app::run(&args),
+            Command::LogLevel(args) => operator::log_level::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),
         }

@@ -6,30 +6,36 @@ use std::process::ExitCode;
 use super::{Failure, Kind, runtime};
 use crate::app::{Gateway, GatewayOptions};
 use crate::config;
-use crate::lifecycle::{SignalEvent, Signals};
+use crate::lifecycle::{ServiceManager, SignalEvent, Signals};
 use crate::telemetry::LogHandle;
 
 /// Run the gateway that a config file describes
 ///
 /// Logs to standard error. SIGTERM or SIGINT stops it: no new flows, then those that are open may end within
 /// `shutdown_grace`; a second one ends it at once. SIGHUP reads the config again; so does a change of the file, unless
-/// `watch_file` is off. A config that is wrong changes nothing and is said at `/readyz`.
+/// `watch_file` is off. A config that is wrong changes nothing and is said at `/readyz`. A service manager that asks for it
+/// (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) is told when it is ready, reloads, drains, and that it is alive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   plgw serve --config gateway.toml
-  RUST_LOG=info,plgw::dns=debug LOG_FORMAT=json plgw serve --config gateway.toml")]
+  RUST_LOG=info,dns=debug LOG_FORMAT=json plgw serve --config gateway.toml")]
 pub(super) struct Args {
     /// The config file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
 
-pub(super) fn run(args: Args, _logs: LogHandle) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
     let config = config::load(&args.config)?;
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
-        let options = GatewayOptions { source: Some(args.config), ..GatewayOptions::default() };
+        let options = GatewayOptions {
+            source: Some(args.config),
+            logs: Some(logs),
+            manager: ServiceManager::from_env(),
+            ..GatewayOptions::default()
+        };
         let gateway = Gateway::start(config, options).await?;
         let failed = wait(&gateway, &mut signals).await;
         let carried = tokio::select! {

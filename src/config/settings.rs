@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::model::{CidrSet, Pace};
+use crate::model::{CidrSet, FlowLogFormat, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -61,6 +61,18 @@ pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// Clients that resolved just before a port moved still connect in this time.
 pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(2);
 
+/// AWS' own default for the maximum aggregation interval; 60 s is its other.
+pub const DEFAULT_FLOW_LOG_INTERVAL: Duration = Duration::from_secs(600);
+
+/// AWS' word where an interface was made by a service, as those of endpoints are.
+pub const DEFAULT_ACCOUNT_ID: &str = "unknown";
+
+/// Large enough to grep through, small enough to open in an editor.
+pub const DEFAULT_ROTATE_SIZE: usize = 64 << 20;
+
+/// With the size above, less than half a GiB.
+pub const DEFAULT_KEEP: usize = 5;
+
 /// 127.0.0.1 with `port`.
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -95,6 +107,12 @@ pub struct Settings {
     pub keepalive: Option<Duration>,
     /// App Services' front.
     pub app_services: AppServicesSettings,
+    /// Flow logs as a VPC has them; `None`: none are written.
+    pub flow_logs: Option<FlowLogSettings>,
+    /// Where one JSON object goes for every flow; `None`: nowhere.
+    pub access_log: Option<LogDestination>,
+    /// What is logged: the one setting that a reload changes.
+    pub logs: LoggingSettings,
     /// How long flows may last once the process was asked to stop.
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
@@ -119,12 +137,58 @@ impl Default for Settings {
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
             app_services: AppServicesSettings::default(),
+            flow_logs: None,
+            access_log: None,
+            logs: LoggingSettings::default(),
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             move_grace: DEFAULT_MOVE_GRACE,
             pace: Pace::default(),
             watch_file: true,
         }
     }
+}
+
+/// Where a log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogDestination {
+    /// To standard output.
+    Stdout,
+    /// To a file that is put aside at a size.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// At this many bytes it is put aside.
+        rotate_size: usize,
+        /// So many older ones are kept.
+        keep: usize,
+    },
+}
+
+/// Which flows are recorded, in AWS' words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrafficType {
+    /// All.
+    #[default]
+    All,
+    /// Those that the interface let through.
+    Accept,
+    /// Those that it did not.
+    Reject,
+}
+
+/// The settings of flow logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowLogSettings {
+    /// Where they go.
+    pub destination: LogDestination,
+    /// The aggregation interval.
+    pub interval: Duration,
+    /// Which flows are recorded.
+    pub traffic: TrafficType,
+    /// The fields of a record.
+    pub format: FlowLogFormat,
+    /// The owner of the network interfaces.
+    pub account_id: String,
 }
 
 /// Where ports and restrictions are kept.
@@ -187,6 +251,24 @@ impl Default for RelaySettings {
             pipes_per_worker: DEFAULT_PIPES_PER_WORKER,
             congestion: None,
         }
+    }
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggingSettings {
+    /// Levels; `None`: those of `RUST_LOG`, or `info`.
+    pub levels: Option<LogLevels>,
+    /// Lines that one place in the program may write in one interval; 0: as many as it wants.
+    pub repeats: u32,
+    /// The interval.
+    pub interval: Duration,
+}
+
+impl Default for LoggingSettings {
+    /// Why so many is said in `telemetry::LineLimit`; a test keeps them alike.
+    fn default() -> Self {
+        Self { levels: None, repeats: 100, interval: Duration::from_secs(10) }
     }
 }
 

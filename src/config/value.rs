@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, ParsePortError, Region, Share, TargetPort, Zone};
+use crate::model::{CidrSet, LogLevels, ParsePortError, Region, Share, TargetPort, Zone};
 
 type Read<T> = Result<T, String>;
 
@@ -24,6 +24,11 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
 pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
+}
+
+/// Log levels: `info,data=debug`.
+pub(super) fn log_levels(value: &DeValue<'_>) -> Read<LogLevels> {
+    quoted(value, "log levels in quotes, as \"info,data=debug\"")?.parse().map_err(sentence)
 }
 
 /// A part of the whole: 0 to 1.

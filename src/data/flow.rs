@@ -21,6 +21,7 @@ use super::listener::ListenerState;
 use super::proxy_protocol;
 use super::relay::{Failed, Meter, Relay};
 use super::table::{FlowRecord, Order};
+use super::tell;
 use super::worker::Worker;
 use crate::model::{ConnectError, FlowEnd, Origin, Side};
 use crate::plan::Gate;
@@ -138,6 +139,9 @@ impl Guard {
             reason = "a bucket is chosen by it, and flows carry less than 2^52 bytes"
         )]
         record.series.bytes.record((record.bytes_to_target() + record.bytes_to_client()) as f64);
+        if let Some(log) = &self.worker.shared.flow_log {
+            log.ended(tell::ended(record, age, self.worker.diag.as_ref(), end));
+        }
         let member = record.member();
         tracing::info!(
                     target: "access",

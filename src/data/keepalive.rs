@@ -73,8 +73,9 @@ mod tests {
     #[test]
     fn answers_to_own_probes_are_told_from_probes() {
         let start = Instant::now() + Duration::from_secs(1000);
-        let at =
-            |seconds: u64, segments, since_ack| (Seen { segments, since_ack }, start + Duration::from_secs(seconds));
+        let at = |seconds: u64, segments, since_ack| {
+            (Seen { segments, segments_out: 0, since_ack }, start + Duration::from_secs(seconds))
+        };
         let own = Some(Duration::from_secs(120));
         // The latest acknowledgement moved from second 0 to second 120.
         assert_eq!(answers_to_own(at(44, 5, 44_000), at(131, 6, 11_000), own), 1);

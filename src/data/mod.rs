@@ -27,6 +27,7 @@ mod shape;
 mod shared;
 mod sock_diag;
 mod table;
+mod tell;
 mod worker;
 
 use std::io;
@@ -46,8 +47,9 @@ use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::{Command, Worker, WorkerOptions};
+use crate::flowlog::{FlowLog, OpenFlow};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
-use crate::plan::{Listener, Member};
+use crate::plan::{Gate, Listener, Member};
 
 /// How the data plane works.
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub struct DataOptions {
     pub congestion: Option<String>,
     /// What idle and connect time-outs are rounded up to. 1 s; tests take less.
     pub tick: Duration,
+    /// Where flows are recorded at their end.
+    pub flow_log: Option<FlowLog>,
 }
 
 impl Default for DataOptions {
@@ -90,6 +94,7 @@ impl Default for DataOptions {
             keepalive: Some(Duration::from_secs(120)),
             congestion: None,
             tick: Duration::from_secs(1),
+            flow_log: None,
         }
     }
 }
@@ -131,7 +136,7 @@ impl DataPlane {
         let (lost, lost_listeners) = mpsc::unbounded_channel();
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), lost, failed));
+        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), options.flow_log.clone(), lost, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -253,6 +258,19 @@ impl DataPlane {
     /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
     /// those leave the member out, no flow joins these any more.
     pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
+        self.in_step().await;
+        let is_on = |flow: &FlowRecord| {
+            let (group, on) = (&flow.listener.group, flow.member());
+            group.service == *service
+                && group.target == *target
+                && on.name == member.name
+                && on.address == member.address
+        };
+        OpenFlows { flows: self.shared.table.select(is_on) }
+    }
+
+    /// Waits until every worker has taken what it was told so far.
+    pub async fn in_step(&self) {
         let mut reaching = Vec::new();
         for worker in &self.workers {
             let (done, reached) = oneshot::channel();
@@ -262,14 +280,6 @@ impl DataPlane {
         for reached in reaching {
             let _ = reached.await;
         }
-        let is_on = |flow: &FlowRecord| {
-            let (group, on) = (&flow.listener.group, flow.member());
-            group.service == *service
-                && group.target == *target
-                && on.name == member.name
-                && on.address == member.address
-        };
-        OpenFlows { flows: self.shared.table.select(is_on) }
     }
 
     /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.
@@ -357,6 +367,15 @@ impl DataPlane {
 
     /// How often [`sample_rates`](Self::sample_rates) is to be called.
     pub const RATE_WINDOW: Duration = peak::WINDOW;
+
+    /// Flows that are open through endpoints, for the flow logs: with what the kernel counted of each, so this takes a
+    /// system call or two a flow.
+    #[must_use]
+    pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
+        let diag = sock_diag::SockDiag::open().ok();
+        let flows = self.shared.table.select(|flow| matches!(flow.listener.gate, Gate::Endpoint(_)));
+        flows.iter().filter_map(|flow| tell::open(flow, diag.as_ref())).collect()
+    }
 
     /// Notes what was carried since the last time, for the peak throughput.
     pub fn sample_rates(&self) {

@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::listener::ListenerState;
+use super::tell;
 use super::worker::Worker;
 use crate::model::{Refusal, WireLook};
 
@@ -23,6 +24,9 @@ pub(crate) fn refuse(
     if refusal == Refusal::FlowLimit {
         // What the load balancer lacks then is a source port towards the target.
         shard.port_allocation_errors.add(1);
+    }
+    if let Some(log) = &worker.shared.flow_log {
+        log.refused(tell::refused(&state.listener, address, refusal));
     }
     tracing::info!(
             target: "access",

@@ -15,6 +15,7 @@ use super::metrics::DataMetrics;
 use super::peak::Peaks;
 use super::shape::Bucket;
 use super::table::FlowTable;
+use crate::flowlog::FlowLog;
 use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
@@ -26,6 +27,7 @@ type MemberKey = (VpceServiceId, TargetId, String);
 pub(crate) struct Shared {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
+    pub(crate) flow_log: Option<FlowLog>,
     workers: usize,
     series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
     held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
@@ -45,12 +47,14 @@ impl Shared {
     pub(crate) fn new(
         workers: usize,
         metrics: DataMetrics,
+        flow_log: Option<FlowLog>,
         lost: mpsc::UnboundedSender<SocketAddr>,
         failed_dials: mpsc::Sender<SocketAddr>,
     ) -> Self {
         Self {
             table: FlowTable::default(),
             metrics,
+            flow_log,
             workers,
             series: Mutex::default(),
             held_flows: Mutex::default(),

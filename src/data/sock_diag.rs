@@ -16,10 +16,11 @@ const BY_FAMILY: u16 = 20;
 const REQUEST: u16 = 1;
 /// `INET_DIAG_INFO`: the attribute that holds `struct tcp_info`, and the bit that asks for it.
 const INFO: u16 = 2;
-/// `struct nlmsghdr`, `struct inet_diag_msg`, and where in `struct tcp_info` the two values stand (`linux/tcp.h`).
+/// `struct nlmsghdr`, `struct inet_diag_msg`, and where in `struct tcp_info` the values stand (`linux/tcp.h`).
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
 const LAST_ACK_RECV: usize = 56;
+const SEGS_OUT: usize = 136;
 const SEGS_IN: usize = 140;
 
 /// What the kernel says of one connection.
@@ -27,6 +28,8 @@ const SEGS_IN: usize = 140;
 pub(crate) struct Seen {
     /// Segments that came in, with and without payload.
     pub(crate) segments: u32,
+    /// Segments that went out.
+    pub(crate) segments_out: u32,
     /// Milliseconds since an acknowledgement came in that was one: of our data or of our own keepalive probe. A peer's
     /// probe, which repeats an old sequence number, is none.
     pub(crate) since_ack: u32,
@@ -86,7 +89,11 @@ fn parse(answer: &[u8]) -> Option<Seen> {
         if short(at + 2)? == INFO {
             let info = answer.get(at + 4..at + length)?;
             let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
-            return Some(Seen { segments: word(SEGS_IN)?, since_ack: word(LAST_ACK_RECV)? });
+            return Some(Seen {
+                segments: word(SEGS_IN)?,
+                segments_out: word(SEGS_OUT)?,
+                since_ack: word(LAST_ACK_RECV)?,
+            });
         }
         at += length.max(4).next_multiple_of(4);
     }
@@ -112,6 +119,7 @@ mod tests {
         server.read_exact(&mut one).expect("read");
         let after = diag.ask(local, peer).expect("it is known");
         assert_eq!(after.segments, before.segments + 1);
+        assert!(after.segments_out > before.segments_out || after.segments_out > 0, "{after:?}");
         drop((client, server));
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!(diag.ask(nobody, nobody), None);

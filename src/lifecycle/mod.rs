@@ -1,11 +1,13 @@
-//! The process's life: binding its ports, being ready, signals, the phases of a stop.
+//! The process's life: binding its ports, being ready, signals, the phases of a stop, and what the service manager hears.
 
 mod bind;
+mod manager;
 mod phase;
 mod readiness;
 mod signals;
 
 pub use bind::{BindError, BindProblem, bind_tcp, bind_udp};
+pub use manager::{STILL_STOPPING, ServiceManager};
 pub use phase::{Phase, Phases};
 pub use readiness::{Condition, ConditionView, Readiness, ReadinessView};
 pub use signals::{SignalEvent, Signals};

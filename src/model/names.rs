@@ -145,6 +145,23 @@ impl Zone {
     pub fn region(&self) -> Region {
         Region(Arc::from(&self.0[..self.0.len() - 1]))
     }
+
+    /// `use1-az1` for `us-east-1a`. In AWS which letter is which id is the account's own; here it is the alphabet.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let region = self.region();
+        let mut parts = region.as_str().split('-');
+        let (area, direction, number) =
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let short = match direction {
+            "northeast" => "ne",
+            "southeast" => "se",
+            "central" => "c",
+            other => other.get(..1).unwrap_or_default(),
+        };
+        let letter = self.0.bytes().last().unwrap_or(b'a');
+        format!("{area}{short}{number}-az{}", letter.saturating_sub(b'a') + 1)
+    }
 }
 
 impl FromStr for Zone {

@@ -16,6 +16,7 @@ mod error;
 mod fixture;
 mod gates;
 mod held;
+mod horizons;
 mod paths;
 mod ports;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use compile::compile;
 pub use diff::{Changes, Leave, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
 pub use held::Held;
+pub use horizons::{Horizon, horizons, listed, private_hosts, private_member, public_member};
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{

@@ -1,7 +1,8 @@
 //! What the members of a stand-in set tell clients about each other: pure, from the snapshot.
 
-use crate::model::{Cluster, DnsName, Node, TargetId};
-use crate::plan::{ClusterStrings, PrivateStrings, Snapshot};
+use crate::model::{Cluster, DnsName};
+use crate::plan::{ClusterStrings, Snapshot};
+pub(super) use crate::plan::{listed, private_hosts, private_member, public_member};
 use crate::standin::mongo::Horizons;
 
 /// The members' addresses by the host name that clients dial: the private ones of every endpoint, and the public ones.
@@ -30,43 +31,6 @@ pub(super) fn strings_of<'s>(cluster: &Cluster, snapshot: &'s Snapshot) -> Optio
     snapshot.strings.iter().find(|strings| strings.cluster == cluster.name)
 }
 
-/// The host names of private strings, each once, in the order of the regions.
-pub(super) fn private_hosts(strings: &PrivateStrings) -> Vec<DnsName> {
-    let mut hosts: Vec<DnsName> =
-        listed(&strings.connection_string).filter_map(|(host, _)| host.parse().ok()).collect();
-    hosts.dedup();
-    hosts
-}
-
-/// `host:port` of a node on the private path.
-pub(super) fn private_member(
-    cluster: &Cluster,
-    node: &Node,
-    strings: &PrivateStrings,
-    snapshot: &Snapshot,
-) -> Option<String> {
-    let region = node.zone.region();
-    let at = strings.endpoints.iter().position(|(_, of)| *of == region)?;
-    let host = private_hosts(strings).into_iter().nth(at)?;
-    let id = TargetId::new(&cluster.name, &node.name);
-    let target = snapshot.targets.iter().find(|target| target.id == id && target.region == region)?;
-    Some(format!("{host}:{}", target.port))
-}
-
-/// The host name of a node on the standard path, with its `host:port`.
-pub(super) fn public_member(node: &Node, strings: &ClusterStrings) -> Option<(DnsName, String)> {
-    node.public_address?;
-    let has_name = |host: &str| host.split('.').next().is_some_and(|label| label.contains(node.name.as_str()));
-    let (host, port) = listed(&strings.standard).find(|(host, _)| has_name(host))?;
-    Some((host.parse().ok()?, format!("{host}:{port}")))
-}
-
-/// Hosts and ports of a standard string.
-pub(super) fn listed(string: &str) -> impl Iterator<Item = (&str, &str)> {
-    let hosts = string.strip_prefix("mongodb://").and_then(|rest| rest.split_once('/')).map_or("", |(hosts, _)| hosts);
-    hosts.split(',').filter_map(|host| host.rsplit_once(':'))
-}
-
 /// The options of a standard string that a seed list's TXT record carries.
 pub(super) fn txt_options(string: &str) -> &str {
     string.split_once("ssl=true&").map_or("", |(_, options)| options)
@@ -76,6 +40,7 @@ pub(super) fn txt_options(string: &str) -> &str {
 mod tests {
     use super::super::{Shift, scenario};
     use super::*;
+    use crate::model::TargetId;
     use crate::plan::{Generation, Held, compile};
 
     const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net";
@@ -102,9 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_taken_apart() {
+    fn a_seed_lists_options_are_those_of_the_string() {
         let string = "mongodb://a.net:1024,b.net:1025/?ssl=true&authSource=admin&replicaSet=rs";
-        assert_eq!(listed(string).collect::<Vec<_>>(), [("a.net", "1024"), ("b.net", "1025")]);
         assert_eq!(txt_options(string), "authSource=admin&replicaSet=rs");
     }
 }

@@ -33,6 +33,7 @@ use crate::data;
 use crate::model::{ClusterName, TargetState};
 use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
 use crate::standin::StandinError;
+use crate::telemetry::LogHandle;
 use crate::tls::{LabCa, TlsError, identity};
 
 /// How long targets may take to become healthy. A first probe that passes is enough, and the stand-ins are there.
@@ -56,6 +57,8 @@ pub struct Options {
     pub lab_dir: Option<PathBuf>,
     /// Keep no state file: ports are given anew at every start.
     pub state_in_memory: bool,
+    /// The process' log, for the admin API to change.
+    pub logs: Option<LogHandle>,
 }
 
 /// Why the quickstart did not start.
@@ -152,7 +155,8 @@ impl Quickstart {
         step(Step::StandIns);
         let mut standins = StandIns::start(&config.desired, &planned, &ca).await?;
         step(Step::Gateway);
-        let gateway_options = GatewayOptions { flags: Some(taken::FLAGS), ..GatewayOptions::default() };
+        let gateway_options =
+            GatewayOptions { flags: Some(taken::FLAGS), logs: options.logs.clone(), ..GatewayOptions::default() };
         let gateway = Gateway::start(config.clone(), gateway_options).await?;
         let follower = standins.follow(gateway.control().snapshots());
         step(Step::Health);

@@ -4,9 +4,10 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait: some seconds of a busy log, a few MiB at the most.
@@ -14,6 +15,9 @@ const QUEUE: usize = 8192;
 
 /// How long the end of the process waits for lines that are on their way.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How often somebody looks whether there is something to say of the lines themselves.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How soon a full queue is tried again at the end.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
@@ -28,17 +32,24 @@ enum Message {
 #[derive(Clone, Debug)]
 pub(super) struct LogWriter {
     queue: SyncSender<Message>,
+    /// Since the start.
     left_out: Arc<AtomicU64>,
 }
 
 impl LogWriter {
-    /// A writer with a thread that writes to `out`.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+    /// A writer with a thread that writes to `out`, and calls `sweep` about once a second, which may log.
+    pub(super) fn start(out: impl Write + Send + 'static, sweep: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
         let left_out = Arc::new(AtomicU64::new(0));
         let missing = Arc::clone(&left_out);
-        std::thread::Builder::new().name("plgw-log".to_owned()).spawn(move || write(&lines, &missing, out))?;
+        let work = move || write(&lines, &missing, out, &sweep);
+        std::thread::Builder::new().name("plgw-log".to_owned()).spawn(work)?;
         Ok(Self { queue, left_out })
+    }
+
+    /// Lines that were left out since the start.
+    pub(super) fn dropped(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Waits until what was logged is written, but not for long.
@@ -58,19 +69,27 @@ impl LogWriter {
     }
 }
 
-fn write(lines: &Receiver<Message>, left_out: &AtomicU64, mut out: impl Write) {
-    while let Ok(message) = lines.recv() {
+fn write(lines: &Receiver<Message>, left_out: &AtomicU64, mut out: impl Write, sweep: &impl Fn()) {
+    let (mut said, mut swept) = (0, Instant::now());
+    loop {
         // Where standard error is closed nobody can be told so.
-        match message {
-            Message::Line(line) => drop(out.write_all(&line)),
-            Message::Flush(done) => {
+        match lines.recv_timeout(SWEEP) {
+            Ok(Message::Line(line)) => drop(out.write_all(&line)),
+            Ok(Message::Flush(done)) => {
                 let _ = out.flush();
                 let _ = done.try_send(());
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        let missing = left_out.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            let _ = writeln!(out, "plgw: {missing} log lines were left out: nobody read standard error in time");
+        let missing = left_out.load(Ordering::Relaxed);
+        if missing > said {
+            let lines = missing - std::mem::replace(&mut said, missing);
+            let _ = writeln!(out, "plgw: {lines} log lines were left out: nobody read standard error in time");
+        }
+        if swept.elapsed() >= SWEEP {
+            swept = Instant::now();
+            sweep();
         }
     }
 }
@@ -133,7 +152,7 @@ mod tests {
     fn a_reader_that_stops_stops_nobody_and_is_told_what_it_missed() {
         let (go, stuck) = sync_channel(0);
         let written = Arc::default();
-        let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written))).expect("a thread");
+        let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written)), || {}).expect("a thread");
         for n in 0..QUEUE + 100 {
             writeln!(writer.make_writer(), "line {n}").expect("it never fails");
         }
@@ -142,5 +161,6 @@ mod tests {
         let text = String::from_utf8(written.lock().expect("no panic").clone()).expect("text");
         assert!(text.starts_with("line 0\n"), "{}", &text[..50]);
         assert!(text.contains("log lines were left out"));
+        assert!((1..=100).contains(&writer.dropped()), "{}", writer.dropped());
     }
 }

@@ -1,12 +1,13 @@
 //! Logs: to standard error, for people or as JSON, with levels that can change while the process runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::time::Instant;
 use tracing::Subscriber;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -14,9 +15,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::log_writer::LogWriter;
-
-/// What is logged without `RUST_LOG`: what an operator acts on or counts.
-const DEFAULT_LEVELS: &str = "info";
+use super::repeats::{LineLimit, Repeats, RepeatsLayer, SUMMARY};
+use crate::model::{DEFAULT_LOG_LEVEL, LogLevels, ParseLogLevelsError};
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +26,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line, fields at its top level.
     Json,
+}
+
+impl LogFormat {
+    /// Its one lower-case name, as `LOG_FORMAT` has it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 impl FromStr for LogFormat {
@@ -47,13 +58,12 @@ pub enum LogError {
     #[error("`LOG_FORMAT={0}` is no log format; write `text` or `json`")]
     Format(String),
     /// The levels can't be read.
-    #[error("`{levels}` does not say log levels; write `info`, or `warn,plgw::dns=debug`")]
+    #[error("`{levels}` does not say log levels: {why}")]
     Levels {
         /// What was written.
         levels: String,
-        /// Why not.
-        #[source]
-        source: ParseError,
+        /// Why not: a part of the message.
+        why: ParseLogLevelsError,
     },
     /// No thread for the lines.
     #[error("cannot start the thread that writes the log")]
@@ -69,8 +79,10 @@ pub enum LogError {
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Levels, as `RUST_LOG` has them: `info`, `warn,plgw::dns=debug`.
+    /// Levels, as `RUST_LOG` has them: `info`, `warn,dns=debug`.
     pub levels: String,
+    /// Whether somebody chose them: a config file's then stand back.
+    pub chosen: bool,
     /// How a line looks.
     pub format: LogFormat,
     /// Colours; only the text format has them.
@@ -79,7 +91,8 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { levels: DEFAULT_LEVELS.to_owned(), format: LogFormat::Text, colours: false }
+        let levels = DEFAULT_LOG_LEVEL.label().to_owned();
+        Self { levels, chosen: false, format: LogFormat::Text, colours: false }
     }
 }
 
@@ -95,8 +108,10 @@ impl LogSettings {
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>, terminal: bool) -> Result<Self, LogError> {
         let value = |name| lookup(name).filter(|value| !value.is_empty());
+        let levels = value("RUST_LOG");
         Ok(Self {
-            levels: value("RUST_LOG").unwrap_or_else(|| DEFAULT_LEVELS.to_owned()),
+            chosen: levels.is_some(),
+            levels: levels.unwrap_or_else(|| DEFAULT_LOG_LEVEL.label().to_owned()),
             format: value("LOG_FORMAT").map_or(Ok(LogFormat::default()), |format| format.parse())?,
             colours: terminal && value("NO_COLOR").is_none(),
         })
@@ -119,22 +134,34 @@ impl LogSettings {
     ///
     /// As [`start`](Self::start), and [`LogError::Thread`].
     pub fn start_queued(&self) -> Result<LogHandle, LogError> {
-        let writer = LogWriter::start(io::stderr()).map_err(LogError::Thread)?;
+        let repeats = Arc::new(Repeats::default());
+        let sweeping = Arc::clone(&repeats);
+        let writer = LogWriter::start(io::stderr(), move || announce(&sweeping, false)).map_err(LogError::Thread)?;
         let (subscriber, handle) = self.subscriber(writer.clone())?;
-        subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
-        Ok(LogHandle { flush: Arc::new(move || writer.flush()), ..handle })
+        let layer = RepeatsLayer(Arc::clone(&repeats));
+        subscriber.with(layer).try_init().map_err(|_| LogError::AlreadySet)?;
+        Ok(handle.queued(writer, repeats))
     }
 
     /// A subscriber with these settings that writes to `writer`.
-    fn subscriber<W>(&self, writer: W) -> Result<(impl Subscriber + Send + Sync + use<W>, LogHandle), LogError>
+    pub(crate) fn subscriber<W>(
+        &self,
+        writer: W,
+    ) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<W>, LogHandle), LogError>
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     {
-        let (filter, reload) = reload::Layer::new(parse(&self.levels)?);
+        let levels = parse(&self.levels)?;
+        let (filter, reload) = reload::Layer::new(filter_of(&levels));
         let subscriber = tracing_subscriber::registry().with(filter).with(self.layer(writer));
         let handle = LogHandle {
-            set: Arc::new(move |levels| reload.reload(parse(levels)?).map_err(|_| LogError::Ended)),
-            flush: Arc::new(|| {}),
+            set: Arc::new(move |levels| reload.reload(filter_of(levels)).map_err(|_| LogError::Ended)),
+            levels: Arc::new(Mutex::new(levels.clone())),
+            started_with: levels,
+            chosen: self.chosen,
+            format: self.format,
+            repeats: Arc::default(),
+            writer: None,
         };
         Ok((subscriber, handle))
     }
@@ -153,39 +180,116 @@ impl LogSettings {
 }
 
 /// Puts other levels in place; hides the type of the subscriber that has them.
-type SetLevels = dyn Fn(&str) -> Result<(), LogError> + Send + Sync;
+type SetLevels = dyn Fn(&LogLevels) -> Result<(), LogError> + Send + Sync;
 
-/// Changes what is logged while the process runs.
+/// Changes what is logged while the process runs, and says what is. Clones are the same log.
 #[derive(Clone)]
 pub struct LogHandle {
     set: Arc<SetLevels>,
-    flush: Arc<dyn Fn() + Send + Sync>,
+    levels: Arc<Mutex<LogLevels>>,
+    started_with: LogLevels,
+    chosen: bool,
+    format: LogFormat,
+    repeats: Arc<Repeats>,
+    writer: Option<LogWriter>,
 }
 
 impl LogHandle {
-    /// Waits until what was logged is written, a second at most: for the end of the process.
-    pub fn flush(&self) {
-        (self.flush)();
+    /// The same log, written through a queue, its repeating lines limited.
+    fn queued(self, writer: LogWriter, repeats: Arc<Repeats>) -> Self {
+        Self { repeats, writer: Some(writer), ..self }
     }
 
-    /// Logs `levels` from now on: `info`, `warn,plgw::dns=debug`.
+    /// Waits until what was logged is written, a second at most: for the end of the process.
+    pub fn flush(&self) {
+        announce(&self.repeats, true);
+        if let Some(writer) = &self.writer {
+            writer.flush();
+        }
+    }
+
+    /// Logs `levels` from now on.
     ///
     /// # Errors
     ///
-    /// [`LogError::Levels`] when they can't be read; those before stay then.
-    pub fn set_levels(&self, levels: &str) -> Result<(), LogError> {
-        (self.set)(levels)
+    /// [`LogError::Ended`] when nothing is logged any more.
+    pub fn set_levels(&self, levels: &LogLevels) -> Result<(), LogError> {
+        // One at a time, so that what is said to be in force is.
+        let mut current = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.set)(levels)?;
+        if *current != *levels {
+            tracing::info!(target: "logs", { from = %current, to = %levels }, "levels changed");
+        }
+        *current = levels.clone();
+        Ok(())
+    }
+
+    /// The levels in force.
+    #[must_use]
+    pub fn levels(&self) -> LogLevels {
+        self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The levels at the start.
+    #[must_use]
+    pub fn started_with(&self) -> &LogLevels {
+        &self.started_with
+    }
+
+    /// Whether the levels at the start were chosen by `RUST_LOG`.
+    #[must_use]
+    pub fn is_chosen(&self) -> bool {
+        self.chosen
+    }
+
+    /// How a line looks.
+    #[must_use]
+    pub fn format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// How often a line may repeat.
+    #[must_use]
+    pub fn limit(&self) -> LineLimit {
+        self.repeats.limit()
+    }
+
+    /// Lets lines repeat so often from now on.
+    pub fn set_limit(&self, limit: LineLimit) {
+        self.repeats.set_limit(limit);
+    }
+
+    /// Lines that repeated too often and were left out since the start, by room.
+    #[must_use]
+    pub fn suppressed(&self) -> BTreeMap<&'static str, u64> {
+        self.repeats.total()
+    }
+
+    /// Lines that were left out since the start because nobody read standard error in time.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.writer.as_ref().map_or(0, LogWriter::dropped)
     }
 }
 
 impl fmt::Debug for LogHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogHandle").finish_non_exhaustive()
+        f.debug_struct("LogHandle").field("levels", &self.levels()).finish_non_exhaustive()
     }
 }
 
-fn parse(levels: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder().parse(levels).map_err(|source| LogError::Levels { levels: levels.to_owned(), source })
+/// Says in the log what was left out.
+fn announce(repeats: &Repeats, all: bool) {
+    repeats.due(Instant::now(), all).iter().for_each(super::repeats::LeftOut::announce);
+}
+
+fn parse(levels: &str) -> Result<LogLevels, LogError> {
+    LogLevels::parse_any(levels).map_err(|why| LogError::Levels { levels: levels.to_owned(), why })
+}
+
+/// The filter of these levels. What the log says of itself is written whatever they are.
+fn filter_of(levels: &LogLevels) -> EnvFilter {
+    EnvFilter::builder().parse_lossy(format!("{},{SUMMARY}=info", levels.to_filter()))
 }
 
 #[cfg(test)]
@@ -254,15 +358,21 @@ mod tests {
     fn levels_can_change_while_the_process_runs() {
         let text = written(&LogSettings::default(), |handle| {
             tracing::debug!("one");
-            handle.set_levels("debug").unwrap();
+            handle.set_levels(&"debug".parse().unwrap()).unwrap();
             tracing::debug!("two");
-            handle.set_levels("plgw=loud").expect_err("no level");
+            handle.set_levels(&"warn,telemetry=info".parse().unwrap()).unwrap();
             tracing::debug!("three");
-            handle.set_levels("warn").unwrap();
             tracing::info!("four");
+            assert_eq!(handle.levels().to_string(), "warn,telemetry=info");
+            handle.set_levels(&"warn".parse().unwrap()).unwrap();
+            tracing::info!("five");
+            assert_eq!(handle.started_with().to_string(), "info");
         });
-        let said: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
-        assert_eq!(said, ["two", "three"]);
+        let said: Vec<_> = text.lines().filter(|line| !line.contains(" logs: ")).collect();
+        let said: Vec<_> = said.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(said, ["two", "four"]);
+        let told = "logs: levels changed from=warn,telemetry=info to=warn\n";
+        assert!(text.ends_with(told), "what the log says of itself is always written: {text}");
     }
 
     #[test]
@@ -284,6 +394,9 @@ mod tests {
     fn levels_that_say_nothing_are_refused_by_what_was_written() {
         let settings = LogSettings { levels: "plgw=loud".to_owned(), ..LogSettings::default() };
         let error = settings.subscriber(io::sink).err().expect("no level");
-        assert!(error.to_string().starts_with("`plgw=loud` does not say log levels"), "{error}");
+        assert!(
+            error.to_string().starts_with("`plgw=loud` does not say log levels: `loud` is no log level"),
+            "{error}"
+        );
     }
 }

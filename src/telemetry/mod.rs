@@ -3,9 +3,13 @@
 mod exporter;
 mod log_writer;
 mod logs;
+mod metrics;
 mod process;
 mod registry;
+mod repeats;
 
 pub use exporter::{Exporter, SourceFilter, Status, StatusFn};
 pub use logs::{LogError, LogFormat, LogHandle, LogSettings};
+pub(crate) use metrics::count_lines;
 pub use registry::{CONTENT_TYPE, Metric, Registry};
+pub use repeats::LineLimit;

@@ -5,7 +5,7 @@
 //! they publish from a hook right before each scrape.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
@@ -137,6 +137,11 @@ impl Registry {
         recorder.register_histogram(&key(metric, labels), &METADATA)
     }
 
+    /// The registry for one of its own hooks, which must not keep it.
+    pub(super) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.shared))
+    }
+
     /// The recorder, for libraries that want one.
     #[must_use]
     pub fn recorder(&self) -> &impl Recorder {
@@ -168,6 +173,16 @@ impl Registry {
         }
         self.upkeep();
         in_order(&self.shared.handle.render())
+    }
+}
+
+/// A registry as long as somebody else has it.
+pub(super) struct WeakRegistry(Weak<Shared>);
+
+impl WeakRegistry {
+    /// The registry, if it still is.
+    pub(super) fn upgrade(&self) -> Option<Registry> {
+        Some(Registry { shared: self.0.upgrade()? })
     }
 }
 

@@ -6,6 +6,7 @@
 import functools
 import http.server
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -277,7 +278,7 @@ def test_the_page_shows_what_runs_and_the_browser_has_nothing_against_it(gateway
 
 
 def test_a_click_moves_a_port_and_dns_names_it(gateway, page):
-    """A6, A7."""
+    """A6."""
     before = port_of("Cluster0/shard-00-00")
     page.click("Move port of Cluster0/shard-00-00")
     page.click("Move")
@@ -302,7 +303,7 @@ def test_a_port_that_is_taken_is_refused_in_the_gateways_words(gateway, page):
 
 
 def test_a_connection_string_is_chosen_as_in_atlas_and_copied(gateway, page):
-    """A10, A11: private endpoint or standard, seed list or ports, and the optimized one."""
+    """A9, A10, A16: private endpoint or standard, seed list or ports, and the optimized one."""
     page.cdp("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     strings = {one["cluster"]: one for one in lab.api("GET", "/v1/connection-strings")["connection_strings"]}
 
@@ -337,7 +338,7 @@ def same(look, expected):
 
 
 def test_restrict_access_decides_what_the_internet_gets(gateway, page):
-    """B1, B2."""
+    """B3, B4."""
     switch = f"Restrict Access for {APP}"
     assert page.button(switch).get_attribute("aria-checked") == "true"
     assert app_status() == 404
@@ -351,7 +352,7 @@ def test_restrict_access_decides_what_the_internet_gets(gateway, page):
 
 
 def test_the_wire_protocol_is_refused_beside_private_endpoints(gateway, page):
-    """B13: the refusal is shown, and the switch stays."""
+    """B12: the refusal is shown, and the switch stays."""
     page.click(f"MongoDB wire protocol for {APP}")
     page.shows("#notices", f"{APP} stays as it is: ")
     assert page.button(f"MongoDB wire protocol for {APP}").get_attribute("aria-checked") == "false"
@@ -452,7 +453,7 @@ def test_a_limit_is_set_and_holds(gateway, page):
 
 
 def test_lives_go_on_by_steps_when_they_are_frozen(gateway, page):
-    """A23, A24: *Creating private link*, *Available*, *Not configured*."""
+    """A23: *Creating private link*, *Available*, *Not configured*."""
     page.choose("Lifecycle pace", "Frozen")
     lab.eventually("lives are frozen", lambda: same(lambda: lab.api("GET", "/v1/lifecycle")["pace"], "frozen"))
     body = {"providerName": "AWS", "region": "EU_WEST_1"}
@@ -681,11 +682,12 @@ def test_screenshots(gateway):
     stop = threading.Event()
 
     def load(string, pause):
-        client = pymongo.MongoClient(string, tls=True, tlsCAFile=str(lab.ca()), directConnection=None)
+        client = pymongo.MongoClient(string, tls=True, tlsCAFile=str(lab.ca()))
         n = 0
         while not stop.wait(pause):
             n += 1
-            client.lab.notes.insert_one({"n": n, "text": "x" * (200 + (n * 7919) % 3000)})
+            # More and less in turn, so that the curves have something to show.
+            client.lab.notes.insert_one({"n": n, "text": "x" * int(1000 + 900 * math.sin(n / 60) + n * 7919 % 700)})
         client.close()
 
     strings = lab.api("GET", "/v1/connection-strings")["connection_strings"]
@@ -693,9 +695,11 @@ def test_screenshots(gateway):
     for one in loads:
         threading.Thread(target=load, args=one, daemon=True).start()
     page = Page(size=(1280, 1120)).ready()
-    # As many rounds as its curves keep.
+    # As long as its curves reach back.
     page.driver.set_script_timeout(200)
-    page.driver.execute_async_script("setTimeout(arguments[0], 60000)")
+    page.driver.execute_async_script("setTimeout(arguments[0], 120000)")
+    for cluster in ("Cluster0/", "Sharded0/"):
+        assert lab.metric("plgw_active_flows", f'target="{cluster}') > 0, f"nobody uses {cluster}"
     for scheme in ("light", "dark"):
         page.prefer(scheme)
         page.driver.save_screenshot(str(where / f"console-{scheme}.png"))

@@ -225,6 +225,21 @@ fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
     assert!(cut.err.starts_with(&format!("plgw: the state file `{state}` is cut: ")), "{}", cut.err);
 }
 
+/// What real servers are told, so that they tell clients the private names.
+#[test]
+fn the_horizons_of_a_plan_are_a_script_and_json_with_a_member_each() {
+    let script = Ran::of(&["plan", "--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"]);
+    assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+    insta::assert_snapshot!("plan_horizons", script.out);
+    let arguments = ["--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"];
+    let view = plan(&arguments);
+    let members = view[0]["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 3);
+    assert_eq!(members[1]["host"], "127.1.0.12:27017");
+    assert_eq!(members[1]["horizons"]["pl-0"], "pl-0-us-east-1-k45tj.mongodb.net:1025");
+    assert_eq!(view.as_array().map(Vec::len), Some(1), "a mongos needs none");
+}
+
 #[test]
 fn names_are_exported_in_three_formats_and_as_a_vpc_sees_them() {
     let export = |more: &[&str]| {

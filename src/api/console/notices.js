@@ -6,7 +6,7 @@ import { byId, el } from "./dom.js";
 const SHOWN_MS = 6_000;
 
 /** Notices at once; the oldest goes. */
-const MOST = 4;
+const MOST = 3;
 
 /** Says a change to screen readers; on the page it shows by itself. */
 export function announce(text) {

@@ -162,20 +162,9 @@ fn subnet_body(xml: &mut Xml, record: &VpcRecord, subnet: &Subnet, used: usize) 
     tags(xml, &tags_of(record, subnet.id.as_str()));
 }
 
-/// `use1-az1` for `us-east-1a`. In AWS which letter is which id is the account's own; here it is the alphabet.
+/// `use1-az1` for `us-east-1a`.
 pub(super) fn zone_id(zone: &Zone) -> String {
-    let region = zone.region();
-    let mut parts = region.as_str().split('-');
-    let (area, direction, number) =
-        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let short = match direction {
-        "northeast" => "ne",
-        "southeast" => "se",
-        "central" => "c",
-        other => other.get(..1).unwrap_or_default(),
-    };
-    let letter = zone.as_str().bytes().last().unwrap_or(b'a');
-    format!("{area}{short}{number}-az{}", letter.saturating_sub(b'a') + 1)
+    zone.id()
 }
 
 fn used(request: &Request<'_>, id: &SubnetId) -> usize {

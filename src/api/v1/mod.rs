@@ -2,6 +2,7 @@
 
 mod faults;
 mod limits;
+mod logs;
 mod private_endpoints;
 mod throughput;
 mod views;
@@ -69,8 +70,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         (&Method::GET, ["apps"]) => Ok(apps(shared)),
         (&Method::PATCH, ["apps", id]) => change_app(shared, call, id).await,
         (&Method::POST, ["reload"]) => reload(shared).await,
+        (&Method::GET, ["logs"]) => logs::show(shared),
+        (&Method::PUT, ["logs"]) => logs::change(shared, call),
         (_, ["apps", _]) => Ok(only("PATCH")),
-        (_, ["lifecycle"]) => Ok(only("GET, PUT")),
+        (_, ["lifecycle"] | ["logs"]) => Ok(only("GET, PUT")),
         (_, ["lifecycle", "push"]) => Ok(only("POST")),
         (_, ["apps" | "status" | "snapshot" | "targets" | "endpoints" | "connection-strings" | "flows" | "zones"]) => {
             Ok(only("GET"))

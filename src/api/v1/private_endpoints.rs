@@ -212,7 +212,7 @@ mod tests {
         }
     }
 
-    /// A24: the page's table, "Endpoint Status"; *Not configured* is a service without an endpoint.
+    /// A23: the page's table, "Endpoint Status"; *Not configured* is a service without an endpoint.
     #[test]
     fn an_endpoint_has_the_words_of_the_page() {
         let mut inventory = quickstart();

@@ -4,21 +4,42 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::Failure;
 use super::super::table::{Look, Table};
-use super::{Ask, cell, list};
+use super::super::{Failure, Kind};
+use super::{Ask, cell, list, wait};
 
 /// Show how a running gateway is
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw status --output json | jq .readiness")]
+#[command(after_help = "\
+Examples:
+  plgw status --output json | jq .readiness
+  plgw status --check || echo 'not ready'")]
 pub(in super::super) struct Args {
+    /// Print nothing but why it is not ready, and exit with 1 then: for health checks
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.check {
+        return check(&args.ask);
+    }
     args.ask.show("GET", "/v1/status", String::new(), table)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn check(ask: &Ask) -> Result<ExitCode, Failure> {
+    let status: Value = wait(ask.client().call("GET", "/v1/status", String::new()))?;
+    let readiness = &status["readiness"];
+    if readiness["ready"] == true {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lacking = list(readiness, "conditions").iter().filter(|condition| condition["ready"] != true);
+    let why: Vec<String> =
+        lacking.map(|condition| format!("{}: {}", cell(&condition["name"]), cell(&condition["detail"]))).collect();
+    Err(Failure::new(Kind::Failed, format!("the gateway is not ready ({})", why.join("; "))))
 }
 
 fn table(status: &Value) -> String {

@@ -1,5 +1,6 @@
 //! `plgw plan`: what would run.
 
+mod horizons;
 mod page;
 pub(super) mod view;
 
@@ -14,13 +15,15 @@ pub(super) use self::page::records;
 
 /// Print what would run, before it runs
 ///
-/// Listeners, targets with their ports, DNS records and connection strings. Nothing is started or bound. Ports are those that a gateway would give: a target keeps the one that the state file
-/// holds for it, whether a gateway runs on that file or not; the file is only read.
+/// Listeners, targets with their ports, DNS records and connection strings. Nothing is started or bound. Ports are those
+/// that a gateway would give: a target keeps the one that the state file holds for it, whether a gateway runs on that file
+/// or not; the file is only read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   plgw plan --config gateway.toml
   plgw plan --config gateway.toml --state /var/lib/plgw/state.plgw
+  plgw plan --config gateway.toml --horizons > horizons.js
   plgw plan --config gateway.toml --output json | jq '.targets[] | [.target, .port]'")]
 pub(super) struct Args {
     /// The config file
@@ -29,6 +32,9 @@ pub(super) struct Args {
     /// Take held ports from this state file instead of the config's
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Print instead what real replica sets have to be told: a script for mongosh that sets their split horizons
+    #[arg(long)]
+    horizons: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -36,6 +42,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let planned = planned::load(&args.config, args.state.as_deref())?;
+    if args.horizons {
+        let views = horizons::views(&planned);
+        print(&match args.output {
+            Output::Json => json(&views)?,
+            Output::Table => horizons::script(&views),
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let view = PlanView::new(&args.config, &planned);
     match args.output {
         Output::Json => print(&json(&view)?)?,

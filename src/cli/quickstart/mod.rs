@@ -12,6 +12,7 @@ use super::table::{Look, print};
 use super::{Failure, Kind, runtime};
 use crate::lifecycle::{SignalEvent, Signals};
 use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step};
+use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
 ///
@@ -44,7 +45,7 @@ pub(super) struct Args {
     /// Where /metrics, /healthz and /readyz are [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
-    /// Where the admin API is [default: 127.0.0.1:8474]
+    /// Where the admin API and the console are [default: 127.0.0.1:8474]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
     /// Where certificates and state lie [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
@@ -75,7 +76,7 @@ impl From<QuickstartError> for Failure {
     }
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
     let options = Options {
         shift: args.shift,
         dns: args.dns,
@@ -83,6 +84,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         admin: args.admin,
         lab_dir: args.lab_dir.clone(),
         state_in_memory: args.state_in_memory,
+        logs: Some(logs),
     };
     runtime()?.block_on(Box::pin(start_and_stay(&options, args.once)))
 }
@@ -105,7 +107,7 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
     let checks = quickstart.check().await?;
     progress.clear();
     let by_check = quickstart.carried();
-    print(&page::started(&quickstart, &checks, look))?;
+    print(&page::started(&quickstart, &checks, look, look.width.is_some() && !once))?;
     if once {
         let carried = quickstart.stop().await;
         print(&page::carried(&carried, &by_check, look))?;

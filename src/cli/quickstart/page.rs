@@ -14,19 +14,23 @@ use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Carried, Check, Quickstart, StandInCarried};
 
-/// What runs, and whether it is as it should be.
-pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look) -> String {
+/// What runs, and whether it is as it should be. In `brief`, for a terminal that is to be worked at: without the records,
+/// which the lines to copy ask for, and without what checks saw that passed.
+pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look, brief: bool) -> String {
     let snapshot = quickstart.gateway().snapshot();
     let mut text = String::new();
     let mut section = |title: &str, body: String| text.push_str(&format!("{}\n{body}\n", look.bold(title)));
     section("Targets", targets(&snapshot, look));
     let strings: Vec<StringsView> = snapshot.strings.iter().map(StringsView::from).collect();
     section("Connection strings", connection_strings::as_text(&strings, look));
-    section("DNS records of the private path", records(&private_records(&snapshot), look));
+    if !brief {
+        section("DNS records of the private path", records(&private_records(&snapshot), look));
+    }
     if !snapshot.notices.is_empty() {
         section("Notices", snapshot.notices.iter().map(|notice| format!("  {notice}\n")).collect());
     }
-    section("Self-check", self_check(checks, look));
+    let passed = brief && checks.iter().all(|check| check.outcome.is_ok());
+    section("Self-check", if passed { all_passed(checks, look) } else { self_check(checks, look) });
     text
 }
 
@@ -130,6 +134,28 @@ fn self_check(checks: &[Check], look: Look) -> String {
     text
 }
 
+/// The checks' names, in lines that a terminal has.
+fn all_passed(checks: &[Check], look: Look) -> String {
+    let mut lines = vec![String::new()];
+    for (index, check) in checks.iter().enumerate() {
+        let end = if index + 1 == checks.len() { "" } else { "," };
+        let word = format!("{}{end} ", check.name);
+        let line = lines.last_mut().expect("there is a first one");
+        if line.len() + word.len() > BRIEF_WIDTH {
+            lines.push(word);
+        } else {
+            line.push_str(&word);
+        }
+    }
+    let counted = counted(checks.len(), "check");
+    let mut text = format!("  {}  {counted}; `--once` says what each one saw\n", look.green("ok"));
+    lines.iter().for_each(|line| text.push_str(&format!("      {}\n", line.trim_end())));
+    text
+}
+
+/// Columns of the words of a line: with their indent they fit in 80.
+const BRIEF_WIDTH: usize = 72;
+
 /// Something to copy: why, then the lines themselves.
 struct Recipe {
     what: String,
@@ -224,8 +250,7 @@ fn drivers(
             "print(c.test.things.insert_one({\"by\": \"me\"}).inserted_id, *c.nodes)".to_owned(),
         ];
         recipes.push(Recipe::new(
-            "the whole set by its private seed list, without root: drivers ask port 53, this tells Python otherwise \
-             (pip install pymongo dnspython)",
+            "the whole set by its private seed list, without root (pip install pymongo dnspython)",
             [format!("python3 -c '{}'", script.join("; "))],
         ));
     }
@@ -254,10 +279,16 @@ fn in_uri(path: &Path) -> String {
     text
 }
 
-fn pages(quickstart: &Quickstart) -> Option<Recipe> {
-    let address = quickstart.gateway().metrics_address()?;
-    let lines = ["readyz", "metrics"].map(|page| format!("curl http://{address}/{page}"));
-    Some(Recipe::new("metrics and readiness", lines))
+fn pages(quickstart: &Quickstart) -> Vec<Recipe> {
+    let gateway = quickstart.gateway();
+    let console = gateway.admin_address().map(|address| {
+        Recipe::new("the console: what runs, and switches for it, in a browser", [format!("http://{address}/")])
+    });
+    let metrics = gateway.metrics_address().map(|address| {
+        let lines = ["readyz", "metrics"].map(|page| format!("curl http://{address}/{page}"));
+        Recipe::new("metrics and readiness", lines)
+    });
+    console.into_iter().chain(metrics).collect()
 }
 
 /// The App Services names, and requests by both ways.

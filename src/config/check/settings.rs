@@ -1,18 +1,21 @@
 //! The process' own settings.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
-    AppServicesSettings, DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, LimitSettings, RelaySettings, STATE_FILE, Settings, StateLocation,
-    admin_may_listen,
+    AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
+    DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
+    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
-use crate::config::value::{bindable, boolean, duration, network, one_of, size, socket, ttl, whole, words};
-use crate::model::Pace;
+use crate::config::value::{
+    bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, whole, words,
+};
+use crate::model::{FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -42,6 +45,9 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
             section.or("enabled", true, boolean).then_some(idle)
         }),
         app_services: root.table("app_services", app_services),
+        flow_logs: root.table("flow_logs", |section| flow_logs(section, &lab_dir)),
+        access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"))),
+        logs: root.table("logs", logs),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
         pace: root.or(
@@ -54,7 +60,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     }
 }
 
-fn state(section: &Section<'_>, lab_dir: &std::path::Path) -> StateLocation {
+fn state(section: &Section<'_>, lab_dir: &Path) -> StateLocation {
     let in_file = section.or("store", true, one_of(&[("file", true), ("memory", false)]));
     let path = section.get("path", words);
     match path {
@@ -144,6 +150,43 @@ fn relay(section: &Section<'_>) -> RelaySettings {
     }
 }
 
+fn flow_logs(section: &Section<'_>, lab_dir: &Path) -> Option<FlowLogSettings> {
+    let destination = log(section, lab_dir.join("flow.log"));
+    let traffic = [("all", TrafficType::All), ("accept", TrafficType::Accept), ("reject", TrafficType::Reject)];
+    let interval =
+        section.or("interval", DEFAULT_FLOW_LOG_INTERVAL, duration(1..=600, "a flow log's own are 60s and 600s"));
+    let traffic = section.or("traffic", TrafficType::default(), one_of(&traffic));
+    let format = section.or("format", FlowLogFormat::default(), parsed);
+    let account_id = section.get("account_id", words);
+    if let Some(account) = &account_id {
+        let digits = account.value.len() == 12 && account.value.bytes().all(|b| b.is_ascii_digit());
+        if !digits && account.value != DEFAULT_ACCOUNT_ID {
+            let message = format!("`{}` is no account id (12 digits, or `{DEFAULT_ACCOUNT_ID}`)", account.value);
+            section.problems.report(&account.spot, message);
+        }
+    }
+    let account_id = account_id.map_or_else(|| DEFAULT_ACCOUNT_ID.to_owned(), |account| account.value);
+    Some(FlowLogSettings { destination: destination?, interval, traffic, format, account_id })
+}
+
+/// A table of `enabled`, and where a log goes.
+fn log(section: &Section<'_>, default: PathBuf) -> Option<LogDestination> {
+    let enabled = section.or("enabled", false, boolean);
+    let in_file = section.or("destination", true, one_of(&[("file", true), ("stdout", false)]));
+    let path = section.get("path", words);
+    let rotate_size = section.or("rotate_size", DEFAULT_ROTATE_SIZE, size(4096..=1 << 40));
+    let keep = section.or("keep", DEFAULT_KEEP, whole(0..=1000));
+    if let Some(path) = path.as_ref().filter(|_| !in_file) {
+        section.problems.report(&path.spot, "standard output has no path; leave it out or set `destination` to `file`");
+    }
+    let destination = if in_file {
+        LogDestination::File { path: path.map_or(default, |path| PathBuf::from(path.value)), rotate_size, keep }
+    } else {
+        LogDestination::Stdout
+    };
+    enabled.then_some(destination)
+}
+
 fn limits(section: &Section<'_>) -> LimitSettings {
     let defaults = LimitSettings::default();
     LimitSettings {
@@ -151,6 +194,15 @@ fn limits(section: &Section<'_>) -> LimitSettings {
         backlog: section.or("backlog", defaults.backlog, whole(1..=65_535)),
         held_refusals: section.or("held_refusals", defaults.held_refusals, whole(0..=1_000_000)),
         hold_time: section.or("hold_time", defaults.hold_time, duration(0..=3600, "")),
+    }
+}
+
+fn logs(section: &Section<'_>) -> LoggingSettings {
+    let defaults = LoggingSettings::default();
+    LoggingSettings {
+        levels: section.get("levels", log_levels).map(|found| found.value),
+        repeats: section.or("repeats", defaults.repeats, whole(0..=1_000_000)),
+        interval: section.or("interval", defaults.interval, duration(1..=3600, "")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A /16 of loopback that one test has to itself.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plgw::config::{self, Config};
@@ -65,6 +65,14 @@ impl Net {
             Place::Service => self.ip(128, 99),
             Place::Public => self.ip(192, 9),
         }
+    }
+
+    /// A blocking connection from `place`, for tests of whole processes.
+    pub(crate) fn connect(&self, place: Place, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(self.source(place), 0).into())?;
+        socket.connect(&to.into())?;
+        Ok(socket.into())
     }
 
     /// Where the `i`th target listens.

@@ -1,0 +1,70 @@
+//! A flow in the words of the flow logs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::sock_diag::SockDiag;
+use super::table::FlowRecord;
+use crate::flowlog::{Ended, OpenFlow, Packets, Refused};
+use crate::model::{FlowEnd, Refusal};
+use crate::plan::{EndpointGate, Gate, Listener};
+
+/// A flow that ended after `age`.
+pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>, end: FlowEnd) -> Ended {
+    Ended {
+        id: record.id,
+        client: record.client,
+        local: record.listener.address,
+        gate: gate(&record.listener),
+        origin: record.origin,
+        target: record.listener.group.target.clone(),
+        target_address: record.member().address,
+        opened: record.opened,
+        ended: record.opened + age,
+        bytes_to_target: record.bytes_to_target(),
+        bytes_to_client: record.bytes_to_client(),
+        packets: packets(record, diag),
+        end,
+    }
+}
+
+/// A connection that was refused just now.
+pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal) -> Refused {
+    Refused {
+        client,
+        local: listener.address,
+        gate: gate(listener),
+        target: listener.group.target.clone(),
+        at: SystemTime::now(),
+        refusal,
+    }
+}
+
+/// A flow that is open; `None` on the public path.
+pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<OpenFlow> {
+    Some(OpenFlow {
+        id: record.id,
+        client: record.client,
+        local: record.listener.address,
+        gate: gate(&record.listener)?,
+        origin: record.origin,
+        opened: record.opened,
+        bytes_to_target: record.bytes_to_target(),
+        bytes_to_client: record.bytes_to_client(),
+        packets: packets(record, diag),
+    })
+}
+
+fn gate(listener: &Listener) -> Option<Arc<EndpointGate>> {
+    match &listener.gate {
+        Gate::Endpoint(gate) => Some(Arc::clone(gate)),
+        Gate::Public { .. } => None,
+    }
+}
+
+/// What the kernel counted on the client's side. Behind another load balancer that side is somebody else's.
+fn packets(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<Packets> {
+    let seen = diag?.ask(record.listener.address, record.client)?;
+    Some(Packets { ingress: seen.segments.into(), egress: seen.segments_out.into() })
+}

@@ -1,0 +1,112 @@
+//! The access log: one JSON object a flow, at its end, and one for each that was refused.
+//!
+//! The same words as the log line on standard error, whatever that one's level and format are.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::event::{Ended, Refused};
+use crate::model::Origin;
+use crate::plan::EndpointGate;
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// Seconds since 1970, with milliseconds: when the flow ended or was refused.
+    time: f64,
+    event: &'static str,
+    #[serde(rename = "flow.id", skip_serializing_if = "Option::is_none")]
+    flow: Option<String>,
+    #[serde(rename = "client.addr")]
+    client: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
+    #[serde(rename = "endpoint.id")]
+    endpoint: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<&'a str>,
+    #[serde(rename = "listener.addr")]
+    listener: SocketAddr,
+    #[serde(rename = "target.id")]
+    target: &'a str,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Closed {
+        #[serde(rename = "target.addr")]
+        target: SocketAddr,
+        #[serde(rename = "bytes.to_target")]
+        to_target: u64,
+        #[serde(rename = "bytes.to_client")]
+        to_client: u64,
+        duration_ms: u64,
+        end: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<&'static str>,
+    },
+    Refused {
+        refusal: &'static str,
+    },
+}
+
+/// The line of a flow that ended.
+pub(super) fn closed(flow: &Ended) -> String {
+    let duration = flow.ended.duration_since(flow.opened).unwrap_or_default();
+    json(&Line {
+        time: time(flow.ended),
+        event: "flow closed",
+        flow: Some(flow.id.to_string()),
+        client: flow.client,
+        origin: Some(flow.origin),
+        endpoint: endpoint(flow.gate.as_deref()),
+        zone: zone(flow.gate.as_deref(), flow.local),
+        listener: flow.local,
+        target: flow.target.as_str(),
+        outcome: Outcome::Closed {
+            target: flow.target_address,
+            to_target: flow.bytes_to_target,
+            to_client: flow.bytes_to_client,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            end: flow.end.label(),
+            detail: flow.end.detail(),
+        },
+    })
+}
+
+/// The line of one that was refused.
+pub(super) fn refused(flow: &Refused) -> String {
+    json(&Line {
+        time: time(flow.at),
+        event: "flow refused",
+        flow: None,
+        client: flow.client,
+        origin: None,
+        endpoint: endpoint(flow.gate.as_deref()),
+        zone: zone(flow.gate.as_deref(), flow.local),
+        listener: flow.local,
+        target: flow.target.as_str(),
+        outcome: Outcome::Refused { refusal: flow.refusal.label() },
+    })
+}
+
+fn endpoint(gate: Option<&EndpointGate>) -> &str {
+    gate.map_or("public", |gate| gate.id.as_str())
+}
+
+fn zone(gate: Option<&EndpointGate>, local: SocketAddr) -> Option<&str> {
+    gate?.addresses.iter().find(|address| address.ip == local.ip()).map(|address| address.zone.as_str())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay below 2^52")]
+fn time(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_millis() as f64 / 1000.0)
+}
+
+fn json(line: &Line<'_>) -> String {
+    serde_json::to_string(line).expect("texts, numbers and addresses are JSON")
+}

@@ -1,0 +1,126 @@
+//! What the data plane tells of flows.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::model::{EniId, FlowEnd, FlowId, Origin, Refusal, Region, SubnetId, TargetId, VpcId, VpceId, Zone};
+use crate::plan::EndpointGate;
+
+/// Segments that the client's connection has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packets {
+    /// From the client.
+    pub ingress: u64,
+    /// To the client.
+    pub egress: u64,
+}
+
+/// A flow that has ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Which.
+    pub id: FlowId,
+    /// Who it came from.
+    pub client: SocketAddr,
+    /// The address that it came to.
+    pub local: SocketAddr,
+    /// The endpoint; `None` on the public path.
+    pub gate: Option<Arc<EndpointGate>>,
+    /// Where the client is.
+    pub origin: Origin,
+    /// The addressable target.
+    pub target: TargetId,
+    /// Where that listens.
+    pub target_address: SocketAddr,
+    /// When it was let through.
+    pub opened: SystemTime,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// Payload written to the target.
+    pub bytes_to_target: u64,
+    /// Payload written to the client.
+    pub bytes_to_client: u64,
+    /// What the kernel counted; `None` when it knows the connection no more.
+    pub packets: Option<Packets>,
+    /// How it ended.
+    pub end: FlowEnd,
+}
+
+/// A connection that was not let through.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Who it came from.
+    pub client: SocketAddr,
+    /// The address that it came to.
+    pub local: SocketAddr,
+    /// The endpoint; `None` on the public path.
+    pub gate: Option<Arc<EndpointGate>>,
+    /// The target behind that address.
+    pub target: TargetId,
+    /// When.
+    pub at: SystemTime,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// A flow that is open when a window closes.
+#[derive(Debug, Clone)]
+pub struct OpenFlow {
+    /// Which.
+    pub id: FlowId,
+    /// Who it came from.
+    pub client: SocketAddr,
+    /// The address that it came to.
+    pub local: SocketAddr,
+    /// Its endpoint.
+    pub gate: Arc<EndpointGate>,
+    /// Where the client is.
+    pub origin: Origin,
+    /// When it was let through.
+    pub opened: SystemTime,
+    /// Payload written to the target so far.
+    pub bytes_to_target: u64,
+    /// Payload written to the client so far.
+    pub bytes_to_client: u64,
+    /// What the kernel counted so far.
+    pub packets: Option<Packets>,
+}
+
+/// A network interface of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its id.
+    pub eni: EniId,
+    /// Its subnet.
+    pub subnet: SubnetId,
+    /// Its VPC.
+    pub vpc: VpcId,
+    /// Its zone.
+    pub zone: Zone,
+    /// Its address.
+    pub ip: IpAddr,
+    /// The endpoint that it is of.
+    pub endpoint: VpceId,
+}
+
+impl Interface {
+    /// The interface of `gate` that has the address `ip`.
+    #[must_use]
+    pub fn at(gate: &EndpointGate, ip: IpAddr) -> Option<Self> {
+        let address = gate.addresses.iter().find(|address| address.ip == ip)?;
+        Some(Self {
+            eni: address.eni.clone(),
+            subnet: address.subnet.clone(),
+            vpc: gate.vpc.clone(),
+            zone: address.zone.clone(),
+            ip,
+            endpoint: gate.id.clone(),
+        })
+    }
+
+    /// Its region.
+    pub(super) fn region(&self) -> Region {
+        self.zone.region()
+    }
+}

@@ -1,0 +1,124 @@
+//! A file that is put aside when it is large: `flow.log`, `flow.log.1`, `flow.log.2` …
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// A file of lines that never grows much beyond `most` bytes.
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    most: u64,
+    keep: usize,
+    /// The first line of every file; empty: none.
+    header: String,
+    file: BufWriter<File>,
+    written: u64,
+}
+
+impl RotatingFile {
+    /// Appends to `path`, and makes the directory that it is in.
+    pub(super) fn open(path: &Path, most: u64, keep: usize, header: String) -> io::Result<Self> {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory)?;
+        }
+        let (file, written) = append(path)?;
+        let mut opened = Self { path: path.to_path_buf(), most, keep, header, file, written };
+        opened.begin()?;
+        Ok(opened)
+    }
+
+    /// Writes a line and its end.
+    pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
+        let bytes = line.len() as u64 + 1;
+        let holds_lines = self.written > self.header.len() as u64 + 1;
+        if self.written + bytes > self.most && holds_lines {
+            self.rotate()?;
+        }
+        self.file.write_all(line.as_bytes())?;
+        self.file.write_all(b"\n")?;
+        self.written += bytes;
+        Ok(())
+    }
+
+    /// Hands what is written to the kernel.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    /// Puts the file aside and begins another. The oldest of `keep` goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        for n in (1..self.keep).rev() {
+            rename(&self.aside(n), &self.aside(n + 1))?;
+        }
+        if self.keep == 0 {
+            std::fs::remove_file(&self.path)?;
+        } else {
+            rename(&self.path, &self.aside(1))?;
+        }
+        (self.file, self.written) = append(&self.path)?;
+        self.begin()
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if self.written == 0 && !self.header.is_empty() {
+            writeln!(self.file, "{}", self.header)?;
+            self.written = self.header.len() as u64 + 1;
+        }
+        Ok(())
+    }
+
+    fn aside(&self, n: usize) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        name.into()
+    }
+}
+
+fn append(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let written = file.metadata()?.len();
+    Ok((BufWriter::new(file), written))
+}
+
+/// Renames what may not be there.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_file_is_put_aside_and_the_oldest_goes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("logs/flow.log");
+        let mut file = RotatingFile::open(&path, 30, 2, "a header".to_owned()).expect("opened");
+        for n in 0..8 {
+            file.line(&format!("line number {n}")).expect("written");
+        }
+        file.flush().expect("flushed");
+        let text = |name: &str| std::fs::read_to_string(directory.path().join("logs").join(name));
+        assert_eq!(text("flow.log").expect("there"), "a header\nline number 7\n");
+        assert_eq!(text("flow.log.1").expect("there"), "a header\nline number 6\n");
+        assert_eq!(text("flow.log.2").expect("there"), "a header\nline number 5\n");
+        text("flow.log.3").expect_err("only two are kept");
+    }
+
+    #[test]
+    fn what_was_there_is_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("flow.log");
+        for n in 0..2 {
+            let mut file = RotatingFile::open(&path, 1000, 2, "a header".to_owned()).expect("opened");
+            file.line(&format!("line {n}")).expect("written");
+            file.flush().expect("flushed");
+        }
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "a header\nline 0\nline 1\n");
+    }
+}

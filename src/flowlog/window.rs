@@ -1,0 +1,438 @@
+//! One aggregation interval: what went through each interface, by source, destination and ports.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::event::{Ended, Interface, OpenFlow, Packets, Refused};
+use super::record::{Action, Direction, Flow, Record, Status, flags};
+use crate::model::{ConnectError, FlowEnd, FlowId, Origin, Refusal, Side};
+use crate::plan::EndpointGate;
+
+/// Flows of one window that are kept apart; more are skipped. Some 20 MB.
+const MOST_FLOWS: usize = 65_536;
+
+/// Payload of a full segment: Ethernet's 1500 bytes less the headers of IPv4 and TCP with timestamps.
+const SEGMENT: u64 = 1448;
+
+/// What is summed up under one record for each direction. `accepted` is part of it, as in AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    local: SocketAddr,
+    client: SocketAddr,
+    accepted: bool,
+}
+
+#[derive(Debug)]
+struct Tally {
+    gate: Arc<EndpointGate>,
+    origin: Origin,
+    first: SystemTime,
+    last: SystemTime,
+    /// From the client, to the client.
+    bytes: [u64; 2],
+    packets: [u64; 2],
+    flags: [u8; 2],
+    reason: &'static str,
+}
+
+/// What an open flow was recorded with in earlier windows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    bytes: [u64; 2],
+    packets: [u64; 2],
+}
+
+/// The window that is open.
+#[derive(Debug)]
+pub(super) struct Window {
+    since: SystemTime,
+    flows: BTreeMap<Key, Tally>,
+    /// Open flows of earlier windows.
+    told: HashMap<FlowId, Told>,
+    /// Flows that ended in this one: a look at the open ones may still have seen them.
+    over: HashSet<FlowId>,
+    skipped: HashSet<IpAddr>,
+}
+
+impl Window {
+    pub(super) fn new(since: SystemTime) -> Self {
+        Self { since, flows: BTreeMap::new(), told: HashMap::new(), over: HashSet::new(), skipped: HashSet::new() }
+    }
+
+    /// Adds what a flow carried since the last window. The public path has no interface, so no record.
+    pub(super) fn ended(&mut self, flow: &Ended) {
+        let Some(gate) = &flow.gate else { return };
+        let told = self.told.remove(&flow.id);
+        if self.over.len() < MOST_FLOWS {
+            self.over.insert(flow.id);
+        }
+        let mut marks = if told.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
+        let [from_client, to_client] = match flow.end {
+            FlowEnd::Completed => [flags::FIN, flags::FIN],
+            // Nobody is told.
+            FlowEnd::Idle => [0, 0],
+            FlowEnd::Failed { side: Side::Client, reset } => [if reset { flags::RST } else { 0 }, 0],
+            FlowEnd::Failed { side: Side::Target, .. } | FlowEnd::Drained(_) | FlowEnd::Unreachable(_) => {
+                [0, flags::RST]
+            }
+        };
+        marks[0] |= from_client;
+        marks[1] |= to_client;
+        let reason = match flow.end {
+            FlowEnd::Unreachable(ConnectError::PortAllocation) => "port_allocation",
+            end => end.label(),
+        };
+        let now = told.unwrap_or_default();
+        let so_far = Told {
+            bytes: [flow.bytes_to_target, flow.bytes_to_client],
+            packets: packets(flow.packets, [flow.bytes_to_target, flow.bytes_to_client]),
+        };
+        let key = Key { local: flow.local, client: flow.client, accepted: true };
+        self.add(key, gate, flow.origin, [flow.opened, flow.ended], less(so_far, now), marks, reason);
+    }
+
+    /// Adds a refused connection: of all that it sent, the interface would have seen its SYN.
+    ///
+    /// What the interface itself keeps out is REJECT. What the load balancer behind it refuses was let in by the interface.
+    pub(super) fn refused(&mut self, flow: &Refused) {
+        let Some(gate) = &flow.gate else { return };
+        let accepted = match flow.refusal {
+            Refusal::EndpointState
+            | Refusal::OneWay
+            | Refusal::Origin
+            | Refusal::SecurityGroup
+            | Refusal::AccessList => false,
+            Refusal::FlowLimit
+            | Refusal::NoTarget
+            | Refusal::ProxyHeader
+            | Refusal::FaultReset
+            | Refusal::FaultDropped => true,
+        };
+        let resets = flow.refusal.look() == crate::model::WireLook::Reset;
+        let seen = Told { bytes: [0, 0], packets: [1, u64::from(resets)] };
+        let marks = [flags::SYN, if resets { flags::RST } else { 0 }];
+        let key = Key { local: flow.local, client: flow.client, accepted };
+        let origin = gate.origin(flow.client.ip().to_canonical(), &crate::model::CidrSet::default());
+        self.add(key, gate, origin, [flow.at, flow.at], seen, marks, flow.refusal.label());
+    }
+
+    /// Something at `ip` was left out.
+    pub(super) fn skipped(&mut self, ip: IpAddr) {
+        self.skipped.insert(ip);
+    }
+
+    /// Closes the window at `now` and opens the next: the records of what ended, of what is `open`, and of interfaces at
+    /// which nothing was.
+    pub(super) fn close(&mut self, now: SystemTime, open: &[OpenFlow], interfaces: &[Interface]) -> Vec<Record> {
+        let over = std::mem::take(&mut self.over);
+        let mut told = HashMap::with_capacity(open.len());
+        for flow in open.iter().filter(|flow| !over.contains(&flow.id)) {
+            let bytes = [flow.bytes_to_target, flow.bytes_to_client];
+            let before = self.told.get(&flow.id).copied();
+            let so_far = Told { bytes, packets: packets(flow.packets, bytes) };
+            let moved = less(so_far, before.unwrap_or_default());
+            told.insert(flow.id, so_far);
+            if before.is_some() && moved.bytes == [0, 0] && (flow.packets.is_none() || moved.packets == [0, 0]) {
+                continue;
+            }
+            let marks = if before.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
+            let key = Key { local: flow.local, client: flow.client, accepted: true };
+            self.add(key, &flow.gate, flow.origin, [flow.opened, now], moved, marks, "open");
+        }
+        // Whoever ended without a word, as its event found the queue full, is forgotten with it.
+        self.told = told;
+        let mut records = Vec::new();
+        let mut busy = HashSet::new();
+        for (key, tally) in std::mem::take(&mut self.flows) {
+            let Some(interface) = Interface::at(&tally.gate, key.local.ip()) else { continue };
+            let interface = Arc::new(interface);
+            busy.insert(key.local.ip());
+            let [start, end] = [tally.first.max(self.since), tally.last.min(now)].map(seconds);
+            for (n, direction) in [Direction::Ingress, Direction::Egress].into_iter().enumerate() {
+                if tally.packets[n] == 0 {
+                    continue;
+                }
+                let flow = Flow {
+                    direction,
+                    client: key.client,
+                    local: key.local,
+                    origin: tally.origin,
+                    packets: tally.packets[n],
+                    bytes: tally.bytes[n],
+                    flags: tally.flags[n],
+                    action: if key.accepted { Action::Accept } else { Action::Reject },
+                    reason: tally.reason,
+                };
+                records.push(Record { interface: Arc::clone(&interface), start, end, status: Status::Ok(flow) });
+            }
+        }
+        let [start, end] = [self.since, now].map(seconds);
+        for interface in interfaces {
+            let status = if self.skipped.contains(&interface.ip) {
+                Status::SkipData
+            } else if busy.contains(&interface.ip) {
+                continue;
+            } else {
+                Status::NoData
+            };
+            records.push(Record { interface: Arc::new(interface.clone()), start, end, status });
+        }
+        self.skipped.clear();
+        self.since = now;
+        records
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a record's parts, each with a name where it is called")]
+    fn add(
+        &mut self,
+        key: Key,
+        gate: &Arc<EndpointGate>,
+        origin: Origin,
+        [first, last]: [SystemTime; 2],
+        moved: Told,
+        marks: [u8; 2],
+        reason: &'static str,
+    ) {
+        if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) {
+            self.skipped.insert(key.local.ip());
+            return;
+        }
+        let tally = self.flows.entry(key).or_insert_with(|| Tally {
+            gate: Arc::clone(gate),
+            origin,
+            first,
+            last,
+            bytes: [0; 2],
+            packets: [0; 2],
+            flags: [0; 2],
+            reason,
+        });
+        tally.first = tally.first.min(first);
+        tally.last = tally.last.max(last);
+        tally.reason = reason;
+        for n in [0, 1] {
+            tally.packets[n] += moved.packets[n];
+            tally.bytes[n] += moved.bytes[n] + moved.packets[n] * headers(key.client);
+            tally.flags[n] |= marks[n];
+        }
+    }
+}
+
+/// Bytes of a packet's headers, options left out: AWS counts what is on the wire, the relay counts payload.
+fn headers(client: SocketAddr) -> u64 {
+    if client.ip().to_canonical().is_ipv4() { 20 + 20 } else { 40 + 20 }
+}
+
+/// What the kernel counted. When it knows the connection no more, as after a reset: what so many bytes take, with the
+/// handshake, the end, and an acknowledgement for every other segment.
+fn packets(counted: Option<Packets>, bytes: [u64; 2]) -> [u64; 2] {
+    let [to_target, to_client] = bytes.map(|bytes| bytes.div_ceil(SEGMENT));
+    match counted {
+        Some(Packets { ingress, egress }) => [ingress, egress],
+        None => [3 + to_target + to_client / 2, 2 + to_client + to_target / 2],
+    }
+}
+
+fn less(so_far: Told, before: Told) -> Told {
+    let each = |n: [u64; 2], less: [u64; 2]| [n[0].saturating_sub(less[0]), n[1].saturating_sub(less[1])];
+    Told { bytes: each(so_far.bytes, before.bytes), packets: each(so_far.packets, before.packets) }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{CidrSet, EndpointState, FlowLogFormat};
+    use crate::plan::{GateAddress, SecurityRules};
+
+    const ALL: &str = "${version} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} ${packets} ${bytes} ${start} \
+                       ${end} ${action} ${log-status} ${tcp-flags} ${flow-direction} ${traffic-path} ${az-id} ${plgw-reason}";
+
+    fn gate() -> Arc<EndpointGate> {
+        let set = |text: &str| [CidrSet::parse_one(text).expect("a network")].into_iter().collect::<CidrSet>();
+        let address = |eni: &str, zone: &str, ip: &str| GateAddress {
+            eni: eni.parse().expect("an id"),
+            subnet: "subnet-0c1d2e3f4a5b60718".parse().expect("an id"),
+            zone: zone.parse().expect("a zone"),
+            ip: ip.parse().expect("an address"),
+        };
+        Arc::new(EndpointGate {
+            id: "vpce-024f5b57108c8d3ed".parse().expect("an id"),
+            vpc: "vpc-0b3f1c9a7d2e84f56".parse().expect("an id"),
+            service: "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c".parse().expect("a name"),
+            state: EndpointState::Available,
+            addresses: vec![
+                address("eni-0aaaaaaaaaaaaaaaa", "us-east-1a", "10.0.30.194"),
+                address("eni-0bbbbbbbbbbbbbbbb", "us-east-1b", "10.0.20.54"),
+            ],
+            regional_name: "vpce-024f5b57108c8d3ed.example".parse().expect("a name"),
+            vpc_cidrs: set("10.0.0.0/16"),
+            peered: set("10.3.0.0/16"),
+            on_premises: set("10.2.0.0/16"),
+            rules: SecurityRules::default(),
+        })
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn local() -> SocketAddr {
+        "10.0.30.194:1024".parse().expect("an address")
+    }
+
+    fn interfaces() -> Vec<Interface> {
+        let gate = gate();
+        gate.addresses.iter().filter_map(|address| Interface::at(&gate, address.ip)).collect()
+    }
+
+    fn ended(id: u64, client: &str, [opened, over]: [u64; 2], bytes: [u64; 2], end: FlowEnd) -> Ended {
+        Ended {
+            id: FlowId(id),
+            client: client.parse().expect("an address"),
+            local: local(),
+            gate: Some(gate()),
+            origin: Origin::Vpc,
+            target: "Cluster0/a".parse().expect("an id"),
+            target_address: "10.1.0.11:27017".parse().expect("an address"),
+            opened: at(opened),
+            ended: at(over),
+            bytes_to_target: bytes[0],
+            bytes_to_client: bytes[1],
+            packets: Some(Packets { ingress: 6, egress: 5 }),
+            end,
+        }
+    }
+
+    fn open(id: u64, client: &str, opened: u64, bytes: [u64; 2], packets: [u64; 2]) -> OpenFlow {
+        OpenFlow {
+            id: FlowId(id),
+            client: client.parse().expect("an address"),
+            local: local(),
+            gate: gate(),
+            origin: Origin::Peered,
+            opened: at(opened),
+            bytes_to_target: bytes[0],
+            bytes_to_client: bytes[1],
+            packets: Some(Packets { ingress: packets[0], egress: packets[1] }),
+        }
+    }
+
+    fn lines(records: &[Record]) -> Vec<String> {
+        let format: FlowLogFormat = ALL.parse().expect("a format");
+        records.iter().map(|record| record.line(&format, "unknown")).collect()
+    }
+
+    #[test]
+    fn a_flow_is_a_record_each_way_and_an_interface_without_any_says_nodata() {
+        let mut window = Window::new(at(0));
+        window.ended(&ended(1, "10.0.1.9:40000", [3, 5], [100, 2000], FlowEnd::Completed));
+        assert_eq!(
+            lines(&window.close(at(60), &[], &interfaces())),
+            [
+                "5 eni-0aaaaaaaaaaaaaaaa 10.0.1.9 10.0.30.194 40000 1024 6 340 1700000003 1700000005 ACCEPT OK 3 ingress - \
+                 use1-az1 completed",
+                "5 eni-0aaaaaaaaaaaaaaaa 10.0.30.194 10.0.1.9 1024 40000 5 2200 1700000003 1700000005 ACCEPT OK 19 egress 1 \
+                 use1-az1 completed",
+                "5 eni-0bbbbbbbbbbbbbbbb - - - - - - 1700000000 1700000060 - NODATA - - - use1-az2 -",
+            ]
+        );
+        let quiet = lines(&window.close(at(120), &[], &interfaces()));
+        assert_eq!(quiet.len(), 2);
+        assert!(quiet.iter().all(|line| line.contains(" 1700000060 1700000120 - NODATA ")), "{quiet:?}");
+    }
+
+    #[test]
+    fn a_long_flow_is_recorded_in_every_window_in_which_something_moved_and_nothing_twice() {
+        let mut window = Window::new(at(0));
+        let first = lines(&window.close(at(60), &[open(1, "10.3.0.9:40000", 10, [100, 50], [4, 3])], &[]));
+        assert!(first[0].contains(" 4 260 1700000010 1700000060 ACCEPT OK 2 ingress - "), "{first:?}");
+        assert!(first[1].contains(" 3 170 1700000010 1700000060 ACCEPT OK 18 egress 4 "), "{first:?}");
+        assert!(window.close(at(120), &[open(1, "10.3.0.9:40000", 10, [100, 50], [4, 3])], &[]).is_empty());
+        // It ends, and somebody who looked just before still saw it open.
+        let mut last = ended(1, "10.3.0.9:40000", [10, 130], [110, 70], FlowEnd::Completed);
+        last.origin = Origin::Peered;
+        window.ended(&last);
+        let third = lines(&window.close(at(180), &[open(1, "10.3.0.9:40000", 10, [110, 60], [5, 4])], &[]));
+        assert_eq!(third.len(), 2);
+        assert!(third[0].contains(" 2 90 1700000120 1700000130 ACCEPT OK 1 ingress - "), "{third:?}");
+        assert!(third[1].contains(" 2 100 1700000120 1700000130 ACCEPT OK 1 egress 4 "), "{third:?}");
+        assert!(window.close(at(240), &[], &[]).is_empty());
+        assert!(window.told.is_empty() && window.over.is_empty());
+    }
+
+    #[test]
+    fn what_the_interface_keeps_out_is_reject_and_what_the_load_balancer_refuses_is_accept() {
+        let mut window = Window::new(at(0));
+        for (port, refusal) in
+            [(1, Refusal::SecurityGroup), (2, Refusal::OneWay), (3, Refusal::FlowLimit), (4, Refusal::NoTarget)]
+        {
+            window.refused(&Refused {
+                client: SocketAddr::from(([10, 0, 1, 9], port)),
+                local: local(),
+                gate: Some(gate()),
+                target: "Cluster0/a".parse().expect("an id"),
+                at: at(1),
+                refusal,
+            });
+        }
+        let lines = lines(&window.close(at(60), &[], &[]));
+        let told: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let word: Vec<&str> = line.split(' ').collect();
+                [word[4], word[10], word[12], word[13], word[16]].join(" ")
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "1 REJECT 2 ingress security_group",
+                "2 REJECT 2 ingress one_way",
+                "3 ACCEPT 2 ingress flow_limit",
+                "4 ACCEPT 2 ingress no_target",
+                "1024 ACCEPT 4 egress no_target",
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_say_who_ended_it() {
+        let of = |end| {
+            let mut window = Window::new(at(0));
+            window.ended(&ended(1, "10.0.1.9:40000", [3, 5], [0, 0], end));
+            let lines = lines(&window.close(at(60), &[], &[]));
+            lines
+                .iter()
+                .map(|line| line.split(' ').nth(12).unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(of(FlowEnd::Completed), "3 19");
+        assert_eq!(of(FlowEnd::Idle), "2 18");
+        assert_eq!(of(FlowEnd::Failed { side: Side::Client, reset: true }), "6 18");
+        assert_eq!(of(FlowEnd::Failed { side: Side::Target, reset: true }), "2 22");
+        assert_eq!(of(FlowEnd::Unreachable(ConnectError::Refused)), "2 22");
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_window_is_skipdata_of_its_interface() {
+        let mut window = Window::new(at(0));
+        for n in 0..MOST_FLOWS + 1 {
+            let port = u16::try_from(n % 60_000 + 1).expect("a port");
+            let client = SocketAddr::from(([10, 0, u8::from(n >= 60_000), 9], port));
+            window.ended(&ended(n as u64, &client.to_string(), [1, 2], [1, 1], FlowEnd::Completed));
+        }
+        let records = window.close(at(60), &[], &interfaces());
+        assert_eq!(records.len(), 2 * MOST_FLOWS + 2);
+        assert_eq!(records[2 * MOST_FLOWS].status, Status::SkipData);
+        assert_eq!(records[2 * MOST_FLOWS + 1].status, Status::NoData);
+    }
+}

@@ -1,0 +1,227 @@
+//! What the process says of itself while it runs: levels by room, lines that repeat, no secrets.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{ChildStderr, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Child, Net, Place, Ran, plgw};
+
+/// A gateway in a process of its own, whose log is read.
+struct Logged {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    /// All that was read of it.
+    said: String,
+    admin: SocketAddr,
+    net: Net,
+    /// Member `a`, there before the gateway looks.
+    target: TcpListener,
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Logged {
+    /// Starts one with `more` on top of its config, in this environment.
+    fn start(more: &str, environment: &[(&str, &str)]) -> Self {
+        let (net, directory) = (Net::claim(), tempfile::tempdir().expect("a directory"));
+        let target = TcpListener::bind(net.target(0)).expect("free");
+        let admin = SocketAddr::new(net.metrics().ip(), 8474);
+        let file = directory.path().join("gateway.toml");
+        let text = net.text().replace("[admin]\nenabled = false", &format!("{more}\n[admin]\nlisten = \"{admin}\""));
+        std::fs::write(&file, text).expect("writable");
+        let mut command = plgw(["serve", "--config"]);
+        command.arg(&file).envs(environment.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = Child::of(&mut command);
+        let log = BufReader::new(child.0.stderr.take().expect("piped"));
+        let mut logged = Self { child, log, said: String::new(), admin, net, target, file, _directory: directory };
+        // As text and as JSON.
+        while !logged.read_until("lifecycle: phase").contains("running") {}
+        logged
+    }
+
+    /// Reads on until a line holds `part`.
+    fn read_until(&mut self, part: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.log.read_line(&mut line).expect("readable") > 0, "it ended: {}", self.said);
+            self.said.push_str(&line);
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Asks the admin API; the status line and the body.
+    fn ask(&self, head: &str, headers: &str, body: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("it listens");
+        let host = if headers.to_ascii_lowercase().contains("host:") {
+            String::new()
+        } else {
+            format!("Host: {}\r\n", self.admin)
+        };
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\n{host}{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+
+    /// `plgw log-level` with these arguments.
+    fn log_level(&self, arguments: &[&str]) -> Ran {
+        let admin = self.admin.to_string();
+        Ran::of(&[&["log-level", "--admin", &admin], arguments].concat())
+    }
+
+    /// Stops it and returns all that it said.
+    fn stop(mut self) -> String {
+        kill_process(Pid::from_child(&self.child.0), Signal::TERM).expect("it runs");
+        self.log.read_to_string(&mut self.said).expect("readable");
+        assert_eq!(self.child.0.wait().expect("it ends").code(), Some(0), "{}", self.said);
+        self.said
+    }
+}
+
+#[test]
+fn levels_by_room_are_shown_and_changed_while_it_runs() {
+    let mut gateway = Logged::start("", &[]);
+    let (status, body) = gateway.ask("GET /v1/logs", "", "");
+    let shown: Value = serde_json::from_str(&body).expect("JSON");
+    assert!(status.contains(" 200 "), "{status} {body}");
+    assert_eq!((&shown["levels"], &shown["format"], &shown["dropped"]), (&"info".into(), &"text".into(), &0.into()));
+    assert_eq!((&shown["rooms"]["data"], &shown["limit"]["lines"]), (&"info".into(), &100.into()));
+
+    // Nothing of the metrics page is logged at `info`; at `debug` its refusals of the service's side are.
+    let metrics = gateway.net.metrics();
+    drop(gateway.net.connect(Place::Service, metrics));
+    let changed = gateway.log_level(&["telemetry=debug,dns=warn"]);
+    assert_eq!((changed.code, changed.err.as_str()), (Some(0), ""));
+    assert!(changed.out.contains("info,telemetry=debug,dns=warn, as text"), "{}", changed.out);
+    drop(gateway.net.connect(Place::Service, metrics));
+    gateway.read_until("metrics: connection from the service's side refused");
+    let before = gateway.said.matches("service's side refused").count();
+    assert_eq!(before, 1, "the first one came at `info`: {}", gateway.said);
+    assert!(
+        gateway.said.contains("logs: levels changed from=info to=info,telemetry=debug,dns=warn"),
+        "{}",
+        gateway.said
+    );
+
+    for (body, says) in [
+        (r#"{"levels":"dats=debug"}"#, "there is no room `dats`; there are api,"),
+        (r#"{"levels":"data=loud"}"#, "`loud` is no log level"),
+        (r#"{"level":"info"}"#, "unknown field"),
+    ] {
+        let (status, body) = gateway.ask("PUT /v1/logs", "", body);
+        assert!(status.contains(" 400 ") && body.contains(says), "{status} {body}");
+    }
+    let wrong = gateway.log_level(&["dats=debug"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    let json = gateway.log_level(&["--reset", "--output", "json"]);
+    let shown: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!((&shown["levels"], &shown["rooms"]["dns"]), (&"info".into(), &"info".into()));
+    gateway.stop();
+}
+
+#[test]
+fn a_reload_changes_the_levels_that_the_config_names_and_nothing_asks_for_a_restart() {
+    let mut gateway = Logged::start("[logs]\nlevels = \"warn,lifecycle=info\"", &[("LOG_FORMAT", "json")]);
+    let text = std::fs::read_to_string(&gateway.file).expect("readable");
+    std::fs::write(&gateway.file, text.replace("warn,lifecycle=info", "info,api=debug")).expect("writable");
+    let line = gateway.read_until("levels changed");
+    let line: Value = serde_json::from_str(&line).expect("an object a line");
+    // The one before came at the start, from what the process began with.
+    let line =
+        if line["to"] == "warn,lifecycle=info" { gateway.read_until("levels changed") } else { line.to_string() };
+    let line: Value = serde_json::from_str(&line).expect("an object a line");
+    assert_eq!((&line["from"], &line["to"]), (&"warn,lifecycle=info".into(), &"info,api=debug".into()), "{line}");
+    let said = gateway.stop();
+    assert!(!said.contains("next start"), "{said}");
+    for line in said.lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_the_environment_says_comes_before_the_config_at_the_start() {
+    let gateway = Logged::start("[logs]\nlevels = \"error\"", &[("RUST_LOG", "info,plan=debug")]);
+    let (_, body) = gateway.ask("GET /v1/logs", "", "");
+    let shown: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((&shown["levels"], &shown["started_with"]), (&"info,plan=debug".into(), &"info,plan=debug".into()));
+    gateway.stop();
+}
+
+#[test]
+fn a_line_that_repeats_is_left_out_and_counted_and_the_log_says_how_often() {
+    let mut gateway = Logged::start("[logs]\nrepeats = 3\ninterval = \"1s\"", &[]);
+    for _ in 0..20 {
+        let (status, _) = gateway.ask("GET /v1/status", "Host: attacker.example\r\n", "");
+        assert!(status.contains(" 403 "), "{status}");
+    }
+    let summary = gateway.read_until("more suppressed");
+    assert!(summary.contains("WARN logs: … ") && summary.contains("line=\"admin: request refused\""), "{summary}");
+    let (_, body) = gateway.ask("GET /v1/logs", "", "");
+    let shown: Value = serde_json::from_str(&body).expect("JSON");
+    let suppressed = shown["suppressed"]["api"].as_u64().expect("a number");
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(gateway.net.metrics()).expect("it listens");
+    let host = gateway.net.metrics();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("sent");
+    stream.read_to_string(&mut page).expect("a page");
+    let line = format!("plgw_log_lines_suppressed_total{{room=\"api\"}} {suppressed}\n");
+    assert!(page.contains(&line) && page.contains("plgw_log_lines_dropped_total 0\n"), "{page}");
+    let said = gateway.stop();
+    let written = said.matches("admin: request refused client.addr").count() as u64;
+    assert_eq!(written + suppressed, 20, "{said}");
+    assert!(suppressed > 0 && written >= 3, "{written} written, {suppressed} suppressed");
+    let told: u64 =
+        said.lines().filter_map(|line| line.split("suppressed=").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum();
+    assert_eq!(told, suppressed, "all that was left out was said: {said}");
+}
+
+/// Keys, tokens and what clients send are nobody's to read, at the lowest level of all.
+#[test]
+fn no_secret_stands_in_the_log_even_when_everything_is_logged() {
+    const KEYS: [(&str, &str); 3] = [
+        ("PLGW_ADMIN_PUBLIC_KEY", "publickey"),
+        ("PLGW_ADMIN_PRIVATE_KEY", "3c1e9d4a-private"),
+        ("PLGW_ADMIN_TOKEN", "7b2f8e6d-token"),
+    ];
+    let environment: Vec<_> = KEYS.into_iter().chain([("RUST_LOG", "trace")]).collect();
+    let mut gateway = Logged::start("", &environment);
+    let bearer = "Authorization: Bearer 7b2f8e6d-token\r\n";
+    assert!(gateway.ask("GET /v1/status?token=e5a0query", bearer, "").0.contains(" 200 "));
+    assert!(gateway.ask("GET /v1/status", "Authorization: Bearer 91fd-guessed\r\n", "").0.contains(" 401 "));
+    assert!(
+        gateway.ask("GET /v1/status", "Authorization: Basic cHVibGlja2V5OjYwMzdiYXNpYw==\r\n", "").0.contains(" 401 ")
+    );
+    let _ =
+        gateway.ask("POST /api/oauth/token", "Authorization: Basic cHVibGlja2V5OjYwMzdiYXNpYw==\r\n", "grant_type=x");
+    let _ = gateway.ask("PUT /v1/logs", bearer, r#"{"levels":"trace","password":"c4d8body"}"#);
+    let endpoint = SocketAddr::new(gateway.net.endpoint_a(), 1024);
+    let mut flow = gateway.net.connect(Place::Vpc, endpoint).expect("the port accepts");
+    flow.write_all(b"saslStart: a1b9payload").expect("sent");
+    let (mut taken, _) = gateway.target.accept().expect("the gateway dials");
+    let mut bytes = [0; 22];
+    // Health checks dial too, and send nothing.
+    while taken.read_exact(&mut bytes).is_err() {
+        taken = gateway.target.accept().expect("the gateway dials").0;
+    }
+    drop((flow, taken));
+    gateway.read_until("flow closed");
+    let said = gateway.stop();
+    assert!(said.contains(" DEBUG ") || said.contains(" TRACE "), "everything is logged");
+    for secret in
+        ["3c1e9d4a", "7b2f8e6d", "e5a0query", "91fd-guessed", "cHVibGlja2V5", "6037basic", "c4d8body", "a1b9payload"]
+    {
+        assert!(!said.contains(secret), "{secret} stands in {said}");
+    }
+}
