@@ -76,7 +76,9 @@ fn missing(call: &Call, known: &Result<(), String>) -> Reply {
 
 /// Whoever used a wrong method is told the right ones. Source: RFC 9110, section 15.5.6.
 fn allow(mut reply: Reply, known: &Result<(), String>) -> Reply {
-    if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known) {
+    if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known)
+        && !allowed.is_empty()
+    {
         set(&mut reply, ALLOW, allowed);
     }
     reply

@@ -42,6 +42,8 @@ pub(super) const ROUTES: &[(&str, &[Method])] = &[
     ("/v1/zones/{zone}/shift", &[Method::POST, Method::DELETE]),
     ("/v1/limits", &[Method::GET, Method::PUT]),
     ("/v1/endpoints", &[Method::GET]),
+    ("/v1/private-endpoints", &[Method::GET]),
+    ("/v1/throughput", &[Method::GET]),
     ("/v1/connection-strings", &[Method::GET]),
     ("/v1/flows", &[Method::GET]),
     ("/v1/flows/{flowId}", &[Method::DELETE]),
