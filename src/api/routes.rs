@@ -44,6 +44,7 @@ pub(super) const ROUTES: &[(&str, &[Method])] = &[
     ("/v1/endpoints", &[Method::GET]),
     ("/v1/private-endpoints", &[Method::GET]),
     ("/v1/throughput", &[Method::GET]),
+    ("/v1/logs", &[Method::GET, Method::PUT]),
     ("/v1/connection-strings", &[Method::GET]),
     ("/v1/flows", &[Method::GET]),
     ("/v1/flows/{flowId}", &[Method::DELETE]),

@@ -1,7 +1,9 @@
 """The vendors' procedures by the vendors' tools, each against a quickstart of its own.
 
 The steps are in files of their own, which say what they show: `ec2.sh` (the `aws` command), `atlas.py` (the requests of the
-`atlas` command), `app_services.py` (App Services' admin API, and boto3), `appservices.py` (HTTP and WebSocket clients).
+`atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_sdk.py` (a
+client generated from the published descriptions), `app_services.py` (App Services' admin API, and boto3), `appservices.py`
+(HTTP and WebSocket clients).
 """
 
 import os
@@ -19,11 +21,21 @@ def setup():
     lab.need("bash", "curl")
 
 
-def follow(*argv):
+KEYS = {"PLGW_ADMIN_PUBLIC_KEY": "public", "PLGW_ADMIN_PRIVATE_KEY": "private-of-the-tests"}
+
+
+def follow(*argv, guarded=False):
     """Runs steps against a gateway that is theirs alone, with a home of their own, and shows what they print."""
-    gateway = lab.quickstart("--state-in-memory")
+    keys = KEYS if guarded else {}
+    os.environ.update(keys)
+    try:
+        gateway = lab.quickstart("--state-in-memory")
+    finally:
+        for name in keys:
+            del os.environ[name]
     environment = {
         **os.environ,
+        **keys,
         "ADMIN": "http://{}:{}".format(*lab.ADMIN),
         "HOME": str(lab.work()),
         "PATH": f"{VENV}{os.pathsep}{os.environ['PATH']}",
@@ -43,8 +55,35 @@ def test_the_aws_command_makes_describes_and_removes_an_endpoint():
     follow("bash", steps("ec2.sh"))
 
 
+def test_the_aws_command_signs_and_is_known_by_its_signature():
+    """A27: with credentials set."""
+    follow("bash", steps("ec2.sh"), guarded=True)
+
+
+def go_client():
+    client = lab.TOOLS / "atlas_client"
+    if not client.exists():
+        raise lab.Skip(f"{client} is missing: .ci/run builds it")
+    return client
+
+
+def test_mongodbs_go_client_makes_the_calls_of_every_atlas_command():
+    """A23, A26, A27, A29."""
+    follow(go_client())
+
+
+def test_mongodbs_go_client_answers_the_digest_challenge_as_the_atlas_command_does():
+    """A27: with credentials set."""
+    follow(go_client(), guarded=True)
+
+
+def test_a_client_generated_from_the_published_descriptions_takes_every_answer():
+    """A19, A27, A29, A30, B10, B12: with digest keys, a service account, and an App Services session."""
+    follow(VENV / "python", "-B", steps("atlas_sdk.py"), guarded=True)
+
+
 def test_the_requests_of_the_atlas_command_are_answered_as_atlas_does():
-    """A27: the requests, not yet the command itself."""
+    """A27: the requests, with the headers of the versioned media type."""
     follow(sys.executable, "-B", steps("atlas.py"))
 
 

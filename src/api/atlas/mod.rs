@@ -70,7 +70,7 @@ fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
 }
 
 fn is_v1(call: &Call) -> bool {
-    call.segments.get(1).is_some_and(|version| version.starts_with("v1."))
+    call.path.starts_with("/api/atlas/v1.")
 }
 
 /// The answer to what no route is for.

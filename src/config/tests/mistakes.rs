@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key at f.toml:5:1; known here: `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key at f.toml:5:1; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         ("[[vpc]]", "workers =\n[[vpc]]", &["f.toml:5:10: string values must be quoted, expected literal string"]),
