@@ -264,6 +264,7 @@ async fn wrong_requests(walk: &mut Walk) {
 }
 
 async fn operator(walk: &mut Walk) {
+    walk.call("PUT", "/v1/logs", &[], json!({ "levels": "info" })).await;
     let none = Value::Null;
     for path in [
         "status",

@@ -78,6 +78,7 @@ fn missing(call: &Call, known: &Result<(), String>) -> Reply {
 fn allow(mut reply: Reply, known: &Result<(), String>) -> Reply {
     if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known)
         && !reply.headers().contains_key(ALLOW)
+        && !allowed.is_empty()
     {
         set(&mut reply, ALLOW, allowed);
     }

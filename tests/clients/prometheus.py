@@ -344,7 +344,7 @@ def test_what_is_documented_is_what_a_gateway_in_use_shows(quickstart, troubled,
         lab.api("GET", "/v1/status")
         _, page = lab.get(lab.METRICS, "/metrics")
         shown = dict(re.findall(r"(?m)^# TYPE (\S+) (\w+)$", page))
-        asked_for = {name for name in rows if name.startswith(("plgw_faulted_", "plgw_flow_log_"))}
+        asked_for = {name for name in rows if name.startswith(("plgw_fault_", "plgw_faulted_", "plgw_flow_log_"))}
         missing = {name for name in rows if name not in shown} - asked_for
         assert not missing and set(shown) <= set(rows), (missing, set(shown) - set(rows))
         assert not [name for name in shown if shown[name] != rows[name]]
