@@ -57,6 +57,7 @@ pub(crate) async fn answer(
         target: "access",
         { app.id = app.as_ref().map_or("none", AppId::as_str),
           endpoint.id = door.as_deref().map_or("none", Door::label),
+          endpoint.type = endpoint,
           origin = origin.label(),
           client.addr = %live.peer,
           method = %asked.0,
