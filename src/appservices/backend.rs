@@ -243,7 +243,8 @@ impl Backends {
         loop {
             let (sender, reused) = match self.take(&key) {
                 Some(sender) => (sender, true),
-                None => (self.connect(to, &key).await?, false),
+                // Boxed, as it is large and seldom: a future is moved about by whoever waits for it.
+                None => (Box::pin(self.connect(to, &key)).await?, false),
             };
             // A connection that lay ready may have been closed at the very moment. What may be repeated is.
             let spare =
@@ -365,9 +366,7 @@ impl Backends {
         let broken = |source| BackendFault::Broken { backend: to.url.to_string(), source };
         let tcp = self.dial(to).await?;
         match to.url.scheme {
-            BackendScheme::Http => {
-                Ok(Sender::Http1(open_http1(TokioIo::new(tcp)).await.map_err(broken)?))
-            }
+            BackendScheme::Http => Ok(Sender::Http1(open_http1(TokioIo::new(tcp)).await.map_err(broken)?)),
             BackendScheme::H2c => self.open_http2(TokioIo::new(tcp), key).await.map_err(broken),
             BackendScheme::Https => {
                 let tls = self.handshake(to, &self.tls, tcp).await?;

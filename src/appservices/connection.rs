@@ -25,6 +25,9 @@ use crate::data::admission::admit_private;
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
 
+/// The fields that hyper takes in a head unless it is told otherwise.
+const HYPERS_HEADERS: usize = 100;
+
 /// How long TLS' own end may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -135,7 +138,11 @@ async fn serve(guard: Guard, client: TcpStream) {
         return;
     }
     let mut builder = http1::Builder::new();
-    builder.max_headers(limits.headers).max_header_size(limits.header_size).header_read_timeout(None);
+    builder.max_header_size(limits.header_size).header_read_timeout(None);
+    // Told of a number, even its own, hyper makes room for that many fields with every head.
+    if limits.headers != HYPERS_HEADERS {
+        builder.max_headers(limits.headers);
+    }
     // What HTTP keeps, some 16 KiB of buffers, is there only while a client asks: of one that is silent, TLS stays.
     loop {
         let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), &service).with_upgrades());

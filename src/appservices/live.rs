@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
+use super::headers::Said;
+
 /// Ticks of silence after which a connection keeps nothing but TLS: most clients ask again within a second or not for long.
 const REST: u32 = 1;
 
@@ -101,6 +103,8 @@ pub(crate) struct Live {
     /// The address that it came to.
     pub(crate) door: SocketAddr,
     pub(crate) socket: Arc<SocketState>,
+    /// What backends were told of the client last.
+    pub(crate) said: RefCell<Option<Said>>,
     is_websocket: bool,
     is_h2: Cell<bool>,
     order: Cell<Order>,
@@ -129,6 +133,7 @@ impl Live {
             peer,
             door,
             socket: SocketState::new(Arc::clone(clock)),
+            said: RefCell::default(),
             is_websocket,
             is_h2: Cell::new(false),
             order: Cell::new(Order::None),

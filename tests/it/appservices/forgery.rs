@@ -437,7 +437,10 @@ async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
     // A trigger's request to an HTTP service, as it would be sent to a proxy: the app's side gets no answer at all.
     for to in [GENERAL, SYNC, PUBLIC] {
         let mut client = tcp(&lab, SERVICE_SIDE, to).await;
-        client.write_all(format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n").as_bytes()).await.expect("written");
+        client
+            .write_all(format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n").as_bytes())
+            .await
+            .expect("written");
         let silence = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
         assert!(!matches!(silence, Ok(Ok(_))), "an answer from {to}");
     }
