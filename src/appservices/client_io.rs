@@ -15,7 +15,8 @@ use super::live::SocketState;
 /// A client's connection after the TLS handshake.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    tls: TlsStream<TcpStream>,
+    /// Boxed: it is large, and is moved about.
+    tls: Box<TlsStream<TcpStream>>,
     state: Arc<SocketState>,
     /// What was read before and nobody has used; it is read again.
     before: Bytes,
@@ -23,7 +24,7 @@ pub(crate) struct ClientIo {
 
 impl ClientIo {
     pub(crate) fn new(tls: TlsStream<TcpStream>, state: Arc<SocketState>) -> Self {
-        Self { tls, state, before: Bytes::new() }
+        Self { tls: Box::new(tls), state, before: Bytes::new() }
     }
 
     /// Puts back what was read and not used.

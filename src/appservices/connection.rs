@@ -114,7 +114,8 @@ async fn serve(guard: Guard, client: TcpStream) {
     let Guard { worker, live, .. } = &guard;
     let limits = &worker.options.limits;
     let accepting = TlsAcceptor::from(std::sync::Arc::clone(&worker.server)).accept(client);
-    let Ok(Ok(tls)) = timeout(limits.handshake, accepting).await else {
+    // Boxed, as it is large: a connection's task keeps room for the largest of its parts as long as it lasts.
+    let Ok(Ok(tls)) = Box::pin(timeout(limits.handshake, accepting)).await else {
         worker.metrics.handshake_failed();
         return;
     };

@@ -237,7 +237,7 @@ async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
 /// One side of a WebSocket.
 enum UpgradedLeg {
     /// A client by HTTP/1.1: without hyper's layers in between.
-    Client(Box<ClientIo>),
+    Client(ClientIo),
     /// A backend by HTTP/1.1 without TLS.
     Plain(TcpStream, Bytes),
     /// An HTTP/2 stream, or a backend by TLS.
@@ -248,7 +248,7 @@ impl From<Upgraded> for UpgradedLeg {
     fn from(upgraded: Upgraded) -> Self {
         let upgraded = match upgraded.downcast::<TokioIo<ClientIo>>() {
             Ok(parts) => {
-                let mut io = Box::new(parts.io.into_inner());
+                let mut io = parts.io.into_inner();
                 io.put_back(parts.read_buf);
                 return Self::Client(io);
             }
