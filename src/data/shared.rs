@@ -21,6 +21,9 @@ use crate::lifecycle::Losses;
 use crate::model::{Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
+/// What endpoints count, by endpoint and zone.
+pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
+
 /// Which process: load balancer, addressable target, member.
 type MemberKey = (VpceServiceId, TargetId, String);
 
@@ -29,7 +32,7 @@ type MemberKey = (VpceServiceId, TargetId, String);
 struct Book {
     series: HashMap<SeriesKey, Arc<Series>>,
     /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
-    gone: BTreeMap<(String, String), AddressTotals>,
+    gone: AllTotals,
     carried: Carried,
 }
 
@@ -96,7 +99,7 @@ impl Shared {
     }
 
     /// Every series that there is, in order, and what those that there were add to their endpoints'.
-    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, BTreeMap<(String, String), AddressTotals>) {
+    pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, AllTotals) {
         let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = book.series.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
