@@ -20,6 +20,8 @@ MODE = "http"
 # What each case asks of whom: arguments, and whether it is for the Sync endpoint.
 ASKED = {"https64": (REQUEST, False), "tls32": (REQUEST[:2], False), "wss64": (SYNC, True)}
 H2 = "h2-64"
+# The gateway lays a connection down after a second or two; so long a silence is what "idle" means for every one of them.
+SILENT_SECONDS = 4.0
 IDLE = {"requests": ("idle-requests", REQUEST, False), "WebSockets": ("idle-echoes", SYNC, True)}
 
 
@@ -120,7 +122,7 @@ def measure(bench, starter, options, wanted, log):
                     for fresh in wanted([(f"{name}-idle-http", found[name])], argparse.Namespace(variants=None)):
                         front = fresh.sync if is_sync else fresh.front
                         row = bench.idle(fresh, flows, rest=0.3 if quick else IDLE_CPU_SECONDS,
-                                         how=[command, "--target", make.text_of(front), *asked])
+                                         how=[command, "--target", make.text_of(front), *asked], settled=SILENT_SECONDS)
                         fresh.started.end()
                         if row:
                             rows.append({"round": nth, **row, "kind": kind, "variant": name})

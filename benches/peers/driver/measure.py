@@ -125,9 +125,9 @@ class Bench:
                 self.log(f"  {variant.name}: only {outcome[variant.name]} of 8 flows were byte-exact")
         return outcome
 
-    def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS, how=None):
+    def idle(self, variant, flows, request=64, rest=IDLE_CPU_SECONDS, how=None, settled=None):
         """Holds flows that carried one message; memory and CPU of the relay, slab of the kernel. `how`: another command of
-        the load generator than `idle`, with its target."""
+        the load generator than `idle`, with its target. `settled`: how long they were silent when memory is looked at."""
         self.place("unpinned", variant)
         time.sleep(0.1)
         before, slab = variant.started.resident() if variant.started else 0, slab_kb()
@@ -140,7 +140,7 @@ class Bench:
             if ready.strip() != b"holding":
                 self.log(f"  {variant.name}: {flows} idle flows could not be opened: {holder.said()}")
                 return None
-            time.sleep(min(1.0, rest))
+            time.sleep(settled or min(1.0, rest))
             after, slab_after = variant.started.resident() if variant.started else 0, slab_kb()
             cpu, started = variant.started.cpu() if variant.started else 0, time.monotonic()
             time.sleep(rest)

@@ -424,3 +424,41 @@ async fn http2_heads_that_are_malformed_reach_nobody() {
     let seen = frames(&mut io, |kind, stream| (kind, stream) == (1, 1)).await;
     assert_eq!((seen.last(), open.asked().len()), (Some(&(1, 1)), 1));
 }
+
+/// B13: the gateway is no way out. Neither the app's side nor any client gets it to call somebody else.
+#[tokio::test]
+async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
+    let backend = Recorder::start().await;
+    let mut lab = Lab::start(&backend.url).await;
+    lab.allow_non_vpc_requests(true).await;
+    let world = tokio::net::TcpListener::bind("127.9.0.77:0").await.expect("bound");
+    let there = world.local_addr().expect("an address");
+
+    // A trigger's request to an HTTP service, as it would be sent to a proxy: the app's side gets no answer at all.
+    for to in [GENERAL, SYNC, PUBLIC] {
+        let mut client = tcp(&lab, SERVICE_SIDE, to).await;
+        client
+            .write_all(format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n").as_bytes())
+            .await
+            .expect("written");
+        let silence = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
+        assert!(!matches!(silence, Ok(Ok(_))), "an answer from {to}");
+    }
+    // Whoever does get an answer is told no.
+    let requests = [
+        format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
+        format!("CONNECT {there} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+        format!("GET http://{there}{SECRET} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
+        format!("GET https://{there}{SECRET} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
+        format!("GET {SECRET} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
+    ];
+    for (from, to) in [(VPC, GENERAL), (VPC, SYNC), (INTERNET, PUBLIC)] {
+        for request in &requests {
+            let said = raw(&lab, from, to, request.as_bytes(), |said| said.contains("\r\n\r\n")).await;
+            assert!(said.starts_with("HTTP/1.1 400 ") || said.starts_with("HTTP/1.1 421 "), "{request}: {said}");
+        }
+    }
+    let called = tokio::time::timeout(Duration::from_millis(100), world.accept()).await;
+    assert!(called.is_err(), "the gateway called {there}");
+    assert!(backend.asked().is_empty(), "nor did the app's backend hear of it");
+}
