@@ -3,8 +3,9 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -14,13 +15,31 @@ use super::live::SocketState;
 /// A client's connection after the TLS handshake.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    tls: TlsStream<TcpStream>,
+    /// Boxed: it is large, and is moved about.
+    tls: Box<TlsStream<TcpStream>>,
     state: Arc<SocketState>,
+    /// What was read before and nobody has used; it is read again.
+    before: Bytes,
 }
 
 impl ClientIo {
     pub(crate) fn new(tls: TlsStream<TcpStream>, state: Arc<SocketState>) -> Self {
-        Self { tls, state }
+        Self { tls: Box::new(tls), state, before: Bytes::new() }
+    }
+
+    /// Puts back what was read and not used.
+    pub(crate) fn put_back(&mut self, before: Bytes) {
+        // Even an empty one would keep the buffer that it is a part of.
+        self.before = if before.is_empty() { Bytes::new() } else { before };
+    }
+
+    /// Waits until there is something to read, or the end.
+    pub(crate) fn poll_comes(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.before.is_empty() {
+            // A fault shows when it is read.
+            let _ = ready!(self.tcp().poll_read_ready(cx));
+        }
+        Poll::Ready(())
     }
 
     /// The socket itself.
@@ -36,6 +55,15 @@ impl ClientIo {
 
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.before.is_empty() {
+            let n = self.before.len().min(buffer.remaining());
+            buffer.put_slice(&self.before[..n]);
+            self.before.advance(n);
+            if self.before.is_empty() {
+                self.before = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.tls).poll_read(cx, buffer);
         if buffer.filled().len() > before {

@@ -2,14 +2,15 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +24,12 @@ use super::worker::Worker;
 use crate::data::admission::admit_private;
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
+
+/// The fields that hyper takes in a head unless it is told otherwise.
+const HYPERS_HEADERS: usize = 100;
+
+/// How long TLS' own end may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Takes a connection that was accepted, or lets it see why not.
 pub(crate) fn take(worker: &Rc<Worker>, address: SocketAddr, client: TcpStream, peer: SocketAddr) {
@@ -107,13 +114,14 @@ async fn serve(guard: Guard, client: TcpStream) {
     let Guard { worker, live, .. } = &guard;
     let limits = &worker.options.limits;
     let accepting = TlsAcceptor::from(std::sync::Arc::clone(&worker.server)).accept(client);
-    let Ok(Ok(tls)) = timeout(limits.handshake, accepting).await else {
+    // Boxed, as it is large: a connection's task keeps room for the largest of its parts as long as it lasts.
+    let Ok(Ok(tls)) = Box::pin(timeout(limits.handshake, accepting)).await else {
         worker.metrics.handshake_failed();
         return;
     };
     live.touch();
     let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let io = TokioIo::new(ClientIo::new(tls, std::sync::Arc::clone(&live.socket)));
+    let mut io = ClientIo::new(tls, std::sync::Arc::clone(&live.socket));
     let service = service_fn({
         let (worker, live) = (Rc::clone(worker), Rc::clone(live));
         // Boxed: hyper moves the future of a request about.
@@ -126,12 +134,41 @@ async fn serve(guard: Guard, client: TcpStream) {
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
             .enable_connect_protocol();
-        drive(live, builder.serve_connection(io, service)).await;
-    } else {
-        let mut builder = http1::Builder::new();
-        builder.max_headers(limits.headers).max_header_size(limits.header_size).header_read_timeout(None);
-        drive(live, builder.serve_connection(io, service).with_upgrades()).await;
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+        drive(live, &mut connection, false).await;
+        return;
     }
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(limits.header_size).header_read_timeout(None);
+    // Told of a number, even its own, hyper makes room for that many fields with every head.
+    if limits.headers != HYPERS_HEADERS {
+        builder.max_headers(limits.headers);
+    }
+    // What HTTP keeps, some 16 KiB of buffers, is there only while a client asks: of one that is silent, TLS stays.
+    loop {
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), &service).with_upgrades());
+        if drive(live, &mut connection, true).await == Driven::Over {
+            return;
+        }
+        let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
+        io = parts.io.into_inner();
+        io.put_back(parts.read_buf);
+        let comes = poll_fn(|cx| match live.order(cx) {
+            Order::None => io.poll_comes(cx).map(|()| true),
+            // There is nothing to be finished.
+            Order::Finish | Order::Cut(_) => Poll::Ready(false),
+        });
+        if !comes.await {
+            close(io).await;
+            return;
+        }
+    }
+}
+
+/// Says by TLS that nothing more comes.
+async fn close(mut io: ClientIo) {
+    // A client that is gone needs no goodbye; one that doesn't take it gets none.
+    let _ = timeout(GOODBYE, io.shutdown()).await;
 }
 
 /// A connection that can be asked to finish.
@@ -164,12 +201,21 @@ where
     }
 }
 
-/// Serves until the client goes, or it is told to end.
-async fn drive(live: &Live, connection: impl Finish) {
-    let mut connection = pin!(connection);
+/// How serving went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driven {
+    /// The client went, or the connection was told to end.
+    Over,
+    /// Nothing moves: it may be laid down.
+    Rests,
+}
+
+/// Serves until the client goes, or it is told to end; `rests`: or until it may be laid down.
+async fn drive(live: &Live, connection: &mut Pin<Box<impl Finish>>, rests: bool) -> Driven {
     let mut asked = false;
     poll_fn(|cx: &mut Context<'_>| {
-        match live.order(cx) {
+        let order = live.order(cx);
+        match order {
             Order::None => {}
             Order::Finish if asked => {}
             Order::Finish => {
@@ -177,10 +223,14 @@ async fn drive(live: &Live, connection: impl Finish) {
                 connection.as_mut().finish();
             }
             // Dropped as it is.
-            Order::Cut(_) => return Poll::Ready(()),
+            Order::Cut(_) => return Poll::Ready(Driven::Over),
         }
         // What goes wrong on a client's connection is the client's.
-        connection.as_mut().poll(cx).map(|_| ())
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(Driven::Over),
+            Poll::Pending if rests && order == Order::None && live.may_rest() => Poll::Ready(Driven::Rests),
+            Poll::Pending => Poll::Pending,
+        }
     })
-    .await;
+    .await
 }

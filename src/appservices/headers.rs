@@ -84,13 +84,52 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in listed {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
+    // A message has few fields and seldom one of these: comparing is cheaper than looking each of them up.
+    let bound: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned().collect();
+    for name in bound {
         headers.remove(name);
     }
 }
 
-/// Makes a client's headers those that the backend gets.
-pub(crate) fn to_backend(headers: &mut HeaderMap, asker: &Asker<'_>) {
+/// What a backend is told of a client, written out.
+#[derive(Debug)]
+pub(crate) struct Said {
+    authority: HeaderValue,
+    origin: Origin,
+    client: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Said {
+    /// Written for this request.
+    pub(crate) fn new(asker: &Asker<'_>) -> Self {
+        let mut client = String::with_capacity(40);
+        // Writing into a string can't fail; so below.
+        let _ = write!(client, "{}", asker.source);
+        let mut forwarded = String::with_capacity(128);
+        let _ = match asker.source {
+            IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
+            IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
+        };
+        let _ = write!(forwarded, ";by=\"{}\";host=\"", asker.door);
+        forwarded.push_str(asker.authority.to_str().unwrap_or_default());
+        forwarded.push_str("\";proto=https");
+        Self {
+            authority: asker.authority.clone(),
+            origin: asker.origin,
+            client: text(&client),
+            forwarded: text(&forwarded),
+        }
+    }
+
+    /// Whether it holds for this request of the same connection, whose two addresses are the same.
+    pub(crate) fn is_of(&self, asker: &Asker<'_>) -> bool {
+        self.origin == asker.origin && self.authority == *asker.authority
+    }
+}
+
+/// Makes a client's headers those that the backend gets; `said` is what [`Said::new`] makes of `asker`.
+pub(crate) fn to_backend(headers: &mut HeaderMap, asker: &Asker<'_>, said: &Said) {
     strip_hop_by_hop(headers);
     strip_claims(headers);
     join_cookies(headers);
@@ -99,22 +138,11 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, asker: &Asker<'_>) {
     if let Some(endpoint) = asker.endpoint {
         headers.insert(ENDPOINT, text(endpoint.as_str()));
     }
-    let mut client = String::with_capacity(40);
-    // Writing into a string can't fail; so below.
-    let _ = write!(client, "{}", asker.source);
-    headers.insert(FORWARDED_FOR, text(&client));
+    headers.insert(FORWARDED_FOR, said.client.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.insert(FORWARDED_HOST, asker.authority.clone());
     headers.insert(FORWARDED_PORT, HeaderValue::from(asker.door.port()));
-    let mut forwarded = String::with_capacity(128);
-    let _ = match asker.source {
-        IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
-        IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
-    };
-    let _ = write!(forwarded, ";by=\"{}\";host=\"", asker.door);
-    forwarded.push_str(asker.authority.to_str().unwrap_or_default());
-    forwarded.push_str("\";proto=https");
-    headers.insert(header::FORWARDED, text(&forwarded));
+    headers.insert(header::FORWARDED, said.forwarded.clone());
 }
 
 fn text(value: &str) -> HeaderValue {
@@ -170,7 +198,7 @@ mod tests {
             door: "127.0.30.195:8443".parse().expect("an address"),
             authority: &HeaderValue::from_static("us-east-1.aws.services.cloud.mongodb.com:8443"),
         };
-        to_backend(&mut headers, &asker);
+        to_backend(&mut headers, &asker, &Said::new(&asker));
         headers
     }
 

@@ -8,6 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 
+use super::headers::Said;
+
+/// Ticks of silence after which a connection keeps nothing but TLS: most clients ask again within a second or not for long.
+const REST: u32 = 1;
+
 /// What an open thing has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
@@ -98,9 +103,13 @@ pub(crate) struct Live {
     /// The address that it came to.
     pub(crate) door: SocketAddr,
     pub(crate) socket: Arc<SocketState>,
+    /// What backends were told of the client last.
+    pub(crate) said: RefCell<Option<Said>>,
     is_websocket: bool,
     is_h2: Cell<bool>,
     order: Cell<Order>,
+    /// Nothing has moved for a while, so what HTTP keeps for the next request can go.
+    rests: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     last: Cell<u32>,
     requests: Cell<u32>,
@@ -124,9 +133,11 @@ impl Live {
             peer,
             door,
             socket: SocketState::new(Arc::clone(clock)),
+            said: RefCell::default(),
             is_websocket,
             is_h2: Cell::new(false),
             order: Cell::new(Order::None),
+            rests: Cell::new(false),
             waker: RefCell::default(),
             last: Cell::new(clock.load(Ordering::Relaxed)),
             requests: Cell::new(0),
@@ -155,9 +166,13 @@ impl Live {
     pub(crate) fn tell(&self, order: Order) {
         if order > self.order.get() {
             self.order.set(order);
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
         }
     }
 
@@ -169,6 +184,15 @@ impl Live {
             *waker = Some(cx.waker().clone());
         }
         self.order.get()
+    }
+
+    /// Whether what HTTP keeps for the next request may go: nothing is at hand, coming in or waiting to be taken.
+    #[inline]
+    pub(crate) fn may_rest(&self) -> bool {
+        self.rests.get()
+            && self.requests.get() == 0
+            && self.socket.head_since.load(Ordering::Relaxed) == 0
+            && self.socket.stalled_since.load(Ordering::Relaxed) == 0
     }
 
     /// Whether it takes no more requests.
@@ -193,6 +217,10 @@ impl Live {
             return;
         }
         let head = self.socket.head_since.load(Ordering::Relaxed);
+        if !self.rests.get() && longer_than(last, REST) {
+            self.rests.set(true);
+            self.wake();
+        }
         if !self.is_h2.get() && longer_than(head, patience.head) {
             self.tell(Order::Cut(Cut::Slow));
         } else if longer_than(last, patience.idle) {
@@ -207,6 +235,7 @@ impl Live {
         self.requests.set(self.requests.get() + 1);
         self.socket.busy.store(1, Ordering::Relaxed);
         self.socket.head_since.store(0, Ordering::Relaxed);
+        self.rests.set(false);
         self.touch();
     }
 
@@ -284,6 +313,24 @@ mod tests {
         drop(at_hand);
         live.socket.read();
         assert_eq!(order_at(&live, 12), Order::Cut(Cut::Slow));
+    }
+
+    #[test]
+    fn a_connection_rests_once_nothing_is_at_hand_coming_in_or_waiting_to_be_taken() {
+        let (live, _) = live(false);
+        assert_eq!(order_at(&live, 2), Order::None);
+        assert!(!live.may_rest(), "a moment ago something moved");
+        assert_eq!(order_at(&live, 3), Order::None);
+        assert!(live.may_rest());
+        live.socket.wrote(false);
+        assert!(!live.may_rest(), "an answer was not taken");
+        live.socket.wrote(true);
+        live.socket.read();
+        assert!(!live.may_rest(), "a head is coming in");
+        let at_hand = AtHand::new(&live, 3);
+        assert!(!live.may_rest(), "a request is at hand");
+        drop(at_hand);
+        assert!(!live.may_rest(), "a request was at hand a moment ago");
     }
 
     #[test]

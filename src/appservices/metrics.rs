@@ -88,6 +88,18 @@ pub(crate) struct WebSocketSeries {
     pub(crate) to_client: Counter,
 }
 
+impl WebSocketSeries {
+    /// Whose they are.
+    pub(crate) fn app(&self) -> &str {
+        &self.labels[0].1
+    }
+
+    /// The type of endpoint that they came through.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.labels[1].1
+    }
+}
+
 impl AppMetrics {
     pub(crate) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
         let handshakes_failed = recorder.register_counter(&Key::from_static_name(HANDSHAKES_FAILED), &METADATA);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::backend::{BackendFault, Destination};
 use super::body::{AnswerBody, AskBody, BackendBody, BodyFault};
-use super::headers::{self, Asker};
+use super::headers::{self, Asker, Said};
 use super::live::{AtHand, Live};
 use super::location;
 use super::metrics::{RequestKey, endpoint_type};
@@ -57,6 +57,7 @@ pub(crate) async fn answer(
         target: "access",
         { app.id = app.as_ref().map_or("none", AppId::as_str),
           endpoint.id = door.as_deref().map_or("none", Door::label),
+          endpoint.type = endpoint,
           origin = origin.label(),
           client.addr = %live.peer,
           method = %asked.0,
@@ -108,7 +109,7 @@ async fn handle(
     let id = app.map(|app| app.id.clone());
     let Some(app) = app.filter(|_| verdict == Verdict::Served) else {
         let response = refuse(verdict, asked_route.app, None);
-        return (drain(worker, request, response).await, verdict, id);
+        return (Box::pin(drain(worker, request, response)).await, verdict, id);
     };
     let ask = Ask {
         worker,
@@ -122,7 +123,8 @@ async fn handle(
     };
     let knock = if asked_route.class == PathClass::Sync { upgrade::knock(&request) } else { None };
     let response = match knock {
-        Some(knock) => ask.websocket(request, knock).await,
+        // Boxed, as what is large and seldom is everywhere below: each request's future is moved about.
+        Some(knock) => Box::pin(ask.websocket(request, knock)).await,
         // Without a WebSocket behind it a CONNECT has no meaning here.
         None if *request.method() == Method::CONNECT => refuse(Verdict::Malformed, None, Some(NO_TUNNEL)),
         None => ask.forward(request).await,
@@ -239,7 +241,13 @@ impl Ask<'_> {
             door: self.door.address,
             authority: &self.target.authority,
         };
-        headers::to_backend(outbound.headers_mut(), &asker);
+        // The same for all requests of most connections, so it is written once.
+        let mut said = self.live.said.borrow_mut();
+        let said = match &mut *said {
+            Some(said) if said.is_of(&asker) => said,
+            other => other.insert(Said::new(&asker)),
+        };
+        headers::to_backend(outbound.headers_mut(), &asker, said);
         if self.is_location {
             // It is read and rewritten, so it must not be compressed.
             outbound.headers_mut().remove(header::ACCEPT_ENCODING);
@@ -280,7 +288,7 @@ impl Ask<'_> {
         self.clean_answer(&mut parts, &to);
         let mut body = BackendBody::new(body, lease, limits.answer);
         if self.is_location && parts.status == StatusCode::OK && !body.is_end_stream() {
-            return self.rewritten(parts, &mut body).await;
+            return Box::pin(self.rewritten(parts, &mut body)).await;
         }
         parts.version = if is_http1 { Version::HTTP_11 } else { Version::HTTP_2 };
         Ok(Response::from_parts(parts, AnswerBody::backend(body)))

@@ -179,7 +179,9 @@ impl Drop for Open {
         self.worker.leave(self.slot);
         tracing::info!(
             target: "access",
-            { client.addr = %self.live.peer,
+            { app.id = self.series.app(),
+              endpoint.type = self.series.endpoint(),
+              client.addr = %self.live.peer,
               door = %self.live.door,
               bytes.to_backend = self.to_backend.get(),
               bytes.to_client = self.to_client.get(),
@@ -235,7 +237,7 @@ async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
 /// One side of a WebSocket.
 enum UpgradedLeg {
     /// A client by HTTP/1.1: without hyper's layers in between.
-    Client(Box<ClientIo>, Bytes),
+    Client(ClientIo),
     /// A backend by HTTP/1.1 without TLS.
     Plain(TcpStream, Bytes),
     /// An HTTP/2 stream, or a backend by TLS.
@@ -245,11 +247,19 @@ enum UpgradedLeg {
 impl From<Upgraded> for UpgradedLeg {
     fn from(upgraded: Upgraded) -> Self {
         let upgraded = match upgraded.downcast::<TokioIo<ClientIo>>() {
-            Ok(parts) => return Self::Client(Box::new(parts.io.into_inner()), parts.read_buf),
+            Ok(parts) => {
+                let mut io = parts.io.into_inner();
+                io.put_back(parts.read_buf);
+                return Self::Client(io);
+            }
             Err(upgraded) => upgraded,
         };
         match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => Self::Plain(parts.io.into_inner(), parts.read_buf),
+            Ok(parts) => {
+                // Even an empty one would keep the buffer that it is a part of.
+                let before = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+                Self::Plain(parts.io.into_inner(), before)
+            }
             Err(upgraded) => Self::Other(TokioIo::new(upgraded)),
         }
     }
@@ -260,7 +270,7 @@ impl UpgradedLeg {
     fn reset(&self) {
         // Fails only on a socket that is gone already.
         let _ = match self {
-            Self::Client(io, _) => io.tcp().set_zero_linger(),
+            Self::Client(io) => io.tcp().set_zero_linger(),
             Self::Plain(io, _) => io.set_zero_linger(),
             Self::Other(_) => Ok(()),
         };
@@ -269,16 +279,19 @@ impl UpgradedLeg {
 
 impl AsyncRead for UpgradedLeg {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Self::Client(_, before) | Self::Plain(_, before) = &mut *self
+        if let Self::Plain(_, before) = &mut *self
             && !before.is_empty()
         {
             let n = before.len().min(buffer.remaining());
             buffer.put_slice(&before[..n]);
             before.advance(n);
+            if before.is_empty() {
+                *before = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut *self {
-            Self::Client(io, _) => Pin::new(io).poll_read(cx, buffer),
+            Self::Client(io) => Pin::new(io).poll_read(cx, buffer),
             Self::Plain(io, _) => Pin::new(io).poll_read(cx, buffer),
             Self::Other(io) => Pin::new(io).poll_read(cx, buffer),
         }
@@ -288,7 +301,7 @@ impl AsyncRead for UpgradedLeg {
 impl AsyncWrite for UpgradedLeg {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Client(io, _) => Pin::new(io).poll_write(cx, bytes),
+            Self::Client(io) => Pin::new(io).poll_write(cx, bytes),
             Self::Plain(io, _) => Pin::new(io).poll_write(cx, bytes),
             Self::Other(io) => Pin::new(io).poll_write(cx, bytes),
         }
@@ -296,7 +309,7 @@ impl AsyncWrite for UpgradedLeg {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Client(io, _) => Pin::new(io).poll_flush(cx),
+            Self::Client(io) => Pin::new(io).poll_flush(cx),
             Self::Plain(io, _) => Pin::new(io).poll_flush(cx),
             Self::Other(io) => Pin::new(io).poll_flush(cx),
         }
@@ -304,7 +317,7 @@ impl AsyncWrite for UpgradedLeg {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
-            Self::Client(io, _) => Pin::new(io).poll_shutdown(cx),
+            Self::Client(io) => Pin::new(io).poll_shutdown(cx),
             Self::Plain(io, _) => Pin::new(io).poll_shutdown(cx),
             Self::Other(io) => Pin::new(io).poll_shutdown(cx),
         }

@@ -255,3 +255,41 @@ async fn connections_past_the_limit_are_reset() {
     assert_eq!(first.get(CALL).await.status, 200);
     assert_eq!(lab.metric(&["plgw_app_refused_connections_total", "connection_limit"]), Some(1.0));
 }
+
+/// A silent connection keeps nothing of HTTP's; nobody can tell.
+#[tokio::test]
+async fn a_connection_that_was_silent_goes_on_where_it_was() {
+    let backend = Recorder::start().await;
+    let options = AppOptions { tick: Duration::from_millis(10), ..AppOptions::default() };
+    let lab = Lab::start_with(&backend.url, options, |_| {}).await;
+    let silence = || tokio::time::sleep(Duration::from_millis(100));
+    let mut io = tls(&lab, VPC, GENERAL, HOST, &[b"http/1.1"]).await.expect("TLS");
+    let mut buffer = vec![0; 4096];
+    let ask = format!("GET {CALL} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    // Whole, in two pieces of a head, and two at once: silent before each.
+    let (first, last) = ask.split_at(ask.len() / 2);
+    let twice = ask.repeat(2);
+    for (pieces, answers) in [(vec![ask.as_str()], 1), (vec![first, last], 1), (vec![&twice], 2), (vec![&ask], 1)] {
+        for piece in pieces {
+            silence().await;
+            io.write_all(piece.as_bytes()).await.expect("written");
+        }
+        let mut said = String::new();
+        while said.matches("HTTP/1.1 200 OK").count() < answers {
+            let n = io.read(&mut buffer).await.expect("an answer");
+            assert!(n > 0, "closed after {said}");
+            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+    }
+    assert_eq!(backend.asked().len(), 5);
+
+    let mut io = tls(&lab, VPC, SYNC, WS_SDK, &[b"http/1.1"]).await.expect("TLS");
+    silence().await;
+    let ask = format!(
+        "GET /api/client/v2.0/app/myapp-abcde/realm-sync HTTP/1.1\r\nHost: {WS_SDK}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    io.write_all(ask.as_bytes()).await.expect("written");
+    let n = io.read(&mut buffer).await.expect("an answer");
+    assert!(buffer[..n].starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&buffer[..n]));
+}
