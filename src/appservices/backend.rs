@@ -1,7 +1,8 @@
 //! Connections to backends, kept for the requests that come next.
 //!
 //! Every worker has its own: HTTP/1.1 connections lie ready until they are used again or grow old, HTTP/2 connections are
-//! shared. A connection that says by PROXY protocol who the client is serves that client's connection alone.
+//! shared. An HTTP/1.1 connection has no task of its own: whoever uses it moves it ([`Line`]), so that no request and no
+//! answer waits for another task's turn, and an answer's head and body come in one go. A connection that says by PROXY protocol who the client is serves that client's connection alone.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,13 +10,14 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::header::{self, HeaderValue};
 use hyper::rt::{Executor, Read, Write};
 use hyper::{Method, Request, Response, Uri, Version};
@@ -100,8 +102,60 @@ where
     }
 }
 
-struct Ready {
+/// An HTTP/1.1 connection, moved by whoever uses it.
+struct Line {
     sender: http1::SendRequest<AskBody>,
+    /// Its reading and writing; `None` once it is closed.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+}
+
+impl Line {
+    /// Reads and writes what it can. What goes wrong shows in the answer that was waited for.
+    fn turn(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            self.connection = None;
+        }
+    }
+
+    /// Whether it takes another request now: the last one and its answer are through, and it is open.
+    fn is_free(&mut self) -> bool {
+        self.turn(&mut Context::from_waker(Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Waits until it takes a request; false when it is closed.
+    async fn ready(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.turn(cx);
+            if self.connection.is_none() {
+                return Poll::Ready(false);
+            }
+            self.sender.poll_ready(cx).map(|ready| ready.is_ok())
+        })
+        .await
+    }
+
+    /// Sends a request, and moves until its answer's head is there.
+    async fn send(&mut self, request: Request<AskBody>) -> Result<Response<Incoming>, TrySendError<Request<AskBody>>> {
+        let mut sent = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        poll_fn(|cx| {
+            if let Some(moving) = connection
+                && moving.as_mut().poll(cx).is_ready()
+            {
+                // Dropped, so that whoever waits for it is told.
+                *connection = None;
+            }
+            sent.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+struct Ready {
+    line: Line,
     since: Instant,
 }
 
@@ -121,11 +175,11 @@ impl fmt::Debug for Backends {
     }
 }
 
-/// A connection in use.
+/// A connection in use: whoever waits for an answer's body moves it.
 pub(crate) struct Lease {
     pool: Weak<Backends>,
     key: Key,
-    sender: http1::SendRequest<AskBody>,
+    line: Line,
 }
 
 impl fmt::Debug for Lease {
@@ -135,22 +189,27 @@ impl fmt::Debug for Lease {
 }
 
 impl Lease {
-    /// The answer was taken to its end: the connection is free again.
-    pub(crate) fn give_back(self) {
+    /// Reads and writes what it can.
+    pub(crate) fn turn(&mut self, cx: &mut Context<'_>) {
+        self.line.turn(cx);
+    }
+
+    /// The answer was taken to its end: the connection is free again, unless its request is still on the way.
+    pub(crate) fn give_back(mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
-        if self.sender.is_closed() {
+        if !self.line.is_free() {
             return;
         }
         let mut ready = pool.ready.borrow_mut();
         let ready = ready.entry(self.key).or_default();
         if ready.len() < MOST_IDLE {
-            ready.push(Ready { sender: self.sender, since: Instant::now() });
+            ready.push(Ready { line: self.line, since: Instant::now() });
         }
     }
 }
 
 enum Sender {
-    Http1(http1::SendRequest<AskBody>),
+    Http1(Line),
     Http2(http2::SendRequest<AskBody>),
 }
 
@@ -184,20 +243,21 @@ impl Backends {
         loop {
             let (sender, reused) = match self.take(&key) {
                 Some(sender) => (sender, true),
-                None => (self.connect(to, &key).await?, false),
+                // Boxed, as it is large and seldom: a future is moved about by whoever waits for it.
+                None => (Box::pin(self.connect(to, &key)).await?, false),
             };
             // A connection that lay ready may have been closed at the very moment. What may be repeated is.
             let spare =
                 (reused && request.body().is_empty() && is_repeatable(request.method())).then(|| copy(&request));
             let failed = match sender {
-                Sender::Http1(mut sender) => {
-                    if sender.ready().await.is_err() && reused {
+                Sender::Http1(mut line) => {
+                    if !line.ready().await && reused {
                         continue;
                     }
                     for_http1(&mut request, authority);
-                    match sender.try_send_request(request).await {
+                    match line.send(request).await {
                         Ok(answer) => {
-                            let lease = Lease { pool: Rc::downgrade(self), key, sender };
+                            let lease = Lease { pool: Rc::downgrade(self), key, line };
                             return Ok((answer, Some(lease)));
                         }
                         Err(error) => error,
@@ -276,7 +336,7 @@ impl Backends {
     pub(crate) fn sweep(&self) {
         let oldest = Instant::now() - self.limits.backend_idle;
         self.ready.borrow_mut().retain(|_, ready| {
-            ready.retain(|ready| ready.since > oldest && !ready.sender.is_closed());
+            ready.retain_mut(|ready| ready.since > oldest && ready.line.is_free());
             !ready.is_empty()
         });
         self.shared.borrow_mut().retain(|_, sender| !sender.is_closed());
@@ -295,8 +355,8 @@ impl Backends {
         let mut all = self.ready.borrow_mut();
         let ready = all.get_mut(key)?;
         while let Some(candidate) = ready.pop() {
-            if !candidate.sender.is_closed() && candidate.since.elapsed() < self.limits.backend_idle {
-                return Some(Sender::Http1(candidate.sender));
+            if candidate.since.elapsed() < self.limits.backend_idle {
+                return Some(Sender::Http1(candidate.line));
             }
         }
         None
@@ -306,10 +366,7 @@ impl Backends {
         let broken = |source| BackendFault::Broken { backend: to.url.to_string(), source };
         let tcp = self.dial(to).await?;
         match to.url.scheme {
-            BackendScheme::Http => {
-                let sender = open_http1(TokioIo::new(tcp)).await.map_err(broken)?;
-                Ok(Sender::Http1(sender))
-            }
+            BackendScheme::Http => Ok(Sender::Http1(open_http1(TokioIo::new(tcp)).await.map_err(broken)?)),
             BackendScheme::H2c => self.open_http2(TokioIo::new(tcp), key).await.map_err(broken),
             BackendScheme::Https => {
                 let tls = self.handshake(to, &self.tls, tcp).await?;
@@ -405,13 +462,12 @@ fn for_http2(request: &mut Request<AskBody>, url: &BackendUrl, authority: &Heade
     Ok(())
 }
 
-async fn open_http1<T>(io: T) -> hyper::Result<http1::SendRequest<AskBody>>
+async fn open_http1<T>(io: T) -> hyper::Result<Line>
 where
     T: Read + Write + Unpin + 'static,
 {
     let (sender, connection) = http1::handshake(io).await?;
-    tokio::task::spawn_local(connection);
-    Ok(sender)
+    Ok(Line { sender, connection: Some(Box::pin(connection)) })
 }
 
 async fn send_http1_upgrade<T>(io: T, request: Request<AskBody>) -> hyper::Result<Response<Incoming>>

@@ -132,14 +132,16 @@ impl Body for AskBody {
 pub(crate) struct BackendBody {
     inner: Incoming,
     wait: Wait,
-    /// Gives the connection back when the body was taken to its end; dropped earlier, the connection is closed.
+    /// What the body comes by, moved by whoever waits for it; `None` where it moves by itself. Gives the connection back when the body was taken to its end; dropped earlier, the connection is closed.
     lease: Option<Lease>,
     ended: bool,
+    /// Said at the next turn, so that what came before it goes out first.
+    fault: Option<BodyFault>,
 }
 
 impl BackendBody {
     pub(crate) fn new(inner: Incoming, lease: Option<Lease>, limit: Duration) -> Self {
-        Self { inner, wait: Wait::new(limit), lease, ended: false }
+        Self { inner, wait: Wait::new(limit), lease, ended: false, fault: None }
     }
 }
 
@@ -158,12 +160,27 @@ impl Body for BackendBody {
     type Error = BodyFault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        if let Some(fault) = self.fault.take() {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        let mut came = Pin::new(&mut self.inner).poll_frame(cx);
+        if came.is_pending()
+            && let Some(lease) = &mut self.lease
+        {
+            // By asking, the connection has learnt that more is wanted.
+            lease.turn(cx);
+            came = Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        match came {
             Poll::Ready(Some(Ok(frame))) => {
                 self.wait.came();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyFault::Broken))),
+            Poll::Ready(Some(Err(_))) => {
+                self.fault = Some(BodyFault::Broken);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 self.ended = true;
                 Poll::Ready(None)
