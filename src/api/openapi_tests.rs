@@ -254,7 +254,7 @@ async fn wrong_requests(walk: &mut Walk) {
             }
         }
         if *template != "/" {
-            let path = template.replace('{', "").replace('}', "");
+            let path = template.replace(['{', '}'], "");
             let refused = walk.send("TRACE", &path, "").await;
             assert_eq!(refused.status, 405, "{template}");
             let allowed: Vec<String> = methods.iter().map(ToString::to_string).collect();
