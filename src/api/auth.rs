@@ -275,7 +275,7 @@ fn too_many(call: &Call, scheme: Scheme) -> Reply {
         Scheme::Signature => {
             let mut refusal =
                 super::ec2::Refusal::new("RequestLimitExceeded", "Too many wrong attempts; wait a minute.");
-            refusal.status = hyper::StatusCode::SERVICE_UNAVAILABLE;
+            refusal.status = hyper::StatusCode::TOO_MANY_REQUESTS;
             bytes(refusal.status, "text/xml;charset=UTF-8", failure(&refusal))
         }
     }

@@ -126,7 +126,7 @@ def test_whoever_guesses_is_shut_out_for_a_while_whatever_front_it_tries(gateway
     status, body, _ = ask("GET", PROJECT)
     assert status == 429 and json.loads(body)["error"] == 429, body
     status, body, _ = ask("POST", "/", "Action=DescribeVpcs")
-    assert status == 503 and "<Code>RequestLimitExceeded</Code>" in body, body
+    assert status == 429 and "<Code>RequestLimitExceeded</Code>" in body, body
     login = json.dumps({"username": KEYS["PLGW_ADMIN_PUBLIC_KEY"], "apiKey": KEYS["PLGW_ADMIN_PRIVATE_KEY"]})
     assert ask("POST", "/api/admin/v3.0/auth/providers/mongodb-cloud/login", login)[0] == 429
     form = "grant_type=client_credentials&client_id=a&client_secret=b"

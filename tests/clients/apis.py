@@ -55,9 +55,9 @@ def test_the_aws_command_makes_describes_and_removes_an_endpoint():
     follow("bash", steps("ec2.sh"))
 
 
-def test_the_aws_command_signs_and_is_known_by_its_signature():
-    """A27: with credentials set."""
-    follow("bash", steps("ec2.sh"), guarded=True)
+def test_boto3_signs_the_whole_procedure_and_is_known_by_its_signature():
+    """A27, B10: with credentials set."""
+    follow(VENV / "python", "-B", steps("app_services.py"), guarded=True)
 
 
 def go_client():
