@@ -48,13 +48,38 @@ pub struct Credentials {
 
 impl Credentials {
     /// The credentials that the environment names: `PLGW_ADMIN_PUBLIC_KEY` and `PLGW_ADMIN_PRIVATE_KEY`, and
-    /// `PLGW_ADMIN_TOKEN` for `/v1` (else the private key). `None` unless both keys are set: a secret stays out of files.
-    #[must_use]
-    pub fn from_env() -> Option<Self> {
-        let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (public_key, private_key) = get("PLGW_ADMIN_PUBLIC_KEY").zip(get("PLGW_ADMIN_PRIVATE_KEY"))?;
-        let token = get("PLGW_ADMIN_TOKEN").unwrap_or_else(|| private_key.clone());
-        Some(Self { public_key, private_key, token })
+    /// `PLGW_ADMIN_TOKEN` for `/v1` (else the private key). `None` when none is set: a secret stays out of files.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, when some are set: whoever sets one means the API to be closed.
+    pub fn from_env() -> Result<Option<Self>, String> {
+        Self::read(|name| std::env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, String> {
+        let keys = ["PLGW_ADMIN_PUBLIC_KEY", "PLGW_ADMIN_PRIVATE_KEY"];
+        let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let token = get("PLGW_ADMIN_TOKEN");
+        match (keys.map(get), token) {
+            ([Some(public_key), Some(private_key)], token) => {
+                let token = token.unwrap_or_else(|| private_key.clone());
+                Ok(Some(Self { public_key, private_key, token }))
+            }
+            ([None, None], None) => Ok(None),
+            ([public, private], _) => {
+                let missing: Vec<_> = keys
+                    .into_iter()
+                    .zip([public, private])
+                    .filter(|(_, key)| key.is_none())
+                    .map(|(name, _)| name)
+                    .collect();
+                let missing = missing.join(" and ");
+                Err(format!(
+                    "some of its credentials are set, but not {missing}; set both keys, or none of them and no token"
+                ))
+            }
+        }
     }
 }
 
@@ -323,4 +348,28 @@ fn sha256_hex(bytes: &[u8]) -> String {
 
 fn md5_hex(text: &str) -> String {
     hex(&Md5::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_credentials_is_a_mistake_and_not_an_open_door() {
+        let read = |set: &[&str]| Credentials::read(|name| set.contains(&name).then(|| format!("the {name}")));
+        let (public, private, token) = ("PLGW_ADMIN_PUBLIC_KEY", "PLGW_ADMIN_PRIVATE_KEY", "PLGW_ADMIN_TOKEN");
+        assert!(read(&[]).expect("none is fine").is_none());
+        let both = read(&[public, private]).expect("complete").expect("set");
+        assert_eq!(both.token, both.private_key);
+        let all = read(&[public, private, token]).expect("complete").expect("set");
+        assert_eq!(all.token, "the PLGW_ADMIN_TOKEN");
+        for (set, missing) in [
+            (&[token][..], "PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY"),
+            (&[public], "PLGW_ADMIN_PRIVATE_KEY"),
+            (&[private, token], "PLGW_ADMIN_PUBLIC_KEY"),
+        ] {
+            let error = read(set).expect_err("half of them");
+            assert!(error.contains(&format!("but not {missing};")), "{error}");
+        }
+    }
 }

@@ -132,6 +132,17 @@ async fn with_credentials_every_front_asks_in_its_own_way() {
     let project = "/api/atlas/v2/groups/5f2a1b3c4d5e6f7081920a3b";
     let bare = gateway.ask("GET", project, "").await;
     assert_eq!((bare.status.as_u16(), bare.json()["errorCode"].as_str()), (401, Some("UNEXPECTED_ERROR")));
+    for path in ["/api//atlas/v2/groups", "//api/atlas/v2/groups", "/api/%61tlas/v2/groups", "/%61pi/atlas/v1.0/groups"]
+    {
+        assert_eq!(gateway.ask("GET", path, "").await.status, 401, "{path}");
+        assert_eq!(
+            gateway.ask("POST", path, r#"{"name":"evil","orgId":"5f2a1b3c4d5e6f7081920a3b"}"#).await.status,
+            401
+        );
+    }
+    for path in ["//v1/status", "/%761/status", "/api//admin/v3.0/groups/5f2a1b3c4d5e6f7081920a3b/apps"] {
+        assert_eq!(gateway.ask("GET", path, "").await.status, 401, "{path}");
+    }
     let challenge = bare.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.starts_with("Digest realm=\"MMS Public API\", domain=\"\", nonce="), "{challenge}");
     let ec2 = gateway.ask("POST", "/", "Action=DescribeVpcs").await;

@@ -153,7 +153,7 @@ impl Gateway {
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
-        let credentials = Credentials::from_env();
+        let credentials = Credentials::from_env().map_err(StartError::Exposed)?;
         if let Some(address) = settings.admin {
             config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
         }
@@ -389,12 +389,15 @@ impl Gateway {
         }
         if let Some(flow_log) = self.flow_log.clone() {
             let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
-            // What it can't write in time is lost with the process.
-            let _ = tokio::task::spawn_blocking(move || {
+            // What it can't write in time is lost with the process. A thread of its own: a runtime waits for those that
+            // it lends, and whoever doesn't read the log must not hold the process up.
+            let (done, written) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
                 close_window(&flow_log, &flows, &snapshot);
                 flow_log.flush();
-            })
-            .await;
+                let _ = done.send(());
+            });
+            let _ = tokio::time::timeout(LAST_WORDS, written).await;
         }
         self.phases.advance(Phase::Stopping);
         let carried = self.flows.carried();

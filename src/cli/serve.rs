@@ -1,6 +1,7 @@
 //! `plgw serve`: the daemon.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use super::{Failure, Kind, runtime};
@@ -64,10 +65,32 @@ async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
             event = signals.next() => match event {
                 SignalEvent::Stop | SignalEvent::StopNow => return None,
                 // What came of it is logged, counted, and said at `/readyz`.
-                SignalEvent::Reload => drop(gateway.reload().await),
+                SignalEvent::Reload => {
+                    if !reload(gateway, signals).await {
+                        return None;
+                    }
+                }
             }
         }
     }
+}
+
+/// Reloads, and once more for whoever asked meanwhile. False when a stop was asked for: it doesn't wait.
+async fn reload(gateway: &Gateway, signals: &mut Signals) -> bool {
+    let mut again = true;
+    while std::mem::take(&mut again) {
+        let mut reload = pin!(gateway.reload());
+        loop {
+            tokio::select! {
+                _ = &mut reload => break,
+                event = signals.next() => match event {
+                    SignalEvent::Stop | SignalEvent::StopNow => return false,
+                    SignalEvent::Reload => again = true,
+                }
+            }
+        }
+    }
+    true
 }
 
 async fn stop_now(signals: &mut Signals) {

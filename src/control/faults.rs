@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::draft::{EditError, Kind};
 use super::inventory::Moment;
-use super::owner::{ChangeError, Command, FaultPhase, Owner, chain};
+use super::owner::{ChangeError, Command, FaultPhase, Owner, RETRY, chain};
 use super::plane::Plane;
 use super::said::{FaultOrigin, FaultRecord};
 use crate::model::{Fault, FaultKind, FaultScope, check_fault};
@@ -122,13 +122,17 @@ impl<P: Plane> Owner<P> {
                 if let Some(record) = said.faults.get_mut(&name) {
                     record.begun = true;
                 }
-                self.say_or_log(said).await;
+                if !self.say_or_log(said).await {
+                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                }
             }
             FaultPhase::Begin => {}
             FaultPhase::End => {
                 tracing::warn!(fault = name, "fault ends");
                 said.clear(&name, &self.configured_faults, false);
-                self.say_or_log(said).await;
+                if !self.say_or_log(said).await {
+                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                }
             }
         }
         if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)

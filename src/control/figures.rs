@@ -30,7 +30,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
 /// A series: its name, and its labels in their order.
 type Series = (&'static str, Vec<(&'static str, String)>);
 
-/// The gauges that there ever were.
+/// The gauges of what there is.
 pub(super) struct Figures {
     recorder: Arc<dyn Recorder + Send + Sync>,
     gauges: Mutex<BTreeMap<Series, Gauge>>,
@@ -51,6 +51,8 @@ impl Figures {
         for (_, gauge) in gauges.iter().filter(|(series, _)| !figures.contains_key(*series)) {
             gauge.set(0.0);
         }
+        // Whose handle is let go is shown for a while more, and then dropped.
+        gauges.retain(|series, _| figures.contains_key(series));
         for (series, value) in figures {
             let gauge = gauges.entry(series).or_insert_with_key(|(name, labels)| {
                 let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();

@@ -105,6 +105,9 @@ impl ControlMetrics {
         }
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.values().for_each(|gauge| gauge.set(0.0));
+        faults.retain(|(name, kind), _| {
+            snapshot.faults.iter().any(|fault| fault.name == *name && fault.kind.label() == *kind)
+        });
         for fault in snapshot.faults.iter().filter(|fault| fault.is_active()) {
             let (name, kind) = (fault.name.clone(), fault.kind.label());
             let labels: [(&'static str, &str); 2] = [("fault", &fault.name), ("type", kind)];

@@ -100,7 +100,7 @@ pub enum ChangeError {
 }
 
 /// How long a transition that can't be made waits until it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// A change of the inventory, with its answer.
 pub(super) type Edit = Box<dyn FnOnce(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send>;
@@ -384,17 +384,19 @@ impl<P: Plane> Owner<P> {
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.draining = self.desired.draining.clone();
-        self.said.tell(&mut desired);
+        let mut said = self.said.clone();
+        said.forget_absent(&desired);
+        said.tell(&mut desired);
         let made = inventory.made(&self.base);
-        if always || desired != self.desired {
-            let before = std::mem::replace(&mut self.made, made);
-            if let Err(error) = self.apply(desired).await {
-                self.made = before;
-                return Err(error);
-            }
+        let before = (std::mem::replace(&mut self.made, made), std::mem::replace(&mut self.said, said));
+        let outcome = if always || desired != self.desired {
+            self.apply(desired).await.map(drop)
         } else {
-            self.saved.save(&self.held, &made, &self.said).await?;
-            self.made = made;
+            self.saved.save(&self.held, &self.made, &self.said).await.map_err(ChangeError::Save)
+        };
+        if let Err(error) = outcome {
+            (self.made, self.said) = before;
+            return Err(error);
         }
         self.sayings.send_replace(Arc::new(self.said.clone()));
         self.inventory = Arc::new(inventory);
@@ -540,11 +542,13 @@ impl<P: Plane> Owner<P> {
         outcome
     }
 
-    /// Says what nobody waits for.
-    pub(super) async fn say_or_log(&mut self, said: Said) {
-        if let Err(error) = self.say(said).await {
-            tracing::error!(reason = chain(&error), "what is due could not be applied");
+    /// Says what nobody waits for; false when it has to be tried again.
+    pub(super) async fn say_or_log(&mut self, said: Said) -> bool {
+        let outcome = self.say(said).await;
+        if let Err(error) = &outcome {
+            tracing::error!(reason = chain(error), "what is due could not be applied; it is tried again soon");
         }
+        outcome.is_ok()
     }
 
     async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {

@@ -161,6 +161,23 @@ impl Said {
         format!("{label}-{number}")
     }
 
+    /// Forgets who was taken out of a group, and from where was shifted away, once the cluster or the service is no more:
+    /// whoever has the name next begins anew.
+    pub(super) fn forget_absent(&mut self, desired: &Desired) {
+        let projects = || desired.projects.iter();
+        self.deregistered.retain(|(service, target, _)| {
+            let cluster = target.as_str().split('/').next().unwrap_or_default();
+            projects().any(|project| {
+                project.services.iter().any(|own| own.id == *service)
+                    && project.clusters.iter().any(|own| own.name.as_str() == cluster)
+            })
+        });
+        self.shifts.retain(|(service, _), _| {
+            projects().any(|project| project.services.iter().any(|own| own.id == *service))
+                || desired.app_services.iter().any(|own| own.id == *service)
+        });
+    }
+
     /// Whether anybody still waits for the end of this shift.
     pub(super) fn is_shift(&self, key: &(VpceServiceId, Zone), epoch: u64) -> bool {
         self.shifts.get(key).is_some_and(|shift| shift.epoch == epoch)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::draft::EditError;
 use super::inventory::Moment;
-use super::owner::{ChangeError, Command, Owner};
+use super::owner::{ChangeError, Command, Owner, RETRY};
 use super::plane::Plane;
 use super::said::Shift;
 use crate::model::{TargetId, VpceServiceId, Zone};
@@ -27,24 +27,25 @@ impl<P: Plane> Owner<P> {
         let now = Moment::now();
         let mut said = self.said.clone();
         let mut found = false;
+        if !away {
+            // One may stand where no endpoint has an address any more.
+            let before = said.shifts.len();
+            let is_meant = |of: &VpceServiceId, at: &Zone| *at == zone && service.as_ref().is_none_or(|s| s == of);
+            said.shifts.retain(|(of, at), _| !is_meant(of, at));
+            found = said.shifts.len() < before;
+        }
         for view in there.iter().filter(|view| view.zone == zone) {
             found = true;
-            let of_service = |other: &&&ZoneView| other.service == view.service && other.zone != zone && other.shifted;
-            match there.iter().find(of_service) {
-                Some(other) if away => {
-                    let (service, shifted) = (view.service.clone(), other.zone.clone());
+            if away {
+                let key = (view.service.clone(), zone.clone());
+                let other = said.shifts.keys().find(|(of, at)| *of == view.service && *at != zone);
+                if let Some((service, shifted)) = other.cloned() {
                     return Err(ChangeError::ShiftedAlready { service, shifted });
                 }
-                _ => {}
-            }
-            let key = (view.service.clone(), zone.clone());
-            if away {
                 let since = said.shifts.get(&key).map_or(now, |shift| shift.since);
                 let expires = lasts.map(|lasts| now.plus(lasts));
                 let (service, zone) = key.clone();
                 said.shifts.insert(key, Shift { service, zone, since, expires, epoch: 0 });
-            } else {
-                said.shifts.remove(&key);
             }
         }
         if !found {
@@ -77,7 +78,10 @@ impl<P: Plane> Owner<P> {
             tracing::info!(service = %key.0, zone = %key.1, "zonal shift ends");
             let mut said = self.said.clone();
             said.shifts.remove(&key);
-            self.say_or_log(said).await;
+            if !self.say_or_log(said).await {
+                let (service, zone) = key;
+                self.later(RETRY, Command::ShiftEnds { service, zone, epoch });
+            }
         }
     }
 

@@ -1,8 +1,11 @@
 //! A file that is put aside when it is large: `flow.log`, `flow.log.1`, `flow.log.2` …
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// More bytes than the names of all fields have.
+const LONGEST_HEADER: u64 = 64 << 10;
 
 /// A file of lines that never grows much beyond `most` bytes.
 #[derive(Debug)]
@@ -24,6 +27,10 @@ impl RotatingFile {
         }
         let (file, written) = append(path)?;
         let mut opened = Self { path: path.to_path_buf(), most, keep, header, file, written };
+        // Lines of another format would stand below a first line that names other fields.
+        if written > 0 && first_line(path)? != opened.header.as_bytes() && !opened.header.is_empty() {
+            opened.rotate()?;
+        }
         opened.begin()?;
         Ok(opened)
     }
@@ -82,6 +89,14 @@ fn append(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
     Ok((BufWriter::new(file), written))
 }
 
+/// The first line without its end, as far as a header may be long.
+fn first_line(path: &Path) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
+    line.pop_if(|last| *last == b'\n');
+    Ok(line)
+}
+
 /// Renames what may not be there.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::rename(from, to) {
@@ -108,6 +123,20 @@ mod tests {
         assert_eq!(text("flow.log.1").expect("there"), "a header\nline number 6\n");
         assert_eq!(text("flow.log.2").expect("there"), "a header\nline number 5\n");
         text("flow.log.3").expect_err("only two are kept");
+    }
+
+    #[test]
+    fn lines_of_another_format_begin_another_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("flow.log");
+        for header in ["a header", "a header", "another"] {
+            let mut file = RotatingFile::open(&path, 1000, 2, header.to_owned()).expect("opened");
+            file.line(&format!("below {header}")).expect("written");
+            file.flush().expect("flushed");
+        }
+        let text = |name: &str| std::fs::read_to_string(directory.path().join(name)).expect("there");
+        assert_eq!(text("flow.log"), "another\nbelow another\n");
+        assert_eq!(text("flow.log.1"), "a header\nbelow a header\nbelow a header\n");
     }
 
     #[test]

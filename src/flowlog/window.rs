@@ -149,7 +149,9 @@ impl Window {
             let Some(interface) = Interface::at(&tally.gate, key.local.ip()) else { continue };
             let interface = Arc::new(interface);
             busy.insert(key.local.ip());
-            let [start, end] = [tally.first.max(self.since), tally.last.min(now)].map(seconds);
+            // An event may come behind the close of the window that it was in, and a clock may be set back.
+            let start = tally.first.max(self.since).min(now);
+            let [start, end] = [start, tally.last.clamp(start, now)].map(seconds);
             for (n, direction) in [Direction::Ingress, Direction::Egress].into_iter().enumerate() {
                 if tally.packets[n] == 0 {
                     continue;

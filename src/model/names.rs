@@ -151,14 +151,17 @@ impl Zone {
     pub fn id(&self) -> String {
         let region = self.region();
         let mut parts = region.as_str().split('-');
-        let (area, direction, number) =
-            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let short = match direction {
-            "northeast" => "ne",
-            "southeast" => "se",
-            "central" => "c",
-            other => other.get(..1).unwrap_or_default(),
-        };
+        let area = parts.next().unwrap_or_default();
+        let number = parts.next_back().unwrap_or_default();
+        let short: String = parts
+            .map(|part| match part {
+                "northeast" => "ne",
+                "northwest" => "nw",
+                "southeast" => "se",
+                "southwest" => "sw",
+                other => other.get(..1).unwrap_or_default(),
+            })
+            .collect();
         let letter = self.0.bytes().last().unwrap_or(b'a');
         format!("{area}{short}{number}-az{}", letter.saturating_sub(b'a') + 1)
     }
@@ -307,6 +310,19 @@ impl<'de> Deserialize<'de> for ServiceName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zones_id_abbreviates_its_region() {
+        for (zone, id) in [
+            ("us-east-1a", "use1-az1"),
+            ("ap-northeast-1c", "apne1-az3"),
+            ("eu-central-1b", "euc1-az2"),
+            ("cn-northwest-1a", "cnnw1-az1"),
+            ("cn-north-1a", "cnn1-az1"),
+        ] {
+            assert_eq!(zone.parse::<Zone>().expect(zone).id(), id);
+        }
+    }
 
     #[test]
     fn a_region_parses_in_three_spellings() {

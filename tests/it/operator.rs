@@ -142,6 +142,43 @@ async fn a_zone_is_shifted_away_from_by_command() {
     assert_eq!(operated.fails("zone shift us-east-1a --for 10ms").await.0, 1);
 }
 
+/// A shift is of the zone, not of the addresses that it has at the moment.
+#[tokio::test]
+async fn a_shift_stands_without_addresses_and_can_be_ended() {
+    let operated = Operated::start().await;
+    let control = operated.gateway.gateway.control();
+    operated.ok("zone shift us-east-1a").await;
+    let whole = operated.gateway.net.config().desired;
+    let mut without = whole.clone();
+    let a = operated.gateway.net.endpoint_a();
+    without.endpoints.values_mut().for_each(|endpoint| endpoint.addresses.retain(|address| address.ip != a));
+    control.replace_inventory(Ok(without)).await.expect("taken over");
+    let (code, said) = operated.fails("zone shift us-east-1b").await;
+    assert!(code == 1 && said.contains("one zone at a time"), "{said}");
+    operated.ok("zone unshift us-east-1a").await;
+    control.replace_inventory(Ok(whole)).await.expect("taken over");
+    assert!(operated.json("zone list").await["zones"].as_array().expect("zones").iter().all(|z| z["shifted"] == false));
+}
+
+/// Whoever has the name of a cluster that is gone begins anew.
+#[tokio::test]
+async fn a_deregistration_goes_with_its_cluster() {
+    let operated = Operated::start().await;
+    let control = operated.gateway.gateway.control();
+    operated.ok("target deregister Cluster0/a").await;
+    let whole = operated.gateway.net.config().desired;
+    let mut without = whole.clone();
+    without.projects[0].clusters.clear();
+    control.replace_inventory(Ok(without)).await.expect("taken over");
+    control.replace_inventory(Ok(whole)).await.expect("taken over");
+    eventually("a target like any other", || {
+        let view = operated.gateway.gateway.snapshot().targets.iter().find(|t| t.id.as_str() == "Cluster0/a").cloned();
+        let state = view.map(|view| view.state.label());
+        matches!(state, Some("initial" | "healthy")).then_some(()).ok_or(state)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn limits_are_shown_and_set_by_command() {
     let operated = Operated::start().await;

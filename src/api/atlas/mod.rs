@@ -70,7 +70,7 @@ fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
 }
 
 fn is_v1(call: &Call) -> bool {
-    call.path.starts_with("/api/atlas/v1.")
+    call.segments.iter().skip_while(|part| *part != "atlas").nth(1).is_some_and(|version| version.starts_with("v1."))
 }
 
 /// The answer to what no route is for.

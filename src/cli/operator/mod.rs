@@ -35,7 +35,9 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) fn client(&self) -> Client {
-        let token = std::env::var("PLGW_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
+        // As the gateway has it: the token, or else the private key.
+        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let token = set("PLGW_ADMIN_TOKEN").or_else(|| set("PLGW_ADMIN_PRIVATE_KEY"));
         Client::new(self.admin).with_token(token)
     }
 

@@ -16,7 +16,7 @@ use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
 ///
-/// Needs no root and no files. Starts a replica set, a sharded cluster and an App Services backend that only remember
+/// Needs no root; its CA and its saved ports go to ./plgw-lab. Starts a replica set, a sharded cluster and an App Services backend that only remember
 /// what they are told, puts the gateway in front of them, checks all of it from a client's side, and says what to try.
 /// Runs until Ctrl-C, then says what it carried.
 ///
