@@ -99,17 +99,22 @@ impl Held {
         }
     }
 
-    /// Whether it is every address of the machine, at a port that a target may have at `endpoint`.
+    /// Whether it is every address of the machine, at a port that a target is likely to have at `endpoint`: they are given
+    /// from the lowest on. One that a target gets to after many moves is refused then, by name.
     fn takes_port_of(&self, endpoint: &Self) -> bool {
         let port = self.port.and_then(|port| ListenerPort::try_from(port).ok());
         let (Some(port), Some(ports)) = (port, endpoint.ports) else { return false };
-        self.ip.is_unspecified() && ports.contains(port)
+        let likely = u32::from(ports.first().get()) + FIRST_PORTS > u32::from(port.get());
+        self.ip.is_unspecified() && ports.contains(port) && likely
     }
 
     fn shown(&self) -> String {
         self.port.map_or_else(|| self.ip.to_string(), |port| SocketAddr::new(self.ip, port).to_string())
     }
 }
+
+/// Ports of a range that a region with as many targets as it may have gets to, moves included.
+const FIRST_PORTS: u32 = 512;
 
 impl Declared {
     /// Whether `value` is the first of its `kind`; if not, reports who has it.
@@ -223,7 +228,7 @@ impl Declared {
                 problems.report(
                     &held.spot,
                     format!(
-                        "`{address}` takes the port of `{ip}` too, where it may be a target's (`{holder}`); write one \
+                        "`{address}` takes the port of `{ip}` too, where it is likely to be a target's (`{holder}`); write one \
                          address, or leave the port out of the endpoint service's `ports`"
                     ),
                 );

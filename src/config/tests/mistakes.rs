@@ -502,15 +502,14 @@ fn networks_and_addresses_with_two_meanings_are_named_with_both_holders() {
         (
             "[[vpc]]",
             r#"[admin]
-listen = "0.0.0.0:8474"
-[metrics]
 listen = "0.0.0.0:5335"
+[metrics]
+listen = "0.0.0.0:1030"
 [[vpc]]"#,
             &[
-                "admin.listen: `0.0.0.0:8474` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `127.0.0.1:8474`",
-                "admin.listen: `0.0.0.0:8474` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
-                "metrics.listen: `0.0.0.0:5335` is held by `dns.listen`; give one of them another address",
-                "metrics.listen: `0.0.0.0:5335` takes the port of `127.0.30.194` too, where it may be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
+                "admin.listen: `0.0.0.0:5335` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `127.0.0.1:8474`",
+                "admin.listen: `0.0.0.0:5335` is held by `dns.listen`; give one of them another address",
+                "metrics.listen: `0.0.0.0:1030` takes the port of `127.0.30.194` too, where it is likely to be a target's (`interface_endpoint[0].address[0].ip`); write one address, or leave the port out of the endpoint service's `ports`",
             ],
         ),
         (
