@@ -71,4 +71,6 @@ def version(command):
     except OSError:
         return None
     lines = (done.stdout + done.stderr).splitlines()
-    return next((line.strip() for line in lines if any(c.isdigit() for c in line)), None)
+    line = next((line.strip() for line in lines if any(c.isdigit() for c in line)), None)
+    # Where a program lies is this machine's business.
+    return line and line.replace(command[0], Path(command[0]).name)
