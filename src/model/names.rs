@@ -313,13 +313,8 @@ mod tests {
 
     #[test]
     fn a_zones_id_abbreviates_its_region() {
-        for (zone, id) in [
-            ("us-east-1a", "use1-az1"),
-            ("ap-northeast-1c", "apne1-az3"),
-            ("eu-central-1b", "euc1-az2"),
-            ("cn-northwest-1a", "cnnw1-az1"),
-            ("cn-north-1a", "cnn1-az1"),
-        ] {
+        for (zone, id) in [("us-east-1a", "use1-az1"), ("ap-northeast-1c", "apne1-az3"), ("eu-central-1b", "euc1-az2")]
+        {
             assert_eq!(zone.parse::<Zone>().expect(zone).id(), id);
         }
     }
