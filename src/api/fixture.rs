@@ -64,6 +64,10 @@ impl FlowsView for PaperFlows {
         self.0.lock().expect("no test panics in here").clone()
     }
 
+    fn open_flows(&self) -> usize {
+        self.0.lock().expect("no test panics in here").len()
+    }
+
     fn kill(&self, id: FlowId) -> bool {
         let mut flows = self.0.lock().expect("no test panics in here");
         let before = flows.len();

@@ -42,6 +42,8 @@ use crate::telemetry::LogHandle;
 pub trait FlowsView: Send + Sync + 'static {
     /// Every open flow, oldest first.
     fn flows(&self) -> Vec<FlowView>;
+    /// How many are open, without a view of each.
+    fn open_flows(&self) -> usize;
     /// Ends one flow at once; false when there is no such flow.
     fn kill(&self, id: FlowId) -> bool;
     /// What was carried since the start.

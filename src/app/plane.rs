@@ -58,9 +58,9 @@ impl Flows {
         self.data.carried()
     }
 
-    /// How many flows are open.
+    /// How many flows are open, WebSockets included: as many as are listed.
     pub(super) fn open_flows(&self) -> usize {
-        self.data.open_flows()
+        self.data.open_flows() + self.front.websockets().len()
     }
 
     /// Waits until every worker has answered.
@@ -112,6 +112,10 @@ impl Flows {
 impl FlowsView for Flows {
     fn flows(&self) -> Vec<FlowView> {
         self.list()
+    }
+
+    fn open_flows(&self) -> usize {
+        self.open_flows()
     }
 
     fn kill(&self, id: FlowId) -> bool {

@@ -3,7 +3,6 @@
 import resource
 import select
 import socket
-import threading
 import time
 
 import lab
@@ -12,26 +11,7 @@ LIMIT = 64
 ENDPOINT = ("127.0.30.194", 1024)
 
 
-def echo():
-    """A target that sends back what it gets."""
-    listener = socket.create_server(("127.1.0.11", 27017), backlog=512)
-
-    def serve(connection):
-        with connection:
-            while data := connection.recv(4096):
-                connection.sendall(data)
-
-    def accept():
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield listener
-    listener.close()
+echo = lab.echo
 
 
 def gateway():

@@ -24,26 +24,7 @@ def setup():
         raise lab.Skip(f"{error}: run it with {lab.TOOLS}/venv/bin/python, which .ci/run makes") from error
 
 
-def echo():
-    """A target that sends back what it gets."""
-    listener = socket.create_server(("127.1.0.11", 27017))
-
-    def serve(connection):
-        with connection:
-            while data := connection.recv(65536):
-                connection.sendall(data)
-
-    def accept():
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield listener
-    listener.close()
+echo = lab.echo
 
 
 def used(name, keys):

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -265,6 +266,28 @@ def listens(address):
 
 
 # ---- the runner ----------------------------------------------------------------------------------------------------
+
+
+def echo():
+    """A target at 127.1.0.11:27017 that sends back what it gets: a fixture."""
+    listener = socket.create_server(("127.1.0.11", 27017), backlog=512)
+
+    def serve(connection):
+        with connection:
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listener
+    listener.close()
 
 
 def main(tests):

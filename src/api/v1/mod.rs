@@ -102,7 +102,7 @@ fn bad(message: impl std::fmt::Display) -> Refusal {
 
 fn status(shared: &Shared) -> Reply {
     let problem = shared.control.last_problem().borrow().clone();
-    let flows = shared.flows.flows().len();
+    let flows = shared.flows.open_flows();
     let carried = shared.flows.carried();
     ok(&StatusView::of(&shared.control.snapshot(), shared.readiness.view(), problem, flows, carried))
 }
