@@ -339,7 +339,7 @@ impl Backends {
         let reach = async {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in resolve(url).await? {
-                match connect(address, None, &self.leg).await {
+                match connect(address, &self.leg).await {
                     Ok(mut tcp) => {
                         // It is kept for later requests.
                         self.leg.keep_alive(&SockRef::from(&tcp));

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
@@ -29,7 +29,8 @@ use super::live::{Live, Order};
 use super::metrics::WebSocketSeries;
 use super::sockets::{Facts, Socket};
 use super::worker::Worker;
-use crate::data::relay::{Failed, Leg, Meter, Relay};
+use crate::data::leg::Streamed;
+use crate::data::relay::{Failed, Meter, Relay};
 use crate::model::{BackendScheme, Side};
 
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
@@ -214,7 +215,7 @@ pub(crate) fn start(
 async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
     let up = async { tokio::try_join!(client, backend) };
     let Ok(Ok((client, backend))) = tokio::time::timeout(open.worker.options.limits.connect, up).await else { return };
-    let (mut client, mut backend) = (UpgradedLeg::from(client), UpgradedLeg::from(backend));
+    let [mut client, mut backend] = [client, backend].map(|side| Streamed(UpgradedLeg::from(side)));
     let mut relay = Relay::new();
     let end = poll_fn(|cx| match open.live.order(cx) {
         Order::Cut(cut) => Poll::Ready(End::Cut(cut)),
@@ -226,8 +227,8 @@ async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
     .await;
     open.end.set(end);
     if end != End::Completed {
-        client.reset();
-        backend.reset();
+        client.0.reset();
+        backend.0.reset();
     }
 }
 
@@ -318,17 +319,5 @@ impl AsyncWrite for UpgradedLeg {
             Self::Plain(io, _) => Pin::new(io).poll_shutdown(cx),
             Self::Other(io) => Pin::new(io).poll_shutdown(cx),
         }
-    }
-}
-
-impl Leg for UpgradedLeg {
-    /// None: the client's side is encrypted, so nothing is ever spliced.
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
-    }
-
-    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(self).poll_flush(cx))?;
-        Poll::Ready(Ok(()))
     }
 }

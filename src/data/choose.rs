@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::listener::ListenerState;
-use super::worker::Worker;
+use super::local::Local;
 use crate::model::{FlowId, Refusal, TargetState, Zone};
 use crate::plan::{Member, TargetGroup};
 
@@ -47,9 +47,9 @@ impl Drop for Seat {
 /// # Errors
 ///
 /// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it holds as many flows as it may.
-pub(crate) fn reserve(worker: &Worker, state: &ListenerState, client: SocketAddr) -> Result<Seat, Refusal> {
+pub(crate) fn reserve(local: &Local, state: &ListenerState, client: SocketAddr) -> Result<Seat, Refusal> {
     let group = &state.listener.group;
-    let flow = worker.next_flow();
+    let flow = local.next_flow();
     let member = if group.members.len() == 1 && group.cross_zone {
         group.is_registered(&group.members[0], &state.listener.zone).then_some(0)
     } else {

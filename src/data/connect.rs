@@ -1,8 +1,9 @@
-//! Opens the target's leg of a flow.
+//! Opens connections: the target's leg of a flow, and those of the App Services front to its backends.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -56,24 +57,25 @@ pub(crate) struct Source<'a> {
     pub(crate) turn: usize,
 }
 
-/// Connects to `target`, from `source` where one is given.
+/// Connects to `target` on the runtime that this is called in.
 ///
 /// # Errors
 ///
-/// What the kernel says: refused, unreachable, or no source port free. There is no time-out here: the flow's patience
-/// covers it. Keepalive is left to whoever keeps the connection ([`LegOptions::keep_alive`]).
-pub(crate) async fn connect(
-    target: SocketAddr,
-    source: Option<Source<'_>>,
-    options: &LegOptions,
-) -> io::Result<TcpStream> {
-    let stream = begin(target, source, options)?;
+/// What the kernel says: refused, or unreachable. There is no time-out here. Keepalive is left to whoever keeps the
+/// connection ([`LegOptions::keep_alive`]).
+pub(crate) async fn connect(target: SocketAddr, options: &LegOptions) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options)?))?;
     poll_fn(|cx| poll_connected(&stream, cx)).await?;
     Ok(stream)
 }
 
-/// A socket that is connecting.
-fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -> io::Result<TcpStream> {
+/// A socket that is connecting to `target`, from `source` where one is given. Once it is writable it is connected, or has
+/// an error to tell.
+///
+/// # Errors
+///
+/// What the kernel says at once: unreachable, or no source port free.
+pub(crate) fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -> io::Result<OwnedFd> {
     let socket = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         options.apply_now(&SockRef::from(&socket));
@@ -86,7 +88,7 @@ fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -
     let Some(source) = source else {
         let socket = socket()?;
         dial(&socket)?;
-        return TcpStream::from_std(socket.into());
+        return Ok(socket.into());
     };
     let mut none_free = io::ErrorKind::AddrNotAvailable.into();
     for step in 0..source.pool.len() {
@@ -96,7 +98,7 @@ fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -
         // target has all of them from each address (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         match socket.bind(&SocketAddr::new(address, 0).into()).and_then(|()| dial(&socket)) {
-            Ok(()) => return TcpStream::from_std(socket.into()),
+            Ok(()) => return Ok(socket.into()),
             Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => {
                 none_free = error;
             }
@@ -126,16 +128,21 @@ mod tests {
     async fn a_target_that_refuses_is_told_from_one_that_accepts() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let target = listener.local_addr().expect("bound");
-        let pool = [Ipv4Addr::LOCALHOST.into()];
-        let source = Source { pool: &pool, turn: 4711 };
-        for source in [None, Some(source)] {
-            let connected = connect(target, source, &LegOptions::default()).await.expect("somebody listens");
-            assert_eq!(connected.peer_addr().expect("connected"), target);
-        }
+        let connected = connect(target, &LegOptions::default()).await.expect("somebody listens");
+        assert_eq!(connected.peer_addr().expect("connected"), target);
         drop(listener);
-        for source in [None, Some(source)] {
-            let refused = connect(target, source, &LegOptions::default()).await.expect_err("nobody listens");
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let refused = connect(target, &LegOptions::default()).await.expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_connection_comes_from_the_source_whose_turn_it_is() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let target = listener.local_addr().expect("bound");
+        let pool = [Ipv4Addr::new(127, 0, 0, 2).into(), Ipv4Addr::new(127, 0, 0, 3).into()];
+        for turn in 0..2 {
+            let _near = begin(target, Some(Source { pool: &pool, turn }), &LegOptions::default()).expect("begun");
+            assert_eq!(listener.accept().expect("connected").1.ip(), pool[turn]);
         }
     }
 }

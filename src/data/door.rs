@@ -4,65 +4,118 @@
 //! the client as a port that does. A gateway's kernel accepts before anybody is asked; so the port itself takes the look
 //! that its target has.
 
-use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use socket2::{SockFilter, SockRef, Socket};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{SockFilter, SockRef};
+use tokio::time::Instant;
 
 use super::listener::{self, ListenerState};
-use super::worker::Worker;
+use super::local::Local;
+use super::poll::Token;
+use super::socket::Socket;
 use crate::plan::Answer;
 
 /// Classic BPF's "return the constant": of the packet, 0 bytes pass. Socket filters need no privilege (socket(7),
 /// `SO_ATTACH_FILTER`), and on a listening socket they come before the handshake.
 const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
+/// First wait when no descriptor is left; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Longest wait between two tries to accept without descriptors.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// One worker's side of a listener.
 #[derive(Debug)]
 pub(crate) struct Door {
-    pub(crate) state: Rc<RefCell<ListenerState>>,
-    listening: Option<(Rc<TcpListener>, JoinHandle<()>)>,
+    pub(crate) state: ListenerState,
+    listening: Option<TcpListener>,
     /// Keeps the port while nothing listens on it: the kernel then answers with RST, and nobody else can take it.
-    placeholder: Option<Socket>,
+    placeholder: Option<socket2::Socket>,
     silent: bool,
     /// The look that the route asks for could not be had: no descriptor, or somebody else took the port.
     failed: bool,
+    /// How long it waits when no descriptor is left.
+    wait: Duration,
+}
+
+/// What came of accepting.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// A client, and its address.
+    One(Socket, SocketAddr),
+    /// This one failed; the next may not.
+    Failed,
+    /// The process or the host is out of descriptors or memory; nobody is accepted until then.
+    PausedUntil(Instant),
+    /// Nobody waits.
+    NoMore,
 }
 
 impl Door {
     /// Nothing is open yet.
     pub(crate) fn new(state: ListenerState) -> Self {
-        Self { state: Rc::new(RefCell::new(state)), listening: None, placeholder: None, silent: false, failed: false }
+        Self { state, listening: None, placeholder: None, silent: false, failed: false, wait: FIRST_WAIT }
     }
 
     fn address(&self) -> SocketAddr {
-        self.state.borrow().listener.address
+        self.state.listener.address
     }
 
-    /// Accepts on `socket`.
-    pub(crate) fn open(&mut self, worker: &Rc<Worker>, socket: std::net::TcpListener) {
-        match TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let socket = Rc::new(socket);
-                let task = listener::accept(Rc::clone(worker), Rc::clone(&socket), Rc::clone(&self.state));
-                self.listening = Some((socket, tokio::task::spawn_local(task)));
+    /// Accepts on `socket`. `at` is this door's own number, as below.
+    pub(crate) fn open(&mut self, local: &Local, at: usize, socket: TcpListener) {
+        match local.poller.watch_level(&socket, token(at)) {
+            Ok(()) => {
+                self.listening = Some(socket);
                 self.silent = false;
             }
-            Err(error) => self.lose(worker, &error),
+            Err(error) => self.lose(local, &error),
+        }
+    }
+
+    /// Accepts the next client.
+    pub(crate) fn accept(&mut self, local: &Local, at: usize) -> Taken {
+        let Some(socket) = &self.listening else { return Taken::NoMore };
+        let error = match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((client, address)) => {
+                self.wait = FIRST_WAIT;
+                return match address.map(SocketAddr::try_from) {
+                    Some(Ok(address)) => Taken::One(Socket::new(client), address),
+                    Some(Err(_)) | None => Taken::Failed,
+                };
+            }
+            Err(Errno::AGAIN) => return Taken::NoMore,
+            Err(Errno::INTR) => return Taken::Failed,
+            Err(error) => io::Error::from(error),
+        };
+        local.shared.accept_error(&error);
+        if !listener::is_scarcity(&error) || local.poller.pause(socket, token(at), true).is_err() {
+            return Taken::Failed;
+        }
+        let wait = self.wait;
+        tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        Taken::PausedUntil(Instant::now() + wait)
+    }
+
+    /// Accepts again after a pause.
+    pub(crate) fn go_on(&mut self, local: &Local, at: usize) {
+        if let Some(socket) = &self.listening
+            && let Err(error) = local.poller.pause(socket, token(at), false)
+        {
+            self.lose(local, &error);
         }
     }
 
     /// Takes the look that the present route asks for.
-    pub(crate) async fn answer(&mut self, worker: &Rc<Worker>) {
-        let answer = self.state.borrow().listener.answer;
-        let looked = match answer {
-            Answer::Refuse => self.refuse().await,
-            Answer::Accept => self.listen(worker).and_then(|()| self.silence(false)),
-            Answer::Ignore => self.listen(worker).and_then(|()| self.silence(true)),
+    pub(crate) fn answer(&mut self, local: &Local, at: usize) {
+        let looked = match self.state.listener.answer {
+            Answer::Refuse => self.refuse(),
+            Answer::Accept => self.listen(local, at).and_then(|()| self.silence(false)),
+            Answer::Ignore => self.listen(local, at).and_then(|()| self.silence(true)),
         };
         if let Err(error) = &looked
             && !self.failed
@@ -77,22 +130,11 @@ impl Door {
         self.failed
     }
 
-    /// Accepts no more. Its sockets are closed when this returns.
-    pub(crate) async fn shut(&mut self) {
-        self.placeholder = None;
-        if let Some((socket, task)) = self.listening.take() {
-            drop(socket);
-            task.abort();
-            // Only when the task is gone is its socket closed.
-            let _ = task.await;
-        }
-    }
-
-    async fn refuse(&mut self) -> io::Result<()> {
+    fn refuse(&mut self) -> io::Result<()> {
         if self.listening.is_some() {
             // Bound before the listening socket goes, so that the port is never free.
             let placeholder = listener::bound(self.address(), true)?;
-            self.shut().await;
+            self.listening = None;
             // Whoever binds with `SO_REUSEADDR`, as most servers do, could share it otherwise, and listen.
             placeholder.set_reuse_address(false)?;
             self.placeholder = Some(placeholder);
@@ -100,27 +142,32 @@ impl Door {
         Ok(())
     }
 
-    fn listen(&mut self, worker: &Rc<Worker>) -> io::Result<()> {
+    fn listen(&mut self, local: &Local, at: usize) -> io::Result<()> {
         if self.listening.is_none() {
-            let socket = listener::listening(self.address(), worker.options.backlog, &worker.options.leg)?;
-            self.open(worker, socket);
+            let socket = listener::listening(self.address(), local.options.backlog, &local.options.leg)?;
+            self.open(local, at, socket);
             self.placeholder = None;
         }
         Ok(())
     }
 
     fn silence(&mut self, silent: bool) -> io::Result<()> {
-        if let Some((socket, _)) = self.listening.as_ref().filter(|_| self.silent != silent) {
-            let socket = SockRef::from(socket.as_ref());
+        if let Some(socket) = self.listening.as_ref().filter(|_| self.silent != silent) {
+            let socket = SockRef::from(socket);
             if silent { socket.attach_filter(&DROP_ALL) } else { socket.detach_filter() }?;
             self.silent = silent;
         }
         Ok(())
     }
 
-    fn lose(&self, worker: &Worker, error: &io::Error) {
+    fn lose(&self, local: &Local, error: &io::Error) {
         let address = self.address();
         tracing::error!(%address, %error, "listener is lost: its socket cannot be had");
-        worker.shared.lost_listener(address);
+        local.shared.lost_listener(address);
     }
+}
+
+/// Whom news of the listening socket are for.
+fn token(at: usize) -> Token {
+    Token::Door(u32::try_from(at).expect("descriptors end long before numbers do"))
 }

@@ -3,19 +3,16 @@
 //! Decided once, when a flow starts. A flow without a fault takes another way through the code and pays nothing.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::flow::Guard;
-use super::relay::Relay;
-use super::shape::{Bucket, Lateness, Shape, ShapedLeg};
-use super::table::Order;
+use super::relay::{Meter, Relay, Tools};
+use super::shape::{Bucket, Lateness, Shape, Shaped, ShapedLeg, poll_until};
+use super::socket::Socket;
 use crate::model::{DrainReason, Fault, FaultDirection, FaultKind, FlowEnd, Refusal};
 
 /// A fault at a listener.
@@ -143,85 +140,65 @@ struct Doom {
     deaf_at: Option<Instant>,
 }
 
-/// Relays as [`flow`](super::flow) does, with what is wrong.
-pub(crate) async fn relay(
-    guard: &Guard,
-    client: &mut TcpStream,
-    target: &mut TcpStream,
-    plight: &Plight,
-) -> (FlowEnd, [bool; 2]) {
-    let ([from_client, from_target], doom) = plight.shapes();
-    let mut relay = Relay::new();
-    let mut thawed = false;
-    let far = Instant::now() + std::time::Duration::from_secs(86_400 * 365);
-    let mut ending = Box::pin(sleep_until(doom.reset_at.into_iter().chain(doom.deaf_at).min().unwrap_or(far)));
-    let end = {
-        let mut client = ShapedLeg::new(client, from_client);
-        let mut target = ShapedLeg::new(target, from_target);
-        poll_fn(|cx| {
-            match guard.order() {
-                Order::None => {
-                    if std::mem::take(&mut thawed) {
-                        guard.look_again();
-                    }
-                }
-                Order::Cut(reason) => return Poll::Ready(Some(FlowEnd::Drained(reason))),
-                Order::Frozen => {
-                    thawed = true;
-                    return Poll::Pending;
-                }
-                Order::Expire if guard.is_over() => return Poll::Ready(Some(FlowEnd::Idle)),
-                Order::Expire => guard.go_on(),
-            }
-            if ending.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            let moved = relay.poll(cx, &mut client, &mut target, guard.tools(), guard);
-            if doom.budget.as_ref().is_some_and(|budget| budget.get() == 0) {
-                return Poll::Ready(Some(FlowEnd::Drained(DrainReason::Fault)));
-            }
-            moved.map(|done| {
-                Some(match done {
-                    Ok(()) => FlowEnd::Completed,
-                    Err(failed) => FlowEnd::Failed { side: failed.side, reset: failed.is_reset() },
-                })
-            })
-        })
-        .await
-    };
-    let end = match end {
-        Some(end) => end,
-        None if doom.reset_at.is_some_and(|at| at <= Instant::now()) => FlowEnd::Drained(DrainReason::Fault),
-        None => half_open(guard, client, target).await,
-    };
-    (end, relay.finished())
+/// The relay of a flow with which something is wrong.
+#[derive(Debug)]
+pub(crate) struct FaultyRelay {
+    from_client: Shaped,
+    from_target: Shaped,
+    doom: Doom,
 }
 
-/// The target's side is gone; the client's goes on as if nothing were, until the client or an order ends it.
-async fn half_open(guard: &Guard, client: &mut TcpStream, target: &mut TcpStream) -> FlowEnd {
-    // The target is told that it is over, as by a host that cleans up behind a peer that vanished.
-    let _ = target.set_zero_linger();
-    let _ = rustix::net::shutdown(&*target, rustix::net::Shutdown::Both);
-    let mut sink = vec![0; 16 << 10];
-    poll_fn(|cx| {
-        loop {
-            match guard.order() {
-                Order::None => {}
-                Order::Cut(reason) => return Poll::Ready(FlowEnd::Drained(reason)),
-                Order::Frozen => return Poll::Pending,
-                Order::Expire if guard.is_over() => return Poll::Ready(FlowEnd::Idle),
-                Order::Expire => guard.go_on(),
-            }
-            let mut buffer = tokio::io::ReadBuf::new(&mut sink);
-            match tokio::io::AsyncRead::poll_read(std::pin::Pin::new(&mut *client), cx, &mut buffer) {
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(FlowEnd::Completed),
-                Poll::Ready(Ok(())) => guard.stir(),
-                Poll::Ready(Err(_)) => {
-                    return Poll::Ready(FlowEnd::Failed { side: crate::model::Side::Client, reset: true });
-                }
-                Poll::Pending => return Poll::Pending,
-            }
+/// What became of it.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It ended.
+    Ended(FlowEnd),
+    /// The target's side is gone; the client's goes on as if nothing were.
+    HalfOpen,
+}
+
+impl FaultyRelay {
+    /// Nothing moved yet; the faults' times begin now.
+    pub(crate) fn new(plight: &Plight) -> Self {
+        let ([from_client, from_target], doom) = plight.shapes();
+        Self { from_client: Shaped::new(from_client), from_target: Shaped::new(from_target), doom }
+    }
+
+    /// Moves what can be moved. `wake_at` is when to poll again even if nothing comes.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        relay: &mut Relay,
+        sides: [&mut Socket; 2],
+        tools: &Tools,
+        meter: &impl Meter,
+        wake_at: &Cell<Option<Instant>>,
+    ) -> Poll<Fate> {
+        let Doom { reset_at, budget, deaf_at } = &self.doom;
+        if let Some(at) = reset_at
+            && poll_until(wake_at, *at).is_ready()
+        {
+            return Poll::Ready(Fate::Ended(FlowEnd::Drained(DrainReason::Fault)));
         }
-    })
-    .await
+        if let Some(at) = deaf_at
+            && poll_until(wake_at, *at).is_ready()
+        {
+            return Poll::Ready(Fate::HalfOpen);
+        }
+        let [client, target] = sides;
+        let mut client = ShapedLeg { socket: client, shaped: &mut self.from_client, wake_at };
+        let mut target = ShapedLeg { socket: target, shaped: &mut self.from_target, wake_at };
+        let moved = relay.poll(cx, &mut client, &mut target, tools, meter);
+        if budget.as_ref().is_some_and(|budget| budget.get() == 0) {
+            return Poll::Ready(Fate::Ended(FlowEnd::Drained(DrainReason::Fault)));
+        }
+        moved.map(|done| Fate::Ended(done.map_or_else(|failed| failed.as_end(), |()| FlowEnd::Completed)))
+    }
+}
+
+/// The target is told that it is over, as by a host that cleans up behind a peer that vanished.
+pub(crate) fn leave_target(target: &Socket) {
+    target.reset();
+    // Fails only on a socket that is gone already.
+    let _ = rustix::net::shutdown(target, rustix::net::Shutdown::Both);
 }

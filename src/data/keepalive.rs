@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::sock_diag::{Seen, SockDiag};
+use super::socket::Socket;
 
 /// How many times in its idle time-out a silent flow is looked at: a probe counts from the look that finds it, so expiry
 /// is late by this part of the time-out at most.
@@ -35,13 +35,13 @@ impl Watch {
     pub(crate) fn look(
         &mut self,
         diag: &SockDiag,
-        sides: [&TcpStream; 2],
+        sides: [&Socket; 2],
         silent_since: u32,
         own: Option<Duration>,
     ) -> bool {
         let now = Instant::now();
         let seen = sides.map(|side| {
-            let (local, peer) = (side.local_addr().ok()?, side.peer_addr().ok()?);
+            let (local, peer) = side.addresses()?;
             diag.ask(local, peer).map(|seen| (seen, now))
         });
         let [Some(client), Some(target)] = seen else { return false };

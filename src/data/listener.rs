@@ -1,31 +1,26 @@
-//! Binds listening sockets and accepts on them.
+//! Binds listening sockets, and says what becomes of a connection that was accepted.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::connect::LegOptions;
 use super::counters::Series;
 use super::fault::{LiveFault, Plight};
+use super::flow::Flow;
+use super::local::Local;
+use super::outer::Outer;
 use super::shape::Bucket;
-use super::worker::Worker;
-use super::{admission, choose, flow, outer, refuse};
-use crate::lifecycle::Alarm;
+use super::socket::Socket;
+use super::worker::Entry;
+use super::{admission, choose, refuse};
 use crate::model::Refusal;
 use crate::plan::Listener;
-
-/// First wait when no descriptor is left; doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// Longest wait between two tries to accept without descriptors.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a listener needs at hand for each new flow.
 #[derive(Debug, Clone)]
@@ -77,7 +72,11 @@ impl BindError {
 /// # Errors
 ///
 /// [`BindError`] when the address is taken (by anybody, another gateway included) or not to be had.
-pub(crate) fn bind(listener: &Listener, workers: usize, options: &LegOptions) -> Result<Vec<Socket>, BindError> {
+pub(crate) fn bind(
+    listener: &Listener,
+    workers: usize,
+    options: &LegOptions,
+) -> Result<Vec<socket2::Socket>, BindError> {
     bind_shared(listener.address, workers, options).map_err(|source| BindError::new(listener, source))
 }
 
@@ -87,16 +86,20 @@ pub(crate) fn bind(listener: &Listener, workers: usize, options: &LegOptions) ->
 /// # Errors
 ///
 /// What the kernel says, as when somebody listens at the address, another gateway included.
-pub(crate) fn bind_shared(address: SocketAddr, workers: usize, options: &LegOptions) -> io::Result<Vec<Socket>> {
+pub(crate) fn bind_shared(
+    address: SocketAddr,
+    workers: usize,
+    options: &LegOptions,
+) -> io::Result<Vec<socket2::Socket>> {
     // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
     drop(bound(address, false)?);
     (0..workers).map(|_| ready(address, options)).collect()
 }
 
 /// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
-pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
+pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     if domain == Domain::IPV6 {
@@ -107,7 +110,7 @@ pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
 }
 
 /// One worker's socket, bound and set up.
-fn ready(address: SocketAddr, options: &LegOptions) -> io::Result<Socket> {
+fn ready(address: SocketAddr, options: &LegOptions) -> io::Result<socket2::Socket> {
     let socket = bound(address, true)?;
     // Accepted sockets inherit these, which saves a call per flow.
     options.apply(&SockRef::from(&socket));
@@ -124,39 +127,10 @@ pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions)
 /// # Errors
 ///
 /// What the kernel says, as when somebody began to listen at the address meanwhile.
-pub(crate) fn listen(socket: Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
+pub(crate) fn listen(socket: socket2::Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-/// Accepts until it is aborted.
-pub(crate) async fn accept(worker: Rc<Worker>, socket: Rc<TcpListener>, state: Rc<RefCell<ListenerState>>) {
-    let address = state.borrow().listener.address;
-    let _alarm = Alarm::new(format!("the listener at {address}"), &worker.shared.losses);
-    let mut wait = FIRST_WAIT;
-    let mut in_a_row = 0;
-    loop {
-        match socket.accept().await {
-            Ok((client, address)) => {
-                wait = FIRST_WAIT;
-                take(&worker, &state.borrow(), client, address);
-                in_a_row += 1;
-                if in_a_row >= worker.options.accepts_per_wake {
-                    in_a_row = 0;
-                    tokio::task::yield_now().await;
-                }
-            }
-            Err(error) => {
-                worker.shared.accept_error(&error);
-                if is_scarcity(&error) {
-                    tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-            }
-        }
-    }
 }
 
 /// Whether trying again at once would only fail again.
@@ -174,25 +148,27 @@ fn plight(state: &ListenerState) -> Result<Option<Box<Plight>>, Refusal> {
     Ok((!plight.is_nothing()).then(|| Box::new(plight)))
 }
 
-/// Takes one connection: at once, or when a load balancer in front of this one has said for whom it is.
-fn take(worker: &Rc<Worker>, state: &ListenerState, client: TcpStream, address: SocketAddr) {
+/// What becomes of a new connection: at once, or when a load balancer in front of this one has said for whom it is.
+/// `None`: it is refused, and over.
+pub(crate) fn take(local: &Rc<Local>, state: &ListenerState, client: Socket, address: SocketAddr) -> Option<Entry> {
     let outer = &state.listener.group.proxy_sources;
     if !outer.is_empty() && outer.contains(address.ip().to_canonical()) {
-        tokio::task::spawn_local(outer::take(Rc::clone(worker), state.clone(), client, address));
-    } else {
-        admit(worker, state, client, address);
+        return Some(Entry::Outer(Box::new(Outer::new(client, state, address))));
     }
+    admit(local, state, client, address)
 }
 
 /// Admits or refuses one connection.
-pub(crate) fn admit(worker: &Rc<Worker>, state: &ListenerState, client: TcpStream, address: SocketAddr) {
-    let admitted = admission::admit(&state.listener, address, &worker.service_side.borrow());
+pub(crate) fn admit(local: &Rc<Local>, state: &ListenerState, client: Socket, address: SocketAddr) -> Option<Entry> {
+    let admitted = admission::admit(&state.listener, address, &local.service_side.borrow());
     let admitted = admitted.and_then(|origin| {
-        let seat = choose::reserve(worker, state, address)?;
+        let seat = choose::reserve(local, state, address)?;
         Ok((origin, seat, plight(state)?))
     });
     match admitted {
-        Ok((origin, seat, plight)) => flow::start(worker, state, client, address, origin, seat, plight),
-        Err(refusal) => refuse::refuse(worker, state, client, address, refusal),
+        Ok((origin, seat, plight)) => {
+            Some(Entry::Flow(Box::new(Flow::new(local, state, client, address, origin, seat, plight))))
+        }
+        Err(refusal) => refuse::refuse(local, state, client, address, refusal).map(|held| Entry::Held(Box::new(held))),
     }
 }

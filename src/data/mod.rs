@@ -1,8 +1,8 @@
 //! The data plane: listeners, admission, flows, the relay.
 //!
 //! It has no word for control, config or API: it opens, retargets and closes listeners that a snapshot names, and says
-//! what became of them. One flow's way: `listener` accepts, `admission` decides, `choose` picks a member, `flow` dials
-//! it and sees to the end, `relay` moves the bytes.
+//! what became of them. One flow's way: `door` accepts, `admission` decides, `choose` picks a member, `flow` dials it and
+//! sees to the end, `relay` moves the bytes. All of it on the thread of one `worker`, which waits for news in `poll`.
 
 pub(crate) mod admission;
 mod choose;
@@ -15,10 +15,12 @@ mod idle;
 mod keepalive;
 pub(crate) mod leg;
 pub(crate) mod listener;
+mod local;
 mod metrics;
 mod outer;
 mod peak;
 pub(crate) mod pipes;
+mod poll;
 pub mod proxy_protocol;
 mod refuse;
 pub(crate) mod relay;
@@ -26,8 +28,13 @@ pub(crate) mod scratch;
 mod shape;
 mod shared;
 mod sock_diag;
+pub(crate) mod socket;
 mod table;
+mod tally;
 mod tell;
+#[cfg(test)]
+mod testing;
+mod timers;
 mod worker;
 
 use std::io;
@@ -36,18 +43,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::connect::LegOptions;
 pub use self::listener::BindError;
 use self::listener::ListenerState;
+use self::local::{Local, WorkerOptions};
 use self::metrics::DataMetrics;
+use self::poll::{Bell, Poller};
 use self::shared::Shared;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
-use self::worker::{Command, Worker, WorkerOptions};
+use self::worker::{Command, Commands, Worker};
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
@@ -112,7 +120,7 @@ const FAILED_DIALS: usize = 64;
 pub struct DataPlane {
     shared: Arc<Shared>,
     options: DataOptions,
-    workers: Vec<mpsc::UnboundedSender<Command>>,
+    workers: Vec<Commands>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
@@ -134,7 +142,7 @@ impl DataPlane {
     ///
     /// # Errors
     ///
-    /// When a thread or its runtime can't be started.
+    /// When a thread can't be started, or the kernel gives it no epoll.
     pub fn start(
         options: DataOptions,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
@@ -146,18 +154,19 @@ impl DataPlane {
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
-            let (commands, received) = mpsc::unbounded_channel();
-            let shared = Arc::clone(&shared);
-            let worker_options = worker_options(&options);
+            let poller = Poller::new()?;
+            let bell = Arc::new(Bell::new(&poller)?);
+            let (queue, received) = std::sync::mpsc::channel();
+            let commands = Commands::new(queue, Arc::clone(&bell));
+            let (shared, worker_options) = (Arc::clone(&shared), worker_options(&options));
             let (started, starting) = std::sync::mpsc::sync_channel(1);
-            let mut builder = Builder::new_current_thread();
-            builder.enable_all();
             let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
                 let _alarm = Alarm::new(format!("flow thread {index}"), &shared.losses);
-                match builder.build_local(LocalOptions::default()) {
-                    Ok(runtime) => {
+                let local = Local::new(index, shared, worker_options, poller);
+                match Worker::new(local, received, bell) {
+                    Ok(worker) => {
                         let _ = started.send(Ok(()));
-                        runtime.block_on(Worker::new(index, shared, worker_options).run(received));
+                        worker.run();
                     }
                     Err(error) => {
                         let _ = started.send(Err(error));
@@ -209,8 +218,7 @@ impl DataPlane {
         let mut opening = Vec::new();
         for (worker, opened) in self.workers.iter().zip(per_worker) {
             let (done, opened_all) = oneshot::channel();
-            // A worker that is gone went with the process; so below.
-            let _ = worker.send(Command::Open(opened, done));
+            worker.send(Command::Open(opened, done));
             opening.push(opened_all);
         }
         for opened in opening {
@@ -221,7 +229,7 @@ impl DataPlane {
     /// New flows of this listener's address take the new route; open ones keep theirs.
     pub fn retarget(&self, listener: &Arc<Listener>) {
         for worker in &self.workers {
-            let _ = worker.send(Command::Retarget(self.state_of(listener)));
+            worker.send(Command::Retarget(self.state_of(listener)));
         }
         self.freeze_or_thaw(listener);
     }
@@ -250,7 +258,7 @@ impl DataPlane {
     /// Sources of which no connection is let in on any listener.
     pub fn refuse_service_side(&self, cidrs: &Arc<CidrSet>) {
         for worker in &self.workers {
-            let _ = worker.send(Command::ServiceSide(Arc::clone(cidrs)));
+            worker.send(Command::ServiceSide(Arc::clone(cidrs)));
         }
     }
 
@@ -271,7 +279,7 @@ impl DataPlane {
         let mut closing = Vec::new();
         for worker in &self.workers {
             let (done, closed) = oneshot::channel();
-            let _ = worker.send(Command::Close(address, done));
+            worker.send(Command::Close(address, done));
             closing.push(closed);
         }
         for closed in closing {
@@ -298,7 +306,7 @@ impl DataPlane {
         let mut reaching = Vec::new();
         for worker in &self.workers {
             let (done, reached) = oneshot::channel();
-            let _ = worker.send(Command::Sync(done));
+            worker.send(Command::Sync(done));
             reaching.push(reached);
         }
         for reached in reaching {
@@ -414,7 +422,7 @@ impl DataPlane {
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
     pub fn stop(&self) {
         for worker in &self.workers {
-            let _ = worker.send(Command::Stop);
+            worker.send(Command::Stop);
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -426,7 +434,7 @@ impl DataPlane {
     /// Has the first worker do `how` instead of its work.
     #[cfg(test)]
     pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
-        let _ = self.workers[0].send(Command::Misbehave(Box::new(how)));
+        self.workers[0].send(Command::Misbehave(Box::new(how)));
     }
 
     fn cut(&self, flows: &[Arc<FlowRecord>], reason: DrainReason) {
@@ -440,7 +448,7 @@ impl DataPlane {
         for (index, worker) in self.workers.iter().enumerate() {
             let own: Vec<_> = flows.iter().filter(|flow| usize::from(flow.worker) == index).cloned().collect();
             if !own.is_empty() {
-                let _ = worker.send(Command::Wake(own));
+                worker.send(Command::Wake(own));
             }
         }
     }

@@ -4,46 +4,64 @@
 //! sent itself: the outer load balancer puts its own in front of it.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::listener::{self, ListenerState};
+use super::leg::Leg;
+use super::listener::ListenerState;
 use super::proxy_protocol::{Command, Parsed, parse};
-use super::refuse;
-use super::worker::Worker;
+use super::socket::Socket;
+use super::worker::Turn;
 use crate::model::Refusal;
 
 /// How long the header may take: it comes with the first segment, unless that was lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads the header of a connection from a named source, and then admits or refuses the client that it names.
-pub(crate) async fn take(worker: Rc<Worker>, state: ListenerState, mut client: TcpStream, address: SocketAddr) {
-    match tokio::time::timeout(PATIENCE, read_source(&mut client, address)).await {
-        Ok(Some(source)) => listener::admit(&worker, &state, client, source),
-        Ok(None) | Err(_) => refuse::refuse(&worker, &state, client, address, Refusal::ProxyHeader),
-    }
+/// A connection from a named source of which the header was not read yet.
+#[derive(Debug)]
+pub(crate) struct Outer {
+    pub(crate) client: Socket,
+    /// The route for the client that it names.
+    pub(crate) state: ListenerState,
+    /// Where it came from itself.
+    pub(crate) address: SocketAddr,
+    bytes: Vec<u8>,
+    until: Instant,
 }
 
-/// The client's address, with exactly the header's bytes read; `None` when there is no header.
-async fn read_source(client: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
-    let mut bytes = Vec::new();
-    loop {
-        match parse(&bytes) {
-            Parsed::Header(header) => {
-                return match header.command {
-                    // The outer load balancer's own: its health check.
-                    Command::Local => Some(address),
-                    Command::Proxy => Some(header.source.unwrap_or(address)),
-                };
-            }
-            Parsed::Invalid(_) => return None,
-            Parsed::Incomplete => {
-                let from = bytes.len();
-                bytes.resize(from + missing(&bytes), 0);
-                client.read_exact(&mut bytes[from..]).await.ok()?;
+impl Outer {
+    pub(crate) fn new(client: Socket, state: &ListenerState, address: SocketAddr) -> Self {
+        Self { client, state: state.clone(), address, bytes: Vec::new(), until: Instant::now() + PATIENCE }
+    }
+
+    /// Reads on. When the header is there, [`Turn::Admit`] the client that it names; exactly its bytes are read then.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
+        if self.until <= Instant::now() {
+            return Turn::Admit(Err(Refusal::ProxyHeader));
+        }
+        loop {
+            match parse(&self.bytes) {
+                Parsed::Header(header) => {
+                    return Turn::Admit(Ok(match header.command {
+                        // The outer load balancer's own: its health check.
+                        Command::Local => self.address,
+                        Command::Proxy => header.source.unwrap_or(self.address),
+                    }));
+                }
+                Parsed::Invalid(_) => return Turn::Admit(Err(Refusal::ProxyHeader)),
+                Parsed::Incomplete => {
+                    let from = self.bytes.len();
+                    self.bytes.resize(from + missing(&self.bytes), 0);
+                    let taken = self.client.poll_take(cx, &mut self.bytes[from..]);
+                    self.bytes.truncate(from + if let Poll::Ready(Ok(n)) = taken { n } else { 0 });
+                    match taken {
+                        Poll::Ready(Ok(1..)) => {}
+                        Poll::Ready(_) => return Turn::Admit(Err(Refusal::ProxyHeader)),
+                        Poll::Pending => return Turn::WaitUntil(self.until),
+                    }
+                }
             }
         }
     }

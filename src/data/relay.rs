@@ -7,18 +7,16 @@
 //! at once is kept, and nothing more is read until it is gone. An idle flow holds no buffer and no pipe.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{SpliceFlags, splice};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 pub(crate) use super::leg::Leg;
 use super::pipes::{Pipe, Pipes};
 use super::scratch::{Leftover, Scratch};
-use crate::model::Side;
+use super::socket::Socket;
+use crate::model::{FlowEnd, Side};
 
 /// Moves before a flow lets others of its worker run.
 const ROUNDS_A_POLL: u32 = 16;
@@ -62,6 +60,11 @@ impl Failed {
     pub(crate) fn is_reset(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         matches!(self.error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
+    }
+
+    /// As a flow's end.
+    pub(crate) fn as_end(&self) -> FlowEnd {
+        FlowEnd::Failed { side: self.side, reset: self.is_reset() }
     }
 }
 
@@ -136,8 +139,8 @@ enum End {
 /// What a way does next.
 #[derive(Debug)]
 enum State {
-    /// Read into the scratch and write at once; `bulky` reads in a row were large. `armed` is the source's own note.
-    Copying { bulky: u8, armed: bool },
+    /// Read into the scratch and write at once; `bulky` reads in a row were large.
+    Copying { bulky: u8 },
     /// Write what was not taken; read nothing.
     Flushing(Leftover),
     /// Move through a pipe; `small` splices in a row were small.
@@ -150,7 +153,7 @@ enum State {
 
 impl State {
     /// Nothing is known of the source yet.
-    const COPYING: Self = Self::Copying { bulky: 0, armed: false };
+    const COPYING: Self = Self::Copying { bulky: 0 };
 }
 
 /// One direction of a flow.
@@ -183,9 +186,9 @@ impl Way {
     ) -> Poll<WayResult> {
         for _ in 0..ROUNDS_A_POLL {
             match &mut self.state {
-                State::Copying { bulky, armed } => {
+                State::Copying { bulky } => {
                     let mut scratch = tools.scratch.read();
-                    let n = ready!(source.poll_take(cx, &mut scratch, armed)).map_err(|e| (End::Source, e))?;
+                    let n = ready!(source.poll_take(cx, &mut scratch)).map_err(|e| (End::Source, e))?;
                     let bytes = &scratch[..n];
                     if bytes.is_empty() {
                         self.state = State::Closing;
@@ -219,27 +222,27 @@ impl Way {
                     }
                 }
                 State::Splicing { pipe, small, finished } => {
-                    let (Some(from), Some(to)) = (source.tcp(), sink.tcp()) else {
+                    let (Some(from), Some(to)) = (source.socket(), sink.socket()) else {
                         unreachable!("only bare TCP connections start splicing, and a leg never changes its kind");
                     };
                     if pipe.held > 0 {
-                        let n = ready!(poll_splice_out(cx, pipe, to)).map_err(|e| (End::Sink, e))?;
+                        let n = ready!(poll_splice_out(pipe, to)).map_err(|e| (End::Sink, e))?;
                         moved(n);
                     } else if *finished {
                         self.state = State::Closing;
                     } else if *small >= SMALL_SPLICES {
                         self.state = State::COPYING;
                     } else {
-                        let n = ready!(poll_splice_in(cx, from, pipe)).map_err(|e| (End::Source, e))?;
+                        let n = ready!(poll_splice_in(from, pipe)).map_err(|e| (End::Source, e))?;
                         *finished = n == 0;
                         *small = if n < SMALL { *small + 1 } else { 0 };
                     }
                 }
                 State::Closing => {
                     // A leg that is no bare connection has an end of its own to say.
-                    if !last || sink.tcp().is_none() {
+                    if !last || sink.socket().is_none() {
                         // A sink that has gone already has no use for a FIN; its error shows on the other way.
-                        let _ = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
+                        let _ = ready!(sink.poll_finish(cx));
                     }
                     self.state = State::Done;
                 }
@@ -255,44 +258,29 @@ impl Way {
 }
 
 /// Splicing, if both ends are bare TCP and a pipe is to be had; copying goes on otherwise.
-fn start_splicing(source: &impl Leg, sink: &impl Leg, pipes: &Rc<Pipes>) -> State {
-    let both_bare = source.tcp().is_some() && sink.tcp().is_some();
+fn start_splicing(source: &mut impl Leg, sink: &mut impl Leg, pipes: &Rc<Pipes>) -> State {
+    let both_bare = source.socket().is_some() && sink.socket().is_some();
     match both_bare.then(|| pipes.take()).flatten() {
         Some(pipe) => State::Splicing { pipe, small: 0, finished: false },
         None => State::COPYING,
     }
 }
 
+/// How bytes are spliced.
+const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
 /// Moves from the socket into the empty pipe, so that "would block" can only mean that the socket has nothing.
-fn poll_splice_in(cx: &mut Context<'_>, from: &TcpStream, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(from.poll_read_ready(cx))?;
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match from.try_io(Interest::READABLE, || Ok(splice(from, None, pipe.write(), None, pipe.size(), flags)?)) {
-            Ok(n) => {
-                pipe.held = n;
-                return Poll::Ready(Ok(n));
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
+fn poll_splice_in(from: &mut Socket, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    let n = ready!(from.poll_read(|fd| splice(fd, None, pipe.write(), None, pipe.size(), FLAGS)))?;
+    pipe.held = n;
+    Poll::Ready(Ok(n))
 }
 
 /// Moves out of the pipe, which holds data, so that "would block" can only mean that the socket is full.
-fn poll_splice_out(cx: &mut Context<'_>, pipe: &mut Pipe, to: &TcpStream) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(to.poll_write_ready(cx))?;
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match to.try_io(Interest::WRITABLE, || Ok(splice(pipe.read(), None, to, None, pipe.held, flags)?)) {
-            Ok(n) => {
-                pipe.held -= n;
-                return Poll::Ready(Ok(n));
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-    }
+fn poll_splice_out(pipe: &mut Pipe, to: &mut Socket) -> Poll<io::Result<usize>> {
+    let n = ready!(to.poll_write(|fd| splice(pipe.read(), None, fd, None, pipe.held, FLAGS)))?;
+    pipe.held -= n;
+    Poll::Ready(Ok(n))
 }
 
 #[cfg(test)]

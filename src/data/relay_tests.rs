@@ -1,17 +1,15 @@
 use std::cell::Cell;
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::pin::Pin;
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
-use tokio::net::TcpListener;
 
 use super::*;
-
-impl Leg for DuplexStream {
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
-    }
-}
+use crate::data::leg::Streamed;
+use crate::data::testing::{drive, pair};
 
 #[derive(Default)]
 struct Counted {
@@ -33,22 +31,25 @@ fn tools(pipes: usize) -> Tools {
     Tools { scratch: Scratch::new(128 << 10), pipes: Pipes::new(pipes, 256 << 10) }
 }
 
-/// Relays until the end, and then closes both legs, as a flow's task does.
-async fn relay<C: Leg, T: Leg>(mut client: C, mut target: T, tools: &Tools, counted: &Counted) -> Result<(), Failed> {
-    let mut relay = Relay::new();
+/// Relays until the end, and then closes both legs, as whoever relays streams does.
+async fn relay<C, T>(client: C, target: T, tools: &Tools, counted: &Counted) -> Result<(), Failed>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut client, mut target, mut relay) = (Streamed(client), Streamed(target), Relay::new());
     std::future::poll_fn(|cx| relay.poll(cx, &mut client, &mut target, tools, counted)).await
+}
+
+/// Relays sockets until the end, and then closes both, as a worker does.
+fn relay_sockets(mut client: Socket, mut target: Socket, tools: &Tools, counted: &Counted) -> Result<(), Failed> {
+    let mut relay = Relay::new();
+    drive(&mut client, &mut target, |cx, client, target| (relay.poll(cx, client, target, tools, counted), None))
 }
 
 /// Bytes that differ at every place, so that a lost or doubled one shows.
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
-}
-
-async fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (near.expect("connected"), far.expect("accepted").0)
 }
 
 #[tokio::test]
@@ -99,74 +100,90 @@ async fn what_a_slow_reader_does_not_take_is_kept_in_order() {
     assert_eq!(counted.to_target.get(), sent.len());
 }
 
+/// Writes all of it, then small pieces, then FIN.
+fn send(mut to: &TcpStream, bulk: &[u8], pieces: usize) {
+    to.write_all(bulk).expect("bulk");
+    for _ in 0..pieces {
+        to.write_all(b"small").expect("small");
+        thread::yield_now();
+    }
+    to.shutdown(Shutdown::Write).expect("FIN");
+}
+
 /// Both ways at once over real sockets, with pauses, until the way has spliced and copied again.
-async fn is_byte_exact(pipes: usize) {
-    let (mut client, client_leg) = tcp_pair().await;
-    let (target_leg, mut target) = tcp_pair().await;
+fn is_byte_exact(pipes: usize) {
+    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
     let (tools, counted) = (tools(pipes), Counted::default());
     let (up, down) = (pattern(24 << 20, 3), pattern(9 << 20, 7));
-    let ends = async {
-        let (mut client_read, mut client_write) = client.split();
-        let (mut target_read, mut target_write) = target.split();
-        let write_up = async {
-            client_write.write_all(&up).await.expect("bulk");
-            for _ in 0..50 {
-                client_write.write_all(b"small").await.expect("small");
-                tokio::task::yield_now().await;
-            }
-            client_write.shutdown().await.expect("FIN");
-        };
-        let write_down = async {
-            target_write.write_all(&down).await.expect("bulk");
-            target_write.shutdown().await.expect("FIN");
-        };
-        let read_up = async {
+    let (client, target, up, down) = (&client, &target, &up, &down);
+    thread::scope(|scope| {
+        scope.spawn(move || send(client, up, 50));
+        scope.spawn(move || send(target, down, 0));
+        scope.spawn(move || {
             let mut got = Vec::new();
-            target_read.read_to_end(&mut got).await.expect("read");
-            assert!(got[..up.len()] == up, "the bytes up differ");
+            (&*target).read_to_end(&mut got).expect("read");
+            assert!(got[..up.len()] == up[..], "the bytes up differ");
             assert_eq!(got.len(), up.len() + 250);
             assert!(got[up.len()..].chunks(5).all(|word| word == b"small"));
-        };
-        let read_down = async {
-            let mut got = Vec::new();
+        });
+        scope.spawn(move || {
             // A slow reader, so that the target's way meets a full socket.
-            let mut chunk = vec![0; 64 << 10];
+            let (mut got, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
             loop {
-                let n = client_read.read(&mut chunk).await.expect("read");
+                let n = (&*client).read(&mut chunk).expect("read");
                 if n == 0 {
                     break;
                 }
                 got.extend_from_slice(&chunk[..n]);
-                tokio::task::yield_now().await;
+                thread::yield_now();
             }
-            assert!(got == down, "the bytes down differ");
-        };
-        tokio::join!(write_up, write_down, read_up, read_down);
-    };
-    let (done, ()) = tokio::join!(relay(client_leg, target_leg, &tools, &counted), ends);
-    assert!(done.is_ok());
+            assert!(got == *down, "the bytes down differ");
+        });
+        let done = relay_sockets(client_leg, target_leg, &tools, &counted);
+        assert!(done.is_ok(), "{done:?}");
+    });
     assert_eq!(counted.to_target.get(), up.len() + 250);
     assert_eq!(counted.to_client.get(), down.len());
 }
 
-#[tokio::test]
-async fn copying_is_byte_exact() {
-    is_byte_exact(0).await;
+#[test]
+fn copying_is_byte_exact() {
+    is_byte_exact(0);
 }
 
-#[tokio::test]
-async fn splicing_is_byte_exact() {
-    is_byte_exact(4).await;
+#[test]
+fn splicing_is_byte_exact() {
+    is_byte_exact(4);
 }
 
-#[tokio::test]
-async fn a_reset_is_told_from_a_fin() {
-    let (client, client_leg) = tcp_pair().await;
-    let (target_leg, target) = tcp_pair().await;
+#[test]
+fn an_answer_after_the_question_s_fin_is_passed_on() {
+    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
     let (tools, counted) = (tools(0), Counted::default());
-    target.set_zero_linger().expect("a live socket");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            send(&client, b"question", 0);
+            let mut answer = String::new();
+            (&client).read_to_string(&mut answer).expect("read to the FIN");
+            assert_eq!(answer, "answer");
+        });
+        scope.spawn(|| {
+            let mut question = String::new();
+            (&target).read_to_string(&mut question).expect("read to the FIN");
+            assert_eq!(question, "question");
+            send(&target, b"answer", 0);
+        });
+        relay_sockets(client_leg, target_leg, &tools, &counted).expect("both ended well");
+    });
+}
+
+#[test]
+fn a_reset_is_told_from_a_fin() {
+    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
+    let (tools, counted) = (tools(0), Counted::default());
+    socket2::SockRef::from(&target).set_linger(Some(Duration::ZERO)).expect("a live socket");
     drop(target);
-    let failed = relay(client_leg, target_leg, &tools, &counted).await.expect_err("a reset");
+    let failed = relay_sockets(client_leg, target_leg, &tools, &counted).expect_err("a reset");
     assert_eq!(failed.side, Side::Target);
     assert!(failed.is_reset());
     drop(client);
@@ -201,26 +218,17 @@ impl AsyncWrite for Holding {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_push(cx)
+        let Self { inner, held } = &mut *self;
+        while !held.is_empty() {
+            let taken = ready!(Pin::new(&mut *inner).poll_write(cx, held))?;
+            held.drain(..taken);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_push(cx))?;
+        ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-impl Leg for Holding {
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
-    }
-
-    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let taken = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.held))?;
-            self.held.drain(..taken);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

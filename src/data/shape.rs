@@ -5,18 +5,16 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::relay::Leg;
+use super::leg::Leg;
+use super::socket::Socket;
 
 /// How much time's worth of bytes may pass at once after a pause: the timers' grain is 1 ms, and what a late wake-up
 /// lost is made good from this, so that the rate is met on average.
@@ -105,10 +103,9 @@ impl Lateness {
     }
 }
 
-/// A socket, shaped.
-#[derive(Debug)]
-pub(crate) struct ShapedLeg<'s> {
-    stream: &'s mut TcpStream,
+/// What a shaped leg remembers from one poll to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Shaped {
     shape: Shape,
     late: VecDeque<(Instant, Vec<u8>)>,
     late_bytes: usize,
@@ -116,151 +113,130 @@ pub(crate) struct ShapedLeg<'s> {
     fin: Option<Instant>,
     last_due: Option<Instant>,
     close_at: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-    close_timer: Pin<Box<Sleep>>,
 }
 
-impl<'s> ShapedLeg<'s> {
-    pub(crate) fn new(stream: &'s mut TcpStream, shape: Shape) -> Self {
-        Self {
-            stream,
-            shape,
-            late: VecDeque::new(),
-            late_bytes: 0,
-            fin: None,
-            last_due: None,
-            close_at: None,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            close_timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        }
+impl Shaped {
+    pub(crate) fn new(shape: Shape) -> Self {
+        Self { shape, ..Self::default() }
     }
+}
 
-    /// Ready when `at` has come; else the task is woken then.
-    fn poll_until(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        if at <= Instant::now() {
-            return Poll::Ready(());
-        }
-        self.timer.as_mut().reset(at);
-        self.timer.as_mut().poll(cx)
+/// A socket, shaped, for the length of a poll.
+#[derive(Debug)]
+pub(crate) struct ShapedLeg<'s> {
+    pub(crate) socket: &'s mut Socket,
+    pub(crate) shaped: &'s mut Shaped,
+    /// When the flow is to be polled again even if nothing comes: the earliest that was asked for.
+    pub(crate) wake_at: &'s Cell<Option<Instant>>,
+}
+
+/// Ready when `at` has come; else noted in `wake_at`.
+pub(crate) fn poll_until(wake_at: &Cell<Option<Instant>>, at: Instant) -> Poll<()> {
+    if at <= Instant::now() {
+        return Poll::Ready(());
     }
+    wake_at.set(Some(wake_at.get().map_or(at, |before| before.min(at))));
+    Poll::Pending
+}
 
+impl ShapedLeg<'_> {
     /// How many bytes may pass now; `Pending` when none may.
-    fn poll_allowance(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+    fn poll_allowance(&mut self, wanted: usize) -> Poll<usize> {
+        let shape = &self.shaped.shape;
         let mut most = wanted.min(MOST_AT_ONCE);
-        if let Some(budget) = &self.shape.budget {
+        if let Some(budget) = &shape.budget {
             most = most.min(usize::try_from(budget.get()).unwrap_or(usize::MAX));
             if most == 0 {
                 // Whoever relays sees that nothing is left.
                 return Poll::Pending;
             }
         }
-        let wait = self.shape.buckets.iter().filter_map(|bucket| bucket.wait()).max();
+        let wait = shape.buckets.iter().filter_map(|bucket| bucket.wait()).max();
         if let Some(at) = wait {
-            ready!(self.poll_until(cx, at));
+            ready!(poll_until(self.wake_at, at));
         }
-        Poll::Ready(self.shape.buckets.iter().map(|bucket| bucket.portion()).fold(most, usize::min))
+        Poll::Ready(shape.buckets.iter().map(|bucket| bucket.portion()).fold(most, usize::min))
     }
 
     fn passed(&self, n: usize) {
-        self.shape.buckets.iter().for_each(|bucket| bucket.pass(n));
-        if let Some(budget) = &self.shape.budget {
+        let shape = &self.shaped.shape;
+        shape.buckets.iter().for_each(|bucket| bucket.pass(n));
+        if let Some(budget) = &shape.budget {
             budget.set(budget.get().saturating_sub(n as u64));
         }
     }
 
     /// Takes in what has come, so that its time runs from now.
     fn take_in(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(lateness) = &mut self.shape.lateness else { return Ok(()) };
-        while self.fin.is_none() && self.late_bytes < LATE_BYTES {
-            let mut bytes = vec![0; 16 << 10];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            let Poll::Ready(read) = Pin::new(&mut *self.stream).poll_read(cx, &mut buffer) else { break };
-            read?;
-            let n = buffer.filled().len();
+        let Shaped { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
+        let Some(lateness) = &mut shape.lateness else { return Ok(()) };
+        while fin.is_none() && *late_bytes < LATE_BYTES {
+            let mut bytes = vec![0; MOST_AT_ONCE];
+            let Poll::Ready(n) = self.socket.poll_take(cx, &mut bytes)? else { break };
             // In order: nothing overtakes.
-            let due = (Instant::now() + lateness.next()).max(self.last_due.unwrap_or_else(Instant::now));
-            self.last_due = Some(due);
+            let due = (Instant::now() + lateness.next()).max(last_due.unwrap_or_else(Instant::now));
+            *last_due = Some(due);
             if n == 0 {
-                self.fin = Some(due);
+                *fin = Some(due);
             } else {
                 bytes.truncate(n);
-                self.late_bytes += n;
-                self.late.push_back((due, bytes));
+                bytes.shrink_to_fit();
+                *late_bytes += n;
+                late.push_back((due, bytes));
             }
         }
         Ok(())
     }
-}
 
-impl AsyncRead for ShapedLeg<'_> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let leg = self.get_mut();
-        leg.take_in(cx)?;
-        let allowed = ready!(leg.poll_allowance(cx, buffer.remaining()));
-        if leg.shape.lateness.is_none() {
-            let mut part = buffer.take(allowed);
-            ready!(Pin::new(&mut *leg.stream).poll_read(cx, &mut part))?;
-            let n = part.filled().len();
-            // The part is the buffer's own memory.
-            let bytes = part.filled().to_vec();
-            buffer.put_slice(&bytes);
-            leg.passed(n);
-            return Poll::Ready(Ok(()));
+    /// Takes the bytes whose time has come.
+    fn poll_due(&mut self, buffer: &mut [u8], allowed: usize) -> Poll<usize> {
+        let Shaped { late, late_bytes, fin, .. } = &mut *self.shaped;
+        let Some(due) = late.front().map(|(due, _)| *due).or(*fin) else { return Poll::Pending };
+        ready!(poll_until(self.wake_at, due));
+        let Some((due, mut bytes)) = late.pop_front() else { return Poll::Ready(0) };
+        if bytes.len() > allowed {
+            let rest = bytes.split_off(allowed);
+            late.push_front((due, rest));
         }
-        match leg.late.front().map(|(due, _)| *due).or(leg.fin) {
-            None => Poll::Pending,
-            Some(due) => {
-                ready!(leg.poll_until(cx, due));
-                if let Some((due, mut bytes)) = leg.late.pop_front() {
-                    if bytes.len() > allowed {
-                        let rest = bytes.split_off(allowed);
-                        leg.late.push_front((due, rest));
-                    }
-                    leg.late_bytes -= bytes.len();
-                    buffer.put_slice(&bytes);
-                    leg.passed(bytes.len());
-                }
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-}
-
-impl AsyncWrite for ShapedLeg<'_> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let leg = self.get_mut();
-        if let Some(delay) = leg.shape.slow_close {
-            if leg.close_at.is_none() {
-                let at = Instant::now() + delay;
-                leg.close_timer.as_mut().reset(at);
-                leg.close_at = Some(at);
-            }
-            ready!(leg.close_timer.as_mut().poll(cx));
-        }
-        Pin::new(&mut *leg.stream).poll_shutdown(cx)
+        *late_bytes -= bytes.len();
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Poll::Ready(bytes.len())
     }
 }
 
 impl Leg for ShapedLeg<'_> {
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
+    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.take_in(cx)?;
+        let allowed = ready!(self.poll_allowance(buffer.len()));
+        let n = if self.shaped.shape.lateness.is_none() {
+            ready!(self.socket.poll_take(cx, &mut buffer[..allowed]))?
+        } else {
+            ready!(self.poll_due(buffer, allowed))
+        };
+        self.passed(n);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_give(cx, bytes)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(delay) = self.shaped.shape.slow_close {
+            let at = *self.shaped.close_at.get_or_insert_with(|| Instant::now() + delay);
+            ready!(poll_until(self.wake_at, at));
+        }
+        self.socket.poll_finish(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use std::io::Write;
+    use std::net::Shutdown;
 
     use super::*;
+    use crate::data::testing::{drive, pair};
 
     /// Timers have a grain of 1 ms here as outside, in which 125 kB would pass at this rate.
     #[tokio::test(start_paused = true)]
@@ -278,24 +254,31 @@ mod tests {
         assert!((1.9..=2.1).contains(&took), "2 Gbit at 1 Gbit/s took {took} s");
     }
 
-    #[tokio::test]
-    async fn late_bytes_keep_their_order_and_the_end_comes_last() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (mut near, mut far) = (near.expect("connected"), far.expect("accepted").0);
+    #[test]
+    fn late_bytes_keep_their_order_and_the_end_comes_last() {
+        let ((near, mut far), (_idle, mut other)) = (pair(), pair());
         let lateness = Some(Lateness::new(Duration::from_millis(5), Duration::from_millis(5), 3));
-        let mut leg = ShapedLeg::new(&mut far, Shape { lateness, ..Shape::default() });
+        let mut shaped = Shaped::new(Shape { lateness, ..Shape::default() });
         let sent: Vec<u8> = (0..500_000_u32).map(|i| (i % 251) as u8).collect();
-        let write = async {
-            for chunk in sent.chunks(10_000) {
-                near.write_all(chunk).await.expect("written");
-            }
-            near.shutdown().await.expect("FIN");
-        };
         let mut got = Vec::new();
-        let ((), read) = tokio::join!(write, leg.read_to_end(&mut got));
-        read.expect("read");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sent.chunks(10_000).for_each(|chunk| (&near).write_all(chunk).expect("written"));
+                near.shutdown(Shutdown::Write).expect("FIN");
+            });
+            drive(&mut far, &mut other, |cx, socket, _| {
+                let wake_at = Cell::new(None);
+                let mut leg = ShapedLeg { socket, shaped: &mut shaped, wake_at: &wake_at };
+                let mut buffer = vec![0; 20_000];
+                loop {
+                    match leg.poll_take(cx, &mut buffer).map(|n| n.expect("read")) {
+                        Poll::Ready(0) => return (Poll::Ready(()), None),
+                        Poll::Ready(n) => got.extend_from_slice(&buffer[..n]),
+                        Poll::Pending => return (Poll::Pending, wake_at.get()),
+                    }
+                }
+            });
+        });
         assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
 }

@@ -1,28 +1,33 @@
-//! A worker: one thread, one current-thread runtime, its own listening sockets and its own flows.
+//! A worker: one thread, one epoll, its own listening sockets and its own connections.
+//!
+//! The thread waits for news of its sockets and polls the connection that they are of, which goes on until it would have to
+//! wait. Nothing else runs here: what takes time, or can be told once, is for other threads.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use slab::Slab;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::connect::LegOptions;
-use super::door::Door;
-use super::idle::Wheel;
-use super::keepalive::LOOKS;
-use super::listener::ListenerState;
-use super::pipes::Pipes;
-use super::relay::Tools;
-use super::scratch::Scratch;
-use super::shared::Shared;
-use super::sock_diag::SockDiag;
+use super::door::{Door, Taken};
+use super::flow::Flow;
+use super::listener::{self, ListenerState};
+use super::local::Local;
+use super::outer::Outer;
+use super::poll::{Bell, Inbox, Key, News, PutOff, Ticks, Token};
+use super::refuse::{self, Held};
 use super::table::{FlowRecord, Order};
-use crate::model::{CidrSet, FlowId};
+use super::timers::Timers;
+use crate::model::{CidrSet, FlowId, Refusal, Side};
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -45,198 +50,380 @@ pub(crate) enum Command {
     Misbehave(Box<dyn FnOnce() + Send>),
 }
 
-/// How a worker works.
-#[derive(Debug, Clone)]
-pub(crate) struct WorkerOptions {
-    pub(crate) scratch: usize,
-    pub(crate) pipes: usize,
-    pub(crate) pipe_size: usize,
-    pub(crate) accepts_per_wake: u32,
-    pub(crate) backlog: i32,
-    pub(crate) held_refusals: usize,
-    pub(crate) hold_time: Duration,
-    pub(crate) leg: LegOptions,
-    /// The length of a tick: what idle and connect time-outs are rounded up to.
-    pub(crate) tick: Duration,
+/// Tells a worker what to do, from any thread.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    queue: Sender<Command>,
+    bell: Arc<Bell>,
 }
 
-/// A worker's state, shared by its tasks.
+impl Commands {
+    pub(crate) fn new(queue: Sender<Command>, bell: Arc<Bell>) -> Self {
+        Self { queue, bell }
+    }
+
+    /// A worker that is gone went with the process, and has no use for it.
+    pub(crate) fn send(&self, command: Command) {
+        if self.queue.send(command).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// What a connection wants after it was polled.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// To hear of its sockets.
+    Wait,
+    /// Likewise, and to be polled at this time if nothing comes before.
+    WaitUntil(Instant),
+    /// To be polled again once the others had their turn.
+    Again,
+    /// To be closed.
+    Over,
+    /// That its client is left unanswered.
+    Hold,
+    /// That the client it is for is let in, or refused.
+    Admit(Result<SocketAddr, Refusal>),
+}
+
+/// A connection of a worker.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// It goes to a target.
+    Flow(Box<Flow>),
+    /// It was refused, and doesn't know.
+    Held(Box<Held>),
+    /// For whom it is, is still to be read.
+    Outer(Box<Outer>),
+}
+
+/// A connection in its slot.
+#[derive(Debug)]
+struct Seated {
+    generation: u32,
+    entry: Entry,
+    /// The time that it is to be called at. Timers set for other times are out of date.
+    call_at: Option<Instant>,
+}
+
+/// Whom a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Connection(Key),
+    Door(usize),
+}
+
+/// A worker's state.
 pub(crate) struct Worker {
-    pub(crate) index: usize,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) options: WorkerOptions,
-    pub(crate) tools: Tools,
-    pub(crate) service_side: RefCell<Arc<CidrSet>>,
-    /// Refused clients that are held unanswered now.
-    pub(crate) held: Cell<usize>,
-    /// To ask the kernel about silent flows; `None` where it gives no such socket.
-    pub(crate) diag: Option<SockDiag>,
-    tick: Cell<u32>,
-    next_flow: Cell<u64>,
-    next_source: Cell<usize>,
-    flows: RefCell<Slab<(Arc<FlowRecord>, Waker)>>,
-    wheel: RefCell<Wheel<(usize, FlowId)>>,
-    /// Flows to wake at the next tick.
-    listening: RefCell<Vec<(usize, FlowId)>>,
+    local: Rc<Local>,
+    commands: Receiver<Command>,
+    bell: Arc<Bell>,
+    ticks: Ticks,
+    inbox: Inbox,
+    entries: Slab<Seated>,
+    generation: u32,
+    doors: Slab<Door>,
+    door_at: HashMap<SocketAddr, usize>,
+    timers: Timers<Due>,
+    /// Who is to be polled again once the news are attended to.
+    again: Vec<Key>,
+    /// Raised by a poll that was put off for the sake of others.
+    put_off: Arc<PutOff>,
+    waker: Waker,
+    /// Whose turn it is: who goes, should it panic.
+    current: Option<Key>,
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>, options: WorkerOptions) -> Rc<Self> {
-        let tools =
-            Tools { scratch: Scratch::new(options.scratch), pipes: Pipes::new(options.pipes, options.pipe_size) };
-        Rc::new(Self {
-            index,
-            shared,
-            options,
-            tools,
-            service_side: RefCell::default(),
-            held: Cell::new(0),
-            diag: SockDiag::open().ok(),
-            tick: Cell::new(0),
-            next_flow: Cell::new(0),
-            next_source: Cell::new(0),
-            flows: RefCell::default(),
-            wheel: RefCell::new(Wheel::new(0)),
-            listening: RefCell::default(),
+    /// # Errors
+    ///
+    /// When the kernel gives it no clock.
+    pub(crate) fn new(local: Rc<Local>, commands: Receiver<Command>, bell: Arc<Bell>) -> io::Result<Self> {
+        let ticks = Ticks::new(&local.poller, local.options.tick)?;
+        let put_off = Arc::new(PutOff::default());
+        let waker = Waker::from(Arc::clone(&put_off));
+        Ok(Self {
+            local,
+            commands,
+            bell,
+            ticks,
+            inbox: Inbox::new(),
+            entries: Slab::new(),
+            generation: 0,
+            doors: Slab::new(),
+            door_at: HashMap::new(),
+            timers: Timers::new(),
+            again: Vec::new(),
+            put_off,
+            waker,
+            current: None,
         })
     }
 
-    /// Does what it is told until nobody can tell it anything any more.
-    pub(crate) async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let mut listeners: HashMap<SocketAddr, Door> = HashMap::new();
-        let mut ticks = tokio::time::interval(self.options.tick);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-        ticks.tick().await;
+    /// Works until it is told to stop. A connection that panics is closed, and the others go on.
+    pub(crate) fn run(mut self) {
         loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Open(opened, done)) => {
-                        for (socket, state) in opened {
-                            let address = state.listener.address;
-                            let mut door = Door::new(state);
-                            door.open(&self, socket);
-                            door.answer(&self).await;
-                            listeners.insert(address, door);
+            match catch_unwind(AssertUnwindSafe(|| self.serve())) {
+                Ok(()) => return,
+                Err(panic) => match self.current.take() {
+                    Some(key) => {
+                        if self.seated(key).is_some() {
+                            self.entries.remove(key.slot as usize);
                         }
-                        let _ = done.send(());
+                        tracing::error!("a connection panicked and was closed; the others go on");
                     }
-                    Some(Command::Retarget(state)) => {
-                        if let Some(door) = listeners.get_mut(&state.listener.address) {
-                            *door.state.borrow_mut() = state;
-                            door.answer(&self).await;
-                        }
-                    }
-                    Some(Command::Close(address, done)) => {
-                        if let Some(mut door) = listeners.remove(&address) {
-                            door.shut().await;
-                        }
-                        let _ = done.send(());
-                    }
-                    Some(Command::Sync(done)) => {
-                        let _ = done.send(());
-                    }
-                    Some(Command::ServiceSide(cidrs)) => *self.service_side.borrow_mut() = cidrs,
-                    Some(Command::Wake(records)) => self.wake(&records),
-                    Some(Command::Stop) | None => return,
-                    #[cfg(test)]
-                    Some(Command::Misbehave(how)) => how(),
+                    None => resume_unwind(panic),
                 },
-                _ = ticks.tick() => {
-                    self.turn();
-                    for door in listeners.values_mut().filter(|door| door.wants_another_try()) {
-                        door.answer(&self).await;
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        loop {
+            while let Some((token, news)) = self.inbox.take() {
+                match token {
+                    Token::Connection(key, side) => self.tell(key, side, news),
+                    Token::Door(at) => self.accept(at as usize),
+                    Token::Tick => self.turn(),
+                    Token::Bell => {
+                        self.bell.heard();
+                        if !self.obey() {
+                            return;
+                        }
+                    }
+                }
+            }
+            self.call();
+            for key in std::mem::take(&mut self.again) {
+                self.poll(key);
+            }
+            let time = if self.again.is_empty() { self.timers.wait() } else { Some(Duration::ZERO) };
+            self.local.poller.wait(&mut self.inbox, time).expect("an epoll of our own waits");
+        }
+    }
+
+    /// Does what it was told; false when that is to stop.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Open(opened, done)) => {
+                    opened.into_iter().for_each(|(socket, state)| self.open(socket, state));
+                    let _ = done.send(());
+                }
+                Ok(Command::Retarget(state)) => {
+                    if let Some(&at) = self.door_at.get(&state.listener.address) {
+                        self.doors[at].state = state;
+                        self.doors[at].answer(&self.local, at);
+                    }
+                }
+                Ok(Command::Close(address, done)) => {
+                    if let Some(at) = self.door_at.remove(&address) {
+                        self.doors.remove(at);
+                    }
+                    let _ = done.send(());
+                }
+                Ok(Command::Sync(done)) => {
+                    let _ = done.send(());
+                }
+                Ok(Command::ServiceSide(cidrs)) => *self.local.service_side.borrow_mut() = cidrs,
+                Ok(Command::Wake(records)) => {
+                    for record in records {
+                        self.poll_flow(record.slot.load(Ordering::Relaxed), record.id);
+                    }
+                }
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                #[cfg(test)]
+                Ok(Command::Misbehave(how)) => how(),
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn open(&mut self, socket: std::net::TcpListener, state: ListenerState) {
+        let address = state.listener.address;
+        let vacant = self.doors.vacant_entry();
+        let at = vacant.key();
+        let door = vacant.insert(Door::new(state));
+        door.open(&self.local, at, socket);
+        door.answer(&self.local, at);
+        self.door_at.insert(address, at);
+    }
+
+    /// Accepts who waits at a door, up to the number after which others have their turn.
+    fn accept(&mut self, at: usize) {
+        for _ in 0..self.local.options.accepts_per_wake {
+            let Some(door) = self.doors.get_mut(at) else { return };
+            match door.accept(&self.local, at) {
+                Taken::One(client, address) => {
+                    if let Some(entry) = listener::take(&self.local, &door.state, client, address) {
+                        self.seat(entry);
+                    }
+                }
+                Taken::Failed => {}
+                Taken::PausedUntil(time) => return self.timers.set(time, Due::Door(at)),
+                Taken::NoMore => return,
+            }
+        }
+    }
+
+    /// One tick or more: flows that have been silent for a while are told so, and doors that failed try again.
+    fn turn(&mut self) {
+        for _ in 0..self.ticks.passed() {
+            let now = self.local.next_tick();
+            let (entries, mut silent) = (&self.entries, Vec::new());
+            self.local.wheel.borrow_mut().turn(now, |(slot, id)| {
+                let Entry::Flow(flow) = &entries.get(*slot as usize)?.entry else { return None };
+                let record = flow.record();
+                if record.id != *id {
+                    return None;
+                }
+                if record.is_silent(now) {
+                    record.tell(Order::Expire);
+                    silent.push((*slot, *id));
+                    return None;
+                }
+                Some(record.next_look(now))
+            });
+            silent.into_iter().for_each(|(slot, id)| self.poll_flow(slot, id));
+        }
+        for (at, door) in self.doors.iter_mut().filter(|(_, door)| door.wants_another_try()) {
+            door.answer(&self.local, at);
+        }
+    }
+
+    /// Calls those whose time has come.
+    fn call(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((at, who)) = self.timers.due(now) {
+            match who {
+                Due::Door(door) => {
+                    if let Some(open) = self.doors.get_mut(door) {
+                        open.go_on(&self.local, door);
+                    }
+                }
+                Due::Connection(key) => {
+                    if let Some(seated) = self.seated(key).filter(|seated| seated.call_at == Some(at)) {
+                        seated.call_at = None;
+                        self.poll(key);
                     }
                 }
             }
         }
     }
 
-    /// The present tick.
+    /// Gives a new connection a slot, and its first turn.
+    fn seat(&mut self, entry: Entry) {
+        let slot = u32::try_from(self.entries.vacant_key()).expect("descriptors end long before slots do");
+        self.generation = self.generation.wrapping_add(1);
+        let key = Key { slot, generation: self.generation };
+        let seated = Seated { generation: key.generation, entry, call_at: None };
+        self.entries.insert(seated);
+        self.settle(key);
+    }
+
+    /// Makes a connection known under its key, and polls it.
+    fn settle(&mut self, key: Key) {
+        let Some(seated) = self.entries.get_mut(key.slot as usize) else { return };
+        let (poller, token) = (&self.local.poller, Token::Connection(key, Side::Client));
+        let watched = match &mut seated.entry {
+            Entry::Flow(flow) => {
+                flow.enter(key);
+                Ok(())
+            }
+            Entry::Held(held) => held.client.watch(poller, token),
+            Entry::Outer(outer) => outer.client.watch(poller, token),
+        };
+        match watched {
+            Ok(()) => self.poll(key),
+            Err(error) => {
+                self.local.shared.accept_error(&error);
+                self.entries.remove(key.slot as usize);
+            }
+        }
+    }
+
+    fn seated(&mut self, key: Key) -> Option<&mut Seated> {
+        self.entries.get_mut(key.slot as usize).filter(|seated| seated.generation == key.generation)
+    }
+
+    /// News of a connection.
     #[inline]
-    pub(crate) fn tick(&self) -> u32 {
-        self.tick.get()
-    }
-
-    /// How many ticks `time` takes, rounded up, at least one.
-    pub(crate) fn ticks(&self, time: Duration) -> u32 {
-        let ticks = time.as_nanos().div_ceil(self.options.tick.as_nanos().max(1));
-        u32::try_from(ticks).unwrap_or(u32::MAX / 2).max(1)
-    }
-
-    /// Ticks of silence between two looks at a flow that may be silent for `idle`. Before the kernel's first probe is due,
-    /// as the first look asks for it.
-    pub(crate) fn step(&self, idle: u32) -> u32 {
-        let probes = self.options.leg.keepalive.map_or(u32::MAX, |time| self.ticks(time));
-        idle.div_ceil(LOOKS).min(probes)
-    }
-
-    /// A number for a new flow: unique in this process, as each worker counts in a range of its own.
-    pub(crate) fn next_flow(&self) -> FlowId {
-        let n = self.next_flow.get() + 1;
-        self.next_flow.set(n);
-        FlowId((self.index as u64 + 1) << 44 | n)
-    }
-
-    /// The turn of the next source address.
-    pub(crate) fn next_source(&self) -> usize {
-        let n = self.next_source.get();
-        self.next_source.set(n.wrapping_add(1));
-        n
-    }
-
-    /// Makes a flow known to the tick and to orders.
-    pub(crate) fn enter(&self, record: &Arc<FlowRecord>, waker: Waker, first_look: u32) -> usize {
-        let slot = self.flows.borrow_mut().insert((Arc::clone(record), waker));
-        record.slot.store(u32::try_from(slot).unwrap_or(u32::MAX), std::sync::atomic::Ordering::Relaxed);
-        self.wheel.borrow_mut().place((slot, record.id), first_look);
-        slot
-    }
-
-    /// Looks at a flow again that was told to expire while it moved on.
-    pub(crate) fn look_again(&self, slot: usize, record: &FlowRecord) {
-        self.wheel.borrow_mut().place((slot, record.id), record.next_look(self.tick()));
-    }
-
-    /// Forgets a flow.
-    pub(crate) fn leave(&self, slot: usize) {
-        self.flows.borrow_mut().remove(slot);
-    }
-
-    /// One tick: flows that have been silent for a while are told so.
-    fn turn(&self) {
-        let now = self.tick.get() + 1;
-        self.tick.set(now);
-        let flows = self.flows.borrow();
-        for (slot, id) in self.listening.take() {
-            if let Some((_, waker)) = flows.get(slot).filter(|(record, _)| record.id == id) {
-                waker.wake_by_ref();
-            }
+    fn tell(&mut self, key: Key, side: Side, news: News) {
+        let Some(seated) = self.seated(key) else { return };
+        match &mut seated.entry {
+            Entry::Flow(flow) => flow.hear(side, news),
+            Entry::Held(held) => held.client.hear(news),
+            Entry::Outer(outer) => outer.client.hear(news),
         }
-        self.wheel.borrow_mut().turn(now, |(slot, id)| {
-            let (record, waker) = flows.get(*slot).filter(|(record, _)| record.id == *id)?;
-            if record.is_silent(now) {
-                record.tell(Order::Expire);
-                waker.wake_by_ref();
-                return None;
-            }
-            Some(record.next_look(now))
-        });
+        self.poll(key);
     }
 
-    /// Wakes a flow at the next tick.
-    pub(crate) fn wake_at_next_tick(&self, slot: usize, id: FlowId) {
-        self.listening.borrow_mut().push((slot, id));
-    }
-
-    fn wake(&self, records: &[Arc<FlowRecord>]) {
-        let flows = self.flows.borrow();
-        for record in records {
-            let slot = record.slot.load(std::sync::atomic::Ordering::Relaxed) as usize;
-            if let Some((held, waker)) = flows.get(slot)
-                && held.id == record.id
-            {
-                waker.wake_by_ref();
-            }
+    /// Polls the flow with this id, if the slot is still its.
+    fn poll_flow(&mut self, slot: u32, id: FlowId) {
+        if let Some(Seated { generation, entry: Entry::Flow(flow), .. }) = self.entries.get(slot as usize)
+            && flow.record().id == id
+        {
+            self.poll(Key { slot, generation: *generation });
         }
     }
+
+    /// Lets a connection go on for as long as it can, and does what it wants then.
+    fn poll(&mut self, key: Key) {
+        let Some(seated) = self.entries.get_mut(key.slot as usize).filter(|seated| seated.generation == key.generation)
+        else {
+            return;
+        };
+        self.current = Some(key);
+        let mut cx = Context::from_waker(&self.waker);
+        let turn = match &mut seated.entry {
+            Entry::Flow(flow) => flow.poll(&mut cx),
+            Entry::Held(held) => held.poll(&mut cx),
+            Entry::Outer(outer) => outer.poll(&mut cx),
+        };
+        let put_off = self.put_off.take();
+        match turn {
+            Turn::Wait if put_off => self.again.push(key),
+            Turn::Wait => {}
+            Turn::Again => self.again.push(key),
+            Turn::WaitUntil(at) => {
+                if put_off {
+                    self.again.push(key);
+                } else if seated.call_at.is_none_or(|before| at < before) {
+                    seated.call_at = Some(at);
+                    self.timers.set(at, Due::Connection(key));
+                }
+            }
+            Turn::Over => drop(self.entries.remove(key.slot as usize)),
+            Turn::Hold | Turn::Admit(_) => self.succeed(key, turn),
+        }
+        self.current = None;
+    }
+
+    /// A connection goes on as something else.
+    fn succeed(&mut self, key: Key, turn: Turn) {
+        let entry = self.entries.remove(key.slot as usize).entry;
+        let next = match (entry, turn) {
+            (Entry::Flow(flow), _) => refuse::leave_unanswered(&self.local, flow.into_client()).map(held),
+            (Entry::Outer(outer), Turn::Admit(Ok(source))) => {
+                let outer = *outer;
+                listener::admit(&self.local, &outer.state, outer.client, source)
+            }
+            (Entry::Outer(outer), Turn::Admit(Err(refusal))) => {
+                let outer = *outer;
+                refuse::refuse(&self.local, &outer.state, outer.client, outer.address, refusal).map(held)
+            }
+            (Entry::Held(_) | Entry::Outer(_), _) => None,
+        };
+        if let Some(entry) = next {
+            self.seat(entry);
+        }
+    }
+}
+
+fn held(held: Held) -> Entry {
+    Entry::Held(Box::new(held))
 }

@@ -1,0 +1,125 @@
+//! What is counted and noted of one flow, once: that it was opened, and how it ended.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::choose::Seat;
+use super::local::Local;
+use super::relay::Meter;
+use super::table::FlowRecord;
+use super::{counters, tell};
+use crate::model::{ConnectError, DrainReason, FlowEnd, Side};
+
+/// An open flow: in the table, counted as opened; closed it is counted as closed, whatever ends it.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) local: Rc<Local>,
+    pub(crate) record: Arc<FlowRecord>,
+    seat: Option<Seat>,
+    end: Option<FlowEnd>,
+}
+
+impl Tally {
+    pub(crate) fn open(local: Rc<Local>, record: Arc<FlowRecord>, seat: Seat) -> Self {
+        let shard = record.series.shard(local.index);
+        shard.opened.add(1);
+        if record.listener.group.fails_open(&record.listener.zone) {
+            shard.unhealthy_routing.add(1);
+        }
+        local.shared.table.insert(&record);
+        Self { local, record, seat: Some(seat), end: None }
+    }
+
+    /// Its worker's counts of what its listener counts.
+    pub(crate) fn shard(&self) -> &counters::Shard {
+        self.record.series.shard(self.local.index)
+    }
+
+    /// Who is told of the bytes that move now.
+    pub(crate) fn meter(&self) -> FlowMeter<'_> {
+        FlowMeter { record: &self.record, shard: self.shard(), tick: self.local.tick() }
+    }
+
+    /// Notes the end; the first one counts.
+    pub(crate) fn close(&mut self, end: FlowEnd) {
+        if self.end.is_some() {
+            return;
+        }
+        self.end = Some(end);
+        self.seat = None;
+        self.count(end);
+        let record = &self.record;
+        self.local.shared.table.remove(record.id);
+        self.local.shared.flow_ended();
+        let age = record.opened.elapsed().unwrap_or_default();
+        record.series.duration.record(age.as_secs_f64());
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a bucket is chosen by it, and flows carry less than 2^52 bytes"
+        )]
+        record.series.bytes.record((record.bytes_to_target() + record.bytes_to_client()) as f64);
+        if let Some(log) = &self.local.shared.flow_log {
+            log.ended(tell::ended(record, age, self.local.diag.as_ref(), end));
+        }
+        let member = record.member();
+        tracing::info!(
+                    target: "access",
+        {            flow.id = %record.id,
+                    client.addr = %record.client,
+                    origin = record.origin.label(),
+                    endpoint.id = record.listener.gate.label(),
+                    listener.port = record.listener.address.port(),
+                    target.id = %record.listener.group.target,
+                    target.addr = %member.address,
+                    bytes.to_target = record.bytes_to_target(),
+                    bytes.to_client = record.bytes_to_client(),
+                    duration_ms = age.as_millis(),
+                    end = end.label(),
+                    detail = end.detail() },
+                    "flow closed"
+                );
+    }
+
+    fn count(&self, end: FlowEnd) {
+        let shard = self.shard();
+        shard.close(end);
+        match end {
+            FlowEnd::Failed { side: Side::Client, reset: true } => shard.client_resets.add(1),
+            FlowEnd::Failed { side: Side::Target, reset: true } => shard.target_resets.add(1),
+            FlowEnd::Unreachable(ConnectError::Refused) => shard.target_resets.add(1),
+            FlowEnd::Unreachable(ConnectError::PortAllocation) => shard.port_allocation_errors.add(1),
+            FlowEnd::Drained(_) | FlowEnd::Unreachable(_) => shard.gateway_resets.add(1),
+            FlowEnd::Completed | FlowEnd::Idle | FlowEnd::Failed { .. } => {}
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // One that goes without an end was stopped with the process, or panicked.
+        self.close(FlowEnd::Drained(DrainReason::Shutdown));
+    }
+}
+
+/// Counts what a flow moves in one poll.
+pub(crate) struct FlowMeter<'f> {
+    record: &'f FlowRecord,
+    shard: &'f counters::Shard,
+    tick: u32,
+}
+
+impl Meter for FlowMeter<'_> {
+    #[inline]
+    fn to_target(&self, n: usize) {
+        self.record.add_to_target(n as u64);
+        self.shard.to_target.add(n as u64);
+        self.record.touch(self.tick);
+    }
+
+    #[inline]
+    fn to_client(&self, n: usize) {
+        self.record.add_to_client(n as u64);
+        self.shard.to_client.add(n as u64);
+        self.record.touch(self.tick);
+    }
+}
