@@ -5,7 +5,10 @@ from .charts import BARS, name_of, names
 from .figures import foreign, per_round, ratio, spread
 from .measure import CASES, TAIL_LONGER, TAIL_ROUNDS
 
-BASE = {"onecore": "ha1", "pinned": "ha1", "unpinned": "ha2", "http": "ha1"}
+
+def base(samples, mode):
+    """HAProxy as it comes, with as many threads as this mode has."""
+    return next((name for name in names(samples, mode) if name.startswith("ha") and "-" not in name), None)
 
 
 def rate(case, value):
@@ -24,7 +27,7 @@ def cell(samples, mode, case, name, figure, write):
     if not found or (figure == "cpu" and found["median"] == 0):
         return "—"
     text = write(found["median"])
-    against = ratio(samples, mode, case, figure, name, BASE[mode])
+    against = ratio(samples, mode, case, figure, name, base(samples, mode))
     if against:
         text += f" ({against['median']:.2f}×)"
     return f"{text}<br><sub>{write(found['min'])} – {write(found['max'])}</sub>"
