@@ -31,7 +31,10 @@ impl Poll {
     }
 
     /// The same, and of each whether its peer has sent all that it will: no other edge will come to tell that.
-    pub(crate) fn wait_for_ends(&mut self, until: Option<Instant>) -> io::Result<impl Iterator<Item = (u64, bool)> + '_> {
+    pub(crate) fn wait_for_ends(
+        &mut self,
+        until: Option<Instant>,
+    ) -> io::Result<impl Iterator<Item = (u64, bool)> + '_> {
         self.events.clear();
         let left = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), left.as_ref()) {
