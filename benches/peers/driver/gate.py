@@ -129,7 +129,7 @@ def growing(grow):
            known(growth.grows, plans) or "")
     for question in ("srv", "a", "nxdomain"):
         points = grow.get("dns", {}).get(question)
-        yield (f"DNS answer ({question}) over targets: the power of its growth", growth.FLAT_EXPONENT, 0.05, True,
+        yield (f"DNS answer ({question}) over targets: the power of its growth", growth.LINEAR_EXPONENT, growth.FLAT_EXPONENT, True,
                known(growth.exponent, points), known(growth.grows, points) or "")
     flows = grow.get("flows", {})
     ours, theirs = (known(growth.rise, flows.get(name)) for name in ("plgw1", "ha1"))

@@ -92,10 +92,11 @@ def criterion(target, group, scale):
 
 def run_criterion(root, quick, log):
     """The benches whose growth is plotted; they were built before."""
-    times = ["--warm-up-time", "0.05", "--measurement-time", "0.05", "--sample-size", "10", "--nresamples", "1000"] if quick else ["--warm-up-time", "1",
-                                                                                 "--measurement-time", "2"]
+    brief = ["--warm-up-time", "0.05", "--measurement-time", "0.05", "--sample-size", "10", "--nresamples", "1000"]
+    times = brief if quick else ["--warm-up-time", "1", "--measurement-time", "2"]
     for bench in CRITERION:
-        command = ["cargo", "bench", "--offline", *install.bench_profile(quick), "--bench", bench, "--", "--noplot", *times]
+        profile = install.bench_profile(quick)
+        command = ["cargo", "bench", "--offline", *profile, "--bench", bench, "--", "--noplot", *times]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             log(f"  {' '.join(command)} failed: {done.stderr[-400:]}")
