@@ -23,8 +23,11 @@ pub(super) struct Survey<'a> {
     /// The addressable targets of each project's services, in target order.
     pub(super) targets: BTreeMap<&'a VpceServiceId, Vec<Addressable<'a>>>,
     /// What was asked before of a load balancer's zone: every address of it asks again, and each answer looks at all targets.
-    ill: RefCell<BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>>,
+    ill: RefCell<IllByZone>,
 }
+
+/// The targets without enough healthy members for a zone's node.
+type IllByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
 
 /// Whose endpoint service it is.
 #[derive(Clone, Copy)]
