@@ -86,7 +86,7 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
             healthy: survey.is_zone_healthy(service, &zone),
             shifted: survey.is_shifted(service, &zone),
             silent: survey.desired.silent_zones.contains(&zone),
-            unhealthy_targets: survey.unhealthy_targets(service, &zone).cloned().collect(),
+            unhealthy_targets: survey.unhealthy_targets(service, &zone).to_vec(),
             addresses: addresses_in(survey, service, &zone),
             zone,
         })

@@ -1,10 +1,12 @@
 //! The desired state, looked up by id once and then by everyone.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::targets::{Addressable, addressable};
+use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
     InterfaceEndpoint, Project, Region, TargetId, TargetState, VpceServiceId, Zone,
@@ -20,7 +22,12 @@ pub(super) struct Survey<'a> {
     pub(super) endpoints: BTreeMap<&'a VpceServiceId, Vec<&'a InterfaceEndpoint>>,
     /// The addressable targets of each project's services, in target order.
     pub(super) targets: BTreeMap<&'a VpceServiceId, Vec<Addressable<'a>>>,
+    /// What was asked before of a load balancer's zone: every address of it asks again, and each answer looks at all targets.
+    ill: RefCell<IllByZone>,
 }
+
+/// The targets without enough healthy members for a zone's node.
+type IllByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
 
 /// Whose endpoint service it is.
 #[derive(Clone, Copy)]
@@ -68,7 +75,7 @@ impl<'a> Survey<'a> {
         for endpoint in desired.endpoints.values().filter(|endpoint| endpoint.state != EndpointState::Deleted) {
             endpoints.entry(endpoint.service.service()).or_default().push(endpoint);
         }
-        Self { desired, providers, endpoints, targets }
+        Self { desired, providers, endpoints, targets, ill: RefCell::default() }
     }
 
     /// The interface endpoints that lead to `service`, by id.
@@ -145,11 +152,21 @@ impl<'a> Survey<'a> {
         };
         !self.desired.silent_zones.contains(zone)
             && !self.faults().any(|fault| lost(&fault))
-            && self.unhealthy_targets(service, zone).next().is_none()
+            && self.unhealthy_targets(service, zone).is_empty()
     }
 
     /// The groups that have too few healthy members for a node in `zone`.
-    pub(super) fn unhealthy_targets(&self, service: &'a VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
+    pub(super) fn unhealthy_targets(&self, service: &VpceServiceId, zone: &Zone) -> Rc<[TargetId]> {
+        let key = (service.clone(), zone.clone());
+        let known = self.ill.borrow().get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let ill: Rc<[TargetId]> = self.ill_in(service, zone).cloned().collect();
+            self.ill.borrow_mut().insert(key, Rc::clone(&ill));
+            ill
+        })
+    }
+
+    fn ill_in(&self, service: &VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
         let of = match self.providers.get(service) {
             Some(Provider::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
             _ => None,
@@ -158,12 +175,13 @@ impl<'a> Survey<'a> {
         let ill = move |target: &&Addressable<'a>| {
             of.is_some_and(|of| {
                 let attributes = &of.attributes;
-                let registered = || {
-                    target.processes.iter().filter(|process| {
-                        let key = (service.clone(), target.id.clone(), process.name.to_owned());
-                        (attributes.cross_zone || process.zone == zone) && !self.desired.deregistered.contains(&key)
-                    })
+                let is_in = |process: &&Process<'a>| {
+                    let key = || (service.clone(), target.id.clone(), process.name.to_owned());
+                    let deregistered = &self.desired.deregistered;
+                    (attributes.cross_zone || process.zone == zone)
+                        && (deregistered.is_empty() || !deregistered.contains(&key()))
                 };
+                let registered = || target.processes.iter().filter(is_in);
                 let well = registered().filter(|process| {
                     let state = self.health(service, &target.id, process.name).state;
                     matches!(state, TargetState::Healthy | TargetState::Initial)

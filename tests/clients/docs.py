@@ -6,8 +6,12 @@ a quickstart. `…` in a line stands for anything, `…` alone for any lines. A 
 
 import os
 import re
+import sys
 
 import lab
+
+sys.path.insert(0, str(lab.ROOT / "benches/peers"))
+from driver import readme  # noqa: E402
 
 # Each page with what it needs besides `plgw`.
 PAGES = {"operating.md": ["dig", "curl", "jq"], "load.md": [], "real-servers.md": ["node"]}
@@ -115,6 +119,11 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere():
             if not (page.parent / link).exists():
                 broken.append(f"{page.relative_to(lab.ROOT)}: {link}")
     assert not broken, broken
+
+
+def test_the_readme_shows_the_newest_measurement():
+    """No figure of it is typed: `benches/peers/run --render` writes it, from the newest result."""
+    assert readme.shown(lab.ROOT) == readme.block(lab.ROOT), "benches/peers/run --render benches/results/NEWEST.json writes it"
 
 
 def test_whoever_leaves_a_block_out_is_seen():

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -126,8 +125,3 @@ def measure(bench, starter, gateway, rounds, log):
                          "per_core": median(r["per_core"] for r in row["rounds"]),
                          "lost": sum(r["lost"] for r in row["rounds"])})
     return {"question": f"{name} ({len(records)} records)", "servers": rows}
-
-
-def hang_up(started):
-    """Asks a gateway to reload."""
-    os.kill(started.popen.pid, signal.SIGHUP)

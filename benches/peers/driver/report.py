@@ -1,20 +1,14 @@
 """From a result to what people read: a table and charts. Every figure comes out of the result; none is typed."""
 
-from . import gate, svg
-from .figures import foreign, per_round, ratio, spread, value_of
-from .measure import CASES
+from . import gate, growth
+from .charts import BARS, name_of, names
+from .figures import foreign, per_round, ratio, spread
+from .measure import CASES, TAIL_LONGER, TAIL_ROUNDS
 
-BASE = {"onecore": "ha1", "pinned": "ha1", "unpinned": "ha2", "http": "ha1"}
 
-
-def names(samples, mode):
-    """Variants of a mode, in the order in which they were started."""
-    seen = []
-    for sample in samples:
-        if sample["mode"] == mode and sample["variant"] not in seen:
-            seen.append(sample["variant"])
-    order = ["direct", "bare", "plgw", "ha", "nginx", "envoy"]
-    return sorted(seen, key=lambda name: (next(i for i, o in enumerate(order) if name.startswith(o)), name))
+def base(samples, mode):
+    """HAProxy as it comes, with as many threads as this mode has."""
+    return next((name for name in names(samples, mode) if name.startswith("ha") and "-" not in name), None)
 
 
 def rate(case, value):
@@ -33,7 +27,7 @@ def cell(samples, mode, case, name, figure, write):
     if not found or (figure == "cpu" and found["median"] == 0):
         return "—"
     text = write(found["median"])
-    against = ratio(samples, mode, case, figure, name, BASE[mode])
+    against = ratio(samples, mode, case, figure, name, base(samples, mode))
     if against:
         text += f" ({against['median']:.2f}×)"
     return f"{text}<br><sub>{write(found['min'])} – {write(found['max'])}</sub>"
@@ -71,20 +65,80 @@ def noise(samples, cores):
     return [f"Other processes had {share:.0%} of the machine while samples ran (median).{advice}", ""]
 
 
+def picture(charts, *wanted):
+    """Charts by their names, those that there are."""
+    return [f"![{charts[name][0]}]({charts[name][1]})" for name in wanted if name in charts] + [""]
+
+
+def ran_on(result):
+    """Machine, network and settings in a paragraph."""
+    machine, settings = result["machine"], result["settings"]
+    took = f" The whole run took {result['took_seconds'] / 60:.0f} minutes." if "took_seconds" in result else ""
+    tails = (f" Latency at a fixed rate: {TAIL_ROUNDS} rounds of {settings['seconds'] * TAIL_LONGER:g} s."
+             if settings.get("tails") else "")
+    return (f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}; "
+            f"loopback in a network namespace of its own, congestion control "
+            f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
+            f"{settings['rounds']} interleaved rounds of {settings['seconds']} s samples.{tails} "
+            f"Commit {result['commit']}.{took}")
+
+
+def growing(grow, charts):
+    """How cost grows: each chart, and what it says in words."""
+    if not grow:
+        return []
+    parts = ["## How cost grows", "", f"Called flat: within {growth.FLAT_FACTOR - 1:.0%}, or a power below "
+             f"{growth.FLAT_EXPONENT}; linear: a power up to {growth.LINEAR_EXPONENT}, or no point further than "
+             f"{growth.LINEAR_RESIDUE:.0%} of the rise beside a straight line. `benches/README.md` has the reasons.", ""]
+    for name, tell, unit, things in (
+            ("flows", growth.told_rise, "µs", "flows"), ("listeners", growth.told, "connections per CPU second", "listeners"),
+            ("memory", growth.told_line, "MiB", "flows"), ("plan", growth.told, "µs", "targets"),
+            ("dns", growth.told, "ns", "targets")):
+        series = {who: line for who, line in grow.get(name, {}).items() if len(line) > 1}
+        if series:
+            parts += picture(charts, f"grow-{name}")
+            parts += [f"- {tell(line, f'`{who}`', unit, things)}" for who, line in series.items()] + [""]
+    return parts
+
+
+def reloading(reload):
+    """What reloads cost, in words."""
+    if "p99_us_ratio" not in reload:
+        return []
+    def between(figure, form):
+        return f"{form(figure['median'])} ({form(figure['min'])} – {form(figure['max'])})"
+    def micros(value):
+        return f"{value:.0f} µs"
+    def times(value):
+        return f"{value:.2f}×"
+    return ["## Reload under full load", "",
+            f"{reload['targets']} targets × {reload['addresses']} addresses, {reload['connections']} flows over all of them "
+            f"that play ping-pong, the relay on a core of its own; {reload['pairs']} pairs of phases of "
+            f"{reload['seconds']:g} s, one with reloads that retarget every listener and one without, in an order that "
+            f"alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
+            f"what its listeners had afterwards; {reload['lost']} flows were lost.", "",
+            "| | quiet | reloading | ratio within a pair |", "|---|---|---|---|",
+            *(f"| {what} | {between(reload[f'{figure}_quiet'], form)} | {between(reload[figure], form)} | "
+              f"{between(reload[f'{figure}_ratio'], times)} |"
+              for what, figure, form in (("p50", "p50_us", micros), ("p99", "p99_us", micros),
+                                         ("rate", "per_second", lambda value: f"{value / 1e3:.1f}k/s"))), "",
+            f"Two quiet phases that follow each other differ by {reload['p99_noise']:.2f}× in p99 (median)." if
+            reload["p99_noise"] else "",
+            f"A reload takes {between(reload['cpu_ms'], lambda value: f'{value:.1f} ms')} of CPU outside of the flow "
+            f"threads.", ""]
+
+
 def markdown(result, charts):
     """The whole report."""
     samples, machine = result["samples"], result["machine"]
-    parts = [f"# Side by side, {result['date']}", "",
-             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}; "
-             f"loopback in a network namespace of its own, congestion control "
-             f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
-             f"{result['settings']['rounds']} interleaved rounds of {result['settings']['seconds']} s samples. "
-             f"Commit {result['commit']}.", "",
+    parts = [f"# Side by side, {result['date']}", "", ran_on(result), "",
              *noise(samples, machine["cores"]),
              "; ".join(f"{name}: {text}" for name, text in result["versions"].items() if text), "",
              "A cell is the median, in brackets the median of the per-round ratios to HAProxy, below it the least and "
              "the most. `plgw` has everything on: 50 targets × 2 addresses, metrics, DNS, health checks, admission, "
-             "flow table, idle rules; `bare` is its relay alone.", "", "## Goals", "", gate.table(gate.goals(result)), ""]
+             "flow table, idle rules; `bare` is its relay alone. The best peer is the one whose median over all rounds is "
+             "best; the ratio to it is taken round by round, as all are.", "", "## Goals", "",
+             gate.table(gate.goals(result)), ""]
     titles = {"onecore": "One core for client, server and relay", "pinned": "Relay on a core of its own",
               "unpinned": "All cores, threads as many"}
     for mode, title in titles.items():
@@ -94,17 +148,18 @@ def markdown(result, charts):
         if mode == "onecore":
             parts += ["Rate per CPU second of the whole path, relay and ends: what the rate is where nobody else uses "
                       "the core.", "", matrix(samples, mode, "path", rate), ""]
-        parts += [
-                  "CPU time of the relay, per echo, GB or connection:", "", matrix(samples, mode, "cpu", cost), ""]
+        parts += ["CPU time of the relay, per echo, GB or connection:", "", matrix(samples, mode, "cpu", cost), ""]
         for case in ("rate20k",):
             if any(s["mode"] == mode and s["case"] == case for s in samples):
                 parts += [f"Latency at {CASES[case]['title']}:", "", latency(samples, mode, case), ""]
+        parts += picture(charts, *(name_of(mode, *chart[1:3]) for chart in BARS if chart[0] == mode))
     if any(sample["mode"] == "http" for sample in samples):
         parts += ["## HTTP behind TLS", "", "The App Services front, HAProxy and nginx as HTTP proxies, one thread each; client, "
                   "proxy and backend on one core. TLS 1.3, ECDSA P-256, no resumption. Operations per CPU second of the "
                   "proxy, which is what a core of its own would do:", "", matrix(samples, "http", "core", rate), "",
                   "Operations per CPU second of the whole path:", "", matrix(samples, "http", "path", rate), "",
-                  "CPU time of the proxy, per request, handshake or echo:", "", matrix(samples, "http", "cpu", cost), ""]
+                  "CPU time of the proxy, per request, handshake or echo:", "", matrix(samples, "http", "cpu", cost), "",
+                  *picture(charts, *(name_of("http", *chart[1:3]) for chart in BARS if chart[0] == "http"))]
         parts += [f"- `{case}`: {told['title']}" for case, told in CASES.items()
                   if any(s["mode"] == "http" and s["case"] == case for s in samples)] + [""]
     if result.get("http_idle"):
@@ -134,72 +189,6 @@ def markdown(result, charts):
             parts.append(f"| {row['server']} | {row['per_second']:,.0f} | {row['per_core']:,.0f} | {row['bytes']} | "
                          f"{row['lost']} |")
         parts.append("")
-    if result.get("reload"):
-        reload = result["reload"]
-        parts += ["## Reload under full load", "", f"{reload['reloads']} reloads of {reload['targets']} targets × "
-                  f"{reload['addresses']} addresses while 64 connections play ping-pong: {reload['lost']} flows lost; "
-                  f"p99 {reload['p99_us']:.0f} µs against {reload['p99_quiet_us']:.0f} µs without reloads.", ""]
-    if charts:
-        parts += ["## Charts", ""] + [f"![{title}]({file})" for title, file in charts]
-    return "\n".join(parts) + "\n"
-
-
-def charts(result, directory, stem):
-    """Writes the charts; answers with their titles and names."""
-    made = []
-
-    def keep(title, name, text):
-        if text:
-            (directory / f"{stem}-{name}.svg").write_text(text)
-            made.append((title, f"{stem}-{name}.svg"))
-
-    samples = result["samples"]
-    for case, figure, scale, unit, title in (
-            ("pp64", "path", 1, "echoes per CPU second of the path; more is better", "Rate, 64 B × 64 connections, one core"),
-            ("pp64", "cpu", 1e6, "µs of the relay per echo; less is better", "CPU per echo, 64 B × 64, one core"),
-            ("up8", "cpu", 1, "s of the relay per GB; less is better", "CPU per GB of bulk, one core"),
-            ("conn32", "cpu", 1e6, "µs of the relay per connection; less is better", "CPU per connection, one core"),
-            ("conn32", "path", 1, "per CPU second of the path; more is better", "Connections per second, one core")):
-        rows = []
-        for name in names(samples, "onecore"):
-            found = spread(per_round(samples, "onecore", case, name, figure).values())
-            if found and found["max"] > 0:
-                rows.append((name, found["median"] * scale, found["min"] * scale, found["max"] * scale))
-        keep(title, f"{case}-{figure.replace('_', '-')}", svg.bars(title, unit, rows))
-    for case, title in (("https64", "HTTP/1.1 requests behind TLS"), ("h2-64", "HTTP/2 requests behind TLS"),
-                        ("tls32", "Full TLS 1.3 handshakes"), ("wss64", "WebSocket echoes behind TLS")):
-        rows = []
-        for name in names(samples, "http"):
-            found = spread(per_round(samples, "http", case, name, "core").values())
-            if found:
-                rows.append((name, found["median"], found["min"], found["max"]))
-        keep(title, case, svg.bars(title, "per CPU second of the proxy; more is better", rows))
-    for kind in sorted({row["kind"] for row in result.get("http_idle", [])}):
-        merged = {}
-        for row in result["http_idle"]:
-            if row["kind"] == kind:
-                merged.setdefault(row["variant"], []).append(row["kb_per_flow"])
-        keep(f"Memory per idle TLS connection ({kind})", f"http-idle-{kind.lower()}",
-             svg.bars(f"Memory per idle TLS connection ({kind})", "KiB; less is better",
-                      [(name, spread(v)["median"], min(v), max(v)) for name, v in merged.items()]))
-    rows = [(row["variant"], row["kb_per_flow"]) for row in result.get("idle", []) if row["request"] == 64]
-    merged = {}
-    for name, value in rows:
-        merged.setdefault(name, []).append(value)
-    keep("Memory per idle flow", "idle-memory",
-         svg.bars("User-space memory per idle flow", "KiB; less is better",
-                  [(name, spread(v)["median"], min(v), max(v)) for name, v in merged.items() if max(v) > 0]))
-    grow = result.get("grow", {})
-    for name, title, x_label, y_label, log in (
-            ("flows", "CPU per echo over flows, one core", "flows", "µs of the relay per echo", True),
-            ("listeners", "Connections per second over listeners, one core", "listeners", "connections per second",
-             False),
-            ("memory", "Memory over idle flows", "flows", "MiB RSS", False),
-            ("plan", "Compile a plan", "targets", "µs", False),
-            ("dns", "Answer a question", "targets", "ns", False)):
-        if grow.get(name):
-            keep(title, f"grow-{name}", svg.lines(title, x_label, y_label, grow[name], log))
-    return made
-
-
-__all__ = ["charts", "markdown", "value_of"]
+    parts += reloading(result.get("reload") or {})
+    parts += growing(result.get("grow"), charts)
+    return "\n".join(parts).rstrip() + "\n"

@@ -2,10 +2,28 @@
 
 import math
 
-COLOURS = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e"]
 DASHES = ["", "6 3", "2 3", "8 3 2 3", "4 4", "1 3"]
 WIDTH, HEIGHT = 760, 360
 LEFT, RIGHT, TOP, BOTTOM = 78, 150, 44, 56
+# Room that the label of an axis needs.
+LABEL_WIDTH = 30
+# Page, text, text of axes, grid, whoever is compared, the gateway, spreads; and the lines of a chart.
+LIGHT = ["#ffffff", "#1f2328", "#59636e", "#d8dee4", "#b1b8c2", "#3a63c8", "#1f2328"]
+DARK = ["#0d1117", "#e6edf3", "#9da7b3", "#30363d", "#545d68", "#6f97f0", "#e6edf3"]
+LIGHT_LINES = ["#3a63c8", "#b35900", "#1a7f37", "#8250df", "#bf3989", "#0a7d8c"]
+DARK_LINES = ["#6f97f0", "#f0a35e", "#57c774", "#b794f6", "#f58bc4", "#4cc9d8"]
+
+
+def _colours(page, text, faint, grid, peer, ours, spread, lines):
+    """Rules in plain colours: not every program that draws SVG knows variables."""
+    rules = [f".page {{ fill: {page}; }} text {{ fill: {text}; }} text.faint {{ fill: {faint}; }} .grid {{ stroke: {grid}; }}",
+             f".peer {{ fill: {peer}; }} .ours {{ fill: {ours}; }} .spread {{ stroke: {spread}; }}"]
+    return rules + [f".s{n} {{ stroke: {line}; }} .f{n} {{ fill: {line}; }}" for n, line in enumerate(lines)]
+
+
+# An image in a page follows the reader's light or dark, as the page does.
+STYLE = "\n".join(["<style>", ".line { fill: none; stroke-width: 2; }", *_colours(*LIGHT, LIGHT_LINES),
+                   "@media (prefers-color-scheme: dark) {", *_colours(*DARK, DARK_LINES), "}", "</style>"])
 
 
 def escape(text):
@@ -39,8 +57,8 @@ def ticks(top):
 def _frame(title, body, height=HEIGHT):
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
             f'height="{height}" font-family="system-ui, sans-serif" font-size="12" role="img" '
-            f'aria-label="{escape(title)}">\n<rect width="100%" height="100%" fill="#fff"/>\n'
-            f'<text x="12" y="22" font-size="15" font-weight="600" fill="#222">{escape(title)}</text>\n{body}</svg>\n')
+            f'aria-label="{escape(title)}">\n{STYLE}\n<rect class="page" width="100%" height="100%"/>\n'
+            f'<text x="12" y="24" font-size="15" font-weight="600">{escape(title)}</text>\n{body}</svg>\n')
 
 
 def lines(title, x_label, y_label, series, log_x=False):
@@ -48,10 +66,9 @@ def lines(title, x_label, y_label, series, log_x=False):
     points = [point for line in series.values() for point in line]
     if not points:
         return None
-    xs = [point[0] for point in points]
-    high = max(max(point[1:]) for point in points)
-    marks = ticks(high)
-    low_x, high_x = min(xs), max(xs)
+    xs = sorted({point[0] for point in points})
+    marks = ticks(max(max(point[1:]) for point in points))
+    low_x, high_x = xs[0], xs[-1]
 
     def at_x(x):
         if log_x:
@@ -66,30 +83,33 @@ def lines(title, x_label, y_label, series, log_x=False):
 
     body = []
     for mark in marks:
-        body.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(mark):.1f}" y2="{at_y(mark):.1f}" '
-                    f'stroke="#e3e3e3"/><text x="{LEFT - 8}" y="{at_y(mark) + 4:.1f}" text-anchor="end" '
-                    f'fill="#555">{short(mark)}</text>')
-    for x in sorted(set(xs)):
-        body.append(f'<text x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle" '
-                    f'fill="#555">{short(x)}</text>')
+        body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(mark):.1f}" y2="{at_y(mark):.1f}"/>'
+                    f'<text class="faint" x="{LEFT - 8}" y="{at_y(mark) + 4:.1f}" text-anchor="end">{short(mark)}</text>')
+    # From the right: the last one is what a reader looks for.
+    free = math.inf
+    for x in reversed(xs):
+        if at_x(x) <= free:
+            body.append(f'<text class="faint" x="{at_x(x):.1f}" y="{HEIGHT - BOTTOM + 18}" '
+                        f'text-anchor="middle">{short(x)}</text>')
+            free = at_x(x) - LABEL_WIDTH
     for nth, (name, line) in enumerate(series.items()):
-        colour, dash = COLOURS[nth % len(COLOURS)], DASHES[nth % len(DASHES)]
+        colour, dash = nth % len(LIGHT_LINES), DASHES[nth % len(DASHES)]
+        dash = f' stroke-dasharray="{dash}"' if dash else ""
         path = " ".join(f"{at_x(point[0]):.1f},{at_y(point[1]):.1f}" for point in line)
-        body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" '
-                    f'stroke-dasharray="{dash}"/>')
+        body.append(f'<polyline class="line s{colour}" points="{path}"{dash}/>')
         for point in line:
-            body.append(f'<circle cx="{at_x(point[0]):.1f}" cy="{at_y(point[1]):.1f}" r="3" fill="{colour}"/>')
+            x = at_x(point[0])
+            body.append(f'<circle class="f{colour}" cx="{x:.1f}" cy="{at_y(point[1]):.1f}" r="3"/>')
             if len(point) == 4:
-                body.append(f'<line x1="{at_x(point[0]):.1f}" x2="{at_x(point[0]):.1f}" y1="{at_y(point[2]):.1f}" '
-                            f'y2="{at_y(point[3]):.1f}" stroke="{colour}"/>')
-        y = TOP + 8 + nth * 20
-        body.append(f'<line x1="{WIDTH - RIGHT + 14}" x2="{WIDTH - RIGHT + 38}" y1="{y}" y2="{y}" '
-                    f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'
-                    f'<text x="{WIDTH - RIGHT + 44}" y="{y + 4}" fill="#222">{escape(name)}</text>')
-    body.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 14}" text-anchor="middle" '
-                f'fill="#333">{escape(x_label)}</text>')
-    body.append(f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle" '
-                f'fill="#333">{escape(y_label)}</text>')
+                body.append(f'<line class="s{colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{at_y(point[2]):.1f}" '
+                            f'y2="{at_y(point[3]):.1f}"/>')
+        x, y = WIDTH - RIGHT + 14, TOP + 8 + nth * 20
+        body.append(f'<line class="line s{colour}" x1="{x}" x2="{x + 24}" y1="{y}" y2="{y}"{dash}/>'
+                    f'<text x="{x + 30}" y="{y + 4}">{escape(name)}</text>')
+    body.append(f'<text class="faint" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 14}" '
+                f'text-anchor="middle">{escape(x_label)}</text>')
+    body.append(f'<text class="faint" transform="translate(18 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
+                f'text-anchor="middle">{escape(y_label)}</text>')
     return _frame(title, "\n".join(body))
 
 
@@ -97,22 +117,23 @@ def bars(title, unit, rows):
     """Horizontal bars with spreads: `rows` is [(name, median, min, max)]."""
     if not rows:
         return None
-    height = TOP + 30 * len(rows) + 40
-    top = ticks(max(row[3] for row in rows))[-1]
-    left, right = 120, 96
-    scale = (WIDTH - left - right) / top
+    height = TOP + 30 * len(rows) + 48
+    marks = ticks(max(row[3] for row in rows))
+    left, right = 120, 72
+    scale = (WIDTH - left - right) / marks[-1]
+    foot = TOP + 30 * len(rows) - 4
     body = []
-    for mark in ticks(max(row[3] for row in rows)):
+    for mark in marks:
         x = left + mark * scale
-        body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 6}" y2="{height - 34}" stroke="#e3e3e3"/>'
-                    f'<text x="{x:.1f}" y="{height - 18}" text-anchor="middle" fill="#555">{short(mark)}</text>')
+        body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 6}" y2="{foot}"/>'
+                    f'<text class="faint" x="{x:.1f}" y="{foot + 16}" text-anchor="middle">{short(mark)}</text>')
     for nth, (name, middle, low, high) in enumerate(rows):
         y = TOP + nth * 30
-        colour = COLOURS[0] if name.startswith("plgw") else "#b9bec9"
-        body.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end" fill="#222">{escape(name)}</text>'
-                    f'<rect x="{left}" y="{y}" width="{middle * scale:.1f}" height="20" fill="{colour}"/>'
-                    f'<line x1="{left + low * scale:.1f}" x2="{left + high * scale:.1f}" y1="{y + 10}" '
-                    f'y2="{y + 10}" stroke="#333"/>'
-                    f'<text x="{left + high * scale + 6:.1f}" y="{y + 15}" fill="#222">{short(middle)}</text>')
-    body.append(f'<text x="{WIDTH - 12}" y="{height - 4}" text-anchor="end" fill="#333">{escape(unit)}</text>')
+        kind = "ours" if name.startswith("plgw") else "peer"
+        body.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
+                    f'<rect class="{kind}" x="{left}" y="{y}" width="{middle * scale:.1f}" height="20"/>'
+                    f'<line class="spread" x1="{left + low * scale:.1f}" x2="{left + high * scale:.1f}" y1="{y + 10}" '
+                    f'y2="{y + 10}"/>'
+                    f'<text x="{left + high * scale + 6:.1f}" y="{y + 15}">{short(middle)}</text>')
+    body.append(f'<text class="faint" x="{left}" y="{height - 10}">{escape(unit)}; bar: median, line: least to most</text>')
     return _frame(title, "\n".join(body), height)

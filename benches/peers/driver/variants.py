@@ -53,9 +53,9 @@ def text_of(address):
 class Starter:
     """Starts variants, each with the next free addresses."""
 
-    def __init__(self, root, work, plgw=None):
-        self.root, self.work = root, work
-        self.plgw = plgw or root / "target/release/plgw"
+    def __init__(self, built, work, plgw=None):
+        self.built, self.work = built, work
+        self.plgw = plgw or built / "plgw"
         self.count = 0
         # 127.0.50 and 127.0.60 to 63 are fronts and DNS.
         self.subnet = 64
@@ -75,7 +75,7 @@ class Starter:
     def bare(self, name="bare"):
         """The gateway's relay with nothing around it: what its features cost is the difference."""
         directory, front, target = self._next(name)
-        command = [str(self.root / "target/release/examples/bare"), text_of(front), text_of(target)]
+        command = [str(self.built / "examples/bare"), text_of(front), text_of(target)]
         return self._up(Variant(name, front, Started(name, command, directory / "log")))
 
     def haproxy(self, name, threads=1, splice=False, bufsize=None):
@@ -126,6 +126,7 @@ class Starter:
         variant = Variant(name, (ends[0], 1024), started, workers)
         variant.fronts = [(ip, 1024 + n) for ip in ends for n in range(targets)]
         variant.dns = (f"127.0.60.{self.count}", 5335)
+        variant.metrics, variant.admin = f"127.0.61.{self.count}:9464", f"127.0.62.{self.count}:8474"
         variant.config = directory / "plgw.toml"
         return self._up(variant)
 

@@ -34,8 +34,8 @@ impl Exchange {
         Self { got: first.to_vec(), owed: Vec::new(), is_websocket: false }
     }
 
-    /// Answers what has come; false when the proxy is gone.
-    pub(crate) fn turn(&mut self, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<bool> {
+    /// Answers what has come; false when the proxy is gone. `ended`: nothing more will come, and no edge to say so.
+    pub(crate) fn turn(&mut self, mut stream: &TcpStream, buffer: &mut [u8], ended: bool) -> io::Result<bool> {
         loop {
             let n = match would_block(stream.read(buffer))? {
                 None => return self.pay(stream).map(|()| true),
@@ -45,7 +45,7 @@ impl Exchange {
             self.got.extend_from_slice(&buffer[..n]);
             while self.is_websocket && self.echo() || !self.is_websocket && self.answer() {}
             self.pay(stream)?;
-            if n < buffer.len() {
+            if n < buffer.len() && !ended {
                 return Ok(true);
             }
         }

@@ -27,13 +27,26 @@ impl Poll {
 
     /// Numbers of the sockets where something happened; none when `until` passes first.
     pub(crate) fn wait(&mut self, until: Option<Instant>) -> io::Result<impl Iterator<Item = u64> + '_> {
+        Ok(self.wait_for_ends(until)?.map(|(number, _)| number))
+    }
+
+    /// The same, and of each whether its peer has sent all that it will: no other edge will come to tell that.
+    pub(crate) fn wait_for_ends(
+        &mut self,
+        until: Option<Instant>,
+    ) -> io::Result<impl Iterator<Item = (u64, bool)> + '_> {
         self.events.clear();
         let left = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.events.iter().map(|event| event.data.u64()))
+        let ends = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        Ok(self.events.iter().map(move |event| {
+            // Copied: the structure is packed.
+            let flags = event.flags;
+            (event.data.u64(), flags.intersects(ends))
+        }))
     }
 }
 

@@ -23,6 +23,8 @@ struct Connection {
     got: usize,
     /// Bytes of answers that the client did not take yet.
     owed: usize,
+    /// Nothing more will come than what has: whoever waits for another edge waits for ever.
+    ended: bool,
 }
 
 /// What became of a connection's turn.
@@ -53,9 +55,9 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
     let mut again: Vec<u64> = Vec::new();
     loop {
         let now = (!again.is_empty()).then(std::time::Instant::now);
-        let mut ready: Vec<u64> = poll.wait(now)?.collect();
-        ready.append(&mut again);
-        for number in ready {
+        let mut ready: Vec<(u64, bool)> = poll.wait_for_ends(now)?.collect();
+        ready.extend(again.drain(..).map(|number| (number, false)));
+        for (number, ended) in ready {
             if number == LISTENER {
                 while let Ok(Some((stream, _))) = would_block(listener.accept()) {
                     stream.set_nonblocking(true)?;
@@ -66,12 +68,13 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
                     poll.watch(&stream, place as u64, true)?;
                     let preamble = Vec::with_capacity(PREAMBLE);
                     connections[place] =
-                        Some(Connection { stream, preamble, purpose: None, http: None, got: 0, owed: 0 });
+                        Some(Connection { stream, preamble, purpose: None, http: None, got: 0, owed: 0, ended: false });
                 }
                 continue;
             }
             let place = number as usize;
             let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else { continue };
+            connection.ended |= ended;
             match connection.turn(&mut buffers).unwrap_or(Turn::Over) {
                 Turn::Waits => {}
                 Turn::Again => again.push(number),
@@ -104,7 +107,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 impl Connection {
     fn turn(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
         if let Some(http) = &mut self.http {
-            let stays = http.turn(&self.stream, &mut buffers.read[..16 << 10])?;
+            let stays = http.turn(&self.stream, &mut buffers.read[..16 << 10], self.ended)?;
             return Ok(if stays { Turn::Waits } else { Turn::Over });
         }
         let purpose = match self.purpose {
@@ -136,7 +139,8 @@ impl Connection {
         }
     }
 
-    /// One `recv` a message: a short read means that the socket is empty, and the next edge will tell.
+    /// One `recv` a message: a short read means that the socket is empty, and the next edge will tell; but when the message
+    /// and the end came in one edge.
     fn echo(&mut self, request: usize, response: usize, buffers: &mut Buffers) -> io::Result<Turn> {
         loop {
             if self.owed > 0 && !self.pay(buffers)? {
@@ -154,7 +158,7 @@ impl Connection {
             if self.owed > 0 && !self.pay(buffers)? {
                 return Ok(Turn::Waits);
             }
-            if n < room {
+            if n < room && !self.ended {
                 return Ok(Turn::Waits);
             }
         }

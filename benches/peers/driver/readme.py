@@ -1,0 +1,49 @@
+"""The README's part about speed: written from the newest result, so that no figure in it is typed."""
+
+import json
+
+from . import charts, gate
+
+BEGIN = "<!-- benches: written by benches/peers/run from the newest result -->"
+END = "<!-- benches end -->"
+SHOWN = ["pp64-cpu", "grow-flows", "idle-memory"]
+
+
+def newest(results):
+    """The newest result of a directory: names are dates."""
+    return max(results.glob("*.json"), key=lambda path: path.stem)
+
+
+def block(root):
+    """What stands between the marks."""
+    path = newest(root / "benches/results")
+    result = json.loads(path.read_text())
+    machine, listed = result["machine"], gate.goals(result)
+    count = {word: sum(goal.verdict() == word for goal in listed) for word in ("met", "close", "missed", "not measured")}
+    told = ", ".join(f"{number} {word}" for word, number in count.items() if number)
+    titles = {name: title for name, title, text in charts.drawn(result) if text}
+    lines = [BEGIN, f"{result['date']}, {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}, "
+             f"{result['settings']['rounds']} interleaved rounds, everything on. Of {len(listed)} goals: {told}.", "",
+             "| figure | at least | aim | here | |", "|---|---|---|---|---|"]
+    for goal in listed:
+        if goal.first or goal.verdict() in ("close", "missed"):
+            lines.append(gate.row(goal, brief=True))
+    rest = "met, or not measured in this run" if count["not measured"] else "met"
+    lines += ["", f"The rest are {rest}.", ""]
+    for name in SHOWN:
+        if name in titles:
+            lines += [f"![{titles[name]}](benches/results/{path.stem}-{name}.svg)", ""]
+    lines += [f"[All figures, goals and charts](benches/results/{path.stem}.md).", END]
+    return "\n".join(lines)
+
+
+def shown(root):
+    """What the README has now."""
+    text = (root / "README.md").read_text()
+    return text[text.index(BEGIN):text.index(END) + len(END)]
+
+
+def write(root):
+    """Puts it there."""
+    readme = root / "README.md"
+    readme.write_text(readme.read_text().replace(shown(root), block(root)))
