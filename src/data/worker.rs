@@ -105,6 +105,8 @@ struct Seated {
     entry: Entry,
     /// The time that it is to be called at. Timers set for other times are out of date.
     call_at: Option<Instant>,
+    /// It is among those that are polled again: once, however much news comes meanwhile.
+    again: bool,
 }
 
 /// Whom a timer is for.
@@ -196,7 +198,10 @@ impl Worker {
             }
             self.call();
             for key in std::mem::take(&mut self.again) {
-                self.poll(key);
+                if let Some(seated) = self.seated(key) {
+                    seated.again = false;
+                    self.poll(key);
+                }
             }
             let time = if self.again.is_empty() { self.timers.wait() } else { Some(Duration::ZERO) };
             self.local.poller.wait(&mut self.inbox, time).expect("an epoll of our own waits");
@@ -320,7 +325,7 @@ impl Worker {
         let slot = u32::try_from(self.entries.vacant_key()).expect("descriptors end long before slots do");
         self.generation = self.generation.wrapping_add(1);
         let key = Key { slot, generation: self.generation };
-        let seated = Seated { generation: key.generation, entry, call_at: None };
+        let seated = Seated { generation: key.generation, entry, call_at: None, again: false };
         self.entries.insert(seated);
         self.settle(key);
     }
@@ -386,13 +391,11 @@ impl Worker {
         };
         let put_off = self.put_off.take();
         match turn {
-            Turn::Wait if put_off => self.again.push(key),
+            Turn::Wait | Turn::WaitUntil(_) if put_off => self.poll_again(key),
+            Turn::Again => self.poll_again(key),
             Turn::Wait => {}
-            Turn::Again => self.again.push(key),
             Turn::WaitUntil(at) => {
-                if put_off {
-                    self.again.push(key);
-                } else if seated.call_at.is_none_or(|before| at < before) {
+                if seated.call_at.is_none_or(|before| at < before) {
                     seated.call_at = Some(at);
                     self.timers.set(at, Due::Connection(key));
                 }
@@ -401,6 +404,15 @@ impl Worker {
             Turn::Hold | Turn::Admit(_) => self.succeed(key, turn),
         }
         self.current = None;
+    }
+
+    /// Has a connection polled once the others had their turn.
+    fn poll_again(&mut self, key: Key) {
+        if let Some(seated) = self.seated(key)
+            && !std::mem::replace(&mut seated.again, true)
+        {
+            self.again.push(key);
+        }
     }
 
     /// A connection goes on as something else.
