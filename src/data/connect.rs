@@ -1,11 +1,8 @@
 //! Opens connections: the target's leg of a flow, and those of the App Services front to its backends.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::pin::pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -65,7 +62,11 @@ pub(crate) struct Source<'a> {
 /// connection ([`LegOptions::keep_alive`]).
 pub(crate) async fn connect(target: SocketAddr, options: &LegOptions) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options)?))?;
-    poll_fn(|cx| poll_connected(&stream, cx)).await?;
+    // The runtime's own `connect` asks the kernel for an error after every success too; here it is asked when the readiness
+    // says that there is one.
+    if stream.ready(Interest::WRITABLE).await?.is_write_closed() {
+        stream.take_error()?.map_or(Ok(()), Err)?;
+    }
     Ok(stream)
 }
 
@@ -108,16 +109,6 @@ pub(crate) fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &Le
     Err(none_free)
 }
 
-/// Waits for the connection. The runtime's own `connect` asks the kernel for an error after every success too; here it is
-/// asked when the readiness says that there is one.
-fn poll_connected(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    ready!(stream.poll_write_ready(cx))?;
-    // Ready at once, as the line above was. A flow's task has no room for this future.
-    let ready = ready!(pin!(stream.ready(Interest::WRITABLE)).poll(cx))?;
-    // Closed for writing: it failed, or was reset at once.
-    Poll::Ready(if ready.is_write_closed() { stream.take_error()?.map_or(Ok(()), Err) } else { Ok(()) })
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -133,6 +124,21 @@ mod tests {
         drop(listener);
         let refused = connect(target, &LegOptions::default()).await.expect_err("nobody listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A port that nobody has: whoever comes is refused, at once or when the answer is there.
+    #[test]
+    fn a_target_refuses_whatever_the_source_is() {
+        let target =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
+        let pool = [Ipv4Addr::LOCALHOST.into()];
+        for source in [None, Some(Source { pool: &pool, turn: 4711 })] {
+            let socket = begin(target, source, &LegOptions::default()).expect("begun");
+            let poller = rustix::event::PollFd::new(&socket, rustix::event::PollFlags::OUT);
+            rustix::event::poll(&mut [poller], None).expect("it is told");
+            let error = SockRef::from(&socket).take_error().expect("asked").expect("nobody listens");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
     }
 
     #[test]

@@ -44,8 +44,6 @@ pub(crate) struct Flow {
     plight: Option<Box<Plight>>,
     /// What the looks at it in its silence found.
     watch: Option<Box<Watch>>,
-    /// The tick has lost sight of it while it stood still.
-    stood: bool,
 }
 
 /// How far a flow has come.
@@ -94,7 +92,6 @@ impl Flow {
             phase: Phase::Dialing { since: Instant::now() },
             plight,
             watch: None,
-            stood: false,
         }
     }
 
@@ -320,7 +317,12 @@ impl Flow {
             Order::Cut(_) => {}
             _ if is_spoken_to => {}
             Order::Expire => return Turn::Over,
-            Order::None | Order::Frozen => return Turn::Wait,
+            Order::None => return Turn::Wait,
+            Order::Frozen => {
+                // There is nothing left to stop, and whoever goes on afterwards would not know of it.
+                self.tally.record.thaw();
+                return Turn::Wait;
+            }
         }
         self.tally.shard().gateway_resets.add(1);
         self.reset();
@@ -331,16 +333,8 @@ impl Flow {
     #[inline]
     fn obey(&mut self) -> Option<Turn> {
         match self.tally.record.order() {
-            Order::None => {
-                if std::mem::take(&mut self.stood) {
-                    self.look_again();
-                }
-                None
-            }
-            Order::Frozen => {
-                self.stood = true;
-                Some(Turn::Wait)
-            }
+            Order::None => None,
+            Order::Frozen => Some(Turn::Wait),
             Order::Cut(reason) => Some(self.end(FlowEnd::Drained(reason), [false; 2])),
             Order::Expire => {
                 self.look();
@@ -348,7 +342,9 @@ impl Flow {
                     let finished = match &self.phase {
                         Phase::Relaying(relay) => relay.finished(),
                         Phase::Faulty(parts) => parts.0.finished(),
-                        _ => [false; 2],
+                        // Its target was taken leave of.
+                        Phase::HalfOpen => [false, true],
+                        Phase::Dialing { .. } | Phase::Forgotten { .. } => [false; 2],
                     };
                     return Some(self.end(FlowEnd::Idle, finished));
                 }
@@ -406,7 +402,7 @@ impl Flow {
     }
 
     /// Has both sides see RST.
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.client.reset();
         if let Some(target) = &self.target {
             target.reset();

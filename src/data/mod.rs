@@ -434,7 +434,7 @@ impl DataPlane {
     /// Has the first worker do `how` instead of its work.
     #[cfg(test)]
     pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
-        self.workers[0].send(Command::Misbehave(Box::new(how)));
+        self.workers[0].send(Command::Misbehave(Box::new(|_| how())));
     }
 
     fn cut(&self, flows: &[Arc<FlowRecord>], reason: DrainReason) {

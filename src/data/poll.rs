@@ -92,6 +92,11 @@ impl News {
         self.0.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 
+    /// There is urgent data.
+    pub(crate) fn is_urgent(self) -> bool {
+        self.0.contains(EventFlags::PRI)
+    }
+
     /// The connection is over both ways: reset, failed, or never made.
     pub(crate) fn is_over(self) -> bool {
         self.0.intersects(EventFlags::HUP | EventFlags::ERR)
@@ -140,7 +145,8 @@ impl Poller {
 }
 
 /// What a connection is watched for.
-const EDGES: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+const EDGES: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// The kernel's form of a time; one that is too long for it is cut.
 fn timespec(time: Duration) -> Timespec {

@@ -170,7 +170,7 @@ impl ShapedLeg<'_> {
     fn take_in(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Shaped { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
         let Some(lateness) = &mut shape.lateness else { return Ok(()) };
-        while fin.is_none() && *late_bytes < LATE_BYTES {
+        while fin.is_none() && *late_bytes < LATE_BYTES && self.socket.has_something() {
             let mut bytes = vec![0; MOST_AT_ONCE];
             let Poll::Ready(n) = self.socket.poll_take(cx, &mut bytes)? else { break };
             // In order: nothing overtakes.

@@ -23,8 +23,9 @@ pub(crate) struct Socket {
     readable: bool,
     /// A write may find room.
     writable: bool,
-    /// No bytes will come beyond those that are there.
-    ended: bool,
+    /// A short read says nothing: no bytes will come beyond those that are there, so there will be no news of them; or there
+    /// was urgent data, at which a read stops.
+    read_on: bool,
     /// Reset, failed, or closed both ways.
     over: bool,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// A connection that doesn't block, of which nothing is known yet.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, watched: false, readable: false, writable: false, ended: false, over: false }
+        Self { fd, watched: false, readable: false, writable: false, read_on: false, over: false }
     }
 
     /// Has `poller` tell of it under this name.
@@ -49,7 +50,7 @@ impl Socket {
     pub(crate) fn hear(&mut self, news: News) {
         self.readable |= news.is_readable();
         self.writable |= news.is_writable();
-        self.ended |= news.is_end();
+        self.read_on |= news.is_end() || news.is_urgent();
         self.over |= news.is_over();
     }
 
@@ -143,8 +144,8 @@ impl Leg for Socket {
             && 0 < n
             && n < most
         {
-            // It has no more now, and what comes is told as an edge; but for the end, of which that was told before.
-            self.readable = self.ended;
+            // It has no more now, and what comes is told as an edge.
+            self.readable = self.read_on;
         }
         taken
     }
@@ -161,5 +162,51 @@ impl Leg for Socket {
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(shutdown(&self.fd, Shutdown::Write)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+
+    use crate::data::leg::Leg;
+    use crate::data::testing::{drive, pair};
+
+    /// A read stops at the urgent byte, and nothing is said of those behind it.
+    #[test]
+    fn bytes_behind_urgent_data_are_read() {
+        let ((mut near, mut far), (_idle, mut other)) = (pair(), pair());
+        near.write_all(b"abc").expect("sent");
+        socket2::SockRef::from(&near).send_out_of_band(b"!").expect("sent");
+        near.write_all(b"def").expect("sent");
+        let (mut got, mut buffer) = (Vec::new(), [0; 64]);
+        drive(&mut far, &mut other, |cx, socket, _| {
+            while let std::task::Poll::Ready(n) = socket.poll_take(cx, &mut buffer) {
+                got.extend_from_slice(&buffer[..n.expect("read")]);
+            }
+            let all = if got == b"abcdef" { std::task::Poll::Ready(()) } else { std::task::Poll::Pending };
+            (all, None)
+        });
+    }
+
+    #[test]
+    fn the_end_behind_the_last_bytes_is_read() {
+        let ((mut near, mut far), (_idle, mut other)) = (pair(), pair());
+        near.write_all(b"last").expect("sent");
+        near.shutdown(Shutdown::Write).expect("FIN");
+        let (mut got, mut buffer) = (Vec::new(), [0; 64]);
+        drive(&mut far, &mut other, |cx, socket, _| {
+            loop {
+                match socket.poll_take(cx, &mut buffer) {
+                    std::task::Poll::Ready(Ok(0)) => return (std::task::Poll::Ready(()), None),
+                    std::task::Poll::Ready(n) => got.extend_from_slice(&buffer[..n.expect("read")]),
+                    std::task::Poll::Pending => return (std::task::Poll::Pending, None),
+                }
+            }
+        });
+        assert_eq!(got, b"last");
+        drop(far);
+        assert_eq!(near.read(&mut buffer).expect("FIN"), 0);
     }
 }

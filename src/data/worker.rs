@@ -3,10 +3,10 @@
 //! The thread waits for news of its sockets and polls the connection that they are of, which goes on until it would have to
 //! wait. Nothing else runs here: what takes time, or can be told once, is for other threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +29,9 @@ use super::table::{FlowRecord, Order};
 use super::timers::Timers;
 use crate::model::{CidrSet, FlowId, Refusal, Side};
 
+/// Connections that are polled again before news are heard of the others.
+const MOST_AGAIN: usize = 256;
+
 /// What a worker is told.
 pub(crate) enum Command {
     /// Accept on these sockets.
@@ -47,7 +50,7 @@ pub(crate) enum Command {
     Stop,
     /// Do something else: panic, or not come back.
     #[cfg(test)]
-    Misbehave(Box<dyn FnOnce() + Send>),
+    Misbehave(Box<dyn FnOnce(&mut Worker) + Send>),
 }
 
 /// Tells a worker what to do, from any thread.
@@ -67,6 +70,13 @@ impl Commands {
         if self.queue.send(command).is_ok() {
             self.bell.ring();
         }
+    }
+}
+
+impl Drop for Commands {
+    /// Nobody can tell the worker anything any more.
+    fn drop(&mut self) {
+        self.send(Command::Stop);
     }
 }
 
@@ -96,6 +106,32 @@ pub(crate) enum Entry {
     Held(Box<Held>),
     /// For whom it is, is still to be read.
     Outer(Box<Outer>),
+    /// It does as a test says.
+    #[cfg(test)]
+    Scripted(tests::Script),
+}
+
+impl Entry {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
+        match self {
+            Self::Flow(flow) => flow.poll(cx),
+            Self::Held(held) => held.poll(cx),
+            Self::Outer(outer) => outer.poll(cx),
+            #[cfg(test)]
+            Self::Scripted(script) => script.poll(),
+        }
+    }
+
+    /// Has its peers see RST.
+    fn reset(&self) {
+        match self {
+            Self::Flow(flow) => flow.reset(),
+            Self::Held(held) => held.client.reset(),
+            Self::Outer(outer) => outer.client.reset(),
+            #[cfg(test)]
+            Self::Scripted(_) => {}
+        }
+    }
 }
 
 /// A connection in its slot.
@@ -103,7 +139,7 @@ pub(crate) enum Entry {
 struct Seated {
     generation: u32,
     entry: Entry,
-    /// The time that it is to be called at. Timers set for other times are out of date.
+    /// The time that it is to be called at: it has a timer for that, and no other.
     call_at: Option<Instant>,
     /// It is among those that are polled again: once, however much news comes meanwhile.
     again: bool,
@@ -128,13 +164,13 @@ pub(crate) struct Worker {
     doors: Slab<Door>,
     door_at: HashMap<SocketAddr, usize>,
     timers: Timers<Due>,
-    /// Who is to be polled again once the news are attended to.
-    again: Vec<Key>,
+    /// Ticks that are over and were not attended to.
+    ticks_due: u64,
+    /// Who is to be polled once the news are attended to.
+    again: VecDeque<Key>,
     /// Raised by a poll that was put off for the sake of others.
     put_off: Arc<PutOff>,
     waker: Waker,
-    /// Whose turn it is: who goes, should it panic.
-    current: Option<Key>,
 }
 
 impl Worker {
@@ -156,38 +192,21 @@ impl Worker {
             doors: Slab::new(),
             door_at: HashMap::new(),
             timers: Timers::new(),
-            again: Vec::new(),
+            ticks_due: 0,
+            again: VecDeque::new(),
             put_off,
             waker,
-            current: None,
         })
     }
 
-    /// Works until it is told to stop. A connection that panics is closed, and the others go on.
+    /// Works until it is told to stop.
     pub(crate) fn run(mut self) {
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| self.serve())) {
-                Ok(()) => return,
-                Err(panic) => match self.current.take() {
-                    Some(key) => {
-                        if self.seated(key).is_some() {
-                            self.entries.remove(key.slot as usize);
-                        }
-                        tracing::error!("a connection panicked and was closed; the others go on");
-                    }
-                    None => resume_unwind(panic),
-                },
-            }
-        }
-    }
-
-    fn serve(&mut self) {
         loop {
             while let Some((token, news)) = self.inbox.take() {
                 match token {
                     Token::Connection(key, side) => self.tell(key, side, news),
                     Token::Door(at) => self.accept(at as usize),
-                    Token::Tick => self.turn(),
+                    Token::Tick => self.ticks_due += self.ticks.passed(),
                     Token::Bell => {
                         self.bell.heard();
                         if !self.obey() {
@@ -196,14 +215,21 @@ impl Worker {
                     }
                 }
             }
+            if self.ticks_due > 0 {
+                self.ticks_due -= 1;
+                self.turn();
+            }
             self.call();
-            for key in std::mem::take(&mut self.again) {
-                if let Some(seated) = self.seated(key) {
+            for _ in 0..self.again.len().min(MOST_AGAIN) {
+                if let Some(key) = self.again.pop_front()
+                    && let Some(seated) = self.seated(key)
+                {
                     seated.again = false;
                     self.poll(key);
                 }
             }
-            let time = if self.again.is_empty() { self.timers.wait() } else { Some(Duration::ZERO) };
+            let busy = !self.again.is_empty() || self.ticks_due > 0;
+            let time = if busy { Some(Duration::ZERO) } else { self.timers.wait() };
             self.local.poller.wait(&mut self.inbox, time).expect("an epoll of our own waits");
         }
     }
@@ -234,12 +260,12 @@ impl Worker {
                 Ok(Command::ServiceSide(cidrs)) => *self.local.service_side.borrow_mut() = cidrs,
                 Ok(Command::Wake(records)) => {
                     for record in records {
-                        self.poll_flow(record.slot.load(Ordering::Relaxed), record.id);
+                        self.poll_flow_again(record.slot.load(Ordering::Relaxed), record.id);
                     }
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 #[cfg(test)]
-                Ok(Command::Misbehave(how)) => how(),
+                Ok(Command::Misbehave(how)) => how(self),
                 Err(TryRecvError::Empty) => return true,
             }
         }
@@ -272,26 +298,28 @@ impl Worker {
         }
     }
 
-    /// One tick or more: flows that have been silent for a while are told so, and doors that failed try again.
+    /// One tick: flows that have been silent for a while are told so, and doors that failed try again.
     fn turn(&mut self) {
-        for _ in 0..self.ticks.passed() {
-            let now = self.local.next_tick();
-            let (entries, mut silent) = (&self.entries, Vec::new());
-            self.local.wheel.borrow_mut().turn(now, |(slot, id)| {
-                let Entry::Flow(flow) = &entries.get(*slot as usize)?.entry else { return None };
-                let record = flow.record();
-                if record.id != *id {
-                    return None;
-                }
-                if record.is_silent(now) {
-                    record.tell(Order::Expire);
-                    silent.push((*slot, *id));
-                    return None;
-                }
-                Some(record.next_look(now))
-            });
-            silent.into_iter().for_each(|(slot, id)| self.poll_flow(slot, id));
-        }
+        let now = self.local.next_tick();
+        let (entries, mut silent) = (&self.entries, Vec::new());
+        self.local.wheel.borrow_mut().turn(now, |(slot, id)| {
+            let Entry::Flow(flow) = &entries.get(*slot as usize)?.entry else { return None };
+            let record = flow.record();
+            if record.id != *id {
+                return None;
+            }
+            if !record.is_silent(now) {
+                return Some(record.next_look(now));
+            }
+            if record.order() == Order::Frozen {
+                // It stands still for another reason, and is seen to afterwards.
+                return Some(now + 1);
+            }
+            record.tell(Order::Expire);
+            silent.push((*slot, *id));
+            None
+        });
+        silent.into_iter().for_each(|(slot, id)| self.poll_flow_again(slot, id));
         for (at, door) in self.doors.iter_mut().filter(|(_, door)| door.wants_another_try()) {
             door.answer(&self.local, at);
         }
@@ -303,7 +331,7 @@ impl Worker {
             return;
         }
         let now = Instant::now();
-        while let Some((at, who)) = self.timers.due(now) {
+        while let Some(who) = self.timers.due(now) {
             match who {
                 Due::Door(door) => {
                     if let Some(open) = self.doors.get_mut(door) {
@@ -311,7 +339,7 @@ impl Worker {
                     }
                 }
                 Due::Connection(key) => {
-                    if let Some(seated) = self.seated(key).filter(|seated| seated.call_at == Some(at)) {
+                    if let Some(seated) = self.seated(key) {
                         seated.call_at = None;
                         self.poll(key);
                     }
@@ -341,12 +369,15 @@ impl Worker {
             }
             Entry::Held(held) => held.client.watch(poller, token),
             Entry::Outer(outer) => outer.client.watch(poller, token),
+            #[cfg(test)]
+            Entry::Scripted(_) => Ok(()),
         };
         match watched {
             Ok(()) => self.poll(key),
             Err(error) => {
                 self.local.shared.accept_error(&error);
-                self.entries.remove(key.slot as usize);
+                seated.entry.reset();
+                self.unseat(key);
             }
         }
     }
@@ -363,47 +394,63 @@ impl Worker {
             Entry::Flow(flow) => flow.hear(side, news),
             Entry::Held(held) => held.client.hear(news),
             Entry::Outer(outer) => outer.client.hear(news),
+            #[cfg(test)]
+            Entry::Scripted(_) => {}
         }
-        self.poll(key);
+        // One that waits for its turn among the others hears of this then.
+        if !seated.again {
+            self.poll(key);
+        }
     }
 
-    /// Polls the flow with this id, if the slot is still its.
-    fn poll_flow(&mut self, slot: u32, id: FlowId) {
+    /// Has the flow with this id polled, if the slot is still its. Not at once: there may be thousands of them.
+    fn poll_flow_again(&mut self, slot: u32, id: FlowId) {
         if let Some(Seated { generation, entry: Entry::Flow(flow), .. }) = self.entries.get(slot as usize)
             && flow.record().id == id
         {
-            self.poll(Key { slot, generation: *generation });
+            self.poll_again(Key { slot, generation: *generation });
         }
     }
 
-    /// Lets a connection go on for as long as it can, and does what it wants then.
+    /// Lets a connection go on for as long as it can, and does what it wants then. One that panics is closed; nobody else
+    /// loses anything by it.
     fn poll(&mut self, key: Key) {
         let Some(seated) = self.entries.get_mut(key.slot as usize).filter(|seated| seated.generation == key.generation)
         else {
             return;
         };
-        self.current = Some(key);
-        let mut cx = Context::from_waker(&self.waker);
-        let turn = match &mut seated.entry {
-            Entry::Flow(flow) => flow.poll(&mut cx),
-            Entry::Held(held) => held.poll(&mut cx),
-            Entry::Outer(outer) => outer.poll(&mut cx),
-        };
+        let (entry, waker) = (&mut seated.entry, &self.waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| entry.poll(&mut Context::from_waker(waker))));
         let put_off = self.put_off.take();
+        let turn = polled.unwrap_or_else(|_| {
+            tracing::error!("a connection panicked and was reset; the others go on");
+            seated.entry.reset();
+            Turn::Over
+        });
         match turn {
             Turn::Wait | Turn::WaitUntil(_) if put_off => self.poll_again(key),
             Turn::Again => self.poll_again(key),
             Turn::Wait => {}
             Turn::WaitUntil(at) => {
                 if seated.call_at.is_none_or(|before| at < before) {
-                    seated.call_at = Some(at);
+                    if let Some(before) = seated.call_at.replace(at) {
+                        self.timers.take_back(before, Due::Connection(key));
+                    }
                     self.timers.set(at, Due::Connection(key));
                 }
             }
-            Turn::Over => drop(self.entries.remove(key.slot as usize)),
+            Turn::Over => drop(self.unseat(key)),
             Turn::Hold | Turn::Admit(_) => self.succeed(key, turn),
         }
-        self.current = None;
+    }
+
+    /// Frees a connection's slot.
+    fn unseat(&mut self, key: Key) -> Entry {
+        let seated = self.entries.remove(key.slot as usize);
+        if let Some(at) = seated.call_at {
+            self.timers.take_back(at, Due::Connection(key));
+        }
+        seated.entry
     }
 
     /// Has a connection polled once the others had their turn.
@@ -411,13 +458,13 @@ impl Worker {
         if let Some(seated) = self.seated(key)
             && !std::mem::replace(&mut seated.again, true)
         {
-            self.again.push(key);
+            self.again.push_back(key);
         }
     }
 
     /// A connection goes on as something else.
     fn succeed(&mut self, key: Key, turn: Turn) {
-        let entry = self.entries.remove(key.slot as usize).entry;
+        let entry = self.unseat(key);
         let next = match (entry, turn) {
             (Entry::Flow(flow), _) => refuse::leave_unanswered(&self.local, flow.into_client()).map(held),
             (Entry::Outer(outer), Turn::Admit(Ok(source))) => {
@@ -428,7 +475,7 @@ impl Worker {
                 let outer = *outer;
                 refuse::refuse(&self.local, &outer.state, outer.client, outer.address, refusal).map(held)
             }
-            (Entry::Held(_) | Entry::Outer(_), _) => None,
+            (_, _) => None,
         };
         if let Some(entry) = next {
             self.seat(entry);
@@ -439,3 +486,7 @@ impl Worker {
 fn held(held: Held) -> Entry {
     Entry::Held(Box::new(held))
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -91,19 +91,20 @@ fn dial(target: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-fn serve(listener: TcpListener, target: SocketAddr) -> io::Result<()> {
+fn serve(listener: TcpListener, to: SocketAddr) -> io::Result<()> {
     let (poller, mut inbox, put_off) = (Poller::new()?, Inbox::new(), Arc::new(PutOff::default()));
     let waker = Waker::from(Arc::clone(&put_off));
     let tools = Tools { scratch: scratch::Scratch::new(128 << 10), pipes: pipes::Pipes::new(64, 256 << 10) };
     let (mut flows, mut generation, mut again) = (Slab::<Flow>::new(), 0_u32, Vec::new());
     poller.watch_level(&listener, Token::Door(0))?;
     loop {
+        let mut told = std::mem::take(&mut again);
         while let Some((token, news)) = inbox.take() {
             let Token::Connection(key, side) = token else {
                 for _ in 0..ACCEPTS_A_WAKE {
                     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
                     let Ok((client, _)) = acceptfrom_with(&listener, flags) else { break };
-                    let Ok(mut target) = dial(target) else { continue };
+                    let Ok(mut target) = dial(to) else { continue };
                     generation = generation.wrapping_add(1);
                     let key = Key { slot: flows.vacant_key() as u32, generation };
                     target.watch(&poller, Token::Connection(key, Side::Target))?;
@@ -112,57 +113,54 @@ fn serve(listener: TcpListener, target: SocketAddr) -> io::Result<()> {
                 }
                 continue;
             };
-            if let Some(flow) = flows.get_mut(key.slot as usize).filter(|flow| flow.generation == key.generation) {
-                match side {
-                    Side::Client => flow.client.hear(news),
-                    Side::Target => flow.target.hear(news),
-                }
+            let Some(flow) = flow_of(&mut flows, key) else { continue };
+            match side {
+                Side::Client => flow.client.hear(news),
+                Side::Target => flow.target.hear(news),
+            }
+            // Who gave way to others hears of it in its turn.
+            if !told.contains(&key)
+                && !again.contains(&key)
+                && go_on(&mut flows, key, &poller, &tools, &waker, &put_off)
+            {
                 again.push(key);
-                go_on(&mut flows, &poller, &tools, &put_off, &waker, &mut again);
             }
         }
-        // Who gave way to others.
-        for key in std::mem::take(&mut again) {
-            again.push(key);
-            go_on(&mut flows, &poller, &tools, &put_off, &waker, &mut again);
-        }
+        told.retain(|key| go_on(&mut flows, *key, &poller, &tools, &waker, &put_off));
+        again.append(&mut told);
         poller.wait(&mut inbox, (!again.is_empty()).then_some(Duration::ZERO))?;
     }
 }
 
-/// Polls the flow that is last in `again`, and leaves it there if it wants another turn.
-fn go_on(
-    flows: &mut Slab<Flow>,
-    poller: &Poller,
-    tools: &Tools,
-    put_off: &PutOff,
-    waker: &Waker,
-    again: &mut Vec<Key>,
-) {
-    let Some(key) = again.pop() else { return };
-    let Some(flow) = flows.get_mut(key.slot as usize).filter(|flow| flow.generation == key.generation) else { return };
+fn flow_of(flows: &mut Slab<Flow>, key: Key) -> Option<&mut Flow> {
+    flows.get_mut(key.slot as usize).filter(|flow| flow.generation == key.generation)
+}
+
+/// Polls a flow; true when it gave way to others and wants another turn.
+fn go_on(flows: &mut Slab<Flow>, key: Key, poller: &Poller, tools: &Tools, waker: &Waker, put_off: &PutOff) -> bool {
+    let Some(flow) = flow_of(flows, key) else { return false };
     if !flow.connected {
         if !flow.target.is_settled() {
-            return;
+            return false;
         }
         let watched = flow.client.watch(poller, Token::Connection(key, Side::Client));
         if flow.target.take_error().is_some() || watched.is_err() {
             flow.client.reset();
             flows.remove(key.slot as usize);
-            return;
+            return false;
         }
         flow.connected = true;
     }
     let Flow { client, target, relay, .. } = flow;
-    match relay.poll(&mut Context::from_waker(waker), client, target, tools, &Nobody) {
-        Poll::Pending if put_off.take() => again.push(key),
-        Poll::Pending => {}
-        Poll::Ready(done) => {
-            if done.is_err() {
-                flow.client.reset();
-                flow.target.reset();
-            }
-            flows.remove(key.slot as usize);
+    let moved = relay.poll(&mut Context::from_waker(waker), client, target, tools, &Nobody);
+    let gave_way = put_off.take();
+    if let Poll::Ready(done) = moved {
+        if done.is_err() {
+            flow.client.reset();
+            flow.target.reset();
         }
+        flows.remove(key.slot as usize);
+        return false;
     }
+    gave_way
 }
