@@ -35,8 +35,9 @@ use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{Exporter, LogHandle, Registry, Status};
 
-/// How often histograms are folded: between two times they grow with every value.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often what has ended is looked for, so that its counts are forgotten some time after it: the memory that it holds is
+/// small, and each look wakes the process.
+const UPKEEP: Duration = Duration::from_secs(60);
 
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -448,9 +449,9 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
-/// Folds what histograms collect and forgets what nobody counts into any more, whether or not anybody scrapes.
+/// Forgets what nobody counts into any more, whether or not anybody scrapes.
 fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
-    // Weak: what is dropped gives its ports back, whoever still folds its counts.
+    // Weak: what is dropped gives its ports back, whoever still looks after its counts.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {

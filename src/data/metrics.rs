@@ -45,7 +45,8 @@ const HISTOGRAMS: [(&str, Unit, &str); 3] = [
 pub(crate) struct DataMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     accept_errors: [Counter; 2],
-    handles: Mutex<HashMap<Owner, HashMap<Key, Handle>>>,
+    /// In the order in which an owner's values are written, which is always the same: names and labels are made once.
+    handles: Mutex<HashMap<Owner, Vec<Handle>>>,
 }
 
 /// Whose series they are: they are forgotten together.
@@ -55,8 +56,10 @@ pub(crate) enum Owner {
     Series(SeriesKey),
     /// An endpoint's in a zone.
     Address(String, String),
-    /// A fault's.
-    Fault(String),
+    /// The peak of an endpoint in a zone.
+    Peak(String, String),
+    /// A fault's, by its name and type.
+    Fault(String, &'static str),
 }
 
 impl fmt::Debug for DataMetrics {
@@ -68,6 +71,13 @@ impl fmt::Debug for DataMetrics {
 enum Handle {
     Counter(Counter),
     Gauge(Gauge),
+}
+
+/// What is written to a series.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Counter(u64),
+    Gauge(u64),
 }
 
 impl DataMetrics {
@@ -106,34 +116,31 @@ impl DataMetrics {
         self.accept_errors[usize::from(!scarce)].increment(1);
     }
 
-    fn set_counter(&self, owner: &Owner, key: Key, value: u64) {
+    /// Writes all values of `owner`, which always come in one order. Names and labels are asked for once.
+    fn set(&self, owner: &Owner, values: impl IntoIterator<Item = Value>, keys: impl FnOnce() -> Vec<Key>) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = own(&mut handles, owner)
-            .entry(key)
-            .or_insert_with_key(|key| Handle::Counter(self.recorder.register_counter(key, &METADATA)));
-        if let Handle::Counter(counter) = handle {
-            counter.absolute(value);
+        let values: Vec<_> = values.into_iter().collect();
+        // Looked up first, as the owner is new only once.
+        if !handles.contains_key(owner) {
+            let register = |(value, key): (&Value, Key)| match value {
+                Value::Counter(_) => Handle::Counter(self.recorder.register_counter(&key, &METADATA)),
+                Value::Gauge(_) => Handle::Gauge(self.recorder.register_gauge(&key, &METADATA)),
+            };
+            let keys = keys();
+            debug_assert_eq!(values.len(), keys.len(), "every value has its name");
+            handles.insert(owner.clone(), values.iter().zip(keys).map(register).collect());
+        }
+        for (handle, value) in handles[owner].iter().zip(values) {
+            match (handle, value) {
+                (Handle::Counter(counter), Value::Counter(value)) => counter.absolute(value),
+                #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and flows are fewer than 2^52")]
+                (Handle::Gauge(gauge), Value::Gauge(value)) => gauge.set(value as f64),
+                (Handle::Counter(_), Value::Gauge(_)) | (Handle::Gauge(_), Value::Counter(_)) => {
+                    unreachable!("an owner's values come in one order")
+                }
+            }
         }
     }
-
-    fn set_gauge(&self, owner: &Owner, key: Key, value: u64) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = own(&mut handles, owner)
-            .entry(key)
-            .or_insert_with_key(|key| Handle::Gauge(self.recorder.register_gauge(key, &METADATA)));
-        if let Handle::Gauge(gauge) = handle {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and flows are fewer than 2^52")]
-            gauge.set(value as f64);
-        }
-    }
-}
-
-fn own<'a>(handles: &'a mut HashMap<Owner, HashMap<Key, Handle>>, owner: &Owner) -> &'a mut HashMap<Key, Handle> {
-    // Looked up first, as the owner is new only once.
-    if !handles.contains_key(owner) {
-        handles.insert(owner.clone(), HashMap::new());
-    }
-    handles.get_mut(owner).expect("it was put there")
 }
 
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
@@ -141,52 +148,48 @@ pub(crate) fn publish(shared: &Shared) {
     let metrics = &shared.metrics;
     let (all_series, mut by_address) = shared.all_series();
     for series in all_series {
-        let owner = Owner::Series(series.key.clone());
-        let labels = [
-            ("endpoint", series.key.endpoint.as_str()),
-            ("zone", series.key.zone.as_str()),
-            ("target", series.key.target.as_str()),
-        ];
-        let with = |label, value| [labels[0], labels[1], labels[2], (label, value)];
         // The ends before the beginnings, so that a flow which ends meanwhile can't be closed but never opened.
-        for (at, end) in FlowEnd::LABELS.iter().enumerate() {
-            let closed = series.sum(|shard| shard.closed[at].get());
-            metrics.set_counter(&owner, key("plgw_flows_closed_total", &with("end", end)), closed);
-        }
-        metrics.set_gauge(&owner, key("plgw_active_flows", &labels), series.open_flows());
-        let opened = series.sum(|shard| shard.opened.get());
-        metrics.set_counter(&owner, key("plgw_flows_opened_total", &labels), opened);
-        for (direction, bytes) in
-            [("to_target", series.sum(|s| s.to_target.get())), ("to_client", series.sum(|s| s.to_client.get()))]
-        {
-            metrics.set_counter(&owner, key("plgw_processed_bytes_total", &with("direction", direction)), bytes);
-        }
+        let closed = FlowEnd::LABELS.iter().enumerate().map(|(at, _)| series.sum(|shard| shard.closed[at].get()));
+        let mut values: Vec<_> = closed.map(Value::Counter).collect();
+        values.push(Value::Gauge(series.open_flows()));
+        values.push(Value::Counter(series.sum(|shard| shard.opened.get())));
+        values.push(Value::Counter(series.sum(|shard| shard.to_target.get())));
+        values.push(Value::Counter(series.sum(|shard| shard.to_client.get())));
+        metrics.set(&Owner::Series(series.key.clone()), values, || keys_of_series(&series.key));
         by_address.entry(series.key.address()).or_default().add(&series);
     }
     for (name, kind, struck) in shared.struck() {
-        let key = key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)]);
-        metrics.set_counter(&Owner::Fault(name), key, struck);
+        let keys = || vec![key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)])];
+        metrics.set(&Owner::Fault(name.clone(), kind), [Value::Counter(struck)], keys);
     }
     for ((endpoint, zone), totals) in by_address {
-        let at = [("endpoint", endpoint.as_str()), ("zone", zone.as_str())];
-        let with = |label, value| [at[0], at[1], (label, value)];
-        let owner = Owner::Address(endpoint.clone(), zone.clone());
-        for (origin, resets) in
-            [("client", totals.client_resets), ("target", totals.target_resets), ("elb", totals.gateway_resets)]
-        {
-            metrics.set_counter(&owner, key("plgw_tcp_resets_total", &with("origin", origin)), resets);
-        }
-        for (n, refusal) in Refusal::ALL.iter().enumerate() {
-            let key = key("plgw_refused_flows_total", &with("reason", refusal.label()));
-            metrics.set_counter(&owner, key, totals.refused[n]);
-        }
-        for (name, count) in [
-            ("plgw_port_allocation_errors_total", totals.port_allocation_errors),
-            ("plgw_unhealthy_routing_flows_total", totals.unhealthy_routing),
-        ] {
-            metrics.set_counter(&owner, key(name, &at), count);
-        }
+        let resets = [totals.client_resets, totals.target_resets, totals.gateway_resets];
+        let others = [totals.port_allocation_errors, totals.unhealthy_routing];
+        let values = resets.into_iter().chain(totals.refused).chain(others).map(Value::Counter);
+        metrics.set(&Owner::Address(endpoint.clone(), zone.clone()), values, || keys_of_address(&endpoint, &zone));
     }
+}
+
+/// What a target counts at an endpoint's address, in the order of [`publish`].
+fn keys_of_series(series: &SeriesKey) -> Vec<Key> {
+    let labels =
+        [("endpoint", series.endpoint.as_str()), ("zone", series.zone.as_str()), ("target", series.target.as_str())];
+    let with = |label, value| [labels[0], labels[1], labels[2], (label, value)];
+    let closed = FlowEnd::LABELS.iter().map(|end| key("plgw_flows_closed_total", &with("end", end)));
+    let bytes = |direction| key("plgw_processed_bytes_total", &with("direction", direction));
+    let others = [key("plgw_active_flows", &labels), key("plgw_flows_opened_total", &labels)];
+    closed.chain(others).chain(["to_target", "to_client"].map(bytes)).collect()
+}
+
+/// What an endpoint counts in a zone, in the order of [`publish`].
+fn keys_of_address(endpoint: &str, zone: &str) -> Vec<Key> {
+    let labels = [("endpoint", endpoint), ("zone", zone)];
+    let with = |label, value| [labels[0], labels[1], (label, value)];
+    let resets = ["client", "target", "elb"].map(|origin| key("plgw_tcp_resets_total", &with("origin", origin)));
+    let refused = Refusal::ALL.iter().map(|refusal| key("plgw_refused_flows_total", &with("reason", refusal.label())));
+    let others =
+        ["plgw_port_allocation_errors_total", "plgw_unhealthy_routing_flows_total"].map(|name| key(name, &labels));
+    resets.into_iter().chain(refused).chain(others).collect()
 }
 
 /// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
@@ -198,8 +201,8 @@ pub(crate) fn sample(shared: &Shared, now: Instant) {
     });
     let peaks = shared.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
     for ((endpoint, zone), peak) in peaks {
-        let key = key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)]);
-        shared.metrics.set_gauge(&Owner::Address(endpoint, zone), key, peak);
+        let keys = || vec![key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)])];
+        shared.metrics.set(&Owner::Peak(endpoint.clone(), zone.clone()), [Value::Gauge(peak)], keys);
     }
 }
 

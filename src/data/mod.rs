@@ -415,8 +415,10 @@ impl DataPlane {
 
     /// Forgets the counts of endpoints, targets and faults that are gone, once their last values are in the registry.
     pub fn forget_absent(&self) {
-        metrics::publish(&self.shared);
-        self.shared.forget_absent();
+        if self.shared.has_absent() {
+            metrics::publish(&self.shared);
+            self.shared.forget_absent();
+        }
     }
 
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.

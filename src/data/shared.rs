@@ -114,6 +114,20 @@ impl Shared {
         carried
     }
 
+    /// Whether there is something to forget; a look at counts of references, so that it may be asked now and then.
+    pub(crate) fn has_absent(&self) -> bool {
+        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is in `gone` alone goes once its last neighbour does, which is in `series`.
+        let series = book.series.values().any(|series| Arc::strong_count(series) == 1);
+        drop(book);
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = faults.values().any(|live| Arc::strong_count(&live.struck) == 1);
+        let held = self.held_flows.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.values().any(|held| Arc::strong_count(held) == 1);
+        let caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
+        series || faults || held || caps.values().any(|[cap, _]| Arc::strong_count(cap) == 1)
+    }
+
     /// Forgets what neither a listener nor a flow counts into any more, so that whoever makes and removes endpoints,
     /// targets and faults all day long does not fill the memory.
     pub(crate) fn forget_absent(&self) {
@@ -134,6 +148,7 @@ impl Shared {
             let is_present = present.contains(address);
             if !is_present {
                 self.metrics.forget(&Owner::Address(address.0.clone(), address.1.clone()));
+                self.metrics.forget(&Owner::Peak(address.0.clone(), address.1.clone()));
             }
             is_present
         });
@@ -141,7 +156,7 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, live| {
             let is_set = Arc::strong_count(&live.struck) > 1;
             if !is_set {
-                self.metrics.forget(&Owner::Fault(name.clone()));
+                self.metrics.forget(&Owner::Fault(name.clone(), live.fault.kind.label()));
             }
             is_set
         });

@@ -109,14 +109,13 @@ fn happens(view: ViewKind, kind: Kind, code: Code) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use metrics_exporter_prometheus::PrometheusBuilder;
-
     use super::*;
+    use crate::telemetry::Registry;
 
     #[test]
     fn every_answer_is_counted_under_its_own_labels() {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let metrics = DnsMetrics::new(&recorder);
+        let registry = Registry::new();
+        let metrics = DnsMetrics::new(registry.recorder());
         for view in ViewKind::ALL {
             for kind in Kind::ALL {
                 for code in Code::ALL.into_iter().filter(|&code| happens(view, kind, code)) {
@@ -125,7 +124,7 @@ mod tests {
             }
         }
         metrics.forwarded(ForwardOutcome::Timeout);
-        let page = recorder.handle().render();
+        let page = registry.render();
         let has = |line: &str| assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         has(r#"plgw_dns_queries_total{view="vpc",type="srv",rcode="noerror"} 1"#);
         has(r#"plgw_dns_queries_total{view="public",type="other",rcode="nxdomain"} 2"#);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +18,7 @@ use super::fixture::{self, REGIONAL, cidrs};
 use super::tcp::{IDLE_TIMEOUT, MAXIMUM_CONNECTIONS};
 use super::{DnsError, DnsMetrics, DnsOptions, DnsServer, bind};
 use crate::plan::{DnsView, Snapshot};
+use crate::telemetry::Registry;
 
 const SEEDS: &str = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net.";
 const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net.";
@@ -360,7 +360,7 @@ struct TestDns {
     address: SocketAddr,
     server: DnsServer,
     snapshots: watch::Sender<Arc<Snapshot>>,
-    metrics: PrometheusHandle,
+    metrics: Registry,
     stop: CancellationToken,
 }
 
@@ -373,12 +373,12 @@ impl TestDns {
         let sockets = bind("127.0.0.1:0".parse().expect("an address"), "dns.listen").expect("a port");
         let options = DnsOptions { forward, public_clients: cidrs(&["127.9.0.0/16"]), ..DnsOptions::default() };
         let (snapshots, receiver) = watch::channel(fixture::snapshot(view));
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let metrics = DnsMetrics::new(&recorder);
+        let registry = Registry::new();
+        let metrics = DnsMetrics::new(registry.recorder());
         let stop = CancellationToken::new();
         let server = DnsServer::start(sockets, options, receiver, metrics, &stop).expect("it starts");
         let [address] = *server.addresses() else { panic!("one address: {:?}", server.addresses()) };
-        Self { address, server, snapshots, metrics: recorder.handle(), stop }
+        Self { address, server, snapshots, metrics: registry, stop }
     }
 
     fn publish(&self, view: DnsView) {

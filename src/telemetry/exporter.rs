@@ -22,7 +22,7 @@ use metrics::Counter;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,9 +39,6 @@ const CONNECTION_GRACE: Duration = Duration::from_secs(5);
 
 /// Connections at once. A few scrapers, probes and people need no more; one above it is closed unanswered.
 const CONNECTION_LIMIT: usize = 64;
-
-/// How often histograms are folded when nobody scrapes.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// First and longest wait after a failed accept (no descriptor left, most likely).
 const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -113,16 +110,10 @@ impl Exporter {
     /// Serves until `stop` is cancelled, then lets answers that are under way end.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let tasks = TaskTracker::new();
-        let mut upkeep = interval(UPKEEP_INTERVAL);
-        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wait = ACCEPT_WAIT.0;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                _ = upkeep.tick() => {
-                    self.pages.registry.upkeep();
-                    continue;
-                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {

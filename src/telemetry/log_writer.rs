@@ -1,10 +1,13 @@
 //! Lines on their way to standard error: through a bounded queue and a thread of its own, so that a reader who stops
 //! reading stops nobody else. What finds the queue full is left out, counted, and said as soon as there is room.
+//!
+//! The queue is a list that grows with its lines and whose length is counted beside it, as a bounded channel of the standard
+//! library has room for its longest from the start: a third of a MiB that is hardly ever used.
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,9 +22,6 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often somebody looks whether there is something to say of the lines themselves.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How soon a full queue is tried again at the end.
-const TRY_AGAIN: Duration = Duration::from_millis(5);
-
 enum Message {
     Line(Vec<u8>),
     /// Everything before it is written when this is answered.
@@ -31,50 +31,70 @@ enum Message {
 /// Where log lines go. Clones lead to the same place.
 #[derive(Clone, Debug)]
 pub(super) struct LogWriter {
-    queue: SyncSender<Message>,
-    /// Since the start.
-    left_out: Arc<AtomicU64>,
+    queue: Sender<Message>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Lines in the queue.
+    waiting: AtomicUsize,
+    /// Lines that were left out since the start.
+    left_out: AtomicU64,
 }
 
 impl LogWriter {
-    /// A writer with a thread that writes to `out`, and calls `sweep` about once a second, which may log.
-    pub(super) fn start(out: impl Write + Send + 'static, sweep: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let missing = Arc::clone(&left_out);
-        let work = move || write(&lines, &missing, out, &sweep);
+    /// A writer with a thread that writes to `out`. After a line, and then about once a second for as long as it says so,
+    /// it calls `sweep`, which may log. While nobody logs, the thread sleeps.
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        sweep: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
+        let (queue, lines) = channel();
+        let counts = Arc::<Counts>::default();
+        let counting = Arc::clone(&counts);
+        let work = move || write(&lines, &counting, out, &sweep);
         std::thread::Builder::new().name("plgw-log".to_owned()).spawn(work)?;
-        Ok(Self { queue, left_out })
+        Ok(Self { queue, counts })
     }
 
     /// Lines that were left out since the start.
     pub(super) fn dropped(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
+        self.counts.left_out.load(Ordering::Relaxed)
     }
 
     /// Waits until what was logged is written, but not for long.
     pub(super) fn flush(&self) {
         let (done, written) = sync_channel(1);
-        for _ in 0..LAST_LINES.as_millis() / TRY_AGAIN.as_millis() {
-            match self.queue.try_send(Message::Flush(done.clone())) {
-                Ok(()) => {
-                    // Nobody reads: the process ends all the same.
-                    let _ = written.recv_timeout(LAST_LINES);
-                    return;
-                }
-                Err(TrySendError::Full(_)) => std::thread::sleep(TRY_AGAIN),
-                Err(TrySendError::Disconnected(_)) => return,
-            }
+        if self.queue.send(Message::Flush(done)).is_ok() {
+            // Nobody reads: the process ends all the same.
+            let _ = written.recv_timeout(LAST_LINES);
         }
+    }
+
+    /// Sends a line, or counts it where too many wait already.
+    fn send(&self, line: Vec<u8>) {
+        // Several threads may each see the last place free: it is a bound for the memory, not a number that anybody sees.
+        if self.counts.waiting.load(Ordering::Relaxed) >= QUEUE {
+            self.counts.left_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = self.queue.send(Message::Line(line));
     }
 }
 
-fn write(lines: &Receiver<Message>, left_out: &AtomicU64, mut out: impl Write, sweep: &impl Fn()) {
-    let (mut said, mut swept) = (0, Instant::now());
+fn write(lines: &Receiver<Message>, counts: &Counts, mut out: impl Write, sweep: &impl Fn() -> bool) {
+    let (mut said, mut swept, mut awake) = (0, Instant::now(), false);
     loop {
-        // Where standard error is closed nobody can be told so.
-        match lines.recv_timeout(SWEEP) {
-            Ok(Message::Line(line)) => drop(out.write_all(&line)),
+        let message = if awake { lines.recv_timeout(SWEEP) } else { lines.recv().map_err(RecvTimeoutError::from) };
+        match message {
+            Ok(Message::Line(line)) => {
+                counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                // Where standard error is closed nobody can be told so.
+                let _ = out.write_all(&line);
+                awake = true;
+            }
             Ok(Message::Flush(done)) => {
                 let _ = out.flush();
                 let _ = done.try_send(());
@@ -82,14 +102,14 @@ fn write(lines: &Receiver<Message>, left_out: &AtomicU64, mut out: impl Write, s
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let missing = left_out.load(Ordering::Relaxed);
+        let missing = counts.left_out.load(Ordering::Relaxed);
         if missing > said {
             let lines = missing - std::mem::replace(&mut said, missing);
             let _ = writeln!(out, "plgw: {lines} log lines were left out: nobody read standard error in time");
         }
-        if swept.elapsed() >= SWEEP {
+        if awake && swept.elapsed() >= SWEEP {
             swept = Instant::now();
-            sweep();
+            awake = sweep();
         }
     }
 }
@@ -114,10 +134,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        let line = std::mem::take(&mut self.bytes);
-        if let Err(TrySendError::Full(_)) = self.writer.queue.try_send(Message::Line(line)) {
-            self.writer.left_out.fetch_add(1, Ordering::Relaxed);
-        }
+        self.writer.send(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -152,7 +169,7 @@ mod tests {
     fn a_reader_that_stops_stops_nobody_and_is_told_what_it_missed() {
         let (go, stuck) = sync_channel(0);
         let written = Arc::default();
-        let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written)), || {}).expect("a thread");
+        let writer = LogWriter::start(Stuck(stuck, Arc::clone(&written)), || false).expect("a thread");
         for n in 0..QUEUE + 100 {
             writeln!(writer.make_writer(), "line {n}").expect("it never fails");
         }

@@ -136,7 +136,11 @@ impl LogSettings {
     pub fn start_queued(&self) -> Result<LogHandle, LogError> {
         let repeats = Arc::new(Repeats::default());
         let sweeping = Arc::clone(&repeats);
-        let writer = LogWriter::start(io::stderr(), move || announce(&sweeping, false)).map_err(LogError::Thread)?;
+        let writer = LogWriter::start(io::stderr(), move || {
+            announce(&sweeping, false);
+            sweeping.may_have_more(Instant::now())
+        });
+        let writer = writer.map_err(LogError::Thread)?;
         let (subscriber, handle) = self.subscriber(writer.clone())?;
         let layer = RepeatsLayer(Arc::clone(&repeats));
         subscriber.with(layer).try_init().map_err(|_| LogError::AlreadySet)?;

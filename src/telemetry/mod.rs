@@ -1,13 +1,14 @@
 //! What the process says of itself: metrics, the HTTP page that hands them out, logs.
 
+mod buckets;
 mod exporter;
 mod log_writer;
 mod logs;
 mod metrics;
-mod perishable;
 mod process;
 mod registry;
 mod repeats;
+mod series;
 
 pub use exporter::{Exporter, SourceFilter, Status, StatusFn};
 pub use logs::{LogError, LogFormat, LogHandle, LogSettings};

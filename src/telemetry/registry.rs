@@ -1,49 +1,19 @@
 //! The metrics registry: handles for the rooms, the text page for Prometheus.
 //!
-//! It wraps the recorder of `metrics-exporter-prometheus` without making it the process's own, so that every test has
-//! its own. Rooms get handles once, when a listener or a snapshot begins; what they count by themselves (per worker, say)
-//! they publish from a hook right before each scrape.
+//! It is a recorder of the crate `metrics`, and not the process's own, so that every test has its own. Rooms get handles
+//! once, when a listener or a snapshot begins; what they count by themselves (per worker, say) they publish from a hook
+//! right before each scrape.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::perishable::Perishable;
+use super::series::AllSeries;
 
 /// The type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Seconds until a target answered, and every duration without buckets of its own: 100 µs × 2.5ⁿ up to 10 s. Below lies
-/// the loopback, above a client has given up.
-const LATENCY_SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.000625, 0.0016, 0.004, 0.01, 0.025, 0.0625, 0.16, 0.4, 1.0, 2.5, 6.25, 10.0];
-
-/// Seconds that flows last. 350 s is an edge, so that idle expiry shows; 6000 s is the longest idle timeout.
-const FLOW_SECONDS: [f64; 10] = [0.01, 0.1, 1.0, 10.0, 60.0, 120.0, 350.0, 600.0, 3600.0, 6000.0];
-
-/// Bytes of one flow: 64 B, a health check, × 4ⁿ up to 1 GiB, a dump.
-const FLOW_BYTES: [f64; 13] = [
-    64.0,
-    256.0,
-    1024.0,
-    4096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-    268_435_456.0,
-    1_073_741_824.0,
-];
-
-/// Seconds until a DNS answer: 50 µs, from the snapshot, to 50 ms, from an upstream resolver.
-const DNS_SECONDS: [f64; 10] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05];
 
 /// A metric's name, unit and purpose: a constant beside the room that it measures.
 ///
@@ -85,11 +55,9 @@ pub struct Registry {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    /// Of what lasts as long as the process.
-    recorder: PrometheusRecorder,
-    handle: PrometheusHandle,
-    perishable: Perishable,
+    series: AllSeries,
     hooks: Mutex<Vec<RenderHook>>,
 }
 
@@ -97,10 +65,7 @@ impl Registry {
     /// A registry with `plgw_build_info` and the start time in it.
     #[must_use]
     pub fn new() -> Self {
-        let recorder = recorder();
-        let (handle, perishable) = (recorder.handle(), Perishable::new(self::recorder));
-        let registry = Self { shared: Arc::new(Shared { recorder, handle, perishable, hooks: Mutex::default() }) };
-
+        let registry = Self { shared: Arc::default() };
         let mut labels = vec![("version", env!("CARGO_PKG_VERSION"))];
         labels.extend(option_env!("PLGW_REVISION").map(|revision| ("revision", revision)));
         registry.gauge(&BUILD_INFO, &labels).set(1);
@@ -153,11 +118,9 @@ impl Registry {
         self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
     }
 
-    /// Folds what histograms have collected into their buckets. Between two pages they collect single values, so
-    /// somebody must call this now and then; the exporter does. Series that ended a while ago are dropped.
+    /// Drops series that ended a while ago. Every page does so too; somebody must where nobody scrapes.
     pub fn upkeep(&self) {
-        self.shared.handle.run_upkeep();
-        self.shared.perishable.upkeep();
+        self.shared.series.forget_ended();
     }
 
     /// The page, of type [`CONTENT_TYPE`]: families in order of name, so that two pages can be compared.
@@ -167,9 +130,7 @@ impl Registry {
             hook();
         }
         self.upkeep();
-        let mut page = self.shared.handle.render();
-        self.shared.perishable.render(&mut page);
-        in_order(&page)
+        self.shared.series.render()
     }
 }
 
@@ -184,34 +145,29 @@ impl WeakRegistry {
 }
 
 impl Recorder for Shared {
-    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.perishable.describe(&key, unit, &description);
-        self.recorder.describe_counter(key, unit, description);
+    // Units are in the names, and the page has no other place for them.
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.series.describe(key, description);
     }
 
-    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.perishable.describe(&key, unit, &description);
-        self.recorder.describe_gauge(key, unit, description);
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.series.describe(key, description);
     }
 
-    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.perishable.describe(&key, unit, &description);
-        self.recorder.describe_histogram(key, unit, description);
+    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
+        self.series.describe(key, description);
     }
 
-    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        let perishable = self.perishable.counter(key, metadata);
-        perishable.unwrap_or_else(|| self.recorder.register_counter(key, metadata))
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.series.counter(key).into()
     }
 
-    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        let perishable = self.perishable.gauge(key, metadata);
-        perishable.unwrap_or_else(|| self.recorder.register_gauge(key, metadata))
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.series.gauge(key).into()
     }
 
-    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let perishable = self.perishable.histogram(key, metadata);
-        perishable.unwrap_or_else(|| self.recorder.register_histogram(key, metadata))
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.series.histogram(key).into()
     }
 }
 
@@ -227,20 +183,6 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A recorder with the buckets of every histogram there is.
-fn recorder() -> PrometheusRecorder {
-    [
-        (Matcher::Suffix("flow_duration_seconds".into()), &FLOW_SECONDS[..]),
-        (Matcher::Suffix("flow_bytes".into()), &FLOW_BYTES),
-        (Matcher::Prefix("plgw_dns_".into()), &DNS_SECONDS),
-    ]
-    .into_iter()
-    .try_fold(PrometheusBuilder::new(), |builder, (matcher, buckets)| builder.set_buckets_for_metric(matcher, buckets))
-    .and_then(|builder| builder.set_buckets(&LATENCY_SECONDS))
-    .expect("no list of buckets is empty")
-    .build_recorder()
-}
-
 /// Where a metric comes from plays no part in the page.
 const METADATA: Metadata<'static> = Metadata::new("plgw", Level::INFO, None);
 
@@ -250,33 +192,9 @@ fn key(metric: &Metric, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(metric.name, labels)
 }
 
-/// Puts the families of several pages together by name, and the lines of each in order; a histogram's lines stay as they
-/// are, for theirs is the order of its buckets.
-fn in_order(pages: &str) -> String {
-    let mut families: BTreeMap<Option<&str>, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
-    for family in pages.split("\n\n") {
-        let (comments, series): (Vec<_>, Vec<_>) =
-            family.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
-        let Some(first) = comments.first() else { continue };
-        let all = families.entry(first.split(' ').nth(2)).or_default();
-        all.0 = comments;
-        all.1.extend(series);
-    }
-    let mut ordered = String::with_capacity(pages.len() + 1);
-    for (comments, mut series) in families.into_values() {
-        if !comments.iter().any(|line| line.starts_with("# TYPE") && line.ends_with(" histogram")) {
-            series.sort_unstable();
-        }
-        for line in comments.into_iter().chain(series) {
-            ordered.push_str(line);
-            ordered.push('\n');
-        }
-    }
-    ordered
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::buckets::{FLOW_SECONDS, LATENCY_SECONDS};
     use super::*;
 
     const OPENED: Metric = Metric::new("plgw_flows_opened_total", "Flows that were opened");

@@ -153,6 +153,14 @@ impl Repeats {
         due.extend(sites.values_mut().filter(over).filter_map(|site| site.turn(now)));
         std::mem::take(due)
     }
+
+    /// Whether something may have to be said although nobody writes another line: lines were left out, or may be, as a call
+    /// site has written some in an interval that is not over.
+    pub(super) fn may_have_more(&self, now: Instant) -> bool {
+        let Inner { limit, sites, due, .. } = &*self.lock();
+        let is_open = |site: &Site| site.left_out > 0 || now - site.since < limit.interval;
+        !due.is_empty() || sites.values().any(is_open)
+    }
 }
 
 fn is_limited(at: &Metadata<'_>) -> bool {

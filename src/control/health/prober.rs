@@ -11,11 +11,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -118,11 +118,15 @@ struct Rounds {
     /// When which member is probed next. Those being probed aren't in it.
     queue: BTreeSet<(Instant, u64)>,
     keys: HashMap<u64, MemberKey>,
-    running: JoinSet<(u64, Instant, Kind, Result<(), ConnectError>)>,
+    /// Part of this task: a task for each would wake another thread for work that takes microseconds.
+    running: FuturesUnordered<BoxFuture<'static, Probed>>,
     /// When which member that can't be reached is looked at next.
     looks: BTreeSet<(Instant, u64)>,
     next_id: u64,
 }
+
+/// Which member was probed, when that began, what for, and what it met.
+type Probed = (u64, Instant, Kind, Result<(), ConnectError>);
 
 /// What a connection is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +140,9 @@ enum Kind {
 /// Time between two looks at a member that can't be reached: how late a port answers again that its target's state had
 /// closed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Moments within an interval at which members that were registered together are probed: enough that a hundred of them are
+/// no burst, and few enough that those of one moment are probed in one waking.
+const PHASES: u64 = 12;
 /// Longest wait for the answer to a look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -158,7 +165,7 @@ impl Rounds {
             members: HashMap::new(),
             queue: BTreeSet::new(),
             keys: HashMap::new(),
-            running: JoinSet::new(),
+            running: FuturesUnordered::new(),
             looks: BTreeSet::new(),
             next_id: 0,
         }
@@ -181,10 +188,9 @@ impl Rounds {
                     let members = Arc::clone(&wanted.borrow_and_update());
                     self.replace_members(&members)
                 }
-                Some(done) = self.running.join_next() => match done {
-                    Ok((id, started, kind, outcome)) => self.record(id, started, kind, outcome).into_iter().collect(),
-                    Err(_) => Vec::new(),
-                },
+                Some((id, started, kind, outcome)) = self.running.next() => {
+                    self.record(id, started, kind, outcome).into_iter().collect()
+                }
                 () = async { sleep_until(due.expect("the branch is off without one")).await }, if due.is_some() => {
                     self.start_due();
                     Vec::new()
@@ -300,7 +306,7 @@ impl Rounds {
         kind: Kind,
         probe: impl Future<Output = Result<io::Result<()>, Elapsed>> + Send + 'static,
     ) {
-        self.running.spawn(async move {
+        self.running.push(Box::pin(async move {
             // A probe that panics is a failed one: its member stays in the rounds.
             let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
                 Ok(Ok(outcome)) => outcome.map_err(|error| ConnectError::from(&error)),
@@ -308,7 +314,7 @@ impl Rounds {
                 Err(_) => Err(ConnectError::Other),
             };
             (id, now, kind, outcome)
-        });
+        }));
     }
 
     /// Looks at the members at an address to which a connection failed.
@@ -393,8 +399,8 @@ impl Member {
         // Fixed keys: the same member has the same phase in every run.
         let mut hasher = DefaultHasher::new();
         self.settings.key.hash(&mut hasher);
-        let share = (hasher.finish() >> 40) as f64 / (1u64 << 24) as f64;
-        interval.mul_f64(0.5 + share / 2.0)
+        let phase = hasher.finish() % PHASES;
+        interval.mul_f64(0.5 + (phase as f64 + 0.5) / (2 * PHASES) as f64)
     }
 
     fn event(&self, cause: Option<ConnectError>) -> HealthEvent {
