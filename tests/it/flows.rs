@@ -77,6 +77,25 @@ async fn a_client_that_resets_resets_its_target() {
     gateway.expect_metric("plgw_tcp_resets_total", &[r#"origin="client""#], 1.0).await;
 }
 
+/// Nobody reads a client whose bytes the target does not take; that it is gone is heard all the same.
+#[tokio::test]
+async fn a_reset_is_heard_while_the_target_takes_nothing() {
+    let net = Net::claim();
+    let mut held = HeldTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start(net).await;
+    let mut flow = gateway.dial("a").await;
+    // More than all the buffers on the way hold.
+    let chunk = vec![7; 1 << 20];
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(300), flow.stream.write(&chunk)).await {
+        assert!(written.expect("it is taken") > 0);
+    }
+    let target = held.next().await;
+    flow.stream.set_zero_linger().expect("a live socket");
+    drop(flow);
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="client_reset""#], 1.0).await;
+    drop(target);
+}
+
 #[tokio::test]
 async fn a_half_close_leaves_the_answer_flowing() {
     let net = Net::claim();
