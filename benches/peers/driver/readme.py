@@ -23,7 +23,8 @@ def block(root):
     told = ", ".join(f"{number} {word}" for word, number in count.items() if number)
     titles = {name: title for name, title, text in charts.drawn(result) if text}
     lines = [BEGIN, f"{result['date']}, {machine['cores']} cores ({machine['cpu']}), Linux {machine['kernel']}, "
-             f"{result['settings']['rounds']} interleaved rounds, everything on. Of {len(listed)} goals: {told}.", "",
+             f"{result['settings']['rounds']} interleaved rounds{', of some cases more' if 'more' in result else ''}, "
+             f"everything on. Of {len(listed)} goals: {told}.", "",
              "| figure | at least | aim | here | |", "|---|---|---|---|---|"]
     for goal in listed:
         if goal.first or goal.verdict() in ("close", "missed"):

@@ -70,6 +70,12 @@ def picture(charts, *wanted):
     return [f"![{charts[name][0]}]({charts[name][1]})" for name in wanted if name in charts] + [""]
 
 
+def added(result):
+    """In words: rounds that were added to a result, because its own lay too far apart."""
+    return "".join(f" {more['rounds']} more rounds of {', '.join(more['cases'])} were added on {more['date']} (commit "
+                   f"{more['commit']})." for more in result.get("more", []))
+
+
 def ran_on(result):
     """Machine, network and settings in a paragraph."""
     machine, settings = result["machine"], result["settings"]
@@ -80,7 +86,7 @@ def ran_on(result):
             f"loopback in a network namespace of its own, congestion control "
             f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
             f"{settings['rounds']} interleaved rounds of {settings['seconds']} s samples.{tails} "
-            f"Commit {result['commit']}.{took}")
+            f"Commit {result['commit']}.{added(result)}{took}")
 
 
 def growing(grow, charts):
