@@ -140,6 +140,26 @@ async fn a_half_open_flow_takes_everything_and_answers_nothing() {
     assert!(flow.is_unanswered().await, "and no end either");
 }
 
+/// Its target was taken leave of long before; that is no word of anybody's when the flow has been silent for too long.
+#[tokio::test]
+async fn a_half_open_flow_is_forgotten_silently_too() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(300);
+    })
+    .await;
+    set(&gateway, fault("deaf", FaultKind::HalfOpen { time: Duration::ZERO })).await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"?").await.expect("it is taken");
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="idle""#], 1.0).await;
+    let mut one = [0; 1];
+    let silent = tokio::time::timeout(Duration::from_millis(50), flow.stream.read(&mut one)).await;
+    assert!(silent.is_err(), "nobody is told of the expiry");
+    flow.stream.write_all(b"too late").await.expect("the kernel takes it");
+    assert_eq!(flow.closed().await, Closed::Reset);
+}
+
 #[tokio::test]
 async fn a_slow_close_passes_fin_on_late() {
     let (gateway, _echo) = with_echo().await;
