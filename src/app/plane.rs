@@ -158,9 +158,7 @@ impl Plane for Flows {
     }
 
     async fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) {
-        for listener in &changes.retarget {
-            self.data.retarget(listener);
-        }
+        self.data.retarget(&changes.retarget);
         self.front.retire(&snapshot.apps).await;
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let before = doors.len();

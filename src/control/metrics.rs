@@ -24,6 +24,34 @@ pub(super) struct ControlMetrics {
     faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     figures: Figures,
+    shown: Mutex<Option<Shown>>,
+}
+
+/// What the gauges show.
+struct Shown {
+    snapshot: Arc<Snapshot>,
+    limits: Limits,
+}
+
+/// Of each load balancer, how many targets it may have, and how many flows each of them.
+type Limits = Vec<(VpceServiceId, usize, usize)>;
+
+impl Shown {
+    /// Whether the gauges would show the same of this: most changes are of what no gauge shows.
+    fn is_same(&self, snapshot: &Snapshot, limits: &Limits) -> bool {
+        let shown = &self.snapshot;
+        shown.targets == snapshot.targets
+            && shown.leaving == snapshot.leaving
+            && shown.zones == snapshot.zones
+            && shown.faults == snapshot.faults
+            && shown.endpoints == snapshot.endpoints
+            && self.limits == *limits
+    }
+}
+
+fn limits(desired: &Desired) -> Limits {
+    let services = desired.projects.iter().flat_map(|project| &project.services);
+    services.map(|service| (service.id.clone(), service.target_limit, service.attributes.flows_per_target)).collect()
 }
 
 impl ControlMetrics {
@@ -65,6 +93,7 @@ impl ControlMetrics {
             faults,
             per_service,
             figures,
+            shown: Mutex::default(),
         }
     }
 
@@ -85,8 +114,18 @@ impl ControlMetrics {
         }
     }
 
-    pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
+    /// Shows what is in force now.
+    pub(super) fn published(&self, snapshot: &Arc<Snapshot>, desired: &Desired) {
         self.generation.set(float(snapshot.generation.0));
+        let limits = limits(desired);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shown.as_ref().is_some_and(|shown| shown.is_same(snapshot, &limits)) {
+            self.show(snapshot, desired);
+        }
+        *shown = Some(Shown { snapshot: Arc::clone(snapshot), limits });
+    }
+
+    fn show(&self, snapshot: &Snapshot, desired: &Desired) {
         self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
         zones.values().flatten().for_each(|gauge| gauge.set(0.0));

@@ -32,6 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) state: ListenerState,
+    pub(crate) allowance: Allowance,
     listening: Option<TcpListener>,
     /// Keeps the port while nothing listens on it: the kernel then answers with RST, and nobody else can take it.
     placeholder: Option<socket2::Socket>,
@@ -40,6 +41,30 @@ pub(crate) struct Door {
     failed: bool,
     /// How long it waits when no descriptor is left.
     wait: Duration,
+}
+
+/// How many clients a door accepts when it is told of some.
+///
+/// An `accept` that finds nobody makes a socket and throws it away again, so it costs nearly as much as one that finds
+/// somebody; and mostly one client waits. So one is accepted, and twice as many whenever the very next round tells of more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    clients: u32,
+    told_in: u64,
+}
+
+impl Allowance {
+    const fn new() -> Self {
+        Self { clients: 1, told_in: 0 }
+    }
+
+    /// Of a door that is told of clients in this round of its worker.
+    pub(crate) fn next(&mut self, round: u64, most: u32) -> u32 {
+        let are_more = self.told_in.wrapping_add(1) == round;
+        self.clients = if are_more { (self.clients * 2).min(most) } else { 1 };
+        self.told_in = round;
+        self.clients
+    }
 }
 
 /// What came of accepting.
@@ -58,7 +83,15 @@ pub(crate) enum Taken {
 impl Door {
     /// Nothing is open yet.
     pub(crate) fn new(state: ListenerState) -> Self {
-        Self { state, listening: None, placeholder: None, silent: false, failed: false, wait: FIRST_WAIT }
+        Self {
+            state,
+            listening: None,
+            placeholder: None,
+            silent: false,
+            failed: false,
+            wait: FIRST_WAIT,
+            allowance: Allowance::new(),
+        }
     }
 
     fn address(&self) -> SocketAddr {
@@ -170,4 +203,16 @@ impl Door {
 /// Whom news of the listening socket are for.
 fn token(at: usize) -> Token {
     Token::Door(u32::try_from(at).expect("descriptors end long before numbers do"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_accepts_one_and_twice_as_many_each_round_that_tells_of_more() {
+        let mut allowance = Allowance::new();
+        let allowed = [3, 9, 10, 11, 12, 13, 14, 15, 20].map(|round| allowance.next(round, 32));
+        assert_eq!(allowed, [1, 1, 2, 4, 8, 16, 32, 32, 1]);
+    }
 }

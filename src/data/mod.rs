@@ -226,12 +226,18 @@ impl DataPlane {
         }
     }
 
-    /// New flows of this listener's address take the new route; open ones keep theirs.
-    pub fn retarget(&self, listener: &Arc<Listener>) {
-        for worker in &self.workers {
-            worker.send(Command::Retarget(self.state_of(listener)));
+    /// New flows of these listeners' addresses take the new routes; open ones keep theirs. A worker is told of all of them at
+    /// once: a reload may retarget hundreds, and each call would be an interruption of its own.
+    pub fn retarget(&self, listeners: &[Arc<Listener>]) {
+        if listeners.is_empty() {
+            return;
         }
-        self.freeze_or_thaw(listener);
+        let states: Vec<_> = listeners.iter().map(|listener| self.state_of(listener)).collect();
+        if let Some((last, others)) = self.workers.split_last() {
+            others.iter().for_each(|worker| worker.send(Command::Retarget(states.clone())));
+            last.send(Command::Retarget(states));
+        }
+        listeners.iter().for_each(|listener| self.freeze_or_thaw(listener));
     }
 
     /// Stops what flows through a lost zone or to a target that is silent by a fault, and lets it go on afterwards.

@@ -36,8 +36,8 @@ const MOST_AGAIN: usize = 256;
 pub(crate) enum Command {
     /// Accept on these sockets.
     Open(Vec<(std::net::TcpListener, ListenerState)>, oneshot::Sender<()>),
-    /// Use another route for new flows.
-    Retarget(ListenerState),
+    /// Use other routes for new flows.
+    Retarget(Vec<ListenerState>),
     /// Say when everything told before is done.
     Sync(oneshot::Sender<()>),
     /// Accept no more at this address.
@@ -163,6 +163,8 @@ pub(crate) struct Worker {
     generation: u32,
     doors: Slab<Door>,
     door_at: HashMap<SocketAddr, usize>,
+    /// How often the kernel was asked for news.
+    round: u64,
     timers: Timers<Due>,
     /// Ticks that are over and were not attended to.
     ticks_due: u64,
@@ -191,6 +193,7 @@ impl Worker {
             generation: 0,
             doors: Slab::new(),
             door_at: HashMap::new(),
+            round: 0,
             timers: Timers::new(),
             ticks_due: 0,
             again: VecDeque::new(),
@@ -230,6 +233,7 @@ impl Worker {
             }
             let busy = !self.again.is_empty() || self.ticks_due > 0;
             let time = if busy { Some(Duration::ZERO) } else { self.timers.wait() };
+            self.round += 1;
             self.local.poller.wait(&mut self.inbox, time).expect("an epoll of our own waits");
         }
     }
@@ -242,12 +246,7 @@ impl Worker {
                     opened.into_iter().for_each(|(socket, state)| self.open(socket, state));
                     let _ = done.send(());
                 }
-                Ok(Command::Retarget(state)) => {
-                    if let Some(&at) = self.door_at.get(&state.listener.address) {
-                        self.doors[at].state = state;
-                        self.doors[at].answer(&self.local, at);
-                    }
-                }
+                Ok(Command::Retarget(states)) => states.into_iter().for_each(|state| self.retarget(state)),
                 Ok(Command::Close(address, done)) => {
                     if let Some(at) = self.door_at.remove(&address) {
                         self.doors.remove(at);
@@ -281,9 +280,17 @@ impl Worker {
         self.door_at.insert(address, at);
     }
 
+    fn retarget(&mut self, state: ListenerState) {
+        if let Some(&at) = self.door_at.get(&state.listener.address) {
+            self.doors[at].state = state;
+            self.doors[at].answer(&self.local, at);
+        }
+    }
+
     /// Accepts who waits at a door, up to the number after which others have their turn.
     fn accept(&mut self, at: usize) {
-        for _ in 0..self.local.options.accepts_per_wake {
+        let Some(door) = self.doors.get_mut(at) else { return };
+        for _ in 0..door.allowance.next(self.round, self.local.options.accepts_per_wake) {
             let Some(door) = self.doors.get_mut(at) else { return };
             match door.accept(&self.local, at) {
                 Taken::One(client, address) => {

@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::health::{quick_checks, state_of};
-use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, Resolver, SOON, TestGateway, eventually};
+use crate::support::{
+    Closed, EchoTarget, Flow, HeldTarget, Net, Place, Resolver, SOON, SilentTarget, TestGateway, eventually,
+};
 
 fn fault(name: &str, kind: FaultKind) -> Fault {
     let (scope, share, after) = (FaultScope::default(), Share::default(), Duration::ZERO);
@@ -294,6 +296,34 @@ async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address(
     clear(&gateway, "lost").await;
     tokio::time::timeout(SOON, flow.stream.read_exact(&mut four)).await.expect("in time").expect("it goes on");
     assert_eq!(&four, b"late");
+}
+
+/// Its target is lost before it has answered; once it is back, the flow goes on from there.
+#[tokio::test]
+async fn a_flow_that_still_dials_stands_and_goes_on_with_its_zone() {
+    let net = Net::claim();
+    let silent = SilentTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start(net).await;
+    let to_a = (gateway.net.endpoint_b(), gateway.port("a")).into();
+    let mut flow = Flow::connect(gateway.net.source(Place::Vpc), to_a).await.expect("it accepts");
+    flow.stream.write_all(b"early").await.expect("the kernel takes it");
+    let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    let (target, mut connections) = (silent.answer().await, Vec::new());
+    // The kernel asks the target again a second after the first time. Among those that come then may be health checks.
+    let until = Instant::now() + Duration::from_millis(1300);
+    while let Ok(accepted) = tokio::time::timeout_at(until, target.accept()).await {
+        connections.push(accepted.expect("it listens").0);
+    }
+    let spoken: Vec<_> = connections.iter().filter(|one| matches!(one.try_read(&mut [0; 5]), Ok(1..))).collect();
+    assert!(!connections.is_empty() && spoken.is_empty(), "what flows to a lost target stands still: {spoken:?}");
+    clear(&gateway, "lost").await;
+    let (mut heard, mut five) = (false, [0; 5]);
+    for connection in &mut connections {
+        let read = tokio::time::timeout(SOON, connection.read_exact(&mut five)).await.expect("in time");
+        heard |= read.is_ok() && &five == b"early";
+    }
+    assert!(heard, "it goes on");
 }
 
 /// A4: the loss of a zone: its address leaves DNS and answers nothing, flows through it stand still; the other serves.

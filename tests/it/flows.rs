@@ -6,7 +6,8 @@ use plgw::model::TargetState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, TestGateway, eventually,
+    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, SilentTarget, TestGateway,
+    eventually,
 };
 
 /// A1, A5, A12: one address a zone, the ports from 1024, and the port alone chooses the node.
@@ -94,6 +95,35 @@ async fn a_reset_is_heard_while_the_target_takes_nothing() {
     drop(flow);
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="client_reset""#], 1.0).await;
     drop(target);
+}
+
+/// What a client says before its target has answered is kept for it, the end of it too.
+#[tokio::test]
+async fn bytes_and_end_of_an_early_client_reach_a_target_that_answers_late() {
+    let net = Net::claim();
+    let silent = SilentTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start(net).await;
+    let mut flow = gateway.dial("a").await;
+    flow.stream.write_all(b"early").await.expect("the kernel takes it");
+    flow.stream.shutdown().await.expect("a live socket");
+    let _echo = EchoTarget::on(silent.answer().await);
+    let mut answer = Vec::new();
+    // The kernel asks the target again after a second, then two.
+    flow.stream.read_to_end(&mut answer).await.expect("an answer, and its end");
+    assert_eq!(answer, b"early");
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="completed""#], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_resets_before_its_target_answers_resets_it() {
+    let net = Net::claim();
+    let silent = SilentTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start(net).await;
+    let flow = gateway.dial("a").await;
+    flow.stream.set_zero_linger().expect("a live socket");
+    drop(flow);
+    let _held = HeldTarget::on(silent.answer().await);
+    gateway.expect_metric("plgw_flows_closed_total", &[r#"end="client_reset""#], 1.0).await;
 }
 
 #[tokio::test]

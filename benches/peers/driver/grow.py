@@ -7,12 +7,15 @@ from statistics import median
 
 from . import install
 from .install import CRITERION
-from .measure import TAIL_LONGER, settle, shuffled
+from .measure import settle, shuffled
 
 
 FLOWS = [1, 8, 64, 500, 2500, 9000]
+# Samples with so many flows are three times as long, so that each flow has its turn several times.
 MANY = 2000
 LISTENERS = [1, 2, 10, 25, 50, 75, 100]
+# The differences are small beside those between rounds.
+LISTENER_ROUNDS = 11
 HELD = [1000, 2500, 5000, 9000]
 
 
@@ -24,8 +27,7 @@ def over_flows(bench, variants, steps, rounds, log):
         for flows in steps:
             for variant in shuffled(variants, nth * 7 + flows):
                 case = {"args": ["pp", "--connections", str(flows), "--request", "64"]}
-                # So that each of thousands has its turn several times.
-                longer = TAIL_LONGER if flows >= MANY else 1
+                longer = 3 if flows >= MANY else 1
                 sample = bench.sample(case, "onecore", variant, bench.settings["seconds"] * longer)
                 if sample and sample["operations"]:
                     found[variant.name].setdefault(flows, []).append(sample["cpu_seconds"] / sample["operations"] * 1e6)
@@ -41,6 +43,7 @@ def over_listeners(bench, starter, steps, rounds, log):
         gateways[listeners] = starter.gateway(f"plgw1-{listeners}-listeners", targets=listeners // addresses,
                                               addresses=addresses)
     found = {}
+    rounds = max(rounds, LISTENER_ROUNDS) if rounds > 1 else rounds
     for nth in range(rounds):
         log(f"  round {nth + 1} of {rounds}")
         for listeners in shuffled(steps, nth):

@@ -10,8 +10,9 @@ from pathlib import Path
 from . import variants as make
 from .process import Started, until
 
-# A case: what the load generator is told, and what its CPU time is divided by. `tail`: its figure is a high quantile, which
-# a few stalls of a virtual machine make, so it gets longer samples and more rounds than a mean does.
+# A case: what the load generator is told, and what its CPU time is divided by. `longer`: how many times as long its samples
+# are; a high quantile wants more messages than a mean does. `one_thread`: the load generator plays the server too, and never
+# sleeps, so that no latency is the ends' own.
 CASES = {
     "pp1": {"args": ["pp", "--connections", "1", "--request", "64"], "per": "operations", "unit": "echo",
             "title": "64 B ping-pong, 1 connection"},
@@ -29,7 +30,7 @@ CASES = {
                "unit": "connection", "title": "connect, one echo, close; 32 at a time"},
     "rate20k": {"args": ["rate", "--connections", "64", "--request", "64", "--per-second", "20000"],
                 "per": "operations", "unit": "echo", "title": "20,000 messages a second over 64 connections",
-                "tail": True},
+                "longer": 3, "one_thread": True},
     # The part `http` alone visits these, on one core; `http.py` says what they ask for.
     "https64": {"args": ["requests", "--connections", "64"], "per": "operations", "unit": "request",
                 "title": "GET over TLS, HTTP/1.1, 1 KiB answers, 64 kept connections"},
@@ -49,7 +50,10 @@ ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
 # What a smoke run visits.
 BRIEFLY = ({"onecore": ["pp64", "pp500", "up8", "down8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
 IDLE_CPU_SECONDS = 3.0
-TAIL_LONGER, TAIL_ROUNDS = 3, 11
+# What goals are judged by gets more rounds than the rest, a high quantile most of all.
+JUDGED = {("onecore", "pp64"): 11, ("onecore", "pp500"): 11, ("onecore", "conn32"): 11, ("pinned", "rate20k"): 21}
+# Two relays take turns so often, so long each time.
+PAIRS, TURN_SECONDS = 200, 0.1
 
 
 class Bench:
@@ -81,7 +85,8 @@ class Bench:
         """One sample: a client process of its own."""
         cores = self.place(mode, variant)
         told = CASES[case] if isinstance(case, str) else case
-        return self.play(told["args"], variant, cores, seconds)
+        args = [*told["args"], "--serve", make.text_of(variant.target)] if told.get("one_thread") else told["args"]
+        return self.play(args, variant, cores, seconds)
 
     def play(self, args, variant, cores, seconds=None, fronts=None):
         """Runs the load generator on these cores."""
@@ -103,10 +108,12 @@ class Bench:
         return json.loads(done.stdout)
 
     def rounds(self, modes, variants, samples):
-        """All cases over all variants, in another order each round. Where means have had their rounds, tails go on."""
-        for nth in range(max(self.rounds_of(case) for cases in modes.values() for case in cases)):
-            visited = [(mode, case) for mode, cases in modes.items() for case in cases
-                       if self.rounds_of(case) > nth and (not self.settings["only"] or case in self.settings["only"])]
+        """All cases over all variants, in another order each round. Where most have had their rounds, some go on."""
+        for nth in range(max(self.rounds_of(mode, case) for mode, cases in modes.items() for case in cases)):
+            visited = [(mode, case) for mode, cases in modes.items() for case in cases if self.rounds_of(mode, case) > nth
+                       and (not self.settings["only"] or case in self.settings["only"])]
+            if not visited:
+                break
             self.log(f"round {nth + 1}: {', '.join(dict.fromkeys(mode for mode, _ in visited))}")
             for mode, case in visited:
                 for variant in shuffled(variants, nth * 7 + len(case)):
@@ -114,14 +121,32 @@ class Bench:
                     if sample:
                         samples.append({"round": nth, "mode": mode, "case": case, "variant": variant.name, **sample})
 
-    def rounds_of(self, case):
+    def rounds_of(self, mode, case):
         """How often a case visits every variant."""
         rounds = self.settings["rounds"]
-        return max(rounds, TAIL_ROUNDS) if CASES[case].get("tail") and rounds > 1 else rounds
+        return max(rounds, JUDGED.get((mode, case), 0)) if rounds > 1 else rounds
 
     def seconds_of(self, case):
         """How long each of its samples is."""
-        return self.settings["seconds"] * (TAIL_LONGER if CASES[case].get("tail") else 1)
+        return self.settings["seconds"] * CASES[case].get("longer", 1)
+
+    def turns(self, first, second):
+        """CPU per message of one relay in the other's: both take turns, hundreds of times, so whatever the machine does to
+        one it does to the other a moment later."""
+        cores = self.place("onecore", first)
+        self.place("onecore", second)
+        brief = self.settings["rounds"] == 1
+        command = ["taskset", "-c", ",".join(map(str, cores)), self.loadgen, "turns", "--connections", "64", "--request", "64",
+                   "--pairs", str(3 if brief else PAIRS), "--time", str(TURN_SECONDS), "--warmup", "0.3"]
+        for variant in (first, second):
+            command += ["--target", make.text_of(variant.front)]
+            for pid in variant.pids:
+                command += ["--pid", str(pid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            self.log(f"  {first.name} and {second.name} in turn failed: {done.stderr.strip()[-300:]}")
+            return None
+        return {"first": first.name, "second": second.name, **json.loads(done.stdout)}
 
     def check(self, variants):
         """Byte exactness with half-close, on every variant."""

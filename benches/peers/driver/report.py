@@ -3,7 +3,7 @@
 from . import gate, growth
 from .charts import BARS, name_of, names
 from .figures import foreign, per_round, ratio, spread
-from .measure import CASES, TAIL_LONGER, TAIL_ROUNDS
+from .measure import CASES
 
 
 def base(samples, mode):
@@ -80,12 +80,13 @@ def ran_on(result):
     """Machine, network and settings in a paragraph."""
     machine, settings = result["machine"], result["settings"]
     took = f" The whole run took {result['took_seconds'] / 60:.0f} minutes." if "took_seconds" in result else ""
-    tails = (f" Latency at a fixed rate: {TAIL_ROUNDS} rounds of {settings['seconds'] * TAIL_LONGER:g} s."
-             if settings.get("tails") else "")
+    more = ", ".join(f"{rounds} of {case}" for case, rounds in settings.get("more_rounds", {}).items())
+    more = f" Rounds of what goals are judged by: {more}." if more else ""
+    longer = "".join(f" Samples of {case} are {times} times as long." for case, times in settings.get("longer", {}).items())
     return (f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}; "
             f"loopback in a network namespace of its own, congestion control "
             f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
-            f"{settings['rounds']} interleaved rounds of {settings['seconds']} s samples.{tails} "
+            f"{settings['rounds']} interleaved rounds of {settings['seconds']} s samples.{more}{longer} "
             f"Commit {result['commit']}.{added(result)}{took}")
 
 
@@ -105,6 +106,17 @@ def growing(grow, charts):
             parts += picture(charts, f"grow-{name}")
             parts += [f"- {tell(line, f'`{who}`', unit, things)}" for who, line in series.items()] + [""]
     return parts
+
+
+def in_turn(turns):
+    """What the features cost, in words."""
+    if not turns:
+        return []
+    return ["## Features on and off", "", f"`{turns['first']}` and `{turns['second']}` in turn, {turns['pairs']:.0f} pairs of "
+            f"turns of {turns['seconds']:g} s on one core, 64 B × 64, the connections of both held open: CPU per echo "
+            f"{turns['first_us']:.2f} and {turns['second_us']:.2f} µs (medians); the ratio within a pair is "
+            f"{turns['ratio']:.3f} (median), its quartiles {turns['ratio_lower_quartile']:.3f} and "
+            f"{turns['ratio_upper_quartile']:.3f}.", ""]
 
 
 def reloading(reload):
@@ -159,6 +171,7 @@ def markdown(result, charts):
             if any(s["mode"] == mode and s["case"] == case for s in samples):
                 parts += [f"Latency at {CASES[case]['title']}:", "", latency(samples, mode, case), ""]
         parts += picture(charts, *(name_of(mode, *chart[1:3]) for chart in BARS if chart[0] == mode))
+    parts += in_turn(result.get("turns"))
     if any(sample["mode"] == "http" for sample in samples):
         parts += ["## HTTP behind TLS", "", "The App Services front, HAProxy and nginx as HTTP proxies, one thread each; client, "
                   "proxy and backend on one core. TLS 1.3, ECDSA P-256, no resumption. Operations per CPU second of the "

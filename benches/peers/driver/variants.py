@@ -19,6 +19,8 @@ class Variant:
 
     name: str
     front: tuple
+    # What it leads to.
+    target: tuple
     started: Started = None
     threads: int = 1
     fronts: list = field(default_factory=list)
@@ -70,13 +72,13 @@ class Starter:
     def direct(self):
         """No relay at all."""
         _, _, target = self._next("direct")
-        return Variant("direct", target)
+        return Variant("direct", target, target)
 
     def bare(self, name="bare"):
         """The gateway's relay with nothing around it: what its features cost is the difference."""
         directory, front, target = self._next(name)
         command = [str(self.built / "examples/bare"), text_of(front), text_of(target)]
-        return self._up(Variant(name, front, Started(name, command, directory / "log")))
+        return self._up(Variant(name, front, target, Started(name, command, directory / "log")))
 
     def haproxy(self, name, threads=1, splice=False, bufsize=None):
         """HAProxy; `splice` forces it both ways."""
@@ -86,7 +88,7 @@ class Starter:
                     global_options=f"tune.bufsize {bufsize}" if bufsize else "maxpipes 100" if splice else "",
                     defaults_options="option splice-request\n    option splice-response" if splice else "")
         command = [install.find("haproxy"), "-db", "-f", written(directory / "haproxy.cfg", text)]
-        return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
+        return self._up(Variant(name, front, target, Started(name, command, directory / "log"), threads))
 
     def nginx(self, name, threads=1):
         """nginx' stream module."""
@@ -95,7 +97,7 @@ class Starter:
                     connections=self.nofile, front=text_of(front), target=text_of(target))
         command = [install.find("nginx"), "-p", str(directory), "-c", written(directory / "nginx.conf", text),
                    "-e", "stderr"]
-        return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
+        return self._up(Variant(name, front, target, Started(name, command, directory / "log"), threads))
 
     def envoy(self, name, threads=1):
         """Envoy's TCP proxy."""
@@ -104,7 +106,7 @@ class Starter:
                     target_port=target[1])
         command = [str(install.found_envoy(self.work)), "-c", written(directory / "envoy.yaml", text),
                    "--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
-        return self._up(Variant(name, front, Started(name, command, directory / "log"), threads))
+        return self._up(Variant(name, front, target, Started(name, command, directory / "log"), threads))
 
     def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn", plgw=None):
         """The gateway with everything on. Its default is to log every flow (`info`), which the peers don't here."""
@@ -123,7 +125,7 @@ class Starter:
             addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(ids, ends)))
         command = [str(plgw or self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
         started = Started(name, command, directory / "log", env={"RUST_LOG": log})
-        variant = Variant(name, (ends[0], 1024), started, workers)
+        variant = Variant(name, (ends[0], 1024), target, started, workers)
         variant.fronts = [(ip, 1024 + n) for ip in ends for n in range(targets)]
         variant.dns = (f"127.0.60.{self.count}", 5335)
         variant.metrics, variant.admin = f"127.0.61.{self.count}:9464", f"127.0.62.{self.count}:8474"
@@ -136,7 +138,7 @@ class Starter:
         text = fill(template, front=text_of(front), target=text_of(target), certificate=pem, dir=directory,
                     nofile=self.nofile, connections=self.nofile, maxconn=min(20_000, self.nofile // 2 - 250))
         started = Started(name, command(written(directory / "config", text), directory), directory / "log")
-        return self._up(Variant(name, front, started, sync=front))
+        return self._up(Variant(name, front, target, started, sync=front))
 
     def http_gateway(self, name, pem, plgw=None):
         """The gateway's App Services front."""
@@ -150,7 +152,7 @@ class Starter:
                     public=f"127.9.0.{self.count}:8443", target=text_of(target))
         command = [str(plgw or self.plgw), "serve", "--config", written(directory / "plgw.toml", text)]
         started = Started(name, command, directory / "log", env={"RUST_LOG": "warn"})
-        return self._up(Variant(name, (general, 8443), started, sync=(sync, 8443)))
+        return self._up(Variant(name, (general, 8443), target, started, sync=(sync, 8443)))
 
     @staticmethod
     def _up(variant):

@@ -14,6 +14,8 @@ pub(crate) struct Args {
     /// Bytes of an answer; as many as the request unless told.
     pub(crate) response: usize,
     pub(crate) per_second: u64,
+    /// Where `rate` plays the server too.
+    pub(crate) serve: Option<SocketAddr>,
     /// Host and path of HTTP requests.
     pub(crate) host: String,
     pub(crate) path: String,
@@ -21,8 +23,10 @@ pub(crate) struct Args {
     pub(crate) bytes: usize,
     pub(crate) warmup: Duration,
     pub(crate) time: Duration,
-    /// Whose CPU time is reported.
-    pub(crate) pids: Vec<u32>,
+    /// Whose CPU time is reported, by the target that their `--pid` follow.
+    pub(crate) relays: Vec<Vec<u32>>,
+    /// How often the two relays of `turns` take turns.
+    pub(crate) pairs: usize,
     /// Who plays the other end; its CPU time and this process' own are reported together.
     pub(crate) ends: Vec<u32>,
 }
@@ -36,29 +40,36 @@ impl Args {
             request: 64,
             response: 0,
             per_second: 20_000,
+            serve: None,
             host: "localhost".to_owned(),
             path: "/".to_owned(),
             bytes: 16 << 20,
             warmup: Duration::from_millis(150),
             time: Duration::from_millis(500),
-            pids: Vec::new(),
+            relays: Vec::new(),
+            pairs: 50,
             ends: vec![std::process::id()],
         };
         let mut words = words.into_iter();
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(|| format!("`{name}` wants a value"))?;
             match name.as_str() {
-                "--target" => args.targets.push(value.parse()?),
+                "--target" => {
+                    args.targets.push(value.parse()?);
+                    args.relays.push(Vec::new());
+                }
+                "--pairs" => args.pairs = value.parse()?,
                 "--connections" => args.connections = value.parse()?,
                 "--request" => args.request = value.parse()?,
                 "--response" => args.response = value.parse()?,
                 "--per-second" => args.per_second = value.parse()?,
+                "--serve" => args.serve = Some(value.parse()?),
                 "--host" => args.host = value,
                 "--path" => args.path = value,
                 "--bytes" => args.bytes = value.parse()?,
                 "--warmup" => args.warmup = Duration::from_secs_f64(value.parse()?),
                 "--time" => args.time = Duration::from_secs_f64(value.parse()?),
-                "--pid" => args.pids.push(value.parse()?),
+                "--pid" => args.relays.last_mut().ok_or("`--pid` follows a --target")?.push(value.parse()?),
                 "--end" => args.ends.push(value.parse()?),
                 _ => return Err(format!("`{name}` is no option").into()),
             }

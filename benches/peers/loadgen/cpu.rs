@@ -18,7 +18,7 @@ pub(crate) struct Window<'a> {
 
 impl<'a> Window<'a> {
     pub(crate) fn open(args: &'a Args) -> Self {
-        let (cpu, ends) = (cpu_of(&args.pids), cpu_of(&args.ends));
+        let (cpu, ends) = (spent(args.relays.iter().flatten()), spent(&args.ends));
         Self { cpu, ends, machine: machine_busy(), started: Instant::now(), args }
     }
 
@@ -26,16 +26,16 @@ impl<'a> Window<'a> {
     pub(crate) fn close(self, report: &mut Report) -> Duration {
         let time = self.started.elapsed();
         report.put("seconds", time.as_secs_f64());
-        report.put("cpu_seconds", cpu_of(&self.args.pids).saturating_sub(self.cpu) as f64 / 1e9);
-        report.put("ends_seconds", cpu_of(&self.args.ends).saturating_sub(self.ends) as f64 / 1e9);
+        report.put("cpu_seconds", spent(self.args.relays.iter().flatten()).saturating_sub(self.cpu) as f64 / 1e9);
+        report.put("ends_seconds", spent(&self.args.ends).saturating_sub(self.ends) as f64 / 1e9);
         report.put("machine_seconds", machine_busy().saturating_sub(self.machine) as f64 / 100.0);
         time
     }
 }
 
 /// Nanoseconds that the threads of `pids` have run.
-fn cpu_of(pids: &[u32]) -> u64 {
-    let threads = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+pub(crate) fn spent<'a>(pids: impl IntoIterator<Item = &'a u32>) -> u64 {
+    let threads = pids.into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
     threads
         .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
         .filter_map(|text| text.split_whitespace().next().and_then(|run| run.parse::<u64>().ok()))

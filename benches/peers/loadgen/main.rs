@@ -29,8 +29,11 @@ const HELP: &str = "\
 loadgen serve ADDRESS                      play the server
 loadgen pp --target A [--connections N] [--request N] [--response N]
                                            ping-pong: one message outstanding on every connection
-loadgen rate --target A [--connections N] [--request N] [--per-second N]
-                                           messages at fixed times, latency from the time each was due
+loadgen turns --target A --pid P… --target B --pid P… [--connections N] [--request N] [--pairs N]
+                                           ping-pong through two relays in turn, --time each: CPU per message of A in B's
+loadgen rate --target A [--connections N] [--request N] [--per-second N] [--serve ADDRESS]
+                                           messages at fixed times, latency from the time each was due; --serve:
+                                           the server at ADDRESS too, in one thread that never sleeps
 loadgen up|down --target A [--connections N]
                                            bulk from, to the client
 loadgen connect --target A [--connections N]
@@ -46,7 +49,7 @@ loadgen handshakes --target A --host H [--connections N]
 loadgen idle-requests|idle-echoes --target A --host H --path P --connections N
                                            one request or message each, then hold them until stdin ends
 every sample: [--warmup SECONDS] [--time SECONDS] [--pid PID]… [--end PID]…
---pid: whose CPU time is the relay's; --end: whose is, like this process' own, the ends'";
+--pid, behind its --target: whose CPU time is the relay's; --end: whose is, like this process' own, the ends'";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -81,6 +84,7 @@ fn run(command: &str, words: Vec<String>) -> Result<Option<String>, Box<dyn std:
     let args = args::Args::parse(words)?;
     let report = match command {
         "pp" => ping_pong::run(&args)?,
+        "turns" => ping_pong::take_turns(&args)?,
         "rate" => rate::run(&args)?,
         "up" => bulk::run(&args, bulk::Direction::Up)?,
         "down" => bulk::run(&args, bulk::Direction::Down)?,

@@ -1,7 +1,8 @@
 //! The server: echoes, swallows, pours, checks or answers HTTP, as each connection's first bytes ask.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Instant;
 
 use rustix::net::RecvFlags;
 
@@ -44,43 +45,52 @@ struct Buffers {
     read: Vec<u8>,
 }
 
+/// A listener and the connections that it accepted.
+pub(crate) struct Server {
+    listener: TcpListener,
+    poll: Poll,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    buffers: Buffers,
+    /// Whose turn was cut short.
+    again: Vec<u64>,
+}
+
 /// Serves until it is ended from outside.
 pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
-    let listener = listen(address)?;
-    let mut poll = Poll::new()?;
-    poll.watch(&listener, LISTENER, false)?;
-    let mut connections: Vec<Option<Connection>> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
-    let mut buffers = Buffers { zeros: vec![0; bulk::CHUNK], read: vec![0; bulk::CHUNK] };
-    let mut again: Vec<u64> = Vec::new();
+    let mut server = Server::bind(address)?;
     loop {
-        let now = (!again.is_empty()).then(std::time::Instant::now);
-        let mut ready: Vec<(u64, bool)> = poll.wait_for_ends(now)?.collect();
-        ready.extend(again.drain(..).map(|number| (number, false)));
+        server.turn(None)?;
+    }
+}
+
+impl Server {
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let (listener, poll) = (listen(address)?, Poll::new()?);
+        poll.watch(&listener, LISTENER, false)?;
+        let buffers = Buffers { zeros: vec![0; bulk::CHUNK], read: vec![0; bulk::CHUNK] };
+        Ok(Self { listener, poll, connections: Vec::new(), free: Vec::new(), buffers, again: Vec::new() })
+    }
+
+    /// Does what there is to do; waits for it, but not past `until`.
+    pub(crate) fn turn(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let until = if self.again.is_empty() { until } else { Some(Instant::now()) };
+        let mut ready: Vec<(u64, bool)> = self.poll.wait_for_ends(until)?.collect();
+        ready.extend(self.again.drain(..).map(|number| (number, false)));
         for (number, ended) in ready {
             if number == LISTENER {
-                while let Ok(Some((stream, _))) = would_block(listener.accept()) {
-                    stream.set_nonblocking(true)?;
-                    let place = free.pop().unwrap_or_else(|| {
-                        connections.push(None);
-                        connections.len() - 1
-                    });
-                    poll.watch(&stream, place as u64, true)?;
-                    let preamble = Vec::with_capacity(PREAMBLE);
-                    connections[place] =
-                        Some(Connection { stream, preamble, purpose: None, http: None, got: 0, owed: 0, ended: false });
-                }
+                self.accept()?;
                 continue;
             }
             let place = number as usize;
-            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else { continue };
+            let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { continue };
             connection.ended |= ended;
-            match connection.turn(&mut buffers).unwrap_or(Turn::Over) {
+            match connection.turn(&mut self.buffers).unwrap_or(Turn::Over) {
                 Turn::Waits => {}
-                Turn::Again => again.push(number),
+                Turn::Again => self.again.push(number),
                 turn @ (Turn::Over | Turn::HandOver) => {
-                    let connection = connections[place].take();
-                    free.push(place);
+                    let connection = self.connections[place].take();
+                    self.free.push(place);
                     if let (Turn::HandOver, Some(Connection { stream, purpose: Some(purpose), .. })) =
                         (turn, connection)
                     {
@@ -89,13 +99,31 @@ pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Ok(Some((stream, _))) = would_block(self.listener.accept()) {
+            stream.set_nonblocking(true)?;
+            let place = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            self.poll.watch(&stream, place as u64, true)?;
+            let preamble = Vec::with_capacity(PREAMBLE);
+            self.connections[place] =
+                Some(Connection { stream, preamble, purpose: None, http: None, got: 0, owed: 0, ended: false });
+        }
+        Ok(())
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // A sample may serve one address itself while the general server has all of them: who bound more precisely is asked.
+    socket.set_reuse_port(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;

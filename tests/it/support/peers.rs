@@ -71,7 +71,10 @@ pub(crate) struct EchoTarget(JoinHandle<()>);
 
 impl EchoTarget {
     pub(crate) async fn start(address: SocketAddr) -> Self {
-        let listener = listen(address).await;
+        Self::on(listen(address).await)
+    }
+
+    pub(crate) fn on(listener: TcpListener) -> Self {
         Self(tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {
@@ -98,7 +101,10 @@ pub(crate) struct HeldTarget {
 
 impl HeldTarget {
     pub(crate) async fn start(address: SocketAddr) -> Self {
-        let listener = listen(address).await;
+        Self::on(listen(address).await)
+    }
+
+    pub(crate) fn on(listener: TcpListener) -> Self {
         let (sender, connections) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -227,8 +233,8 @@ impl Drop for DyingTarget {
 
 /// Answers no SYN: its queue of one is full, and the kernel drops what does not fit.
 pub(crate) struct SilentTarget {
-    _queue: std::net::TcpListener,
-    _filling: Vec<TcpStream>,
+    queue: TcpListener,
+    filling: Vec<TcpStream>,
 }
 
 impl SilentTarget {
@@ -236,12 +242,20 @@ impl SilentTarget {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-        let queue = socket.listen(0).expect("it listens").into_std().expect("a socket");
+        let queue = socket.listen(0).expect("it listens");
         let mut filling = Vec::new();
         // The queue takes one more than it says; the next one is not answered any more.
         while let Ok(stream) = timeout(std::time::Duration::from_millis(200), TcpStream::connect(address)).await {
             filling.push(stream.expect("it is taken"));
         }
-        Self { _queue: queue, _filling: filling }
+        Self { queue, filling }
+    }
+
+    /// Has room from now on, so that it answers the next SYN: one that was dropped before comes again after a second.
+    pub(crate) async fn answer(self) -> TcpListener {
+        for _ in self.filling {
+            self.queue.accept().await.expect("it is in the queue");
+        }
+        self.queue
     }
 }
