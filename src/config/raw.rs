@@ -273,7 +273,7 @@ impl<'s> Section<'s> {
 
     /// Whether `key` is written.
     pub(super) fn wrote(&self, key: &str) -> bool {
-        self.find(key).is_some()
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// Whether `key` is written as an array without elements.

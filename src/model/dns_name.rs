@@ -51,14 +51,15 @@ impl FromStr for DnsName {
     type Err = ParseDnsNameError;
 
     fn from_str(text: &str) -> Result<Self, ParseDnsNameError> {
-        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let name = text.strip_suffix('.').unwrap_or(text);
         let label_fits = |(i, label): (usize, &str)| {
             (1..=63).contains(&label.len())
                 && (label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
                     || (i == 0 && label == "*"))
         };
         if name.len() <= 253 && name.split('.').enumerate().all(label_fits) {
-            Ok(Self(Arc::from(name)))
+            let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+            Ok(Self(if is_lower { Arc::from(name) } else { Arc::from(name.to_ascii_lowercase()) }))
         } else {
             Err(ParseDnsNameError(text.to_owned()))
         }

@@ -47,7 +47,7 @@ impl<'a> ClusterHosts<'a> {
 
     /// `cluster0-shard-00-00-k45tj.mongodb.net`: a node's name on the standard path.
     pub(super) fn node(&self, node: &str) -> Result<DnsName, RuleError> {
-        self.join(&format!("{}-{}", self.name, node.to_ascii_lowercase()), "")
+        self.join(&[self.name.as_str(), "-", &node.to_ascii_lowercase()].concat(), "")
     }
 
     /// `cluster0-pl-0-k45tj.mongodb.net`: the seed list's name on the private path; with a region where each region has
@@ -81,10 +81,10 @@ impl<'a> ClusterHosts<'a> {
     }
 
     fn join(&self, first: &str, marker: &str) -> Result<DnsName, RuleError> {
-        let label = &self.cluster.label;
+        let label = self.cluster.label.as_str();
         parse(match self.cluster.naming {
-            Naming::Dash => format!("{first}-{label}{marker}.{DOMAIN}"),
-            Naming::Dot => format!("{first}{marker}.{label}.{DOMAIN}"),
+            Naming::Dash => [first, "-", label, marker, ".", DOMAIN].concat(),
+            Naming::Dot => [first, marker, ".", label, ".", DOMAIN].concat(),
         })
     }
 }

@@ -13,9 +13,9 @@ from .figures import spread
 from .process import until
 
 TARGETS, ADDRESSES = 50, 4
-PAIRS, PHASE_SECONDS = 7, 2.0
-# Between two reloads: far more often than anybody reloads, so that a phase has enough of them to show in its p99.
-EVERY_SECONDS = 0.25
+PAIRS, PHASE_SECONDS = 14, 2.0
+# Between two reloads: far more often than anybody reloads.
+EVERY_SECONDS = 1.0
 LOAD = ["pp", "--connections", "64", "--request", "64"]
 # What every second reload changes: an attribute of the load balancer, so every listener gets another target group.
 PLAIN, OTHER = 350, 351
@@ -45,12 +45,12 @@ def measure(bench, starter, pairs, seconds, log, **which):
     applied = sum(phase["applied"] for phase in busy if phase)
     log(f"  {applied} of {told} reloads took effect")
     row = {"targets": TARGETS, "addresses": ADDRESSES, "connections": 64, "pairs": pairs, "seconds": seconds,
-           "told": told, "applied": applied, "retargeted": all(phase["retargeted"] for phase in busy if phase),
+           "every_seconds": EVERY_SECONDS, "told": told, "applied": applied, "retargeted": all(phase["retargeted"] for phase in busy if phase),
            # The load generator gives up when any connection ends, so a sample is a proof that none did.
            "lost": sum(64 for phase in busy if not phase)}
     both = [(still, moved) for still, moved in zip(quiet, busy) if moved]
     if both:
-        for figure in ("p50_us", "p99_us", "per_second"):
+        for figure in ("p50_us", "p99_us", "p999_us", "per_second"):
             row[figure] = spread(moved[figure] for _, moved in both)
             row[f"{figure}_quiet"] = spread(still[figure] for still, _ in both)
             row[f"{figure}_ratio"] = spread(moved[figure] / still[figure] for still, moved in both)

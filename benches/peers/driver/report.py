@@ -132,14 +132,14 @@ def reloading(reload):
     return ["## Reload under full load", "",
             f"{reload['targets']} targets × {reload['addresses']} addresses, {reload['connections']} flows over all of them "
             f"that play ping-pong, the relay on a core of its own; {reload['pairs']} pairs of phases of "
-            f"{reload['seconds']:g} s, one with reloads that retarget every listener and one without, in an order that "
-            f"alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
+            f"{reload['seconds']:g} s, one with a reload every {reload.get('every_seconds', 0.25):g} s that retargets every listener "
+            f"and one without, in an order that alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
             f"what its listeners had afterwards; {reload['lost']} flows were lost.", "",
             "| | quiet | reloading | ratio within a pair |", "|---|---|---|---|",
             *(f"| {what} | {between(reload[f'{figure}_quiet'], form)} | {between(reload[figure], form)} | "
               f"{between(reload[f'{figure}_ratio'], times)} |"
-              for what, figure, form in (("p50", "p50_us", micros), ("p99", "p99_us", micros),
-                                         ("rate", "per_second", lambda value: f"{value / 1e3:.1f}k/s"))), "",
+              for what, figure, form in (("p50", "p50_us", micros), ("p99", "p99_us", micros), ("p99.9", "p999_us", micros),
+                                         ("rate", "per_second", lambda value: f"{value / 1e3:.1f}k/s")) if f"{figure}_ratio" in reload), "",
             f"Two quiet phases that follow each other differ by {reload['p99_noise']:.2f}× in p99 (median)." if
             reload["p99_noise"] else "",
             f"A reload takes {between(reload['cpu_ms'], lambda value: f'{value:.1f} ms')} of CPU outside of the flow "

@@ -226,8 +226,8 @@ struct Places<'a> {
     endpoints: BTreeMap<IpAddr, &'a VpceId>,
     /// Public addresses, with whose they are.
     public: BTreeMap<SocketAddr, String>,
-    /// Where targets are.
-    targets: BTreeMap<SocketAddr, String>,
+    /// Where targets are: cluster and process.
+    targets: BTreeMap<SocketAddr, (&'a ClusterName, &'a str)>,
     /// Public addresses wanted by anyone, to find targets at one.
     wanted: BTreeSet<SocketAddr>,
 }
@@ -256,20 +256,20 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn check(&mut self, cluster: &Cluster, at: &Location, findings: &mut Findings) {
+    fn check(&mut self, cluster: &'a Cluster, at: &Location, findings: &mut Findings) {
         let nodes = cluster.nodes.iter().map(|node| (&node.name, node.address));
         let connectors = cluster.bi_connectors.iter().map(|connector| (&connector.name, connector.address));
         for (name, address) in nodes.chain(connectors) {
-            let target = format!("{}/{name}", cluster.name);
+            let target = || format!("{}/{name}", cluster.name);
             if is_nowhere(address) {
-                findings.refuse(at.clone(), RuleError::NoAddress { what: target, address });
+                findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
             } else if self.endpoints.contains_key(&address.ip()) || self.wanted.contains(&address) {
-                findings.refuse(at.clone(), RuleError::TargetIsGateway { target, address });
-            } else if let Some(other) = self.targets.get(&address) {
-                let other = other.clone();
-                findings.refuse(at.clone(), RuleError::TargetAddressTaken { target, address, other });
+                findings.refuse(at.clone(), RuleError::TargetIsGateway { target: target(), address });
+            } else if let Some((cluster, process)) = self.targets.get(&address) {
+                let other = format!("{cluster}/{process}");
+                findings.refuse(at.clone(), RuleError::TargetAddressTaken { target: target(), address, other });
             } else {
-                self.targets.insert(address, target);
+                self.targets.insert(address, (&cluster.name, name));
             }
         }
         for node in &cluster.nodes {
