@@ -275,7 +275,7 @@ impl Default for LoggingSettings {
 /// How much is taken on at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// Connections that a listener accepts before others get their turn.
+    /// Connections that a listener accepts at most before others get their turn.
     pub accepts_per_wake: usize,
     /// Connections that the kernel keeps for a listener until they are accepted.
     pub backlog: u32,

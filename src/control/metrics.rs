@@ -125,6 +125,7 @@ impl ControlMetrics {
         *shown = Some(Shown { snapshot: Arc::clone(snapshot), limits });
     }
 
+    /// Sets every gauge. Reads nothing but what [`Shown::is_same`] compares.
     fn show(&self, snapshot: &Snapshot, desired: &Desired) {
         self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);

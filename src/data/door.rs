@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Door {
     pub(crate) state: ListenerState,
-    pub(crate) allowance: Allowance,
+    allowance: Allowance,
     listening: Option<TcpListener>,
     /// Keeps the port while nothing listens on it: the kernel then answers with RST, and nobody else can take it.
     placeholder: Option<socket2::Socket>,
@@ -48,7 +48,7 @@ pub(crate) struct Door {
 /// An `accept` that finds nobody makes a socket and throws it away again, so it costs nearly as much as one that finds
 /// somebody; and mostly one client waits. So one is accepted, and twice as many whenever the very next round tells of more.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Allowance {
+struct Allowance {
     clients: u32,
     told_in: u64,
 }
@@ -59,8 +59,8 @@ impl Allowance {
     }
 
     /// Of a door that is told of clients in this round of its worker.
-    pub(crate) fn next(&mut self, round: u64, most: u32) -> u32 {
-        let are_more = self.told_in.wrapping_add(1) == round;
+    fn next(&mut self, round: u64, most: u32) -> u32 {
+        let are_more = round <= self.told_in + 1;
         self.clients = if are_more { (self.clients * 2).min(most) } else { 1 };
         self.told_in = round;
         self.clients
@@ -107,6 +107,11 @@ impl Door {
             }
             Err(error) => self.lose(local, &error),
         }
+    }
+
+    /// How many clients to accept, `most` at most, now that it is told of some in this round of its worker.
+    pub(crate) fn allowed(&mut self, round: u64, most: u32) -> u32 {
+        self.allowance.next(round, most)
     }
 
     /// Accepts the next client.
@@ -214,5 +219,7 @@ mod tests {
         let mut allowance = Allowance::new();
         let allowed = [3, 9, 10, 11, 12, 13, 14, 15, 20].map(|round| allowance.next(round, 32));
         assert_eq!(allowed, [1, 1, 2, 4, 8, 16, 32, 32, 1]);
+        // No round is over while not all news fit.
+        assert_eq!([20, 20, 20].map(|round| allowance.next(round, 32)), [2, 4, 8]);
     }
 }

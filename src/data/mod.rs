@@ -74,7 +74,7 @@ pub struct DataOptions {
     pub pipe_size: usize,
     /// Length of a listening socket's queue.
     pub backlog: i32,
-    /// Connections that a listener accepts before others have their turn.
+    /// Connections that a listener accepts at most before others have their turn.
     pub accepts_per_wake: u32,
     /// Refused clients that a worker holds unanswered at once; more are reset.
     pub held_refusals: usize,

@@ -164,6 +164,11 @@ impl Inbox {
         Self { events: Vec::with_capacity(MOST_NEWS), next: 0 }
     }
 
+    /// Whether there was no room for more: some that there are may be missing.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events.len() == MOST_NEWS
+    }
+
     /// The next one.
     pub(crate) fn take(&mut self) -> Option<(Token, News)> {
         let Some(event) = self.events.get(self.next) else {

@@ -163,7 +163,7 @@ pub(crate) struct Worker {
     generation: u32,
     doors: Slab<Door>,
     door_at: HashMap<SocketAddr, usize>,
-    /// How often the kernel was asked for news.
+    /// How often the kernel told all news that there were.
     round: u64,
     timers: Timers<Due>,
     /// Ticks that are over and were not attended to.
@@ -233,8 +233,9 @@ impl Worker {
             }
             let busy = !self.again.is_empty() || self.ticks_due > 0;
             let time = if busy { Some(Duration::ZERO) } else { self.timers.wait() };
-            self.round += 1;
             self.local.poller.wait(&mut self.inbox, time).expect("an epoll of our own waits");
+            // Of thousands that are ready a door may not be among those that fit, although clients wait there.
+            self.round += u64::from(!self.inbox.is_full());
         }
     }
 
@@ -290,7 +291,7 @@ impl Worker {
     /// Accepts who waits at a door, up to the number after which others have their turn.
     fn accept(&mut self, at: usize) {
         let Some(door) = self.doors.get_mut(at) else { return };
-        for _ in 0..door.allowance.next(self.round, self.local.options.accepts_per_wake) {
+        for _ in 0..door.allowed(self.round, self.local.options.accepts_per_wake) {
             let Some(door) = self.doors.get_mut(at) else { return };
             match door.accept(&self.local, at) {
                 Taken::One(client, address) => {

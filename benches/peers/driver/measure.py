@@ -50,7 +50,7 @@ ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
 # What a smoke run visits.
 BRIEFLY = ({"onecore": ["pp64", "pp500", "up8", "down8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
 IDLE_CPU_SECONDS = 3.0
-# What goals are judged by gets more rounds than the rest, a high quantile most of all.
+# Cases of which goals ask for differences that are small beside those between rounds get more rounds, a high quantile most.
 JUDGED = {("onecore", "pp64"): 11, ("onecore", "pp500"): 11, ("onecore", "conn32"): 11, ("pinned", "rate20k"): 21}
 # Two relays take turns so often, so long each time.
 PAIRS, TURN_SECONDS = 200, 0.1
@@ -124,7 +124,7 @@ class Bench:
     def rounds_of(self, mode, case):
         """How often a case visits every variant."""
         rounds = self.settings["rounds"]
-        return max(rounds, JUDGED.get((mode, case), 0)) if rounds > 1 else rounds
+        return max(rounds, JUDGED.get((mode, case), 0)) if self.settings["more_rounds"] else rounds
 
     def seconds_of(self, case):
         """How long each of its samples is."""
@@ -142,9 +142,10 @@ class Bench:
             command += ["--target", make.text_of(variant.front)]
             for pid in variant.pids:
                 command += ["--pid", str(pid)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
-            self.log(f"  {first.name} and {second.name} in turn failed: {done.stderr.strip()[-300:]}")
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        except subprocess.SubprocessError as error:
+            self.log(f"  {first.name} and {second.name} in turn failed: {error} {getattr(error, 'stderr', '')}")
             return None
         return {"first": first.name, "second": second.name, **json.loads(done.stdout)}
 

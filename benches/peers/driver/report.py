@@ -71,18 +71,33 @@ def picture(charts, *wanted):
 
 
 def added(result):
-    """In words: rounds that were added to a result, because its own lay too far apart."""
-    return "".join(f" {more['rounds']} more rounds of {', '.join(more['cases'])} were added on {more['date']} (commit "
-                   f"{more['commit']})." for more in result.get("more", []))
+    """In words: rounds that were added to a result, because its own lay too far apart, and parts that were measured again."""
+    told = []
+    for more in result.get("more", []):
+        what = [f"{more['rounds']} more rounds of {', '.join(more['cases'])} were added"] if more["cases"] else []
+        what += [f"{', '.join(more['again'])} measured again"] if more.get("again") else []
+        told.append(f" {' and '.join(what)} on {more['date']} (commit {more['commit']}).")
+    return "".join(told)
+
+
+def rounds_of(samples, usual):
+    """In words: which cases had how many rounds, where they had more than usual."""
+    rounds = {}
+    for sample in samples:
+        place = (sample["mode"], sample["case"])
+        rounds.setdefault(place, set()).add(sample["round"])
+    more = [f"{len(found)} of {case} ({mode})" for (mode, case), found in rounds.items() if len(found) > usual]
+    return f" More rounds: {', '.join(more)}." if more else ""
 
 
 def ran_on(result):
     """Machine, network and settings in a paragraph."""
     machine, settings = result["machine"], result["settings"]
     took = f" The whole run took {result['took_seconds'] / 60:.0f} minutes." if "took_seconds" in result else ""
-    more = ", ".join(f"{rounds} of {case}" for case, rounds in settings.get("more_rounds", {}).items())
-    more = f" Rounds of what goals are judged by: {more}." if more else ""
-    longer = "".join(f" Samples of {case} are {times} times as long." for case, times in settings.get("longer", {}).items())
+    more = rounds_of(result["samples"], settings["rounds"])
+    longer = "".join(f" Samples of {case} are {times} times as long, and their client and server are one thread that never "
+                     f"sleeps; its latencies don't compare with those of results before 2026-11-28."
+                     for case, times in settings.get("longer", {}).items())
     return (f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}; "
             f"loopback in a network namespace of its own, congestion control "
             f"{machine['network'].get('net.ipv4.tcp_congestion_control', 'unknown')}. "
@@ -121,19 +136,20 @@ def in_turn(turns):
 
 def reloading(reload):
     """What reloads cost, in words."""
-    if "p99_us_ratio" not in reload:
+    if not reload or "p99_us_ratio" not in reload:
         return []
+    every = reload.get("every_seconds", 0.25)
     def between(figure, form):
         return f"{form(figure['median'])} ({form(figure['min'])} – {form(figure['max'])})"
     def micros(value):
         return f"{value:.0f} µs"
     def times(value):
         return f"{value:.2f}×"
-    return ["## Reload under full load", "",
+    return [f"## Reload under full load, every {every:g} s", "",
             f"{reload['targets']} targets × {reload['addresses']} addresses, {reload['connections']} flows over all of them "
             f"that play ping-pong, the relay on a core of its own; {reload['pairs']} pairs of phases of "
-            f"{reload['seconds']:g} s, one with a reload every {reload.get('every_seconds', 0.25):g} s that retargets every listener "
-            f"and one without, in an order that alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
+            f"{reload['seconds']:g} s, one with a reload every {every:g} s that retargets every listener and one"
+            f" without, in an order that alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
             f"what its listeners had afterwards; {reload['lost']} flows were lost.", "",
             "| | quiet | reloading | ratio within a pair |", "|---|---|---|---|",
             *(f"| {what} | {between(reload[f'{figure}_quiet'], form)} | {between(reload[figure], form)} | "
@@ -208,6 +224,7 @@ def markdown(result, charts):
             parts.append(f"| {row['server']} | {row['per_second']:,.0f} | {row['per_core']:,.0f} | {row['bytes']} | "
                          f"{row['lost']} |")
         parts.append("")
-    parts += reloading(result.get("reload") or {})
+    for name in ("reload", "reload_often"):
+        parts += reloading(result.get(name))
     parts += growing(result.get("grow"), charts)
     return "\n".join(parts).rstrip() + "\n"

@@ -125,7 +125,11 @@ pub(crate) fn take_turns(args: &Args) -> io::Result<Report> {
         games[which].serve()?;
         games[which].play(&mut latency, Instant::now() + time)?;
         games[which].rest(&mut latency)?;
-        Ok((cpu::spent(&args.relays[which]) - before) as f64 / latency.total() as f64)
+        let spent = cpu::spent(&args.relays[which]).saturating_sub(before);
+        if spent == 0 || latency.total() == 0 {
+            return Err(io::Error::other("a relay used no CPU, or carried nothing: is its --pid right?"));
+        }
+        Ok(spent as f64 / latency.total() as f64)
     };
     for which in [0, 1] {
         turn(which, args.warmup)?;

@@ -82,6 +82,9 @@ pub(crate) fn run(args: &Args) -> io::Result<Report> {
     let mut latency = Histogram::new();
     let window = Window::open(args);
     let sent = play(&mut latency, Instant::now() + args.time)?;
+    if server.is_some_and(|server| server.accepted < args.connections) {
+        return Err(io::Error::other("what was relayed did not come to the server at --serve"));
+    }
     let mut report = Report::default();
     let time = window.close(&mut report);
     report.put("operations", latency.total() as f64);

@@ -54,6 +54,8 @@ pub(crate) struct Server {
     buffers: Buffers,
     /// Whose turn was cut short.
     again: Vec<u64>,
+    /// How many came.
+    pub(crate) accepted: usize,
 }
 
 /// Serves until it is ended from outside.
@@ -69,7 +71,7 @@ impl Server {
         let (listener, poll) = (listen(address)?, Poll::new()?);
         poll.watch(&listener, LISTENER, false)?;
         let buffers = Buffers { zeros: vec![0; bulk::CHUNK], read: vec![0; bulk::CHUNK] };
-        Ok(Self { listener, poll, connections: Vec::new(), free: Vec::new(), buffers, again: Vec::new() })
+        Ok(Self { listener, poll, connections: Vec::new(), free: Vec::new(), buffers, again: Vec::new(), accepted: 0 })
     }
 
     /// Does what there is to do; waits for it, but not past `until`.
@@ -105,6 +107,7 @@ impl Server {
     fn accept(&mut self) -> io::Result<()> {
         while let Ok(Some((stream, _))) = would_block(self.listener.accept()) {
             stream.set_nonblocking(true)?;
+            self.accepted += 1;
             let place = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1

@@ -265,8 +265,8 @@ impl<'a> Places<'a> {
                 findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
             } else if self.endpoints.contains_key(&address.ip()) || self.wanted.contains(&address) {
                 findings.refuse(at.clone(), RuleError::TargetIsGateway { target: target(), address });
-            } else if let Some((cluster, process)) = self.targets.get(&address) {
-                let other = format!("{cluster}/{process}");
+            } else if let Some((other_cluster, process)) = self.targets.get(&address) {
+                let other = format!("{other_cluster}/{process}");
                 findings.refuse(at.clone(), RuleError::TargetAddressTaken { target: target(), address, other });
             } else {
                 self.targets.insert(address, (&cluster.name, name));

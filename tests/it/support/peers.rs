@@ -32,6 +32,12 @@ impl Flow {
         Ok(Self { stream })
     }
 
+    /// The next one that a target is asked for.
+    pub(crate) async fn accept(target: &TcpListener) -> Self {
+        let (stream, _) = timeout(SOON, target.accept()).await.expect("in time").expect("it listens");
+        Self { stream }
+    }
+
     /// Sends `bytes` and reads as many back.
     pub(crate) async fn echo(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.stream.write_all(bytes).await.expect("the flow takes bytes");
@@ -57,7 +63,7 @@ impl Flow {
     pub(crate) async fn is_unanswered(&mut self) -> bool {
         let _ = self.stream.write_all(b"anybody there?").await;
         let mut one = [0; 1];
-        // The one place where a test waits for time to pass: that nothing happens can't be seen otherwise.
+        // A test waits for time to pass only where nothing is to happen: that can't be seen otherwise.
         timeout(std::time::Duration::from_millis(150), self.stream.read(&mut one)).await.is_err()
     }
 }
@@ -251,11 +257,31 @@ impl SilentTarget {
         Self { queue, filling }
     }
 
+    /// Waits until a flow of the gateway dials: it is open, and a SYN to this target is unanswered.
+    pub(crate) async fn is_dialed(&self, gateway: &super::TestGateway) {
+        let address = self.queue.local_addr().expect("bound");
+        super::eventually("a flow that dials", || {
+            let flows = gateway.gateway.flows().len();
+            (flows > 0 && is_asked(address)).then_some(()).ok_or(flows)
+        })
+        .await;
+    }
+
     /// Has room from now on, so that it answers the next SYN: one that was dropped before comes again after a second.
     pub(crate) async fn answer(self) -> TcpListener {
+        rustix::net::listen(&self.queue, 128).expect("a longer queue");
         for _ in self.filling {
             self.queue.accept().await.expect("it is in the queue");
         }
         self.queue
     }
+}
+
+/// Whether a connection to `address` waits for an answer (`SYN_SENT`), by the kernel's table (proc(5), `/proc/net/tcp`).
+fn is_asked(address: SocketAddr) -> bool {
+    const SYN_SENT: &str = "02";
+    let IpAddr::V4(ip) = address.ip() else { return false };
+    let wanted = format!("{:08X}:{:04X}", u32::from(ip).swap_bytes(), address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    table.lines().any(|line| line.split_whitespace().skip(2).take(2).eq([wanted.as_str(), SYN_SENT]))
 }
