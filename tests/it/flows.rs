@@ -6,8 +6,8 @@ use plgw::model::TargetState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, SOON, SilentTarget, TestGateway,
-    eventually,
+    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, SOON, SilentTarget,
+    TestGateway, eventually,
 };
 
 /// A1, A5, A12: one address a zone, the ports from 1024, and the port alone chooses the node.
@@ -110,7 +110,10 @@ async fn bytes_and_end_of_an_early_client_reach_a_target_that_answers_late() {
     let _echo = EchoTarget::on(silent.answer().await);
     let mut answer = Vec::new();
     // The kernel asks the target again after a second, then two.
-    tokio::time::timeout(SOON, flow.stream.read_to_end(&mut answer)).await.expect("in time").expect("an answer, and its end");
+    tokio::time::timeout(SOON, flow.stream.read_to_end(&mut answer))
+        .await
+        .expect("in time")
+        .expect("an answer, and its end");
     assert_eq!(answer, b"early");
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="completed""#], 1.0).await;
 }
