@@ -89,21 +89,26 @@ class Bench:
         return self.play(args, variant, cores, seconds)
 
     def play(self, args, variant, cores, seconds=None, fronts=None):
-        """Runs the load generator on these cores."""
+        """Loads one variant, at its front or at these, from these cores."""
+        args = [*args, "--time", str(seconds or self.settings["seconds"]), "--warmup", str(self.settings["warmup"])]
+        return self._load(args, [(fronts or [variant.front], variant.pids)], cores, variant.name)
+
+    def _load(self, args, relays, cores, name, patience=90):
+        """Runs the load generator on these cores. `relays`: of each, where it is reached and its processes."""
         command = ["taskset", "-c", ",".join(map(str, sorted(cores))), self.loadgen, *args]
-        for front in fronts or [variant.front]:
-            command += ["--target", make.text_of(front)]
-        command += ["--time", str(seconds or self.settings["seconds"]), "--warmup", str(self.settings["warmup"])]
-        for pid in variant.pids:
-            command += ["--pid", str(pid)]
+        for fronts, pids in relays:
+            for front in fronts:
+                command += ["--target", make.text_of(front)]
+            for pid in pids:
+                command += ["--pid", str(pid)]
         command += ["--end", str(self.server.popen.pid)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
         except subprocess.TimeoutExpired:
-            self.log(f"  {variant.name}: {args[0]} did not end in 90 s")
+            self.log(f"  {name}: {args[0]} did not end in {patience} s")
             return None
         if done.returncode != 0 or not done.stdout.strip():
-            self.log(f"  {variant.name}: {' '.join(args)} failed: {done.stderr.strip()[-300:]}")
+            self.log(f"  {name}: {' '.join(args)} failed: {done.stderr.strip()[-300:]}")
             return None
         return json.loads(done.stdout)
 
@@ -135,19 +140,12 @@ class Bench:
         one it does to the other a moment later."""
         cores = self.place("onecore", first)
         self.place("onecore", second)
-        brief = self.settings["rounds"] == 1
-        command = ["taskset", "-c", ",".join(map(str, cores)), self.loadgen, "turns", "--connections", "64", "--request", "64",
-                   "--pairs", str(3 if brief else PAIRS), "--time", str(TURN_SECONDS), "--warmup", "0.3"]
-        for variant in (first, second):
-            command += ["--target", make.text_of(variant.front)]
-            for pid in variant.pids:
-                command += ["--pid", str(pid)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-        except subprocess.SubprocessError as error:
-            self.log(f"  {first.name} and {second.name} in turn failed: {error} {getattr(error, 'stderr', '')}")
-            return None
-        return {"first": first.name, "second": second.name, **json.loads(done.stdout)}
+        pairs = 3 if self.settings["rounds"] == 1 else PAIRS
+        args = ["turns", "--connections", "64", "--request", "64", "--pairs", str(pairs), "--time", str(TURN_SECONDS),
+                "--warmup", "0.3"]
+        relays = [([variant.front], variant.pids) for variant in (first, second)]
+        found = self._load(args, relays, cores, f"{first.name} and {second.name}", patience=300)
+        return found and {"first": first.name, "second": second.name, **found}
 
     def check(self, variants):
         """Byte exactness with half-close, on every variant."""

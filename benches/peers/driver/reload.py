@@ -25,7 +25,8 @@ FLOW_THREADS = "plgw-flows"
 
 
 def measure(bench, starter, pairs, seconds, every, log, **which):
-    """Reloads `every` so many seconds: `pairs` of a quiet and a reloading phase, in an order that alternates; medians of what lies within a pair."""
+    """`pairs` of a quiet phase and one with a reload `every` so many seconds, in an order that alternates; medians of what
+    lies within a pair."""
     variant = starter.gateway(f"plgw1-reload-{every:g}", targets=TARGETS, addresses=ADDRESSES, **which)
     fronts = variant.fronts[::3]
     config = variant.config.read_text()
@@ -46,7 +47,8 @@ def measure(bench, starter, pairs, seconds, every, log, **which):
     applied = sum(phase["applied"] for phase in busy if phase)
     log(f"  {applied} of {told} reloads took effect")
     row = {"targets": TARGETS, "addresses": ADDRESSES, "connections": 64, "pairs": pairs, "seconds": seconds,
-           "every_seconds": every, "told": told, "applied": applied, "retargeted": all(phase["retargeted"] for phase in busy if phase),
+           "every_seconds": every, "told": told, "applied": applied,
+           "retargeted": all(phase["retargeted"] for phase in busy if phase),
            # The load generator gives up when any connection ends, so a sample is a proof that none did.
            "lost": sum(64 for phase in busy if not phase)}
     both = [(still, moved) for still, moved in zip(quiet, busy) if moved]

@@ -148,9 +148,9 @@ def reloading(reload):
     return [f"## Reload under full load, every {every:g} s", "",
             f"{reload['targets']} targets × {reload['addresses']} addresses, {reload['connections']} flows over all of them "
             f"that play ping-pong, the relay on a core of its own; {reload['pairs']} pairs of phases of "
-            f"{reload['seconds']:g} s, one with a reload every {every:g} s that retargets every listener and one"
-            f" without, in an order that alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and by "
-            f"what its listeners had afterwards; {reload['lost']} flows were lost.", "",
+            f"{reload['seconds']:g} s, one with a reload every {every:g} s that retargets every listener and one without, in an "
+            f"order that alternates. {reload['applied']} of {reload['told']} reloads took effect, by the gateway's own count and "
+            f"by what its listeners had afterwards; {reload['lost']} flows were lost.", "",
             "| | quiet | reloading | ratio within a pair |", "|---|---|---|---|",
             *(f"| {what} | {between(reload[f'{figure}_quiet'], form)} | {between(reload[figure], form)} | "
               f"{between(reload[f'{figure}_ratio'], times)} |"
