@@ -74,18 +74,18 @@ def target(root):
 
 def built(root, quick):
     """Where gateway and load generator are. A smoke run takes the build of the tests, which are run before it anyway:
-    a release build takes minutes, and its figures mean nothing in so short a time."""
-    return target(root) / ("debug" if quick else "release")
+    an optimised build takes minutes, and its figures mean nothing in so short a time."""
+    return target(root) / ("debug" if quick else "dist")
 
 
 def bench_profile(quick):
     """Likewise for criterion's benches."""
-    return ["--profile", "dev"] if quick else []
+    return ["--profile", "dev" if quick else "dist"]
 
 
 def build(root, quick):
     """Builds the gateway, both examples, and the benches."""
-    profile = [] if quick else ["--release"]
+    profile = [] if quick else ["--profile", "dist"]
     command = ["cargo", "build", "--locked", *profile, "--bins", "--example", "loadgen", "--example", "bare"]
     subprocess.run(command, cwd=root, check=True)
     benches = [word for bench in CRITERION for word in ("--bench", bench)]
