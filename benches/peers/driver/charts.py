@@ -31,7 +31,7 @@ GROWTH = [
 def names(samples, mode):
     """Variants of a mode, in the order in which they are shown."""
     seen = dict.fromkeys(sample["variant"] for sample in samples if sample["mode"] == mode)
-    order = ["direct", "bare", "plgw", "ha", "nginx", "envoy"]
+    order = ["direct", "bare", "plain", "plgw", "ha", "nginx", "envoy"]
     return sorted(seen, key=lambda name: (next(i for i, o in enumerate(order) if name.startswith(o)), name))
 
 
@@ -47,7 +47,7 @@ def merged(rows, figure):
     of = {}
     for row in rows:
         of.setdefault(row["variant"], []).append(row[figure])
-    order = ["bare", "plgw", "ha", "nginx", "envoy"]
+    order = ["bare", "plain", "plgw", "ha", "nginx", "envoy"]
     listed = sorted(of, key=lambda name: next(i for i, o in enumerate(order) if name.startswith(o)))
     return [(name, spread(of[name])["median"], min(of[name]), max(of[name])) for name in listed if max(of[name]) > 0]
 

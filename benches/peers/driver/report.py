@@ -127,7 +127,7 @@ def in_turn(turns):
     """What the features cost, in words."""
     if not turns:
         return []
-    return ["## Features on and off", "", f"`{turns['first']}` and `{turns['second']}` in turn, {turns['pairs']:.0f} pairs of "
+    return [f"## The gateway beside `{turns['second']}`", "", f"`{turns['first']}` and `{turns['second']}` in turn, {turns['pairs']:.0f} pairs of "
             f"turns of {turns['seconds']:g} s on one core, 64 B × 64, the connections of both held open: CPU per echo "
             f"{turns['first_us']:.2f} and {turns['second_us']:.2f} µs (medians); the ratio within a pair is "
             f"{turns['ratio']:.3f} (median), its quartiles {turns['ratio_lower_quartile']:.3f} and "
@@ -170,7 +170,8 @@ def markdown(result, charts):
              "; ".join(f"{name}: {text}" for name, text in result["versions"].items() if text), "",
              "A cell is the median, in brackets the median of the per-round ratios to HAProxy, below it the least and "
              "the most. `plgw` has everything on: 50 targets × 2 addresses, metrics, DNS, health checks, admission, "
-             "flow table, idle rules; `bare` is its relay alone. The best peer is the one whose median over all rounds is "
+             "flow table, idle rules; `plain` is the same program with one listener and without DNS, metrics and the admin API; "
+             "`bare` is a raw epoll loop that only relays. The best peer is the one whose median over all rounds is "
              "best; the ratio to it is taken round by round, as all are.", "", "## Goals", "",
              gate.table(gate.goals(result)), ""]
     titles = {"onecore": "One core for client, server and relay", "pinned": "Relay on a core of its own",
@@ -187,7 +188,7 @@ def markdown(result, charts):
             if any(s["mode"] == mode and s["case"] == case for s in samples):
                 parts += [f"Latency at {CASES[case]['title']}:", "", latency(samples, mode, case), ""]
         parts += picture(charts, *(name_of(mode, *chart[1:3]) for chart in BARS if chart[0] == mode))
-    parts += in_turn(result.get("turns"))
+    parts += in_turn(result.get("turns")) + in_turn(result.get("turns_bare"))
     if any(sample["mode"] == "http" for sample in samples):
         parts += ["## HTTP behind TLS", "", "The App Services front, HAProxy and nginx as HTTP proxies, one thread each; client, "
                   "proxy and backend on one core. TLS 1.3, ECDSA P-256, no resumption. Operations per CPU second of the "

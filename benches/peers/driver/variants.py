@@ -1,4 +1,4 @@
-"""What is compared: direct connections, the gateway, its bare relay, HAProxy, nginx and Envoy."""
+"""What is compared: direct connections, the gateway, a bare epoll loop, HAProxy, nginx and Envoy."""
 
 import resource
 import socket
@@ -75,7 +75,7 @@ class Starter:
         return Variant("direct", target, target)
 
     def bare(self, name="bare"):
-        """The gateway's relay with nothing around it: what its features cost is the difference."""
+        """A raw epoll loop that does nothing but relay: the limit of sockets in user space."""
         directory, front, target = self._next(name)
         command = [str(self.built / "examples/bare"), text_of(front), text_of(target)]
         return self._up(Variant(name, front, target, Started(name, command, directory / "log")))
@@ -108,7 +108,11 @@ class Starter:
                    "--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
         return self._up(Variant(name, front, target, Started(name, command, directory / "log"), threads))
 
-    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn", plgw=None):
+    def plain(self, name):
+        """The gateway with one listener, and without DNS, metrics and the admin API: what the rest costs is the difference."""
+        return self.gateway(name, targets=1, addresses=1, services=False)
+
+    def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn", plgw=None, services=True):
         """The gateway with everything on. Its default is to log every flow (`info`), which the peers don't here."""
         directory, _, target = self._next(name)
         subnet = self.count
@@ -119,7 +123,7 @@ class Starter:
         text = fill(
             "plgw.toml", workers=workers, dir=directory, dns=f"127.0.60.{self.count}:5335",
             metrics=f"127.0.61.{self.count}:9464", admin=f"127.0.62.{self.count}:8474",
-            splice=str(splice).lower(), clusters=clusters(targets, target),
+            splice=str(splice).lower(), services=str(services).lower(), clusters=clusters(targets, target),
             subnets="\n".join(f'[[vpc.subnet]]\nid = "{s}"\nzone = "us-east-1{"abcd"[n]}"\n'
                               f'cidr = "{ip[:-3]}.0/24"\n' for n, (s, ip) in enumerate(zip(ids, ends))),
             addresses="\n".join(f'    {{ subnet = "{s}", ip = "{ip}" }},' for s, ip in zip(ids, ends)))
