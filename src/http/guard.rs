@@ -11,7 +11,7 @@ pub(crate) enum Hosts {
     /// `localhost`, a loopback address, or the address that is listened on.
     Own,
     /// Those, any other address, and a name without a dot: scrapers come through published ports and by the names of
-    /// containers, and nobody can rebind either.
+    /// containers. Neither can be rebound.
     OwnAddressOrShortName,
 }
 
@@ -21,7 +21,7 @@ pub(crate) enum Suspicion {
     /// No single Host header.
     #[error("a request needs one Host header")]
     NoHost,
-    /// Host is a name that somebody may have rebound to this address.
+    /// Host is a name that may have been rebound to this address.
     #[error("the Host header must be `localhost`, a loopback address or the address that is listened on")]
     Rebound,
     /// A page of another site asks.

@@ -185,8 +185,9 @@ async fn serve_connection<S: Site>(
         ended = served.as_mut() => ended,
         () = async { tokio::select! { () = stop.cancelled() => {}, () = connection.evicted() => {} } } => {
             served.as_mut().graceful_shutdown();
-            // One poll ends an idle connection in order. One with half a head would wait for the rest.
-            let grace = if connection.is_idle() { Duration::ZERO } else { STOP_GRACE };
+            // An idle connection that makes place ends at once: with half a head it would wait for the rest.
+            let is_evicted = !stop.is_cancelled() && connection.is_idle();
+            let grace = if is_evicted { Duration::ZERO } else { STOP_GRACE };
             timeout(grace, served).await.unwrap_or(Ok(()))
         }
     };
