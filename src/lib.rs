@@ -2,9 +2,9 @@
 //!
 //! The rooms, in reading order: [`model`] has the domain's words, [`config`] turns text into a checked config, [`plan`]
 //! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
-//! [`tls`] makes certificates, [`telemetry`] and [`lifecycle`] say how the process is and end it well, [`standin`] has
-//! backends to try it with; [`app`] wires them; [`quickstart`] runs everything on loopback and checks it, and [`cli`] is
-//! the command line.
+//! [`tls`] makes certificates, `http` serves the gateway's own listeners, [`telemetry`] and [`lifecycle`] say how the
+//! process is and end it well, [`standin`] has backends to try it with; [`app`] wires them; [`quickstart`] runs everything
+//! on loopback and checks it, and [`cli`] is the command line.
 
 pub mod api;
 pub mod app;
@@ -15,6 +15,7 @@ pub mod control;
 pub mod data;
 pub mod dns;
 pub mod flowlog;
+mod http;
 pub mod lab;
 pub mod lifecycle;
 pub mod model;

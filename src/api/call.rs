@@ -10,8 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An answer.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) use crate::http::Reply;
 
 /// A request, read whole.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 
+use crate::http::Refused;
+
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 const REQUESTS: &str = "plgw_admin_requests_total";
@@ -13,8 +15,7 @@ const REFUSED: &str = "plgw_admin_refused_connections_total";
 /// The admin listener's handles.
 pub(super) struct ApiMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
-    pub(super) refused_source: Counter,
-    pub(super) refused_limit: Counter,
+    refused: [Counter; Refused::ALL.len()],
 }
 
 impl ApiMetrics {
@@ -25,9 +26,14 @@ impl ApiMetrics {
             None,
             "Connections to the admin listener closed unanswered, by reason.".into(),
         );
-        let refused = |reason: &'static str| recorder.register_counter(&key(REFUSED, &[("reason", reason)]), &METADATA);
-        let (refused_source, refused_limit) = (refused("one_way"), refused("connection_limit"));
-        Self { recorder, refused_source, refused_limit }
+        let refused = Refused::ALL
+            .map(|reason| recorder.register_counter(&key(REFUSED, &[("reason", reason.label())]), &METADATA));
+        Self { recorder, refused }
+    }
+
+    /// Counts a connection that is closed unanswered.
+    pub(super) fn refused(&self, reason: Refused) {
+        self.refused[reason as usize].increment(1);
     }
 
     /// Counts an answer. `front` is a closed set, so whoever connects can't make metrics.

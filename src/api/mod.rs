@@ -1,8 +1,8 @@
 //! The admin listener: the gateway's own `/v1` and the fronts that speak the vendors' protocols.
 //!
 //! A front only translates: it turns a request into a command of control, and control's answer into its own shape. Rules
-//! live in control and plan alone. Every request takes the same way: source (`serve`), Host and Origin (`guard`), a
-//! bounded body (`call`), the front that its path names (`route`).
+//! live in control and plan alone. Every request takes the same way: source, Host and Origin (`crate::http`), a
+//! bounded body (`serve`), the front that its path names (`route`).
 
 mod appservices;
 mod atlas;
@@ -11,7 +11,6 @@ mod call;
 pub mod client;
 mod console;
 mod ec2;
-mod guard;
 mod metrics;
 mod oauth;
 mod route;
@@ -119,7 +118,7 @@ impl Api {
 
     /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
-        serve::serve(Arc::clone(&self.shared), listener, stop).await;
+        crate::http::serve(Arc::clone(&self.shared), listener, stop).await;
     }
 }
 

@@ -1,30 +1,18 @@
-//! The admin listener's connections.
+//! The admin listener's site: reads each request whole and hands it to the router.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
 use super::Shared;
 use super::call::{Call, Reply, finish, pairs, problem, segments};
-use super::guard;
 use super::route::route;
-
-/// How long a client may take to send a request's head, or to send the next one on a kept connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::http::{Hosts, Refused, Site, Suspicion};
 
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,136 +20,34 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's body. The largest request there is, a cluster with a hundred nodes, needs a third of it.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
-/// Bytes of a request's head, with its query.
-const HEAD_LIMIT: usize = 32 * 1024;
+impl Site for Shared {
+    const NAME: &'static str = "admin";
 
-/// How long an answer that is under way may take once the process stops.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+    /// A hundred parallel writers fit twice.
+    const CONNECTION_LIMIT: usize = 256;
 
-/// Connections at once: a hundred parallel writers fit; one above it is closed unanswered.
-const CONNECTION_LIMIT: usize = 256;
+    const HOSTS: Hosts = Hosts::Own;
 
-/// First and longest wait after a failed accept (no descriptor left, most likely).
-const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+    fn is_service_side(&self, source: IpAddr) -> bool {
+        self.control.snapshot().service_side.contains(source)
+    }
 
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(CONNECTION_LIMIT));
-    let tasks = TaskTracker::new();
-    let mut wait = ACCEPT_WAIT.0;
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, from)) => {
-                wait = ACCEPT_WAIT.0;
-                admit(&shared, &connections, &tasks, stream, from, &stop);
+    fn count_refused(&self, reason: Refused) {
+        self.metrics.refused(reason);
+    }
+
+    fn forbidden(&self, suspicion: Suspicion) -> Reply {
+        self.metrics.answered("refused", StatusCode::FORBIDDEN);
+        finish(problem(StatusCode::FORBIDDEN, "forbidden", suspicion.to_string()))
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, from: SocketAddr) -> Reply {
+        match read(request, from).await {
+            Ok(call) => finish(route(&self, call).await),
+            Err((status, code, message)) => {
+                self.metrics.answered("refused", status);
+                finish(problem(status, code, message))
             }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, wait_ms = wait.as_millis(), "admin: cannot accept");
-                let _ = stop.run_until_cancelled(sleep(wait)).await;
-                wait = (wait * 2).min(ACCEPT_WAIT.1);
-            }
-        }
-    }
-    drop(listener);
-    tasks.close();
-    tasks.wait().await;
-}
-
-/// Whether an accept failed for the connection alone, which is over then.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
-}
-
-/// Whether nothing may be answered to `from`.
-fn is_service_side(shared: &Shared, from: SocketAddr) -> bool {
-    shared.control.snapshot().service_side.contains(from.ip().to_canonical())
-}
-
-/// Why a connection ends without an answer: its source lies on the service's side by now.
-#[derive(Debug, thiserror::Error)]
-#[error("the source lies on the service's side")]
-struct OneWay;
-
-fn admit(
-    shared: &Arc<Shared>,
-    connections: &Arc<Semaphore>,
-    tasks: &TaskTracker,
-    stream: TcpStream,
-    from: SocketAddr,
-    stop: &CancellationToken,
-) {
-    if is_service_side(shared, from) {
-        shared.metrics.refused_source.increment(1);
-        tracing::debug!(client.addr = %from, "admin: connection from the service's side refused");
-        return;
-    }
-    let Ok(permit) = Arc::clone(connections).try_acquire_owned() else {
-        shared.metrics.refused_limit.increment(1);
-        tracing::debug!(client.addr = %from, "admin: connection above the limit refused");
-        return;
-    };
-    let Ok(local) = stream.local_addr() else { return };
-    let (shared, stop) = (Arc::clone(shared), stop.clone());
-    tasks.spawn(async move {
-        serve_connection(stream, shared, from, local.ip(), stop).await;
-        drop(permit);
-    });
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    shared: Arc<Shared>,
-    from: SocketAddr,
-    local: IpAddr,
-    stop: CancellationToken,
-) {
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move {
-            // Asked again for each request: a reload may have put the source of a kept connection there.
-            if is_service_side(&shared, from) { Err(OneWay) } else { Ok(answer(&shared, request, from, local).await) }
-        }
-    });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD_LIMIT)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = sleep(STOP_GRACE) => Ok(()),
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "admin: connection ended early");
-    }
-}
-
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, from: SocketAddr, local: IpAddr) -> Reply {
-    if let Err(suspicion) = guard::check(request.headers(), local) {
-        tracing::warn!(client.addr = %from, reason = %suspicion, "admin: request refused");
-        shared.metrics.answered("refused", StatusCode::FORBIDDEN);
-        return finish(problem(StatusCode::FORBIDDEN, "forbidden", suspicion.to_string()));
-    }
-    match read(request, from).await {
-        Ok(call) => finish(route(shared, call).await),
-        Err((status, code, message)) => {
-            shared.metrics.answered("refused", status);
-            finish(problem(status, code, message))
         }
     }
 }

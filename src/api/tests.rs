@@ -179,15 +179,32 @@ async fn whoever_guesses_is_shut_out() {
 }
 
 #[tokio::test]
-async fn the_logs_levels_are_shown_and_changed_by_room() {
+async fn the_logs_levels_are_shown_and_changed_by_module() {
     let gateway = Gateway::start().await;
     let shown = gateway.ask("GET", "/v1/logs", "").await.json();
-    assert_eq!((&shown["levels"], &shown["rooms"]["dns"]), (&"info".into(), &"info".into()));
+    assert_eq!((&shown["levels"], &shown["modules"]["dns"]), (&"info".into(), &"info".into()));
     let changed = gateway.ask("PUT", "/v1/logs", r#"{"levels":"warn,dns=debug"}"#).await.json();
     assert_eq!((&changed["levels"], &changed["started_with"]), (&"warn,dns=debug".into(), &"info".into()));
-    assert_eq!((&changed["rooms"]["dns"], &changed["rooms"]["data"]), (&"debug".into(), &"warn".into()));
+    assert_eq!((&changed["modules"]["dns"], &changed["modules"]["data"]), (&"debug".into(), &"warn".into()));
+    let merged = gateway.ask("PUT", "/v1/logs", r#"{"levels":"flowlog=trace"}"#).await.json();
+    assert_eq!(merged["levels"], "warn,dns=debug,flowlog=trace");
+    let reset = gateway.ask("PUT", "/v1/logs", r#"{"levels":"data=debug","reset":true}"#).await.json();
+    assert_eq!(reset["levels"], "info,data=debug");
     for body in [r#"{"levels":"dsn=debug"}"#, r#"{"levels":"info","more":1}"#, "{}"] {
         assert_eq!(gateway.ask("PUT", "/v1/logs", body).await.status, 400, "{body}");
     }
     assert_eq!(gateway.ask("DELETE", "/v1/logs", "").await.status, 405);
+}
+
+/// A source without credentials must not be able to shut operators out.
+#[tokio::test]
+async fn calls_are_answered_whatever_number_of_idle_connections_one_source_holds() {
+    let gateway = Gateway::start().await;
+    let mut idle = Vec::new();
+    for _ in 0..256 + 16 {
+        idle.push(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("GET", "/v1/status", "").await.status, 200);
+    }
 }

@@ -33,11 +33,13 @@ use crate::lifecycle::{
 };
 use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
-use crate::telemetry::{Exporter, LogHandle, Registry, Status};
+use crate::telemetry::{LogHandle, Pages, Registry, Status};
 
-/// How often what has ended is looked for, so that its counts are forgotten some time after it: the memory that it holds is
-/// small, and each look wakes the process.
-const UPKEEP: Duration = Duration::from_secs(60);
+/// How often the samples of histograms are counted into their buckets: 16 bytes a sample wait until then.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How many of those until series of what has ended are looked for: the memory that they hold is small.
+const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
 
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -226,11 +228,11 @@ impl Gateway {
         }
         let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = metrics_socket {
-            let exporter = exporter(&registry, &readiness, &failed, &control);
+            let pages = pages(&registry, &readiness, &failed, &control);
             let (alarm, until) = (Alarm::new("the metrics exporter", &losses), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
-                exporter.serve(socket, until).await;
+                pages.serve(socket, until).await;
             }));
         }
         let reload = reload::Reloader::new(source, control.clone(), started_with, logs.clone(), manager.clone());
@@ -259,6 +261,8 @@ impl Gateway {
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);
         }
+        settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
+        log_addresses(&dns_addresses, metrics_address, admin_address, control.snapshot().listeners.len());
         phases.advance(Phase::Running);
         keep_up(&registry, &flows, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
@@ -449,19 +453,36 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
-/// Forgets what nobody counts into any more, whether or not anybody scrapes.
+/// Logs where the gateway's own listeners are, which may have chosen their ports themselves, and how many others there are.
+fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, admin: Option<SocketAddr>, listeners: usize) {
+    for address in dns {
+        tracing::info!(listen.addr = %address, "DNS listens");
+    }
+    if let Some(address) = metrics {
+        tracing::info!(listen.addr = %address, "metrics listener listens");
+    }
+    if let Some(address) = admin {
+        tracing::info!(listen.addr = %address, console = %format_args!("http://{address}/console"), "admin API listens");
+    }
+    tracing::info!(listeners, "listeners accept connections");
+}
+
+/// Keeps the registry in order whether or not it is scraped, and has the data plane forget what is gone.
 fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
     // Weak: what is dropped gives its ports back, whoever still looks after its counts.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
             let mut ticks = tokio::time::interval(UPKEEP);
-            loop {
+            for tick in 0_u32.. {
                 ticks.tick().await;
-                if let Some(flows) = flows.upgrade() {
-                    flows.forget_absent();
-                }
                 registry.upkeep();
+                if tick % UPKEEPS_UNTIL_FORGOTTEN == 0 {
+                    if let Some(flows) = flows.upgrade() {
+                        flows.forget_absent();
+                    }
+                    registry.drop_ended();
+                }
             }
         };
         stop.run_until_cancelled(work).await;
@@ -606,12 +627,13 @@ fn show_listeners(condition: Condition, control: &Control, tasks: &TaskTracker, 
     });
 }
 
-fn exporter(
+/// The pages of the metrics listener.
+fn pages(
     registry: &Registry,
     readiness: &Readiness,
     failed: &watch::Receiver<Option<String>>,
     control: &Control,
-) -> Exporter {
+) -> Pages {
     let (failed, readiness, snapshots) = (failed.clone(), readiness.clone(), control.snapshots());
     let healthy = move || {
         let failed = failed.borrow().clone();
@@ -621,8 +643,8 @@ fn exporter(
         let view = readiness.view();
         Status::new(view.ready, &view)
     };
-    let allowed = move |source: IpAddr| !snapshots.borrow().service_side.contains(source);
-    Exporter::new(registry.clone(), Arc::new(healthy), Arc::new(ready), Arc::new(allowed))
+    let service_side = move |source: IpAddr| snapshots.borrow().service_side.contains(source);
+    Pages::new(registry.clone(), Arc::new(healthy), Arc::new(ready), Arc::new(service_side))
 }
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ fn right(file: String, planned: &Planned) -> Checked {
         listeners: snapshot.listeners.len(),
         apps: desired.apps.len(),
     };
-    Checked { file, ok: true, problems: Vec::new(), notices: snapshot.notices.clone(), summary: Some(summary) }
+    let notices = planned.config.settings.logs.notices().chain(snapshot.notices.iter().cloned()).collect();
+    Checked { file, ok: true, problems: Vec::new(), notices, summary: Some(summary) }
 }
 
 /// The mistakes behind a failure: its lines but the first, or that one where there is no other.

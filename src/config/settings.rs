@@ -255,20 +255,22 @@ impl Default for RelaySettings {
 }
 
 /// What is logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoggingSettings {
     /// Levels; `None`: those of `RUST_LOG`, or `info`.
     pub levels: Option<LogLevels>,
-    /// Lines that one place in the program may write in one interval; 0: as many as it wants.
-    pub repeats: u32,
-    /// The interval.
-    pub interval: Duration,
+    /// Keys that were given and have no effect any more: they limited lines that repeat.
+    pub without_effect: Vec<&'static str>,
 }
 
-impl Default for LoggingSettings {
-    /// Why so many is said in `telemetry::LineLimit`; a test keeps them alike.
-    fn default() -> Self {
-        Self { levels: None, repeats: 100, interval: Duration::from_secs(10) }
+impl LoggingSettings {
+    /// What an operator should know of settings that are not wrong.
+    pub fn notices(&self) -> impl Iterator<Item = String> + '_ {
+        self.without_effect.iter().map(|key| {
+            format!(
+                "logs.{key} has no effect any more, as repeating lines are not limited; remove it, set levels instead"
+            )
+        })
     }
 }
 

@@ -1,167 +1,156 @@
-//! Which lines are logged: a level for each room of the program, as `info,data=debug,dns=warn` writes them.
+//! Which lines are logged: a level for each module of the program, as `info,data=debug,dns=warn` writes them.
+//!
+//! The directives are those of `tracing_subscriber`'s filters. Its own parser is not used: it takes a module by its whole
+//! path alone (`plgw::data`), takes a name that no module has without a word, and its errors do not name what is wrong.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// What is logged where nothing is said: what an operator acts on or counts.
-pub const DEFAULT_LOG_LEVEL: LogLevel = LogLevel::Info;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// The rooms that log under their own name: `plgw::data` is `data` here. In order, as they are shown.
-pub const LOG_ROOMS: [&str; 14] = [
+/// The modules that log, under their own name: `plgw::data` is `data` here. In order, as they are shown.
+pub const LOG_MODULES: [&str; 13] = [
     "api",
     "app",
     "appservices",
     "cli",
-    "config",
     "control",
     "data",
     "dns",
+    "flowlog",
+    "http",
     "lab",
     "lifecycle",
-    "plan",
-    "quickstart",
     "standin",
     "telemetry",
 ];
 
-/// Lines that are records, whichever room writes them: one a flow or a request, and one a call of the admin API.
+/// Lines that are records, whichever module writes them: one a flow or a request, and one a call of the admin API.
 pub const LOG_RECORDS: [&str; 2] = ["access", "admin"];
 
-/// How much is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LogLevel {
-    /// Nothing.
-    Off,
-    /// What the gateway cannot cope with.
-    Error,
-    /// What it copes with.
-    Warn,
-    /// What an operator acts on or counts.
-    Info,
-    /// Each step.
-    Debug,
-    /// Everything.
-    Trace,
-}
+/// The target of what the log reports of itself, which is written whatever the levels are.
+pub const LOG_ITSELF: &str = "logs";
 
-impl LogLevel {
-    const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
-
-    /// Its one lower-case name.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| text.eq_ignore_ascii_case(level.label()))
-    }
-}
-
-/// Levels, one for everything and others for rooms, records or libraries.
+/// Directives: `info` is the default level of everything, `data=debug` the level of a module, of a record or of a library.
 ///
-/// `info,data=debug` is everything at `info` and the room `data` at `debug`; without a level for everything that is `info`.
-/// A room by itself (`dns`) means all of its lines. `plgw::dns::udp` names a part of a room, `hyper` a library.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A module by itself (`dns`) means all of its lines. `plgw::dns::udp` names a part of a module, `hyper` a library.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLevels {
-    everything: LogLevel,
-    /// In the order in which they were written: (name as written, level).
-    named: Vec<(String, LogLevel)>,
+    default: Option<LevelFilter>,
+    /// Names as written.
+    named: BTreeMap<String, LevelFilter>,
 }
 
-/// Why a text says no levels.
+/// Why a text is no log levels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseLogLevelsError {
-    /// A level that there is not.
+    /// An unknown level.
     #[error("`{0}` is no log level; write off, error, warn, info, debug or trace")]
     Level(String),
-    /// A name with characters that no room or library has.
-    #[error("`{0}` is no name of a room; write `data=debug` or `info,data=debug,dns=warn`")]
+    /// A name with characters that no module or library has.
+    #[error("`{0}` is no module's name; write `data=debug` or `info,data=debug,dns=warn`")]
     Name(String),
-    /// A room that there is not.
-    #[error("there is no room `{0}`; there are {rooms}", rooms = rooms())]
-    Room(String),
-    /// A level for everything, twice.
-    #[error("`{0}` and `{1}` are both for everything; keep one")]
-    Twice(String, String),
+    /// A module that does not log.
+    #[error("no module `{0}` logs; those that do are {modules}", modules = names().collect::<Vec<_>>().join(", "))]
+    Module(String),
+    /// A default level, twice.
+    #[error("`{0}` and `{1}` are both the default level; keep one")]
+    Twice(LevelFilter, LevelFilter),
 }
 
-fn rooms() -> String {
-    let all: Vec<&str> = LOG_ROOMS.iter().chain(&LOG_RECORDS).copied().collect();
-    all.join(", ")
+/// Every name that has a level of its own.
+fn names() -> impl Iterator<Item = &'static str> {
+    LOG_MODULES.into_iter().chain(LOG_RECORDS)
 }
 
 impl LogLevels {
-    /// Reads `text`; names that are neither rooms nor paths (`plgw::dns::udp`) are taken for libraries, as `RUST_LOG`
-    /// does, which other programs read too.
+    /// `info` for everything: what an operator acts on or counts.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self { default: Some(LevelFilter::INFO), named: BTreeMap::new() }
+    }
+
+    /// Reads `text`; names that are neither modules nor paths (`plgw::dns::udp`) are taken for libraries, as other programs
+    /// read `RUST_LOG` too.
     ///
     /// # Errors
     ///
     /// [`ParseLogLevelsError`].
     pub fn parse_any(text: &str) -> Result<Self, ParseLogLevelsError> {
-        let mut everything: Option<(LogLevel, &str)> = None;
-        let mut named = Vec::new();
+        let mut levels = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (name, level) = match part.split_once('=') {
                 Some((name, level)) => {
                     let level = level.trim();
-                    let known = LogLevel::parse(level);
-                    (name.trim(), known.ok_or_else(|| ParseLogLevelsError::Level(level.to_owned()))?)
+                    (name.trim(), parse_level(level).ok_or_else(|| ParseLogLevelsError::Level(level.to_owned()))?)
                 }
-                None => match LogLevel::parse(part) {
+                None => match parse_level(part) {
                     Some(level) => {
-                        if let Some((_, first)) = everything.replace((level, part)) {
-                            return Err(ParseLogLevelsError::Twice(first.to_owned(), part.to_owned()));
+                        if let Some(first) = levels.default.replace(level) {
+                            return Err(ParseLogLevelsError::Twice(first, level));
                         }
                         continue;
                     }
-                    None => (part, LogLevel::Trace),
+                    None => (part, LevelFilter::TRACE),
                 },
             };
             let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
             if name.is_empty() || !name.chars().all(is_name) {
                 return Err(ParseLogLevelsError::Name(name.to_owned()));
             }
-            named.push((name.to_owned(), level));
+            levels.named.insert(name.to_owned(), level);
         }
-        Ok(Self { everything: everything.map_or(DEFAULT_LOG_LEVEL, |(level, _)| level), named })
+        Ok(levels)
     }
 
-    /// What the log's filter is told: rooms by their paths.
+    /// These levels with those of `change` in their place. What `change` does not name stays as it is.
     #[must_use]
-    pub fn to_filter(&self) -> String {
-        let named = self.named.iter().map(|(name, level)| format!(",{}={}", path(name), level.label()));
-        std::iter::once(self.everything.label().to_owned()).chain(named).collect()
+    pub fn merged_with(mut self, change: &Self) -> Self {
+        self.default = change.default.or(self.default);
+        self.named.extend(change.named.clone());
+        self
     }
 
-    /// The level of a room or of a kind of record.
+    /// The filter of these levels. Every module has an entry: a filter's target matches all that begin with it, and `app`
+    /// is not to match `appservices`.
     #[must_use]
-    pub fn of(&self, room: &str) -> LogLevel {
-        let target = path(room);
-        let matching = self.named.iter().filter(|(name, _)| target.starts_with(&path(name)));
-        // Of two that name the same the later one holds, as in the filter.
-        matching.max_by_key(|(name, _)| path(name).len()).map_or(self.everything, |(_, level)| *level)
+    pub fn filter(&self) -> Targets {
+        let libraries = self.named.iter().filter(|(name, _)| !names().any(|known| known == *name));
+        Targets::new()
+            .with_default(self.default_level())
+            .with_targets(libraries.map(|(name, level)| (name.clone(), *level)))
+            .with_targets(names().map(|name| (path(name), self.of(name))))
+            .with_target(LOG_ITSELF, LevelFilter::INFO)
+    }
+
+    /// The level of a module or of a kind of record.
+    #[must_use]
+    pub fn of(&self, name: &str) -> LevelFilter {
+        // A module's own name is longer than that of the whole program, the only one that holds it.
+        let program = if LOG_MODULES.contains(&name) { self.named.get("plgw") } else { None };
+        self.named
+            .get(name)
+            .or_else(|| self.named.get(&path(name)))
+            .or(program)
+            .copied()
+            .unwrap_or(self.default_level())
+    }
+
+    fn default_level(&self) -> LevelFilter {
+        self.default.unwrap_or(LevelFilter::INFO)
     }
 }
 
 impl FromStr for LogLevels {
     type Err = ParseLogLevelsError;
 
-    /// Reads `text`; a name that is no room and no path is refused, because it would silently do nothing.
+    /// Reads `text`; a name that is no module and no path is refused, because it would silently do nothing.
     fn from_str(text: &str) -> Result<Self, ParseLogLevelsError> {
         let levels = Self::parse_any(text)?;
-        let is_known = |name: &str| {
-            name == "plgw" || name.contains("::") || LOG_ROOMS.contains(&name) || LOG_RECORDS.contains(&name)
-        };
-        match levels.named.iter().find(|(name, _)| !is_known(name)) {
-            Some((name, _)) => Err(ParseLogLevelsError::Room(name.clone())),
+        let is_known = |name: &str| name == "plgw" || name.contains("::") || names().any(|known| known == name);
+        match levels.named.keys().find(|name| !is_known(name)) {
+            Some(name) => Err(ParseLogLevelsError::Module(name.clone())),
             None => Ok(levels),
         }
     }
@@ -169,28 +158,30 @@ impl FromStr for LogLevels {
 
 impl fmt::Display for LogLevels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.everything.label())?;
-        self.named.iter().try_for_each(|(name, level)| write!(f, ",{name}={}", level.label()))
+        let default = self.default.map(|level| level.to_string());
+        let named = self.named.iter().map(|(name, level)| format!("{name}={level}"));
+        f.write_str(&default.into_iter().chain(named).collect::<Vec<_>>().join(","))
     }
 }
 
-impl Default for LogLevels {
-    fn default() -> Self {
-        Self { everything: DEFAULT_LOG_LEVEL, named: Vec::new() }
-    }
+/// A level by its name. `LevelFilter` also takes numbers and nothing at all.
+fn parse_level(text: &str) -> Option<LevelFilter> {
+    let is_name = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphabetic());
+    if is_name { text.parse().ok() } else { None }
 }
 
-/// The path under which a room logs. Paths match by how they begin, so `app` must not begin `appservices`.
+/// The target under which a module or a kind of record logs.
 fn path(name: &str) -> String {
-    match name {
-        "app" => "plgw::app::".to_owned(),
-        room if LOG_ROOMS.contains(&room) => format!("plgw::{room}"),
-        other => other.to_owned(),
-    }
+    if LOG_MODULES.contains(&name) { format!("plgw::{name}") } else { name.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use tracing::Level;
+
     use super::*;
 
     fn parsed(text: &str) -> LogLevels {
@@ -198,39 +189,87 @@ mod tests {
     }
 
     #[test]
-    fn a_room_has_its_own_level_and_the_others_that_of_everything() {
-        let levels = parsed("data=debug,dns=info");
-        assert_eq!(levels.to_string(), "info,data=debug,dns=info");
-        assert_eq!(levels.to_filter(), "info,plgw::data=debug,plgw::dns=info");
-        assert_eq!((levels.of("data"), levels.of("api")), (LogLevel::Debug, LogLevel::Info));
+    fn a_module_has_its_own_level_and_the_others_the_default() {
+        let levels = parsed("data=debug,dns=warn");
+        assert_eq!((levels.of("data"), levels.of("api")), (LevelFilter::DEBUG, LevelFilter::INFO));
         let levels = parsed(" WARN , access=off, plgw=error, control ");
-        assert_eq!(levels.to_filter(), "warn,access=off,plgw=error,plgw::control=trace");
-        assert_eq!((levels.of("access"), levels.of("admin")), (LogLevel::Off, LogLevel::Warn));
-        assert_eq!((levels.of("data"), levels.of("control")), (LogLevel::Error, LogLevel::Trace));
+        assert_eq!((levels.of("access"), levels.of("admin")), (LevelFilter::OFF, LevelFilter::WARN));
+        assert_eq!((levels.of("data"), levels.of("control")), (LevelFilter::ERROR, LevelFilter::TRACE));
+        let filter = levels.filter();
+        assert!(filter.would_enable("plgw::control::owner", &Level::TRACE));
+        assert!(!filter.would_enable("plgw::data::flow", &Level::WARN) && filter.would_enable("hyper", &Level::WARN));
+        assert!(filter.would_enable(LOG_ITSELF, &Level::INFO), "what the log reports of itself");
     }
 
     #[test]
-    fn the_room_app_is_not_app_services() {
+    fn a_directive_for_one_module_leaves_the_others_as_they_are() {
+        let before = parsed("warn,dns=trace");
+        let after = before.clone().merged_with(&parsed("data=debug"));
+        assert_eq!(after.to_string(), "warn,data=debug,dns=trace");
+        for module in LOG_MODULES.into_iter().chain(LOG_RECORDS).filter(|module| *module != "data") {
+            assert_eq!(after.of(module), before.of(module), "{module}");
+        }
+        assert_eq!(after.of("data"), LevelFilter::DEBUG);
+        let louder = after.merged_with(&parsed("info"));
+        assert_eq!(louder.to_string(), "info,data=debug,dns=trace", "a bare level is the default's");
+    }
+
+    #[test]
+    fn the_module_app_is_not_app_services() {
         let levels = parsed("app=debug");
-        assert_eq!((levels.of("app"), levels.of("appservices")), (LogLevel::Debug, LogLevel::Info));
+        assert_eq!((levels.of("app"), levels.of("appservices")), (LevelFilter::DEBUG, LevelFilter::INFO));
+        let filter = levels.filter();
+        assert!(filter.would_enable("plgw::app", &Level::DEBUG));
+        assert!(!filter.would_enable("plgw::appservices::worker", &Level::DEBUG));
     }
 
     #[test]
-    fn what_is_written_comes_back() {
-        for text in ["info", "off,dns=trace", "warn,plgw::dns::udp=debug,access=info"] {
+    fn levels_are_written_as_they_are_read() {
+        for text in ["info", "off,dns=trace", "warn,access=info,plgw::dns::udp=debug", "data=debug"] {
             assert_eq!(parsed(text).to_string(), text);
         }
         assert_eq!(parsed(""), LogLevels::default());
     }
 
     #[test]
-    fn what_says_nothing_is_refused_by_what_was_written() {
-        let said = |text: &str| text.parse::<LogLevels>().expect_err(text).to_string();
-        assert_eq!(said("data=loud"), "`loud` is no log level; write off, error, warn, info, debug or trace");
-        assert!(said("dats=debug").starts_with("there is no room `dats`; there are api, app,"));
-        assert_eq!(said("info,warn"), "`info` and `warn` are both for everything; keep one");
-        assert!(said("=debug").contains("is no name of a room"));
-        assert!(said("[span]=debug").contains("is no name of a room"));
+    fn what_is_no_level_or_module_is_refused_by_what_was_written() {
+        let error = |text: &str| text.parse::<LogLevels>().expect_err(text).to_string();
+        assert_eq!(error("data=loud"), "`loud` is no log level; write off, error, warn, info, debug or trace");
+        assert!(error("data=3").starts_with("`3` is no log level") && error("data=").starts_with("`` is no log level"));
+        assert!(error("dats=debug").starts_with("no module `dats` logs; those that do are api, app,"));
+        assert!(error("dats=debug").ends_with("access, admin"));
+        assert_eq!(error("info,warn"), "`info` and `warn` are both the default level; keep one");
+        assert!(error("=debug").contains("is no module's name"));
+        assert!(error("[span]=debug").contains("is no module's name"));
         assert!(LogLevels::parse_any("hyper=debug").is_ok(), "`RUST_LOG` is other programs' too");
+    }
+
+    /// A module that logs and is not in the list could not be made louder or quieter.
+    #[test]
+    fn the_modules_are_those_that_log() {
+        fn logs(directory: &Path) -> bool {
+            let entries =
+                std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+            entries.into_iter().any(|path| {
+                let logs_itself = || {
+                    let text = std::fs::read_to_string(&path).expect("a text");
+                    ["error!", "warn!", "info!", "debug!", "trace!"]
+                        .iter()
+                        .any(|level| text.contains(&format!("tracing::{level}")))
+                };
+                if path.is_dir() {
+                    logs(&path)
+                } else {
+                    path.extension().is_some_and(|ext| ext == "rs") && logs_itself()
+                }
+            })
+        }
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let modules = std::fs::read_dir(sources).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let logging: BTreeSet<String> = modules
+            .filter(|path| path.is_dir() && logs(path))
+            .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(logging, LOG_MODULES.map(str::to_owned).into());
     }
 }

@@ -33,7 +33,7 @@ pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share,
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
 pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
-pub use log_levels::{DEFAULT_LOG_LEVEL, LOG_RECORDS, LOG_ROOMS, LogLevel, LogLevels, ParseLogLevelsError};
+pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
 pub use origin::Origin;

@@ -1,22 +1,26 @@
 //! Logs: to standard error, for people or as JSON, with levels that can change while the process runs.
+//!
+//! The filter is `tracing_subscriber`'s `Targets`, not its `EnvFilter`: that one also filters by spans, of which there are
+//! none, by regular expressions, which cost build time, and does not say which level a module has.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::time::Instant;
 use tracing::Subscriber;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, reload};
+use tracing_subscriber::{Layer, reload};
 
-use super::log_writer::LogWriter;
-use super::repeats::{LineLimit, Repeats, RepeatsLayer, SUMMARY};
-use crate::model::{DEFAULT_LOG_LEVEL, LogLevels, ParseLogLevelsError};
+use crate::model::{LOG_ITSELF, LogLevels, ParseLogLevelsError};
+
+/// Lines that may wait for the thread that writes them: some seconds of a busy log. Their places are allocated at the start,
+/// 32 bytes each.
+const QUEUE: usize = 8192;
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,16 +62,13 @@ pub enum LogError {
     #[error("`LOG_FORMAT={0}` is no log format; write `text` or `json`")]
     Format(String),
     /// The levels can't be read.
-    #[error("`{levels}` does not say log levels: {why}")]
+    #[error("`{levels}` is no list of log levels: {why}")]
     Levels {
         /// What was written.
         levels: String,
         /// Why not: a part of the message.
         why: ParseLogLevelsError,
     },
-    /// No thread for the lines.
-    #[error("cannot start the thread that writes the log")]
-    Thread(#[source] io::Error),
     /// Another subscriber is already in place.
     #[error("logging is already set up in this process")]
     AlreadySet,
@@ -91,7 +92,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        let levels = DEFAULT_LOG_LEVEL.label().to_owned();
+        let levels = LogLevels::standard().to_string();
         Self { levels, chosen: false, format: LogFormat::Text, colours: false }
     }
 }
@@ -111,7 +112,7 @@ impl LogSettings {
         let levels = value("RUST_LOG");
         Ok(Self {
             chosen: levels.is_some(),
-            levels: levels.unwrap_or_else(|| DEFAULT_LOG_LEVEL.label().to_owned()),
+            levels: levels.unwrap_or_else(|| LogLevels::standard().to_string()),
             format: value("LOG_FORMAT").map_or(Ok(LogFormat::default()), |format| format.parse())?,
             colours: terminal && value("NO_COLOR").is_none(),
         })
@@ -128,23 +129,18 @@ impl LogSettings {
         Ok(handle)
     }
 
-    /// The same through a queue and a thread of its own: for daemons, which a reader who stops reading must not stop.
+    /// The same through a bounded queue and a thread of its own: for daemons, which a reader of standard error that stops
+    /// reading must not stop. Lines that find the queue full are dropped and counted.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and [`LogError::Thread`].
+    /// As [`start`](Self::start).
     pub fn start_queued(&self) -> Result<LogHandle, LogError> {
-        let repeats = Arc::new(Repeats::default());
-        let sweeping = Arc::clone(&repeats);
-        let writer = LogWriter::start(io::stderr(), move || {
-            announce(&sweeping, false);
-            sweeping.may_have_more(Instant::now())
-        });
-        let writer = writer.map_err(LogError::Thread)?;
-        let (subscriber, handle) = self.subscriber(writer.clone())?;
-        let layer = RepeatsLayer(Arc::clone(&repeats));
-        subscriber.with(layer).try_init().map_err(|_| LogError::AlreadySet)?;
-        Ok(handle.queued(writer, repeats))
+        let (writer, guard) = queue(io::stderr());
+        let dropped = writer.error_counter();
+        let (subscriber, handle) = self.subscriber(writer)?;
+        subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
+        Ok(LogHandle { queue: Some(Queue { dropped, guard: Arc::new(Mutex::new(Some(guard))) }), ..handle })
     }
 
     /// A subscriber with these settings that writes to `writer`.
@@ -156,16 +152,15 @@ impl LogSettings {
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     {
         let levels = parse(&self.levels)?;
-        let (filter, reload) = reload::Layer::new(filter_of(&levels));
+        let (filter, reload) = reload::Layer::new(levels.filter());
         let subscriber = tracing_subscriber::registry().with(filter).with(self.layer(writer));
         let handle = LogHandle {
-            set: Arc::new(move |levels| reload.reload(filter_of(levels)).map_err(|_| LogError::Ended)),
+            set: Arc::new(move |levels| reload.reload(levels.filter()).map_err(|_| LogError::Ended)),
             levels: Arc::new(Mutex::new(levels.clone())),
             started_with: levels,
             chosen: self.chosen,
             format: self.format,
-            repeats: Arc::default(),
-            writer: None,
+            queue: None,
         };
         Ok((subscriber, handle))
     }
@@ -194,37 +189,52 @@ pub struct LogHandle {
     started_with: LogLevels,
     chosen: bool,
     format: LogFormat,
-    repeats: Arc<Repeats>,
-    writer: Option<LogWriter>,
+    queue: Option<Queue>,
+}
+
+/// The queue of lines, where there is one.
+#[derive(Clone)]
+struct Queue {
+    dropped: ErrorCounter,
+    /// Its end writes what waits.
+    guard: Arc<Mutex<Option<WorkerGuard>>>,
 }
 
 impl LogHandle {
-    /// The same log, written through a queue, its repeating lines limited.
-    fn queued(self, writer: LogWriter, repeats: Arc<Repeats>) -> Self {
-        Self { repeats, writer: Some(writer), ..self }
-    }
-
-    /// Waits until what was logged is written, a second at most: for the end of the process.
+    /// Writes the lines that wait, for a second at most, and ends the log: for the end of the process.
     pub fn flush(&self) {
-        announce(&self.repeats, true);
-        if let Some(writer) = &self.writer {
-            writer.flush();
+        if let Some(queue) = &self.queue {
+            drop(queue.guard.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
-    /// Logs `levels` from now on.
+    /// Puts `levels` in place of those in force.
     ///
     /// # Errors
     ///
     /// [`LogError::Ended`] when nothing is logged any more.
     pub fn set_levels(&self, levels: &LogLevels) -> Result<(), LogError> {
-        // One at a time, so that what is said to be in force is.
+        self.change_to(|_| LogLevels::standard().merged_with(levels))
+    }
+
+    /// Merges `levels` into those in force: what they do not name stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_levels`](Self::set_levels).
+    pub fn merge_levels(&self, levels: &LogLevels) -> Result<(), LogError> {
+        self.change_to(|current| current.merged_with(levels))
+    }
+
+    fn change_to(&self, change: impl FnOnce(LogLevels) -> LogLevels) -> Result<(), LogError> {
+        // One at a time, so that the levels shown are those in force.
         let mut current = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.set)(levels)?;
-        if *current != *levels {
-            tracing::info!(target: "logs", { from = %current, to = %levels }, "levels changed");
+        let levels = change(current.clone());
+        (self.set)(&levels)?;
+        if *current != levels {
+            tracing::info!(target: LOG_ITSELF, from = %current, to = %levels, "levels changed");
         }
-        *current = levels.clone();
+        *current = levels;
         Ok(())
     }
 
@@ -252,27 +262,10 @@ impl LogHandle {
         self.format
     }
 
-    /// How often a line may repeat.
-    #[must_use]
-    pub fn limit(&self) -> LineLimit {
-        self.repeats.limit()
-    }
-
-    /// Lets lines repeat so often from now on.
-    pub fn set_limit(&self, limit: LineLimit) {
-        self.repeats.set_limit(limit);
-    }
-
-    /// Lines that repeated too often and were left out since the start, by room.
-    #[must_use]
-    pub fn suppressed(&self) -> BTreeMap<&'static str, u64> {
-        self.repeats.total()
-    }
-
-    /// Lines that were left out since the start because nobody read standard error in time.
+    /// Lines that were dropped since the start because standard error was not read in time.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.writer.as_ref().map_or(0, LogWriter::dropped)
+        self.queue.as_ref().map_or(0, |queue| queue.dropped.dropped_lines() as u64)
     }
 }
 
@@ -282,24 +275,19 @@ impl fmt::Debug for LogHandle {
     }
 }
 
-/// Says in the log what was left out.
-fn announce(repeats: &Repeats, all: bool) {
-    repeats.due(Instant::now(), all).iter().for_each(super::repeats::LeftOut::announce);
+/// A writer that never waits for `out`, and what ends it.
+fn queue(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true).thread_name("plgw-log").finish(out)
 }
 
 fn parse(levels: &str) -> Result<LogLevels, LogError> {
-    LogLevels::parse_any(levels).map_err(|why| LogError::Levels { levels: levels.to_owned(), why })
-}
-
-/// The filter of these levels. What the log says of itself is written whatever they are.
-fn filter_of(levels: &LogLevels) -> EnvFilter {
-    EnvFilter::builder().parse_lossy(format!("{},{SUMMARY}=info", levels.to_filter()))
+    let parsed = LogLevels::parse_any(levels).map_err(|why| LogError::Levels { levels: levels.to_owned(), why })?;
+    Ok(LogLevels::standard().merged_with(&parsed))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
 
@@ -376,7 +364,51 @@ mod tests {
         let said: Vec<_> = said.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
         assert_eq!(said, ["two", "four"]);
         let told = "logs: levels changed from=warn,telemetry=info to=warn\n";
-        assert!(text.ends_with(told), "what the log says of itself is always written: {text}");
+        assert!(text.ends_with(told), "what the log reports of itself is always written: {text}");
+    }
+
+    #[test]
+    fn a_directive_is_merged_into_those_in_force() {
+        written(&LogSettings { levels: "warn,dns=debug".to_owned(), ..LogSettings::default() }, |handle| {
+            handle.merge_levels(&"data=trace".parse().unwrap()).unwrap();
+            assert_eq!(handle.levels().to_string(), "warn,data=trace,dns=debug");
+            handle.merge_levels(&"info".parse().unwrap()).unwrap();
+            assert_eq!(handle.levels().to_string(), "info,data=trace,dns=debug");
+            handle.set_levels(&"api=debug".parse().unwrap()).unwrap();
+            assert_eq!(handle.levels().to_string(), "info,api=debug");
+        });
+    }
+
+    /// Takes nothing until it is let go.
+    struct Stuck(Receiver<()>, Page);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stops_stops_no_writer_and_what_it_misses_is_counted() {
+        let (go, stuck) = sync_channel(0);
+        let page = Page::default();
+        let (writer, guard) = queue(Stuck(stuck, page.clone()));
+        let dropped = writer.error_counter();
+        for n in 0..QUEUE + 100 {
+            writeln!(writer.make_writer(), "line {n}").unwrap();
+        }
+        drop(go);
+        drop(guard);
+        let missing = dropped.dropped_lines();
+        assert!((1..=100).contains(&missing), "{missing}");
+        let text = page.text();
+        assert!(text.starts_with("line 0\n"), "{}", &text[..50]);
+        assert_eq!(text.lines().count() + missing, QUEUE + 100, "what waits is written at the end");
     }
 
     #[test]
@@ -399,7 +431,7 @@ mod tests {
         let settings = LogSettings { levels: "plgw=loud".to_owned(), ..LogSettings::default() };
         let error = settings.subscriber(io::sink).err().expect("no level");
         assert!(
-            error.to_string().starts_with("`plgw=loud` does not say log levels: `loud` is no log level"),
+            error.to_string().starts_with("`plgw=loud` is no list of log levels: `loud` is no log level"),
             "{error}"
         );
     }

@@ -1,24 +1,17 @@
-//! What the log leaves out, as metrics.
+//! What the log drops, as a metric.
+
+use metrics::{counter, describe_counter, with_local_recorder};
 
 use super::logs::LogHandle;
-use super::registry::{Metric, Registry};
+use super::registry::Registry;
 
-const DROPPED: Metric =
-    Metric::new("plgw_log_lines_dropped_total", "Log lines left out because nobody read standard error in time");
-const SUPPRESSED: Metric =
-    Metric::new("plgw_log_lines_suppressed_total", "Log lines left out because they repeated too often");
+const DROPPED: &str = "plgw_log_lines_dropped_total";
 
-/// Counts in `registry` what `logs` leaves out.
+/// Counts in `registry` what `logs` drops.
 pub(crate) fn count_lines(registry: &Registry, logs: LogHandle) {
-    let dropped = registry.counter(&DROPPED, &[]);
-    // Weak: the registry has the hook.
-    let recorder = registry.downgrade();
-    registry.on_render(Box::new(move || {
-        dropped.absolute(logs.dropped());
-        if let Some(registry) = recorder.upgrade() {
-            for (room, lines) in logs.suppressed() {
-                registry.counter(&SUPPRESSED, &[("room", room)]).absolute(lines);
-            }
-        }
-    }));
+    let dropped = with_local_recorder(registry.recorder(), || {
+        describe_counter!(DROPPED, "Log lines dropped because standard error was not read in time.");
+        counter!(DROPPED)
+    });
+    registry.on_render(Box::new(move || dropped.absolute(logs.dropped())));
 }

@@ -1,51 +1,35 @@
-//! The metrics registry: handles for the rooms, the text page for Prometheus.
+//! The metrics of one gateway: recorders of `metrics-exporter-prometheus`, and the page that they render.
 //!
-//! It is a recorder of the crate `metrics`, and not the process's own, so that every test has its own. Rooms get handles
-//! once, when a listener or a snapshot begins; what they count by themselves (per worker, say) they publish from a hook
-//! right before each scrape.
+//! The exporter drops a series that was not updated for a while, whether or not somebody still holds its handle, and what is
+//! counted into such a handle is lost. So the gateway's own series, which last as long as the process, are in a recorder
+//! without a time-out. Endpoints, targets, services, apps and faults come and go by the APIs without any limit; their
+//! series are in a second recorder, whose time-out runs only while no handle to any series of the same thing is held.
+//!
+//! It is not the process's global recorder: several gateways run in one test process.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Level, Metadata, Recorder, SharedString,
+    Unit,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_util::MetricKindMask;
 
-use super::series::AllSeries;
+use super::buckets;
 
 /// The type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric's name, unit and purpose: a constant beside the room that it measures.
-///
-/// Names follow Prometheus' conventions and carry their unit: `_total` for counters, `_seconds`, `_bytes`. A histogram's
-/// buckets follow from its name: `…flow_duration_seconds`, `…flow_bytes`, `plgw_dns_…_seconds`; latency buckets otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// Its unit, where it has one.
-    pub unit: Option<Unit>,
-    /// The question that it answers, without a period.
-    pub help: &'static str,
-}
+/// Labels whose values name things that come and go.
+const SUBJECTS: [&str; 6] = ["app", "endpoint", "fault", "service", "target", "zone"];
 
-impl Metric {
-    /// A metric without a unit: things that are counted.
-    #[must_use]
-    pub const fn new(name: &'static str, help: &'static str) -> Self {
-        Self { name, unit: None, help }
-    }
-
-    /// The same metric, measured in `unit`.
-    #[must_use]
-    pub const fn in_unit(self, unit: Unit) -> Self {
-        Self { unit: Some(unit), ..self }
-    }
-}
-
-const BUILD_INFO: Metric = Metric::new("plgw_build_info", "Which build runs; always 1");
-const START_TIME: Metric =
-    Metric::new("process_start_time_seconds", "When the process started, in seconds since 1970").in_unit(Unit::Seconds);
+/// How long series are shown after the last handle is gone: a few scrapes, and twice as long as Prometheus looks back.
+const KEPT: Duration = Duration::from_secs(600);
 
 type RenderHook = Box<dyn Fn() + Send + Sync>;
 
@@ -55,50 +39,48 @@ pub struct Registry {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
-    series: AllSeries,
+    /// Series that last as long as the process.
+    lasting: (PrometheusRecorder, PrometheusHandle),
+    /// Series of what comes and goes.
+    passing: (PrometheusRecorder, PrometheusHandle),
+    /// The handles to `passing` that were given out, by the thing that they count.
+    held: Mutex<HashMap<String, Vec<Held>>>,
     hooks: Mutex<Vec<RenderHook>>,
+    process: metrics_process::Collector,
 }
 
 impl Registry {
-    /// A registry with `plgw_build_info` and the start time in it.
+    /// A registry with `plgw_build_info` and what the process uses in it.
     #[must_use]
     pub fn new() -> Self {
-        let registry = Self { shared: Arc::default() };
-        let mut labels = vec![("version", env!("CARGO_PKG_VERSION"))];
-        labels.extend(option_env!("PLGW_REVISION").map(|revision| ("revision", revision)));
-        registry.gauge(&BUILD_INFO, &labels).set(1);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        registry.gauge(&START_TIME, &[]).set(since_1970.as_secs_f64());
-        super::process::publish(&registry);
-        registry
+        Self::keeping_ended_for(KEPT)
     }
 
-    /// The counter with these labels. The same labels give the same counter.
-    pub fn counter(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Counter {
-        let recorder = &*self.shared;
-        recorder.describe_counter(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
-        recorder.register_counter(&key(metric, labels), &METADATA)
-    }
-
-    /// The gauge with these labels. The same labels give the same gauge.
-    pub fn gauge(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Gauge {
-        let recorder = &*self.shared;
-        recorder.describe_gauge(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
-        recorder.register_gauge(&key(metric, labels), &METADATA)
-    }
-
-    /// The histogram with these labels. The same labels give the same histogram.
-    pub fn histogram(&self, metric: &Metric, labels: &[(&'static str, &str)]) -> Histogram {
-        let recorder = &*self.shared;
-        recorder.describe_histogram(KeyName::from_const_str(metric.name), metric.unit, metric.help.into());
-        recorder.register_histogram(&key(metric, labels), &METADATA)
-    }
-
-    /// The registry for one of its own hooks, which must not keep it.
-    pub(super) fn downgrade(&self) -> WeakRegistry {
-        WeakRegistry(Arc::downgrade(&self.shared))
+    /// The same with a time of the caller's until series of what is gone are dropped.
+    #[must_use]
+    pub fn keeping_ended_for(time: Duration) -> Self {
+        let recorder = |idle_timeout| {
+            let builder = buckets::configure(PrometheusBuilder::new());
+            let recorder = builder.idle_timeout(MetricKindMask::ALL, idle_timeout).build_recorder();
+            let handle = recorder.handle();
+            (recorder, handle)
+        };
+        let shared = Shared {
+            lasting: recorder(None),
+            passing: recorder(Some(time)),
+            held: Mutex::default(),
+            hooks: Mutex::default(),
+            process: metrics_process::Collector::default(),
+        };
+        metrics::with_local_recorder(&shared, || {
+            shared.process.describe();
+            metrics::describe_gauge!("plgw_build_info", "Version and revision of the running build; always 1.");
+            let mut labels = vec![("version", env!("CARGO_PKG_VERSION"))];
+            labels.extend(option_env!("PLGW_REVISION").map(|revision| ("revision", revision)));
+            metrics::gauge!("plgw_build_info", &labels).set(1.0);
+        });
+        Self { shared: Arc::new(shared) }
     }
 
     /// The recorder, for libraries that want one.
@@ -107,67 +89,120 @@ impl Registry {
         &*self.shared
     }
 
-    /// The recorder as a shared object, for rooms that register series as they come up.
+    /// The recorder as a shared object, for modules that register series as they come up.
     #[must_use]
     pub fn shared_recorder(&self) -> Arc<dyn Recorder + Send + Sync> {
         Arc::clone(&self.shared) as Arc<dyn Recorder + Send + Sync>
     }
 
-    /// Calls `hook` right before every page: to publish what a room counts by itself. It must not block.
+    /// Calls `hook` right before every page: to publish what a module counts by itself. It must not block.
     pub fn on_render(&self, hook: Box<dyn Fn() + Send + Sync>) {
-        self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+        lock(&self.shared.hooks).push(hook);
     }
 
-    /// Drops series that ended a while ago. Every page does so too; somebody must where nobody scrapes.
+    /// Counts the samples of histograms into their buckets. The exporter keeps each sample until then, so this is due every
+    /// few seconds.
     pub fn upkeep(&self) {
-        self.shared.series.forget_ended();
+        self.shared.lasting.1.run_upkeep();
+        self.shared.passing.1.run_upkeep();
     }
 
-    /// The page, of type [`CONTENT_TYPE`]: families in order of name, so that two pages can be compared.
+    /// Drops series of what is gone. Every page does so too; it is due now and then where nothing scrapes.
+    pub fn drop_ended(&self) {
+        self.shared.render_passing();
+    }
+
+    /// The page, of type [`CONTENT_TYPE`].
     #[must_use]
     pub fn render(&self) -> String {
-        for hook in self.shared.hooks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for hook in lock(&self.shared.hooks).iter() {
             hook();
         }
-        self.upkeep();
-        self.shared.series.render()
+        metrics::with_local_recorder(&self.shared.lasting.0, || self.shared.process.collect());
+        self.shared.lasting.1.render() + &self.shared.render_passing()
     }
 }
 
-/// A registry as long as somebody else has it.
-pub(super) struct WeakRegistry(Weak<Shared>);
+impl Shared {
+    fn render_passing(&self) -> String {
+        lock(&self.held).retain(|_, series| {
+            let is_held = series.iter().any(Held::is_held);
+            if is_held {
+                series.iter().for_each(Held::touch);
+            }
+            is_held
+        });
+        // Unlocked: flows register series meanwhile.
+        let page = self.passing.1.render();
+        for series in lock(&self.held).values().flatten() {
+            series.renew(&self.passing.0);
+        }
+        page
+    }
 
-impl WeakRegistry {
-    /// The registry, if it still is.
-    pub(super) fn upgrade(&self) -> Option<Registry> {
-        Some(Registry { shared: self.0.upgrade()? })
+    /// The handle to a series of `subject`, made by `make` where none is held.
+    fn handle<T>(
+        &self,
+        subject: String,
+        key: &Key,
+        found: impl Fn(&Held) -> Option<Arc<T>>,
+        make: impl FnOnce() -> (Held, Arc<T>),
+    ) -> Arc<T> {
+        let mut held = lock(&self.held);
+        let series = held.entry(subject).or_default();
+        if let Some(handle) = series.iter().filter(|series| series.key() == key).find_map(found) {
+            return handle;
+        }
+        let (entry, handle) = make();
+        series.push(entry);
+        handle
     }
 }
 
 impl Recorder for Shared {
-    // Units are in the names, and the page has no other place for them.
-    fn describe_counter(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
-        self.series.describe(key, description);
+    // A family is in one of the two recorders; which one its labels say, which are not known here.
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.0.describe_counter(key.clone(), unit, description.clone());
+        self.passing.0.describe_counter(key, unit, description);
     }
 
-    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
-        self.series.describe(key, description);
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.0.describe_gauge(key.clone(), unit, description.clone());
+        self.passing.0.describe_gauge(key, unit, description);
     }
 
-    fn describe_histogram(&self, key: KeyName, _: Option<Unit>, description: SharedString) {
-        self.series.describe(key, description);
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.lasting.0.describe_histogram(key.clone(), unit, description.clone());
+        self.passing.0.describe_histogram(key, unit, description);
     }
 
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        self.series.counter(key).into()
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        let Some(subject) = subject(key) else { return self.lasting.0.register_counter(key, metadata) };
+        let found = |held: &Held| if let Held::Counter(_, counter) = held { Some(Arc::clone(counter)) } else { None };
+        Counter::from_arc(self.handle(subject, key, found, || {
+            let inner = self.passing.0.register_counter(key, metadata);
+            let counter = Arc::new(HeldCounter { inner, absolute: AtomicU64::new(0) });
+            (Held::Counter(key.clone(), Arc::clone(&counter)), counter)
+        }))
     }
 
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        self.series.gauge(key).into()
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        let Some(subject) = subject(key) else { return self.lasting.0.register_gauge(key, metadata) };
+        let found = |held: &Held| if let Held::Gauge(_, gauge) = held { Some(Arc::clone(gauge)) } else { None };
+        Gauge::from_arc(self.handle(subject, key, found, || {
+            let gauge = Arc::new(HeldGauge(self.passing.0.register_gauge(key, metadata)));
+            (Held::Gauge(key.clone(), Arc::clone(&gauge)), gauge)
+        }))
     }
 
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        self.series.histogram(key).into()
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let Some(subject) = subject(key) else { return self.lasting.0.register_histogram(key, metadata) };
+        let found =
+            |held: &Held| if let Held::Histogram(_, histogram) = held { Some(Arc::clone(histogram)) } else { None };
+        Histogram::from_arc(self.handle(subject, key, found, || {
+            let histogram = Arc::new(HeldHistogram(RwLock::new(self.passing.0.register_histogram(key, metadata))));
+            (Held::Histogram(key.clone(), Arc::clone(&histogram)), histogram)
+        }))
     }
 }
 
@@ -183,136 +218,277 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Where a metric comes from plays no part in the page.
+/// A handle that was given out.
+enum Held {
+    Counter(Key, Arc<HeldCounter>),
+    Gauge(Key, Arc<HeldGauge>),
+    Histogram(Key, Arc<HeldHistogram>),
+}
+
+impl Held {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Counter(key, _) | Self::Gauge(key, _) | Self::Histogram(key, _) => key,
+        }
+    }
+
+    /// Whether something beside the registry has the handle.
+    fn is_held(&self) -> bool {
+        1 < match self {
+            Self::Counter(_, counter) => Arc::strong_count(counter),
+            Self::Gauge(_, gauge) => Arc::strong_count(gauge),
+            Self::Histogram(_, histogram) => Arc::strong_count(histogram),
+        }
+    }
+
+    /// Updates the series without changing it, so that its time-out begins anew. A histogram has no such update.
+    fn touch(&self) {
+        match self {
+            Self::Counter(_, counter) => counter.inner.increment(0),
+            Self::Gauge(_, gauge) => gauge.0.increment(0.0),
+            Self::Histogram(..) => {}
+        }
+    }
+
+    /// Leads a histogram's handle to the series that the recorder has now: it may just have dropped the one before.
+    fn renew(&self, recorder: &PrometheusRecorder) {
+        if let Self::Histogram(key, histogram) = self {
+            *histogram.0.write().unwrap_or_else(PoisonError::into_inner) = recorder.register_histogram(key, &METADATA);
+        }
+    }
+}
+
+struct HeldCounter {
+    inner: Counter,
+    /// What this handle was last set to. A thing that comes back under an old name counts from 0, its series goes on.
+    absolute: AtomicU64,
+}
+
+impl CounterFn for HeldCounter {
+    fn increment(&self, value: u64) {
+        self.inner.increment(value);
+    }
+
+    fn absolute(&self, value: u64) {
+        let before = self.absolute.swap(value, Ordering::Relaxed);
+        self.inner.increment(value.saturating_sub(before));
+    }
+}
+
+struct HeldGauge(Gauge);
+
+impl GaugeFn for HeldGauge {
+    fn increment(&self, value: f64) {
+        self.0.increment(value);
+    }
+
+    fn decrement(&self, value: f64) {
+        self.0.decrement(value);
+    }
+
+    fn set(&self, value: f64) {
+        self.0.set(value);
+    }
+}
+
+struct HeldHistogram(RwLock<Histogram>);
+
+impl HistogramFn for HeldHistogram {
+    fn record(&self, value: f64) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).record(value);
+    }
+}
+
+/// The exporter shows nothing of where a metric comes from.
 const METADATA: Metadata<'static> = Metadata::new("plgw", Level::INFO, None);
 
-fn key(metric: &Metric, labels: &[(&'static str, &str)]) -> Key {
-    let labels: Vec<Label> =
-        labels.iter().map(|(name, value)| Label::new(*name, SharedString::from((*value).to_owned()))).collect();
-    Key::from_parts(metric.name, labels)
+/// The things that a key names, as one text; `None` when it names none.
+fn subject(key: &Key) -> Option<String> {
+    let mut labels: Vec<_> = key.labels().filter(|label| SUBJECTS.contains(&label.key())).collect();
+    labels.sort_by_key(|label| label.key());
+    let parts = labels.iter().map(|label| format!("{}={}\0", label.key(), label.value()));
+    (!labels.is_empty()).then(|| parts.collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use metrics::{counter, histogram, with_local_recorder};
+
     use super::super::buckets::{FLOW_SECONDS, LATENCY_SECONDS};
     use super::*;
 
-    const OPENED: Metric = Metric::new("plgw_flows_opened_total", "Flows that were opened");
-    const CONNECT: Metric = Metric::new("plgw_target_connect_seconds", "Time until a target answered");
-    const DURATION: Metric = Metric::new("plgw_flow_duration_seconds", "How long flows lasted").in_unit(Unit::Seconds);
+    const OPENED: &str = "plgw_flows_opened_total";
+    const CONNECT: &str = "plgw_connect_duration_seconds";
+    const DURATION: &str = "plgw_flow_duration_seconds";
 
-    #[test]
-    fn a_page_has_help_type_and_value_in_order_of_name() {
-        let registry = Registry::new();
-        registry.counter(&OPENED, &[("listener", "b")]).increment(2);
-        registry.counter(&OPENED, &[("listener", "a")]).increment(1);
-        registry.counter(&OPENED, &[("listener", "a")]).increment(1);
+    fn recorded<T>(registry: &Registry, record: impl FnOnce() -> T) -> T {
+        with_local_recorder(registry.recorder(), record)
+    }
+
+    /// The lines of the page that begin with `text`, in order.
+    fn lines(registry: &Registry, text: &str) -> Vec<String> {
         let page = registry.render();
-        let from = page.find("# HELP plgw_flows_opened_total").expect("the family");
-        assert_eq!(
-            page[from..].lines().take(4).collect::<Vec<_>>(),
-            [
-                "# HELP plgw_flows_opened_total Flows that were opened",
-                "# TYPE plgw_flows_opened_total counter",
-                "plgw_flows_opened_total{listener=\"a\"} 2",
-                "plgw_flows_opened_total{listener=\"b\"} 2",
-            ]
-        );
-        let names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        assert!(names.is_sorted(), "{names:?}");
-        assert!(page.ends_with('\n') && !page.contains("\n\n"));
+        let mut lines: Vec<_> = page.lines().filter(|line| line.starts_with(text)).map(str::to_owned).collect();
+        lines.sort();
+        lines
     }
 
     #[test]
-    fn a_page_tells_the_build_and_the_start() {
-        let page = Registry::new().render();
+    fn a_family_has_help_type_and_values() {
+        let registry = Registry::new();
+        recorded(&registry, || {
+            metrics::describe_counter!(OPENED, "Flows that were opened.");
+            counter!(OPENED, "endpoint" => "b").increment(2);
+            counter!(OPENED, "endpoint" => "a").increment(1);
+            counter!(OPENED, "endpoint" => "a").increment(1);
+        });
+        let page = registry.render();
+        for line in [
+            "# HELP plgw_flows_opened_total Flows that were opened.",
+            "# TYPE plgw_flows_opened_total counter",
+            "plgw_flows_opened_total{endpoint=\"a\"} 2",
+            "plgw_flows_opened_total{endpoint=\"b\"} 2",
+        ] {
+            assert_eq!(page.lines().filter(|other| *other == line).count(), 1, "{line} in {page}");
+        }
+        let mut families: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let all = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), all, "a family stands in one place");
+    }
+
+    #[test]
+    fn a_page_has_the_build_and_what_the_process_uses() {
+        let registry = Registry::new();
         let build = format!("plgw_build_info{{version=\"{}\"", env!("CARGO_PKG_VERSION"));
-        assert!(page.lines().any(|line| line.starts_with(&build) && line.ends_with(" 1")), "{page}");
-        let start =
-            page.lines().find_map(|line| line.strip_prefix("process_start_time_seconds ")).expect("a start time");
+        assert!(lines(&registry, &build).iter().any(|line| line.ends_with(" 1")));
+        let value = |name: &str| -> f64 {
+            let line = lines(&registry, &format!("{name} ")).pop().unwrap_or_else(|| panic!("{name} is absent"));
+            line.rsplit(' ').next().unwrap().parse().expect("a number")
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        assert!((start.parse::<f64>().unwrap() - now).abs() < 60.0);
+        assert!(value("process_start_time_seconds") <= now && value("process_start_time_seconds") > 1e9);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+        assert!(value("process_threads") >= 1.0);
+        assert!(value("process_cpu_seconds_total") >= 0.0);
     }
 
     #[test]
     fn histograms_have_the_buckets_of_what_they_measure_in_their_order() {
         let registry = Registry::new();
-        registry.histogram(&DURATION, &[]).record(349.0);
-        let _unused = registry.histogram(&CONNECT, &[]);
+        recorded(&registry, || {
+            histogram!(DURATION).record(349.0);
+            let _unused = histogram!(CONNECT);
+        });
         let page = registry.render();
         let bounds = |name: &str| -> Vec<f64> {
             let prefix = format!("{name}_bucket{{le=\"");
             let lines = page.lines().filter_map(|line| line.strip_prefix(&prefix)?.split('"').next());
             lines.filter_map(|bound| bound.parse().ok()).filter(|bound: &f64| bound.is_finite()).collect()
         };
-        assert_eq!(bounds(DURATION.name), FLOW_SECONDS);
-        assert_eq!(bounds(CONNECT.name), LATENCY_SECONDS);
-        assert!(page.contains("plgw_flow_duration_seconds_bucket{le=\"120\"} 0\n"));
+        assert_eq!(bounds(DURATION), FLOW_SECONDS);
+        assert_eq!(bounds(CONNECT), LATENCY_SECONDS);
+        assert!(page.contains("plgw_flow_duration_seconds_bucket{le=\"120\"} 0\n"), "{page}");
         assert!(page.contains("plgw_flow_duration_seconds_bucket{le=\"350\"} 1\n"), "{page}");
-        assert!(page.contains("plgw_target_connect_seconds_count 0\n"));
+        assert!(page.contains("plgw_connect_duration_seconds_count 0\n"), "{page}");
     }
 
     #[test]
     fn a_hook_publishes_right_before_each_page() {
         let registry = Registry::new();
-        let counter = registry.counter(&OPENED, &[]);
-        let seen = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = recorded(&registry, || counter!(OPENED));
+        let seen = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&seen);
-        registry.on_render(Box::new(move || counter.absolute(counted.load(std::sync::atomic::Ordering::Relaxed))));
-        seen.store(7, std::sync::atomic::Ordering::Relaxed);
-        assert!(registry.render().contains("plgw_flows_opened_total 7\n"));
-        seen.store(9, std::sync::atomic::Ordering::Relaxed);
-        assert!(registry.render().contains("plgw_flows_opened_total 9\n"));
+        registry.on_render(Box::new(move || counter.absolute(counted.load(Ordering::Relaxed))));
+        for count in [7, 9] {
+            seen.store(count, Ordering::Relaxed);
+            assert_eq!(lines(&registry, OPENED), [format!("plgw_flows_opened_total {count}")]);
+        }
     }
 
     #[test]
     fn a_label_with_quotes_and_line_ends_stays_on_its_line() {
         let registry = Registry::new();
-        registry.counter(&OPENED, &[("target", "a\"b\n\nc\\d")]).increment(1);
-        let page = registry.render();
-        assert!(page.contains("plgw_flows_opened_total{target=\"a\\\"b\\n\\nc\\\\d\"} 1\n"), "{page}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn series_of_what_is_gone_are_shown_for_a_while_and_then_dropped() {
-        let registry = Registry::new();
-        let gone = registry.counter(&OPENED, &[("target", "gone")]);
-        let stays = registry.counter(&OPENED, &[("target", "stays")]);
-        let lasting = Metric::new("plgw_answers_total", "Answers");
-        registry.counter(&lasting, &[("status", "200")]).increment(1);
-        registry.histogram(&CONNECT, &[("target", "gone"), ("service", "x")]).record(0.5);
-        gone.increment(3);
-        stays.increment(4);
-        drop(gone);
-        let shown = |line: &str| registry.render().contains(line);
-        assert!(shown("plgw_flows_opened_total{target=\"gone\"} 3\n"));
-        tokio::time::advance(std::time::Duration::from_secs(599)).await;
-        assert!(shown("plgw_flows_opened_total{target=\"gone\"} 3\n"));
-        assert!(shown("plgw_target_connect_seconds_count{target=\"gone\",service=\"x\"} 1\n"));
-        tokio::time::advance(std::time::Duration::from_secs(2)).await;
-        assert!(!shown("gone"));
-        assert!(shown("plgw_flows_opened_total{target=\"stays\"} 4\n"));
-        assert!(shown("plgw_answers_total{status=\"200\"} 1\n"), "nobody holds it, and it names nothing that ends");
+        recorded(&registry, || counter!(OPENED, "target" => "a\"b\n\nc\\d").increment(1));
+        assert_eq!(lines(&registry, OPENED), ["plgw_flows_opened_total{target=\"a\\\"b\\n\\nc\\\\d\"} 1"]);
     }
 
     #[test]
-    fn what_comes_back_under_an_old_name_begins_anew() {
-        let registry = Registry::new();
-        registry.counter(&OPENED, &[("target", "a")]).absolute(9);
-        let again = registry.counter(&OPENED, &[("target", "a")]);
-        again.absolute(1);
-        let other = registry.counter(&OPENED, &[("target", "a"), ("end", "idle")]);
-        other.increment(2);
+    fn series_of_what_is_gone_are_dropped_and_no_others() {
+        let registry = Registry::keeping_ended_for(Duration::ZERO);
+        let (gone, stays) = recorded(&registry, || {
+            metrics::gauge!("plgw_active_flows", "target" => "gone").set(1.0);
+            histogram!(CONNECT, "target" => "gone").record(0.5);
+            counter!("plgw_dns_queries_total", "view" => "vpc").increment(1);
+            // Registered and let go, of a thing that something else holds.
+            counter!("plgw_flows_closed_total", "target" => "stays").increment(1);
+            (counter!(OPENED, "target" => "gone"), counter!(OPENED, "target" => "stays"))
+        });
+        gone.increment(3);
+        stays.increment(4);
+        for _ in 0..3 {
+            assert_eq!(lines(&registry, "plgw_flows_opened_total{target=\"gone\"}").len(), 1, "its handle is held");
+        }
+        drop(gone);
+        let _ = registry.render();
         let page = registry.render();
-        assert!(page.contains("plgw_flows_opened_total{target=\"a\"} 1\n"), "{page}");
-        assert!(page.contains("plgw_flows_opened_total{target=\"a\",end=\"idle\"} 2\n"), "{page}");
-        assert_eq!(page.matches("# TYPE plgw_flows_opened_total").count(), 1);
+        assert!(!page.contains("gone"), "{page}");
+        stays.increment(1);
+        let page = registry.render();
+        assert!(page.contains("plgw_flows_opened_total{target=\"stays\"} 5\n"), "{page}");
+        assert!(page.contains("plgw_flows_closed_total{target=\"stays\"} 1\n"), "{page}");
+        assert!(page.contains("plgw_dns_queries_total{view=\"vpc\"} 1\n"), "it names nothing that ends: {page}");
+    }
+
+    #[test]
+    fn a_series_of_what_is_gone_is_shown_for_a_while() {
+        let registry = Registry::new();
+        recorded(&registry, || counter!(OPENED, "target" => "gone").increment(3));
+        for _ in 0..3 {
+            assert_eq!(lines(&registry, OPENED), ["plgw_flows_opened_total{target=\"gone\"} 3"]);
+        }
+    }
+
+    /// The exporter drops a histogram that records nothing for long, and what is recorded into its handle then would be lost.
+    #[test]
+    fn a_histogram_that_was_idle_still_records_into_its_handle() {
+        let registry = Registry::keeping_ended_for(Duration::ZERO);
+        let connect = recorded(&registry, || histogram!(CONNECT, "target" => "a"));
+        for _ in 0..3 {
+            let _ = registry.render();
+        }
+        connect.record(0.5);
+        assert_eq!(
+            lines(&registry, "plgw_connect_duration_seconds_count"),
+            ["plgw_connect_duration_seconds_count{target=\"a\"} 1"]
+        );
+    }
+
+    #[test]
+    fn what_comes_back_under_an_old_name_is_counted_on() {
+        let registry = Registry::new();
+        recorded(&registry, || counter!(OPENED, "target" => "a").absolute(9));
+        let _ = registry.render();
+        let again = recorded(&registry, || counter!(OPENED, "target" => "a"));
+        again.absolute(1);
+        again.absolute(3);
+        assert_eq!(lines(&registry, OPENED), ["plgw_flows_opened_total{target=\"a\"} 12"]);
     }
 
     #[test]
     fn registries_know_nothing_of_one_another() {
         let (one, other) = (Registry::new(), Registry::new());
-        one.counter(&OPENED, &[]).increment(1);
-        assert!(!other.render().contains(OPENED.name));
+        recorded(&one, || counter!(OPENED).increment(1));
+        assert!(lines(&other, OPENED).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What the process says of itself while it runs: levels by room, lines that repeat, no secrets.
+//! The log of a running process: levels by module, addresses at the start, no secrets.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -91,32 +91,34 @@ impl Logged {
 }
 
 #[test]
-fn levels_by_room_are_shown_and_changed_while_it_runs() {
+fn levels_by_module_are_shown_and_changed_while_it_runs() {
     let mut gateway = Logged::start("", &[]);
     let (status, body) = gateway.ask("GET /v1/logs", "", "");
     let shown: Value = serde_json::from_str(&body).expect("JSON");
     assert!(status.contains(" 200 "), "{status} {body}");
     assert_eq!((&shown["levels"], &shown["format"], &shown["dropped"]), (&"info".into(), &"text".into(), &0.into()));
-    assert_eq!((&shown["rooms"]["data"], &shown["limit"]["lines"]), (&"info".into(), &100.into()));
+    assert_eq!(shown["modules"]["data"], "info");
 
     // Nothing of the metrics page is logged at `info`; at `debug` its refusals of the service's side are.
     let metrics = gateway.net.metrics();
     drop(gateway.net.connect(Place::Service, metrics));
-    let changed = gateway.log_level(&["telemetry=debug,dns=warn"]);
+    let changed = gateway.log_level(&["http=debug,dns=warn"]);
     assert_eq!((changed.code, changed.err.as_str()), (Some(0), ""));
-    assert!(changed.out.contains("info,telemetry=debug,dns=warn, as text"), "{}", changed.out);
+    assert!(changed.out.contains("info,dns=warn,http=debug, as text"), "{}", changed.out);
     drop(gateway.net.connect(Place::Service, metrics));
-    gateway.read_until("metrics: connection from the service's side refused");
-    let before = gateway.said.matches("service's side refused").count();
+    let refused = gateway.read_until("connection refused listener=\"metrics\"");
+    assert!(refused.contains("reason=\"one_way\""), "{refused}");
+    let before = gateway.said.matches("connection refused").count();
     assert_eq!(before, 1, "the first one came at `info`: {}", gateway.said);
-    assert!(
-        gateway.said.contains("logs: levels changed from=info to=info,telemetry=debug,dns=warn"),
-        "{}",
-        gateway.said
-    );
+    assert!(gateway.said.contains("logs: levels changed from=info to=info,dns=warn,http=debug"), "{}", gateway.said);
+
+    // A directive for one module changes no other.
+    let changed = gateway.log_level(&["flowlog=trace", "--output", "json"]);
+    let shown: Value = serde_json::from_str(&changed.out).expect("JSON");
+    assert_eq!(shown["levels"], "info,dns=warn,flowlog=trace,http=debug");
 
     for (body, says) in [
-        (r#"{"levels":"dats=debug"}"#, "there is no room `dats`; there are api,"),
+        (r#"{"levels":"dats=debug"}"#, "no module `dats` logs; those that do are api,"),
         (r#"{"levels":"data=loud"}"#, "`loud` is no log level"),
         (r#"{"level":"info"}"#, "unknown field"),
     ] {
@@ -127,7 +129,7 @@ fn levels_by_room_are_shown_and_changed_while_it_runs() {
     assert_eq!(wrong.code, Some(2), "{}", wrong.err);
     let json = gateway.log_level(&["--reset", "--output", "json"]);
     let shown: Value = serde_json::from_str(&json.out).expect("JSON");
-    assert_eq!((&shown["levels"], &shown["rooms"]["dns"]), (&"info".into(), &"info".into()));
+    assert_eq!((&shown["levels"], &shown["modules"]["dns"]), (&"info".into(), &"info".into()));
     gateway.stop();
 }
 
@@ -160,31 +162,45 @@ fn what_the_environment_says_comes_before_the_config_at_the_start() {
 }
 
 #[test]
-fn a_line_that_repeats_is_left_out_and_counted_and_the_log_says_how_often() {
-    let mut gateway = Logged::start("[logs]\nrepeats = 3\ninterval = \"1s\"", &[]);
-    for _ in 0..20 {
-        let (status, _) = gateway.ask("GET /v1/status", "Host: attacker.example\r\n", "");
-        assert!(status.contains(" 403 "), "{status}");
-    }
-    let summary = gateway.read_until("more suppressed");
-    assert!(summary.contains("WARN logs: … ") && summary.contains("line=\"admin: request refused\""), "{summary}");
-    let (_, body) = gateway.ask("GET /v1/logs", "", "");
-    let shown: Value = serde_json::from_str(&body).expect("JSON");
-    let suppressed = shown["suppressed"]["api"].as_u64().expect("a number");
-    let mut page = String::new();
-    let mut stream = TcpStream::connect(gateway.net.metrics()).expect("it listens");
-    let host = gateway.net.metrics();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("sent");
-    stream.read_to_string(&mut page).expect("a page");
-    let line = format!("plgw_log_lines_suppressed_total{{room=\"api\"}} {suppressed}\n");
-    assert!(page.contains(&line) && page.contains("plgw_log_lines_dropped_total 0\n"), "{page}");
+fn the_log_says_at_the_start_where_the_gateway_listens() {
+    let gateway = Logged::start("", &[("LOG_FORMAT", "json")]);
+    let (admin, metrics, dns) = (gateway.admin.to_string(), gateway.net.metrics().to_string(), gateway.net.dns());
     let said = gateway.stop();
-    let written = said.matches("admin: request refused client.addr").count() as u64;
-    assert_eq!(written + suppressed, 20, "{said}");
-    assert!(suppressed > 0 && written >= 3, "{written} written, {suppressed} suppressed");
-    let told: u64 =
-        said.lines().filter_map(|line| line.split("suppressed=").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum();
-    assert_eq!(told, suppressed, "all that was left out was said: {said}");
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let listens = |message: &str| {
+        let line = lines.iter().find(|line| line["message"] == message && line["level"] == "INFO");
+        line.unwrap_or_else(|| panic!("{message} is not in {said}"))
+    };
+    assert_eq!(listens("admin API listens")["listen.addr"], admin);
+    assert_eq!(listens("admin API listens")["console"], format!("http://{admin}/console"));
+    assert_eq!(listens("metrics listener listens")["listen.addr"], metrics);
+    assert_eq!(listens("DNS listens")["listen.addr"], dns.to_string());
+    assert!(listens("listeners accept connections")["listeners"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_change_of_health_is_one_line() {
+    let mut gateway = Logged::start("", &[]);
+    let is_change = |line: &str| line.contains("Cluster0/a") && line.contains("state=\"healthy\"");
+    while !is_change(&gateway.said) {
+        gateway.read_until("Cluster0/a");
+    }
+    let said = gateway.stop();
+    let lines: Vec<_> = said.lines().filter(|line| is_change(line)).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+}
+
+#[test]
+fn settings_of_the_limit_on_repeating_lines_are_taken_with_a_notice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("gateway.toml");
+    let text = Net::claim().text() + "\n[logs]\nrepeats = 3\ninterval = \"1s\"\n";
+    std::fs::write(&file, text).expect("writable");
+    let checked = Ran::of(&["check", "--config", &file.display().to_string()]);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
+    for key in ["logs.repeats", "logs.interval"] {
+        assert!(checked.out.contains(&format!("notice: {key} has no effect any more")), "{}", checked.out);
+    }
 }
 
 /// Keys, tokens and what clients send are nobody's to read, at the lowest level of all.

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Refusal, Shared, bad, ok};
 use crate::api::call::Call;
-use crate::config::HumanDuration;
-use crate::model::{LOG_RECORDS, LOG_ROOMS, LogLevels};
+use crate::model::{LOG_MODULES, LOG_RECORDS, LogLevels};
 use crate::telemetry::LogHandle;
 
 /// What is logged.
@@ -21,42 +20,33 @@ struct LogsView {
     started_with: String,
     /// `text` or `json`.
     format: &'static str,
-    /// The level of each room and kind of record.
-    rooms: BTreeMap<&'static str, &'static str>,
-    limit: LimitView,
-    /// Lines that were left out because they repeated, by room.
-    suppressed: BTreeMap<&'static str, u64>,
-    /// Lines that were left out because nobody read them.
+    /// The level of each module and kind of record.
+    modules: BTreeMap<&'static str, String>,
+    /// Lines that were dropped because standard error was not read in time.
     dropped: u64,
-}
-
-/// How often a line may repeat.
-#[derive(Debug, Serialize)]
-struct LimitView {
-    lines: u32,
-    interval: String,
 }
 
 impl LogsView {
     fn of(logs: &LogHandle) -> Self {
-        let (levels, limit) = (logs.levels(), logs.limit());
-        let rooms = LOG_ROOMS.iter().chain(&LOG_RECORDS).map(|room| (*room, levels.of(room).label())).collect();
+        let levels = logs.levels();
+        let names = LOG_MODULES.into_iter().chain(LOG_RECORDS);
         Self {
+            modules: names.map(|name| (name, levels.of(name).to_string())).collect(),
             levels: levels.to_string(),
             started_with: logs.started_with().to_string(),
             format: logs.format().label(),
-            rooms,
-            limit: LimitView { lines: limit.lines, interval: HumanDuration(limit.interval).to_string() },
-            suppressed: logs.suppressed(),
             dropped: logs.dropped(),
         }
     }
 }
 
+/// Directives that are merged into those in force, or into those of the start.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
     levels: String,
+    #[serde(default)]
+    reset: bool,
 }
 
 pub(super) fn show(shared: &Arc<Shared>) -> Outcome {
@@ -64,11 +54,16 @@ pub(super) fn show(shared: &Arc<Shared>) -> Outcome {
 }
 
 pub(super) fn change(shared: &Arc<Shared>, call: &Call) -> Outcome {
-    let Change { levels } = call.json().map_err(bad)?;
+    let Change { levels, reset } = call.json().map_err(bad)?;
     let levels: LogLevels = levels.parse().map_err(bad)?;
     let logs = log_of(shared)?;
     let gone = |error| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", crate::control::chain(&error));
-    logs.set_levels(&levels).map_err(gone)?;
+    let changed = if reset {
+        logs.set_levels(&logs.started_with().clone().merged_with(&levels))
+    } else {
+        logs.merge_levels(&levels)
+    };
+    changed.map_err(gone)?;
     Ok(ok(&LogsView::of(logs)))
 }
 

@@ -198,11 +198,10 @@ fn limits(section: &Section<'_>) -> LimitSettings {
 }
 
 fn logs(section: &Section<'_>) -> LoggingSettings {
-    let defaults = LoggingSettings::default();
+    let is_given = |key: &&'static str| section.get(key, |_| Ok(())).is_some();
     LoggingSettings {
         levels: section.get("levels", log_levels).map(|found| found.value),
-        repeats: section.or("repeats", defaults.repeats, whole(0..=1_000_000)),
-        interval: section.or("interval", defaults.interval, duration(1..=3600, "")),
+        without_effect: ["repeats", "interval"].into_iter().filter(is_given).collect(),
     }
 }
 

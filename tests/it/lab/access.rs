@@ -33,7 +33,7 @@ fn joined_networks_reach_the_endpoint_without_an_access_list_and_others_do_not()
 fn listed_addresses_of_the_internet_reach_the_standard_ports_and_others_are_met_by_silence() {
     let Some(lab) = TestLab::up() else { return };
     lab.hello(Place::Internet, PUBLIC).expect("on the list");
-    let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"access_list\""]);
+    let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"access_list\""]).expect("a series");
     assert_eq!(refused(), 0.0);
     let error = lab.hello(Place::InternetB, PUBLIC).expect_err("on no list");
     assert!(is_silence(&error), "{error}");
@@ -49,7 +49,7 @@ fn listed_addresses_of_the_internet_reach_the_standard_ports_and_others_are_met_
 #[test]
 fn a_port_or_source_that_the_security_group_does_not_admit_hangs_is_counted_and_is_admitted_at_run_time() {
     let Some(lab) = TestLab::up() else { return };
-    let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"security_group\""]);
+    let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"security_group\""]).expect("a series");
     let rule = |ports: &str, cidrs: &str| format!("cidrs = {cidrs}\nports = \"{ports}\"");
     let all = "[\"10.0.0.0/16\", \"10.3.0.0/16\", \"10.2.0.0/16\"]";
     let vpc_alone = "[\"10.0.0.0/16\"]";
@@ -65,7 +65,7 @@ fn a_port_or_source_that_the_security_group_does_not_admit_hangs_is_counted_and_
     let error = lab.hello(Place::Peer, (ENI_A, 1025)).expect_err("another source");
     assert!(is_silence(&error), "{error}");
     eventually("the refusal is counted", || refused() == before + 1.0);
-    assert_eq!(lab.metric("plgw_refused_flows_total", &["reason=\"origin\""]), 0.0);
+    assert_eq!(lab.metric("plgw_refused_flows_total", &["reason=\"origin\""]), Some(0.0));
 
     lab.edit(|config| config.replace(&rule("1025-65535", vpc_alone), &rule("1024-65535", all)));
     eventually("it is open again", || lab.hello(Place::Peer, (ENI_A, 1024)).is_ok());

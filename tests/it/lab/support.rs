@@ -144,12 +144,9 @@ impl TestLab {
         stream.read_exact(&mut [0])
     }
 
-    /// The sum of all series of a metric that hold every one of `labels`.
-    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let page = self.metrics();
-        let series =
-            page.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
-        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    /// The sum of the series of a metric that have every one of `labels`; `None` when there is none.
+    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        crate::support::metric(&self.metrics(), name, labels)
     }
 
     /// The text of `/metrics`, which is served in the gateway's own namespace alone.

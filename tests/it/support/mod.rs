@@ -70,24 +70,29 @@ impl TestGateway {
         addresses
     }
 
-    /// The value of the one series of `/metrics` that begins with `name` and holds every one of `labels`; 0 if absent.
-    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let page = self.gateway.metrics();
-        page.lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum()
+    /// The sum of the series of `/metrics` that have this name and every one of `labels`; `None` when there is none, which
+    /// is not 0.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        metric(&self.gateway.metrics(), name, labels)
     }
 
     /// Waits until a metric has a value.
     pub(crate) async fn expect_metric(&self, name: &str, labels: &[&str], value: f64) {
         eventually(&format!("{name}{labels:?} = {value}"), || {
             let found = self.metric(name, labels);
-            ((found - value).abs() < f64::EPSILON).then_some(()).ok_or(found)
+            found.filter(|found| (found - value).abs() < f64::EPSILON).map(|_| ()).ok_or(found)
         })
         .await;
     }
+}
+
+/// The sum of the series of a metrics page that have this name and every one of `labels`; `None` when there is none.
+pub(crate) fn metric(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    page.lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .map(|line| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok()).expect("a value"))
+        .reduce(|sum, value| sum + value)
 }
 
 /// Asks again and again until `look` finds what it looks for.

@@ -1,17 +1,27 @@
-//! Who may not be asking, told from the request's head: a web page that a name was rebound under, or another site's page.
-//! Pure.
+//! Refuses requests that a browser makes for a foreign page: one whose name was rebound to this address (DNS rebinding), or
+//! one of another site. Pure.
 
 use std::net::IpAddr;
 
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 
+/// The Host headers that requests may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// `localhost`, a loopback address, or the address that is listened on.
+    Own,
+    /// Those, any other address, and a name without a dot: scrapers come through published ports and by the names of
+    /// containers. Neither can be rebound.
+    OwnAddressOrShortName,
+}
+
 /// Why a request is refused before anything else is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Suspicion {
+pub(crate) enum Suspicion {
     /// No single Host header.
     #[error("a request needs one Host header")]
     NoHost,
-    /// Host is a name that somebody may have rebound to this address.
+    /// Host is a name that may have been rebound to this address.
     #[error("the Host header must be `localhost`, a loopback address or the address that is listened on")]
     Rebound,
     /// A page of another site asks.
@@ -27,11 +37,11 @@ pub(super) enum Suspicion {
 /// # Errors
 ///
 /// [`Suspicion`].
-pub(super) fn check(headers: &HeaderMap, local: IpAddr) -> Result<(), Suspicion> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Suspicion::NoHost) };
+pub(super) fn check(headers: &HeaderMap, local: IpAddr, hosts: Hosts) -> Result<(), Suspicion> {
+    let mut all = headers.get_all(HOST).iter();
+    let (Some(host), None) = (all.next(), all.next()) else { return Err(Suspicion::NoHost) };
     let host = host.to_str().map_err(|_| Suspicion::NoHost)?;
-    if !is_own(host_part(host), local) {
+    if !is_allowed(host_part(host), local, hosts) {
         return Err(Suspicion::Rebound);
     }
     for origin in headers.get_all(ORIGIN) {
@@ -54,12 +64,16 @@ fn host_part(host: &str) -> &str {
     }
 }
 
-fn is_own(host: &str, local: IpAddr) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| {
-            let address = address.to_canonical();
-            address.is_loopback() || address == local.to_canonical()
-        })
+fn is_allowed(host: &str, local: IpAddr, hosts: Hosts) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) => {
+            address.is_loopback() || address == local.to_canonical() || hosts == Hosts::OwnAddressOrShortName
+        }
+        Err(_) => hosts == Hosts::OwnAddressOrShortName && !host.is_empty() && !host.contains('.'),
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +85,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().expect("a header value"));
         }
-        check(&headers, local.parse().expect("an address"))
+        check(&headers, local.parse().expect("an address"), Hosts::Own)
     }
 
     #[test]
@@ -89,6 +103,20 @@ mod tests {
         assert_eq!(verdict(&[], "127.0.0.1"), Err(Suspicion::NoHost));
         let twice = [("host", "localhost"), ("host", "attacker.example")];
         assert_eq!(verdict(&twice, "127.0.0.1"), Err(Suspicion::NoHost));
+    }
+
+    #[test]
+    fn a_scraper_may_use_any_address_and_the_name_of_a_container() {
+        let scrape = |host: &str| {
+            let headers = HeaderMap::from_iter([(HOST, host.parse().expect("a header value"))]);
+            check(&headers, IpAddr::from([172, 17, 0, 2]), Hosts::OwnAddressOrShortName)
+        };
+        for host in ["localhost:9464", "10.0.0.8:9464", "[2001:db8::1]:9464", "gateway:9464", "gateway"] {
+            assert_eq!(scrape(host), Ok(()), "{host}");
+        }
+        for host in ["attacker.example:9464", "localhost.attacker.example", "127.0.0.1.nip.io", "gateway.", ""] {
+            assert_eq!(scrape(host), Err(Suspicion::Rebound), "{host}");
+        }
     }
 
     #[test]
