@@ -94,7 +94,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
             OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
-            OpenError::Newer { .. } | OpenError::Damaged { .. } => Kind::Data,
+            OpenError::Refused { .. } => Kind::Data,
         };
         Self::of(kind, &error)
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 pub use document::{DecodeError, Document, decode};
 pub use file::{FileStore, OpenError};
-pub use key::{MAXIMUM_KEY_LENGTH, ParseKeyError, StateKey};
+pub use key::{ParseKeyError, StateKey};
 pub use memory::MemoryStore;
 pub use watch::{Watch, WatchEnd};
 

@@ -33,13 +33,13 @@ const SEAL_LENGTH: usize = r#""sha256":""#.len() + 64 + "\"}\n".len();
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer version of the program wrote it.
-    #[error("format {format} is newer than {FORMAT}, the newest that this program reads")]
+    #[error("it has format {format} and this program reads up to {FORMAT}, so run the newer program")]
     Newer {
         /// Its format.
         format: u32,
     },
     /// It is not what was written.
-    #[error("{0}")]
+    #[error("it is damaged: {0}")]
     Damaged(&'static str),
 }
 
@@ -112,10 +112,10 @@ pub fn decode(bytes: &[u8]) -> Result<Document, DecodeError> {
         return legacy::decode(bytes).map_err(DecodeError::Damaged);
     }
     let Some((content, end)) = bytes.len().checked_sub(SEAL_LENGTH).map(|at| bytes.split_at(at)) else {
-        return Err(DecodeError::Damaged("it is too short for a state file"));
+        return Err(DecodeError::Damaged("it is too short"));
     };
     if !end.starts_with(br#""sha256":""#) || !end.ends_with(b"\"}\n") {
-        return Err(DecodeError::Damaged("it does not end with its checksum, so its end is missing or changed"));
+        return Err(DecodeError::Damaged("its end, which is its checksum, is missing or changed"));
     }
     if end != seal(content).as_bytes() {
         return Err(DecodeError::Damaged("its content does not have the checksum at its end"));

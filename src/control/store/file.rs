@@ -29,27 +29,15 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// A newer version of the program wrote it.
+    /// It is not what was written, or a newer version wrote it.
     #[error(
-        "cannot use the state file `{}`: {reason}; nothing was written to it; run the newer program, or move the file \
-         away to start with an empty state (targets may then get other ports)",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        reason: DecodeError,
-    },
-    /// It is not what was written.
-    #[error(
-        "the state file `{}` is damaged: {reason}; nothing was written to it; put back a copy (`{}` is the state before \
+        "cannot use the state file `{}`: {reason}; nothing was written to it; put back a copy (`{}` is the state before \
          the last change, if it is there), or move the file away to start with an empty state (targets may then get other \
          ports)",
         path.display(),
         beside(path, ".bak").display()
     )]
-    Damaged {
+    Refused {
         /// The file.
         path: PathBuf,
         /// What shows it.
@@ -230,7 +218,7 @@ impl StateFile {
         })?;
         self.step("write", || file.write_all(&document.encode()))?;
         self.step("sync", || file.as_file().sync_all())?;
-        self.step("keep the last version of", || keep_previous(&self.path))?;
+        self.step("keep the last version of", || keep(&self.path, &beside(&self.path, ".bak")))?;
         self.step("replace", || file.persist(&self.path).map(drop).map_err(|error| error.error))
     }
 
@@ -262,7 +250,7 @@ impl StateFile {
         file.read_to_end(&mut bytes).map_err(failed)?;
         let document = checked(old, &bytes)?;
         let kept = beside(old, ".old");
-        keep(&kept, &bytes).map_err(failed)?;
+        keep(old, &kept).map_err(failed)?;
         self.replace(&document).map_err(failed)?;
         self.sync_directory().map_err(failed)?;
         if old != self.path {
@@ -295,7 +283,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
         Err(source) => return Err(failed(source)),
     };
     if !file.metadata().map_err(failed)?.is_file() {
-        return Err(refusal(path, DecodeError::Damaged("it is not a regular file")));
+        let reason = DecodeError::Damaged("not a regular file");
+        return Err(OpenError::Refused { path: path.to_owned(), reason });
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(failed)?;
@@ -303,20 +292,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
 }
 
 fn checked(path: &Path, bytes: &[u8]) -> Result<Document, OpenError> {
-    decode(bytes).map_err(|reason| refusal(path, reason))
+    decode(bytes).map_err(|reason| OpenError::Refused { path: path.to_owned(), reason })
 }
 
-fn refusal(path: &Path, reason: DecodeError) -> OpenError {
-    let path = path.to_owned();
-    match reason {
-        DecodeError::Newer { .. } => OpenError::Newer { path, reason },
-        DecodeError::Damaged(_) => OpenError::Damaged { path, reason },
-    }
-}
-
-/// Gives the file at `path` a second name, `….bak`, which is then the older version once `path` is replaced.
-fn keep_previous(path: &Path) -> io::Result<()> {
-    let spare = beside(path, ".bak.new");
+/// Gives the file at `path`, if there is one, the second name `kept`, which it alone has once `path` is replaced.
+fn keep(path: &Path, kept: &Path) -> io::Result<()> {
+    let spare = beside(kept, ".new");
     remove_if_there(&spare)?;
     match fs::hard_link(path, &spare) {
         Ok(()) => {}
@@ -324,25 +305,9 @@ fn keep_previous(path: &Path) -> io::Result<()> {
         // A file system without hard links.
         Err(_) => drop(fs::copy(path, &spare)?),
     }
-    fs::rename(&spare, beside(path, ".bak"))?;
+    fs::rename(&spare, kept)?;
     // A rename to another name of the same file, which a crash leaves, does nothing.
     remove_if_there(&spare)
-}
-
-/// Keeps `bytes` at `path`, unless another file is there.
-fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(directory(path))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        // A conversion that was cut short kept it.
-        Err(_) if fs::read(path).is_ok_and(|there| there == bytes) => Ok(()),
-        Err(error) => {
-            let text = format!("cannot keep it as `{}`, move away what is there: {}", path.display(), error.error);
-            Err(io::Error::new(error.error.kind(), text))
-        }
-        Ok(_) => Ok(()),
-    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -472,16 +437,16 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             let before = files(directory.path());
             let error = FileStore::open(&path).await.expect_err("not what was written");
-            assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+            assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
             let error = FileStore::peek_blocking(&path).expect_err("not what was written");
-            assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+            assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
             assert_eq!(files(directory.path()), before);
         }
         fs::write(&path, &whole[1..]).unwrap();
         assert_eq!(
             FileStore::open(&path).await.expect_err("a cut file").to_string(),
             format!(
-                "the state file `{0}` is damaged: its content does not have the checksum at its end; nothing was written \
+                "cannot use the state file `{0}`: it is damaged: its content does not have the checksum at its end; nothing was written \
                  to it; put back a copy (`{0}.bak` is the state before the last change, if it is there), or move the file \
                  away to start with an empty state (targets may then get other ports)",
                 path.display()
@@ -495,13 +460,13 @@ mod tests {
         let path = directory.path().join("state.json");
         fs::write(&path, "a diary").unwrap();
         let error = FileStore::open(&path).await.expect_err("a diary");
-        assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+        assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
         assert_eq!(fs::read(&path).unwrap(), b"a diary");
         fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         for path in [path.as_path(), directory.path()] {
             let error = FileStore::open(path).await.expect_err("not a regular file");
-            assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+            assert!(matches!(error, OpenError::Refused { .. }), "{error:?}");
         }
     }
 
@@ -687,7 +652,10 @@ mod tests {
         let (old, path) = (directory.path().join("state.plgw"), directory.path().join("state.json"));
         fs::write(&old, &LOG[..LOG.len() - 1]).unwrap();
         let error = FileStore::open(&path).await.expect_err("a damaged file");
-        assert!(error.to_string().starts_with(&format!("the state file `{}` is damaged: ", old.display())), "{error}");
+        assert!(
+            error.to_string().starts_with(&format!("cannot use the state file `{}`: it is damaged: ", old.display())),
+            "{error}"
+        );
         assert_eq!(fs::read(&old).unwrap(), LOG[..LOG.len() - 1]);
         assert_eq!(files(directory.path()).into_keys().collect::<Vec<_>>(), ["state.json.lock", "state.plgw"]);
 
@@ -699,18 +667,19 @@ mod tests {
         assert_eq!(fs::read(&old).unwrap(), LOG);
     }
 
+    /// Killed after the old file was kept, or after the new one was written.
     #[tokio::test]
-    async fn a_conversion_that_was_cut_short_is_finished_and_another_kept_file_is_not_overwritten() {
+    async fn a_conversion_that_was_cut_short_is_finished() {
         let directory = tempfile::tempdir().unwrap();
         let (old, path) = (directory.path().join("state.plgw"), directory.path().join("state.json"));
         fs::write(&old, LOG).unwrap();
         let kept = beside(&old, ".old");
-        fs::write(&kept, "another").unwrap();
-        let error = FileStore::open(&path).await.expect_err("something is in the way");
-        assert!(matches!(error, OpenError::Io { action: "convert", .. }), "{error:?}");
-        assert_eq!((fs::read(&kept).unwrap(), fs::read(&old).unwrap()), (b"another".to_vec(), LOG.to_vec()));
-        fs::write(&kept, LOG).unwrap();
-        let store = FileStore::open(&path).await.expect("the file is kept already");
-        assert_eq!(store.range("").await.unwrap().revision, Revision(6));
+        fs::hard_link(&old, &kept).unwrap();
+        for _ in 0..2 {
+            let store = FileStore::open(&path).await.expect("an old file, or the new one");
+            assert_eq!(store.range("").await.unwrap().revision, Revision(6));
+            assert_eq!(fs::read(&kept).unwrap(), LOG);
+            fs::write(&old, LOG).unwrap();
+        }
     }
 }

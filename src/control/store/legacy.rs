@@ -30,7 +30,7 @@ pub(super) fn is_legacy(bytes: &[u8]) -> bool {
 
 /// The state in a file of format 1, or why it can't be read.
 pub(super) fn decode(file: &[u8]) -> Result<Document, &'static str> {
-    let header = file.get(..HEADER_LENGTH).ok_or("it is cut within its header")?;
+    let header = file.get(..HEADER_LENGTH).ok_or("its header is cut")?;
     let mut chain = crc32c(&header[..HEADER_LENGTH - 4]);
     let expected = [MAGIC, &1_u32.to_le_bytes(), &(LOG_START as u32).to_le_bytes()].concat();
     if header[HEADER_LENGTH - 4..] != chain.to_le_bytes() || !header.starts_with(&expected) {
