@@ -63,7 +63,7 @@ impl From<ChangeError> for Refusal {
                 Self::new(StatusCode::BAD_REQUEST, "BadRequest", words.join("; "))
             }
             ChangeError::Save(_) | ChangeError::Stopping => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the change cannot be kept; try again")
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", chain(&error))
             }
             _ => Self::new(StatusCode::BAD_REQUEST, "BadRequest", chain(&error)),
         }

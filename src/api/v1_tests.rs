@@ -1,12 +1,14 @@
 //! The operator's part of `/v1`: faults, zones, limits, targets taken out, the pace; and that they outlive the process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
 use super::fixture::Gateway;
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
+use crate::control::store::failing::{FailingStore, Failure};
 
 const SERVICE: &str = "vpce-svc-02863655456245e5c";
 
@@ -205,6 +207,38 @@ async fn what_was_said_outlives_the_process_and_times_run_on() {
     // A reload changes nothing of it.
     assert_eq!(send(&again, "POST", "/v1/reload", Value::Null).await.0, 200);
     assert_eq!((get(&again, "/v1/faults").await, get(&again, "/v1/zones").await), (faults, zones));
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_saved_is_refused_and_nothing_of_it_is_in_force() {
+    let store = Arc::new(FailingStore::new());
+    let gateway = Gateway::start_on(store.clone()).await;
+    let before = gateway.control.snapshot().generation;
+    let fault = json!({ "name": "slow", "kind": { "type": "latency", "delay_ms": 1 } });
+
+    store.fail(Failure::Refused);
+    let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
+    assert_eq!((status, &refused["code"]), (503, &json!("not_saved")), "{refused}");
+    let message = refused["message"].as_str().expect("a text");
+    let expected = "cannot save the change: the state store is unavailable and nothing was changed; try again once the cause \
+                    is mended: no space";
+    assert_eq!(message, expected);
+
+    store.fail(Failure::Unanswered);
+    store.is_silent.store(true, Ordering::Relaxed);
+    let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
+    assert_eq!((status, &refused["code"]), (503, &json!("outcome_unknown")), "{refused}");
+    let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
+    assert_eq!((status, &refused["code"]), (503, &json!("not_saved")), "{refused}");
+    assert_eq!(get(&gateway, "/v1/faults").await["faults"], json!([]));
+    assert_eq!(gateway.control.snapshot().generation, before);
+
+    store.is_silent.store(false, Ordering::Relaxed);
+    assert_eq!(send(&gateway, "PUT", "/v1/lifecycle", json!({ "pace": "frozen" })).await.0, 200);
+    drop(gateway);
+    let again = Gateway::start_on(store).await;
+    assert_eq!(get(&again, "/v1/faults").await["faults"], json!([]), "what was refused does not come back");
+    assert_eq!(again.control.pace(), Pace::Frozen);
 }
 
 #[tokio::test]

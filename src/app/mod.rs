@@ -23,7 +23,7 @@ pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
-use crate::control::store::{EmbeddedStore, MemoryStore, OpenError, StateStore};
+use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
 use crate::control::{ChangeError, Control, ControlParts};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
@@ -559,7 +559,7 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
 async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, OpenError> {
     Ok(match location {
         StateLocation::Memory => Arc::new(MemoryStore::new()),
-        StateLocation::File(path) => Arc::new(EmbeddedStore::open(path).await?),
+        StateLocation::File(path) => Arc::new(FileStore::open(path).await?),
     })
 }
 

@@ -94,9 +94,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
             OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
-            OpenError::NotOurs { .. } | OpenError::Newer { .. } | OpenError::Cut { .. } | OpenError::Damaged { .. } => {
-                Kind::Data
-            }
+            OpenError::Refused { .. } => Kind::Data,
         };
         Self::of(kind, &error)
     }
@@ -104,7 +102,11 @@ impl From<OpenError> for Failure {
 
 impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
-        Self::of(Kind::Data, &error)
+        let kind = match error {
+            SavedError::Store(_) => Kind::Unavailable,
+            SavedError::Value { .. } => Kind::Data,
+        };
+        Self::of(kind, &error)
     }
 }
 
@@ -112,8 +114,8 @@ impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         let kind = match error {
             ChangeError::Plan(_) | ChangeError::Config(_) => Kind::Config,
-            ChangeError::Bind(_) | ChangeError::Stopping => Kind::Unavailable,
-            ChangeError::Save(_) => Kind::Data,
+            ChangeError::Bind(_) | ChangeError::Save(SavedError::Store(_)) | ChangeError::Stopping => Kind::Unavailable,
+            ChangeError::Save(SavedError::Value { .. }) => Kind::Data,
             ChangeError::Edit(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use crate::config::{self, Config, StateLocation};
 use crate::control;
-use crate::control::store::EmbeddedStore;
+use crate::control::store::FileStore;
 use crate::dns::DnsOptions;
 use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
 
@@ -64,7 +64,7 @@ pub(super) fn dns_options(config: &Config) -> DnsOptions {
 
 fn held(location: StateLocation) -> Result<(Held, StateUsed), Failure> {
     let StateLocation::File(path) = location else { return Ok((Held::default(), StateUsed::Memory)) };
-    let Some(store) = EmbeddedStore::peek_blocking(&path)? else {
+    let Some(store) = FileStore::peek_blocking(&path)? else {
         return Ok((Held::default(), StateUsed::NoFile(path)));
     };
     let reading = control::held(Arc::new(store));

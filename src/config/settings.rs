@@ -13,7 +13,7 @@ use crate::model::{CidrSet, FlowLogFormat, LogLevels, Pace};
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
 /// The state file in the lab's directory.
-pub const STATE_FILE: &str = "state.plgw";
+pub const STATE_FILE: &str = "state.json";
 
 /// 53 is the system's; 5335 is near it and free, and needs no root.
 pub const DEFAULT_DNS_LISTEN: SocketAddr = loopback(5335);

@@ -19,6 +19,7 @@ use super::metrics::ControlMetrics;
 use super::plane::Plane;
 use super::said::{FaultRecord, Said};
 use super::saved::{Saved, SavedError};
+use super::store::StoreError;
 use crate::model::{
     Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
@@ -97,6 +98,13 @@ pub enum ChangeError {
     /// The process stops.
     #[error("the gateway is stopping")]
     Stopping,
+}
+
+impl ChangeError {
+    /// Whether the change may have been saved although it is not in force: [`StoreError::OutcomeUnknown`].
+    pub(crate) fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::Save(SavedError::Store(StoreError::OutcomeUnknown { .. })))
+    }
 }
 
 /// How long a transition that can't be made waits until it is tried again.

@@ -1,30 +1,31 @@
 //! Saved state: an ordered key space with revisions, compare-and-swap and watch.
 //!
-//! The trait has the shape of etcd's API, so that one file ([`EmbeddedStore`]), memory ([`MemoryStore`]) and etcd can
-//! be adapters of it. Every commit that changes something takes the next [`Revision`] of the whole store and is all or
+//! The trait has the shape of etcd's API, so that one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd can be
+//! adapters of it. Every commit that changes something takes a later [`Revision`] of the whole store and is all or
 //! nothing; once it is acknowledged it is there, whatever happens to the process.
 
 mod core;
-mod embedded;
-mod format;
+mod document;
+mod file;
 mod key;
+mod legacy;
 mod memory;
 mod watch;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod failing;
 
 use std::fmt;
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
-pub use key::{MAXIMUM_KEY_LENGTH, ParseKeyError, StateKey};
+pub use document::{DecodeError, Document, decode};
+pub use file::{FileStore, OpenError};
+pub use key::{ParseKeyError, StateKey};
 pub use memory::MemoryStore;
 pub use watch::{Watch, WatchEnd};
 
@@ -33,7 +34,11 @@ pub use watch::{Watch, WatchEnd};
 /// 1 MiB stays below etcd's default `--max-request-bytes` of 1.5 MiB, so what one adapter takes the other takes too.
 pub const MAXIMUM_COMMIT_BYTES: usize = 1024 * 1024;
 
-/// A moment of the store: 0 when it is new, one more with every commit that changes something.
+/// The most compares of one commit, and the most puts and deletes together: etcd's default `--max-txn-ops`, which counts
+/// them in the same way.
+pub const MAXIMUM_COMMIT_OPERATIONS: usize = 128;
+
+/// A state of the store: greater with every commit that changes something, by more than one where others write too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Revision(pub u64);
 
@@ -160,10 +165,10 @@ pub struct Commit {
     pub changes: Vec<Change>,
 }
 
-/// Why the store didn't do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A compare didn't hold: somebody else was first. Read again, decide again, commit again.
+    /// A compare did not hold: another writer was first. Read again, decide again, commit again.
     #[error("`{key}` was expected {expected} and is {}", found.map_or("absent".to_owned(), |found| format!("at revision {found}")))]
     Conflict {
         /// The first key whose compare failed.
@@ -185,6 +190,12 @@ pub enum StoreError {
         /// Its size.
         bytes: usize,
     },
+    /// A transaction has too many compares, or too many puts and deletes.
+    #[error("the transaction has {operations} operations; split it, {MAXIMUM_COMMIT_OPERATIONS} is the most")]
+    TooManyOperations {
+        /// Its compares, or its puts and deletes.
+        operations: usize,
+    },
     /// A watch asked for commits that are no longer remembered. Read the range again and watch after its revision.
     #[error(
         "commits after revision {after} are asked for, those up to {forgotten} are forgotten; read the range again"
@@ -195,51 +206,44 @@ pub enum StoreError {
         /// The latest commit that is forgotten.
         forgotten: Revision,
     },
-    /// The change could not be written and is not kept; what was there before still is. A later commit may succeed.
-    #[error("cannot write to the state file `{}`; the change is not kept", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
+    /// The store can't be written or reached. Nothing was changed; the same may succeed later.
+    #[error("the state store is unavailable and nothing was changed; try again once the cause is mended")]
+    Unavailable {
         /// Why.
         #[source]
-        source: Arc<io::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The disk failed while a commit was made durable: whether it is kept shows when the file is opened again. Nothing
-    /// is written until then, because a failed `fsync` leaves the file in a state that only reading it again can tell.
-    #[error("the state file `{}` failed while a change was saved; restart to read it again", path.display())]
-    Broken {
-        /// The file.
-        path: PathBuf,
+    /// Whether the commit took effect is not known. The next [`StateStore::range`] that answers tells, for good.
+    #[error("it is not known whether the change was saved; read the state before trying again")]
+    OutcomeUnknown {
         /// Why.
         #[source]
-        source: Arc<io::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The process stops, so nobody was left to do it.
-    #[error("the state store has stopped")]
-    Stopped,
 }
 
 /// An ordered key space with revisions, compare-and-swap and watch.
 ///
-/// Object-safe: rooms hold an `Arc<dyn StateStore>`. Reads see acknowledged commits only. A `commit` whose future is
-/// dropped may still take effect.
+/// Reads see acknowledged commits only, and settle those whose outcome was unknown. A `commit` whose future is dropped may
+/// still take effect.
 pub trait StateStore: Send + Sync + fmt::Debug {
-    /// The entry at `key`.
-    fn get<'a>(&'a self, key: &'a StateKey) -> BoxFuture<'a, Result<Option<Entry>, StoreError>>;
-
     /// All entries whose keys begin with `prefix` (text: `ports/` leaves `portsmouth/…` out, `` is everything), and the
     /// store's revision, at one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>>;
 
     /// Makes a change durable and returns the revision that has it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when a compare doesn't hold; nothing is changed then. See [`StoreError`] for the others.
+    /// [`StoreError::OutcomeUnknown`] when it may have taken effect; after any other error nothing is changed.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
     /// Commits after the revision `after` (etcd's `start_revision` is `after` + 1) that change keys beginning with
-    /// `prefix`: each once, in order, without gaps, until [`WatchEnd`] says otherwise.
+    /// `prefix`: each once, in order, none left out, until [`WatchEnd`] says otherwise.
     ///
     /// # Errors
     ///

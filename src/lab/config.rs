@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn state_lies_in_the_labs_directory_unless_the_file_says_where() {
         let state = |text: &str| in_lab(text).settings.state;
-        assert_eq!(state(DEFAULT_CONFIG), StateLocation::File("/run/x/state.plgw".into()));
+        assert_eq!(state(DEFAULT_CONFIG), StateLocation::File("/run/x/state.json".into()));
         let told = format!("{DEFAULT_CONFIG}\n[state]\npath = \"mine.state\"\n");
         assert_eq!(state(&told), StateLocation::File("/home/me/mine.state".into()));
     }

@@ -27,7 +27,7 @@ pub(crate) use self::standins::StandIns;
 pub use self::taken::Taken;
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
-use crate::control::store::{EmbeddedStore, OpenError};
+use crate::control::store::{FileStore, OpenError};
 use crate::control::{self, SavedError};
 use crate::data;
 use crate::model::{ClusterName, TargetState};
@@ -271,7 +271,7 @@ pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError
 }
 
 async fn held(path: &Path) -> Result<Held, QuickstartError> {
-    match EmbeddedStore::peek_blocking(path)? {
+    match FileStore::peek_blocking(path)? {
         Some(store) => Ok(control::held(Arc::new(store)).await?),
         None => Ok(Held::default()),
     }

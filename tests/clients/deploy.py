@@ -237,7 +237,7 @@ def test_the_image_runs_without_root_on_a_read_only_root_and_its_health_check_te
             status = pathlib.Path(f"/proc/{gateway.pid}/status").read_text()
             assert f"\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status and "\nCapEff:\t0000000000000000\n" in status, status
             # The state is in the volume.
-            assert (image / state / "state.plgw").stat().st_uid == uid
+            assert (image / state / "state.json").stat().st_uid == uid
             assert keys["STOPSIGNAL"] == "SIGTERM"
             gateway.terminate()
             said, _ = gateway.communicate(timeout=lab.SOON)

@@ -22,7 +22,7 @@ SERVICE = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c"
 def start():
     text = (lab.ROOT / "tests/clients/third-party.toml").read_text()
     file = lab.work() / "kill.toml"
-    file.write_text(text.replace('store = "memory"', 'store = "file"\npath = "./state.plgw"'))
+    file.write_text(text.replace('store = "memory"', 'store = "file"\npath = "./state.json"'))
     return lab.Gateway("serve", "--config", file)
 
 

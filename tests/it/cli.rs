@@ -219,12 +219,12 @@ fn the_table_of_a_plan_has_a_line_for_everything_and_no_colours() {
 /// A target keeps its port: the plan says what a gateway would give, not what it would give first.
 #[test]
 fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
-    use plgw::control::store::{EmbeddedStore, StateStore, Txn};
+    use plgw::control::store::{FileStore, StateStore, Txn};
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("state.plgw");
+    let path = directory.path().join("state.json");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = runtime.block_on(async {
-        let store = EmbeddedStore::open(&path).await.expect("a new file");
+        let store = FileStore::open(&path).await.expect("a new file");
         let ledger = r#"{"held":{"Cluster0/shard-00-00":2048},"draining":[]}"#;
         let key = "ports/vpce-svc-02863655456245e5c".parse().expect("a key");
         store.commit(Txn::new().put(key, ledger)).await.expect("a commit");
@@ -244,7 +244,11 @@ fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
     std::fs::write(&path, &before[..before.len() - 1]).expect("writable");
     let cut = Ran::of(&["plan", "--config", "config/scenarios/replica-set.toml", "--state", &state]);
     assert_eq!(cut.code, Some(65));
-    assert!(cut.err.starts_with(&format!("plgw: the state file `{state}` is cut: ")), "{}", cut.err);
+    assert!(
+        cut.err.starts_with(&format!("plgw: cannot use the state file `{state}`: it is damaged: its ")),
+        "{}",
+        cut.err
+    );
 }
 
 /// What real servers are told, so that they tell clients the private names.

@@ -61,7 +61,7 @@ async fn a_move_to_a_held_port_is_refused_and_changes_nothing() {
 #[tokio::test]
 async fn ports_outlive_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("state.plgw");
+    let file = directory.path().join("state.json");
     let with_file = |config: &mut plgw::config::Config| config.settings.state = StateLocation::File(file.clone());
     let gateway = TestGateway::start_with(Net::claim(), with_file).await;
     gateway.gateway.control().move_target(target("a"), None, None).await.expect("moved");

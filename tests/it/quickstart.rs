@@ -40,7 +40,7 @@ fn quickstart_once_passes_every_check_and_exits_0() {
     let words: Vec<&str> = target.split_whitespace().collect();
     assert_eq!((words[2], words.last()), ("1027", Some(&"healthy")), "{target}");
     assert!(ran.out.contains("      mongodb+srv://cluster0-pl-0-k45tj.mongodb.net\n"), "{}", ran.out);
-    for file in ["ca.pem", "ca-key.pem", "state.plgw"] {
+    for file in ["ca.pem", "ca-key.pem", "state.json"] {
         assert!(lab.path().join(file).is_file(), "{file}");
     }
     assert!(ran.out.contains("\n  Cluster0 saw "), "what it carried: {}", ran.out);

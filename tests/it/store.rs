@@ -9,30 +9,31 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use plgw::control::store::{EmbeddedOptions, EmbeddedStore, ExpectedRevision, OpenError, StateKey, StateStore, Txn};
+use plgw::control::store::{ExpectedRevision, FileStore, OpenError, StateKey, StateStore, Txn};
 
-/// How often the child is killed.
+/// How often the child is killed; as often as the environment variable [`KILLS`] says, if it does.
 const ROUNDS: u64 = 40;
+
+/// For a long run.
+const KILLS: &str = "PLGW_TEST_KILLS";
 
 /// Names the state file to the child.
 const STATE_FILE: &str = "PLGW_TEST_STATE_FILE";
 
-/// Small, so that many of the kills hit the moment at which the file is written anew.
-const OPTIONS: EmbeddedOptions = EmbeddedOptions { compact_above: 8 * 1024 };
-
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_or_torn_by_kill_9() {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("state/plgw.state");
+    let path = directory.path().join("state/state.json");
     let mut random = Random::new();
     let seed = random.0;
+    let rounds = std::env::var(KILLS).map_or(ROUNDS, |kills| kills.parse().expect("a number"));
     let mut acknowledged = 0;
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         // Every tenth round at once: the first of them hits the creation of the file.
         let wanted = if round % 10 == 0 { 0 } else { 1 + random.below(30) };
         acknowledged = run_and_kill(&path, wanted, random.below(200_000), acknowledged);
 
-        let store = EmbeddedStore::open_with(&path, OPTIONS).await.unwrap_or_else(|error| {
+        let store = FileStore::open(&path).await.unwrap_or_else(|error| {
             panic!("round {round} of seed {seed:#x}: {error}");
         });
         let range = store.range("").await.expect("the entries");
@@ -46,23 +47,23 @@ async fn nothing_acknowledged_is_lost_or_torn_by_kill_9() {
         assert_eq!(found, expected_at(revision), "round {round} of seed {seed:#x}");
         acknowledged = revision;
     }
-    assert!(acknowledged > ROUNDS * 5, "the child got too little done to show anything: {acknowledged}");
+    assert!(acknowledged > rounds * 5, "the child got too little done to show anything: {acknowledged}");
 }
 
 #[tokio::test]
 async fn a_file_that_another_process_holds_is_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("plgw.state");
+    let path = directory.path().join("state.json");
     let mut child = spawn_child(&path);
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let acknowledged = lines.by_ref().find(|line| line.as_ref().is_ok_and(|line| line.starts_with("ack ")));
     assert!(acknowledged.is_some(), "the child ended by itself");
-    let error = EmbeddedStore::open(&path).await.expect_err("the child holds it");
+    let error = FileStore::open(&path).await.expect_err("the child holds it");
     child.kill().expect("a running child");
     child.wait().expect("an ended child");
     assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    EmbeddedStore::open(&path).await.expect("free again: the kernel gave the lock back");
+    FileStore::open(&path).await.expect("free again: the kernel gave the lock back");
 }
 
 /// Not a test of its own: what the tests above run as a child process.
@@ -72,7 +73,7 @@ fn child_that_commits_until_it_is_killed() {
     let Some(path) = std::env::var_os(STATE_FILE).map(PathBuf::from) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
-        let store = EmbeddedStore::open_with(path, OPTIONS).await.expect("the state file");
+        let store = FileStore::open(path).await.expect("the state file");
         let mut out = std::io::stdout();
         let mut revision = store.range("").await.expect("the entries").revision.0;
         loop {

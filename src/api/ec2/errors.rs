@@ -42,11 +42,9 @@ impl From<ChangeError> for Refusal {
                 first.map_or_else(|| Self::new("InvalidParameter", error.to_string()), |first| of_rule(&first.rule))
             }
             ChangeError::Bind(_) => Self::new("InvalidParameterValue", chain(&error)),
-            ChangeError::Save(_) | ChangeError::Stopping => Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "Unavailable",
-                message: "The service cannot keep the change; try again.".to_owned(),
-            },
+            ChangeError::Save(_) | ChangeError::Stopping => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "Unavailable", message: chain(&error) }
+            }
             ChangeError::Config(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }

@@ -22,7 +22,7 @@ pub(super) use self::page::records;
 #[command(after_help = "\
 Examples:
   plgw plan --config gateway.toml
-  plgw plan --config gateway.toml --state /var/lib/plgw/state.plgw
+  plgw plan --config gateway.toml --state /var/lib/plgw/state.json
   plgw plan --config gateway.toml --horizons > horizons.js
   plgw plan --config gateway.toml --output json | jq '.targets[] | [.target, .port]'")]
 pub(super) struct Args {

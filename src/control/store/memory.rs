@@ -5,12 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 
 use super::core::Core;
-use super::{Entry, RangeView, Revision, StateKey, StateStore, StoreError, Txn, Watch};
+use super::document::Document;
+use super::{RangeView, Revision, StateStore, StoreError, Txn, Watch};
 
 /// A store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     core: Mutex<Core>,
+    /// Revisions left out before each commit, as a store that others write to leaves them out.
+    skipped: u64,
 }
 
 impl MemoryStore {
@@ -20,9 +23,15 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// A store that starts with what `core` holds.
-    pub(super) fn holding(core: Core) -> Self {
-        Self { core: Mutex::new(core) }
+    /// A store that starts with `document`.
+    pub(super) fn holding(document: Document) -> Self {
+        Self { core: Mutex::new(Core::new(document)), skipped: 0 }
+    }
+
+    /// A store whose revisions have gaps.
+    #[cfg(test)]
+    pub(crate) fn with_gaps() -> Self {
+        Self { skipped: 6, ..Self::default() }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -32,21 +41,19 @@ impl MemoryStore {
 }
 
 impl StateStore for MemoryStore {
-    fn get<'a>(&'a self, key: &'a StateKey) -> BoxFuture<'a, Result<Option<Entry>, StoreError>> {
-        Box::pin(async move { Ok(self.core().get(key)) })
-    }
-
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
-        Box::pin(async move { Ok(self.core().range(prefix)) })
+        Box::pin(async move { Ok(self.core().document().range(prefix)) })
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
             let mut core = self.core();
-            if let Some(commit) = core.prepare(txn)? {
-                core.apply(commit);
+            if let Some(commit) = core.prepare(txn, self.skipped)? {
+                let mut document = core.document().clone();
+                document.apply(&commit);
+                core.publish(document, commit);
             }
-            Ok(core.revision())
+            Ok(core.document().revision)
         })
     }
 

@@ -1,0 +1,68 @@
+//! A store whose failures a test decides.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::BoxFuture;
+
+use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
+
+/// How a commit fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failure {
+    /// With [`StoreError::Unavailable`].
+    Refused,
+    /// With [`StoreError::OutcomeUnknown`]: it did not happen.
+    Lost,
+    /// With [`StoreError::OutcomeUnknown`]: it happened.
+    Unanswered,
+}
+
+/// A store in memory, with gaps between its revisions.
+#[derive(Debug)]
+pub(crate) struct FailingStore {
+    inner: MemoryStore,
+    failures: Mutex<VecDeque<Failure>>,
+    /// Whether reads fail.
+    pub(crate) is_silent: AtomicBool,
+}
+
+impl FailingStore {
+    pub(crate) fn new() -> Self {
+        Self { inner: MemoryStore::with_gaps(), failures: Mutex::default(), is_silent: AtomicBool::new(false) }
+    }
+
+    /// Lets the next commit that has no failure yet fail.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failures.lock().unwrap().push_back(failure);
+    }
+}
+
+impl StateStore for FailingStore {
+    fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
+        if self.is_silent.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::Unavailable { source: "no answer".into() }) });
+        }
+        self.inner.range(prefix)
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        let failure = self.failures.lock().unwrap().pop_front();
+        Box::pin(async move {
+            match failure {
+                None => self.inner.commit(txn).await,
+                Some(Failure::Refused) => Err(StoreError::Unavailable { source: "no space".into() }),
+                Some(Failure::Lost) => Err(StoreError::OutcomeUnknown { source: "no answer".into() }),
+                Some(Failure::Unanswered) => {
+                    self.inner.commit(txn).await?;
+                    Err(StoreError::OutcomeUnknown { source: "no answer".into() })
+                }
+            }
+        })
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
+        self.inner.watch(prefix, after)
+    }
+}
