@@ -131,7 +131,7 @@ impl From<ChangeError> for Failure {
 impl From<DnsError> for Failure {
     fn from(error: DnsError) -> Self {
         let kind = match error {
-            DnsError::Bind { .. } | DnsError::Stopped { .. } => Kind::Unavailable,
+            DnsError::Bind { .. } | DnsError::Stopped(_) => Kind::Unavailable,
             DnsError::ForwardsToItself(_) => Kind::Config,
             DnsError::UnknownVpc { .. } => Kind::Failed,
         };

@@ -58,8 +58,9 @@ pub const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 /// Short enough for a service manager's patience (systemd kills after 90 s), long enough for queries to end.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
-/// Clients that resolved just before a port moved still connect in this time.
-pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(2);
+/// The default TTL of DNS answers: caches name the old port of a moved target for that long. A longer `dns.ttl` is the
+/// default where it is set.
+pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(60);
 
 /// AWS' own default for the maximum aggregation interval; 60 s is its other.
 pub const DEFAULT_FLOW_LOG_INTERVAL: Duration = Duration::from_secs(600);

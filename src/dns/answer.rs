@@ -1,4 +1,4 @@
-//! What is said to a question. Pure: a view, a source and a question in, records out.
+//! The answer to a question. Pure: a view, a source address and a question in, records out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,28 +17,28 @@ pub(super) const NS_TTL: u32 = 172_800;
 pub(super) const NAME_SERVERS: [&str; 4] =
     ["ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net"];
 
-/// Who answers for the zones, in the SOA's spelling.
+/// The mailbox of the zones' administrator, as the SOA record writes it.
 pub(super) const HOSTMASTER: &str = "awsdns-hostmaster.amazon.com";
 
 /// Serial, refresh, retry, expire and minimum of Route 53's default SOA.
 pub(super) const SOA_NUMBERS: [u32; 5] = [1, 7200, 900, 1_209_600, 86_400];
 
-/// How a message ends, and what metrics call it.
+/// The response codes that are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// Records, or none of that kind at a name that exists.
     NoError,
-    /// The message was not understood.
+    /// The message is malformed.
     FormErr,
-    /// The answer could not be found out.
+    /// No upstream resolver answered, or a chain of aliases does not end.
     ServFail,
-    /// There is no such name.
+    /// The name does not exist.
     NxDomain,
-    /// That operation is not offered.
+    /// The operation is not implemented.
     NotImp,
     /// The source or the name is not served.
     Refused,
-    /// A version of EDNS that does not exist yet (RFC 6891 §6.1.3).
+    /// An unknown version of EDNS (RFC 6891 §6.1.3).
     BadVers,
 }
 
@@ -46,20 +46,6 @@ impl Code {
     /// Every code.
     pub const ALL: [Self; 7] =
         [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
-
-    /// The code as it stands in a message: its low four bits in the header, the rest in the OPT record.
-    #[must_use]
-    pub fn number(self) -> u16 {
-        match self {
-            Self::NoError => 0,
-            Self::FormErr => 1,
-            Self::ServFail => 2,
-            Self::NxDomain => 3,
-            Self::NotImp => 4,
-            Self::Refused => 5,
-            Self::BadVers => 16,
-        }
-    }
 
     /// The lower-case name in metrics.
     #[must_use]
@@ -76,29 +62,29 @@ impl Code {
     }
 }
 
-/// What is said to a question.
+/// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<'v> {
-    /// Whose view it was taken from.
+    /// The view that it was taken from.
     pub view: ViewKind,
-    /// How it ends.
+    /// The response code.
     pub code: Code,
     /// The chain of aliases and the records at its end.
     pub records: Vec<Record<'v>>,
-    /// The zone's SOA, when records are missing: how long that may be believed (RFC 2308).
+    /// The zone's SOA record of a negative answer: it limits how long that may be cached (RFC 2308).
     pub authority: Option<Record<'v>>,
-    /// The rest is to be asked upstream; `code` holds until then.
+    /// The name that an upstream resolver has to be asked for, to complete the answer.
     pub upstream: Option<Owner<'v>>,
 }
 
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'v> {
-    /// Whose it is.
+    /// The name that has it.
     pub owner: Owner<'v>,
     /// How long it may be cached, in seconds.
     pub ttl: u32,
-    /// What it says.
+    /// Type and value.
     pub data: Data<'v>,
 }
 
@@ -111,7 +97,7 @@ pub enum Owner<'v> {
     Name(&'v DnsName),
 }
 
-/// What a record says.
+/// A record's type and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data<'v> {
     /// An IPv4 address.
@@ -130,20 +116,18 @@ pub enum Data<'v> {
     Ns(&'static str),
 }
 
-/// Answers `question`, asked from `source`, out of `view`.
+/// Answers `question` from `source` out of `view`.
 ///
-/// `rotation` turns the order of several addresses and of several services, so that clients that take the first
-/// one spread over all. The whole chain of aliases goes into one answer, as resolvers give it.
+/// `rotation` rotates several addresses and several services, so that clients that take the first one spread over all.
+/// The whole chain of aliases goes into one answer, as recursive resolvers give it.
 ///
-/// In a **public** zone a name that exists without the wanted kind is an empty answer, one that does not exist is
-/// NXDOMAIN, or a question for upstream where forwarding is set: we hold whole public zones (`mongodb.net`) for a few
-/// names of theirs, and the others are not ours to deny.
+/// A name that exists without records of the wanted type gets an empty answer (NODATA), and only a name that does not
+/// exist gets NXDOMAIN (RFC 2308 §2.2, RFC 4592 §2.2.2, RFC 8020), in private hosted zones as in public ones. AWS's page
+/// (considerations when working with a private hosted zone) says NXDOMAIN for a missing type too; resolvers in front of
+/// the gateway would take that as the absence of the whole name and of every name below it.
 ///
-/// In a **private** hosted zone nothing falls through to the public. Route 53 documents NXDOMAIN there *even when only
-/// the kind is missing* (considerations when working with a private hosted zone), and so it is here with one exception:
-/// a name that has addresses gives an empty answer to the kinds that clients ask beside its own (A, AAAA, HTTPS).
-/// Stub resolvers ask A and AAAA together, and glibc, c-ares and caches between take NXDOMAIN for either as the whole
-/// name's absence; a name would stop resolving that resolves in AWS.
+/// Public zones are held for a few of their names only (`mongodb.net`), so with forwarding an absent name there is a
+/// question for upstream. In a private hosted zone nothing falls through to the public name.
 #[must_use]
 pub fn answer<'v>(
     question: &Question<'_>,
@@ -156,17 +140,35 @@ pub fn answer<'v>(
     let Some(zones) = zones else {
         return Answer::of(kind, Code::Refused);
     };
-    Answer { view: kind, ..resolve(question, zones, options, rotation) }
+    let outside = match kind {
+        ViewKind::Vpc if options.forward.is_empty() => Outside::Absent,
+        ViewKind::Vpc => Outside::Forwarded,
+        ViewKind::Public | ViewKind::None => Outside::Refused,
+    };
+    Answer { view: kind, ..resolve(question, zones, outside, options, rotation) }
+}
+
+/// What names outside every zone are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outside {
+    /// Questions for an upstream resolver.
+    Forwarded,
+    /// Names that do not exist, as for an isolated resolver: stub resolvers stop at NXDOMAIN, and retry after REFUSED.
+    Absent,
+    /// Names that the source is not served.
+    Refused,
 }
 
 /// Follows `question` through `zones` to its end.
 pub(super) fn resolve<'v>(
     question: &Question<'_>,
     zones: Zones<'v>,
+    outside: Outside,
     options: &DnsOptions,
     rotation: u64,
 ) -> Answer<'v> {
-    let mut walk = Walk { kind: question.kind, options, rotation, answer: Answer::of(ViewKind::None, Code::NoError) };
+    let answer = Answer::of(ViewKind::None, Code::NoError);
+    let mut walk = Walk { kind: question.kind, outside, options, rotation, answer };
     let mut owner = Owner::Question;
     for _ in 0..MAXIMUM_CHAIN {
         let name = match owner {
@@ -174,7 +176,7 @@ pub(super) fn resolve<'v>(
             Owner::Name(name) => name.as_str(),
         };
         match zones.zone_of(name) {
-            None => walk.leave(owner),
+            None => walk.leave(owner, zones.any_below(name)),
             Some(found) => {
                 if let Some(target) = walk.visit(owner, name, found) {
                     owner = Owner::Name(target);
@@ -195,25 +197,29 @@ impl<'v> Answer<'v> {
     }
 }
 
-/// One question on its way along a chain of aliases.
+/// The walk along a question's chain of aliases.
 struct Walk<'v, 'o> {
     kind: Kind,
+    outside: Outside,
     options: &'o DnsOptions,
     rotation: u64,
     answer: Answer<'v>,
 }
 
 impl<'v> Walk<'v, '_> {
-    /// Outside every zone: refused, unless upstream may know the name or an alias of ours led there.
-    fn leave(&mut self, owner: Owner<'v>) {
-        if self.forwards() {
-            self.answer.upstream = Some(owner);
-        } else if self.answer.records.is_empty() {
-            self.answer.code = Code::Refused;
+    /// At a name outside every zone. An alias that leads there is an answer by itself when nothing is forwarded.
+    fn leave(&mut self, owner: Owner<'v>, has_zones_below: bool) {
+        match self.outside {
+            Outside::Forwarded => self.answer.upstream = Some(owner),
+            _ if !self.answer.records.is_empty() => {}
+            // NXDOMAIN would deny the zones below as well (RFC 8020).
+            Outside::Absent if has_zones_below => {}
+            Outside::Absent => self.answer.code = Code::NxDomain,
+            Outside::Refused => self.answer.code = Code::Refused,
         }
     }
 
-    /// At a name of a zone: takes what is asked for, or returns where an alias leads.
+    /// At a name of a zone: takes the records that are asked for, or returns the target of an alias.
     fn visit(&mut self, owner: Owner<'v>, name: &str, found: Found<'v>) -> Option<&'v DnsName> {
         let sets = match found.node(name) {
             Node::Records(sets) => Some(sets),
@@ -241,10 +247,10 @@ impl<'v> Walk<'v, '_> {
             let turn = self.rotation % taken.len() as u64;
             taken.rotate_left(usize::try_from(turn).expect("less than a length"));
         } else if is_apex && sets.is_none() && !found.private && self.forwards() {
-            // Ours in name only: `services.cloud.mongodb.com` itself is a host of somebody else's.
+            // The zone is held for names below: `services.cloud.mongodb.com` itself is a public host.
             self.answer.upstream = Some(owner);
         } else {
-            self.deny(self.missing(sets, found), found);
+            self.deny(Code::NoError, found);
         }
         None
     }
@@ -302,12 +308,6 @@ impl<'v> Walk<'v, '_> {
         }
     }
 
-    /// How the absence of the wanted kind is said at a name that exists.
-    fn missing(&self, sets: Option<&RecordSets>, found: Found<'v>) -> Code {
-        let has_addresses = sets.is_some_and(|sets| !sets.addresses.is_empty());
-        if found.private && !(has_addresses && self.kind.leads_to_a_host()) { Code::NxDomain } else { Code::NoError }
-    }
-
     fn deny(&mut self, code: Code, found: Found<'v>) {
         self.answer.code = code;
         let ttl = self.options.negative_ttl_seconds();
@@ -319,7 +319,7 @@ impl<'v> Walk<'v, '_> {
     }
 
     fn forwards(&self) -> bool {
-        !self.options.forward.is_empty()
+        self.outside == Outside::Forwarded
     }
 }
 
@@ -404,15 +404,63 @@ mod tests {
         assert_eq!(data(&ask(&view, "9.9.9.9", APP, Kind::A, 0)), [Data::A([127, 9, 0, 10].into())]);
         let below = format!("below.{APP}");
         let deep = format!("other.below.{APP}");
-        for (asked, kind) in [
-            (APP, Kind::Txt),          // the name is there, the kind is not: documented NXDOMAIN
-            (below.as_str(), Kind::A), // an empty non-terminal: no record of that name either
-            (deep.as_str(), Kind::A),  // closest encloser `below` has no wildcard
+        for (asked, kind, code) in [
+            (APP, Kind::Txt, Code::NoError),
+            (below.as_str(), Kind::A, Code::NoError), // an empty non-terminal
+            (deep.as_str(), Kind::A, Code::NxDomain), // its closest encloser `below` has no wildcard
         ] {
             let found = forwarding(&view, "10.0.1.1", asked, kind);
-            assert_eq!((found.code, found.upstream), (Code::NxDomain, None), "{asked} {kind:?}");
+            assert_eq!((found.code, found.upstream), (code, None), "{asked} {kind:?}");
             let apex = name(APP);
             assert_eq!(found.authority.map(|soa| soa.owner), Some(Owner::Name(&apex)));
+        }
+    }
+
+    /// RFC 2308 §2.2, RFC 8020, RFC 4592 §2.2.2: only a name that does not exist is denied as a whole.
+    #[test]
+    fn a_name_that_exists_is_never_denied_whatever_type_is_asked_for() {
+        let view = fixture::view();
+        let names = [
+            APP.to_owned(),                 // an apex, with addresses
+            format!("below.{APP}"),         // an empty non-terminal
+            format!("deep.below.{APP}"),    // a text
+            format!("anything.{APP}"),      // a wildcard's
+            format!("alias.{APP}"),         // an alias out of the private zone
+            "mongodb.net".to_owned(),       // an apex without records
+            "auylw.mongodb.net".to_owned(), // an empty non-terminal of a public zone
+            HOST.to_owned(),
+            REGIONAL.to_owned(),
+            SEEDS.to_owned(),
+        ];
+        for asked in &names {
+            for kind in Kind::ALL {
+                let found = ask(&view, "10.0.1.1", asked, kind, 0);
+                assert_eq!(found.code, Code::NoError, "{asked} {kind:?}");
+                let ends_empty = found.records.iter().all(|record| matches!(record.data, Data::Cname(_)));
+                let follows = !matches!(kind, Kind::Cname | Kind::Any);
+                assert_eq!(
+                    found.authority.is_some(),
+                    ends_empty && (follows || found.records.is_empty()),
+                    "{asked} {kind:?}"
+                );
+            }
+        }
+    }
+
+    /// Without forwarding the resolver of a VPC is an isolated one; no other source learns what exists.
+    #[test]
+    fn names_outside_every_zone_do_not_exist_for_vpc_clients_and_are_refused_to_others() {
+        let view = fixture::view();
+        let code = |source, asked| ask(&view, source, asked, Kind::A, 0).code;
+        assert_eq!(code("10.0.1.1", "example.com"), Code::NxDomain);
+        assert_eq!(code("10.0.1.1", "amongodb.net"), Code::NxDomain, "a label is compared whole");
+        for above in ["", "net", "com", "mongodb.com", "amazonaws.com"] {
+            assert_eq!(code("10.0.1.1", above), Code::NoError, "{above:?} has zones below it");
+        }
+        for source in ["9.9.9.9", "172.16.0.1", "10.0.200.7", "10.5.0.1"] {
+            for asked in ["example.com", "net", ""] {
+                assert_eq!(code(source, asked), Code::Refused, "{source} {asked:?}");
+            }
         }
     }
 
@@ -439,30 +487,32 @@ mod tests {
     }
 
     #[test]
-    fn a_public_zone_tells_no_such_name_from_no_such_record() {
+    fn a_public_zone_distinguishes_a_missing_name_from_a_missing_type() {
         let view = fixture::view();
         let code = |asked, kind| ask(&view, "10.0.1.1", asked, kind, 0).code;
         assert_eq!(code("other.mongodb.net", Kind::A), Code::NxDomain);
         assert_eq!(code("cluster0-pl-0-k45tj.mongodb.net", Kind::A), Code::NoError);
         assert_eq!(code("auylw.mongodb.net", Kind::A), Code::NoError, "an empty non-terminal");
         assert_eq!(code("mongodb.net", Kind::A), Code::NoError, "an apex");
-        assert_eq!(code("example.com", Kind::A), Code::Refused);
-        assert_eq!(code("", Kind::Ns), Code::Refused, "the root");
-        assert_eq!(code("amongodb.net", Kind::A), Code::Refused, "a label is compared whole");
     }
 
     #[test]
-    fn names_that_are_not_ours_go_upstream_when_it_is_set() {
+    fn names_without_records_here_are_forwarded_for_vpc_clients_alone() {
         let view = fixture::view();
         let upstream = |asked, kind| forwarding(&view, "10.0.1.1", asked, kind).upstream;
         assert_eq!(upstream("example.com", Kind::A), Some(Owner::Question));
-        assert_eq!(upstream("other.mongodb.net", Kind::A), Some(Owner::Question), "not ours to deny");
-        assert_eq!(upstream("mongodb.net", Kind::A), Some(Owner::Question), "nor what the apex has");
+        assert_eq!(upstream("other.mongodb.net", Kind::A), Some(Owner::Question), "the public zone has more names");
+        assert_eq!(upstream("mongodb.net", Kind::A), Some(Owner::Question), "the apex is a public host");
         assert_eq!(upstream("mongodb.net", Kind::Soa), None);
-        assert_eq!(upstream(SEEDS, Kind::A), None, "a name of ours");
+        assert_eq!(upstream(SEEDS, Kind::A), None, "a name that is held here");
         let target = name("www.example.com");
         assert_eq!(upstream("out.mongodb.net", Kind::A), Some(Owner::Name(&target)), "an alias that leads out");
-        assert_eq!(forwarding(&view, "172.16.0.1", "example.com", Kind::A).code, Code::Refused);
+        for source in ["9.9.9.9", "172.16.0.1", "10.0.200.7", "10.5.0.1"] {
+            let found = forwarding(&view, source, "example.com", Kind::A);
+            assert_eq!((found.code, found.upstream), (Code::Refused, None), "{source}");
+        }
+        let absent = forwarding(&view, "9.9.9.9", "other.mongodb.net", Kind::A);
+        assert_eq!((absent.code, absent.upstream), (Code::NxDomain, None));
     }
 
     #[test]
@@ -490,9 +540,9 @@ mod tests {
         assert_eq!(data(&ask(&view, "10.0.1.1", "mongodb.net", Kind::Any, 0)), [Data::Soa]);
     }
 
-    /// A2: the service's side learns nothing; B9: a VPC without DNS support has no resolver.
+    /// A2: the service's side gets no answers; B9: a VPC without DNS support has no resolver.
     #[test]
-    fn who_asks_decides_what_is_seen() {
+    fn the_source_decides_the_view() {
         let view = fixture::view();
         let seen = |source| {
             let found = ask(&view, source, APP, Kind::A, 0);
@@ -511,7 +561,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is said that was not asked: each record belongs to the question or to what an alias before it named.
+        /// Each record belongs to the question or to the target of an alias before it.
         #[test]
         fn records_belong_to_the_questions_chain(asked in arbitrary_name(), kind in 0..Kind::ALL.len(), turn: u64) {
             let view = fixture::view();

@@ -1,44 +1,39 @@
-//! What can go wrong with DNS.
+//! Errors of DNS.
 
 use std::io;
 use std::net::SocketAddr;
 
+use hickory_server::net::NetError;
+
 use crate::model::VpcId;
 
-/// Why DNS does not run, or cannot be shown.
+/// Why DNS does not run, or names cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// An address could not be bound.
     #[error("cannot bind DNS to {address} ({transport}); `{key}` sets the address")]
     Bind {
-        /// Where to.
+        /// The address.
         address: SocketAddr,
         /// `UDP` or `TCP`.
         transport: &'static str,
         /// The key or flag that sets the address.
         key: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Questions would go round for ever.
-    #[error("cannot forward names to {0}: DNS itself listens there; name another resolver")]
+    /// An upstream resolver is this server itself.
+    #[error("cannot forward names to {0}: this DNS server listens there; name another resolver in `dns.forward`")]
     ForwardsToItself(SocketAddr),
-    /// A socket or its task ended while it should run.
-    #[error("DNS stopped on {address} ({transport})")]
-    Stopped {
-        /// Which socket.
-        address: SocketAddr,
-        /// `UDP` or `TCP`.
-        transport: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// The UDP sockets' task ended while it should run.
+    #[error("the DNS server's UDP sockets failed")]
+    Stopped(#[source] NetError),
     /// There is no such VPC.
     #[error("cannot export names as `{wanted}` sees them: there is no such VPC; there is {known}")]
     UnknownVpc {
         /// The VPC that was asked for.
         wanted: VpcId,
-        /// Those that there are.
+        /// The VPCs that exist.
         known: String,
     },
 }

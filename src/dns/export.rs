@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, SOA_NUMBERS, resolve};
+use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, Outside, SOA_NUMBERS, resolve};
 use super::view::{Found, Zones};
 use super::{Data, DnsError, DnsOptions, Kind, Question};
 use crate::model::{DnsName, VpcId};
@@ -210,9 +210,8 @@ fn change_batch(found: Found<'_>, options: &DnsOptions) -> Option<String> {
 
 /// Lines for `/etc/hosts`, for the names that are looked up in this zone and lead to an address.
 fn hosts(found: Found<'_>, zones: Zones<'_>, options: &DnsOptions) -> Option<String> {
-    let options = DnsOptions { forward: Vec::new(), ..options.clone() };
     let first = |name: &str, kind| {
-        let answer = resolve(&Question { name, kind }, zones, &options, 0);
+        let answer = resolve(&Question { name, kind }, zones, Outside::Refused, options, 0);
         answer.records.iter().find_map(|record| match record.data {
             Data::A(address) => Some(IpAddr::V4(address)),
             Data::Aaaa(address) => Some(IpAddr::V6(address)),

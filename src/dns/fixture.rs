@@ -1,4 +1,4 @@
-//! The documentation's example, for this room's tests.
+//! The example of MongoDB's documentation, for this module's tests.
 //!
 //! Endpoint `vpce-024f5b57108c8d3ed` in two subnets, the replica set `Cluster0` behind it on ports 1024 to 1026, the
 //! sharded `Sharded0` in dot form, and App Services' name, public and private.

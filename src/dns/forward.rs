@@ -1,38 +1,49 @@
-//! Asks upstream resolvers for names that are not ours.
+//! Forwards questions to upstream resolvers.
 //!
-//! A stub resolver's part and no more: UDP first, TCP when the answer was cut, the next resolver when one fails. Nothing
-//! is cached, so that an answer is never older than upstream's.
+//! The library's pool of one upstream each does the asking: UDP with retries, TCP when an answer is truncated, checks of
+//! source, id and question, and one question for all clients that ask the same at a time. Its `Resolver` is not used: it
+//! caches, and it stops at a resolver that answers SERVFAIL. Nothing is cached, so that an answer is never older than the
+//! upstream resolver's.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::serialize::binary::DecodeError;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures_util::StreamExt;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::DnsHandle;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::wire::UDP_PAYLOAD;
+use super::Code;
 
-/// How long one resolver may take, TCP included. Stub resolvers give up after 5 s, so that a second one is still heard.
+/// How long one upstream resolver may take, TCP included. Stub resolvers give up after 5 s: two can be asked in time.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Questions asked upstream at once. Each holds a socket; a loop of resolvers ends here too.
+/// Questions that may be forwarded at once. More are answered with SERVFAIL: later answers would be for clients that have
+/// given up.
 const MAXIMUM_IN_FLIGHT: usize = 256;
 
-/// How a question asked upstream ended.
+/// Aliases followed in an upstream resolver's answer.
+const MAXIMUM_CHAIN: usize = 16;
+
+/// How forwarding a question ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ForwardOutcome {
-    /// A resolver answered.
+    /// An upstream resolver answered.
     Answered,
-    /// The last resolver said nothing in time.
+    /// The last upstream resolver did not answer in time.
     Timeout,
-    /// The last resolver refused, failed, or could not be reached.
+    /// The last upstream resolver refused, failed, or could not be reached.
     Failed,
-    /// Too many questions were under way.
+    /// Too many questions were being forwarded.
     Overloaded,
 }
 
@@ -51,246 +62,320 @@ impl ForwardOutcome {
     }
 }
 
-/// Why one resolver gave no answer.
-#[derive(Debug, thiserror::Error)]
-enum UpstreamError {
-    #[error("cannot reach the resolver")]
-    Io(#[from] io::Error),
-    #[error("cannot read the resolver's answer")]
-    Decode(#[from] DecodeError),
-    #[error("cannot write the question")]
-    Encode(#[from] hickory_proto::ProtoError),
-    #[error("the resolver answered another question over TCP")]
-    Mismatch,
-    #[error("the resolver answered {0}")]
-    Code(ResponseCode),
+/// The part of an upstream resolver's answer that belongs to the question.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) code: Code,
+    pub(super) answers: Vec<Record>,
+    pub(super) authorities: Vec<Record>,
 }
 
 /// The upstream resolvers.
 #[derive(Debug)]
 pub(super) struct Forwarder {
-    upstreams: Vec<SocketAddr>,
-    timeout: Duration,
-    in_flight: Arc<Semaphore>,
+    upstreams: Vec<Upstream>,
+    in_flight: Semaphore,
 }
 
 impl Forwarder {
-    pub(super) fn new(upstreams: Vec<SocketAddr>) -> Self {
-        Self { upstreams, timeout: TIMEOUT, in_flight: Arc::new(Semaphore::new(MAXIMUM_IN_FLIGHT)) }
+    pub(super) fn new(upstreams: &[SocketAddr]) -> Self {
+        let upstreams = upstreams.iter().copied().map(Upstream::new).collect();
+        Self { upstreams, in_flight: Semaphore::new(MAXIMUM_IN_FLIGHT) }
     }
 
-    /// A place for one more question; `None` when all are taken. Waiting would only answer clients that have given up.
-    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.in_flight).try_acquire_owned().ok()
+    /// Sends every upstream resolver a name that only it is asked for. If that question arrives at [`ask`](Self::ask), the
+    /// resolver forwards to this server, and is asked no more.
+    pub(super) async fn probe(&self) {
+        for upstream in &self.upstreams {
+            upstream.probe().await;
+        }
     }
 
-    /// Asks the resolvers in turn.
+    /// Asks the upstream resolvers one after the other until one answers.
     ///
     /// # Errors
     ///
     /// The last resolver's outcome, when none answered.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Message, ForwardOutcome> {
+    pub(super) async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<Found, ForwardOutcome> {
+        if let Some(looping) = self.upstreams.iter().find(|upstream| upstream.probe == *query.name()) {
+            if !looping.loops.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    dns.upstream = %looping.address,
+                    "upstream resolver forwards to this server and is asked no more; change `dns.forward` or the resolver, \
+                     then restart"
+                );
+            }
+            return Err(ForwardOutcome::Failed);
+        }
+        let Ok(_place) = self.in_flight.try_acquire() else { return Err(ForwardOutcome::Overloaded) };
         let mut outcome = ForwardOutcome::Failed;
-        for &upstream in &self.upstreams {
-            match timeout(self.timeout, ask(upstream, question)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => {
-                    tracing::debug!(dns.upstream = %upstream, error = %Chain(&error), "upstream resolver failed");
-                    outcome = ForwardOutcome::Failed;
+        for upstream in self.upstreams.iter().filter(|upstream| !upstream.loops.load(Ordering::Relaxed)) {
+            match upstream.ask(query, checking_disabled).await {
+                Ok(found) => return Ok(found),
+                Err(error) => {
+                    tracing::debug!(dns.upstream = %upstream.address, %error, "upstream resolver failed");
+                    outcome = match error {
+                        NetError::Timeout => ForwardOutcome::Timeout,
+                        _ => ForwardOutcome::Failed,
+                    };
                 }
-                Err(_) => {
-                    tracing::debug!(dns.upstream = %upstream, "upstream resolver said nothing in time");
-                    outcome = ForwardOutcome::Timeout;
-                }
+            }
+            if outcome == ForwardOutcome::Timeout {
+                // A loop looks like this, too, and may have come into being since the start.
+                let (pool, probe) = (upstream.pool.clone(), upstream.probe.clone());
+                tokio::spawn(async move { send(&pool, &Query::query(probe, RecordType::A), false).await.err() });
             }
         }
         Err(outcome)
     }
 }
 
-/// What is asked upstream.
-#[derive(Debug, Clone)]
-pub(super) struct Question {
-    /// Name, type and class.
-    pub(super) query: Query,
-    /// The client's DO bit: it wants signatures.
-    pub(super) dnssec_ok: bool,
-    /// The client's CD bit: it checks them by itself.
-    pub(super) checking_disabled: bool,
+/// One upstream resolver.
+struct Upstream {
+    address: SocketAddr,
+    pool: NameServerPool<TokioRuntimeProvider>,
+    /// A random name, by which a question is known that comes back.
+    probe: Name,
+    /// Whether it does forward questions back.
+    loops: AtomicBool,
 }
 
-impl Question {
-    /// The question under a new random id.
-    fn message(&self) -> Message {
-        let mut message = Message::query();
-        message.metadata.recursion_desired = true;
-        message.metadata.checking_disabled = self.checking_disabled;
-        message.add_query(self.query.clone());
-        let mut edns = Edns::new();
-        edns.set_max_payload(UDP_PAYLOAD).set_dnssec_ok(self.dnssec_ok);
-        message.set_edns(edns);
-        message
-    }
-}
-
-async fn ask(upstream: SocketAddr, question: &Question) -> Result<Message, UpstreamError> {
-    let message = question.message();
-    let mut answer = ask_udp(upstream, &message).await?;
-    if answer.metadata.truncation {
-        answer = ask_tcp(upstream, &message).await?;
-    }
-    match answer.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
-        code => Err(UpstreamError::Code(code)),
-    }
-}
-
-/// Asks from a port of its own, chosen by the kernel, and hears that resolver alone: the socket is connected.
-async fn ask_udp(upstream: SocketAddr, question: &Message) -> Result<Message, UpstreamError> {
-    let any: SocketAddr = match upstream {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(upstream).await?;
-    socket.send(&question.to_vec()?).await?;
-    let mut packet = vec![0; 4096];
-    loop {
-        let length = socket.recv(&mut packet).await?;
-        // What is no answer to this question is passed over, as it may be forged; the true one may still come.
-        if let Some(answer) = Message::from_vec(&packet[..length]).ok().filter(|answer| answers(answer, question)) {
-            return Ok(answer);
-        }
-    }
-}
-
-async fn ask_tcp(upstream: SocketAddr, question: &Message) -> Result<Message, UpstreamError> {
-    let mut stream = TcpStream::connect(upstream).await?;
-    let question_bytes = question.to_vec()?;
-    let length = u16::try_from(question_bytes.len()).expect("one question is shorter than 64 KiB");
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(&question_bytes);
-    stream.write_all(&framed).await?;
-    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut answer).await?;
-    let answer = Message::from_vec(&answer)?;
-    if answers(&answer, question) { Ok(answer) } else { Err(UpstreamError::Mismatch) }
-}
-
-/// Whether `answer` is one to `question`: same id, same question (names without regard to case).
-fn answers(answer: &Message, question: &Message) -> bool {
-    answer.metadata.message_type == MessageType::Response
-        && answer.metadata.op_code == OpCode::Query
-        && answer.metadata.id == question.metadata.id
-        && answer.queries == question.queries
-}
-
-/// An error with its causes, on one line.
-struct Chain<'e>(&'e dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
+        f.debug_tuple("Upstream").field(&self.address).finish()
+    }
+}
+
+impl Upstream {
+    fn new(address: SocketAddr) -> Self {
+        let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        connections.iter_mut().for_each(|connection| connection.port = address.port());
+        let config = NameServerConfig::new(address.ip(), true, connections.into());
+        let mut options = ResolverOpts::default();
+        options.timeout = TIMEOUT;
+        let tls = TlsConfig::new().expect("nothing can fail without TLS");
+        let context = Arc::new(PoolContext::new(options, tls));
+        let pool = NameServerPool::from_config([config], context, TokioRuntimeProvider::default());
+        let random = || RandomState::new().hash_one(address);
+        // A random top-level domain, as CoreDNS's `loop` has it: resolvers answer `test` and `invalid` themselves.
+        let probe = Name::from_ascii(format!("{:016x}.{:016x}.", random(), random())).expect("two short labels");
+        Self { address, pool, probe, loops: AtomicBool::new(false) }
+    }
+
+    async fn probe(&self) {
+        // What it answers does not matter, only whether the question comes back.
+        let _ = send(&self.pool, &Query::query(self.probe.clone(), RecordType::A), false).await;
+    }
+
+    async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<Found, NetError> {
+        match send(&self.pool, query, checking_disabled).await {
+            Ok(answer) => Ok(Found::of(query, answer.metadata.response_code, answer.answers, &answer.authorities)),
+            Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, authorities, .. }))) => {
+                Ok(Found::of(query, response_code, Vec::new(), authorities.as_deref().unwrap_or_default()))
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
+    }
+}
+
+/// Asks without an OPT record, as the stub resolvers of C libraries do: what EDNS would bring is not used (DO is not
+/// passed on, long answers come over TCP), and resolvers that fail or drop it need no second try (RFC 6891 §6.2.2).
+async fn send(
+    pool: &NameServerPool<TokioRuntimeProvider>,
+    query: &Query,
+    checking_disabled: bool,
+) -> Result<Message, NetError> {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.metadata.checking_disabled = checking_disabled;
+    message.add_query(query.clone());
+    let mut options = DnsRequestOptions::default();
+    options.use_edns = false;
+    let asked = timeout(TIMEOUT, pool.send(DnsRequest::new(message, options)).next()).await;
+    Ok(asked.ok().flatten().ok_or(NetError::Timeout)??.into_message())
+}
+
+impl Found {
+    /// Keeps what belongs to `query`: the chain of aliases from its name, the records at the chain's end, and the SOA
+    /// record of a zone that holds this end. Anything else a client might cache under a name that it did not ask for.
+    fn of(query: &Query, code: ResponseCode, answers: Vec<Record>, authorities: &[Record]) -> Self {
+        let kind = query.query_type();
+        let mut owner = query.name().clone();
+        let mut kept = Vec::new();
+        for _ in 0..MAXIMUM_CHAIN {
+            let at_owner = || answers.iter().filter(|record| record.name == owner);
+            let is_wanted = |record: &&Record| kind == RecordType::ANY || record.record_type() == kind;
+            let alias = at_owner().find_map(|record| match &record.data {
+                RData::CNAME(target) if !is_wanted(&record) => Some((record.clone(), target.0.clone())),
+                _ => None,
+            });
+            kept.extend(at_owner().filter(is_wanted).cloned());
+            let Some((record, target)) = alias else { break };
+            kept.push(record);
+            owner = target;
+        }
+        let of_zone = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&owner);
+        let authorities = authorities.iter().filter(of_zone).cloned().collect();
+        let code = if code == ResponseCode::NXDomain { Code::NxDomain } else { Code::NoError };
+        Self { code, answers: kept, authorities }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::{Name, RData, Record, RecordType};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
+    use hickory_server::proto::op::{Edns, MessageType, OpCode};
+    use hickory_server::proto::rr::rdata;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UdpSocket};
+    use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
 
     #[tokio::test]
-    async fn what_is_no_answer_to_the_question_is_passed_over() {
-        let (address, upstream) = upstream(|question| {
+    async fn messages_that_do_not_answer_the_question_are_ignored() {
+        let (address, _upstream) = upstream(|question| {
             let mut other_id = answer(question);
             other_id.metadata.id = question.metadata.id.wrapping_add(1);
             let mut other_name = answer(question);
-            other_name.queries[0].set_name(Name::from_ascii("other.example.").expect("a name"));
-            let mut no_reply = answer(question);
-            no_reply.metadata.message_type = MessageType::Query;
-            vec![b"noise".to_vec(), bytes(&other_id), bytes(&other_name), bytes(&no_reply), bytes(&answer(question))]
+            other_name.queries[0].set_name(name("other.example."));
+            vec![b"x".to_vec(), bytes(&other_id), bytes(&other_name), bytes(&answer(question))]
         })
         .await;
-        let found = Forwarder::new(vec![address]).ask(&question()).await.expect("the last packet");
-        assert_eq!(found.answers.len(), 1);
-        assert!(found.metadata.message_type == MessageType::Response);
-        upstream.abort();
+        let found = ask(&[address]).await.expect("the last packet");
+        assert_eq!((found.code, found.answers.len()), (Code::NoError, 1));
     }
 
     #[tokio::test]
-    async fn a_cut_answer_is_asked_for_again_over_tcp() {
+    async fn a_truncated_answer_is_asked_for_again_over_tcp() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
-        let udp = serve(socket, |question| {
+        let _udp = serve(socket, |question| {
             let mut cut = answer(question);
             cut.metadata.truncation = true;
             cut.answers.clear();
             vec![bytes(&cut)]
         });
-        let tcp = tokio::spawn(async move {
+        let _tcp = AbortOnDropHandle::new(tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut question = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
             stream.read_exact(&mut question).await.expect("a question");
             let answer = bytes(&answer(&Message::from_vec(&question).expect("a message")));
             stream.write_u16(u16::try_from(answer.len()).expect("short")).await.expect("still open");
             stream.write_all(&answer).await.expect("still open");
-        });
-        let found = Forwarder::new(vec![address]).ask(&question()).await.expect("over TCP");
-        assert_eq!((found.metadata.truncation, found.answers.len()), (false, 1));
-        udp.abort();
-        tcp.await.expect("served");
+            std::future::pending::<()>().await;
+        }));
+        assert_eq!(ask(&[address]).await.expect("over TCP").answers.len(), 1);
     }
 
     #[tokio::test]
-    async fn the_next_resolver_is_asked_when_one_fails_refuses_or_is_silent() {
-        let (failing, _a) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::ServFail))]).await;
-        let (refusing, _b) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::Refused))]).await;
-        let (silent, _c) = upstream(|_| Vec::new()).await;
-        let (answering, _d) = upstream(|question| vec![bytes(&answer(question))]).await;
-        let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    async fn the_next_resolver_is_asked_when_one_fails_or_is_silent() {
+        let (failing, _failing) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::ServFail))]).await;
+        let (refusing, _refusing) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::Refused))]).await;
+        let (silent, _silent) = upstream(|_| Vec::new()).await;
+        let (right, _right) = upstream(|question| vec![bytes(&answer(question))]).await;
+        assert_eq!(ask(&[failing, refusing, silent, right]).await.expect("the last one").answers.len(), 1);
+        assert_eq!(ask(&[right, silent, failing]).await.expect("the first one").answers.len(), 1);
+        assert_eq!(ask(&[silent, failing]).await.expect_err("none"), ForwardOutcome::Failed);
+        assert_eq!(ask(&[failing, silent]).await.expect_err("none"), ForwardOutcome::Timeout);
+    }
 
-        let ask = async |upstreams: &[SocketAddr]| {
-            let forwarder = Forwarder { timeout: Duration::from_millis(50), ..Forwarder::new(upstreams.to_vec()) };
-            forwarder.ask(&question()).await.map(|answer| answer.answers.len())
-        };
-        assert_eq!(ask(&[failing, refusing, closed, silent, answering]).await, Ok(1));
-        assert_eq!(ask(&[silent, failing]).await, Err(ForwardOutcome::Failed));
-        assert_eq!(ask(&[failing, silent]).await, Err(ForwardOutcome::Timeout));
+    /// RFC 6891 §6.2.2: every way in which a resolver fails at EDNS.
+    #[tokio::test]
+    async fn resolvers_that_do_not_support_edns_answer() {
+        fn unless_edns(question: &Message, reaction: Option<ResponseCode>) -> Vec<Vec<u8>> {
+            match (question.edns.is_some(), reaction) {
+                (false, _) => vec![bytes(&answer(question))],
+                (true, Some(code)) => vec![bytes(&with_code(question, code))],
+                (true, None) => Vec::new(),
+            }
+        }
+        let resolvers: [fn(&Message) -> Vec<Vec<u8>>; 4] = [
+            |question| unless_edns(question, Some(ResponseCode::FormErr)),
+            |question| unless_edns(question, Some(ResponseCode::NotImp)),
+            |question| unless_edns(question, Some(ResponseCode::ServFail)),
+            |question| unless_edns(question, None),
+        ];
+        for replies in resolvers {
+            let (address, _upstream) = upstream(replies).await;
+            assert_eq!(ask(&[address]).await.expect("an answer").answers.len(), 1);
+        }
     }
 
     #[tokio::test]
-    async fn ids_are_not_to_be_guessed() {
-        let ids: std::collections::BTreeSet<_> = (0..64).map(|_| question().message().metadata.id).collect();
-        assert!(ids.len() > 32, "{ids:?}");
+    async fn records_that_do_not_belong_to_the_question_are_dropped() {
+        let (address, _upstream) = upstream(|question| {
+            let mut message = with_code(question, ResponseCode::NoError);
+            let alias = |owner, target| Record::from_rdata(name(owner), 30, RData::CNAME(rdata::CNAME(name(target))));
+            // The chain may come in any order.
+            message.add_answer(address_of("end.example.net."));
+            message.add_answer(alias("www.example.com.", "end.example.net."));
+            message.add_answer(address_of("bank.example."));
+            message.add_answer(alias("pl-0-us-east-1-k45tj.mongodb.net.", "bank.example."));
+            message.add_authority(Record::from_rdata(name("net."), 30, RData::NS(rdata::NS(name("ns.bank.example.")))));
+            message.add_authority(soa("bank.example."));
+            message.add_additional(address_of("ns.bank.example."));
+            vec![bytes(&message)]
+        })
+        .await;
+        let found = ask(&[address]).await.expect("an answer");
+        let names: Vec<_> = found.answers.iter().map(|record| record.name.to_ascii()).collect();
+        assert_eq!(names, ["www.example.com.", "end.example.net."]);
+        assert!(found.authorities.is_empty(), "{:?}", found.authorities);
     }
 
-    #[test]
-    fn no_more_questions_are_under_way_than_there_are_places() {
-        let forwarder = Forwarder::new(Vec::new());
-        let mut held: Vec<_> = (0..MAXIMUM_IN_FLIGHT).map(|_| forwarder.admit().expect("a place")).collect();
-        assert!(forwarder.admit().is_none());
-        held.pop();
-        assert!(forwarder.admit().is_some());
+    #[tokio::test]
+    async fn negative_answers_are_passed_on_with_their_soa() {
+        let (absent, _absent) = upstream(|question| {
+            let mut message = with_code(question, ResponseCode::NXDomain);
+            message.add_authority(soa("example.com."));
+            vec![bytes(&message)]
+        })
+        .await;
+        let (empty, _empty) = upstream(|question| {
+            let mut message = with_code(question, ResponseCode::NoError);
+            message.add_authority(soa("example.com."));
+            vec![bytes(&message)]
+        })
+        .await;
+        for (address, code) in [(absent, Code::NxDomain), (empty, Code::NoError)] {
+            let found = ask(&[address]).await.expect("an answer");
+            assert_eq!((found.code, found.answers.len(), found.authorities.len()), (code, 0, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_sends_a_probe_back_is_asked_no_more() {
+        let (address, _upstream) = upstream(|question| vec![bytes(&answer(question))]).await;
+        let forwarder = Forwarder::new(&[address]);
+        assert!(forwarder.ask(&query(), false).await.is_ok());
+        let probe = Query::query(forwarder.upstreams[0].probe.clone(), RecordType::A);
+        assert_eq!(forwarder.ask(&probe, false).await.expect_err("a loop"), ForwardOutcome::Failed);
+        assert_eq!(forwarder.ask(&query(), false).await.expect_err("a loop"), ForwardOutcome::Failed);
+    }
+
+    #[tokio::test]
+    async fn questions_beyond_the_limit_are_not_forwarded() {
+        let (address, _upstream) = upstream(|question| vec![bytes(&answer(question))]).await;
+        let forwarder = Forwarder::new(&[address]);
+        let held = forwarder.in_flight.acquire_many(MAXIMUM_IN_FLIGHT as u32).await.expect("never closed");
+        assert_eq!(forwarder.ask(&query(), false).await.expect_err("full"), ForwardOutcome::Overloaded);
+        drop(held);
+        assert!(forwarder.ask(&query(), false).await.is_ok());
+    }
+
+    async fn ask(upstreams: &[SocketAddr]) -> Result<Found, ForwardOutcome> {
+        Forwarder::new(upstreams).ask(&query(), false).await
     }
 
     /// A resolver that sends what `replies` makes of a question.
-    async fn upstream(replies: fn(&Message) -> Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<()>) {
+    async fn upstream(replies: fn(&Message) -> Vec<Vec<u8>>) -> (SocketAddr, AbortOnDropHandle<()>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         (socket.local_addr().expect("bound"), serve(socket, replies))
     }
 
-    fn serve(socket: UdpSocket, replies: fn(&Message) -> Vec<Vec<u8>>) -> JoinHandle<()> {
-        tokio::spawn(async move {
+    fn serve(socket: UdpSocket, replies: fn(&Message) -> Vec<Vec<u8>>) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             let mut packet = [0; 512];
             loop {
                 let (length, from) = socket.recv_from(&mut packet).await.expect("a question");
@@ -299,25 +384,40 @@ mod tests {
                     socket.send_to(&reply, from).await.expect("sent");
                 }
             }
-        })
+        }))
     }
 
-    fn question() -> Question {
-        let name = Name::from_ascii("www.example.com.").expect("a name");
-        Question { query: Query::query(name, RecordType::A), dnssec_ok: false, checking_disabled: false }
+    fn query() -> Query {
+        Query::query(name("www.example.com."), RecordType::A)
     }
 
     fn answer(question: &Message) -> Message {
         let mut message = with_code(question, ResponseCode::NoError);
-        let address = std::net::Ipv4Addr::new(192, 0, 2, 7).into();
-        message.add_answer(Record::from_rdata(question.queries[0].name().clone(), 30, RData::A(address)));
+        message.add_answer(address_of(&question.queries[0].name().to_ascii()));
         message
     }
 
     fn with_code(question: &Message, code: ResponseCode) -> Message {
-        let mut message = Message::error_msg(question.metadata.id, OpCode::Query, code);
+        let mut message = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+        message.metadata.response_code = code;
         message.add_queries(question.queries.iter().cloned());
+        if question.edns.is_some() {
+            message.set_edns(Edns::new());
+        }
         message
+    }
+
+    fn address_of(owner: &str) -> Record {
+        Record::from_rdata(name(owner), 30, RData::A(std::net::Ipv4Addr::new(192, 0, 2, 7).into()))
+    }
+
+    fn soa(zone: &str) -> Record {
+        let soa = rdata::SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 5);
+        Record::from_rdata(name(zone), 30, RData::SOA(soa))
+    }
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).expect("a name")
     }
 
     fn bytes(message: &Message) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What DNS counts. Handles are made once, so that a query costs an atomic add and no look-up.
+//! DNS metrics. Handles are made once, so that a query costs an atomic add and no look-up.
 
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
@@ -23,9 +23,10 @@ const FAILURES: [(DnsFailure, &str); 4] = [
 pub struct DnsMetrics {
     /// By view, kind and code; kinds that share a label share a counter.
     queries: Vec<Counter>,
-    /// From a message's arrival to its answer.
+    /// From a question's arrival to its answer.
     pub(super) duration: Histogram,
-    /// Messages that are no question: too short, a reply, or beyond parsing.
+    /// Messages without exactly one question, and messages over TCP that cannot be parsed. The library does not report UDP
+    /// messages that cannot be parsed.
     pub(super) malformed: Counter,
     forwarded: [Counter; ForwardOutcome::ALL.len()],
     failed: [Counter; FAILURES.len()],
@@ -39,14 +40,14 @@ impl DnsMetrics {
         let describe = |name: &'static str, text: &'static str| {
             recorder.describe_counter(KeyName::from_const_str(name), count, text.into());
         };
-        describe(QUERIES, "Answers given, by whose view, kind of record and code.");
-        describe(MALFORMED, "Messages that are no question: too short, a reply, or beyond parsing.");
-        describe(FORWARDED, "Questions asked upstream, by how that ended.");
-        describe(FAILED, "Questions that a failure which was asked for befell.");
+        describe(QUERIES, "Answers, by view, type of record and response code.");
+        describe(MALFORMED, "Messages without exactly one question, and messages over TCP that cannot be parsed.");
+        describe(FORWARDED, "Questions forwarded to upstream resolvers, by outcome.");
+        describe(FAILED, "Questions affected by a fault, by the answer that it sets.");
         recorder.describe_histogram(
             KeyName::from_const_str(DURATION),
             Some(Unit::Seconds),
-            "Time from a question's arrival to its answer, upstream's time included.".into(),
+            "Time from a question's arrival to its answer, upstream resolvers included.".into(),
         );
 
         let metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -84,22 +85,22 @@ impl DnsMetrics {
         self.queries[index].increment(1);
     }
 
-    /// Counts one question that fails as it was asked for.
+    /// Counts one question that a fault affected.
     pub(super) fn failed(&self, failure: DnsFailure) {
         let counters = FAILURES.iter().zip(&self.failed).filter(|((of, _), _)| *of == failure);
         counters.for_each(|(_, counter)| counter.increment(1));
     }
 
-    /// Counts one question asked upstream.
+    /// Counts one forwarded question.
     pub(super) fn forwarded(&self, outcome: ForwardOutcome) {
         self.forwarded[outcome as usize].increment(1);
     }
 }
 
-/// Whether such an answer can be given. Series that never can are not made: a scrape would carry them for nothing.
+/// Whether such an answer can be given. Series that never can are not made.
 fn happens(view: ViewKind, kind: Kind, code: Code) -> bool {
     match code {
-        // Said before a question is known, so without view and kind.
+        // Given before the question is known, so without view and kind.
         Code::FormErr | Code::NotImp => view == ViewKind::None && kind == Kind::Other,
         Code::BadVers => view == ViewKind::None,
         Code::Refused => true,

@@ -1,23 +1,23 @@
 //! Answers names from the snapshot, as a VPC's resolver or a public one would.
 //!
-//! [`answer()`] is pure: who asks, what, of which [`DnsView`](crate::plan::DnsView). `wire` puts its result into bytes;
-//! `server` is the one adapter to the DNS library; `udp` and `tcp` own the sockets; `forward` asks upstream resolvers for
-//! other people's names; [`export()`] writes the same records as zone files.
+//! [`answer()`] is pure: source, question and [`DnsView`](crate::plan::DnsView) in, records out. The DNS library has the
+//! sockets and the messages: `handler` is its request handler, `message` converts, `tcp` limits connections, `forward` asks
+//! upstream resolvers for names outside the zones. [`export()`] writes the same records as zone files.
 
 mod answer;
 mod bind;
 mod error;
 mod export;
 mod forward;
+mod handler;
+mod message;
 mod metrics;
 mod options;
 mod question;
 mod rotation;
 mod server;
 mod tcp;
-mod udp;
 mod view;
-mod wire;
 
 #[cfg(test)]
 mod fixture;
@@ -28,6 +28,7 @@ pub use answer::{Answer, Code, Data, Owner, Record, answer};
 pub use bind::{DnsSockets, bind};
 pub use error::DnsError;
 pub use export::{ExportFormat, ZoneExport, export, export_zones};
+pub use message::reply;
 pub use metrics::DnsMetrics;
 pub use options::DnsOptions;
 pub use question::{Kind, Question};

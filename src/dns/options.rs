@@ -1,21 +1,22 @@
-//! What the operator may set about DNS.
+//! The DNS server's settings.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::CidrSet;
 
-/// How answers are given, whatever the records.
+/// Settings of the answers, apart from the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsOptions {
     /// How long a record may be cached: 60 s, as Atlas' and `vpce` names have it.
     pub ttl: Duration,
-    /// How long it may be cached that a record is missing: 900 s, Route 53's SOA TTL. Resolvers take the lesser of it
+    /// How long a negative answer may be cached: 900 s, Route 53's SOA TTL. Resolvers take the lesser of it
     /// and the SOA's own minimum, 86,400 s (RFC 2308 §5).
     pub negative_ttl: Duration,
-    /// Resolvers asked, in turn, for names that are not ours. Empty: such names are refused.
+    /// Upstream resolvers for names outside the zones, asked in this order for clients of a VPC. Empty: such names do not
+    /// exist for them.
     pub forward: Vec<SocketAddr>,
-    /// Who is shown the public names, besides the VPCs.
+    /// The sources that get the public names, besides the VPCs.
     pub public_clients: CidrSet,
 }
 

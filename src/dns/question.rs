@@ -1,10 +1,10 @@
-//! What is asked.
+//! Questions.
 
 /// A name and a kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'q> {
-    /// Lower case, labels with dots between them, none at the end; the root is empty. Bytes that no name of ours has
-    /// are written as `!`, so that they match nothing but still count as labels.
+    /// Lower case, labels separated by dots, no dot at the end; the root is empty. Bytes that no configured name has are
+    /// written as `!`, so that they match nothing but still count as labels.
     pub name: &'q str,
     /// The kind of record.
     pub kind: Kind,
@@ -27,11 +27,11 @@ pub enum Kind {
     Soa,
     /// The zone's name servers.
     Ns,
-    /// Whatever there is.
+    /// Any type.
     Any,
     /// HTTPS and SVCB: browsers and stub resolvers ask for them beside addresses (RFC 9460).
     ServiceBinding,
-    /// Every other kind: nobody holds such records here.
+    /// Every other type: no zone has such records.
     Other,
 }
 
@@ -82,14 +82,9 @@ impl Kind {
             Self::ServiceBinding | Self::Other => "other",
         }
     }
-
-    /// Whether clients ask for this kind to reach a host, beside the other kinds of which this is true.
-    pub(super) fn leads_to_a_host(self) -> bool {
-        matches!(self, Self::A | Self::Aaaa | Self::ServiceBinding)
-    }
 }
 
-/// The text that [`Question::name`] wants, of a name's labels as they came.
+/// The labels of a received name as the text of [`Question::name`].
 pub(super) fn name_text<'l>(labels: impl Iterator<Item = &'l [u8]>) -> String {
     let mut text = String::with_capacity(64);
     for label in labels {

@@ -1,16 +1,16 @@
-//! Whose turn it is among several records.
+//! The order of several records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Question;
 
-/// Enough that two names that a client asks for in turn seldom share a counter.
+/// Enough that two names that a client asks for alternately seldom share a counter.
 const COUNTERS: usize = 256;
 
-/// Turns that go round by question.
+/// Rotation counters by question.
 ///
-/// One counter for all would not do: a client that always asks A and then AAAA, or one name and then another, would
-/// advance it by two and meet the same first address of two every time.
+/// A single counter would not do: a client that always asks A and then AAAA, or one name and then another, would
+/// advance it by two and get the same first address of two every time.
 #[derive(Debug)]
 pub(super) struct Rotation([AtomicU64; COUNTERS]);
 
@@ -19,7 +19,7 @@ impl Rotation {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// The turn of this question, one more with every call.
+    /// The rotation for this question, one more with every call.
     pub(super) fn next(&self, question: &Question<'_>) -> u64 {
         // FNV-1a: short, and good enough to spread names over counters.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -8,14 +8,14 @@ use super::DnsOptions;
 use crate::model::DnsName;
 use crate::plan::{DnsView, DnsZone, RecordSets};
 
-/// Whose view answered, for metrics.
+/// The kind of view that answered, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ViewKind {
     /// A VPC's resolver.
     Vpc,
     /// The public names alone.
     Public,
-    /// No view: the source is on the service's side or unknown, or nothing was understood.
+    /// No view: the source is on the service's side or unknown, or the message was not a valid question.
     None,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Zones<'v> {
 
 /// The view that `source` is answered from, and its zones; without zones it is refused.
 ///
-/// The service's side comes before everything: nothing on it may learn the consumer's addresses. A VPC without
+/// The service's side comes first: it must not learn the consumer's addresses. A VPC without
 /// `enableDnsSupport` has no resolver at all, so its hosts do not fall back to the public view.
 pub(super) fn choose<'v>(source: IpAddr, view: &'v DnsView, options: &DnsOptions) -> (ViewKind, Option<Zones<'v>>) {
     if view.refused.contains(source) {
@@ -69,7 +69,7 @@ impl<'v> Zones<'v> {
 
     /// The zone that `name` is looked up in: the most specific one, private before public.
     ///
-    /// Only that zone is consulted; a less specific one is no second chance (Route 53, *considerations when working
+    /// Only that zone is consulted, never a less specific one (Route 53, *considerations when working
     /// with a private hosted zone*).
     pub(super) fn zone_of(&self, name: &str) -> Option<Found<'v>> {
         ancestors(name).find_map(|apex| {
@@ -78,6 +78,15 @@ impl<'v> Zones<'v> {
                 private.or_else(|| self.public.get_key_value(apex).map(|found| (found, false)))?;
             Some(Found { apex, zone, private })
         })
+    }
+
+    /// Whether a zone lies below `name`; every zone lies below the root.
+    pub(super) fn any_below(&self, name: &str) -> bool {
+        let is_below = |apex: &DnsName| {
+            let above = apex.as_str().strip_suffix(name);
+            above.is_some_and(|rest| name.is_empty() || rest.ends_with('.'))
+        };
+        self.private.into_iter().flatten().chain(self.public).any(|(apex, _)| is_below(apex))
     }
 
     /// Every zone that a name can be looked up in, by apex: a private zone hides the public one of the same apex.
@@ -136,7 +145,7 @@ impl<'v> Found<'v> {
     /// The wildcard's records for a `name` that does not exist: those of `*` below its closest encloser, the longest
     /// ancestor that exists (RFC 4592 §3.3.1).
     fn wildcard(&self, name: &str) -> Option<&'v RecordSets> {
-        // Wildcards stand together in the map; '/' follows '.'. Most zones have none, and then the walk is spared.
+        // Wildcards are adjacent in the map; '/' follows '.'. Most zones have none, which saves the walk.
         self.zone.records.range::<str, _>((Bound::Included("*."), Bound::Excluded("*/"))).next()?;
         let encloser = ancestors(name).skip(1).find(|ancestor| self.exists(ancestor))?;
         self.zone.records.get(format!("*.{encloser}").as_str()).filter(|sets| !is_empty(sets))

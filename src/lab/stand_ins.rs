@@ -18,7 +18,7 @@ use crate::plan::Snapshot;
 use crate::quickstart::{StandIns, planned};
 use crate::tls::LabCa;
 
-/// How soon a moved port is known to the members: well before the old one closes (`move_grace`, 2 s).
+/// How soon a moved port is known to the members: well before the old one closes (`move_grace`).
 const LOOK: Duration = Duration::from_millis(200);
 
 /// When the files last changed, and how long they are.

@@ -32,10 +32,12 @@ const LONGEST_CONGESTION: usize = 15;
 pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let defaults = Settings::default();
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
+    let dns = root.table("dns", |section| dns(section, declared));
+    let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: root.table("state", |section| state(section, &lab_dir)),
-        dns: root.table("dns", |section| dns(section, declared)),
+        dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin: root.table("admin", |section| admin(section, declared)),
         relay: root.table("relay", relay),
@@ -49,7 +51,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"))),
         logs: root.table("logs", logs),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
-        move_grace: root.or("move_grace", DEFAULT_MOVE_GRACE, duration(0..=LONGEST_GRACE, "")),
+        move_grace: root.or("move_grace", move_grace, duration(0..=LONGEST_GRACE, "")),
         pace: root.or(
             "pace",
             defaults.pace,
