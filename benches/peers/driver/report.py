@@ -170,8 +170,8 @@ def markdown(result, charts):
              "; ".join(f"{name}: {text}" for name, text in result["versions"].items() if text), "",
              "A cell is the median, in brackets the median of the per-round ratios to HAProxy, below it the least and "
              "the most. `plgw` has everything on: 50 targets × 2 addresses, metrics, DNS, health checks, admission, "
-             "flow table, idle rules; `bare` is its relay alone. The best peer is the one whose median over all rounds is "
-             "best; the ratio to it is taken round by round, as all are.", "", "## Goals", "",
+             "flow table, idle rules; `bare` is a raw epoll loop that only relays. The best peer is the one whose median "
+             "over all rounds is best; the ratio to it is taken round by round, as all are.", "", "## Goals", "",
              gate.table(gate.goals(result)), ""]
     titles = {"onecore": "One core for client, server and relay", "pinned": "Relay on a core of its own",
               "unpinned": "All cores, threads as many"}

@@ -1,4 +1,4 @@
-"""What is compared: direct connections, the gateway, its bare relay, HAProxy, nginx and Envoy."""
+"""What is compared: direct connections, the gateway, a bare relay, HAProxy, nginx and Envoy."""
 
 import resource
 import socket
