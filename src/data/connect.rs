@@ -1,4 +1,4 @@
-//! Opens connections: the target's leg of a flow, and those of the App Services front to its backends.
+//! Opens connections: the target's leg of a flow, and those of the App Services HTTP front end to its backends.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+
+use super::descriptors::SpareSocket;
 
 /// How sockets towards targets are set up.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +47,7 @@ impl LegOptions {
     }
 }
 
-/// Addresses to dial from, and whose turn it is.
+/// Addresses to dial from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
     /// One at least.
@@ -58,10 +60,10 @@ pub(crate) struct Source<'a> {
 ///
 /// # Errors
 ///
-/// What the kernel says: refused, or unreachable. There is no time-out here. Keepalive is left to whoever keeps the
+/// What the kernel says: refused, or unreachable. There is no time-out here. Keepalive is left to the owner of the
 /// connection ([`LegOptions::keep_alive`]).
 pub(crate) async fn connect(target: SocketAddr, options: &LegOptions) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options)?))?;
+    let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options, None)?))?;
     // The runtime's own `connect` asks the kernel for an error after every success too; here it is asked when the readiness
     // says that there is one.
     if stream.ready(Interest::WRITABLE).await?.is_write_closed() {
@@ -70,15 +72,21 @@ pub(crate) async fn connect(target: SocketAddr, options: &LegOptions) -> io::Res
     Ok(stream)
 }
 
-/// A socket that is connecting to `target`, from `source` where one is given. Once it is writable it is connected, or has
-/// an error to tell.
+/// A socket that is connecting to `target`, from `source` where one is given; `spare` is used if it fits. Once it is
+/// writable it is connected, or has an error to tell.
 ///
 /// # Errors
 ///
 /// What the kernel says at once: unreachable, or no source port free.
-pub(crate) fn begin(target: SocketAddr, source: Option<Source<'_>>, options: &LegOptions) -> io::Result<OwnedFd> {
-    let socket = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+pub(crate) fn begin(
+    target: SocketAddr,
+    source: Option<Source<'_>>,
+    options: &LegOptions,
+    spare: Option<SpareSocket>,
+) -> io::Result<OwnedFd> {
+    let mut spare = spare.filter(|spare| spare.fits(target));
+    let mut socket = || -> io::Result<Socket> {
+        let socket = spare.take().map_or_else(|| SpareSocket::new(target), Ok)?.into_socket();
         options.apply_now(&SockRef::from(&socket));
         Ok(socket)
     };
@@ -116,38 +124,38 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_target_that_refuses_is_told_from_one_that_accepts() {
+    async fn a_target_that_refuses_is_distinguished_from_one_that_accepts() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let target = listener.local_addr().expect("bound");
-        let connected = connect(target, &LegOptions::default()).await.expect("somebody listens");
+        let connected = connect(target, &LegOptions::default()).await.expect("it listens");
         assert_eq!(connected.peer_addr().expect("connected"), target);
         drop(listener);
-        let refused = connect(target, &LegOptions::default()).await.expect_err("nobody listens");
+        let refused = connect(target, &LegOptions::default()).await.expect_err("nothing listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
-    /// A port that nobody has: whoever comes is refused, at once or when the answer is there.
+    /// A port on which nothing listens: the dial fails at once or when the answer is there.
     #[test]
-    fn a_target_refuses_whatever_the_source_is() {
+    fn a_refusal_shows_whatever_the_source_is() {
         let target =
             std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
         let pool = [Ipv4Addr::LOCALHOST.into()];
         for source in [None, Some(Source { pool: &pool, turn: 4711 })] {
-            let socket = begin(target, source, &LegOptions::default()).expect("begun");
+            let socket = begin(target, source, &LegOptions::default(), None).expect("begun");
             let poller = rustix::event::PollFd::new(&socket, rustix::event::PollFlags::OUT);
-            rustix::event::poll(&mut [poller], None).expect("it is told");
-            let error = SockRef::from(&socket).take_error().expect("asked").expect("nobody listens");
+            rustix::event::poll(&mut [poller], None).expect("polled");
+            let error = SockRef::from(&socket).take_error().expect("asked").expect("nothing listens");
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         }
     }
 
     #[test]
-    fn a_connection_comes_from_the_source_whose_turn_it_is() {
+    fn sources_take_turns() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let target = listener.local_addr().expect("bound");
         let pool = [Ipv4Addr::new(127, 0, 0, 2).into(), Ipv4Addr::new(127, 0, 0, 3).into()];
         for turn in 0..2 {
-            let _near = begin(target, Some(Source { pool: &pool, turn }), &LegOptions::default()).expect("begun");
+            let _near = begin(target, Some(Source { pool: &pool, turn }), &LegOptions::default(), None).expect("begun");
             assert_eq!(listener.accept().expect("connected").1.ip(), pool[turn]);
         }
     }

@@ -151,3 +151,26 @@ impl Series {
         self.sum(|shard| shard.opened.get()).saturating_sub(closed)
     }
 }
+
+/// What was carried since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Carried {
+    /// Flows admitted.
+    pub flows: u64,
+    /// Connections refused.
+    pub refused: u64,
+    /// Payload bytes written to targets.
+    pub bytes_to_target: u64,
+    /// Payload bytes written to clients.
+    pub bytes_to_client: u64,
+}
+
+impl Carried {
+    /// Adds what `series` counted.
+    pub(super) fn add(&mut self, series: &Series) {
+        self.flows += series.sum(|shard| shard.opened.get());
+        self.bytes_to_target += series.sum(|shard| shard.to_target.get());
+        self.bytes_to_client += series.sum(|shard| shard.to_client.get());
+        self.refused += series.sum(|shard| shard.refused.iter().map(Count::get).sum());
+    }
+}

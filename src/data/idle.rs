@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn turning_several_ticks_at_once_skips_nobody() {
+    fn turning_several_ticks_at_once_leaves_out_no_key() {
         let mut wheel = Wheel::new(0);
         for deadline in 1..=600 {
             wheel.place(deadline, deadline);

@@ -1,6 +1,6 @@
 //! Whether a silent flow's peers probe it: on NLB a keepalive packet from either side restarts the idle timer.
 //!
-//! A flow is looked at a few times in its silence, and only then; one that moves bytes costs nothing.
+//! A flow is checked a few times in its silence, and only then; one that moves bytes costs nothing.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use tokio::time::Instant;
 use super::sock_diag::{Seen, SockDiag};
 use super::socket::Socket;
 
-/// How many times in its idle time-out a silent flow is looked at: a probe counts from the look that finds it, so expiry
-/// is late by this part of the time-out at most.
-pub(crate) const LOOKS: u32 = 8;
+/// How many times in its idle time-out a silent flow is checked: a probe counts from the check that finds it, so expiry is
+/// late by this part of the time-out at most.
+pub(crate) const CHECKS: u32 = 8;
 
-/// What the last look at a flow found.
+/// What the last check of a silent flow found.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct ProbeWatch {
     legs: Option<[(Seen, Instant); 2]>,
-    /// The tick at which bytes had moved last.
+    /// The tick at which the flow had been active last.
     silent_since: u32,
     begun: bool,
 }
 
-impl Watch {
+impl ProbeWatch {
     /// True the first time that it is asked.
     pub(crate) fn is_first(&mut self) -> bool {
         !std::mem::replace(&mut self.begun, true)
     }
 
-    /// Looks at both sides; true when one of them sent a probe since the last look in the same silence.
+    /// Asks the kernel about both sides; true when one of them sent a probe since the last check in the same silence.
     ///
     /// `own` is how often the kernel probes for us: each of our probes brings one segment in, and its acknowledgement
     /// shows as the latest one, which a peer's probe does not.
-    pub(crate) fn look(
+    pub(crate) fn found_probe(
         &mut self,
         diag: &SockDiag,
         sides: [&Socket; 2],
@@ -55,7 +55,7 @@ impl Watch {
     }
 }
 
-/// How many segments between two looks were answers to our own probes.
+/// How many segments between two checks were answers to our own probes.
 fn answers_to_own(before: (Seen, Instant), now: (Seen, Instant), own: Option<Duration>) -> u32 {
     let Some(own) = own else { return 0 };
     let acked = |(seen, at): (Seen, Instant)| at.checked_sub(Duration::from_millis(u64::from(seen.since_ack)));

@@ -11,7 +11,7 @@ use super::socket::Socket;
 /// One end of a flow.
 pub(crate) trait Leg {
     /// The socket, where this is a bare TCP connection: what can be spliced.
-    fn socket(&mut self) -> Option<&mut Socket> {
+    fn socket(&self) -> Option<&Socket> {
         None
     }
 
@@ -21,7 +21,7 @@ pub(crate) trait Leg {
     /// Gives as much as is taken.
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Says that nothing more will be given.
+    /// Sends the end: nothing more will be given.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Sends what the leg took and still holds, as one that encrypts does. Ready when it holds nothing.
@@ -30,7 +30,7 @@ pub(crate) trait Leg {
     }
 }
 
-/// A stream of the runtime's as a leg.
+/// Any stream as a leg.
 #[derive(Debug)]
 pub(crate) struct Streamed<S>(pub(crate) S);
 

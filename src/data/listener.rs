@@ -1,41 +1,31 @@
-//! Binds listening sockets, and says what becomes of a connection that was accepted.
+//! Listening sockets: how they are bound, how they answer a client's SYN, and how clients are accepted.
+//!
+//! On the load balancer a client's handshake completes with the target, so a target that refuses or stays silent shows to
+//! the client as a port that does. A gateway's kernel accepts before anything is decided; so the listener itself takes the
+//! mode of its target: accept, refuse or stay silent.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Type};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 use super::connect::LegOptions;
-use super::counters::Series;
-use super::fault::{LiveFault, Plight};
-use super::flow::Flow;
-use super::local::Local;
-use super::outer::Outer;
-use super::shape::Bucket;
-use super::socket::Socket;
-use super::worker::Entry;
-use super::{admission, choose, refuse};
-use crate::model::Refusal;
-use crate::plan::Listener;
-
-/// What a listener needs at hand for each new flow.
-#[derive(Debug, Clone)]
-pub(crate) struct ListenerState {
-    /// The route for new flows.
-    pub(crate) listener: Arc<Listener>,
-    /// Where it counts.
-    pub(crate) series: Arc<Series>,
-    /// Flows that each member holds, over all workers and listeners.
-    pub(crate) held_flows: Arc<[Arc<AtomicUsize>]>,
-    /// Faults that may befall new flows.
-    pub(crate) faults: Vec<LiveFault>,
-    /// What its address may carry.
-    pub(crate) cap: Option<[Arc<Bucket>; 2]>,
-}
+use super::context::WorkerContext;
+use super::descriptors::Backoff;
+pub(crate) use super::descriptors::is_scarcity;
+use super::flow;
+use super::route::Routes;
+use super::socket::{Socket, register};
+use crate::lifecycle::Alarm;
+use crate::plan::{Answer, Listener};
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +61,7 @@ impl BindError {
 ///
 /// # Errors
 ///
-/// [`BindError`] when the address is taken (by anybody, another gateway included) or not to be had.
+/// [`BindError`] when the address is taken (by another gateway, say) or not to be had.
 pub(crate) fn bind(
     listener: &Listener,
     workers: usize,
@@ -81,11 +71,11 @@ pub(crate) fn bind(
 }
 
 /// One bound socket per worker, all at `address`. None listens yet: until everything else that a change needs is had,
-/// nobody may be let into a queue that might be closed again.
+/// no client may enter a queue that might be closed again.
 ///
 /// # Errors
 ///
-/// What the kernel says, as when somebody listens at the address, another gateway included.
+/// What the kernel says, as when another process listens at the address.
 pub(crate) fn bind_shared(
     address: SocketAddr,
     workers: usize,
@@ -96,8 +86,8 @@ pub(crate) fn bind_shared(
     (0..workers).map(|_| ready(address, options)).collect()
 }
 
-/// A socket that is bound; unless it listens, the kernel answers whoever comes with RST.
-pub(crate) fn bound(address: SocketAddr, share: bool) -> io::Result<socket2::Socket> {
+/// A socket that is bound; unless it listens, the kernel answers a SYN with RST.
+fn bound(address: SocketAddr, share: bool) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -118,7 +108,7 @@ fn ready(address: SocketAddr, options: &LegOptions) -> io::Result<socket2::Socke
 }
 
 /// One worker's listening socket.
-pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
+fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Result<std::net::TcpListener> {
     listen(ready(address, options)?, backlog)
 }
 
@@ -126,49 +116,171 @@ pub(crate) fn listening(address: SocketAddr, backlog: i32, options: &LegOptions)
 ///
 /// # Errors
 ///
-/// What the kernel says, as when somebody began to listen at the address meanwhile.
+/// What the kernel says, as when another process began to listen at the address meanwhile.
 pub(crate) fn listen(socket: socket2::Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Whether trying again at once would only fail again.
-pub(crate) fn is_scarcity(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
+/// Classic BPF's "return the constant": of the packet, 0 bytes pass. Socket filters need no privilege (socket(7),
+/// `SO_ATTACH_FILTER`), and on a listening socket they come before the handshake.
+const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
-/// What is wrong with the next flow; mostly nothing.
-fn plight(state: &ListenerState) -> Result<Option<Box<Plight>>, Refusal> {
-    if state.faults.is_empty() && state.cap.is_none() {
-        return Ok(None);
-    }
-    let mut plight = Plight::draw(&state.faults)?;
-    plight.cap.clone_from(&state.cap);
-    Ok((!plight.is_nothing()).then(|| Box::new(plight)))
-}
-
-/// What becomes of a new connection: at once, or when a load balancer in front of this one has said for whom it is.
-/// `None`: it is refused, and over.
-pub(crate) fn take(local: &Rc<Local>, state: &ListenerState, client: Socket, address: SocketAddr) -> Option<Entry> {
-    let outer = &state.listener.group.proxy_sources;
-    if !outer.is_empty() && outer.contains(address.ip().to_canonical()) {
-        return Some(Entry::Outer(Box::new(Outer::new(client, state, address))));
-    }
-    admit(local, state, client, address)
-}
-
-/// Admits or refuses one connection.
-pub(crate) fn admit(local: &Rc<Local>, state: &ListenerState, client: Socket, address: SocketAddr) -> Option<Entry> {
-    let admitted = admission::admit(&state.listener, address, &local.service_side.borrow());
-    let admitted = admitted.and_then(|origin| {
-        let seat = choose::reserve(local, state, address)?;
-        Ok((origin, seat, plight(state)?))
-    });
-    match admitted {
-        Ok((origin, seat, plight)) => {
-            Some(Entry::Flow(Box::new(Flow::new(local, state, client, address, origin, seat, plight))))
+/// One worker's part of a listener: takes the mode that the present route asks for and accepts clients, until the listener is to
+/// close.
+pub(crate) async fn run(ctx: Rc<WorkerContext>, socket: TcpListener, routes: Routes) {
+    let address = routes.current.borrow().listener.address;
+    let _alarm = Alarm::new(format!("the listener at {address}"), &ctx.state.losses);
+    let (mut changes, routes) = (routes.current.clone(), Rc::new(routes));
+    let mut listener = match WorkerListener::new(address, socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%address, %error, "failed to watch a listening socket: the listener is lost");
+            return ctx.state.lost_listener(address);
         }
-        Err(refusal) => refuse::refuse(local, state, client, address, refusal).map(|held| Entry::Held(Box::new(held))),
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        let answer = changes.borrow_and_update().listener.answer;
+        let in_mode = listener.take_mode(&ctx, answer);
+        tokio::select! {
+            biased;
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            // It may do better then.
+            () = ctx.clock.sleep_until(Instant::now() + ctx.options.tick), if !in_mode => {}
+            () = listener.accept_clients(&ctx, &routes, &mut backoff) => {}
+        }
     }
+}
+
+/// What one worker has at a listener's address.
+#[derive(Debug)]
+struct WorkerListener {
+    address: SocketAddr,
+    listening: Option<AsyncFd<OwnedFd>>,
+    /// Keeps the port while nothing listens on it: the kernel then answers with RST, and no other process can take it.
+    placeholder: Option<socket2::Socket>,
+    silent: bool,
+    /// The last mode could not be taken: no descriptor, or another process took the port.
+    failed: bool,
+}
+
+impl WorkerListener {
+    fn new(address: SocketAddr, socket: TcpListener) -> io::Result<Self> {
+        let listening = Some(register(socket.into(), Interest::READABLE)?);
+        Ok(Self { address, listening, placeholder: None, silent: false, failed: false })
+    }
+
+    /// Takes a mode; false when that failed, as may change.
+    fn take_mode(&mut self, ctx: &WorkerContext, answer: Answer) -> bool {
+        let taken = match answer {
+            Answer::Refuse => self.refuse(),
+            Answer::Accept => self.listen(ctx).and_then(|()| self.silence(false)),
+            Answer::Ignore => self.listen(ctx).and_then(|()| self.silence(true)),
+        };
+        if let Err(error) = &taken
+            && !self.failed
+        {
+            tracing::error!(address = %self.address, %error, "failed to switch a listener to the mode of its target; retried every second");
+        }
+        self.failed = taken.is_err();
+        !self.failed
+    }
+
+    fn refuse(&mut self) -> io::Result<()> {
+        if self.listening.is_some() {
+            // Bound before the listening socket goes, so that the port is never free.
+            let placeholder = bound(self.address, true)?;
+            self.listening = None;
+            self.silent = false;
+            // Another process that binds with `SO_REUSEADDR`, as most servers do, could share it otherwise, and listen.
+            placeholder.set_reuse_address(false)?;
+            self.placeholder = Some(placeholder);
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, ctx: &WorkerContext) -> io::Result<()> {
+        if self.listening.is_none() {
+            let socket = listening(self.address, ctx.options.backlog, &ctx.options.leg)?;
+            self.listening = Some(register(socket.into(), Interest::READABLE)?);
+            self.placeholder = None;
+        }
+        Ok(())
+    }
+
+    fn silence(&mut self, silent: bool) -> io::Result<()> {
+        if let Some(socket) = self.listening.as_ref().filter(|_| self.silent != silent) {
+            let socket = SockRef::from(socket);
+            if silent { socket.attach_filter(&DROP_ALL) } else { socket.detach_filter() }?;
+            self.silent = silent;
+        }
+        Ok(())
+    }
+
+    /// Accepts clients for as long as it is polled. While descriptors or memory are short it waits longer and longer, and
+    /// clients wait in the queue.
+    async fn accept_clients(&self, ctx: &Rc<WorkerContext>, routes: &Rc<Routes>, backoff: &mut Backoff) {
+        let Some(socket) = &self.listening else { return std::future::pending().await };
+        loop {
+            if let Err(error) = accept_waiting(socket, ctx, routes, backoff).await {
+                ctx.state.accept_error(&error);
+                if is_scarcity(&error) {
+                    let wait = backoff.next();
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
+                    ctx.clock.sleep_until(Instant::now() + wait).await;
+                }
+            }
+            // Others of the worker have their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Waits for clients and accepts those that are there, up to the number after which others of the worker have their turn.
+async fn accept_waiting(
+    socket: &AsyncFd<OwnedFd>,
+    ctx: &Rc<WorkerContext>,
+    routes: &Rc<Routes>,
+    backoff: &mut Backoff,
+) -> io::Result<()> {
+    let mut ready = socket.readable().await?;
+    for _ in 0..ctx.options.accepts_per_wake {
+        // Before the client, see `descriptors`. Without a member there is nothing to dial, and no socket is needed.
+        let target = routes.current.borrow().any_target();
+        let spare = target.map(|target| ctx.take_spare(target)).transpose()?;
+        match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((client, peer)) => {
+                backoff.reset();
+                if let Some(Ok(peer)) = peer.map(SocketAddr::try_from) {
+                    let client = Socket::new(client)?;
+                    tokio::task::spawn_local(flow::serve(Rc::clone(ctx), Rc::clone(routes), client, peer, spare));
+                }
+            }
+            Err(Errno::AGAIN) => {
+                ctx.keep_spare(spare);
+                ready.clear_ready();
+                return Ok(());
+            }
+            Err(Errno::INTR) => ctx.keep_spare(spare),
+            // The spare socket is given up meanwhile: another worker may have a client for it.
+            Err(error) => return Err(error.into()),
+        }
+        // Mostly one client waits, and an `accept` that finds none costs nearly as much as one that finds one.
+        if !is_client_waiting(socket) {
+            ready.clear_ready();
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn is_client_waiting(socket: &AsyncFd<OwnedFd>) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
 }

@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use tokio::time::Instant;
 
 use super::counters::SeriesKey;
-use super::shared::Shared;
+use super::state::DataPlaneState;
 use crate::model::{FlowEnd, Refusal};
 use crate::plan::TargetGroup;
 
@@ -144,9 +144,9 @@ impl DataMetrics {
 }
 
 /// Writes the workers' sums into the registry. Called right before a scrape is answered.
-pub(crate) fn publish(shared: &Shared) {
-    let metrics = &shared.metrics;
-    let (all_series, mut by_address) = shared.all_series();
+pub(crate) fn publish(state: &DataPlaneState) {
+    let metrics = &state.metrics;
+    let (all_series, mut by_address) = state.all_series();
     for series in all_series {
         // The ends before the beginnings, so that a flow which ends meanwhile can't be closed but never opened.
         let closed = FlowEnd::LABELS.iter().enumerate().map(|(at, _)| series.sum(|shard| shard.closed[at].get()));
@@ -158,9 +158,9 @@ pub(crate) fn publish(shared: &Shared) {
         metrics.set(&Owner::Series(series.key.clone()), values, || keys_of_series(&series.key));
         by_address.entry(series.key.address()).or_default().add(&series);
     }
-    for (name, kind, struck) in shared.struck() {
+    for (name, kind, affected) in state.affected() {
         let keys = || vec![key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)])];
-        metrics.set(&Owner::Fault(name.clone(), kind), [Value::Counter(struck)], keys);
+        metrics.set(&Owner::Fault(name.clone(), kind), [Value::Counter(affected)], keys);
     }
     for ((endpoint, zone), totals) in by_address {
         let resets = [totals.client_resets, totals.target_resets, totals.gateway_resets];
@@ -193,16 +193,16 @@ fn keys_of_address(endpoint: &str, zone: &str) -> Vec<Key> {
 }
 
 /// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
-pub(crate) fn sample(shared: &Shared, now: Instant) {
-    let carried = shared.all_series().0.into_iter().fold(BTreeMap::<_, u64>::new(), |mut carried, series| {
+pub(crate) fn sample(state: &DataPlaneState, now: Instant) {
+    let carried = state.all_series().0.into_iter().fold(BTreeMap::<_, u64>::new(), |mut carried, series| {
         let bytes = series.sum(|s| s.to_target.get()) + series.sum(|s| s.to_client.get());
         *carried.entry(series.key.address()).or_default() += bytes;
         carried
     });
-    let peaks = shared.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
+    let peaks = state.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
     for ((endpoint, zone), peak) in peaks {
         let keys = || vec![key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)])];
-        shared.metrics.set(&Owner::Peak(endpoint.clone(), zone.clone()), [Value::Gauge(peak)], keys);
+        state.metrics.set(&Owner::Peak(endpoint.clone(), zone.clone()), [Value::Gauge(peak)], keys);
     }
 }
 

@@ -1,61 +1,65 @@
 //! The data plane: listeners, admission, flows, the relay.
 //!
-//! It has no word for control, config or API: it opens, retargets and closes listeners that a snapshot names, and says
-//! what became of them. One flow's way: `door` accepts, `admission` decides, `choose` picks a member, `flow` dials it and
-//! sees to the end, `relay` moves the bytes. All of it on the thread of one `worker`, which waits for news in `poll`.
+//! It has no word for control, config or API: it opens, retargets and closes listeners that a snapshot names, and counts and
+//! logs what became of their flows. One connection's way: `listener` accepts it, `flow` serves it from there to its end,
+//! `admission` decides, `target_select` picks a member, `relay` moves the bytes. All of it in one task on the thread of one
+//! `worker`.
 
 pub(crate) mod admission;
-mod choose;
+mod clock;
 pub(crate) mod connect;
+mod context;
 mod counters;
-mod door;
+pub(crate) mod descriptors;
 mod fault;
+mod faulty_relay;
 mod flow;
+mod flow_guard;
+mod flow_log_events;
 mod idle;
 mod keepalive;
 pub(crate) mod leg;
 pub(crate) mod listener;
-mod local;
 mod metrics;
-mod outer;
 mod peak;
 pub(crate) mod pipes;
-mod poll;
+mod proxy_header;
 pub mod proxy_protocol;
-mod refuse;
+mod refusal;
 pub(crate) mod relay;
+mod route;
 pub(crate) mod scratch;
 mod shape;
-mod shared;
 mod sock_diag;
 pub(crate) mod socket;
+mod state;
 mod table;
-mod tally;
-mod tell;
+mod target_select;
 #[cfg(test)]
 mod testing;
-mod timers;
 mod worker;
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::connect::LegOptions;
+use self::context::WorkerOptions;
+pub use self::counters::Carried;
 pub use self::listener::BindError;
-use self::listener::ListenerState;
-use self::local::{Local, WorkerOptions};
 use self::metrics::DataMetrics;
-use self::poll::{Bell, Poller};
-use self::shared::Shared;
+use self::route::{Route, Routes};
+use self::state::DataPlaneState;
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
-use self::worker::{Command, Commands, Worker};
+use self::worker::Command;
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
@@ -109,24 +113,33 @@ impl Default for DataOptions {
     }
 }
 
-/// How long flows may take to end once they are told to: a turn of their worker, which is busy at worst.
-const CUT_TIME: Duration = Duration::from_secs(5);
+/// How long flows may take to end once they are ordered to: a turn of their worker, which is busy at worst.
+const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failed connections to targets that may wait to be heard of; of a storm of them the first ones say it all.
+/// Failed connections to targets that are queued for the receiver; of a storm of them the first ones say it all.
 const FAILED_DIALS: usize = 64;
 
 /// The running data plane.
 #[derive(Debug)]
 pub struct DataPlane {
-    shared: Arc<Shared>,
+    state: Arc<DataPlaneState>,
     options: DataOptions,
-    workers: Vec<Commands>,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    listeners: Mutex<HashMap<SocketAddr, OpenListener>>,
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
 
-/// Sockets that are bound and don't listen yet: whoever connects is refused. Dropped, they are closed, and nothing has
-/// happened.
+/// A listener that the workers accept on.
+#[derive(Debug)]
+struct OpenListener {
+    /// Dropped, it closes the listener.
+    route: watch::Sender<Arc<Route>>,
+    /// Ends once every worker has closed its socket, and every client that it had accepted is in the table or refused.
+    open: mpsc::Receiver<Infallible>,
+}
+
+/// Sockets that are bound and don't listen yet: a client is refused. Dropped, they are closed, and nothing has happened.
 #[derive(Debug)]
 pub struct Bound(Vec<(Arc<Listener>, Vec<Socket>)>);
 
@@ -138,11 +151,11 @@ impl Bound {
 }
 
 impl DataPlane {
-    /// Starts the workers. `losses` hears of listeners and threads that broke.
+    /// Starts the workers. `losses` gets the names of listeners and threads that broke.
     ///
     /// # Errors
     ///
-    /// When a thread can't be started, or the kernel gives it no epoll.
+    /// When a thread can't be started, or the kernel gives it no epoll or timer.
     pub fn start(
         options: DataOptions,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
@@ -150,35 +163,24 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
-        let shared = Arc::new(Shared::new(count, DataMetrics::new(recorder), options.flow_log.clone(), losses, failed));
+        let metrics = DataMetrics::new(recorder);
+        let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), losses, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
-            let poller = Poller::new()?;
-            let bell = Arc::new(Bell::new(&poller)?);
-            let (queue, received) = std::sync::mpsc::channel();
-            let commands = Commands::new(queue, Arc::clone(&bell));
-            let (shared, worker_options) = (Arc::clone(&shared), worker_options(&options));
+            let (commands, received) = mpsc::unbounded_channel();
+            let (state, worker_options) = (Arc::clone(&state), worker_options(&options));
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
-                let _alarm = Alarm::new(format!("flow thread {index}"), &shared.losses);
-                let local = Local::new(index, shared, worker_options, poller);
-                match Worker::new(local, received, bell) {
-                    Ok(worker) => {
-                        let _ = started.send(Ok(()));
-                        worker.run();
-                    }
-                    Err(error) => {
-                        let _ = started.send(Err(error));
-                    }
-                }
+                let _alarm = Alarm::new(format!("flow thread {index}"), &state.losses);
+                worker::run(index, state, worker_options, received, &started);
             })?;
             starting.recv().map_err(io::Error::other)??;
             workers.push(commands);
             threads.push(thread);
         }
         let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
-        Ok(Self { shared, options, workers, threads, failed_dials })
+        Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials })
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -203,22 +205,25 @@ impl DataPlane {
     pub async fn open(&self, bound: Bound) {
         let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (listener, sockets) in bound.0 {
-            let state = self.state_of(&listener);
+            let (route, current) = watch::channel(Arc::new(self.route_of(&listener)));
+            let (open, closed) = mpsc::channel(1);
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
                 match listener::listen(socket, self.options.backlog) {
-                    Ok(socket) => worker.push((socket, state.clone())),
+                    Ok(socket) => worker.push((socket, Routes { current: current.clone(), open: open.clone() })),
                     Err(error) => {
                         let address = listener.address;
-                        tracing::error!(%address, %error, "a bound socket can't listen: somebody else does there");
-                        self.shared.lost_listener(address);
+                        tracing::error!(%address, %error, "failed to listen on a bound socket: another process listens at the address");
+                        self.state.lost_listener(address);
                     }
                 }
             }
+            self.listeners().insert(listener.address, OpenListener { route, open: closed });
         }
         let mut opening = Vec::new();
         for (worker, opened) in self.workers.iter().zip(per_worker) {
             let (done, opened_all) = oneshot::channel();
-            worker.send(Command::Open(opened, done));
+            // Fails only where the worker ended, and the process with it; so below.
+            let _ = worker.send(Command::Open(opened, done));
             opening.push(opened_all);
         }
         for opened in opening {
@@ -226,50 +231,50 @@ impl DataPlane {
         }
     }
 
-    /// New flows of these listeners' addresses take the new routes; open ones keep theirs. A worker is told of all of them at
-    /// once: a reload may retarget hundreds, and each call would be an interruption of its own.
+    /// New flows of these listeners' addresses take the new routes; open ones keep theirs. Once it returns, no flow joins an
+    /// earlier route any more.
     pub fn retarget(&self, listeners: &[Arc<Listener>]) {
-        if listeners.is_empty() {
-            return;
+        for listener in listeners {
+            if let Some(open) = self.listeners().get(&listener.address) {
+                let route = Arc::new(self.route_of(listener));
+                // The route is read at each accept; the workers are woken for another mode alone.
+                open.route.send_if_modified(|present| {
+                    let before = std::mem::replace(present, route);
+                    before.listener.answer != present.listener.answer
+                });
+            }
+            self.freeze_or_thaw(listener);
         }
-        let states: Vec<_> = listeners.iter().map(|listener| self.state_of(listener)).collect();
-        if let Some((last, others)) = self.workers.split_last() {
-            others.iter().for_each(|worker| worker.send(Command::Retarget(states.clone())));
-            last.send(Command::Retarget(states));
-        }
-        listeners.iter().for_each(|listener| self.freeze_or_thaw(listener));
     }
 
-    /// Stops what flows through a lost zone or to a target that is silent by a fault, and lets it go on afterwards.
+    /// Freezes the flows through a lost zone or to a target that is silent by a fault, and thaws the others.
     fn freeze_or_thaw(&self, listener: &Listener) {
         let is_silent = |member: &Member| member.faulted && member.reach != Some(ConnectError::Refused);
-        let stands = |flow: &FlowRecord| {
+        let is_frozen = |flow: &FlowRecord| {
             let same = |member: &&Member| member.name == flow.member().name && member.address == flow.member().address;
             listener.outage || listener.group.members.iter().find(same).is_some_and(is_silent)
         };
         let some = listener.outage || listener.group.members.iter().any(is_silent);
-        if !some && !self.shared.has_frozen() {
+        if !some && !self.state.has_frozen() {
             return;
         }
-        let flows = self.shared.table.select(|flow| flow.listener.address == listener.address);
-        let (standing, moving): (Vec<_>, Vec<_>) = flows.into_iter().partition(|flow| stands(flow));
-        if !standing.is_empty() {
-            self.shared.note_frozen();
+        for flow in self.state.table.select(|flow| flow.listener.address == listener.address) {
+            if is_frozen(&flow) {
+                self.state.note_frozen();
+                flow.give(Order::Freeze);
+            } else {
+                flow.thaw();
+            }
         }
-        standing.iter().for_each(|flow| flow.tell(Order::Frozen));
-        self.wake(&standing);
-        self.wake(&moving.into_iter().filter(|flow| flow.thaw()).collect::<Vec<_>>());
     }
 
     /// Sources of which no connection is let in on any listener.
     pub fn refuse_service_side(&self, cidrs: &Arc<CidrSet>) {
-        for worker in &self.workers {
-            worker.send(Command::ServiceSide(Arc::clone(cidrs)));
-        }
+        self.state.service_side.send_replace(Arc::clone(cidrs));
     }
 
     /// Accepts no more at the address of `listener`. Returns once the sockets are closed, with the flows that its target
-    /// still has there: another one's, who had the port before, are no part of it.
+    /// still has there: those of another listener that had the port before are no part of it.
     pub async fn close(&self, listener: &Listener) -> OpenFlows {
         self.shut(listener.address).await;
         let (address, group) = (listener.address, &listener.group);
@@ -277,26 +282,26 @@ impl DataPlane {
             let of = &flow.listener;
             of.address == address && of.group.service == group.service && of.group.target == group.target
         };
-        OpenFlows { flows: self.shared.table.select(is_own) }
+        OpenFlows { flows: self.state.table.select(is_own) }
     }
 
-    /// Accepts no more at `address`. Returns once the sockets are closed.
+    /// Accepts no more at `address`. Returns once the sockets are closed, and every client that was accepted is in the flow
+    /// table or refused.
     pub async fn shut(&self, address: SocketAddr) {
-        let mut closing = Vec::new();
-        for worker in &self.workers {
-            let (done, closed) = oneshot::channel();
-            worker.send(Command::Close(address, done));
-            closing.push(closed);
-        }
-        for closed in closing {
-            let _ = closed.await;
+        let closing = self.listeners().remove(&address);
+        if let Some(OpenListener { route, mut open }) = closing {
+            drop(route);
+            let _ = open.recv().await;
         }
     }
 
-    /// The flows that a member of a target group has. Retargets that were asked for before are in force by then, so where
-    /// those leave the member out, no flow joins these any more.
+    fn listeners(&self) -> MutexGuard<'_, HashMap<SocketAddr, OpenListener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The flows that a member of a target group has. Where the routes leave the member out by then, no flow joins these any
+    /// more.
     pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
-        self.in_step().await;
         let is_on = |flow: &FlowRecord| {
             let (group, on) = (&flow.listener.group, flow.member());
             group.service == *service
@@ -304,23 +309,23 @@ impl DataPlane {
                 && on.name == member.name
                 && on.address == member.address
         };
-        OpenFlows { flows: self.shared.table.select(is_on) }
+        OpenFlows { flows: self.state.table.select(is_on) }
     }
 
-    /// Waits until every worker has taken what it was told so far.
+    /// Waits until every worker has answered: one that hangs never does.
     pub async fn in_step(&self) {
-        let mut reaching = Vec::new();
+        let mut answers = Vec::new();
         for worker in &self.workers {
-            let (done, reached) = oneshot::channel();
-            worker.send(Command::Sync(done));
-            reaching.push(reached);
+            let (answer, answered) = oneshot::channel();
+            let _ = worker.send(Command::Answer(answer));
+            answers.push(answered);
         }
-        for reached in reaching {
-            let _ = reached.await;
+        for answered in answers {
+            let _ = answered.await;
         }
     }
 
-    /// Addresses of targets to which a flow's connection failed, each as it happens. For one taker: later ones get `None`.
+    /// Addresses of targets to which a flow's connection failed, each as it happens. For the first caller; later ones get `None`.
     #[must_use]
     pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
         self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -329,7 +334,7 @@ impl DataPlane {
     /// Every flow that is open.
     #[must_use]
     pub fn all_open(&self) -> OpenFlows {
-        OpenFlows { flows: self.shared.table.select(|_| true) }
+        OpenFlows { flows: self.state.table.select(|_| true) }
     }
 
     /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
@@ -341,14 +346,18 @@ impl DataPlane {
             flows.is_empty()
         };
         let deadline = Instant::now() + deadline;
-        let ended = tokio::time::timeout_at(deadline, self.shared.until(|table| gone(&mut flows, table))).await;
+        let ended = tokio::time::timeout_at(deadline, self.state.until(|table| gone(&mut flows, table))).await;
         if ended.is_err()
             && let Some(reason) = cut
         {
-            self.cut(&flows, reason);
-            let ended = self.shared.until(|table| gone(&mut flows, table));
-            if tokio::time::timeout(CUT_TIME, ended).await.is_err() {
-                tracing::error!(flows = flows.len(), reason = reason.label(), "flows that were told to end have not");
+            order_end(&flows, reason);
+            let ended = self.state.until(|table| gone(&mut flows, table));
+            if tokio::time::timeout(CUT_TIMEOUT, ended).await.is_err() {
+                tracing::error!(
+                    flows = flows.len(),
+                    reason = reason.label(),
+                    "flows did not end although they were ordered to"
+                );
             }
         }
     }
@@ -356,15 +365,15 @@ impl DataPlane {
     /// Ends one flow at once; false when there is no such flow.
     #[must_use]
     pub fn kill(&self, id: FlowId) -> bool {
-        let flow = self.shared.table.get(id);
-        self.cut(flow.as_slice(), DrainReason::Killed);
+        let flow = self.state.table.get(id);
+        order_end(flow.as_slice(), DrainReason::Killed);
         flow.is_some()
     }
 
     /// Every open flow, oldest first.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowView> {
-        let mut flows = self.shared.table.select(|_| true);
+        let mut flows = self.state.table.select(|_| true);
         flows.sort_by_key(|flow| (flow.opened, flow.id));
         flows.iter().map(|flow| FlowView::from(flow.as_ref())).collect()
     }
@@ -372,34 +381,34 @@ impl DataPlane {
     /// How many flows are open.
     #[must_use]
     pub fn open_flows(&self) -> usize {
-        self.shared.table.len()
+        self.state.table.len()
     }
 
     /// Flows and bytes (to targets, to clients) carried since the start.
     #[must_use]
     pub fn carried(&self) -> Carried {
-        self.shared.carried()
+        self.state.carried()
     }
 
     /// The same by target; targets of two load balancers that have one name are one here, as in the metrics.
     #[must_use]
     pub fn carried_by_target(&self) -> std::collections::BTreeMap<String, Carried> {
         let mut targets = std::collections::BTreeMap::<String, Carried>::new();
-        for series in self.shared.all_series().0 {
+        for series in self.state.all_series().0 {
             targets.entry(series.key.target.clone()).or_default().add(&series);
         }
         targets
     }
 
-    /// How many flows each fault befell, by its name.
+    /// How many flows each fault affected, by its name.
     #[must_use]
     pub fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
-        self.shared.struck().into_iter().map(|(name, _, struck)| (name, struck)).collect()
+        self.state.affected().into_iter().map(|(name, _, affected)| (name, affected)).collect()
     }
 
     /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
     pub fn publish_metrics(&self) {
-        metrics::publish(&self.shared);
+        metrics::publish(&self.state);
     }
 
     /// How often [`sample_rates`](Self::sample_rates) is to be called.
@@ -410,27 +419,27 @@ impl DataPlane {
     #[must_use]
     pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
         let diag = sock_diag::SockDiag::open().ok();
-        let flows = self.shared.table.select(|flow| matches!(flow.listener.gate, Gate::Endpoint(_)));
-        flows.iter().filter_map(|flow| tell::open(flow, diag.as_ref())).collect()
+        let flows = self.state.table.select(|flow| matches!(flow.listener.gate, Gate::Endpoint(_)));
+        flows.iter().filter_map(|flow| flow_log_events::open(flow, diag.as_ref())).collect()
     }
 
     /// Notes what was carried since the last time, for the peak throughput.
     pub fn sample_rates(&self) {
-        metrics::sample(&self.shared, Instant::now());
+        metrics::sample(&self.state, Instant::now());
     }
 
     /// Forgets the counts of endpoints, targets and faults that are gone, once their last values are in the registry.
     pub fn forget_absent(&self) {
-        if self.shared.has_absent() {
-            metrics::publish(&self.shared);
-            self.shared.forget_absent();
+        if self.state.has_absent() {
+            metrics::publish(&self.state);
+            self.state.forget_absent();
         }
     }
 
     /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
     pub fn stop(&self) {
         for worker in &self.workers {
-            worker.send(Command::Stop);
+            let _ = worker.send(Command::Stop);
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -442,38 +451,27 @@ impl DataPlane {
     /// Has the first worker do `how` instead of its work.
     #[cfg(test)]
     pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
-        self.workers[0].send(Command::Misbehave(Box::new(|_| how())));
+        let _ = self.workers[0].send(Command::Misbehave(Box::new(how)));
     }
 
-    fn cut(&self, flows: &[Arc<FlowRecord>], reason: DrainReason) {
-        for flow in flows {
-            flow.tell(Order::Cut(reason));
-        }
-        self.wake(flows);
-    }
-
-    fn wake(&self, flows: &[Arc<FlowRecord>]) {
-        for (index, worker) in self.workers.iter().enumerate() {
-            let own: Vec<_> = flows.iter().filter(|flow| usize::from(flow.worker) == index).cloned().collect();
-            if !own.is_empty() {
-                worker.send(Command::Wake(own));
-            }
-        }
-    }
-
-    fn state_of(&self, listener: &Arc<Listener>) -> ListenerState {
-        ListenerState {
+    fn route_of(&self, listener: &Arc<Listener>) -> Route {
+        Route {
             listener: Arc::clone(listener),
-            series: self.shared.series(listener),
-            held_flows: self.shared.held_flows(&listener.group),
-            faults: listener.faults.iter().map(|fault| self.shared.live_fault(fault)).collect(),
-            cap: listener.group.bandwidth_cap.map(|cap| self.shared.cap(listener.address.ip(), cap)),
+            series: self.state.series(listener),
+            flows_of_members: self.state.flows_of_members(&listener.group),
+            faults: listener.faults.iter().map(|fault| self.state.live_fault(fault)).collect(),
+            cap: listener.group.bandwidth_cap.map(|cap| self.state.cap(listener.address.ip(), cap)),
         }
     }
 }
 
+/// Orders flows to end.
+fn order_end(flows: &[Arc<FlowRecord>], reason: DrainReason) {
+    flows.iter().for_each(|flow| flow.give(Order::End(reason)));
+}
+
 impl Drop for DataPlane {
-    /// Whoever drops it finds its ports free.
+    /// Its ports are free afterwards.
     fn drop(&mut self) {
         self.stop();
     }
@@ -485,29 +483,6 @@ pub struct OpenFlows {
     flows: Vec<Arc<FlowRecord>>,
 }
 
-/// What was carried since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Carried {
-    /// Flows admitted.
-    pub flows: u64,
-    /// Connections refused.
-    pub refused: u64,
-    /// Payload bytes written to targets.
-    pub bytes_to_target: u64,
-    /// Payload bytes written to clients.
-    pub bytes_to_client: u64,
-}
-
-impl Carried {
-    /// Adds what `series` counted.
-    fn add(&mut self, series: &counters::Series) {
-        self.flows += series.sum(|shard| shard.opened.get());
-        self.bytes_to_target += series.sum(|shard| shard.to_target.get());
-        self.bytes_to_client += series.sum(|shard| shard.to_client.get());
-        self.refused += series.sum(|shard| shard.refused.iter().map(counters::Count::get).sum());
-    }
-}
-
 fn worker_options(options: &DataOptions) -> WorkerOptions {
     WorkerOptions {
         scratch: options.scratch,
@@ -515,8 +490,8 @@ fn worker_options(options: &DataOptions) -> WorkerOptions {
         pipe_size: options.pipe_size,
         accepts_per_wake: options.accepts_per_wake,
         backlog: options.backlog,
-        held_refusals: options.held_refusals,
-        hold_time: options.hold_time,
+        blackholed_clients: options.held_refusals,
+        blackhole_time: options.hold_time,
         leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },
         tick: options.tick,
     }
@@ -528,21 +503,14 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::Losses;
-    use crate::plan::{Generation, Held, compile};
     use crate::telemetry::Registry;
 
     /// One worker, and the listener of a target that is `backend`, at a free port of `ip`.
     fn one_worker(backend: SocketAddr, ip: &str, losses: Losses) -> (DataPlane, Arc<Listener>) {
         let options = DataOptions { workers: 1, ..DataOptions::default() };
         let plane = DataPlane::start(options, Registry::new().shared_recorder(), losses).expect("a thread");
-        let desired = crate::config::quickstart().desired;
-        let snapshot = compile(&desired, &Held::default(), Generation(1)).expect("a plan").0;
         let free = std::net::TcpListener::bind((ip, 0)).and_then(|free| free.local_addr()).expect("a free port");
-        let mut listener = Listener::clone(snapshot.listeners.values().next().expect("a listener"));
-        listener.address = free;
-        let mut group = crate::plan::TargetGroup::clone(&listener.group);
-        group.members.iter_mut().for_each(|member| member.address = backend);
-        listener.group = Arc::new(group);
+        let listener = testing::listener_to(backend, free);
         (plane, Arc::new(listener))
     }
 
@@ -559,7 +527,7 @@ mod tests {
 
     /// A drain has an end, whatever became of the worker.
     #[tokio::test(start_paused = true)]
-    async fn a_drain_does_not_wait_for_ever_for_a_worker_that_does_not_come_back() {
+    async fn a_drain_does_not_wait_for_ever_for_a_worker_that_hangs() {
         let backend = TcpListener::bind("127.1.0.11:0").await.expect("a free port");
         let (losses, _lost) = mpsc::unbounded_channel();
         let (plane, listener) = one_worker(backend.local_addr().expect("bound"), "127.0.30.194", losses);

@@ -1,5 +1,9 @@
 //! The PROXY protocol: the header in front of a flow that says who the client is.
 //!
+//! By hand, tried: `ppp` 2.3. It counts all that follows an UNSPEC header's fixed part as addresses, so that its TLVs (the
+//! endpoint's id, the checksum) are out of reach; it refuses LOCAL headers of an unknown family, which the specification has
+//! accepted; and the checksum, MongoDB's limits and AWS's TLVs would be by hand all the same.
+//!
 //! [`encode`] writes version 2 as the network load balancer does, with the interface endpoint's id in a TLV of AWS's own
 //! (*Edit target group attributes*, Proxy protocol); [`parse`] reads versions 1 and 2 with the limits of MongoDB's own
 //! parser. Sources: the specification in HAProxy's `doc/proxy-protocol.txt`; AWS's parser test with a header captured
@@ -77,7 +81,7 @@ pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>
     out.bytes
 }
 
-/// The header in front of a health probe: LOCAL, nothing said of a client.
+/// The header in front of a health probe: LOCAL, without a client.
 ///
 /// With the attribute on, the load balancer's probes start with "a header without client information" (*Edit target
 /// group attributes*); its bytes are not published, LOCAL with nothing after it is the specification's form.
@@ -115,7 +119,7 @@ pub struct Header {
     pub vpce: Option<VpceId>,
 }
 
-/// Whom the connection was made for.
+/// For which side the connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// For the load balancer itself: a health probe. The header's addresses mean nothing.
@@ -248,7 +252,7 @@ fn addresses(family: u8, body: &[u8]) -> Result<Addresses, Invalid> {
             let port = |at: usize| u16::from_be_bytes([block[at], block[at + 1]]);
             Ok((Some((ip(), port(32)).into()), Some((ip(), port(34)).into()), 36))
         }
-        // UNIX socket paths, 108 bytes each: they name nobody on a network.
+        // UNIX socket paths, 108 bytes each: no network address.
         3 if body.len() >= 216 => Ok((None, None, 216)),
         3 => Err(cut),
         _ => Err(Invalid::Family(family)),

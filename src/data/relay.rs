@@ -1,12 +1,16 @@
 //! Moves bytes between a client and a target until both have finished.
 //!
-//! Each way ends on its own: a FIN from one side is passed on while the reply keeps flowing, as through the load
+//! Each direction ends on its own: a FIN from one side is passed on while the reply keeps flowing, as through the load
 //! balancer. Routes, listeners and metric names are unknown here, so any two streams will do.
 //!
-//! A way copies through the worker's one scratch buffer until it proves bulky, then splices; what the peer does not take
-//! at once is kept, and nothing more is read until it is gone. An idle flow holds no buffer and no pipe.
+//! A direction copies through the worker's one scratch buffer until it proves bulky, then splices; what the peer does not
+//! take at once is kept, and nothing more is read until it is gone. An idle flow holds no buffer and no pipe.
+//!
+//! By hand, as `tokio::io::copy_bidirectional` holds two buffers a flow, cannot splice, and ends both directions when one fails
+//! without saying which.
 
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -18,15 +22,16 @@ use super::scratch::{Leftover, Scratch};
 use super::socket::Socket;
 use crate::model::{FlowEnd, Side};
 
-/// Moves before a flow lets others of its worker run.
-const ROUNDS_A_POLL: u32 = 16;
+/// Moves of a direction before the others of its worker run: its part of the cooperative budget, which the runtime does not
+/// count here, as it knows nothing of a move's size.
+const MOVES_PER_POLL: u32 = 16;
 /// A read of at least this many bytes is bulky.
 const BULKY: usize = 32 << 10;
-/// Bulky reads in a row after which a way splices.
+/// Bulky reads in a row after which a direction splices.
 const BULKY_READS: u8 = 8;
 /// A splice of fewer bytes than this is small.
 const SMALL: usize = 8 << 10;
-/// Small splices in a row after which a way copies again.
+/// Small splices in a row after which a direction copies again.
 const SMALL_SPLICES: u8 = 8;
 
 /// What a worker lends its flows for the length of a poll.
@@ -38,7 +43,7 @@ pub(crate) struct Tools {
     pub(crate) pipes: Rc<Pipes>,
 }
 
-/// Who is told of bytes as they are written.
+/// Counts bytes as they are written.
 pub(crate) trait Meter {
     /// `n` bytes were taken by the target.
     fn to_target(&self, n: usize);
@@ -56,7 +61,7 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    /// Whether the side sent RST (or had sent it before something was written to it).
+    /// Whether the side sent RST, now or before something was written to it.
     pub(crate) fn is_reset(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         matches!(self.error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
@@ -68,34 +73,34 @@ impl Failed {
     }
 }
 
-/// A flow's two ways.
+/// A flow's two directions.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    up: Way,
-    down: Way,
+    up: Direction,
+    down: Direction,
 }
 
 impl Relay {
     /// Nothing moved yet.
     pub(crate) fn new() -> Self {
-        Self { up: Way::new(), down: Way::new() }
+        Self { up: Direction::new(), down: Direction::new() }
     }
 
     /// Whether the client and the target have sent FIN.
     pub(crate) fn finished(&self) -> [bool; 2] {
-        [&self.up, &self.down].map(|way| matches!(way.state, State::Closing | State::Done))
+        [&self.up, &self.down].map(|direction| matches!(direction.state, State::Closing | State::Done))
     }
 
-    /// Whether a side could send RST without being heard: a way that is not reading its source hears nothing of it.
-    pub(crate) fn is_deaf(&self) -> bool {
-        [&self.up, &self.down].into_iter().any(|way| match &way.state {
+    /// Whether a side is not being read, so that no read would show that it sent RST.
+    pub(crate) fn is_not_reading(&self) -> bool {
+        [&self.up, &self.down].into_iter().any(|direction| match &direction.state {
             State::Copying { .. } => false,
             State::Splicing { pipe, .. } => pipe.held > 0,
             State::Flushing(_) | State::Closing | State::Done => true,
         })
     }
 
-    /// Moves what can be moved. Ready when both ways are closed, or one side failed.
+    /// Moves what can be moved. Ready when both directions are closed, or one side failed.
     pub(crate) fn poll<C: Leg, T: Leg>(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,14 +134,47 @@ impl Relay {
     }
 }
 
-/// Which end of a way.
+/// Finds RST from a side that is not being read.
+pub(crate) struct ResetWatch<'s> {
+    sides: [&'s Socket; 2],
+    /// Waits for the first failure while a side is not read; most flows never are in that state for long.
+    failed: Option<Pin<Box<dyn Future<Output = Failed> + 's>>>,
+}
+
+impl<'s> ResetWatch<'s> {
+    /// Of the client and the target.
+    pub(crate) fn new(sides: [&'s Socket; 2]) -> Self {
+        Self { sides, failed: None }
+    }
+
+    /// After a poll of `relay` that was pending: ready when a side has failed that it is not reading.
+    #[inline]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, relay: &Relay) -> Poll<Failed> {
+        if !relay.is_not_reading() {
+            self.failed = None;
+            return Poll::Pending;
+        }
+        let [client, target] = self.sides;
+        let first = || -> Pin<Box<dyn Future<Output = Failed> + 's>> {
+            Box::pin(async move {
+                tokio::select! {
+                    error = client.failed() => Failed { side: Side::Client, error },
+                    error = target.failed() => Failed { side: Side::Target, error },
+                }
+            })
+        };
+        self.failed.get_or_insert_with(first).as_mut().poll(cx)
+    }
+}
+
+/// Which end of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Source,
     Sink,
 }
 
-/// What a way does next.
+/// What a direction does next.
 #[derive(Debug)]
 enum State {
     /// Read into the scratch and write at once; `bulky` reads in a row were large.
@@ -145,7 +183,7 @@ enum State {
     Flushing(Leftover),
     /// Move through a pipe; `small` splices in a row were small.
     Splicing { pipe: Pipe, small: u8, finished: bool },
-    /// The source has finished: tell the sink.
+    /// The source has finished: pass that on to the sink.
     Closing,
     /// Over.
     Done,
@@ -158,13 +196,13 @@ impl State {
 
 /// One direction of a flow.
 #[derive(Debug)]
-struct Way {
+struct Direction {
     state: State,
 }
 
-type WayResult = Result<(), (End, io::Error)>;
+type Moved = Result<(), (End, io::Error)>;
 
-impl Way {
+impl Direction {
     fn new() -> Self {
         Self { state: State::COPYING }
     }
@@ -173,7 +211,7 @@ impl Way {
         matches!(self.state, State::Done)
     }
 
-    /// Moves what can be moved. `last`: the other way is done, so both sockets are about to be closed, and a
+    /// Moves what can be moved. `last`: the other direction is done, so both sockets are about to be closed, and a
     /// `shutdown` of the sink would be one call too many.
     fn poll<S: Leg, D: Leg>(
         &mut self,
@@ -183,8 +221,8 @@ impl Way {
         tools: &Tools,
         moved: impl Fn(usize),
         last: bool,
-    ) -> Poll<WayResult> {
-        for _ in 0..ROUNDS_A_POLL {
+    ) -> Poll<Moved> {
+        for _ in 0..MOVES_PER_POLL {
             match &mut self.state {
                 State::Copying { bulky } => {
                     let mut scratch = tools.scratch.read();
@@ -226,22 +264,22 @@ impl Way {
                         unreachable!("only bare TCP connections start splicing, and a leg never changes its kind");
                     };
                     if pipe.held > 0 {
-                        let n = ready!(poll_splice_out(pipe, to)).map_err(|e| (End::Sink, e))?;
+                        let n = ready!(poll_splice_out(cx, pipe, to)).map_err(|e| (End::Sink, e))?;
                         moved(n);
                     } else if *finished {
                         self.state = State::Closing;
                     } else if *small >= SMALL_SPLICES {
                         self.state = State::COPYING;
                     } else {
-                        let n = ready!(poll_splice_in(from, pipe)).map_err(|e| (End::Source, e))?;
+                        let n = ready!(poll_splice_in(cx, from, pipe)).map_err(|e| (End::Source, e))?;
                         *finished = n == 0;
                         *small = if n < SMALL { *small + 1 } else { 0 };
                     }
                 }
                 State::Closing => {
-                    // A leg that is no bare connection has an end of its own to say.
+                    // A leg that is no bare connection has an end of its own to send.
                     if !last || sink.socket().is_none() {
-                        // A sink that has gone already has no use for a FIN; its error shows on the other way.
+                        // A sink that has gone already has no use for a FIN; its error shows in the other direction.
                         let _ = ready!(sink.poll_finish(cx));
                     }
                     self.state = State::Done;
@@ -258,7 +296,7 @@ impl Way {
 }
 
 /// Splicing, if both ends are bare TCP and a pipe is to be had; copying goes on otherwise.
-fn start_splicing(source: &mut impl Leg, sink: &mut impl Leg, pipes: &Rc<Pipes>) -> State {
+fn start_splicing(source: &impl Leg, sink: &impl Leg, pipes: &Rc<Pipes>) -> State {
     let both_bare = source.socket().is_some() && sink.socket().is_some();
     match both_bare.then(|| pipes.take()).flatten() {
         Some(pipe) => State::Splicing { pipe, small: 0, finished: false },
@@ -270,15 +308,15 @@ fn start_splicing(source: &mut impl Leg, sink: &mut impl Leg, pipes: &Rc<Pipes>)
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 /// Moves from the socket into the empty pipe, so that "would block" can only mean that the socket has nothing.
-fn poll_splice_in(from: &mut Socket, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-    let n = ready!(from.poll_read(|fd| splice(fd, None, pipe.write(), None, pipe.size(), FLAGS)))?;
+fn poll_splice_in(cx: &mut Context<'_>, from: &Socket, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    let n = ready!(from.poll_read(cx, 0, |fd| splice(fd, None, pipe.write(), None, pipe.size(), FLAGS)))?;
     pipe.held = n;
     Poll::Ready(Ok(n))
 }
 
 /// Moves out of the pipe, which holds data, so that "would block" can only mean that the socket is full.
-fn poll_splice_out(pipe: &mut Pipe, to: &mut Socket) -> Poll<io::Result<usize>> {
-    let n = ready!(to.poll_write(|fd| splice(pipe.read(), None, fd, None, pipe.held, FLAGS)))?;
+fn poll_splice_out(cx: &mut Context<'_>, pipe: &mut Pipe, to: &Socket) -> Poll<io::Result<usize>> {
+    let n = ready!(to.poll_write(cx, 0, |fd| splice(pipe.read(), None, fd, None, pipe.held, FLAGS)))?;
     pipe.held -= n;
     Poll::Ready(Ok(n))
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 
 use super::*;
 use crate::data::leg::Streamed;
-use crate::data::testing::{drive, pair};
+use crate::data::testing::{pair, worker_runtime};
 
 #[derive(Default)]
 struct Counted {
@@ -31,7 +31,7 @@ fn tools(pipes: usize) -> Tools {
     Tools { scratch: Scratch::new(128 << 10), pipes: Pipes::new(pipes, 256 << 10) }
 }
 
-/// Relays until the end, and then closes both legs, as whoever relays streams does.
+/// Relays until the end, and then closes both legs, as the relay's users do.
 async fn relay<C, T>(client: C, target: T, tools: &Tools, counted: &Counted) -> Result<(), Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -41,10 +41,20 @@ where
     std::future::poll_fn(|cx| relay.poll(cx, &mut client, &mut target, tools, counted)).await
 }
 
-/// Relays sockets until the end, and then closes both, as a worker does.
-fn relay_sockets(mut client: Socket, mut target: Socket, tools: &Tools, counted: &Counted) -> Result<(), Failed> {
-    let mut relay = Relay::new();
-    drive(&mut client, &mut target, |cx, client, target| (relay.poll(cx, client, target, tools, counted), None))
+/// Relays between two connections until the end, as a worker does, while `ends` does as the peers do.
+fn relay_sockets(
+    tools: &Tools,
+    counted: &Counted,
+    ends: impl FnOnce(TcpStream, TcpStream) + Send,
+) -> Result<(), Failed> {
+    thread::scope(|scope| {
+        worker_runtime().block_on(async {
+            let ((near, client), (far, target)) = (pair(), pair());
+            scope.spawn(|| ends(near, far));
+            let mut relay = Relay::new();
+            std::future::poll_fn(|cx| relay.poll(cx, &mut &client, &mut &target, tools, counted)).await
+        })
+    })
 }
 
 /// Bytes that differ at every place, so that a lost or doubled one shows.
@@ -53,7 +63,7 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn one_way_ends_while_the_other_goes_on() {
+async fn one_direction_ends_while_the_other_goes_on() {
     let (mut client, client_leg) = duplex(64);
     let (mut target, target_leg) = duplex(64);
     let (tools, counted) = (tools(0), Counted::default());
@@ -110,38 +120,39 @@ fn send(mut to: &TcpStream, bulk: &[u8], pieces: usize) {
     to.shutdown(Shutdown::Write).expect("FIN");
 }
 
-/// Both ways at once over real sockets, with pauses, until the way has spliced and copied again.
+/// Both directions at once over real sockets, with pauses, until one has spliced and copied again.
 fn is_byte_exact(pipes: usize) {
-    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
     let (tools, counted) = (tools(pipes), Counted::default());
     let (up, down) = (pattern(24 << 20, 3), pattern(9 << 20, 7));
-    let (client, target, up, down) = (&client, &target, &up, &down);
-    thread::scope(|scope| {
-        scope.spawn(move || send(client, up, 50));
-        scope.spawn(move || send(target, down, 0));
-        scope.spawn(move || {
-            let mut got = Vec::new();
-            (&*target).read_to_end(&mut got).expect("read");
-            assert!(got[..up.len()] == up[..], "the bytes up differ");
-            assert_eq!(got.len(), up.len() + 250);
-            assert!(got[up.len()..].chunks(5).all(|word| word == b"small"));
-        });
-        scope.spawn(move || {
-            // A slow reader, so that the target's way meets a full socket.
-            let (mut got, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
-            loop {
-                let n = (&*client).read(&mut chunk).expect("read");
-                if n == 0 {
-                    break;
+    let (up, down) = (&up, &down);
+    let done = relay_sockets(&tools, &counted, |client, target| {
+        let (client, target) = (&client, &target);
+        thread::scope(|scope| {
+            scope.spawn(move || send(client, up, 50));
+            scope.spawn(move || send(target, down, 0));
+            scope.spawn(move || {
+                let mut got = Vec::new();
+                (&*target).read_to_end(&mut got).expect("read");
+                assert!(got[..up.len()] == up[..], "the bytes up differ");
+                assert_eq!(got.len(), up.len() + 250);
+                assert!(got[up.len()..].chunks(5).all(|word| word == b"small"));
+            });
+            scope.spawn(move || {
+                // A slow reader, so that the target's direction meets a full socket.
+                let (mut got, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+                loop {
+                    let n = (&*client).read(&mut chunk).expect("read");
+                    if n == 0 {
+                        break;
+                    }
+                    got.extend_from_slice(&chunk[..n]);
+                    thread::yield_now();
                 }
-                got.extend_from_slice(&chunk[..n]);
-                thread::yield_now();
-            }
-            assert!(got == *down, "the bytes down differ");
+                assert!(got == *down, "the bytes down differ");
+            });
         });
-        let done = relay_sockets(client_leg, target_leg, &tools, &counted);
-        assert!(done.is_ok(), "{done:?}");
     });
+    assert!(done.is_ok(), "{done:?}");
     assert_eq!(counted.to_target.get(), up.len() + 250);
     assert_eq!(counted.to_client.get(), down.len());
 }
@@ -158,35 +169,71 @@ fn splicing_is_byte_exact() {
 
 #[test]
 fn an_answer_after_the_question_s_fin_is_passed_on() {
-    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
     let (tools, counted) = (tools(0), Counted::default());
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            send(&client, b"question", 0);
-            let mut answer = String::new();
-            (&client).read_to_string(&mut answer).expect("read to the FIN");
-            assert_eq!(answer, "answer");
-        });
-        scope.spawn(|| {
+    let done = relay_sockets(&tools, &counted, |client, target| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                send(&client, b"question", 0);
+                let mut answer = String::new();
+                (&client).read_to_string(&mut answer).expect("read to the FIN");
+                assert_eq!(answer, "answer");
+            });
             let mut question = String::new();
             (&target).read_to_string(&mut question).expect("read to the FIN");
             assert_eq!(question, "question");
             send(&target, b"answer", 0);
         });
-        relay_sockets(client_leg, target_leg, &tools, &counted).expect("both ended well");
     });
+    done.expect("both ended well");
 }
 
 #[test]
-fn a_reset_is_told_from_a_fin() {
-    let ((client, client_leg), (target, target_leg)) = (pair(), pair());
+fn a_reset_is_distinguished_from_a_fin() {
     let (tools, counted) = (tools(0), Counted::default());
-    socket2::SockRef::from(&target).set_linger(Some(Duration::ZERO)).expect("a live socket");
-    drop(target);
-    let failed = relay_sockets(client_leg, target_leg, &tools, &counted).expect_err("a reset");
+    let done = relay_sockets(&tools, &counted, |client, target| {
+        socket2::SockRef::from(&target).set_linger(Some(Duration::ZERO)).expect("a live socket");
+        drop(target);
+        // The client stays until it sees the end of the relay.
+        let _ = (&client).read(&mut [0]);
+    });
+    let failed = done.expect_err("a reset");
     assert_eq!(failed.side, Side::Target);
     assert!(failed.is_reset());
-    drop(client);
+}
+
+#[test]
+fn a_reset_shows_while_the_side_is_not_read() {
+    let (tools, counted) = (tools(0), Counted::default());
+    let failed = thread::scope(|scope| {
+        worker_runtime().block_on(async {
+            let ((near, client), (far, target)) = (pair(), pair());
+            // The client sends without end to a target that does not read, so the relay stops reading it.
+            scope.spawn(move || {
+                near.set_nonblocking(true).expect("a live socket");
+                let (block, mut stalled) = (vec![7; 64 << 10], 0);
+                while stalled < 50 {
+                    match (&near).write(&block) {
+                        Ok(_) => stalled = 0,
+                        Err(_) => {
+                            stalled += 1;
+                            thread::sleep(Duration::from_millis(2));
+                        }
+                    }
+                }
+                socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("a live socket");
+            });
+            let (mut relay, mut resets) = (Relay::new(), ResetWatch::new([&client, &target]));
+            let failed = std::future::poll_fn(|cx| {
+                assert!(relay.poll(cx, &mut &client, &mut &target, &tools, &counted).is_pending(), "it is stuck");
+                resets.poll(cx, &relay)
+            })
+            .await;
+            drop(far);
+            failed
+        })
+    });
+    assert_eq!(failed.side, Side::Client);
+    assert!(failed.is_reset(), "{failed:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +289,7 @@ async fn a_leg_that_holds_what_it_took_is_pushed_until_all_is_sent() {
     let ends = async {
         client.write_all(&sent).await.expect("written");
         let mut received = vec![0; sent.len()];
-        target.read_exact(&mut received).await.expect("all of it, while both ways are still open");
+        target.read_exact(&mut received).await.expect("all of it, while both directions are still open");
         assert_eq!(received, sent);
         client.shutdown().await.expect("shut");
         target.shutdown().await.expect("shut");

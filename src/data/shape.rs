@@ -16,15 +16,15 @@ use tokio::time::Instant;
 use super::leg::Leg;
 use super::socket::Socket;
 
-/// How much time's worth of bytes may pass at once after a pause: the timers' grain is 1 ms, and what a late wake-up
-/// lost is made good from this, so that the rate is met on average.
+/// How much time's worth of bytes may pass at once after a pause: what a late wake-up lost is made
+/// good from this, so that the rate is met on average.
 const BURST: Duration = Duration::from_millis(10);
-/// Most bytes that wait for their time in one way of a flow; then its source is read no more.
+/// Most bytes that wait for their time in one direction of a flow; then its source is read no more.
 const LATE_BYTES: usize = 4 << 20;
 /// Most bytes that pass a shaped leg at a time.
 const MOST_AT_ONCE: usize = 64 << 10;
 
-/// So many bytes a second, shared by whoever holds it.
+/// A rate in bytes a second, shared by all that hold the bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     start: Instant,
@@ -75,7 +75,7 @@ pub(crate) struct Shape {
     pub(crate) lateness: Option<Lateness>,
     /// How many may still come, of both legs together.
     pub(crate) budget: Option<Rc<Cell<u64>>>,
-    /// How late this leg is told of the other's FIN.
+    /// How late the other's FIN is passed on to this leg.
     pub(crate) slow_close: Option<Duration>,
 }
 
@@ -124,7 +124,7 @@ impl Shaped {
 /// A socket, shaped, for the length of a poll.
 #[derive(Debug)]
 pub(crate) struct ShapedLeg<'s> {
-    pub(crate) socket: &'s mut Socket,
+    pub(crate) socket: &'s Socket,
     pub(crate) shaped: &'s mut Shaped,
     /// When the flow is to be polled again even if nothing comes: the earliest that was asked for.
     pub(crate) wake_at: &'s Cell<Option<Instant>>,
@@ -147,7 +147,7 @@ impl ShapedLeg<'_> {
         if let Some(budget) = &shape.budget {
             most = most.min(usize::try_from(budget.get()).unwrap_or(usize::MAX));
             if most == 0 {
-                // Whoever relays sees that nothing is left.
+                // The flow's task sees that nothing is left.
                 return Poll::Pending;
             }
         }
@@ -170,7 +170,7 @@ impl ShapedLeg<'_> {
     fn take_in(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Shaped { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
         let Some(lateness) = &mut shape.lateness else { return Ok(()) };
-        while fin.is_none() && *late_bytes < LATE_BYTES && self.socket.has_something() {
+        while fin.is_none() && *late_bytes < LATE_BYTES && self.socket.poll_readable(cx).is_ready() {
             let mut bytes = vec![0; MOST_AT_ONCE];
             let Poll::Ready(n) = self.socket.poll_take(cx, &mut bytes)? else { break };
             // In order: nothing overtakes.
@@ -236,9 +236,10 @@ mod tests {
     use std::net::Shutdown;
 
     use super::*;
-    use crate::data::testing::{drive, pair};
+    use crate::data::clock::Clock;
+    use crate::data::testing::{pair, worker_runtime};
 
-    /// Timers have a grain of 1 ms here as outside, in which 125 kB would pass at this rate.
+    /// The test's timers have a grain of 1 ms, in which 125 kB would pass at this rate.
     #[tokio::test(start_paused = true)]
     async fn a_gigabit_a_second_is_kept_within_five_percent() {
         let bucket = Bucket::new(125_000_000);
@@ -256,29 +257,34 @@ mod tests {
 
     #[test]
     fn late_bytes_keep_their_order_and_the_end_comes_last() {
-        let ((near, mut far), (_idle, mut other)) = (pair(), pair());
-        let lateness = Some(Lateness::new(Duration::from_millis(5), Duration::from_millis(5), 3));
-        let mut shaped = Shaped::new(Shape { lateness, ..Shape::default() });
-        let sent: Vec<u8> = (0..500_000_u32).map(|i| (i % 251) as u8).collect();
-        let mut got = Vec::new();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                sent.chunks(10_000).for_each(|chunk| (&near).write_all(chunk).expect("written"));
+        worker_runtime().block_on(async {
+            let clock = Rc::new(Clock::new(Duration::from_secs(1)).expect("a timer"));
+            let ticking = Rc::clone(&clock);
+            tokio::task::spawn_local(async move { while ticking.next_tick().await.is_ok() {} });
+            let (near, far) = pair();
+            let lateness = Some(Lateness::new(Duration::from_millis(5), Duration::from_millis(5), 3));
+            let mut shaped = Shaped::new(Shape { lateness, ..Shape::default() });
+            let sent: Vec<u8> = (0..500_000_u32).map(|i| (i % 251) as u8).collect();
+            let bytes = sent.clone();
+            let sending = std::thread::spawn(move || {
+                bytes.chunks(10_000).for_each(|chunk| (&near).write_all(chunk).expect("written"));
                 near.shutdown(Shutdown::Write).expect("FIN");
+                near
             });
-            drive(&mut far, &mut other, |cx, socket, _| {
-                let wake_at = Cell::new(None);
-                let mut leg = ShapedLeg { socket, shaped: &mut shaped, wake_at: &wake_at };
-                let mut buffer = vec![0; 20_000];
-                loop {
-                    match leg.poll_take(cx, &mut buffer).map(|n| n.expect("read")) {
-                        Poll::Ready(0) => return (Poll::Ready(()), None),
-                        Poll::Ready(n) => got.extend_from_slice(&buffer[..n]),
-                        Poll::Pending => return (Poll::Pending, wake_at.get()),
+            let (mut got, mut buffer) = (Vec::new(), vec![0; 20_000]);
+            clock
+                .poll_with_wake_ups(|cx, wake_at| {
+                    let mut leg = ShapedLeg { socket: &far, shaped: &mut shaped, wake_at };
+                    loop {
+                        match ready!(leg.poll_take(cx, &mut buffer)).expect("read") {
+                            0 => return Poll::Ready(()),
+                            n => got.extend_from_slice(&buffer[..n]),
+                        }
                     }
-                }
-            });
+                })
+                .await;
+            sending.join().expect("sent");
+            assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
         });
-        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
 }

@@ -1,6 +1,6 @@
 //! Asks the kernel about a connection (`NETLINK_SOCK_DIAG`): how many segments came in.
 //!
-//! A keepalive probe carries nothing, so no read and no readiness tells of it; `tcpi_segs_in` does. `getsockopt` with
+//! A keepalive probe carries nothing, so no read and no readiness shows it; `tcpi_segs_in` does. `getsockopt` with
 //! `TCP_INFO` is to be had by unsafe code alone; the same structure comes over netlink by plain reads and writes, needs no
 //! privilege, and is found by address without a search (sock_diag(7)).
 
@@ -121,8 +121,8 @@ mod tests {
         assert_eq!(after.segments, before.segments + 1);
         assert!(after.segments_out > before.segments_out || after.segments_out > 0, "{after:?}");
         drop((client, server));
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(diag.ask(nobody, nobody), None);
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(diag.ask(unknown, unknown), None);
         let answer_of_another_kind = [0; 200];
         assert_eq!(parse(&answer_of_another_kind), None);
     }

@@ -1,212 +1,289 @@
-//! A connection of a worker, and what is known of it without asking.
+//! A TCP connection of a worker.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::coop::has_budget_remaining;
 
 use super::leg::Leg;
-use super::poll::{News, Poller, Token};
 
-/// A TCP connection. Its calls never wait; a [`Poll::Pending`] of its means that news will come from the worker's
-/// [`Poller`], whatever waker is passed.
+/// A TCP connection, for one task. It does what `TcpStream` does, for less: a socket that is not ready costs one look at
+/// its readiness (no lock, no waker), a short read or write needs no second call to learn that there is no more, and the
+/// system calls skip libc's cancellation points. `TcpStream` cannot wait for urgent data either, at which a read stops.
+///
+/// If its task panics, the peer sees RST.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    fd: OwnedFd,
-    watched: bool,
-    /// A read may find something.
-    readable: bool,
-    /// A write may find room.
-    writable: bool,
-    /// A short read says nothing: no bytes will come beyond those that are there, so there will be no news of them; or there
-    /// was urgent data, at which a read stops.
-    read_on: bool,
-    /// Reset, failed, or closed both ways.
-    over: bool,
+    io: AsyncFd<OwnedFd>,
+    /// The runtime holds the task's waker since the last read that found nothing.
+    waits_to_read: Cell<bool>,
 }
 
 impl Socket {
-    /// A connection that doesn't block, of which nothing is known yet.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, watched: false, readable: false, writable: false, read_on: false, over: false }
+    /// Registers a connection that doesn't block with the present runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to watch it.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let io = register(fd, Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY)?;
+        Ok(Self { io, waits_to_read: Cell::new(false) })
     }
 
-    /// Has `poller` tell of it under this name.
-    pub(crate) fn watch(&mut self, poller: &Poller, token: Token) -> io::Result<()> {
-        if self.watched {
-            return poller.rename(&self.fd, token);
+    /// Waits until the connection is made.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not.
+    pub(crate) async fn connected(&self) -> io::Result<()> {
+        let failed = poll_fn(|cx| self.io.poll_write_ready(cx).map_ok(|ready| ready.ready().is_write_closed())).await?;
+        if failed { self.take_error().map_or(Ok(()), Err) } else { Ok(()) }
+    }
+
+    /// Waits until the connection has failed, which shows without a read: the peer sent RST, most likely.
+    pub(crate) async fn failed(&self) -> io::Error {
+        loop {
+            match self.io.ready(Interest::ERROR).await {
+                Ok(mut ready) => match self.take_error() {
+                    Some(error) => return error,
+                    None => ready.clear_ready(),
+                },
+                Err(error) => return error,
+            }
         }
-        poller.watch(&self.fd, token)?;
-        self.watched = true;
-        Ok(())
     }
 
-    /// Takes in what the poller says.
-    pub(crate) fn hear(&mut self, news: News) {
-        self.readable |= news.is_readable();
-        self.writable |= news.is_writable();
-        self.read_on |= news.is_end() || news.is_urgent();
-        self.over |= news.is_over();
+    /// Ready when there is something to read: bytes, the end or an error.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_read_ready(cx).map(|_| ())
     }
 
-    /// Whether there is something that was not read yet: bytes, the end or an error.
-    pub(crate) fn has_something(&self) -> bool {
-        self.readable
+    fn take_error(&self) -> Option<io::Error> {
+        SockRef::from(&self.io).take_error().ok().flatten()
     }
 
-    /// Whether it is made, failed or is over: whatever it is, it was attempted.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.writable
-    }
-
-    /// Whether it was reset, has failed, or is closed both ways.
-    #[inline]
-    pub(crate) fn is_over(&self) -> bool {
-        self.over
-    }
-
-    /// Why it is over, if the kernel has said so and nobody was told.
-    pub(crate) fn take_error(&self) -> Option<io::Error> {
-        if self.over { SockRef::from(&self.fd).take_error().ok().flatten() } else { None }
-    }
-
-    /// Has the peer see RST when it is closed.
+    /// Has the peer see RST when the connection is closed.
     pub(crate) fn reset(&self) {
         // Fails only on a socket that is gone already.
-        let _ = SockRef::from(&self.fd).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Ends the connection both ways; with RST, as nothing more is read.
+    pub(crate) fn abort(&self) {
+        self.reset();
+        // Fails only on a socket that is gone already.
+        let _ = shutdown(&self.io, Shutdown::Both);
     }
 
     /// Its own address and its peer's, while it is connected.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let socket = SockRef::from(&self.fd);
+        let socket = SockRef::from(&self.io);
         Some((socket.local_addr().ok()?.as_socket()?, socket.peer_addr().ok()?.as_socket()?))
     }
 
-    /// Reads by `call`, which gives the bytes that it moved, if a read may find something.
+    /// Reads by `call`, which gives the number of bytes that it moved. Fewer than `most` are all that there are.
     pub(crate) fn poll_read(
-        &mut self,
-        call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+        mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if !self.readable {
-            return Poll::Pending;
+        loop {
+            let mut moved = None;
+            let tried = self.io.try_io(Interest::READABLE, |fd| {
+                // Readiness used the waker up, whatever comes of it.
+                self.waits_to_read.set(false);
+                let n = retry_on_intr(|| call(fd.as_fd()))?;
+                moved = Some(n);
+                if self.may_hold_back() { Ok(()) } else { unless_short(n, most) }
+            });
+            match (moved, tried) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                (None, _) => {}
+            }
+            if self.waits_to_read.get() {
+                return Poll::Pending;
+            }
+            if self.io.poll_read_ready(cx)?.is_pending() {
+                // A task whose budget is used up is put off without its waker being kept.
+                self.waits_to_read.set(has_budget_remaining());
+                return Poll::Pending;
+            }
         }
-        poll_call(&mut self.readable, self.fd.as_fd(), call)
     }
 
-    /// Writes by `call`, which gives the bytes that it moved, if a write may find room.
+    /// Writes by `call`, which gives the number of bytes that it moved. Fewer than `most` are all that there is room for.
     pub(crate) fn poll_write(
-        &mut self,
-        call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+        mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if !self.writable {
-            return Poll::Pending;
+        loop {
+            let mut moved = None;
+            let tried = self.io.try_io(Interest::WRITABLE, |fd| {
+                let n = retry_on_intr(|| call(fd.as_fd()))?;
+                moved = Some(n);
+                unless_short(n, most)
+            });
+            match (moved, tried) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                (None, _) => {}
+            }
+            let _ = ready!(self.io.poll_write_ready(cx))?;
         }
-        poll_call(&mut self.writable, self.fd.as_fd(), call)
+    }
+
+    /// Whether a short read says nothing: a read stops at urgent data, with more bytes behind it. Of these no readiness
+    /// tells later, so it is not cleared.
+    fn may_hold_back(&self) -> bool {
+        self.io.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 }
 
-/// Makes a call; "would block" means that the next edge is to be waited for.
-fn poll_call(
-    may: &mut bool,
-    fd: BorrowedFd<'_>,
-    mut call: impl FnMut(BorrowedFd<'_>) -> rustix::io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    match retry_on_intr(|| call(fd)) {
-        Ok(n) => Poll::Ready(Ok(n)),
-        Err(Errno::AGAIN) => {
-            *may = false;
-            Poll::Pending
+/// Registers a descriptor with the present runtime.
+///
+/// # Errors
+///
+/// When the kernel refuses to watch it.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, which is forbidden here: a descriptor must not change or close while it is \
+              registered, and an OwnedFd never does"
+)]
+pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, interest)
+}
+
+/// What `try_io` is given for a call that moved `n` of at most `most` bytes. "Would block" clears the readiness: the socket has
+/// no more now, and the next edge says when it has.
+fn unless_short(n: usize, most: usize) -> io::Result<()> {
+    if 0 < n && n < most { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.reset();
         }
-        Err(error) => Poll::Ready(Err(error.into())),
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.io.as_fd()
     }
 }
 
-impl Leg for Socket {
-    fn socket(&mut self) -> Option<&mut Socket> {
+impl Leg for &Socket {
+    fn socket(&self) -> Option<&Socket> {
         Some(self)
     }
 
-    fn poll_take(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let most = buffer.len();
-        let taken = self.poll_read(|fd| recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n));
-        if let Poll::Ready(Ok(n)) = taken
-            && 0 < n
-            && n < most
-        {
-            // It has no more now, and what comes is told as an edge.
-            self.readable = self.read_on;
-        }
-        taken
+    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, buffer.len(), |fd| recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n))
     }
 
-    fn poll_give(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let given = self.poll_write(|fd| send(fd, bytes, SendFlags::NOSIGNAL));
-        if let Poll::Ready(Ok(n)) = given
-            && n < bytes.len()
-        {
-            self.writable = self.over;
-        }
-        given
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, bytes.len(), |fd| send(fd, bytes, SendFlags::NOSIGNAL))
     }
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(shutdown(&self.fd, Shutdown::Write)?))
+        Poll::Ready(Ok(shutdown(&self.io, Shutdown::Write)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::Shutdown;
+    use std::net::{Ipv4Addr, Shutdown, TcpListener};
 
-    use crate::data::leg::Leg;
-    use crate::data::testing::{drive, pair};
+    use super::*;
+    use crate::data::connect::{LegOptions, begin};
+    use crate::data::testing::{pair, worker_runtime};
 
-    /// A read stops at the urgent byte, and nothing is said of those behind it.
+    async fn read_all(socket: &Socket, buffer: &mut [u8]) -> io::Result<Vec<u8>> {
+        let mut got = Vec::new();
+        loop {
+            match poll_fn(|cx| (&*socket).poll_take(cx, buffer)).await? {
+                0 => return Ok(got),
+                n => got.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+
+    /// A read stops at the urgent byte, and no event tells of those behind it.
     #[test]
     fn bytes_behind_urgent_data_are_read() {
-        let ((mut near, mut far), (_idle, mut other)) = (pair(), pair());
-        near.write_all(b"abc").expect("sent");
-        socket2::SockRef::from(&near).send_out_of_band(b"!").expect("sent");
-        near.write_all(b"def").expect("sent");
-        let (mut got, mut buffer) = (Vec::new(), [0; 64]);
-        drive(&mut far, &mut other, |cx, socket, _| {
-            while let std::task::Poll::Ready(n) = socket.poll_take(cx, &mut buffer) {
-                got.extend_from_slice(&buffer[..n.expect("read")]);
+        worker_runtime().block_on(async {
+            let (mut near, far) = pair();
+            near.write_all(b"abc").expect("sent");
+            socket2::SockRef::from(&near).send_out_of_band(b"!").expect("sent");
+            near.write_all(b"def").expect("sent");
+            let (mut got, mut buffer) = (Vec::new(), [0; 64]);
+            while got != b"abcdef" {
+                let n = poll_fn(|cx| (&far).poll_take(cx, &mut buffer)).await.expect("read");
+                got.extend_from_slice(&buffer[..n]);
             }
-            let all = if got == b"abcdef" { std::task::Poll::Ready(()) } else { std::task::Poll::Pending };
-            (all, None)
         });
     }
 
     #[test]
     fn the_end_behind_the_last_bytes_is_read() {
-        let ((mut near, mut far), (_idle, mut other)) = (pair(), pair());
-        near.write_all(b"last").expect("sent");
-        near.shutdown(Shutdown::Write).expect("FIN");
-        let (mut got, mut buffer) = (Vec::new(), [0; 64]);
-        drive(&mut far, &mut other, |cx, socket, _| {
-            loop {
-                match socket.poll_take(cx, &mut buffer) {
-                    std::task::Poll::Ready(Ok(0)) => return (std::task::Poll::Ready(()), None),
-                    std::task::Poll::Ready(n) => got.extend_from_slice(&buffer[..n.expect("read")]),
-                    std::task::Poll::Pending => return (std::task::Poll::Pending, None),
-                }
-            }
+        worker_runtime().block_on(async {
+            let (mut near, far) = pair();
+            near.write_all(b"last").expect("sent");
+            near.shutdown(Shutdown::Write).expect("FIN");
+            let mut buffer = [0; 64];
+            assert_eq!(read_all(&far, &mut buffer).await.expect("read"), b"last");
+            drop(far);
+            assert_eq!(near.read(&mut buffer).expect("FIN"), 0);
         });
-        assert_eq!(got, b"last");
-        drop(far);
-        assert_eq!(near.read(&mut buffer).expect("FIN"), 0);
+    }
+
+    #[test]
+    fn a_reset_shows_although_nothing_is_read() {
+        worker_runtime().block_on(async {
+            let (mut near, far) = pair();
+            near.write_all(b"unread").expect("sent");
+            socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("a live socket");
+            drop(near);
+            assert_eq!(far.failed().await.kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_refused_says_so() {
+        worker_runtime().block_on(async {
+            let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
+            let socket = begin(target, None, &LegOptions::default(), None).expect("begun");
+            let error = Socket::new(socket).expect("registered").connected().await.expect_err("nothing listens there");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        });
+    }
+
+    #[test]
+    fn the_peer_of_a_task_that_panics_sees_rst() {
+        worker_runtime().block_on(async {
+            let (mut near, far) = pair();
+            let task = tokio::task::spawn_local(async move {
+                let _far = far;
+                panic!("as asked");
+            });
+            assert!(task.await.is_err());
+            assert_eq!(near.read(&mut [0]).expect_err("RST").kind(), io::ErrorKind::ConnectionReset);
+        });
     }
 }

@@ -7,12 +7,15 @@ use std::time::SystemTime;
 
 use dashmap::DashMap;
 use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::counters::Series;
+use super::route::Route;
 use crate::model::{DrainReason, FlowId, Origin};
 use crate::plan::{Listener, Member};
 
-/// A flow as the table holds it. Written by the flow's own worker; read by whoever lists flows.
+/// A flow as the table holds it. Its counts are written by the flow's own worker, its orders by any thread.
 #[derive(Debug)]
 pub(crate) struct FlowRecord {
     pub(crate) id: FlowId,
@@ -21,41 +24,44 @@ pub(crate) struct FlowRecord {
     /// The route it started with, and keeps.
     pub(crate) listener: Arc<Listener>,
     /// Which member of the group it goes to.
-    pub(crate) member: u16,
-    pub(crate) worker: u16,
-    /// Where its worker finds it.
-    pub(crate) slot: AtomicU32,
+    member: u16,
     pub(crate) opened: SystemTime,
-    /// Faults that befell it, by name.
+    /// Faults that affect it, by name.
     pub(crate) faults: Vec<String>,
     pub(crate) series: Arc<Series>,
     to_target: AtomicU64,
     to_client: AtomicU64,
-    /// The worker's tick at which bytes last moved.
+    /// The worker's tick at which it was active last.
     last_active: AtomicU32,
     /// Ticks of silence that it may last.
-    patience: AtomicU32,
-    /// Ticks of silence after which it is looked at.
-    step: AtomicU32,
+    idle_timeout: AtomicU32,
+    /// Ticks of silence after which it is checked.
+    check_interval: AtomicU32,
     order: AtomicU8,
+    changed: Notify,
 }
 
-/// What a flow has been told to do.
+/// What a flow is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Go on.
     None,
-    /// It has been silent for a while, or its patience is over.
-    Expire,
-    /// Move nothing until it is taken back.
-    Frozen,
+    /// End if it has been silent for too long.
+    CheckIdle,
+    /// Move nothing until it is thawed.
+    Freeze,
     /// End now.
-    Cut(DrainReason),
+    End(DrainReason),
+    /// Panic.
+    #[cfg(test)]
+    Panic,
 }
 
-/// The order to stand still as a byte.
-const FROZEN: u8 = u8::MAX;
-/// Orders as a byte: 0 none, 1 expire, then the reasons.
+/// The order to freeze as a byte.
+const FREEZE: u8 = u8::MAX;
+#[cfg(test)]
+const PANIC: u8 = u8::MAX - 1;
+/// Orders as a byte: 0 none, 1 check for silence, then these.
 const REASONS: [DrainReason; 7] = [
     DrainReason::Fault,
     DrainReason::Deregistered,
@@ -67,36 +73,31 @@ const REASONS: [DrainReason; 7] = [
 ];
 
 impl FlowRecord {
-    #[expect(clippy::too_many_arguments, reason = "one place builds it, and each value is a field")]
     pub(crate) fn new(
         id: FlowId,
         client: SocketAddr,
         origin: Origin,
-        listener: Arc<Listener>,
-        member: u16,
-        worker: u16,
-        series: Arc<Series>,
+        route: &Route,
+        member: usize,
         tick: u32,
-        patience: u32,
         faults: Vec<String>,
     ) -> Self {
         Self {
             id,
             client,
             origin,
-            listener,
-            member,
-            worker,
-            slot: AtomicU32::new(u32::MAX),
+            listener: Arc::clone(&route.listener),
+            member: u16::try_from(member).unwrap_or(u16::MAX),
             opened: SystemTime::now(),
             faults,
-            series,
+            series: Arc::clone(&route.series),
             to_target: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             last_active: AtomicU32::new(tick),
-            patience: AtomicU32::new(patience),
-            step: AtomicU32::new(patience),
+            idle_timeout: AtomicU32::new(u32::MAX),
+            check_interval: AtomicU32::new(u32::MAX),
             order: AtomicU8::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -122,22 +123,22 @@ impl FlowRecord {
         self.to_client.load(Ordering::Relaxed)
     }
 
-    /// Notes that something moved at `tick`.
+    /// Notes that it was active at `tick`.
     #[inline]
-    pub(crate) fn touch(&self, tick: u32) {
+    pub(crate) fn mark_active(&self, tick: u32) {
         self.last_active.store(tick, Ordering::Relaxed);
     }
 
-    /// Lets it be silent for `ticks` from `tick` on, and looks after it every `step` ticks.
-    pub(crate) fn wait_for(&self, tick: u32, ticks: u32, step: u32) {
-        self.touch(tick);
-        self.step.store(step, Ordering::Relaxed);
-        self.patience.store(ticks, Ordering::Relaxed);
+    /// Lets it be silent for `timeout` ticks from `tick` on, with a check every `interval` ticks.
+    pub(crate) fn start_idle_timeout(&self, tick: u32, timeout: u32, interval: u32) {
+        self.mark_active(tick);
+        self.check_interval.store(interval, Ordering::Relaxed);
+        self.idle_timeout.store(timeout, Ordering::Relaxed);
     }
 
-    /// The tick after which it has been silent for too long.
-    pub(crate) fn deadline(&self) -> u32 {
-        self.last_active.load(Ordering::Relaxed).saturating_add(self.patience.load(Ordering::Relaxed))
+    /// The tick from which on it has been silent for too long.
+    pub(crate) fn idle_deadline(&self) -> u32 {
+        self.last_active().saturating_add(self.idle_timeout.load(Ordering::Relaxed))
     }
 
     /// The process that it goes to.
@@ -145,67 +146,82 @@ impl FlowRecord {
         &self.listener.group.members[usize::from(self.member)]
     }
 
-    /// The tick at which something moved last.
+    /// The tick at which it was active last.
     pub(crate) fn last_active(&self) -> u32 {
         self.last_active.load(Ordering::Relaxed)
     }
 
-    /// The tick at which it is to be looked at, if nothing moves until then.
-    pub(crate) fn next_look(&self, now: u32) -> u32 {
-        let (active, step) = (self.last_active(), self.step.load(Ordering::Relaxed).max(1));
-        active.saturating_add((now.saturating_sub(active) / step + 1).saturating_mul(step)).min(self.deadline())
+    /// The tick at which it is to be checked, if it stays silent until then.
+    pub(crate) fn next_check(&self, now: u32) -> u32 {
+        let (active, interval) = (self.last_active(), self.check_interval.load(Ordering::Relaxed).max(1));
+        let next = active.saturating_add((now.saturating_sub(active) / interval + 1).saturating_mul(interval));
+        next.min(self.idle_deadline())
     }
 
-    /// Whether it has been silent for long enough to be looked at.
+    /// Whether it has been silent for long enough to be checked.
     pub(crate) fn is_silent(&self, now: u32) -> bool {
-        now >= self.last_active().saturating_add(self.step.load(Ordering::Relaxed)).min(self.deadline())
+        now >= self.last_active().saturating_add(self.check_interval.load(Ordering::Relaxed)).min(self.idle_deadline())
     }
 
-    /// Tells it to do something; an earlier order to end stands.
-    pub(crate) fn tell(&self, order: Order) {
+    /// Orders it to do something; an earlier order to end stands.
+    pub(crate) fn give(&self, order: Order) {
         let byte = match order {
             Order::None => return,
-            Order::Expire => 1,
-            Order::Frozen => FROZEN,
-            Order::Cut(reason) => {
+            Order::CheckIdle => 1,
+            Order::Freeze => FREEZE,
+            #[cfg(test)]
+            Order::Panic => PANIC,
+            Order::End(reason) => {
                 2 + REASONS.iter().position(|other| *other == reason).map_or(0, |at| u8::try_from(at).unwrap_or(0))
             }
         };
-        let overrides = |held| match order {
-            Order::Expire => held == 0,
-            _ => held < 2 || held == FROZEN,
+        let overrides = |present| match order {
+            Order::CheckIdle => present == 0,
+            _ => present < 2 || present == FREEZE,
         };
-        let _ = self.order.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| overrides(held).then_some(byte));
-    }
-
-    /// What it has been told.
-    #[inline]
-    pub(crate) fn order(&self) -> Order {
-        match self.order.load(Ordering::Relaxed) {
-            0 => Order::None,
-            1 => Order::Expire,
-            FROZEN => Order::Frozen,
-            byte => Order::Cut(REASONS[usize::from(byte) - 2]),
+        let update = |present| overrides(present).then_some(byte);
+        if self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok() {
+            self.changed.notify_one();
         }
     }
 
-    /// Takes back an order to stand still; true when there was one.
-    pub(crate) fn thaw(&self) -> bool {
-        self.order.compare_exchange(FROZEN, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// The present order.
+    #[inline]
+    pub(crate) fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            0 => Order::None,
+            1 => Order::CheckIdle,
+            FREEZE => Order::Freeze,
+            #[cfg(test)]
+            PANIC => panic!("as asked"),
+            byte => Order::End(REASONS[usize::from(byte) - 2]),
+        }
     }
 
-    /// Takes back an order to expire.
-    pub(crate) fn clear_expire(&self) {
-        let _ = self.order.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed);
+    /// Waits until the order may have changed since it was read last. For the flow's own task.
+    pub(crate) fn order_changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Takes back an order to freeze.
+    pub(crate) fn thaw(&self) {
+        if self.order.compare_exchange(FREEZE, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes back an order to check for silence.
+    pub(crate) fn checked(&self) {
+        let _ = self.order.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 
-/// A flow as people look at it.
+/// A flow for people and the API.
 #[derive(Debug, Clone, Serialize)]
 pub struct FlowView {
     /// Its id, in hex.
     pub id: FlowId,
-    /// `tcp`, or `websocket` through the App Services front.
+    /// `tcp`, or `websocket` through the HTTP front end of App Services.
     pub protocol: &'static str,
     /// The client's address.
     pub client: SocketAddr,
@@ -219,7 +235,7 @@ pub struct FlowView {
     pub target: String,
     /// The member of the target group; the backend of an app.
     pub member: String,
-    /// The member's address; `None`: its backend is known by name alone.
+    /// The member's address; `None`: its backend has a name alone.
     pub target_address: Option<SocketAddr>,
     /// Seconds since it was opened.
     pub age_seconds: f64,
@@ -227,7 +243,7 @@ pub struct FlowView {
     pub bytes_to_target: u64,
     /// Bytes written to the client.
     pub bytes_to_client: u64,
-    /// Faults that befell it, by name.
+    /// Faults that affect it, by name.
     pub faults: Vec<String>,
 }
 

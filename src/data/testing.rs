@@ -1,48 +1,35 @@
-//! Drives sockets without a worker, for tests of what is between them.
+//! A runtime and connections as a worker has them, for tests.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use super::poll::{Inbox, Key, Poller, PutOff, Token};
 use super::socket::Socket;
-use crate::model::Side;
+use crate::plan::{Generation, Held, Listener, TargetGroup, compile};
 
-/// A connection: the peer's end, which blocks, and the gateway's.
+/// A runtime like a worker's.
+pub(crate) fn worker_runtime() -> LocalRuntime {
+    Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).expect("a runtime")
+}
+
+/// A connection: the peer's end, which blocks, and the gateway's, in the present runtime.
 pub(crate) fn pair() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (far, _) = listener.accept().expect("accepted");
     far.set_nonblocking(true).expect("a live socket");
-    (near, Socket::new(far.into()))
+    (near, Socket::new(far.into()).expect("registered"))
 }
 
-/// Polls `go` whenever there is news of either socket, or the time has come that it asked for, until it is ready.
-pub(crate) fn drive<T>(
-    client: &mut Socket,
-    target: &mut Socket,
-    mut go: impl FnMut(&mut Context<'_>, &mut Socket, &mut Socket) -> (Poll<T>, Option<Instant>),
-) -> T {
-    let (poller, mut inbox, put_off) = (Poller::new().expect("epoll"), Inbox::new(), Arc::new(PutOff::default()));
-    let waker = Waker::from(Arc::clone(&put_off));
-    let key = Key { slot: 0, generation: 0 };
-    client.watch(&poller, Token::Connection(key, Side::Client)).expect("watched");
-    target.watch(&poller, Token::Connection(key, Side::Target)).expect("watched");
-    loop {
-        let (done, call_at) = go(&mut Context::from_waker(&waker), client, target);
-        if let Poll::Ready(done) = done {
-            return done;
-        }
-        let until = call_at.map(|at| at.saturating_duration_since(Instant::now()));
-        poller.wait(&mut inbox, if put_off.take() { Some(Duration::ZERO) } else { until }).expect("it waits");
-        while let Some((token, news)) = inbox.take() {
-            match token {
-                Token::Connection(_, Side::Client) => client.hear(news),
-                _ => target.hear(news),
-            }
-        }
-    }
+/// The listener of a target whose member is `backend`, at `address`.
+pub(crate) fn listener_to(backend: SocketAddr, address: SocketAddr) -> Listener {
+    let desired = crate::config::quickstart().desired;
+    let snapshot = compile(&desired, &Held::default(), Generation(1)).expect("a plan").0;
+    let mut listener = Listener::clone(snapshot.listeners.values().next().expect("a listener"));
+    listener.address = address;
+    let mut group = TargetGroup::clone(&listener.group);
+    group.members.iter_mut().for_each(|member| member.address = backend);
+    listener.group = Arc::new(group);
+    listener
 }

@@ -1,150 +1,217 @@
-//! A worker by itself, with connections that do as a test says.
+//! Flows of a worker that runs on the test's own thread: whatever they are ordered in whatever phase, they end, once.
 
-use std::fmt;
-use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{spawn_local, yield_now};
 
 use super::*;
-use crate::data::local::WorkerOptions;
+use crate::data::connect::LegOptions;
+use crate::data::fault::LiveFault;
+use crate::data::flow::serve;
 use crate::data::metrics::DataMetrics;
-use crate::data::poll::Poller;
-use crate::data::shared::Shared;
+use crate::data::route::Route;
+use crate::data::table::FlowRecord;
+use crate::data::testing::{listener_to, pair, worker_runtime};
+use crate::model::{DrainReason, Fault, FaultDirection, FaultKind, FaultScope, Share};
+use crate::plan::{Listener, TargetGroup};
 use crate::telemetry::Registry;
 
-/// What a connection does whenever it is polled.
-pub(crate) struct Script(Box<dyn FnMut() -> Turn + Send>);
-
-impl Script {
-    pub(crate) fn poll(&mut self) -> Turn {
-        (self.0)()
-    }
+/// How far a flow is when its orders come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Dialing,
+    Relaying,
+    Faulty,
+    HalfOpen,
+    /// Silent for too long: out of the table, with its sockets kept.
+    Expired,
 }
 
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Script").finish_non_exhaustive()
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Freeze,
+    Thaw,
+    CheckIdle,
+    Kill,
+    Panic,
 }
 
-fn worker() -> (Worker, Commands) {
-    let (losses, _) = tokio::sync::mpsc::unbounded_channel();
-    let (failed, _) = tokio::sync::mpsc::channel(1);
-    let shared = Arc::new(Shared::new(1, DataMetrics::new(Registry::new().shared_recorder()), None, losses, failed));
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Dialing),
+        Just(Phase::Relaying),
+        Just(Phase::Faulty),
+        Just(Phase::HalfOpen),
+        Just(Phase::Expired)
+    ]
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    prop_oneof![Just(Given::Freeze), Just(Given::Thaw), Just(Given::CheckIdle), Just(Given::Kill), Just(Given::Panic)]
+}
+
+/// A worker whose clock ticks every millisecond.
+fn worker() -> Rc<WorkerContext> {
+    let (losses, _) = mpsc::unbounded_channel();
+    let (failed, _) = mpsc::channel(1);
+    let metrics = DataMetrics::new(Registry::new().shared_recorder());
     let options = WorkerOptions {
         scratch: 4096,
         pipes: 0,
         pipe_size: 0,
         accepts_per_wake: 1,
         backlog: 1,
-        held_refusals: 1,
-        hold_time: Duration::from_secs(1),
-        leg: crate::data::connect::LegOptions::default(),
-        tick: Duration::from_secs(1),
+        blackholed_clients: 1,
+        blackhole_time: Duration::from_secs(1),
+        leg: LegOptions::default(),
+        tick: Duration::from_millis(1),
     };
-    let poller = Poller::new().expect("epoll");
-    let bell = Arc::new(Bell::new(&poller).expect("an eventfd"));
-    let (queue, received) = channel();
-    let commands = Commands::new(queue, Arc::clone(&bell));
-    (Worker::new(Local::new(0, shared, options, poller), received, bell).expect("a clock"), commands)
-}
-
-fn seat(worker: &mut Worker, script: impl FnMut() -> Turn + Send + 'static) {
-    worker.seat(Entry::Scripted(Script(Box::new(script))));
-}
-
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<&'static str>>>);
-
-impl Diary {
-    fn note(&self, what: &'static str) -> usize {
-        let mut notes = self.0.lock().expect("no test panics in here");
-        notes.push(what);
-        notes.iter().filter(|note| **note == what).count()
-    }
-
-    fn read(&self) -> Vec<&'static str> {
-        self.0.lock().expect("no test panics in here").clone()
-    }
-}
-
-#[test]
-fn who_panics_is_closed_and_takes_nobody_s_turn_or_command_along() {
-    let (mut worker, commands) = worker();
-    let diary = Diary::default();
-    for name in ["first", "loud", "last"] {
-        let diary = diary.clone();
-        seat(&mut worker, move || match (diary.note(name), name) {
-            (1, _) => Turn::Again,
-            (_, "loud") => panic!("as asked"),
-            _ => Turn::Wait,
-        });
-    }
-    commands.send(Command::Misbehave(Box::new(|worker| assert_eq!(worker.entries.len(), 2, "two are left"))));
-    // The bell is heard after the three had their second turn, as that was promised before anybody waited for news.
-    commands.send(Command::Stop);
-    worker.run();
-    assert_eq!(diary.read(), ["first", "loud", "last", "first", "loud", "last"]);
-}
-
-#[test]
-fn who_gives_way_gets_one_turn_a_round_however_often_it_is_told_of_news() {
-    let (mut worker, commands) = worker();
-    let diary = Diary::default();
-    let notes = diary.clone();
-    seat(&mut worker, move || {
-        notes.note("busy");
-        Turn::Again
+    let state = Arc::new(DataPlaneState::new(1, metrics, None, losses, failed));
+    let ctx = WorkerContext::new(0, state, options).expect("a timer");
+    let (commands, received) = mpsc::unbounded_channel();
+    let working = Rc::clone(&ctx);
+    spawn_local(async move {
+        let _commands = commands;
+        work(&working, received).await;
     });
-    let key = *worker.again.front().expect("it gave way");
-    for _ in 0..100 {
-        worker.poll_again(key);
-    }
-    assert_eq!(worker.again.len(), 1);
-    commands.send(Command::Stop);
-    worker.run();
-    assert_eq!(diary.read(), ["busy"; 2]);
+    ctx
 }
 
-#[test]
-fn a_connection_has_one_timer_and_none_when_it_is_gone() {
-    let (mut worker, commands) = worker();
-    let start = Instant::now();
-    let mut times = vec![Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(60)];
-    let commands = Arc::new(commands);
-    let stop = Arc::clone(&commands);
-    seat(&mut worker, move || match times.pop() {
-        // Each one earlier than that before: the later ones are taken back.
-        Some(time) => Turn::WaitUntil(start + time),
-        None => {
-            stop.send(Command::Stop);
-            Turn::Over
+/// A listener on which a flow comes into `phase`.
+fn listener(phase: Phase, backend: SocketAddr) -> Listener {
+    let mut listener = listener_to(backend, "127.0.30.194:1024".parse().expect("an address"));
+    let mut group = TargetGroup::clone(&listener.group);
+    let hour = Duration::from_secs(3600);
+    group.idle_timeout = if phase == Phase::Expired { Duration::from_millis(1) } else { hour };
+    group.connect_timeout = hour;
+    group.members.iter_mut().for_each(|member| member.faulted = phase == Phase::Dialing);
+    listener.group = Arc::new(group);
+    listener
+}
+
+fn faults(phase: Phase) -> Vec<LiveFault> {
+    let kind = match phase {
+        Phase::Faulty => FaultKind::Latency {
+            delay: Duration::from_secs(1),
+            jitter: Duration::ZERO,
+            direction: FaultDirection::Both,
+        },
+        Phase::HalfOpen => FaultKind::HalfOpen { time: Duration::ZERO },
+        Phase::Dialing | Phase::Relaying | Phase::Expired => return Vec::new(),
+    };
+    let fault = Fault {
+        name: "fault".to_owned(),
+        kind,
+        scope: FaultScope::default(),
+        share: Share::default(),
+        seed: 0,
+        after: Duration::ZERO,
+        lasts: None,
+    };
+    vec![LiveFault { fault: Arc::new(fault), seen: Arc::default(), affected: Arc::default() }]
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        yield_now().await;
+    }
+}
+
+/// Accepts the target's side, and waits until the flow has come into `phase`.
+async fn reach(phase: Phase, ctx: &WorkerContext, record: &FlowRecord, backend: &std::net::TcpListener) {
+    if phase == Phase::Dialing {
+        return;
+    }
+    until(|| record.idle_deadline() < u32::MAX || ctx.state.table.len() == 0).await;
+    match phase {
+        Phase::HalfOpen => {
+            let (mut target, _) = backend.accept().expect("connected");
+            target.set_nonblocking(true).expect("a live socket");
+            until(|| !matches!(target.read(&mut [0; 512]), Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+                .await;
         }
-    });
-    let key = Key { slot: 0, generation: worker.generation };
-    worker.poll(key);
-    worker.poll(key);
-    assert_eq!(worker.timers.wait().map(|wait| wait <= Duration::from_millis(1)), Some(true));
-    assert!(worker.timers.due(start + Duration::from_secs(3600)).is_some());
-    assert!(worker.timers.is_empty(), "the two others were taken back");
-    worker.timers.set(start, Due::Connection(key));
-    worker.run();
+        Phase::Expired => until(|| ctx.state.table.len() == 0).await,
+        Phase::Dialing | Phase::Relaying | Phase::Faulty => {}
+    }
 }
 
+fn give(record: &FlowRecord, given: Given) {
+    match given {
+        Given::Freeze => record.give(Order::Freeze),
+        Given::Thaw => record.thaw(),
+        Given::CheckIdle => record.give(Order::CheckIdle),
+        Given::Kill => record.give(Order::End(DrainReason::Killed)),
+        Given::Panic => record.give(Order::Panic),
+    }
+}
+
+/// Takes a flow into `phase`, gives it these orders, each after so many turns of the worker, kills it, and says what its peer
+/// saw.
+async fn live_through(
+    phase: Phase,
+    orders: &[(Given, usize)],
+    peer: &mut Option<TcpStream>,
+) -> Result<(), TestCaseError> {
+    let ctx = worker();
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = Arc::new(listener(phase, backend.local_addr().expect("bound")));
+    let series = ctx.state.series(&listener);
+    let flows_of_members = ctx.state.flows_of_members(&listener.group);
+    let route = Route { listener, series: Arc::clone(&series), flows_of_members, faults: faults(phase), cap: None };
+    let flows_of_members = Arc::clone(&route.flows_of_members);
+    let (_route, current) = watch::channel(Arc::new(route));
+    let (open, _closed) = mpsc::channel(1);
+    let (near, client) = pair();
+    *peer = Some(near);
+    let source = "127.0.1.9:4711".parse().expect("an address");
+    let task = spawn_local(serve(Rc::clone(&ctx), Rc::new(Routes { current, open }), client, source, None));
+    until(|| series.sum(|shard| shard.opened.get()) == 1).await;
+    let record = ctx.state.table.select(|_| true).pop().expect("it is open");
+    reach(phase, &ctx, &record, &backend).await;
+    for (given, turns) in orders {
+        give(&record, *given);
+        for _ in 0..*turns {
+            yield_now().await;
+        }
+    }
+    give(&record, Given::Kill);
+    let panicked = task.await.is_err();
+    prop_assert!(!panicked || orders.iter().any(|(given, _)| *given == Given::Panic));
+    prop_assert_eq!(ctx.state.table.len(), 0);
+    prop_assert_eq!(series.sum(|shard| shard.opened.get()), 1);
+    prop_assert_eq!(series.sum(|shard| shard.closed.iter().map(crate::data::counters::Count::get).sum()), 1);
+    let carried: usize = flows_of_members.iter().map(|flows| flows.load(std::sync::atomic::Ordering::Relaxed)).sum();
+    prop_assert_eq!(carried, 0, "every place on a member is given back");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Killed at last, if not before: and its client sees RST, whether its task ended or panicked.
+    #[test]
+    fn a_flow_is_closed_once_whatever_it_is_ordered_in_whatever_phase(
+        phase in phase(),
+        orders in vec((given(), 0..4_usize), 0..6),
+    ) {
+        let mut peer = None;
+        worker_runtime().block_on(live_through(phase, &orders, &mut peer))?;
+        let error = peer.expect("connected").read(&mut [0]).expect_err("RST");
+        prop_assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+/// Notifications that were overtaken must not be the last ones.
 #[test]
-fn news_of_who_had_the_slot_before_are_nobody_s() {
-    let (mut worker, _commands) = worker();
-    seat(&mut worker, || Turn::Over);
-    let before = Key { slot: 0, generation: worker.generation };
-    let diary = Diary::default();
-    let notes = diary.clone();
-    seat(&mut worker, move || {
-        notes.note("polled");
-        Turn::Wait
-    });
-    assert_eq!(worker.entries.len(), 1, "in the same slot");
-    worker.poll(before);
-    worker.poll_again(before);
-    assert!(worker.again.is_empty());
-    assert_eq!(diary.read(), ["polled"]);
+fn an_order_reaches_a_flow_whose_earlier_orders_were_taken_back() {
+    let orders = [(Given::Freeze, 0), (Given::Thaw, 3), (Given::Freeze, 3), (Given::Thaw, 0)];
+    for phase in [Phase::Dialing, Phase::Relaying, Phase::Faulty, Phase::HalfOpen, Phase::Expired] {
+        worker_runtime().block_on(live_through(phase, &orders, &mut None)).expect("it ends");
+    }
 }

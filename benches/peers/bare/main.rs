@@ -1,63 +1,61 @@
-//! The gateway's relay with nothing around it: no admission, flow table, counters, idle rules, metrics or logs.
+//! A raw epoll loop that only relays: the limit of what a user-space relay can do with the kernel's sockets.
 //!
-//! `bare FRONT TARGET`. The very sources of `src/data` are compiled in, so the difference to the gateway is the price of
-//! what the gateway does besides.
-
-#![allow(dead_code, reason = "the sources offer more than a bare relay uses")]
-
-mod model {
-    pub(crate) use plgw::model::{FlowEnd, Side};
-}
-#[path = "../../../src/data/leg.rs"]
-mod leg;
-#[path = "../../../src/data/pipes.rs"]
-mod pipes;
-#[path = "../../../src/data/poll.rs"]
-mod poll;
-#[path = "../../../src/data/relay.rs"]
-mod relay;
-#[path = "../../../src/data/scratch.rs"]
-mod scratch;
-#[path = "../../../src/data/socket.rs"]
-mod socket;
+//! `bare FRONT TARGET`. One thread, one epoll, edge by edge, one buffer; no runtime, no code of the gateway's, and none of
+//! what the gateway does besides (admission, flow table, counters, time-outs, orders).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rustix::net::{SocketFlags, acceptfrom_with};
-use slab::Slab;
-use socket2::{Domain, Socket as Plain, Type};
-
-use self::model::Side;
-use self::poll::{Inbox, Key, Poller, PutOff, Token};
-use self::relay::{Relay, Tools};
-use self::socket::Socket;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send, shutdown};
+use socket2::{Domain, SockRef, Socket, Type};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Connections accepted before others have their turn, as in the gateway.
-const ACCEPTS_A_WAKE: usize = 32;
+/// The listening socket's event; a flow's are twice its slot, one more for the target's side.
+const LISTENER: u64 = u64::MAX;
+/// Reads of a direction before other sockets are served.
+const READS: usize = 16;
+const BUFFER: usize = 128 << 10;
+const EVENTS: usize = 256;
 
-/// Counts nothing.
-struct Nobody;
+const EDGES: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-impl relay::Meter for Nobody {
-    fn to_target(&self, _: usize) {}
-    fn to_client(&self, _: usize) {}
+/// One socket of a flow.
+struct Side {
+    fd: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// No more bytes come than those that are there.
+    closing: bool,
+    /// FIN was read from it.
+    finished: bool,
+    /// What it did not take yet.
+    waiting: Vec<u8>,
 }
 
-/// Two sockets, and how far they are.
+impl Side {
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, readable: false, writable: false, closing: false, finished: false, waiting: Vec::new() }
+    }
+
+    fn note(&mut self, flags: EventFlags) {
+        let closing = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        self.closing |= closing;
+        self.readable |= closing || flags.contains(EventFlags::IN);
+        self.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
+    }
+}
+
 struct Flow {
-    generation: u32,
-    client: Socket,
-    target: Socket,
+    /// Client and target.
+    sides: [Side; 2],
     connected: bool,
-    relay: Relay,
 }
 
 fn main() -> io::Result<()> {
@@ -67,11 +65,11 @@ fn main() -> io::Result<()> {
         return Ok(());
     };
     let parse = |word: String| word.parse::<SocketAddr>().map_err(io::Error::other);
-    serve(listen(parse(front)?)?, parse(target)?)
+    serve(&listen(parse(front)?)?, parse(target)?)
 }
 
 fn listen(front: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Plain::new(Domain::for_address(front), Type::STREAM, None)?;
+    let socket = Socket::new(Domain::for_address(front), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
@@ -82,85 +80,151 @@ fn listen(front: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A socket that is connecting.
-fn dial(target: SocketAddr) -> io::Result<Socket> {
-    let socket = Plain::new(Domain::for_address(target), Type::STREAM.nonblocking(), None)?;
+fn dial(target: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), None)?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&target.into()) {
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
-        Ok(()) | Err(_) => Ok(Socket::new(OwnedFd::from(socket))),
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
     }
 }
 
-fn serve(listener: TcpListener, to: SocketAddr) -> io::Result<()> {
-    let (poller, mut inbox, put_off) = (Poller::new()?, Inbox::new(), Arc::new(PutOff::default()));
-    let waker = Waker::from(Arc::clone(&put_off));
-    let tools = Tools { scratch: scratch::Scratch::new(128 << 10), pipes: pipes::Pipes::new(64, 256 << 10) };
-    let (mut flows, mut generation, mut again) = (Slab::<Flow>::new(), 0_u32, Vec::new());
-    poller.watch_level(&listener, Token::Door(0))?;
+fn serve(listener: &TcpListener, to: SocketAddr) -> io::Result<()> {
+    let poller = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&poller, listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+    let (mut flows, mut free): (Vec<Option<Flow>>, Vec<usize>) = (Vec::new(), Vec::new());
+    let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+    let (mut buffer, mut again) = (vec![0; BUFFER], Vec::new());
     loop {
-        let mut told = std::mem::take(&mut again);
-        while let Some((token, news)) = inbox.take() {
-            let Token::Connection(key, side) = token else {
-                for _ in 0..ACCEPTS_A_WAKE {
-                    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-                    let Ok((client, _)) = acceptfrom_with(&listener, flags) else { break };
-                    let Ok(mut target) = dial(to) else { continue };
-                    generation = generation.wrapping_add(1);
-                    let key = Key { slot: flows.vacant_key() as u32, generation };
-                    target.watch(&poller, Token::Connection(key, Side::Target))?;
-                    let (client, relay) = (Socket::new(client), Relay::new());
-                    flows.insert(Flow { generation, client, target, connected: false, relay });
-                }
+        events.clear();
+        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let wait = (!again.is_empty()).then_some(&at_once);
+        match epoll::wait(&poller, spare_capacity(&mut events), wait) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = std::mem::take(&mut again);
+        let mut freed = Vec::new();
+        for event in &events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == LISTENER {
+                // One at a time: an accept that finds no client costs as much as one that does.
+                let Ok((client, _)) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
+                    continue;
+                };
+                let Ok(target) = dial(to) else { continue };
+                let slot = free.pop().unwrap_or_else(|| {
+                    flows.push(None);
+                    flows.len() - 1
+                });
+                epoll::add(&poller, &target, EventData::new_u64(slot as u64 * 2 + 1), EDGES)?;
+                flows[slot] = Some(Flow { sides: [Side::new(client), Side::new(target)], connected: false });
                 continue;
-            };
-            let Some(flow) = flow_of(&mut flows, key) else { continue };
-            match side {
-                Side::Client => flow.client.hear(news),
-                Side::Target => flow.target.hear(news),
             }
-            // Who gave way to others hears of it in its turn.
-            if !told.contains(&key)
-                && !again.contains(&key)
-                && go_on(&mut flows, key, &poller, &tools, &waker, &put_off)
-            {
-                again.push(key);
+            let (slot, side) = (data as usize / 2, data as usize % 2);
+            if let Some(flow) = &mut flows[slot] {
+                flow.sides[side].note(flags);
+                ready.push(slot);
             }
         }
-        told.retain(|key| go_on(&mut flows, *key, &poller, &tools, &waker, &put_off));
-        again.append(&mut told);
-        poller.wait(&mut inbox, (!again.is_empty()).then_some(Duration::ZERO))?;
+        for slot in ready {
+            let Some(flow) = &mut flows[slot] else { continue };
+            match go_on(&poller, flow, slot, &mut buffer) {
+                Next::Wait => {}
+                Next::Again => again.push(slot),
+                Next::End => {
+                    flows[slot] = None;
+                    freed.push(slot);
+                }
+            }
+        }
+        // Not before all events of this round are attended to, which may be of flows that have just ended.
+        free.append(&mut freed);
     }
 }
 
-fn flow_of(flows: &mut Slab<Flow>, key: Key) -> Option<&mut Flow> {
-    flows.get_mut(key.slot as usize).filter(|flow| flow.generation == key.generation)
+enum Next {
+    Wait,
+    Again,
+    End,
 }
 
-/// Polls a flow; true when it gave way to others and wants another turn.
-fn go_on(flows: &mut Slab<Flow>, key: Key, poller: &Poller, tools: &Tools, waker: &Waker, put_off: &PutOff) -> bool {
-    let Some(flow) = flow_of(flows, key) else { return false };
+/// Moves what can be moved.
+fn go_on(poller: &OwnedFd, flow: &mut Flow, slot: usize, buffer: &mut [u8]) -> Next {
     if !flow.connected {
-        if !flow.target.is_settled() {
-            return false;
+        let [client, target] = &flow.sides;
+        if !target.writable {
+            return Next::Wait;
         }
-        let watched = flow.client.watch(poller, Token::Connection(key, Side::Client));
-        if flow.target.take_error().is_some() || watched.is_err() {
-            flow.client.reset();
-            flows.remove(key.slot as usize);
-            return false;
+        let failed = target.closing && SockRef::from(&target.fd).take_error().is_ok_and(|error| error.is_some());
+        if failed || epoll::add(poller, &client.fd, EventData::new_u64(slot as u64 * 2), EDGES).is_err() {
+            return reset(flow);
         }
         flow.connected = true;
     }
-    let Flow { client, target, relay, .. } = flow;
-    let moved = relay.poll(&mut Context::from_waker(waker), client, target, tools, &Nobody);
-    let gave_way = put_off.take();
-    if let Poll::Ready(done) = moved {
-        if done.is_err() {
-            flow.client.reset();
-            flow.target.reset();
-        }
-        flows.remove(key.slot as usize);
-        return false;
+    let [client, target] = &mut flow.sides;
+    let (Ok(up), Ok(down)) = (copy(client, target, buffer), copy(target, client, buffer)) else { return reset(flow) };
+    let is_over = |source: &Side, sink: &Side| source.finished && sink.waiting.is_empty();
+    if is_over(client, target) && is_over(target, client) {
+        return Next::End;
     }
-    gave_way
+    if up || down { Next::Again } else { Next::Wait }
+}
+
+fn reset(flow: &Flow) -> Next {
+    for side in &flow.sides {
+        let _ = SockRef::from(&side.fd).set_linger(Some(Duration::ZERO));
+    }
+    Next::End
+}
+
+/// Copies from `source` to `sink`; true when there may be more.
+fn copy(source: &mut Side, sink: &mut Side, buffer: &mut [u8]) -> Result<bool, Errno> {
+    for _ in 0..READS {
+        if !sink.waiting.is_empty() {
+            if !sink.writable {
+                return Ok(false);
+            }
+            match send(&sink.fd, &sink.waiting, SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    sink.waiting.drain(..n);
+                }
+                Err(Errno::AGAIN) => sink.writable = false,
+                Err(error) => return Err(error),
+            }
+            if source.finished && sink.waiting.is_empty() {
+                let _ = shutdown(&sink.fd, Shutdown::Write);
+            }
+            continue;
+        }
+        if source.finished || !source.readable {
+            return Ok(false);
+        }
+        let n = match recv(&source.fd, &mut *buffer, RecvFlags::empty()) {
+            Ok((n, _)) => n,
+            Err(Errno::AGAIN) => {
+                source.readable = false;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        if n == 0 {
+            source.finished = true;
+            let _ = shutdown(&sink.fd, Shutdown::Write);
+            return Ok(false);
+        }
+        if n < buffer.len() && !source.closing {
+            source.readable = false;
+        }
+        let taken = match send(&sink.fd, &buffer[..n], SendFlags::NOSIGNAL) {
+            Ok(taken) => taken,
+            Err(Errno::AGAIN) => {
+                sink.writable = false;
+                0
+            }
+            Err(error) => return Err(error),
+        };
+        sink.waiting.extend_from_slice(&buffer[taken..n]);
+    }
+    Ok(true)
 }

@@ -1,4 +1,4 @@
-//! What the workers share with each other and with the data plane's handle.
+//! What all workers, and those who give them orders, share: the flow table, counts, faults, caps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::Carried;
-use super::counters::{AddressTotals, Series, SeriesKey};
+use super::counters::{AddressTotals, Carried, Series, SeriesKey};
 use super::fault::LiveFault;
 use super::metrics::{DataMetrics, Owner};
 use super::peak::Peaks;
@@ -18,47 +17,49 @@ use super::shape::Bucket;
 use super::table::FlowTable;
 use crate::flowlog::FlowLog;
 use crate::lifecycle::Losses;
-use crate::model::{Fault, TargetId, VpceServiceId};
+use crate::model::{CidrSet, Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// What endpoints count, by endpoint and zone.
 pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
 
-/// Which process: load balancer, addressable target, member.
+/// A target process: load balancer, addressable target, member.
 type MemberKey = (VpceServiceId, TargetId, String);
 
-/// Who counts what.
+/// Every series, and what is left of those that are gone.
 #[derive(Debug, Default)]
-struct Book {
+struct SeriesTable {
     series: HashMap<SeriesKey, Arc<Series>>,
     /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
     gone: AllTotals,
     carried: Carried,
 }
 
-/// Tables that outlive listeners.
+/// Outlives listeners.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct DataPlaneState {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
     pub(crate) flow_log: Option<FlowLog>,
     workers: usize,
-    series: Mutex<Book>,
-    held_flows: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
+    series: Mutex<SeriesTable>,
+    flows_of_members: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
     faults: Mutex<HashMap<String, LiveFault>>,
     caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
-    /// Whether a flow ever was told to stand still.
+    /// Sources that no listener lets in.
+    pub(crate) service_side: watch::Sender<Arc<CidrSet>>,
+    /// Whether a flow ever was ordered to freeze.
     frozen: AtomicBool,
-    /// How many drains wait for flows to end; while 0, nobody is told.
+    /// How many drains wait for flows to end; while 0, an end is not announced.
     draining: AtomicUsize,
     pub(crate) peaks: Mutex<Peaks>,
     ended: Notify,
-    /// Hears of what broke and can't be done without.
+    /// Where a loss of something essential is reported.
     pub(crate) losses: Losses,
     failed_dials: mpsc::Sender<SocketAddr>,
 }
 
-impl Shared {
+impl DataPlaneState {
     pub(crate) fn new(
         workers: usize,
         metrics: DataMetrics,
@@ -72,9 +73,10 @@ impl Shared {
             flow_log,
             workers,
             series: Mutex::default(),
-            held_flows: Mutex::default(),
+            flows_of_members: Mutex::default(),
             faults: Mutex::default(),
             caps: Mutex::default(),
+            service_side: watch::Sender::default(),
             frozen: AtomicBool::new(false),
             draining: AtomicUsize::new(0),
             peaks: Mutex::default(),
@@ -91,8 +93,8 @@ impl Shared {
             zone: listener.zone.to_string(),
             target: listener.group.target.to_string(),
         };
-        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(book.series.entry(key.clone()).or_insert_with(|| {
+        let mut table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(table.series.entry(key.clone()).or_insert_with(|| {
             let histograms = self.metrics.histograms(&listener.group);
             Series::new(key, histograms, self.workers)
         }))
@@ -100,48 +102,48 @@ impl Shared {
 
     /// Every series that there is, in order, and what those that there were add to their endpoints'.
     pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, AllTotals) {
-        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = book.series.values().cloned().collect();
+        let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = table.series.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
-        (all, book.gone.clone())
+        (all, table.gone.clone())
     }
 
     /// What was carried since the start.
     pub(crate) fn carried(&self) -> Carried {
-        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut carried = book.carried;
-        book.series.values().for_each(|series| carried.add(series));
+        let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carried = table.carried;
+        table.series.values().for_each(|series| carried.add(series));
         carried
     }
 
-    /// Whether there is something to forget; a look at counts of references, so that it may be asked now and then.
+    /// Whether there is something to forget; it compares reference counts alone, so that it may be asked now and then.
     pub(crate) fn has_absent(&self) -> bool {
-        let book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         // What is in `gone` alone goes once its last neighbour does, which is in `series`.
-        let series = book.series.values().any(|series| Arc::strong_count(series) == 1);
-        drop(book);
+        let series = table.series.values().any(|series| Arc::strong_count(series) == 1);
+        drop(table);
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let faults = faults.values().any(|live| Arc::strong_count(&live.struck) == 1);
-        let held = self.held_flows.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = held.values().any(|held| Arc::strong_count(held) == 1);
+        let faults = faults.values().any(|live| Arc::strong_count(&live.affected) == 1);
+        let members = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = members.values().any(|flows| Arc::strong_count(flows) == 1);
         let caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
-        series || faults || held || caps.values().any(|[cap, _]| Arc::strong_count(cap) == 1)
+        series || faults || members || caps.values().any(|[cap, _]| Arc::strong_count(cap) == 1)
     }
 
-    /// Forgets what neither a listener nor a flow counts into any more, so that whoever makes and removes endpoints,
-    /// targets and faults all day long does not fill the memory.
+    /// Forgets what neither a listener nor a flow counts into any more, so that making and removing endpoints, targets and
+    /// faults all day long does not fill the memory.
     pub(crate) fn forget_absent(&self) {
-        let mut book = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let Book { series, gone, carried } = &mut *book;
+        let mut table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let SeriesTable { series, gone, carried } = &mut *table;
         series.retain(|key, series| {
-            // Nobody but the book has it, and nobody can take it while the book is locked.
-            let is_held = Arc::strong_count(series) > 1;
-            if !is_held {
+            // The table alone has it, and it can't be taken while the table is locked.
+            let is_used = Arc::strong_count(series) > 1;
+            if !is_used {
                 carried.add(series);
                 gone.entry(key.address()).or_default().add(series);
                 self.metrics.forget(&Owner::Series(key.clone()));
             }
-            is_held
+            is_used
         });
         let present: BTreeSet<_> = series.keys().map(SeriesKey::address).collect();
         gone.retain(|address, _| {
@@ -152,32 +154,35 @@ impl Shared {
             }
             is_present
         });
-        drop(book);
+        drop(table);
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, live| {
-            let is_set = Arc::strong_count(&live.struck) > 1;
+            let is_set = Arc::strong_count(&live.affected) > 1;
             if !is_set {
                 self.metrics.forget(&Owner::Fault(name.clone(), live.fault.kind.label()));
             }
             is_set
         });
-        self.held_flows.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, held| Arc::strong_count(held) > 1);
+        self.flows_of_members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, flows| Arc::strong_count(flows) > 1);
         self.caps.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, [cap, _]| Arc::strong_count(cap) > 1);
     }
 
-    /// Counts of the flows that each member of `group` holds.
-    pub(crate) fn held_flows(&self, group: &TargetGroup) -> Arc<[Arc<AtomicUsize>]> {
-        let mut held = self.held_flows.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts of the flows that each member of `group` carries.
+    pub(crate) fn flows_of_members(&self, group: &TargetGroup) -> Arc<[Arc<AtomicUsize>]> {
+        let mut flows = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
         group
             .members
             .iter()
             .map(|member| {
                 let key = (group.service.clone(), group.target.clone(), member.name.clone());
-                Arc::clone(held.entry(key).or_default())
+                Arc::clone(flows.entry(key).or_default())
             })
             .collect()
     }
 
-    /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; what it struck is counted on.
+    /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; the flows that it affected are counted on.
     pub(crate) fn live_fault(&self, fault: &Arc<Fault>) -> LiveFault {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let known = faults.get(&fault.name);
@@ -186,18 +191,19 @@ impl Shared {
             known => LiveFault {
                 fault: Arc::clone(fault),
                 seen: Arc::default(),
-                struck: known.map(|live| Arc::clone(&live.struck)).unwrap_or_default(),
+                affected: known.map(|live| Arc::clone(&live.affected)).unwrap_or_default(),
             },
         };
         faults.insert(fault.name.clone(), live.clone());
         live
     }
 
-    /// Every fault that there is, with the number of flows that it befell.
-    pub(crate) fn struck(&self) -> Vec<(String, &'static str, u64)> {
+    /// Every fault that there is, with the number of flows that it affected.
+    pub(crate) fn affected(&self) -> Vec<(String, &'static str, u64)> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let of =
-            |live: &LiveFault| (live.fault.name.clone(), live.fault.kind.label(), live.struck.load(Ordering::Relaxed));
+        let of = |live: &LiveFault| {
+            (live.fault.name.clone(), live.fault.kind.label(), live.affected.load(Ordering::Relaxed))
+        };
         faults.values().map(of).collect()
     }
 
@@ -227,7 +233,7 @@ impl Shared {
         }
     }
 
-    /// Waits until `over` holds; it is asked again whenever a flow ends.
+    /// Waits until `over` holds; it is evaluated again whenever a flow ends.
     pub(crate) async fn until(&self, mut over: impl FnMut(&FlowTable) -> bool) {
         let _waiting = Waiting::new(&self.draining);
         loop {
@@ -237,7 +243,7 @@ impl Shared {
             if over(&self.table) {
                 break;
             }
-            // A worker that looked before `draining` was raised tells nobody, hence the second look.
+            // A worker that read `draining` before it was raised announces nothing, hence the time-out.
             let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
         }
     }
@@ -253,14 +259,14 @@ impl Shared {
         let _ = self.failed_dials.try_send(target);
     }
 
-    /// A listener can't go on. It is essential: whoever watches takes the process down.
+    /// A listener can't go on. It is essential: the process is ended for it.
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
-        // Nobody listens any more only when the process stops anyway.
+        // Fails only when the process stops anyway.
         let _ = self.losses.send(format!("the listener at {address} stopped"));
     }
 }
 
-/// Somebody waits for flows to end; given up with the wait, also when that is cut short.
+/// A wait for flows to end, counted until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::listener::ListenerState;
-use super::local::Local;
+use super::context::WorkerContext;
+use super::route::Route;
 use crate::model::{FlowId, Refusal, TargetState, Zone};
 use crate::plan::{Member, TargetGroup};
 
@@ -26,44 +26,45 @@ fn pick(group: &TargetGroup, hash: u64, fits: impl Fn(&Member) -> bool) -> Optio
     group.members.iter().enumerate().filter(|(_, member)| fits(member)).nth(nth).map(|(at, _)| at)
 }
 
-/// A place among the flows that a member holds; given back when it is dropped.
+/// A place among the flows that a member carries, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct TargetSlot {
     /// Which member of the group.
     pub(crate) member: usize,
     /// The flow's id, part of the hash as the TCP sequence number is on NLB.
     pub(crate) flow: FlowId,
-    held: Arc<AtomicUsize>,
+    flows: Arc<AtomicUsize>,
 }
 
-impl Drop for Seat {
+impl Drop for TargetSlot {
     fn drop(&mut self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.flows.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Chooses a member and takes a place on it.
+/// Chooses a member and reserves a place on it.
 ///
 /// # Errors
 ///
-/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it holds as many flows as it may.
-pub(crate) fn reserve(local: &Local, state: &ListenerState, client: SocketAddr) -> Result<Seat, Refusal> {
-    let group = &state.listener.group;
-    let flow = local.next_flow();
+/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it carries as many flows as it may.
+pub(crate) fn reserve(ctx: &WorkerContext, route: &Route, client: SocketAddr) -> Result<TargetSlot, Refusal> {
+    let listener = &route.listener;
+    let group = &listener.group;
+    let flow = ctx.next_flow();
     let member = if group.members.len() == 1 && group.cross_zone {
-        group.is_registered(&group.members[0], &state.listener.zone).then_some(0)
+        group.is_registered(&group.members[0], &listener.zone).then_some(0)
     } else {
         let mut hasher = DefaultHasher::new();
-        (client, state.listener.address, flow.0).hash(&mut hasher);
-        choose(group, &state.listener.zone, hasher.finish())
+        (client, listener.address, flow.0).hash(&mut hasher);
+        choose(group, &listener.zone, hasher.finish())
     };
     let member = member.ok_or(Refusal::NoTarget)?;
-    let held = Arc::clone(&state.held_flows[member]);
-    let before = held.fetch_add(1, Ordering::Relaxed);
-    let seat = Seat { member, flow, held };
-    if before < group.flows_per_target { Ok(seat) } else { Err(Refusal::FlowLimit) }
+    let flows = Arc::clone(&route.flows_of_members[member]);
+    let before = flows.fetch_add(1, Ordering::Relaxed);
+    let slot = TargetSlot { member, flow, flows };
+    if before < group.flows_per_target { Ok(slot) } else { Err(Refusal::FlowLimit) }
 }
 
 #[cfg(test)]
-#[path = "choose_tests.rs"]
+#[path = "target_select_tests.rs"]
 mod tests;

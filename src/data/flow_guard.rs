@@ -3,54 +3,54 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::choose::Seat;
-use super::local::Local;
+use super::context::WorkerContext;
 use super::relay::Meter;
 use super::table::FlowRecord;
-use super::{counters, tell};
+use super::target_select::TargetSlot;
+use super::{counters, flow_log_events};
 use crate::model::{ConnectError, DrainReason, FlowEnd, Side};
 
-/// An open flow: in the table, counted as opened; closed it is counted as closed, whatever ends it.
+/// An open flow: in the table, counted as opened. Closed, or dropped whatever the reason, it is counted as closed, out of the
+/// table, and logged; exactly once.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    pub(crate) local: Rc<Local>,
+pub(crate) struct FlowGuard {
+    pub(crate) ctx: Rc<WorkerContext>,
     pub(crate) record: Arc<FlowRecord>,
-    seat: Option<Seat>,
-    end: Option<FlowEnd>,
+    /// `None` once it is closed.
+    slot: Option<TargetSlot>,
 }
 
-impl Tally {
-    pub(crate) fn open(local: Rc<Local>, record: Arc<FlowRecord>, seat: Seat) -> Self {
-        let shard = record.series.shard(local.index);
+impl FlowGuard {
+    pub(crate) fn open(ctx: Rc<WorkerContext>, record: FlowRecord, slot: TargetSlot) -> Self {
+        let record = Arc::new(record);
+        let shard = record.series.shard(ctx.index);
         shard.opened.add(1);
         if record.listener.group.fails_open(&record.listener.zone) {
             shard.unhealthy_routing.add(1);
         }
-        local.shared.table.insert(&record);
-        Self { local, record, seat: Some(seat), end: None }
+        ctx.state.table.insert(&record);
+        Self { ctx, record, slot: Some(slot) }
     }
 
     /// Its worker's counts of what its listener counts.
     pub(crate) fn shard(&self) -> &counters::Shard {
-        self.record.series.shard(self.local.index)
+        self.record.series.shard(self.ctx.index)
     }
 
-    /// Who is told of the bytes that move now.
+    /// Counts the bytes that move now.
     pub(crate) fn meter(&self) -> FlowMeter<'_> {
-        FlowMeter { record: &self.record, shard: self.shard(), tick: self.local.tick() }
+        FlowMeter { record: &self.record, shard: self.shard(), tick: self.ctx.clock.tick() }
     }
 
     /// Notes the end; the first one counts.
     pub(crate) fn close(&mut self, end: FlowEnd) {
-        if self.end.is_some() {
+        if self.slot.take().is_none() {
             return;
         }
-        self.end = Some(end);
-        self.seat = None;
         self.count(end);
         let record = &self.record;
-        self.local.shared.table.remove(record.id);
-        self.local.shared.flow_ended();
+        self.ctx.state.table.remove(record.id);
+        self.ctx.state.flow_ended();
         let age = record.opened.elapsed().unwrap_or_default();
         record.series.duration.record(age.as_secs_f64());
         #[expect(
@@ -58,8 +58,8 @@ impl Tally {
             reason = "a bucket is chosen by it, and flows carry less than 2^52 bytes"
         )]
         record.series.bytes.record((record.bytes_to_target() + record.bytes_to_client()) as f64);
-        if let Some(log) = &self.local.shared.flow_log {
-            log.ended(tell::ended(record, age, self.local.diag.as_ref(), end));
+        if let Some(log) = &self.ctx.state.flow_log {
+            log.ended(flow_log_events::ended(record, age, self.ctx.diag.as_ref(), end));
         }
         let member = record.member();
         tracing::info!(
@@ -94,14 +94,14 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for FlowGuard {
     fn drop(&mut self) {
-        // One that goes without an end was stopped with the process, or panicked.
+        // Without an end its task was stopped with the process, or panicked.
         self.close(FlowEnd::Drained(DrainReason::Shutdown));
     }
 }
 
-/// Counts what a flow moves in one poll.
+/// Counts what a flow moves in one poll of its task.
 pub(crate) struct FlowMeter<'f> {
     record: &'f FlowRecord,
     shard: &'f counters::Shard,
@@ -113,13 +113,13 @@ impl Meter for FlowMeter<'_> {
     fn to_target(&self, n: usize) {
         self.record.add_to_target(n as u64);
         self.shard.to_target.add(n as u64);
-        self.record.touch(self.tick);
+        self.record.mark_active(self.tick);
     }
 
     #[inline]
     fn to_client(&self, n: usize) {
         self.record.add_to_client(n as u64);
         self.shard.to_client.add(n as u64);
-        self.record.touch(self.tick);
+        self.record.mark_active(self.tick);
     }
 }

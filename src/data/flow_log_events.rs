@@ -1,4 +1,4 @@
-//! A flow in the words of the flow logs.
+//! A flow as the flow logs take it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn gate(listener: &Listener) -> Option<Arc<EndpointGate>> {
     }
 }
 
-/// What the kernel counted on the client's side. Behind another load balancer that side is somebody else's.
+/// What the kernel counted on the client's side. Behind another load balancer that side is the other one's connection.
 fn packets(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<Packets> {
     let seen = diag?.ask(record.listener.address, record.client)?;
     Some(Packets { ingress: seen.segments.into(), egress: seen.segments_out.into() })
