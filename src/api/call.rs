@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// A request, read whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
     /// The path as sent.
@@ -105,7 +106,7 @@ pub(super) fn finish(mut reply: Reply) -> Reply {
 }
 
 /// An error of `/v1`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Problem<'a> {
     pub(super) code: &'a str,
     pub(super) message: String,

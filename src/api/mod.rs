@@ -14,6 +14,7 @@ mod ec2;
 mod guard;
 mod metrics;
 mod oauth;
+mod openapi;
 mod route;
 mod routes;
 mod serve;

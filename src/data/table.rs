@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use dashmap::DashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::counters::Series;
@@ -201,11 +202,12 @@ impl FlowRecord {
 }
 
 /// A flow as people look at it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FlowView {
     /// Its id, in hex.
     pub id: FlowId,
     /// `tcp`, or `websocket` through the App Services front.
+    #[schemars(extend("enum" = ["tcp", "websocket"]))]
     pub protocol: &'static str,
     /// The client's address.
     pub client: SocketAddr,
