@@ -7,13 +7,14 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(super) use crate::http::Reply;
 
 /// A request, read whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
     /// The path as sent.
@@ -104,7 +105,7 @@ pub(super) fn finish(mut reply: Reply) -> Reply {
 }
 
 /// An error of `/v1`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Problem<'a> {
     pub(super) code: &'a str,
     pub(super) message: String,

@@ -13,6 +13,7 @@ mod console;
 mod ec2;
 mod metrics;
 mod oauth;
+mod openapi;
 mod route;
 mod routes;
 mod serve;

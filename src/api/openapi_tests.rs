@@ -1,19 +1,19 @@
 //! The OpenAPI description against the router and the handlers: each says what the other does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::fixture::Gateway;
-use super::route::DESCRIPTION;
-use super::routes::ROUTES;
+use super::openapi::DESCRIPTION;
+use super::routes::routes;
 
 const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
 
 fn description() -> Value {
-    serde_json::from_str(DESCRIPTION).expect("the description is JSON")
+    serde_json::from_slice(&DESCRIPTION).expect("the description is JSON")
 }
 
 #[test]
@@ -26,10 +26,8 @@ fn what_is_described_is_what_is_routed() {
             item.as_object().expect("operations").keys().map(move |m| (path.clone(), m.to_uppercase()))
         })
         .collect();
-    let routed: BTreeSet<(String, String)> = ROUTES
-        .iter()
-        .flat_map(|(path, methods)| methods.iter().map(move |method| ((*path).to_owned(), method.to_string())))
-        .collect();
+    let routed: BTreeSet<(String, String)> =
+        routes().map(|(path, method)| (path.to_owned(), method.to_string())).collect();
     assert_eq!(described, routed);
 }
 
@@ -93,6 +91,39 @@ fn mistakes(description: &Value, schema: &Value, value: &Value, at: &str) -> Vec
             "enum" => {
                 if !wanted.as_array().expect("a list").contains(value) {
                     wrong.push(format!("{at}: {value} is none of {wanted}"));
+                }
+            }
+            "const" => {
+                if value != wanted {
+                    wrong.push(format!("{at}: {value} is not {wanted}"));
+                }
+            }
+            "minimum" | "maximum" => {
+                let (value, limit) = (value.as_f64(), wanted.as_f64().expect("a number"));
+                if value.is_some_and(|value| if keyword == "minimum" { value < limit } else { value > limit }) {
+                    wrong.push(format!("{at}: {value:?} is beyond the {keyword} of {limit}"));
+                }
+            }
+            "minItems" | "maxItems" => {
+                let (items, limit) = (value.as_array().map(|all| all.len() as u64), wanted.as_u64().expect("a number"));
+                if items.is_some_and(|items| if keyword == "minItems" { items < limit } else { items > limit }) {
+                    wrong.push(format!("{at}: has {items:?} items, against the {keyword} of {limit}"));
+                }
+            }
+            "prefixItems" => {
+                for (n, (item, inner)) in
+                    value.as_array().into_iter().flatten().zip(wanted.as_array().expect("a list")).enumerate()
+                {
+                    wrong.extend(mistakes(description, inner, item, &format!("{at}[{n}]")));
+                }
+            }
+            // What people read; `format` adds nothing to type and limits.
+            "description" | "title" | "default" | "format" | "uniqueItems" => {}
+            "oneOf" => {
+                let all = wanted.as_array().expect("a list");
+                let fitting = all.iter().filter(|one| mistakes(description, one, value, at).is_empty()).count();
+                if fitting != 1 {
+                    wrong.push(format!("{at}: {value} is {fitting} of {} things, not one", all.len()));
                 }
             }
             "anyOf" => {
@@ -235,7 +266,11 @@ async fn every_described_operation_answers_as_described() {
 
 /// Whatever there is, asked for what there isn't, without a body, with a broken one, and by another method.
 async fn wrong_requests(walk: &mut Walk) {
-    for (template, methods) in ROUTES {
+    let mut methods_of: BTreeMap<&str, Vec<&Method>> = BTreeMap::new();
+    for (template, method) in routes() {
+        methods_of.entry(template).or_default().push(method);
+    }
+    for (template, methods) in methods_of {
         let values: Vec<&str> = template
             .split('/')
             .filter_map(|part| match part {
@@ -245,15 +280,15 @@ async fn wrong_requests(walk: &mut Walk) {
                 _ => None,
             })
             .collect();
-        for method in *methods {
-            let is_reload = *template == "/v1/reload";
+        for method in &methods {
+            let is_reload = template == "/v1/reload";
             for body in [Value::Null, json!("{"), json!([]), json!({ "id": 7, "name": [], "port": -1 })] {
-                if !(is_reload || method == Method::DELETE && *template == "/v1/faults") {
+                if !(is_reload || *method == Method::DELETE && template == "/v1/faults") {
                     walk.call(method.as_str(), template, &values, body).await;
                 }
             }
         }
-        if *template != "/" {
+        if template != "/" {
             let path = template.replace(['{', '}'], "");
             let refused = walk.send("TRACE", &path, "").await;
             assert_eq!(refused.status, 405, "{template}");

@@ -8,6 +8,7 @@ use hyper::header::ALLOW;
 use super::Shared;
 use super::auth::Scheme;
 use super::call::{Call, Reply, bytes, empty, problem, set};
+use super::openapi::DESCRIPTION;
 use super::{appservices, atlas, console, ec2, oauth, routes, v1};
 
 pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
@@ -40,7 +41,9 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         // What the `atlas` command says of its own use; nobody wants it here.
         Some("api") if below(&call, &["private"]) => ("telemetry", empty(StatusCode::NO_CONTENT)),
         Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),
-        Some("openapi.json") if known.is_ok() => ("openapi", bytes(StatusCode::OK, "application/json", DESCRIPTION)),
+        Some("openapi.json") if known.is_ok() => {
+            ("openapi", bytes(StatusCode::OK, "application/json", DESCRIPTION.clone()))
+        }
         None if known.is_ok() => ("ec2", ec2::answer(shared, &call).await),
         _ => ("none", missing(&call, &known)),
     };
@@ -60,9 +63,6 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     shared.metrics.answered(front, reply.status());
     reply
 }
-
-/// The description of what is served here.
-pub(super) const DESCRIPTION: &str = include_str!("openapi.json");
 
 /// The answer where no front has a shape of its own for it.
 fn missing(call: &Call, known: &Result<(), String>) -> Reply {

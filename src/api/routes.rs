@@ -1,9 +1,10 @@
-//! Every route that the admin listener has. The router goes by this table: what is not in it reaches no handler, and the
-//! OpenAPI description has the same lines, so that none can be forgotten in either.
+//! Every route of the admin listener. The router goes by these tables: what is not in them reaches no handler, and the
+//! OpenAPI description is made of them. `/v1` brings its own table; that of the vendors' APIs stands here.
 
 use hyper::Method;
 
 use super::call::Call;
+use super::v1;
 
 /// The routes below a project of Atlas'.
 macro_rules! group {
@@ -26,86 +27,283 @@ macro_rules! app {
     };
 }
 
-/// Path templates with the methods that each has. Of two that fit, the first counts.
-pub(super) const ROUTES: &[(&str, &[Method])] = &[
-    ("/", &[Method::POST]),
-    ("/openapi.json", &[Method::GET]),
-    ("/v1/status", &[Method::GET]),
-    ("/v1/snapshot", &[Method::GET]),
-    ("/v1/targets", &[Method::GET]),
-    ("/v1/targets/{cluster}/{member}/move", &[Method::POST]),
-    ("/v1/targets/{cluster}/{member}/deregister", &[Method::POST]),
-    ("/v1/targets/{cluster}/{member}/register", &[Method::POST]),
-    ("/v1/faults", &[Method::GET, Method::POST, Method::DELETE]),
-    ("/v1/faults/{faultName}", &[Method::GET, Method::PUT, Method::DELETE]),
-    ("/v1/zones", &[Method::GET]),
-    ("/v1/zones/{zone}/shift", &[Method::POST, Method::DELETE]),
-    ("/v1/limits", &[Method::GET, Method::PUT]),
-    ("/v1/endpoints", &[Method::GET]),
-    ("/v1/private-endpoints", &[Method::GET]),
-    ("/v1/throughput", &[Method::GET]),
-    ("/v1/connection-strings", &[Method::GET]),
-    ("/v1/flows", &[Method::GET]),
-    ("/v1/flows/{flowId}", &[Method::DELETE]),
-    ("/v1/apps", &[Method::GET]),
-    ("/v1/apps/{clientAppId}", &[Method::PATCH]),
-    ("/v1/lifecycle", &[Method::GET, Method::PUT]),
-    ("/v1/lifecycle/push", &[Method::POST]),
-    ("/v1/logs", &[Method::GET, Method::PUT]),
-    ("/v1/reload", &[Method::POST]),
-    ("/api/oauth/token", &[Method::POST]),
-    ("/api/oauth/revoke", &[Method::POST]),
-    ("/api/atlas/v2/groups", &[Method::GET, Method::POST]),
-    ("/api/atlas/v2/groups/byName/{groupName}", &[Method::GET]),
-    (group!(""), &[Method::GET, Method::DELETE]),
-    (group!("/privateEndpoint/endpointService"), &[Method::POST]),
-    (group!("/privateEndpoint/endpointService/{endpointServiceId}"), &[Method::PATCH]),
-    (group!("/privateEndpoint/regionalMode"), &[Method::GET, Method::PATCH]),
-    (group!("/privateEndpoint/serverless/instance/{instanceName}/endpoint"), &[Method::GET, Method::POST]),
+/// An operation of a vendor's API, under the name that the vendor's own description has for it.
+pub(super) struct VendorOperation {
+    pub(super) method: Method,
+    pub(super) id: &'static str,
+    /// The schema of the request's body, by its name in `openapi.json`; empty: no body.
+    pub(super) body: &'static str,
+    pub(super) status: u16,
+    /// The schema of the answer; `[Name]` for a list; empty: no body.
+    pub(super) answer: &'static str,
+}
+
+const fn get(id: &'static str, answer: &'static str) -> VendorOperation {
+    send(Method::GET, id, "", 200, answer)
+}
+
+const fn delete(id: &'static str, status: u16, answer: &'static str) -> VendorOperation {
+    send(Method::DELETE, id, "", status, answer)
+}
+
+const fn send(
+    method: Method,
+    id: &'static str,
+    body: &'static str,
+    status: u16,
+    answer: &'static str,
+) -> VendorOperation {
+    VendorOperation { method, id, body, status, answer }
+}
+
+/// Path templates with the operations that each has. Of two that fit a path, the first counts.
+pub(super) static VENDORS: &[(&str, &[VendorOperation])] = &[
+    ("/openapi.json", &[get("getOpenapi", "AnyObject")]),
+    ("/api/oauth/token", &[send(Method::POST, "createToken", "TokenRequest", 200, "Token")]),
+    ("/api/oauth/revoke", &[send(Method::POST, "revokeToken", "RevokeRequest", 200, "Empty")]),
+    (
+        "/api/atlas/v2/groups",
+        &[get("listGroups", "Groups"), send(Method::POST, "createGroup", "GroupRequest", 201, "Group")],
+    ),
+    ("/api/atlas/v2/groups/byName/{groupName}", &[get("getGroupByName", "Group")]),
+    (group!(""), &[get("getGroup", "Group"), delete("deleteGroup", 202, "Empty")]),
+    (
+        group!("/privateEndpoint/endpointService"),
+        &[send(
+            Method::POST,
+            "createGroupPrivateEndpointEndpointService",
+            "EndpointServiceRequest",
+            201,
+            "EndpointService",
+        )],
+    ),
+    (
+        group!("/privateEndpoint/endpointService/{endpointServiceId}"),
+        &[send(
+            Method::PATCH,
+            "updateGroupPrivateEndpointEndpointService",
+            "EndpointServiceChange",
+            200,
+            "AWSPrivateLinkConnection",
+        )],
+    ),
+    (
+        group!("/privateEndpoint/regionalMode"),
+        &[
+            get("getGroupPrivateEndpointRegionalMode", "RegionalMode"),
+            send(Method::PATCH, "toggleGroupPrivateEndpointRegionalMode", "RegionalMode", 202, "RegionalMode"),
+        ],
+    ),
+    (
+        group!("/privateEndpoint/serverless/instance/{instanceName}/endpoint"),
+        &[
+            get("listGroupPrivateEndpointServerlessInstanceEndpoint", "[ServerlessEndpoint]"),
+            send(
+                Method::POST,
+                "createGroupPrivateEndpointServerlessInstanceEndpoint",
+                "ServerlessEndpointRequest",
+                201,
+                "ServerlessEndpoint",
+            ),
+        ],
+    ),
     (
         group!("/privateEndpoint/serverless/instance/{instanceName}/endpoint/{endpointId}"),
-        &[Method::GET, Method::PATCH, Method::DELETE],
+        &[
+            get("getGroupPrivateEndpointServerlessInstanceEndpoint", "ServerlessEndpoint"),
+            send(
+                Method::PATCH,
+                "updateGroupPrivateEndpointServerlessInstanceEndpoint",
+                "ServerlessEndpointChange",
+                200,
+                "ServerlessEndpoint",
+            ),
+            delete("deleteGroupPrivateEndpointServerlessInstanceEndpoint", 204, ""),
+        ],
     ),
-    (group!("/privateEndpoint/{cloudProvider}/endpointService"), &[Method::GET]),
-    (group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}"), &[Method::GET, Method::DELETE]),
-    (group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}/endpoint"), &[Method::POST]),
+    (
+        group!("/privateEndpoint/{cloudProvider}/endpointService"),
+        &[get("listGroupPrivateEndpointEndpointService", "[EndpointService]")],
+    ),
+    (
+        group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}"),
+        &[
+            get("getGroupPrivateEndpointEndpointService", "EndpointService"),
+            delete("deleteGroupPrivateEndpointEndpointService", 202, "Empty"),
+        ],
+    ),
+    (
+        group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}/endpoint"),
+        &[send(
+            Method::POST,
+            "createGroupPrivateEndpointEndpointServiceEndpoint",
+            "EndpointRequest",
+            201,
+            "PrivateLinkEndpoint",
+        )],
+    ),
     (
         group!("/privateEndpoint/{cloudProvider}/endpointService/{endpointServiceId}/endpoint/{endpointId}"),
-        &[Method::GET, Method::DELETE],
+        &[
+            get("getGroupPrivateEndpointEndpointServiceEndpoint", "PrivateLinkEndpoint"),
+            delete("deleteGroupPrivateEndpointEndpointServiceEndpoint", 202, "Empty"),
+        ],
     ),
-    (group!("/privateNetworkSettings/endpointIds"), &[Method::GET, Method::POST]),
-    (group!("/privateNetworkSettings/endpointIds/{endpointId}"), &[Method::GET, Method::DELETE]),
-    (group!("/serverless"), &[Method::GET, Method::POST]),
-    (group!("/serverless/{instanceName}"), &[Method::GET, Method::PATCH, Method::DELETE]),
-    (group!("/clusters"), &[Method::GET, Method::POST]),
-    (group!("/clusters/{clusterName}"), &[Method::GET, Method::PATCH, Method::DELETE]),
-    (group!("/limits"), &[Method::GET]),
-    (group!("/limits/{limitName}"), &[Method::GET, Method::PATCH, Method::DELETE]),
-    (group!("/accessList"), &[Method::GET, Method::POST]),
-    (group!("/accessList/{entryValue}"), &[Method::GET, Method::DELETE]),
-    (group!("/accessList/{entryValue}/status"), &[Method::GET]),
-    (old!(""), &[Method::GET, Method::POST]),
-    (old!("/{endpointServiceId}"), &[Method::GET, Method::DELETE]),
-    (old!("/{endpointServiceId}/interfaceEndpoints"), &[Method::POST]),
-    (old!("/{endpointServiceId}/interfaceEndpoints/{endpointId}"), &[Method::GET, Method::DELETE]),
-    ("/api/admin/v3.0/auth/providers/mongodb-cloud/login", &[Method::POST]),
-    ("/api/admin/v3.0/auth/session", &[Method::POST, Method::DELETE]),
-    ("/api/admin/v3.0/auth/profile", &[Method::GET]),
-    ("/api/admin/v3.0/provider_regions", &[Method::GET]),
-    ("/api/admin/v3.0/groups/{groupId}/apps", &[Method::GET]),
-    (app!(""), &[Method::GET]),
-    (app!("/deployment_migration"), &[Method::GET, Method::PUT]),
-    (app!("/services"), &[Method::GET]),
-    (app!("/services/{serviceId}"), &[Method::GET]),
-    (app!("/services/{serviceId}/config"), &[Method::GET, Method::PATCH]),
-    (app!("/security/private_endpoint_service_infos"), &[Method::GET]),
-    (app!("/security/private_endpoints"), &[Method::GET, Method::POST]),
-    (app!("/security/private_endpoints/{privateEndpointId}"), &[Method::GET, Method::PUT, Method::DELETE]),
-    (app!("/security/allow_non_vpc_client_requests"), &[Method::POST]),
+    (
+        group!("/privateNetworkSettings/endpointIds"),
+        &[
+            get("listGroupPrivateNetworkSettingEndpointIds", "ArchiveEndpoints"),
+            send(
+                Method::POST,
+                "createGroupPrivateNetworkSettingEndpointId",
+                "ArchiveEndpointRequest",
+                200,
+                "ArchiveEndpoints",
+            ),
+        ],
+    ),
+    (
+        group!("/privateNetworkSettings/endpointIds/{endpointId}"),
+        &[
+            get("getGroupPrivateNetworkSettingEndpointId", "ArchiveEndpoint"),
+            delete("deleteGroupPrivateNetworkSettingEndpointId", 204, ""),
+        ],
+    ),
+    (
+        group!("/serverless"),
+        &[
+            get("listGroupServerlessInstances", "ServerlessInstances"),
+            send(Method::POST, "createGroupServerlessInstance", "ServerlessInstanceRequest", 201, "ServerlessInstance"),
+        ],
+    ),
+    (
+        group!("/serverless/{instanceName}"),
+        &[
+            get("getGroupServerlessInstance", "ServerlessInstance"),
+            send(Method::PATCH, "updateGroupServerlessInstance", "AnyObject", 200, "ServerlessInstance"),
+            delete("deleteGroupServerlessInstance", 202, "Empty"),
+        ],
+    ),
+    (
+        group!("/clusters"),
+        &[
+            get("listGroupClusters", "Clusters"),
+            send(Method::POST, "createGroupCluster", "ClusterRequest", 201, "Cluster"),
+        ],
+    ),
+    (
+        group!("/clusters/{clusterName}"),
+        &[
+            get("getGroupCluster", "Cluster"),
+            send(Method::PATCH, "updateGroupCluster", "ClusterChange", 200, "Cluster"),
+            delete("deleteGroupCluster", 202, "Empty"),
+        ],
+    ),
+    (group!("/limits"), &[get("listGroupLimits", "[Limit]")]),
+    (
+        group!("/limits/{limitName}"),
+        &[
+            get("getGroupLimit", "Limit"),
+            send(Method::PATCH, "setGroupLimit", "LimitChange", 200, "Limit"),
+            delete("deleteGroupLimit", 200, "Empty"),
+        ],
+    ),
+    (
+        group!("/accessList"),
+        &[
+            get("listGroupAccessListEntries", "AccessEntries"),
+            send(Method::POST, "createGroupAccessListEntries", "AccessEntryRequest", 201, "AccessEntries"),
+        ],
+    ),
+    (
+        group!("/accessList/{entryValue}"),
+        &[get("getGroupAccessListEntry", "AccessEntry"), delete("deleteGroupAccessListEntry", 204, "")],
+    ),
+    (group!("/accessList/{entryValue}/status"), &[get("getGroupAccessListStatus", "AccessEntryStatus")]),
+    (
+        old!(""),
+        &[
+            get("listOldServices", "[OldService]"),
+            send(Method::POST, "createOldService", "OldServiceRequest", 201, "OldService"),
+        ],
+    ),
+    (old!("/{endpointServiceId}"), &[get("getOldService", "OldService"), delete("deleteOldService", 202, "Empty")]),
+    (
+        old!("/{endpointServiceId}/interfaceEndpoints"),
+        &[send(Method::POST, "createOldEndpoint", "OldEndpointRequest", 201, "OldEndpoint")],
+    ),
+    (
+        old!("/{endpointServiceId}/interfaceEndpoints/{endpointId}"),
+        &[get("getOldEndpoint", "OldEndpoint"), delete("deleteOldEndpoint", 202, "Empty")],
+    ),
+    (
+        "/api/admin/v3.0/auth/providers/mongodb-cloud/login",
+        &[send(Method::POST, "adminLogin", "Login", 200, "Session")],
+    ),
+    (
+        "/api/admin/v3.0/auth/session",
+        &[send(Method::POST, "adminCreateSession", "", 201, "AccessToken"), delete("adminDeleteSession", 204, "")],
+    ),
+    ("/api/admin/v3.0/auth/profile", &[get("getAdminProfile", "Profile")]),
+    ("/api/admin/v3.0/provider_regions", &[get("adminListAppRegions", "[ProviderRegion]")]),
+    ("/api/admin/v3.0/groups/{groupId}/apps", &[get("adminListApplications", "[Application]")]),
+    (app!(""), &[get("adminGetApplication", "Application")]),
+    (
+        app!("/deployment_migration"),
+        &[
+            get("adminGetDeploymentMigration", "DeploymentMigration"),
+            send(
+                Method::PUT,
+                "adminCreateDeploymentMigration",
+                "DeploymentMigrationRequest",
+                200,
+                "DeploymentMigration",
+            ),
+        ],
+    ),
+    (app!("/services"), &[get("adminListServices", "[DataSource]")]),
+    (app!("/services/{serviceId}"), &[get("adminGetService", "DataSource")]),
+    (
+        app!("/services/{serviceId}/config"),
+        &[
+            get("adminGetServiceConfig", "DataSourceConfig"),
+            send(Method::PATCH, "adminUpdateServiceConfig", "DataSourceChange", 204, ""),
+        ],
+    ),
+    (
+        app!("/security/private_endpoint_service_infos"),
+        &[get("adminListPrivateEndpointServices", "[PrivateEndpointServiceInfo]")],
+    ),
+    (
+        app!("/security/private_endpoints"),
+        &[
+            get("adminGetPrivateEndpoints", "[PrivateEndpoint]"),
+            send(Method::POST, "adminCreatePrivateEndpoint", "PrivateEndpointCreate", 201, "PrivateEndpoint"),
+        ],
+    ),
+    (
+        app!("/security/private_endpoints/{privateEndpointId}"),
+        &[
+            get("adminGetPrivateEndpoint", "PrivateEndpoint"),
+            send(Method::PUT, "adminUpdatePrivateEndpoint", "PrivateEndpointCreate", 200, "PrivateEndpoint"),
+            delete("adminDeletePrivateEndpoint", 204, ""),
+        ],
+    ),
+    (
+        app!("/security/allow_non_vpc_client_requests"),
+        &[send(Method::POST, "allowNonVpcClientRequests", "NonVpc", 204, "")],
+    ),
+    ("/", &[send(Method::POST, "ec2", "Ec2Request", 200, "")]),
 ];
 
+/// Every route: its path template and its method.
+pub(super) fn routes() -> impl Iterator<Item = (&'static str, &'static Method)> {
+    let vendors = VENDORS.iter().flat_map(|(path, all)| all.iter().map(move |operation| (*path, &operation.method)));
+    v1::OPERATIONS.iter().map(|operation| (operation.path, &operation.method)).chain(vendors)
+}
+
 /// Whether a path's segments fit a template.
-fn fits(template: &str, path: &[&str]) -> bool {
+pub(super) fn fits(template: &str, path: &[&str]) -> bool {
     let mut parts = template.split('/').filter(|part| !part.is_empty());
     let mut rest = path.iter();
     loop {
@@ -121,17 +319,18 @@ fn fits(template: &str, path: &[&str]) -> bool {
 ///
 /// # Errors
 ///
-/// The methods that would do, as an `Allow` header has them.
+/// The methods of the path, as an `Allow` header has them.
 pub(super) fn check(call: &Call) -> Result<(), String> {
     let given = call.segments();
     // The first versions of Atlas' API have what the second has, and calls of their own.
     let is_old = matches!(given.as_slice(), ["api", "atlas", "v1.0" | "v1.5", ..]);
     let as_v2: Vec<&str> =
         given.iter().enumerate().map(|(n, part)| if is_old && n == 2 { "v2" } else { part }).collect();
-    let mut found = ROUTES.iter().filter(|(template, _)| fits(template, &given) || fits(template, &as_v2));
-    let Some((_, methods)) = found.next() else { return Err(String::new()) };
-    if methods.contains(&call.method) {
+    let found = routes().find(|(template, _)| fits(template, &given) || fits(template, &as_v2));
+    let Some((path, _)) = found else { return Err(String::new()) };
+    let methods = || routes().filter(|(template, _)| *template == path).map(|(_, method)| method);
+    if methods().any(|method| *method == call.method) {
         return Ok(());
     }
-    Err(methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "))
+    Err(methods().map(Method::as_str).collect::<Vec<_>>().join(", "))
 }

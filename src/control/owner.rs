@@ -173,7 +173,7 @@ pub(super) enum FaultPhase {
 }
 
 /// A port move, done.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Moved {
     /// The target.
     pub target: TargetId,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inventory::{Made, Moment};
@@ -19,7 +20,7 @@ use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 pub(super) const SAID: &str = "said/";
 
 /// Whose word a fault is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultOrigin {
     /// A command's: it outlives the process.

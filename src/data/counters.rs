@@ -153,7 +153,7 @@ impl Series {
 }
 
 /// What was carried since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Carried {
     /// Flows admitted.
     pub flows: u64,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use dashmap::DashMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -217,11 +218,12 @@ impl FlowRecord {
 }
 
 /// A flow for people and the API.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FlowView {
     /// Its id, in hex.
     pub id: FlowId,
     /// `tcp`, or `websocket` through the HTTP front end of App Services.
+    #[schemars(extend("enum" = ["tcp", "websocket"]))]
     pub protocol: &'static str,
     /// The client's address.
     pub client: SocketAddr,

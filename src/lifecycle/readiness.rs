@@ -1,5 +1,6 @@
 //! Whether the gateway can do its work, as named conditions: `/readyz` shows each with its detail.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -12,7 +13,7 @@ pub struct Readiness {
 }
 
 /// What is ready at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReadinessView {
     /// Every condition is.
     pub ready: bool,
@@ -21,7 +22,7 @@ pub struct ReadinessView {
 }
 
 /// One condition at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ConditionView {
     /// Its name: `listeners`, `dns`, `config`.
     pub name: &'static str,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a text is no network.
@@ -32,9 +33,10 @@ pub enum ParseCidrError {
 }
 
 /// Networks, in the order in which they were written; an address belongs to the set when one of them holds it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct CidrSet(Vec<IpNet>);
+#[schemars(inline)]
+pub struct CidrSet(#[schemars(with = "Vec<String>")] Vec<IpNet>);
 
 impl CidrSet {
     /// One network from its text: `10.0.0.0/16`, or a bare address for a network of one.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CidrSet, DnsName, EniId, PortRange, Region, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone};
@@ -87,7 +88,7 @@ pub struct PortRule {
 }
 
 /// Where an interface endpoint is in its life, as EC2 says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
     /// Waiting for the service's owner to accept it.
@@ -148,7 +149,7 @@ pub struct InterfaceEndpoint {
 }
 
 /// One address of an interface endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointAddress {
     /// The network interface's id.
     pub eni: EniId,

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{TargetId, VpceId, VpceServiceId, Zone};
 
 /// Something that is to go wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// What it is called in commands, metrics and the flow list.
+    /// What it is called in commands, metrics and the flow list; empty: named after its kind.
+    #[serde(default)]
     pub name: String,
     /// What goes wrong.
     pub kind: FaultKind,
@@ -25,23 +27,27 @@ pub struct Fault {
     pub seed: u64,
     /// How long after it was set it begins.
     #[serde(default, rename = "after_ms", with = "millis")]
+    #[schemars(with = "u64")]
     pub after: Duration,
     /// How long it lasts; `None`: until it is cleared.
     #[serde(default, rename = "lasts_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u64>")]
     pub lasts: Option<Duration>,
 }
 
 /// What goes wrong. Those of the first group are decided when a flow starts, and change no flow that is open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultKind {
     /// Bytes come later.
     Latency {
         /// By how much.
         #[serde(rename = "delay_ms", with = "millis")]
+        #[schemars(with = "u64")]
         delay: Duration,
         /// And up to so much more or less.
         #[serde(default, rename = "jitter_ms", with = "millis")]
+        #[schemars(with = "u64")]
         jitter: Duration,
         /// Which way.
         #[serde(default)]
@@ -62,6 +68,7 @@ pub enum FaultKind {
         bytes: Option<u64>,
         /// After what time.
         #[serde(default, rename = "time_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<u64>")]
         time: Option<Duration>,
     },
     /// Nothing is answered. For all flows of a port: not even the SYN.
@@ -72,12 +79,14 @@ pub enum FaultKind {
     HalfOpen {
         /// After what time.
         #[serde(rename = "time_ms", with = "millis")]
+        #[schemars(with = "u64")]
         time: Duration,
     },
     /// A side's FIN is passed on late.
     SlowClose {
         /// By how much.
         #[serde(rename = "delay_ms", with = "millis")]
+        #[schemars(with = "u64")]
         delay: Duration,
     },
     /// A zone is lost: its addresses answer nothing and leave DNS, its targets can't be reached, and whatever flows
@@ -93,6 +102,7 @@ pub enum FaultKind {
     PortMove {
         /// The time between two moves.
         #[serde(default, rename = "every_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<u64>")]
         every: Option<Duration>,
     },
     /// The resolver fails.
@@ -138,7 +148,7 @@ impl FaultKind {
 }
 
 /// Which way of a flow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultDirection {
     /// Both.
@@ -151,7 +161,7 @@ pub enum FaultDirection {
 }
 
 /// What a failing resolver does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsFailure {
     /// SERVFAIL.
@@ -165,7 +175,7 @@ pub enum DnsFailure {
 }
 
 /// Where a fault strikes: where everything that is named here agrees. Nothing named: everywhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FaultScope {
     /// The load balancer.
@@ -186,8 +196,9 @@ pub struct FaultScope {
 }
 
 /// A part of the whole in millionths, written as a number from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline)]
+pub struct Share(#[schemars(with = "f64", range(min = 0.0, max = 1.0))] u32);
 
 impl Share {
     const WHOLE: u32 = 1_000_000;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::io;
 
+use schemars::JsonSchema;
 use serde::Serialize;
+
+use super::ids::text_schema;
 
 /// A flow's number, unique in this process; shown as hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +17,8 @@ impl fmt::Display for FlowId {
         write!(f, "{:x}", self.0)
     }
 }
+
+text_schema!(FlowId);
 
 impl Serialize for FlowId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -151,7 +156,7 @@ impl DrainReason {
 }
 
 /// Why no connection to a target came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectError {
     /// The target answered the SYN with RST.

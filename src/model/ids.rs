@@ -51,7 +51,27 @@ macro_rules! hex_id {
     };
 }
 
-/// `Display`, `Debug` and serde by text, for a newtype with `as_str` and `FromStr`.
+/// The JSON schema of a type that is written as text.
+macro_rules! text_schema {
+    ($name:ident) => {
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" })
+            }
+        }
+    };
+}
+pub(super) use text_schema;
+
+/// `Display`, `Debug`, serde and JSON schema by text, for a newtype with `as_str` and `FromStr`.
 macro_rules! text_traits {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -77,6 +97,8 @@ macro_rules! text_traits {
                 String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        $crate::model::ids::text_schema!($name);
     };
 }
 pub(super) use text_traits;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::VpceServiceId;
-use super::ids::text_traits;
+use super::ids::{text_schema, text_traits};
 
 /// Why a text is no name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -300,6 +300,8 @@ impl Serialize for ServiceName {
         serializer.collect_str(self)
     }
 }
+
+text_schema!(ServiceName);
 
 impl<'de> Deserialize<'de> for ServiceName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

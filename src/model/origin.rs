@@ -1,10 +1,11 @@
 //! Where a connection comes from.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Where a connection comes from, decided from the address it arrived on and its source address, never from anything
 /// that the client sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The endpoint's own VPC.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cluster::AccessList;
@@ -297,7 +298,7 @@ pub struct App {
 }
 
 /// Local to one region, or global.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeploymentModel {
     /// Deployed to one AWS region; the only model with private endpoints.
@@ -307,7 +308,7 @@ pub enum DeploymentModel {
 }
 
 /// What an App Services private endpoint serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppEndpointKind {
     /// Client HTTP requests.
@@ -317,7 +318,7 @@ pub enum AppEndpointKind {
 }
 
 /// A private endpoint of an app: an interface endpoint with a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppEndpoint {
     /// The interface endpoint in the consumer's VPC.
     pub endpoint: VpceId,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::apps::AppsView;
@@ -15,7 +16,8 @@ use crate::model::{
 };
 
 /// Which snapshot: one more with every change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[schemars(inline)]
 pub struct Generation(pub u64);
 
 /// Everything the data plane, DNS and the views need, frozen at one moment.
@@ -106,7 +108,7 @@ impl Gate {
 }
 
 /// An interface endpoint as admission sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EndpointGate {
     /// Its id.
     pub id: VpceId,
@@ -131,7 +133,7 @@ pub struct EndpointGate {
 }
 
 /// One address of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GateAddress {
     /// The network interface.
     pub eni: EniId,
@@ -144,7 +146,7 @@ pub struct GateAddress {
 }
 
 /// Security groups resolved into networks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SecurityRules {
     /// The endpoint's groups: a client passes when one of these holds it and the port.
     pub ingress: Vec<ResolvedRule>,
@@ -153,7 +155,7 @@ pub struct SecurityRules {
 }
 
 /// Ports and networks of one rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResolvedRule {
     /// The ports it lets through.
     pub ports: PortRange,
@@ -162,7 +164,7 @@ pub struct ResolvedRule {
 }
 
 /// A security group that clients carry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClientGroup {
     /// Who carries it.
     pub members: CidrSet,
@@ -206,7 +208,7 @@ pub struct TargetGroup {
 }
 
 /// One process behind a target group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Member {
     /// Its name in the cluster.
     pub name: String,
@@ -225,7 +227,7 @@ pub struct Member {
 }
 
 /// An addressable target as people look at it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TargetView {
     /// The project.
     pub project: ProjectId,
@@ -250,7 +252,7 @@ pub struct TargetView {
 }
 
 /// A zone of a load balancer as people look at it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ZoneView {
     /// The load balancer.
     pub service: VpceServiceId,
@@ -269,7 +271,7 @@ pub struct ZoneView {
 }
 
 /// An endpoint's address in a zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ZoneAddress {
     /// The endpoint.
     pub endpoint: VpceId,
@@ -280,7 +282,7 @@ pub struct ZoneAddress {
 }
 
 /// What an addressable target is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKind {
     /// A member of a replica set.
@@ -294,7 +296,7 @@ pub enum TargetKind {
 }
 
 /// A cluster's connection strings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClusterStrings {
     /// The project.
     pub project: ProjectId,
@@ -311,9 +313,10 @@ pub struct ClusterStrings {
 }
 
 /// Private endpoint-aware connection strings, as Atlas' API has them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrivateStrings {
     /// `MONGOD` or `MONGOS`.
+    #[schemars(extend("enum" = ["MONGOD", "MONGOS"]))]
     pub r#type: &'static str,
     /// `mongodb://…`.
     pub connection_string: String,
@@ -370,7 +373,7 @@ pub struct DnsZone {
 }
 
 /// The records at one name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RecordSets {
     /// A and AAAA.
     pub addresses: BTreeSet<IpAddr>,

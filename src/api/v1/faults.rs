@@ -1,104 +1,117 @@
-//! `/v1/faults`: what is to go wrong.
+//! `/v1/faults`: faults on demand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hyper::{Method, StatusCode};
+use hyper::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Outcome, bad, ok, only, refused};
-use crate::api::Shared;
-use crate::api::call::{Call, empty, json};
+use super::operation::{Created, NoContent, Operation, Request};
+use super::{Refusal, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::inventory::Moment;
-use crate::control::{FaultOrigin, FaultRecord};
+use crate::control::{ChangeError, FaultOrigin, FaultRecord};
 use crate::model::Fault;
 
-/// A fault, and how it fares.
-#[derive(Serialize)]
-struct FaultView<'a> {
+pub(super) fn operations() -> Vec<Operation> {
+    let (all, one) = ("/v1/faults", "/v1/faults/{faultName}");
+    vec![
+        Operation::new(Method::GET, all, "listFaults", "Every fault that is set", list),
+        Operation::with_body(Method::POST, all, "addFault", "Adds a fault", add),
+        Operation::new(Method::DELETE, all, "clearFaults", "Clears every fault", clear_all).refusals(&[503]),
+        Operation::new(Method::GET, one, "getFault", "One fault", show).refusals(&[404]),
+        Operation::with_body(Method::PUT, one, "setFault", "Sets a fault, in the place of one that has its name", set),
+        Operation::new(Method::DELETE, one, "clearFault", "Clears a fault", clear).refusals(&[404, 409, 503]),
+    ]
+}
+
+/// A fault, and what became of it.
+#[derive(Serialize, JsonSchema)]
+struct FaultView {
     #[serde(flatten)]
-    fault: &'a Fault,
-    /// Whose it is: `command`, and then it outlives the process, or `config`.
+    fault: Arc<Fault>,
+    /// `command`, and then it outlives the process, or `config`.
     origin: FaultOrigin,
     /// `waiting` until it begins, then `active`.
+    #[schemars(extend("enum" = ["waiting", "active"]))]
     state: &'static str,
     set_at: String,
     begins_at: String,
     ends_at: Option<String>,
-    /// Flows that it befell.
+    /// Flows that it affected.
     flows: u64,
 }
 
-impl<'a> FaultView<'a> {
-    fn of(record: &'a FaultRecord, befallen: &BTreeMap<String, u64>) -> Self {
+impl FaultView {
+    fn of(record: &FaultRecord, affected: &BTreeMap<String, u64>) -> Self {
         let text = |moment: Moment| iso8601(moment, true);
         Self {
-            fault: &record.fault,
+            fault: Arc::clone(&record.fault),
             origin: record.origin,
             state: if record.begun { "active" } else { "waiting" },
             set_at: text(record.since),
             begins_at: text(record.begins()),
             ends_at: record.ends().map(text),
-            flows: befallen.get(&record.fault.name).copied().unwrap_or_default(),
+            flows: affected.get(&record.fault.name).copied().unwrap_or_default(),
         }
     }
 }
 
-pub(super) async fn all(shared: &Shared, call: &Call) -> Outcome {
-    match call.method {
-        Method::GET => {
-            let (records, befallen) = (shared.control.faults(), shared.flows.befallen());
-            let views: Vec<_> = records.iter().map(|record| FaultView::of(record, &befallen)).collect();
-            Ok(ok(&serde_json::json!({ "faults": views })))
+#[derive(Serialize, JsonSchema)]
+struct Faults {
+    faults: Vec<FaultView>,
+}
+
+async fn list(request: Request) -> Result<Faults, Refusal> {
+    let affected = request.shared.flows.befallen();
+    let records = request.shared.control.faults();
+    Ok(Faults { faults: records.iter().map(|record| FaultView::of(record, &affected)).collect() })
+}
+
+async fn add(request: Request, fault: Fault) -> Result<Created<FaultView>, Refusal> {
+    let record = request.shared.control.add_fault(fault).await.map_err(|error| refused(&error))?;
+    Ok(Created(FaultView::of(&record, &request.shared.flows.befallen())))
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Cleared {
+    /// How many there were.
+    cleared: usize,
+}
+
+async fn clear_all(request: Request) -> Result<Cleared, Refusal> {
+    let cleared = request.shared.control.clear_faults().await.map_err(|error| refused(&error))?;
+    Ok(Cleared { cleared })
+}
+
+async fn show(request: Request) -> Result<FaultView, Refusal> {
+    let name = request.part("faultName");
+    let records = request.shared.control.faults();
+    match records.iter().find(|record| record.fault.name == name) {
+        Some(record) => Ok(FaultView::of(record, &request.shared.flows.befallen())),
+        None => {
+            let known: Vec<_> = records.iter().map(|record| record.fault.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(refused(&ChangeError::NoSuchFault { name: name.to_owned(), known }))
         }
-        Method::POST => {
-            let fault = fault_of(call, "")?;
-            let record = shared.control.add_fault(fault).await.map_err(|error| refused(&error))?;
-            Ok(json(StatusCode::CREATED, &FaultView::of(&record, &shared.flows.befallen())))
-        }
-        Method::DELETE => {
-            let cleared = shared.control.clear_faults().await.map_err(|error| refused(&error))?;
-            Ok(ok(&serde_json::json!({ "cleared": cleared })))
-        }
-        _ => Ok(only("GET, POST, DELETE")),
     }
 }
 
-pub(super) async fn one(shared: &Shared, call: &Call, name: &str) -> Outcome {
-    match call.method {
-        Method::GET => {
-            let records = shared.control.faults();
-            match records.iter().find(|record| record.fault.name == name) {
-                Some(record) => Ok(ok(&FaultView::of(record, &shared.flows.befallen()))),
-                None => {
-                    let known: Vec<_> = records.iter().map(|record| record.fault.name.as_str()).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    let error = crate::control::ChangeError::NoSuchFault { name: name.to_owned(), known };
-                    Err(refused(&error))
-                }
-            }
-        }
-        Method::PUT => {
-            let fault = fault_of(call, name)?;
-            let record = shared.control.set_fault(fault).await.map_err(|error| refused(&error))?;
-            Ok(ok(&FaultView::of(&record, &shared.flows.befallen())))
-        }
-        Method::DELETE => {
-            shared.control.clear_fault(name.to_owned()).await.map_err(|error| refused(&error))?;
-            Ok(empty(StatusCode::NO_CONTENT))
-        }
-        _ => Ok(only("GET, PUT, DELETE")),
+/// The name stands in the path; in the body it may be left out.
+async fn set(request: Request, mut fault: Fault) -> Result<FaultView, Refusal> {
+    let name = request.part("faultName");
+    if fault.name.is_empty() {
+        name.clone_into(&mut fault.name);
+    } else if fault.name != name {
+        let written = &fault.name;
+        return Err(bad(format!("the body names the fault `{written}`, the path `{name}`; write one of them")));
     }
+    let record = request.shared.control.set_fault(fault).await.map_err(|error| refused(&error))?;
+    Ok(FaultView::of(&record, &request.shared.flows.befallen()))
 }
 
-/// The fault that a request's body has; its name may stand in the path, or be left out.
-fn fault_of(call: &Call, name: &str) -> Result<Fault, super::Refusal> {
-    let mut body: serde_json::Value = call.json().map_err(bad)?;
-    if let Some(fields) = body.as_object_mut() {
-        let written = fields.entry("name").or_insert_with(|| name.into());
-        if !name.is_empty() && written != name {
-            return Err(bad(format!("the body names the fault {written}, the path `{name}`; write one of them")));
-        }
-    }
-    serde_json::from_value(body).map_err(|error| bad(format!("the body is not what is expected: {error}")))
+async fn clear(request: Request) -> Result<NoContent, Refusal> {
+    request.shared.control.clear_fault(request.part("faultName").to_owned()).await.map_err(|error| refused(&error))?;
+    Ok(NoContent)
 }

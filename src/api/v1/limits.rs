@@ -3,20 +3,34 @@
 use std::collections::BTreeMap;
 
 use hyper::Method;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Outcome, bad, ok, only, refused};
+use super::operation::{Operation, Request};
+use super::{Refusal, bad, refused};
 use crate::api::Shared;
-use crate::api::call::{Call, Reply};
 use crate::control::draft::NewLimits;
 use crate::model::{MAXIMUM_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
 
+pub(super) fn operations() -> Vec<Operation> {
+    let path = "/v1/limits";
+    vec![
+        Operation::new(Method::GET, path, "getLimits", "The limits of every load balancer, and how much is used", show),
+        Operation::with_body(Method::PUT, path, "setLimits", "Changes limits at run time", set),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Limits {
+    limits: Vec<LimitsOut>,
+}
+
 /// The limits of one load balancer.
-#[derive(Serialize)]
-struct LimitsOut<'a> {
-    service: &'a VpceServiceId,
-    project: &'a ProjectId,
-    region: &'a Region,
+#[derive(Serialize, JsonSchema)]
+struct LimitsOut {
+    service: VpceServiceId,
+    project: ProjectId,
+    region: Region,
     /// Addressable targets in the region.
     targets_per_region: Used,
     /// Flows that one process may hold, and the most that one holds now.
@@ -27,7 +41,7 @@ struct LimitsOut<'a> {
     ports: Ports,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Used {
     limit: usize,
     used: usize,
@@ -35,22 +49,25 @@ struct Used {
     maximum: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Ports {
     range: String,
     used: usize,
 }
 
 /// What can be set at run time; what is left out stays.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct LimitsRequest {
     /// Left out: every load balancer.
     service: Option<VpceServiceId>,
+    #[schemars(range(min = 1, max = MAXIMUM_TARGET_LIMIT))]
     targets_per_region: Option<usize>,
+    #[schemars(range(min = 1, max = MOST_FLOWS))]
     flows_per_target: Option<usize>,
     /// Null takes the cap away.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<u64>", range(min = 1, max = MOST_BANDWIDTH))]
     bandwidth_bytes_per_second: Option<Option<u64>>,
 }
 
@@ -64,26 +81,23 @@ const MOST_FLOWS: usize = 10_000_000;
 /// As the config has it: a million megabits a second.
 const MOST_BANDWIDTH: u64 = 1_000_000 * 125_000;
 
-pub(super) async fn answer(shared: &Shared, call: &Call) -> Outcome {
-    match call.method {
-        Method::GET => Ok(view(shared)),
-        Method::PUT => {
-            let change: Change = call.json().map_err(bad)?;
-            check(&change)?;
-            let limits = NewLimits {
-                targets_per_region: change.targets_per_region,
-                flows_per_target: change.flows_per_target,
-                bandwidth_cap: change.bandwidth_bytes_per_second,
-            };
-            let edit = shared.control.edit(move |draft| draft.set_limits(change.service.as_ref(), limits));
-            edit.await.map_err(|error| refused(&error))?;
-            Ok(view(shared))
-        }
-        _ => Ok(only("GET, PUT")),
-    }
+async fn show(request: Request) -> Result<Limits, Refusal> {
+    Ok(view(&request.shared))
 }
 
-fn check(change: &Change) -> Result<(), super::Refusal> {
+async fn set(request: Request, change: LimitsRequest) -> Result<Limits, Refusal> {
+    check(&change)?;
+    let limits = NewLimits {
+        targets_per_region: change.targets_per_region,
+        flows_per_target: change.flows_per_target,
+        bandwidth_cap: change.bandwidth_bytes_per_second,
+    };
+    let edit = request.shared.control.edit(move |draft| draft.set_limits(change.service.as_ref(), limits));
+    edit.await.map_err(|error| refused(&error))?;
+    Ok(view(&request.shared))
+}
+
+fn check(change: &LimitsRequest) -> Result<(), Refusal> {
     let within = |name: &str, value: Option<u64>, most: u64| match value {
         Some(value) if !(1..=most).contains(&value) => {
             Err(bad(format!("`{name}` is {value}; write 1 to {most}, or leave it out")))
@@ -96,7 +110,7 @@ fn check(change: &Change) -> Result<(), super::Refusal> {
     within("bandwidth_bytes_per_second", change.bandwidth_bytes_per_second.flatten(), MOST_BANDWIDTH)
 }
 
-fn view(shared: &Shared) -> Reply {
+fn view(shared: &Shared) -> Limits {
     let (inventory, snapshot) = (shared.control.inventory(), shared.control.snapshot());
     let desired = inventory.desired();
     let mut held: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -112,9 +126,9 @@ fn view(shared: &Shared) -> Reply {
             target.members.iter().filter_map(move |member| of(&member.name)).collect::<Vec<_>>()
         });
         LimitsOut {
-            service: &service.id,
-            project: &project.id,
-            region: &service.region,
+            service: service.id.clone(),
+            project: project.id.clone(),
+            region: service.region.clone(),
             targets_per_region: Used {
                 limit: service.target_limit,
                 used: own().count(),
@@ -129,5 +143,5 @@ fn view(shared: &Shared) -> Reply {
             ports: Ports { range: service.ports.to_string(), used: own().count() },
         }
     });
-    ok(&serde_json::json!({ "limits": services.collect::<Vec<_>>() }))
+    Limits { limits: services.collect() }
 }

@@ -1,24 +1,33 @@
 //! `/v1/logs`: what is logged, and other levels while the gateway runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Refusal, Shared, bad, ok};
-use crate::api::call::Call;
+use super::operation::{Operation, Request};
+use super::{Refusal, Shared, bad};
 use crate::model::{LOG_MODULES, LOG_RECORDS, LogLevels};
 use crate::telemetry::LogHandle;
 
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::GET, "/v1/logs", "getLogs", "The log's levels", show),
+        Operation::with_body(Method::PUT, "/v1/logs", "setLogs", "Merges levels into those in force, or with `reset` into those of the start", change)
+            .refusals(&[400]),
+    ]
+}
+
 /// What is logged.
-#[derive(Debug, Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LogsView {
     /// The levels in force: `info,data=debug`.
     levels: String,
     /// Those of the start.
     started_with: String,
     /// `text` or `json`.
+    #[schemars(extend("enum" = ["text", "json"]))]
     format: &'static str,
     /// The level of each module and kind of record.
     modules: BTreeMap<&'static str, String>,
@@ -41,22 +50,21 @@ impl LogsView {
 }
 
 /// Directives that are merged into those in force, or into those of the start.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct LogsRequest {
     levels: String,
     #[serde(default)]
     reset: bool,
 }
 
-pub(super) fn show(shared: &Arc<Shared>) -> Outcome {
-    Ok(ok(&LogsView::of(log_of(shared)?)))
+async fn show(request: Request) -> Result<LogsView, Refusal> {
+    Ok(LogsView::of(log_of(&request.shared)?))
 }
 
-pub(super) fn change(shared: &Arc<Shared>, call: &Call) -> Outcome {
-    let Change { levels, reset } = call.json().map_err(bad)?;
+async fn change(request: Request, LogsRequest { levels, reset }: LogsRequest) -> Result<LogsView, Refusal> {
     let levels: LogLevels = levels.parse().map_err(bad)?;
-    let logs = log_of(shared)?;
+    let logs = log_of(&request.shared)?;
     let gone = |error| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", crate::control::chain(&error));
     let changed = if reset {
         logs.set_levels(&logs.started_with().clone().merged_with(&levels))
@@ -64,7 +72,7 @@ pub(super) fn change(shared: &Arc<Shared>, call: &Call) -> Outcome {
         logs.merge_levels(&levels)
     };
     changed.map_err(gone)?;
-    Ok(ok(&LogsView::of(logs)))
+    Ok(LogsView::of(logs))
 }
 
 fn log_of(shared: &Shared) -> Result<&LogHandle, Refusal> {

@@ -1,41 +1,56 @@
 //! `GET /v1/private-endpoints`: every endpoint service with its interface endpoints, in the words of Atlas' Private
 //! Endpoint tab. Source: Atlas, "Troubleshoot Private Endpoint Connection Issues".
 
+use hyper::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Refusal;
+use super::operation::{Operation, Request};
 use crate::control::inventory::{EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState};
 use crate::model::{
     AppEndpointKind, EndpointAddress, EndpointState, ProjectId, Region, ServiceName, VpcId, VpceId, VpceServiceId,
 };
 
-/// The answer.
-#[derive(Serialize)]
-pub(super) struct PrivateEndpointsView {
+pub(super) fn operations() -> Vec<Operation> {
+    let summary = "Every endpoint service with its endpoints, as Atlas' Private Endpoint tab shows them";
+    vec![Operation::new(Method::GET, "/v1/private-endpoints", "listPrivateEndpoints", summary, list)]
+}
+
+async fn list(request: Request) -> Result<PrivateEndpoints, Refusal> {
+    Ok(PrivateEndpoints::of(&request.shared.control.inventory()))
+}
+
+#[derive(Serialize, JsonSchema)]
+struct PrivateEndpoints {
     private_endpoints: Vec<ServiceView>,
 }
 
 /// An endpoint service.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ServiceView {
     id: VpceServiceId,
     name: ServiceName,
     region: Region,
     /// What is behind it: `atlas`, or App Services' `general` and `sync`.
+    #[schemars(extend("enum" = ["atlas", "general", "sync"]))]
     kind: &'static str,
-    /// Whose it is; App Services' own are no project's.
+    /// The owning project; App Services' own services have none.
     project: Option<ProjectId>,
     project_name: Option<String>,
     /// Atlas Endpoint Service Status.
+    #[schemars(extend("enum" = ["Creating private link", "Available", "Failed", "Deleting"]))]
     status: &'static str,
     error: Option<String>,
     endpoints: Vec<EndpointView>,
 }
 
 /// An interface endpoint of a service.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct EndpointView {
     id: VpceId,
     /// Endpoint Status.
+    #[schemars(extend("enum" = ["Pending acceptance", "Pending", "Available", "Failed", "Deleting"]))]
     status: &'static str,
     error: Option<String>,
     /// EC2's word; `None`: EC2 knows no such endpoint.
@@ -46,8 +61,8 @@ struct EndpointView {
     addresses: Vec<EndpointAddress>,
 }
 
-impl PrivateEndpointsView {
-    pub(super) fn of(inventory: &Inventory) -> Self {
+impl PrivateEndpoints {
+    fn of(inventory: &Inventory) -> Self {
         let projects = inventory.services.values().map(|record| {
             let id = &record.service.id;
             ServiceView {
@@ -167,7 +182,7 @@ mod tests {
 
     /// The project's service as it is shown.
     fn shown(inventory: &Inventory) -> Value {
-        let view = serde_json::to_value(PrivateEndpointsView::of(inventory)).unwrap();
+        let view = serde_json::to_value(PrivateEndpoints::of(inventory)).unwrap();
         view["private_endpoints"].as_array().unwrap().iter().find(|service| service["id"] == SERVICE).unwrap().clone()
     }
 
@@ -179,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_services_of_projects_and_of_app_services_are_shown_with_their_endpoints() {
-        let view = serde_json::to_value(PrivateEndpointsView::of(&quickstart())).unwrap();
+        let view = serde_json::to_value(PrivateEndpoints::of(&quickstart())).unwrap();
         let line = |service: &Value| {
             let text = |field: &str| service[field].as_str().unwrap_or("-").to_owned();
             let endpoints = service["endpoints"].as_array().unwrap();

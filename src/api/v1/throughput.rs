@@ -1,24 +1,31 @@
-//! `GET /v1/throughput`: what was carried so far, by target. Who asks twice knows the rate in between.
+//! `GET /v1/throughput`: what was carried since the start, by target. Two answers give the rate in between.
 
 use std::collections::BTreeMap;
 
+use hyper::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Refusal;
+use super::operation::{Operation, Request};
 use crate::control::inventory::Moment;
 use crate::data::Carried;
 
-/// The answer.
-#[derive(Serialize)]
-pub(super) struct ThroughputView {
-    /// When this was, in milliseconds since 1970.
+pub(super) fn operations() -> Vec<Operation> {
+    let summary = "What was carried since the start, in all and by target";
+    vec![Operation::new(Method::GET, "/v1/throughput", "getThroughput", summary, show)]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Throughput {
+    /// The time of the counts, in milliseconds since 1970.
     at_ms: u64,
     total: Carried,
     /// By target id; on the public path too.
     targets: BTreeMap<String, Carried>,
 }
 
-impl ThroughputView {
-    pub(super) fn of(total: Carried, targets: BTreeMap<String, Carried>) -> Self {
-        Self { at_ms: Moment::now().0, total, targets }
-    }
+async fn show(request: Request) -> Result<Throughput, Refusal> {
+    let flows = &request.shared.flows;
+    Ok(Throughput { at_ms: Moment::now().0, total: flows.carried(), targets: flows.carried_by_target() })
 }

@@ -1,21 +1,39 @@
-//! What `/v1` answers with.
+//! What `/v1` only shows: the status, the snapshot, endpoints and connection strings.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::data::{Carried, FlowView};
+use super::Refusal;
+use super::operation::{Operation, Request};
+use crate::data::Carried;
 use crate::lifecycle::ReadinessView;
-use crate::model::{CidrSet, Zone};
-use crate::plan::{
-    ClusterStrings, DnsZone, EndpointGate, Generation, Listener, Member, RecordSets, Snapshot, TargetView,
-};
+use crate::model::{CidrSet, VpcId, Zone};
+use crate::plan::{ClusterStrings, DnsZone, EndpointGate, Generation, Listener, Member, RecordSets, TargetView};
 
-/// `GET /v1/status`.
-#[derive(Serialize)]
-pub(super) struct StatusView {
+pub(super) fn operations() -> Vec<Operation> {
+    let get = Method::GET;
+    vec![
+        Operation::new(get.clone(), "/v1/status", "getStatus", "What runs, what is ready, what was carried", status),
+        Operation::new(get.clone(), "/v1/snapshot", "getSnapshot", "All that the data plane and DNS go by", snapshot),
+        Operation::new(get.clone(), "/v1/endpoints", "listEndpoints", "Every interface endpoint", endpoints),
+        Operation::new(
+            get,
+            "/v1/connection-strings",
+            "getConnectionStrings",
+            "The connection strings of every cluster",
+            connection_strings,
+        )
+        .query(&["project", "cluster"]),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Status {
     version: &'static str,
     generation: Generation,
     readiness: ReadinessView,
@@ -31,79 +49,50 @@ pub(super) struct StatusView {
     notices: Vec<String>,
 }
 
-impl StatusView {
-    pub(super) fn of(
-        snapshot: &Snapshot,
-        readiness: ReadinessView,
-        reload_problem: Option<String>,
-        open_flows: usize,
-        carried: Carried,
-    ) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            generation: snapshot.generation,
-            readiness,
-            reload_problem,
-            listeners: snapshot.listeners.len(),
-            targets: snapshot.targets.len(),
-            endpoints: snapshot.endpoints.len(),
-            open_flows,
-            carried,
-            faults: snapshot.faults.len(),
-            notices: snapshot.notices.clone(),
-        }
-    }
+async fn status(request: Request) -> Result<Status, Refusal> {
+    let shared = &request.shared;
+    let snapshot = shared.control.snapshot();
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        generation: snapshot.generation,
+        readiness: shared.readiness.view(),
+        reload_problem: shared.control.last_problem().borrow().clone(),
+        listeners: snapshot.listeners.len(),
+        targets: snapshot.targets.len(),
+        endpoints: snapshot.endpoints.len(),
+        open_flows: shared.flows.open_flows(),
+        carried: shared.flows.carried(),
+        faults: snapshot.faults.len(),
+        notices: snapshot.notices.clone(),
+    })
 }
 
-/// `GET /v1/targets`.
-#[derive(Serialize)]
-pub(super) struct TargetsView {
-    targets: Vec<TargetView>,
-}
-
-impl TargetsView {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { targets: snapshot.targets.iter().chain(&snapshot.leaving).cloned().collect() }
-    }
-}
-
-/// `GET /v1/endpoints`.
-#[derive(Serialize)]
-pub(super) struct EndpointsView {
+#[derive(Serialize, JsonSchema)]
+struct Endpoints {
     endpoints: Vec<Arc<EndpointGate>>,
 }
 
-impl EndpointsView {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { endpoints: snapshot.endpoints.values().cloned().collect() }
-    }
+async fn endpoints(request: Request) -> Result<Endpoints, Refusal> {
+    Ok(Endpoints { endpoints: request.shared.control.snapshot().endpoints.values().cloned().collect() })
 }
 
-/// `GET /v1/flows`.
-#[derive(Serialize)]
-pub(super) struct FlowsPage {
-    pub(super) flows: Vec<FlowView>,
-}
-
-/// `GET /v1/connection-strings`.
-#[derive(Serialize)]
-pub(super) struct StringsView {
+#[derive(Serialize, JsonSchema)]
+struct Strings {
     connection_strings: Vec<ClusterStrings>,
 }
 
-impl StringsView {
-    pub(super) fn of(snapshot: &Snapshot, project: Option<&str>, cluster: Option<&str>) -> Self {
-        let wanted = |strings: &&ClusterStrings| {
-            project.is_none_or(|id| strings.project.as_str() == id)
-                && cluster.is_none_or(|name| strings.cluster.as_str() == name)
-        };
-        Self { connection_strings: snapshot.strings.iter().filter(wanted).cloned().collect() }
-    }
+async fn connection_strings(request: Request) -> Result<Strings, Refusal> {
+    let wanted = |strings: &&ClusterStrings| {
+        request.query("project").is_none_or(|id| strings.project.as_str() == id)
+            && request.query("cluster").is_none_or(|name| strings.cluster.as_str() == name)
+    };
+    let snapshot = request.shared.control.snapshot();
+    Ok(Strings { connection_strings: snapshot.strings.iter().filter(wanted).cloned().collect() })
 }
 
-/// `GET /v1/snapshot`: all that the data plane and DNS read.
-#[derive(Serialize)]
-pub(super) struct SnapshotView {
+/// All that the data plane and DNS read.
+#[derive(Serialize, JsonSchema)]
+struct SnapshotOut {
     generation: Generation,
     listeners: Vec<ListenerView>,
     targets: Vec<TargetView>,
@@ -114,7 +103,7 @@ pub(super) struct SnapshotView {
     notices: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ListenerView {
     address: SocketAddr,
     zone: Zone,
@@ -145,39 +134,38 @@ impl ListenerView {
 
 type Zones = BTreeMap<String, BTreeMap<String, RecordSets>>;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct DnsViewOut {
     public: Zones,
     vpcs: Vec<VpcDnsOut>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct VpcDnsOut {
-    vpc: String,
+    vpc: VpcId,
     clients: CidrSet,
     enabled: bool,
     private: Zones,
 }
 
-impl SnapshotView {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        let vpcs = snapshot.dns.vpcs.iter().map(|vpc| VpcDnsOut {
-            vpc: vpc.vpc.to_string(),
-            clients: vpc.clients.clone(),
-            enabled: vpc.enabled,
-            private: zones(&vpc.private),
-        });
-        Self {
-            generation: snapshot.generation,
-            listeners: snapshot.listeners.values().map(|listener| ListenerView::of(listener)).collect(),
-            targets: snapshot.targets.clone(),
-            endpoints: snapshot.endpoints.values().cloned().collect(),
-            connection_strings: snapshot.strings.clone(),
-            dns: DnsViewOut { public: zones(&snapshot.dns.public), vpcs: vpcs.collect() },
-            service_side: (*snapshot.service_side).clone(),
-            notices: snapshot.notices.clone(),
-        }
-    }
+async fn snapshot(request: Request) -> Result<SnapshotOut, Refusal> {
+    let snapshot = request.shared.control.snapshot();
+    let vpcs = snapshot.dns.vpcs.iter().map(|vpc| VpcDnsOut {
+        vpc: vpc.vpc.clone(),
+        clients: vpc.clients.clone(),
+        enabled: vpc.enabled,
+        private: zones(&vpc.private),
+    });
+    Ok(SnapshotOut {
+        generation: snapshot.generation,
+        listeners: snapshot.listeners.values().map(|listener| ListenerView::of(listener)).collect(),
+        targets: snapshot.targets.clone(),
+        endpoints: snapshot.endpoints.values().cloned().collect(),
+        connection_strings: snapshot.strings.clone(),
+        dns: DnsViewOut { public: zones(&snapshot.dns.public), vpcs: vpcs.collect() },
+        service_side: (*snapshot.service_side).clone(),
+        notices: snapshot.notices.clone(),
+    })
 }
 
 fn zones<N: ToString>(zones: &BTreeMap<N, DnsZone>) -> Zones {

@@ -1,23 +1,38 @@
-//! `/v1/zones`: what DNS leads to in each zone, and zonal shifts.
+//! `/v1/zones`: the addresses that DNS answers in each zone, and zonal shifts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Refusal, bad, ok, only, refused};
-use crate::api::Shared;
-use crate::api::call::{Call, Reply};
+use super::operation::{Operation, Request};
+use super::{Refusal, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{Control, Shift};
-use crate::model::{FaultKind, VpceServiceId, Zone};
+use crate::model::{Fault, FaultKind, VpceServiceId, Zone};
 use crate::plan::ZoneView;
 
+pub(super) fn operations() -> Vec<Operation> {
+    let shift_path = "/v1/zones/{zone}/shift";
+    vec![
+        Operation::new(Method::GET, "/v1/zones", "listZones", "Every zone: its addresses, health and shift", list),
+        Operation::with_body(Method::POST, shift_path, "shiftZone", "Shifts traffic away from a zone", shift),
+        Operation::new(Method::DELETE, shift_path, "endShift", "Ends a zonal shift", end).query(&["service"]),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Zones {
+    zones: Vec<ZoneOut>,
+}
+
 /// A zone of a load balancer.
-#[derive(Serialize)]
-struct ZoneOut<'a> {
+#[derive(Serialize, JsonSchema)]
+struct ZoneOut {
     #[serde(flatten)]
-    view: &'a ZoneView,
+    view: ZoneView,
     /// Whether DNS answers any of its addresses.
     in_dns: bool,
     /// The zonal shift that stands.
@@ -26,7 +41,7 @@ struct ZoneOut<'a> {
     outages: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ShiftOut {
     since: String,
     expires: Option<String>,
@@ -38,18 +53,22 @@ impl From<&Shift> for ShiftOut {
     }
 }
 
-pub(super) fn list(control: &Control) -> Reply {
+async fn list(request: Request) -> Result<Zones, Refusal> {
+    Ok(zones(&request.shared.control))
+}
+
+fn zones(control: &Control) -> Zones {
     let (snapshot, shifts) = (control.snapshot(), control.shifts());
     let zones = snapshot.zones.iter().map(|view| ZoneOut {
-        view,
+        view: view.clone(),
         in_dns: view.addresses.iter().any(|address| address.in_dns),
         shift: shifts.iter().find(|s| s.service == view.service && s.zone == view.zone).map(ShiftOut::from),
         outages: outages(&snapshot.faults, view),
     });
-    ok(&serde_json::json!({ "zones": zones.collect::<Vec<_>>() }))
+    Zones { zones: zones.collect() }
 }
 
-fn outages(faults: &[std::sync::Arc<crate::model::Fault>], view: &ZoneView) -> Vec<String> {
+fn outages(faults: &[Arc<Fault>], view: &ZoneView) -> Vec<String> {
     let here = faults.iter().filter(|fault| {
         fault.is_active()
             && fault.kind == FaultKind::ZoneOutage
@@ -59,40 +78,39 @@ fn outages(faults: &[std::sync::Arc<crate::model::Fault>], view: &ZoneView) -> V
     here.map(|fault| fault.name.clone()).collect()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ShiftBody {
+struct ShiftRequest {
+    /// Left out: every load balancer.
     service: Option<VpceServiceId>,
+    /// Left out: until it is ended.
+    #[schemars(range(min = 1, max = LONGEST))]
     expires_in_seconds: Option<u64>,
 }
 
-/// A year: AWS's zonal shifts last three days at most and can be prolonged; nobody's lab runs longer.
+/// A year. AWS's zonal shifts last three days at most and can be prolonged.
 const LONGEST: u64 = 366 * 86_400;
 
-pub(super) async fn shift(shared: &Shared, call: &Call, zone: &str) -> Outcome {
-    let control = &shared.control;
-    let zone: Zone = zone.parse().map_err(bad)?;
-    let outcome = match call.method {
-        Method::POST => {
-            let body: ShiftBody = call.json().map_err(bad)?;
-            match body.expires_in_seconds {
-                None => control.shift_zone(zone, body.service).await,
-                Some(seconds @ 1..=LONGEST) => {
-                    control.shift_zone_for(zone, body.service, Duration::from_secs(seconds)).await
-                }
-                Some(seconds) => {
-                    return Err(bad(format!(
-                        "`expires_in_seconds` is {seconds}; write 1 to {LONGEST}, or leave it out"
-                    )));
-                }
-            }
+async fn shift(request: Request, body: ShiftRequest) -> Result<Zones, Refusal> {
+    let (control, zone) = (&request.shared.control, zone(&request)?);
+    let outcome = match body.expires_in_seconds {
+        None => control.shift_zone(zone, body.service).await,
+        Some(seconds @ 1..=LONGEST) => control.shift_zone_for(zone, body.service, Duration::from_secs(seconds)).await,
+        Some(seconds) => {
+            return Err(bad(format!("`expires_in_seconds` is {seconds}; write 1 to {LONGEST}, or leave it out")));
         }
-        Method::DELETE => {
-            let service = call.query("service").map(str::parse).transpose().map_err(bad)?;
-            control.end_zonal_shift(zone, service).await
-        }
-        _ => return Ok(only("POST, DELETE")),
     };
-    outcome.map_err(|error| -> Refusal { refused(&error) })?;
-    Ok(list(control))
+    outcome.map_err(|error| refused(&error))?;
+    Ok(zones(control))
+}
+
+async fn end(request: Request) -> Result<Zones, Refusal> {
+    let (control, zone) = (&request.shared.control, zone(&request)?);
+    let service = request.query("service").map(str::parse).transpose().map_err(bad)?;
+    control.end_zonal_shift(zone, service).await.map_err(|error| refused(&error))?;
+    Ok(zones(control))
+}
+
+fn zone(request: &Request) -> Result<Zone, Refusal> {
+    request.part("zone").parse().map_err(bad)
 }

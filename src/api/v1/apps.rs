@@ -1,0 +1,90 @@
+//! `/v1/apps`: the App Services apps, and the two switches that the vendor's API has no route for.
+
+use std::net::SocketAddr;
+
+use hyper::{Method, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operation::{Operation, Request};
+use super::{Refusal, bad, refused};
+use crate::model::{App, AppEndpoint, AppId, DeploymentModel, ProjectId, Region};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::GET, "/v1/apps", "listApps", "The App Services apps", list),
+        Operation::with_body(
+            Method::PATCH,
+            "/v1/apps/{clientAppId}",
+            "changeApp",
+            "Lets requests from outside the VPC in, or switches the wire protocol",
+            change,
+        ),
+    ]
+}
+
+/// An App Services app.
+#[derive(Serialize, JsonSchema)]
+struct AppView {
+    id: AppId,
+    project: ProjectId,
+    deployment: DeploymentModel,
+    region: Region,
+    allow_non_vpc_client_requests: bool,
+    /// It has endpoints, and no request from outside the VPC is let in.
+    restricted: bool,
+    wire_protocol: bool,
+    public_address: SocketAddr,
+    endpoints: Vec<AppEndpoint>,
+}
+
+impl From<&App> for AppView {
+    fn from(app: &App) -> Self {
+        Self {
+            id: app.id.clone(),
+            project: app.project.clone(),
+            deployment: app.deployment,
+            region: app.region.clone(),
+            allow_non_vpc_client_requests: app.allow_non_vpc_requests,
+            restricted: !app.endpoints.is_empty() && !app.allow_non_vpc_requests,
+            wire_protocol: app.wire_protocol,
+            public_address: app.public_address,
+            endpoints: app.endpoints.clone(),
+        }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Apps {
+    apps: Vec<AppView>,
+}
+
+async fn list(request: Request) -> Result<Apps, Refusal> {
+    Ok(Apps { apps: request.shared.control.inventory().apps.values().map(AppView::from).collect() })
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AppChange {
+    allow_non_vpc_client_requests: Option<bool>,
+    wire_protocol: Option<bool>,
+}
+
+async fn change(request: Request, body: AppChange) -> Result<AppView, Refusal> {
+    let control = &request.shared.control;
+    let app: AppId = request.part("clientAppId").parse().map_err(bad)?;
+    let which = app.clone();
+    let edit = control.edit(move |draft| {
+        if let Some(allow) = body.allow_non_vpc_client_requests {
+            draft.set_non_vpc(&which, allow)?;
+        }
+        if let Some(on) = body.wire_protocol {
+            draft.set_wire_protocol(&which, on)?;
+        }
+        Ok(())
+    });
+    edit.await.map_err(|error| refused(&error))?;
+    let inventory = control.inventory();
+    let view = inventory.apps.get(app.as_str()).map(AppView::from);
+    view.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no app `{app}`")))
+}

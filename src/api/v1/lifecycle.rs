@@ -1,0 +1,65 @@
+//! `/v1/lifecycle` and `/v1/reload`: how quickly resources of the vendors' APIs change state, and the config read again.
+
+use hyper::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::operation::{Operation, Request};
+use super::{Refusal, refused};
+use crate::model::Pace;
+use crate::plan::Generation;
+
+pub(super) fn operations() -> Vec<Operation> {
+    let lifecycle = "/v1/lifecycle";
+    vec![
+        Operation::new(Method::GET, lifecycle, "getPace", "How quickly resources go from state to state", show),
+        Operation::with_body(Method::PUT, lifecycle, "setPace", "Sets how quickly they do", set).refusals(&[400, 503]),
+        Operation::new(
+            Method::POST,
+            "/v1/lifecycle/push",
+            "push",
+            "Takes every resource that waits one state further",
+            push,
+        )
+        .refusals(&[503]),
+        Operation::new(Method::POST, "/v1/reload", "reload", "Reads the config again and puts it in force", reload)
+            .refusals(&[409, 422, 503]),
+    ]
+}
+
+/// How quickly the resources that the vendors' APIs made go from state to state.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Lifecycle {
+    pace: Pace,
+}
+
+async fn show(request: Request) -> Result<Lifecycle, Refusal> {
+    Ok(Lifecycle { pace: request.shared.control.pace() })
+}
+
+async fn set(request: Request, body: Lifecycle) -> Result<Lifecycle, Refusal> {
+    request.shared.control.set_pace(body.pace).await.map_err(|error| refused(&error))?;
+    show(request).await
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Pushed {
+    /// Whether any resource changed state.
+    pushed: bool,
+}
+
+async fn push(request: Request) -> Result<Pushed, Refusal> {
+    let pushed = request.shared.control.push().await.map_err(|error| refused(&error))?;
+    Ok(Pushed { pushed })
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Reloaded {
+    generation: Generation,
+}
+
+async fn reload(request: Request) -> Result<Reloaded, Refusal> {
+    (request.shared.reload)().await.map_err(|error| refused(&error))?;
+    Ok(Reloaded { generation: request.shared.control.snapshot().generation })
+}

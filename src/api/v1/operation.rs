@@ -1,0 +1,154 @@
+//! An operation of `/v1`: its route, its summary and its handler, whose types say what body it takes and what it answers.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hyper::{Method, StatusCode};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Outcome, Refusal, bad};
+use crate::api::Shared;
+use crate::api::call::{Call, Reply, empty, json};
+
+/// A request to an operation.
+pub(super) struct Request {
+    pub(super) shared: Arc<Shared>,
+    call: Call,
+    template: &'static str,
+}
+
+impl Request {
+    /// The part of the path that stands for `{name}` in the operation's template.
+    pub(super) fn part(&self, name: &str) -> &str {
+        let mut parts = self.template.split('/').filter(|part| !part.is_empty()).zip(&self.call.segments);
+        let found =
+            parts.find(|(part, _)| part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) == Some(name));
+        found.map(|(_, text)| text).expect("a handler asks for what its own template has")
+    }
+
+    /// The first value of a query parameter.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.call.query(name)
+    }
+}
+
+/// What a handler may answer.
+pub(super) trait Answer {
+    const STATUS: StatusCode = StatusCode::OK;
+    /// The schema of the body; `None`: there is no body.
+    const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema>;
+    fn reply(self) -> Reply;
+}
+
+impl<T: Serialize + JsonSchema> Answer for T {
+    const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = Some(SchemaGenerator::subschema_for::<T>);
+
+    fn reply(self) -> Reply {
+        json(Self::STATUS, &self)
+    }
+}
+
+/// The answer that something was made.
+pub(super) struct Created<T>(pub(super) T);
+
+impl<T: Serialize + JsonSchema> Answer for Created<T> {
+    const STATUS: StatusCode = StatusCode::CREATED;
+    const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = Some(SchemaGenerator::subschema_for::<T>);
+
+    fn reply(self) -> Reply {
+        json(Self::STATUS, &self.0)
+    }
+}
+
+/// The answer without a body.
+pub(super) struct NoContent;
+
+impl Answer for NoContent {
+    const STATUS: StatusCode = StatusCode::NO_CONTENT;
+    const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = None;
+
+    fn reply(self) -> Reply {
+        empty(Self::STATUS)
+    }
+}
+
+type Handler = Box<dyn Fn(Request) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// An operation of `/v1`.
+pub(in crate::api) struct Operation {
+    pub(in crate::api) method: Method,
+    pub(in crate::api) path: &'static str,
+    /// Its name in the OpenAPI description.
+    pub(in crate::api) id: &'static str,
+    pub(in crate::api) summary: &'static str,
+    /// The query parameters that it reads.
+    pub(in crate::api) query: &'static [&'static str],
+    /// The statuses of its refusals, besides those that every operation has.
+    pub(in crate::api) refusals: &'static [u16],
+    pub(in crate::api) body: Option<fn(&mut SchemaGenerator) -> Schema>,
+    pub(in crate::api) status: StatusCode,
+    pub(in crate::api) answer: Option<fn(&mut SchemaGenerator) -> Schema>,
+    handler: Handler,
+}
+
+impl Operation {
+    /// An operation that takes no body.
+    pub(super) fn new<A, F>(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: fn(Request) -> F,
+    ) -> Self
+    where
+        A: Answer,
+        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
+        let handler: Handler = Box::new(move |request| handler(request).map(|answer| answer.map(A::reply)).boxed());
+        let refusals: &[u16] = if method == Method::GET { &[] } else { &[400, 404, 409, 503] };
+        let (status, answer) = (A::STATUS, A::SCHEMA);
+        Self { method, path, id, summary, query: &[], refusals, body: None, status, answer, handler }
+    }
+
+    /// An operation that takes a body.
+    pub(super) fn with_body<B, A, F>(
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        handler: fn(Request, B) -> F,
+    ) -> Self
+    where
+        B: DeserializeOwned + JsonSchema + 'static,
+        A: Answer + 'static,
+        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
+        let parse: Handler = Box::new(move |request| match request.call.json::<B>() {
+            Ok(body) => handler(request, body).map(|answer| answer.map(A::reply)).boxed(),
+            Err(problem) => std::future::ready(Err(bad(problem))).boxed(),
+        });
+        let (body, status, answer) =
+            (Some(SchemaGenerator::subschema_for::<B> as fn(&mut _) -> _), A::STATUS, A::SCHEMA);
+        let refusals = &[400, 404, 409, 503];
+        Self { method, path, id, summary, query: &[], refusals, body, status, answer, handler: parse }
+    }
+
+    /// The query parameters that it reads.
+    pub(super) fn query(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
+    }
+
+    /// The statuses of its refusals, where they differ from those of its kind.
+    pub(super) fn refusals(self, refusals: &'static [u16]) -> Self {
+        Self { refusals, ..self }
+    }
+
+    pub(super) async fn answer(&self, shared: &Arc<Shared>, call: &Call) -> Outcome {
+        let request = Request { shared: Arc::clone(shared), call: call.clone(), template: self.path };
+        (self.handler)(request).await
+    }
+}
