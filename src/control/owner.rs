@@ -233,7 +233,7 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        mut health: mpsc::Receiver<HealthEvent>,
+        mut health: mpsc::UnboundedReceiver<HealthEvent>,
     ) {
         let stop = self.stop.clone();
         loop {
@@ -460,15 +460,6 @@ impl<P: Plane> Owner<P> {
     async fn observe(&mut self, events: Vec<HealthEvent>) {
         let mut desired = self.desired.clone();
         for event in events {
-            tracing::info!(
-                target.id = %event.key.target,
-                member = event.key.member,
-                target.addr = %event.address,
-                state = event.state.label(),
-                reach = event.reach.map(crate::model::ConnectError::label),
-                reason = event.reason.map(super::health::HealthReason::code),
-                "target health changed"
-            );
             let key = (event.key.service.clone(), event.key.target.clone(), event.key.member.clone());
             let before = self.desired.health.get(&key).map(|health| health.state);
             let mut state = event.state;
