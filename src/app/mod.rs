@@ -191,7 +191,7 @@ impl Gateway {
         };
         let control = Control::start(parts, desired, &tasks).await?;
         if let Some(failed_dials) = failed_dials {
-            look_after(failed_dials, &control, &tasks, &stop);
+            report_failed_dials(failed_dials, &control, &tasks, &stop);
         }
         show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
@@ -563,8 +563,8 @@ async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, Ope
     })
 }
 
-/// What the data plane met at a target is looked at by whoever probes it.
-fn look_after(
+/// Passes addresses that the data plane could not connect to on to the health prober.
+fn report_failed_dials(
     mut failed_dials: mpsc::Receiver<SocketAddr>,
     control: &Control,
     tasks: &TaskTracker,
@@ -574,7 +574,7 @@ fn look_after(
     tasks.spawn(async move {
         let work = async {
             while let Some(target) = failed_dials.recv().await {
-                control.doubt(target);
+                control.report_failed_dial(target);
             }
         };
         stop.run_until_cancelled(work).await;

@@ -1,7 +1,7 @@
 //! Health checks: which members of which target groups take flows.
 //!
 //! [`Checker`] is the pure state machine of one member; [`HealthProber`] runs one for every member that it is given,
-//! through a [`Probe`], and reports changes alone. Source: *Health checks for Network Load Balancer target groups*.
+//! through a [`Probe`], and reports and logs changes alone. Source: *Health checks for Network Load Balancer target groups*.
 
 mod checker;
 mod http;
@@ -11,7 +11,8 @@ mod prober;
 use serde::{Serialize, Serializer};
 
 pub use checker::{Checker, Verdict};
-pub use probe::{HttpQuestion, LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
+pub use http::HttpQuestion;
+pub use probe::{LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
 pub use prober::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 
 /// Why a target is in the state it is in; a healthy one has no reason. The names are the API's

@@ -42,9 +42,6 @@ pub use crate::model::Pace;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, Held, Snapshot};
 
-/// Health results that may wait for the owner; more wait in the prober.
-const HEALTH_QUEUE: usize = 64;
-
 /// What an earlier process held, as `store` has it: for those who only look.
 ///
 /// # Errors
@@ -83,7 +80,7 @@ pub struct Control {
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
     sayings: watch::Receiver<Arc<Said>>,
-    doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
+    failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
 impl std::fmt::Debug for Control {
@@ -110,9 +107,9 @@ impl Control {
         let (pace, pace_seen) = watch::channel(said.pace.unwrap_or(parts.pace));
         let (sayings, sayings_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
-        let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
+        let (health, health_results) = mpsc::unbounded_channel();
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
-        let doubts = prober.doubts();
+        let failed_dials = prober.failed_dials();
         tracker.spawn(probing);
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
@@ -153,7 +150,7 @@ impl Control {
             inventories: inventories_seen,
             pace: pace_seen,
             sayings: sayings_seen,
-            doubts,
+            failed_dials,
         })
     }
 
@@ -375,10 +372,10 @@ impl Control {
         self.ask(|reply| Command::Register { target, service, member, registered: true, reply }).await
     }
 
-    /// Says that a connection to `address` failed: whoever is probed there is looked at soon.
-    pub fn doubt(&self, address: std::net::SocketAddr) {
+    /// Reports that a connection to `address` failed: the members there get a reach probe at once.
+    pub fn report_failed_dial(&self, address: std::net::SocketAddr) {
         // The prober ends with the process.
-        let _ = self.doubts.send(address);
+        let _ = self.failed_dials.send(address);
     }
 
     async fn ask<T>(

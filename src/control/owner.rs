@@ -241,7 +241,7 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        mut health: mpsc::Receiver<HealthEvent>,
+        mut health: mpsc::UnboundedReceiver<HealthEvent>,
     ) {
         let stop = self.stop.clone();
         loop {

@@ -1,4 +1,4 @@
-//! How a member is asked whether it is well.
+//! One probe of a member: a TCP connection, or an HTTP request.
 
 use std::fmt;
 use std::io;
@@ -9,8 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::http;
-use crate::model::StatusRange;
+use super::http::{self, HttpQuestion};
 
 /// The PROXY protocol v2 header of a connection that is the load balancer's own: command LOCAL, no addresses.
 ///
@@ -18,42 +17,31 @@ use crate::model::StatusRange;
 /// its bytes follow the specification, §2.2.
 pub const LOCAL_HEADER: [u8; 16] = *b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00";
 
-/// Whom to ask, and how.
+/// What to probe, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeTarget {
-    /// Where the member listens.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// The address to ask from; `None` leaves it to the kernel.
+    /// The address to connect from; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
     /// Begin with [`LOCAL_HEADER`].
     pub proxy_protocol: bool,
-    /// Ask by HTTP; `None`: a connection is enough.
+    /// Send an HTTP request; `None`: a connection is enough.
     pub http: Option<HttpQuestion>,
 }
 
-/// What HTTP asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpQuestion {
-    /// Over TLS.
-    pub tls: bool,
-    /// For what.
-    pub path: String,
-    /// Which answers are passes.
-    pub matcher: StatusRange,
-}
-
-/// Asks a member. The prober limits the time; a probe need not.
+/// Probes a member. The prober limits the time; a probe need not.
 pub trait Probe: Send + Sync + fmt::Debug + 'static {
-    /// `Ok` when the member is well.
+    /// A health check: `Ok` when it passes.
     fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>>;
 
-    /// `Ok` when a connection to the member's traffic port comes about, whatever the checks say.
+    /// A reach probe: `Ok` when a connection to the member's traffic port succeeds, whatever the checks say.
     fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
         Box::pin(handshake(target))
     }
 }
 
-/// Asks over the network. A TCP check connects and closes, as NLB's does: no byte is sent but the PROXY header, and the connection ends with FIN.
+/// Probes over the network. A TCP check connects and closes, as NLB's does: no byte is sent but the PROXY header, and the connection ends with FIN.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpProbe;
 
@@ -82,7 +70,7 @@ async fn handshake(target: ProbeTarget) -> io::Result<()> {
     if target.proxy_protocol {
         stream.write_all(&LOCAL_HEADER).await?;
     }
-    // The handshake was the check: what the member makes of the end of the connection doesn't count.
+    // The handshake was the check: how the member ends the connection doesn't count.
     let _ = stream.shutdown().await;
     Ok(())
 }
@@ -104,6 +92,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::model::StatusRange;
 
     async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -116,7 +105,7 @@ mod tests {
         let (listener, address) = listener().await;
         let probe = TcpProbe.probe(ProbeTarget { address, source, proxy_protocol, http: None });
         let (probed, accepted) = tokio::join!(probe, listener.accept());
-        probed.expect("a member that listens is well");
+        probed.expect("a member that listens passes");
         let (mut stream, from) = accepted.unwrap();
         let mut bytes = Vec::new();
         let end = stream.read_to_end(&mut bytes).await;
@@ -179,7 +168,7 @@ mod tests {
     async fn https_takes_any_certificate() {
         let directory = tempfile::tempdir().unwrap();
         let ca = crate::tls::LabCa::open_or_create(directory.path()).unwrap();
-        let identity = ca.issue(&["somebody-else.example".parse().unwrap()], &[]).unwrap();
+        let identity = ca.issue(&["other.example".parse().unwrap()], &[]).unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(identity.server_config(&[]).unwrap());
         let (listener, address) = listener().await;
         let http = HttpQuestion { tls: true, path: "/".to_owned(), matcher: StatusRange::default() };
@@ -196,10 +185,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_that_does_not_listen_is_not_well() {
+    async fn a_member_that_does_not_listen_fails() {
         let (listener, address) = listener().await;
         drop(listener);
         let error = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: false, http: None }).await;
-        assert_eq!(error.expect_err("nobody listens").kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.expect_err("nothing listens").kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -1,29 +1,27 @@
-//! Probes every member in its time and tells what changes.
+//! Probes every member at its interval and reports what changes.
 //!
-//! One task and one timer serve all members: a hundred of them cost a hundred entries in an ordered queue. Probes
-//! themselves run side by side, so one that waits for an answer delays no other.
+//! Every member has a task of its own, so a probe that waits for an answer delays no other member's. The task runs two
+//! loops: the health checks, and reach probes, which run only while the member's traffic port cannot be reached.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
-use tokio::time::error::Elapsed;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Checker, HealthReason, HttpQuestion, Probe, ProbeTarget, Verdict};
 use crate::model::{ConnectError, HealthCheck, HealthProtocol, TargetId, TargetPort, TargetState, VpceServiceId};
 
-/// Which member of which target group of which load balancer.
+/// A member of a target group of a load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct MemberKey {
     /// The load balancer.
@@ -37,35 +35,35 @@ pub struct MemberKey {
 /// A member that is to be probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbedMember {
-    /// Which.
+    /// Its identity: a member with the same key and address keeps its state.
     pub key: MemberKey,
-    /// Where it listens.
+    /// Its traffic address.
     pub address: SocketAddr,
     /// The address to probe from: the first of the load balancer's; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
     /// Begin with a PROXY header, as its flows do.
     pub proxy_protocol: bool,
-    /// How often, how long, how many.
+    /// Interval, timeout, thresholds and protocol.
     pub check: HealthCheck,
-    /// What a fault lets every probe meet.
+    /// An injected fault: every probe fails like this.
     pub fault: Option<ConnectError>,
 }
 
 /// A member's state changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthEvent {
-    /// Which member.
+    /// The member.
     #[serde(flatten)]
     pub key: MemberKey,
-    /// Where it was probed: a member may have moved since.
+    /// The address that was probed: the member may have moved since.
     pub address: SocketAddr,
-    /// Its state now.
+    /// The new state.
     pub state: TargetState,
-    /// Why; healthy members have no reason.
+    /// The reason for the state; healthy members have none.
     pub reason: Option<HealthReason>,
-    /// What the last probe met, for people.
+    /// How the last probe failed.
     pub cause: Option<ConnectError>,
-    /// Why the latest connection to its traffic port failed; `None` when it came about.
+    /// Why the latest connection to its traffic port failed; `None` when it succeeded.
     pub reach: Option<ConnectError>,
 }
 
@@ -73,334 +71,224 @@ pub struct HealthEvent {
 #[derive(Debug)]
 pub struct HealthProber {
     members: watch::Sender<Arc<[ProbedMember]>>,
-    doubts: mpsc::UnboundedSender<SocketAddr>,
+    failed_dials: mpsc::UnboundedSender<SocketAddr>,
 }
 
 impl HealthProber {
     /// A prober without members, and the future that does its work: it ends when the prober is dropped, `stop` is
-    /// cancelled, or nobody receives `events` any more.
+    /// cancelled, or `events` is closed.
     ///
-    /// An event is sent when a member's state changes and when a member that moved to another address is `initial`
-    /// again; a new member is `initial` without an event.
+    /// An event is sent when a member's state or reach changes, and when a member that moved to another address is
+    /// `initial` again; a new member is `initial` without an event.
     pub fn new(
         probe: Arc<dyn Probe>,
-        events: mpsc::Sender<HealthEvent>,
+        events: mpsc::UnboundedSender<HealthEvent>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (members, wanted) = watch::channel(Arc::from([]));
-        let (doubts, doubted) = mpsc::unbounded_channel();
+        let (failed_dials, failed) = mpsc::unbounded_channel();
         let work = async move {
-            let rounds = Rounds::new(probe);
-            stop.run_until_cancelled(rounds.run(wanted, doubted, events)).await;
+            stop.run_until_cancelled(supervise(probe, wanted, failed, events)).await;
         };
-        (Self { members, doubts }, work)
+        (Self { members, failed_dials }, work)
     }
 
-    /// Where to say that a connection to an address failed: its members are looked at at once, and then every second
-    /// until they can be reached again. Such looks are no health checks.
-    pub fn doubts(&self) -> mpsc::UnboundedSender<SocketAddr> {
-        self.doubts.clone()
+    /// Takes addresses to which a connection failed: their members get a reach probe at once, and then every second
+    /// until one succeeds. Reach probes are no health checks.
+    pub fn failed_dials(&self) -> mpsc::UnboundedSender<SocketAddr> {
+        self.failed_dials.clone()
     }
 
-    /// Says which members are probed from now on. One that is already probed keeps its state and its rhythm; with other
-    /// settings it keeps its state; at another address it begins anew. Never waits.
+    /// Replaces the members that are probed. One that is already probed keeps its state and its rhythm, with other
+    /// settings too; at another address it begins anew. Never waits.
     pub fn set(&self, members: Vec<ProbedMember>) {
         self.members.send_replace(Arc::from(members));
     }
 }
 
-/// The work of a prober.
-struct Rounds {
+/// Time between two reach probes of a member that can't be reached: how late its port accepts again.
+const REACH_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest wait of a reach probe.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keeps one task for every wanted member.
+async fn supervise(
     probe: Arc<dyn Probe>,
-    /// Events that nobody has taken yet: a slow receiver delays no probe.
-    outbox: VecDeque<HealthEvent>,
-    members: HashMap<MemberKey, Member>,
-    /// When which member is probed next. Those being probed aren't in it.
-    queue: BTreeSet<(Instant, u64)>,
-    keys: HashMap<u64, MemberKey>,
-    /// Part of this task: a task for each would wake another thread for work that takes microseconds.
-    running: FuturesUnordered<BoxFuture<'static, Probed>>,
-    /// When which member that can't be reached is looked at next.
-    looks: BTreeSet<(Instant, u64)>,
-    next_id: u64,
+    mut wanted: watch::Receiver<Arc<[ProbedMember]>>,
+    mut failed_dials: mpsc::UnboundedReceiver<SocketAddr>,
+    events: mpsc::UnboundedSender<HealthEvent>,
+) {
+    let mut members: HashMap<MemberKey, (Arc<Member>, AbortOnDropHandle<()>)> = HashMap::new();
+    wanted.mark_changed();
+    loop {
+        tokio::select! {
+            changed = wanted.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let wanted = Arc::clone(&wanted.borrow_and_update());
+                let mut before = std::mem::take(&mut members);
+                for settings in wanted.iter() {
+                    let known = before.remove(&settings.key);
+                    let entry = match known {
+                        Some(kept) if kept.0.update(settings) => kept,
+                        known => {
+                            // Its address is another: the old task ends before the new one reports.
+                            let moved = known.is_some_and(|(member, _)| member.state().checker.state() != TargetState::Initial);
+                            let member = Arc::new(Member::new(settings, Arc::clone(&probe), events.clone()));
+                            (Arc::clone(&member), AbortOnDropHandle::new(tokio::spawn(member.run(moved))))
+                        }
+                    };
+                    members.insert(settings.key.clone(), entry);
+                }
+            }
+            Some(address) = failed_dials.recv() => {
+                let at = members.values().filter(|(member, _)| member.state().settings.address == address);
+                at.for_each(|(member, _)| member.unreachable.notify_one());
+            }
+            () = events.closed() => return,
+        }
+    }
 }
 
-/// Which member was probed, when that began, what for, and what it met.
-type Probed = (u64, Instant, Kind, Result<(), ConnectError>);
-
-/// What a connection is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A health check.
-    Check,
-    /// A look whether the member can be reached.
-    Look,
-}
-
-/// Time between two looks at a member that can't be reached: how late a port answers again that its target's state had
-/// closed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Moments within an interval at which members that were registered together are probed: enough that a hundred of them are
-/// no burst, and few enough that those of one moment are probed in one waking.
-const PHASES: u64 = 12;
-/// Longest wait for the answer to a look.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
-
+/// A member that is probed.
 struct Member {
-    /// Never given twice, so a late result of a member that is gone is told from its successor's.
-    id: u64,
+    probe: Arc<dyn Probe>,
+    events: mpsc::UnboundedSender<HealthEvent>,
+    state: Mutex<MemberState>,
+    /// A connection to it failed: reach probes begin.
+    unreachable: Notify,
+}
+
+struct MemberState {
     settings: ProbedMember,
     checker: Checker,
-    probes: u64,
     reach: Option<ConnectError>,
-    /// A look is planned or under way.
-    watched: bool,
-}
-
-impl Rounds {
-    fn new(probe: Arc<dyn Probe>) -> Self {
-        Self {
-            probe,
-            outbox: VecDeque::new(),
-            members: HashMap::new(),
-            queue: BTreeSet::new(),
-            keys: HashMap::new(),
-            running: FuturesUnordered::new(),
-            looks: BTreeSet::new(),
-            next_id: 0,
-        }
-    }
-
-    async fn run(
-        mut self,
-        mut wanted: watch::Receiver<Arc<[ProbedMember]>>,
-        mut doubted: mpsc::UnboundedReceiver<SocketAddr>,
-        events: mpsc::Sender<HealthEvent>,
-    ) {
-        wanted.mark_changed();
-        loop {
-            let due = self.queue.first().into_iter().chain(self.looks.first()).map(|(due, _)| *due).min();
-            let changes = tokio::select! {
-                changed = wanted.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let members = Arc::clone(&wanted.borrow_and_update());
-                    self.replace_members(&members)
-                }
-                Some((id, started, kind, outcome)) = self.running.next() => {
-                    self.record(id, started, kind, outcome).into_iter().collect()
-                }
-                () = async { sleep_until(due.expect("the branch is off without one")).await }, if due.is_some() => {
-                    self.start_due();
-                    Vec::new()
-                }
-                Some(address) = doubted.recv() => {
-                    self.doubt(address);
-                    Vec::new()
-                }
-                permit = events.reserve(), if !self.outbox.is_empty() => match permit {
-                    Ok(permit) => {
-                        if let Some(event) = self.outbox.pop_front() {
-                            permit.send(event);
-                        }
-                        Vec::new()
-                    }
-                    Err(_) => return,
-                },
-                () = events.closed() => return,
-            };
-            for event in changes {
-                tracing::info!(
-                    service.id = %event.key.service, target.id = %event.key.target, target.member = event.key.member,
-                    target.addr = %event.address, state = event.state.label(),
-                    reason = event.reason.map(HealthReason::code), cause = event.cause.map(ConnectError::label),
-                    "health: target changed"
-                );
-                self.outbox.push_back(event);
-            }
-        }
-    }
-
-    /// Takes on new members, lets go of old ones, and keeps the rest; returns what changes by that.
-    fn replace_members(&mut self, wanted: &[ProbedMember]) -> Vec<HealthEvent> {
-        let mut before = std::mem::take(&mut self.members);
-        let mut moved = Vec::new();
-        for settings in wanted {
-            let member = match before.remove(&settings.key) {
-                Some(mut member) if member.settings.address == settings.address => {
-                    member.checker.set_thresholds(&settings.check);
-                    member.settings = settings.clone();
-                    member
-                }
-                known => {
-                    let member = self.register(settings);
-                    if let Some(known) = known {
-                        self.forget(&known);
-                        if known.checker.state() != TargetState::Initial {
-                            moved.push(member.event(None));
-                        }
-                    }
-                    member
-                }
-            };
-            self.members.insert(settings.key.clone(), member);
-        }
-        for member in before.values() {
-            self.forget(member);
-        }
-        moved
-    }
-
-    fn register(&mut self, settings: &ProbedMember) -> Member {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.keys.insert(id, settings.key.clone());
-        self.queue.insert((Instant::now(), id));
-        let (settings, checker) = (settings.clone(), Checker::new(&settings.check));
-        Member { id, settings, checker, probes: 0, reach: None, watched: false }
-    }
-
-    fn forget(&mut self, member: &Member) {
-        self.keys.remove(&member.id);
-        self.queue.retain(|(_, id)| *id != member.id);
-        self.looks.retain(|(_, id)| *id != member.id);
-    }
-
-    /// Starts the probes whose time has come.
-    fn start_due(&mut self) {
-        let now = Instant::now();
-        while let Some((due, id)) = self.queue.first().copied() {
-            if due > now {
-                break;
-            }
-            self.queue.pop_first();
-            let Some(member) = self.keys.get(&id).and_then(|key| self.members.get_mut(key)) else { continue };
-            member.probes += 1;
-            let probe = match member.settings.fault {
-                None => self.probe.probe(member.probe_target(Kind::Check)),
-                Some(fault) => faulted(fault),
-            };
-            let probe = timeout(member.settings.check.timeout, probe);
-            self.start(id, now, Kind::Check, probe);
-        }
-        while let Some((due, id)) = self.looks.first().copied() {
-            if due > now {
-                break;
-            }
-            self.looks.pop_first();
-            let Some(member) = self.keys.get(&id).and_then(|key| self.members.get(key)) else { continue };
-            let look = match member.settings.fault {
-                None => self.probe.reach(member.probe_target(Kind::Look)),
-                Some(fault) => faulted(fault),
-            };
-            let look = timeout(LOOK_TIMEOUT, look);
-            self.start(id, now, Kind::Look, look);
-        }
-    }
-
-    fn start(
-        &mut self,
-        id: u64,
-        now: Instant,
-        kind: Kind,
-        probe: impl Future<Output = Result<io::Result<()>, Elapsed>> + Send + 'static,
-    ) {
-        self.running.push(Box::pin(async move {
-            // A probe that panics is a failed one: its member stays in the rounds.
-            let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
-                Ok(Ok(outcome)) => outcome.map_err(|error| ConnectError::from(&error)),
-                Ok(Err(_)) => Err(ConnectError::TimedOut),
-                Err(_) => Err(ConnectError::Other),
-            };
-            (id, now, kind, outcome)
-        }));
-    }
-
-    /// Looks at the members at an address to which a connection failed.
-    fn doubt(&mut self, address: SocketAddr) {
-        let now = Instant::now();
-        for member in self.members.values_mut().filter(|member| member.settings.address == address) {
-            if !std::mem::replace(&mut member.watched, true) {
-                self.looks.insert((now, member.id));
-            }
-        }
-    }
-
-    /// Takes a probe's result and plans the next one; returns what changes.
-    fn record(
-        &mut self,
-        id: u64,
-        started: Instant,
-        kind: Kind,
-        outcome: Result<(), ConnectError>,
-    ) -> Option<HealthEvent> {
-        let now = Instant::now();
-        let member = self.keys.get(&id).and_then(|key| self.members.get_mut(key))?;
-        if kind == Kind::Look {
-            member.watched = outcome.is_err();
-            if member.watched {
-                self.looks.insert(((started + LOOK_AGAIN).max(now), id));
-            }
-            let before = std::mem::replace(&mut member.reach, outcome.err());
-            return (before != member.reach).then(|| member.event(outcome.err()));
-        }
-        // From start to start, so that the rhythm doesn't depend on how long a probe takes.
-        let next = (started + member.gap()).max(now);
-        self.queue.insert((next, id));
-        let verdict = if outcome.is_ok() { Verdict::Pass } else { Verdict::Fail };
-        let before = member.reach;
-        if outcome.is_err() && !std::mem::replace(&mut member.watched, true) {
-            let again = if member.settings.check.tells_reach() { LOOK_AGAIN } else { Duration::ZERO };
-            self.looks.insert((now + again, id));
-        }
-        if member.settings.check.tells_reach() {
-            member.reach = outcome.err();
-        }
-        let changed = member.checker.observe(verdict).is_some() || member.reach != before;
-        changed.then(|| member.event(outcome.err()))
-    }
-}
-
-/// A probe of a member that a fault makes unreachable.
-fn faulted(fault: ConnectError) -> BoxFuture<'static, io::Result<()>> {
-    match fault {
-        ConnectError::Refused => Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into()))),
-        // Silence: the time-out ends it.
-        _ => Box::pin(std::future::pending()),
-    }
 }
 
 impl Member {
-    /// Where and how it is asked.
-    fn probe_target(&self, kind: Kind) -> ProbeTarget {
-        let settings = &self.settings;
-        let (mut address, proxy_protocol) = (settings.address, settings.proxy_protocol);
-        let mut http = None;
-        if kind == Kind::Check {
-            let check = &settings.check;
-            address.set_port(check.port.map_or(address.port(), TargetPort::get));
-            http = (check.protocol != HealthProtocol::Tcp).then(|| HttpQuestion {
-                tls: check.protocol == HealthProtocol::Https,
-                path: check.path.clone(),
-                matcher: check.matcher,
-            });
-        }
-        ProbeTarget { address, source: settings.source, proxy_protocol, http }
+    fn new(settings: &ProbedMember, probe: Arc<dyn Probe>, events: mpsc::UnboundedSender<HealthEvent>) -> Self {
+        let state = MemberState { settings: settings.clone(), checker: Checker::new(&settings.check), reach: None };
+        Self { probe, events, state: Mutex::new(state), unreachable: Notify::new() }
     }
 
-    /// The time from this probe to the next: the interval, but after the first probe a part of it between a half and
-    /// the whole that the member's name decides, so that members registered together aren't probed in lockstep for ever.
-    fn gap(&self) -> Duration {
-        let interval = self.settings.check.interval;
-        if self.probes > 1 {
-            return interval;
+    fn state(&self) -> MutexGuard<'_, MemberState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes other settings and keeps the state; false when the address is another.
+    fn update(&self, settings: &ProbedMember) -> bool {
+        let mut state = self.state();
+        let same = state.settings.address == settings.address;
+        if same && state.settings != *settings {
+            state.checker.set_thresholds(&settings.check);
+            state.settings = settings.clone();
         }
-        // Fixed keys: the same member has the same phase in every run.
-        let mut hasher = DefaultHasher::new();
-        self.settings.key.hash(&mut hasher);
-        let phase = hasher.finish() % PHASES;
-        interval.mul_f64(0.5 + (phase as f64 + 0.5) / (2 * PHASES) as f64)
+        same
+    }
+
+    /// Probes until it is aborted. `moved`: a member of this key was in another state at another address.
+    async fn run(self: Arc<Self>, moved: bool) {
+        if moved {
+            let event = self.state().event(None);
+            self.report(event);
+        }
+        tokio::join!(self.check_health(), self.probe_reach());
+    }
+
+    /// Health checks, from start to start, so that the rhythm doesn't depend on how long a probe takes.
+    async fn check_health(&self) {
+        let mut started = Instant::now();
+        let mut share = self.state().settings.jitter();
+        loop {
+            let settings = self.state().settings.clone();
+            let target = settings.check_target();
+            let probe = async { self.probe.probe(target).await };
+            let outcome = outcome(settings.fault, settings.check.timeout, probe).await;
+            if outcome.is_err() {
+                self.unreachable.notify_one();
+            }
+            let event = self.state().checked(outcome);
+            if let Some(event) = event {
+                self.report(event);
+            }
+            let interval = self.state().settings.check.interval;
+            let next = started + interval.mul_f64(std::mem::replace(&mut share, 1.0));
+            sleep_until(next).await;
+            started = Instant::now();
+        }
+    }
+
+    /// Reach probes, while the member can't be reached.
+    async fn probe_reach(&self) {
+        loop {
+            self.unreachable.notified().await;
+            loop {
+                let started = Instant::now();
+                let settings = self.state().settings.clone();
+                let probe = async { self.probe.reach(settings.reach_target()).await };
+                let outcome = outcome(settings.fault, REACH_TIMEOUT, probe).await;
+                let event = self.state().reached(outcome);
+                if let Some(event) = event {
+                    self.report(event);
+                }
+                if outcome.is_ok() {
+                    break;
+                }
+                sleep_until(started + REACH_INTERVAL).await;
+            }
+        }
+    }
+
+    fn report(&self, event: HealthEvent) {
+        tracing::info!(
+            service.id = %event.key.service, target.id = %event.key.target, target.member = event.key.member,
+            target.addr = %event.address, state = event.state.label(),
+            reason = event.reason.map(HealthReason::code), cause = event.cause.map(ConnectError::label),
+            reach = event.reach.map(ConnectError::label),
+            "target health changed"
+        );
+        // Closed: the prober is about to end.
+        let _ = self.events.send(event);
+    }
+}
+
+/// What a probe comes to within `limit`. One that panics is a failed one: its member is still probed afterwards.
+async fn outcome(
+    fault: Option<ConnectError>,
+    limit: Duration,
+    probe: impl Future<Output = io::Result<()>>,
+) -> Result<(), ConnectError> {
+    let probe = async {
+        match fault {
+            None => AssertUnwindSafe(probe).catch_unwind().await,
+            Some(ConnectError::Refused) => Ok(Err(io::ErrorKind::ConnectionRefused.into())),
+            Some(_) => std::future::pending().await,
+        }
+    };
+    match timeout(limit, probe).await {
+        Ok(Ok(outcome)) => outcome.map_err(|error| ConnectError::from(&error)),
+        Ok(Err(_)) => Err(ConnectError::Other),
+        Err(_) => Err(ConnectError::TimedOut),
+    }
+}
+
+impl MemberState {
+    /// Takes a health check's outcome; returns what changes.
+    fn checked(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
+        let verdict = if outcome.is_ok() { Verdict::Pass } else { Verdict::Fail };
+        let before = self.reach;
+        if self.settings.check.tells_reach() {
+            self.reach = outcome.err();
+        }
+        let changed = self.checker.observe(verdict).is_some() || self.reach != before;
+        changed.then(|| self.event(outcome.err()))
+    }
+
+    /// Takes a reach probe's outcome; returns what changes.
+    fn reached(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
+        let before = std::mem::replace(&mut self.reach, outcome.err());
+        (before != self.reach).then(|| self.event(outcome.err()))
     }
 
     fn event(&self, cause: Option<ConnectError>) -> HealthEvent {
@@ -415,9 +303,39 @@ impl Member {
     }
 }
 
+impl ProbedMember {
+    /// The traffic port, by a connection alone.
+    fn reach_target(&self) -> ProbeTarget {
+        ProbeTarget { address: self.address, source: self.source, proxy_protocol: self.proxy_protocol, http: None }
+    }
+
+    /// The health check's port, by its protocol.
+    fn check_target(&self) -> ProbeTarget {
+        let check = &self.check;
+        let mut target = self.reach_target();
+        target.address.set_port(check.port.map_or(self.address.port(), TargetPort::get));
+        target.http = (check.protocol != HealthProtocol::Tcp).then(|| HttpQuestion {
+            tls: check.protocol == HealthProtocol::Https,
+            path: check.path.clone(),
+            matcher: check.matcher,
+        });
+        target
+    }
+
+    /// The share of the interval after which the second check starts, from a half to the whole: members that were
+    /// registered together aren't probed in lockstep. The same in every run, from the member's name.
+    fn jitter(&self) -> f64 {
+        let mut hasher = DefaultHasher::new();
+        self.key.hash(&mut hasher);
+        0.5 + f64::from(hasher.finish() as u16) / f64::from(u16::MAX) / 2.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::collections::BTreeSet;
+
+    use futures_util::future::BoxFuture;
 
     use super::*;
 
@@ -447,7 +365,7 @@ mod tests {
             }
         }
 
-        /// Looks are not kept: they are no checks.
+        /// Reach probes are not kept: they are no checks.
         fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
             match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(Answer::Well) {
                 Answer::Well | Answer::Panics => async { Ok(()) }.boxed(),
@@ -460,7 +378,7 @@ mod tests {
     struct Bench {
         probe: Arc<ScriptedProbe>,
         prober: HealthProber,
-        events: mpsc::Receiver<HealthEvent>,
+        events: mpsc::UnboundedReceiver<HealthEvent>,
         start: Instant,
         states: HashMap<MemberKey, TargetState>,
     }
@@ -468,7 +386,7 @@ mod tests {
     impl Bench {
         fn start() -> Self {
             let probe = Arc::new(ScriptedProbe::default());
-            let (sender, events) = mpsc::channel(16);
+            let (sender, events) = mpsc::unbounded_channel();
             let (prober, work) = HealthProber::new(Arc::clone(&probe) as _, sender, CancellationToken::new());
             tokio::spawn(work);
             Self { probe, prober, events, start: Instant::now(), states: HashMap::new() }
@@ -627,13 +545,13 @@ mod tests {
 
     /// What a client's connection meets is known at once, and again within a second, whatever the thresholds say.
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_is_doubted_is_looked_at_until_it_can_be_reached() {
+    async fn a_failed_dial_starts_reach_probes_until_one_succeeds() {
         let mut bench = Bench::start();
         bench.prober.set(vec![member(1)]);
         bench.event().await;
         bench.pass(SECOND).await;
         bench.answer(&member(1), Answer::Refused);
-        bench.prober.doubts().send(member(1).address).unwrap();
+        bench.prober.failed_dials().send(member(1).address).unwrap();
         let (at, event) = bench.any_event().await;
         assert!(at < 2 * SECOND, "{at:?}");
         assert_eq!((event.state, event.reach), (TargetState::Healthy, Some(ConnectError::Refused)));
@@ -642,7 +560,7 @@ mod tests {
         let (at, event) = bench.any_event().await;
         assert!(at < 8 * SECOND, "{at:?}");
         assert_eq!((event.state, event.reach), (TargetState::Healthy, None));
-        assert_eq!(bench.asked(member(1).address).len(), 1, "looks are no checks");
+        assert_eq!(bench.asked(member(1).address).len(), 1, "reach probes are no checks");
     }
 
     #[tokio::test(start_paused = true)]
@@ -682,7 +600,7 @@ mod tests {
     async fn the_work_ends_with_the_prober_its_listener_or_its_token() {
         let probe = Arc::new(ScriptedProbe::default());
         let new = |stop: &CancellationToken| {
-            let (sender, events) = mpsc::channel(1);
+            let (sender, events) = mpsc::unbounded_channel();
             let (prober, work) = HealthProber::new(Arc::clone(&probe) as _, sender, stop.clone());
             (prober, work, events)
         };

@@ -80,28 +80,6 @@ fn checked_index(index: &Document) -> CommandResult {
     Ok(doc! { "v": 2, "key": key.clone(), "name": name })
 }
 
-pub(super) fn drop_indexes(call: &Call<'_>) -> CommandResult {
-    let mut data = call.node.store.data();
-    if data.collection(call.db()?, call.collection()?).is_none() {
-        return Err(CommandError::new(26, "NamespaceNotFound", format!("ns not found {}", call.namespace()?)));
-    }
-    let collection = data.make_collection(call.db()?, call.collection()?)?;
-    let before = collection.indexes.len() + 1;
-    match call.body.get("index") {
-        Some(Bson::String(all)) if all == "*" => collection.indexes.clear(),
-        Some(Bson::String(name)) => {
-            collection.indexes.retain(|index| index.get_str("name").is_ok_and(|there| there != name));
-        }
-        Some(key @ Bson::Document(_)) => collection.indexes.retain(|index| index.get("key") != Some(key)),
-        _ => return Err(CommandError::not_here("dropIndexes by a list")),
-    }
-    let all = matches!(call.body.get("index"), Some(Bson::String(all)) if all == "*");
-    if !all && collection.indexes.len() + 1 == before {
-        return Err(CommandError::new(27, "IndexNotFound", "index not found with the given name or key"));
-    }
-    Ok(doc! { "nIndexesWas": before as i32, "ok": 1.0 })
-}
-
 pub(super) fn list_indexes(call: &Call<'_>) -> CommandResult {
     let mut indexes = vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }];
     {
@@ -160,18 +138,4 @@ pub(super) fn list_databases(call: &Call<'_>) -> CommandResult {
     }
     reply.insert("ok", 1.0);
     Ok(reply)
-}
-
-pub(super) fn db_stats(call: &Call<'_>) -> CommandResult {
-    let data = call.node.store.data();
-    let collections = data.databases().get(call.db()?);
-    let all = || collections.into_iter().flat_map(|all| all.values());
-    let (objects, bytes) = (all().map(|c| c.len()).sum::<usize>(), all().map(|c| c.bytes()).sum::<usize>());
-    let indexes: usize = all().map(|collection| collection.indexes.len() + 1).sum();
-    Ok(doc! {
-        "db": call.db()?, "collections": all().count() as i64, "views": 0_i64, "objects": objects as i64,
-        "avgObjSize": if objects == 0 { 0.0 } else { bytes as f64 / objects as f64 },
-        "dataSize": bytes as f64, "storageSize": bytes as f64, "indexes": indexes as i64, "indexSize": 0.0,
-        "totalSize": bytes as f64, "scaleFactor": 1_i64, "ok": 1.0,
-    })
 }

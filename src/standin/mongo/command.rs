@@ -66,15 +66,12 @@ impl Call<'_> {
             "drop" => self.write(catalog::drop),
             "dropDatabase" => self.write(catalog::drop_database),
             "createIndexes" => self.write(catalog::create_indexes),
-            "dropIndexes" | "deleteIndexes" => self.write(catalog::drop_indexes),
             "find" => self.read(crud::find),
             "count" => self.read(crud::count),
-            "distinct" => self.read(crud::distinct),
             "aggregate" => self.read(crud::aggregate),
             "listCollections" => self.read(catalog::list_collections),
             "listDatabases" => self.read(catalog::list_databases),
             "listIndexes" => self.read(catalog::list_indexes),
-            "dbStats" | "dbstats" => self.read(catalog::db_stats),
             "getMore" => crud::get_more(self),
             "killCursors" => crud::kill_cursors(self),
             "ping" | "refreshSessions" | "logout" => Ok(doc! { "ok": 1.0 }),
@@ -91,7 +88,7 @@ impl Call<'_> {
             "getLog" => diagnostics::log(self.body),
             "replSetGetStatus" => diagnostics::replica_set_status(self),
             "replSetGetConfig" => diagnostics::replica_set_config(self),
-            name => Err(unknown(name)),
+            name => Err(CommandError::not_here(&format!("command '{name}'"))),
         }
     }
 
@@ -237,11 +234,6 @@ fn session_id(lsid: &Document) -> Option<&[u8]> {
 fn no_transaction() -> CommandError {
     let message = format!("the {} has no transactions, so none is in progress", crate::standin::NAME);
     CommandError::new(251, "NoSuchTransaction", message)
-}
-
-/// MongoDB's own answer to a command that it does not know.
-fn unknown(name: &str) -> CommandError {
-    CommandError::new(59, "CommandNotFound", format!("no such command: '{name}'"))
 }
 
 /// The answer to a command in the form that only `hello` may still have (MongoDB 5.1 and later).

@@ -5,8 +5,7 @@ use bson::{Bson, Document, doc};
 use super::batch::FirstBatch;
 use super::command::Call;
 use super::error::{CommandError, CommandResult};
-use super::order::{Key, integer};
-use super::project::{self, Projection};
+use super::order::{integer, sort_by};
 use super::store::{Counters, Data, Place};
 use super::update::Update;
 use super::{MAX_BATCH, filter, path, pipeline};
@@ -47,7 +46,7 @@ pub(super) fn update(call: &Call<'_>) -> CommandResult {
         }
         for (place, before) in places {
             matched += 1;
-            let after = update.apply(&before, false)?;
+            let after = update.apply(&before)?;
             if after != before {
                 data.replace(db, collection, place, after)?;
                 modified += 1;
@@ -87,16 +86,13 @@ pub(super) fn delete(call: &Call<'_>) -> CommandResult {
 
 pub(super) fn find_and_modify(call: &Call<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
-    call.refuse(call.body, &["arrayFilters", "collation", "let"])?;
+    call.refuse(call.body, &["arrayFilters", "collation", "let", "fields"])?;
     let flag = |name: &str| call.body.get_bool(name).unwrap_or(false);
     let query = call.document("query")?;
-    let projection = Projection::parse(&call.document("fields")?)?;
     let counters = &call.node.store.counters;
     let mut data = call.node.store.data();
     let found = select(&data, db, collection, &query, &call.document("sort")?, 1)?.pop();
-    let value = |document: Option<&Document>| {
-        document.map_or(Bson::Null, |document| Bson::Document(projection.apply(document)))
-    };
+    let value = |document: Option<&Document>| document.map_or(Bson::Null, |found| Bson::Document(found.clone()));
     if flag("remove") {
         if call.body.contains_key("update") {
             return Err(CommandError::failed_to_parse("Cannot specify both an update and remove=true"));
@@ -116,7 +112,7 @@ pub(super) fn find_and_modify(call: &Call<'_>) -> CommandResult {
     let update = Update::parse(update)?;
     match found {
         Some((place, before)) => {
-            let after = update.apply(&before, false)?;
+            let after = update.apply(&before)?;
             data.replace(db, collection, place, after.clone())?;
             Counters::add(&counters.updated, 1);
             let value = value(Some(if flag("new") { &after } else { &before }));
@@ -135,15 +131,15 @@ pub(super) fn find_and_modify(call: &Call<'_>) -> CommandResult {
 }
 
 pub(super) fn find(call: &Call<'_>) -> CommandResult {
-    call.refuse(call.body, &["collation", "let", "min", "max", "tailable", "returnKey", "showRecordId"])?;
-    let projection = Projection::parse(&call.document("projection")?)?;
+    let unsupported = ["collation", "let", "min", "max", "tailable", "returnKey", "showRecordId", "projection"];
+    call.refuse(call.body, &unsupported)?;
     let (skip, limit) = (call.number("skip")?.unwrap_or(0), call.number("limit")?.filter(|limit| *limit > 0));
     let found = {
         let data = call.node.store.data();
         let most = limit.map_or(usize::MAX, |limit| limit.saturating_add(skip));
         select(&data, call.db()?, call.collection()?, &call.document("filter")?, &call.document("sort")?, most)?
     };
-    let documents = found.iter().skip(skip).map(|(_, document)| projection.apply(document)).collect();
+    let documents = found.into_iter().skip(skip).map(|(_, document)| document).collect();
     let wanted = FirstBatch {
         size: call.number("batchSize")?,
         single: call.body.get_bool("singleBatch").unwrap_or(false),
@@ -175,19 +171,6 @@ pub(super) fn count(call: &Call<'_>) -> CommandResult {
     let counted = found.len().saturating_sub(call.number("skip")?.unwrap_or(0));
     let counted = call.number("limit")?.filter(|limit| *limit > 0).map_or(counted, |limit| counted.min(limit));
     Ok(doc! { "n": counted as i32, "ok": 1.0 })
-}
-
-pub(super) fn distinct(call: &Call<'_>) -> CommandResult {
-    call.refuse(call.body, &["collation"])?;
-    let field =
-        call.body.get_str("key").map_err(|_| CommandError::type_mismatch("`key` of `distinct` is no string"))?;
-    let data = call.node.store.data();
-    let query = call.document("query")?;
-    let found = select(&data, call.db()?, call.collection()?, &query, &Document::new(), usize::MAX)?;
-    let values = found.iter().flat_map(|(_, document)| path::values(document, field)).flatten();
-    let values = values.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
-    let unique: std::collections::BTreeSet<Key> = values.map(|value| Key(value.clone())).collect();
-    Ok(doc! { "values": unique.into_iter().map(|Key(value)| value).collect::<Vec<_>>(), "ok": 1.0 })
 }
 
 pub(super) fn get_more(call: &Call<'_>) -> CommandResult {
@@ -249,12 +232,13 @@ fn select(
             found.push((place, document.clone()));
         }
     }
-    project::sort_by(&mut found, sort, |(_, document)| document)?;
+    sort_by(&mut found, sort, |(_, document)| document)?;
     found.truncate(most);
     Ok(found)
 }
 
-/// Makes the document of an upsert: what the query demands, changed by the update. Returns its `_id`.
+/// Makes the document of an upsert: the fields that the query wants to be equal to something, changed by the update.
+/// Returns its `_id`.
 fn upsert(
     data: &mut Data,
     db: &str,
@@ -263,33 +247,14 @@ fn upsert(
     update: &Update,
 ) -> Result<Bson, CommandError> {
     let mut start = Document::new();
-    demanded(query, &mut start)?;
-    if let Update::Replace(_) = update {
+    for (key, value) in query {
+        let is_operator = |condition: &Document| condition.keys().next().is_some_and(|name| name.starts_with('$'));
         // A replacement takes nothing but the `_id` from the query.
-        start = start.remove("_id").map(|id| doc! { "_id": id }).unwrap_or_default();
-    }
-    data.insert(db, collection, update.apply(&start, true)?)
-}
-
-/// Collects the fields that `query` wants to be equal to something.
-fn demanded(query: &Document, into: &mut Document) -> Result<(), CommandError> {
-    for (key, condition) in query {
-        match condition {
-            Bson::Array(clauses) if key == "$and" => {
-                for clause in clauses.iter().filter_map(Bson::as_document) {
-                    demanded(clause, into)?;
-                }
-            }
-            _ if key.starts_with('$') => {}
-            Bson::Document(operators) if operators.keys().next().is_some_and(|name| name.starts_with('$')) => {
-                if let Some(value) = operators.get("$eq") {
-                    path::set(into, key, value.clone())?;
-                }
-            }
-            value => path::set(into, key, value.clone())?,
+        if !value.as_document().is_some_and(is_operator) && (key == "_id" || !matches!(update, Update::Replace(_))) {
+            path::set(&mut start, key, value.clone())?;
         }
     }
-    Ok(())
+    data.insert(db, collection, update.apply(&start)?)
 }
 
 /// The statements of a write command.

@@ -32,9 +32,11 @@ impl CommandError {
         Self::new(14, "TypeMismatch", message)
     }
 
-    /// What MongoDB has and the stand-in has not.
+    /// A command, operator, stage or option that MongoDB has and the stand-in has not.
     pub(super) fn not_here(what: &str) -> Self {
-        Self::new(238, "NotImplemented", format!("the {} has no {what}", crate::standin::NAME))
+        let name = crate::standin::NAME;
+        let message = format!("the {name} has no {what}; docs/real-servers.md puts a real server in its place");
+        Self::new(59, "CommandNotFound", message)
     }
 
     pub(super) fn with(mut self, extra: Document) -> Self {

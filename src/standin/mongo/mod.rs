@@ -6,7 +6,8 @@
 //! `diagnostics`, which work on the `store` that all nodes of a set share.
 //!
 //! Left out on purpose: users and authentication, transactions, change streams, indexes that enforce something,
-//! compression (never offered), regular expressions, collations, and every write to disk.
+//! compression (never offered), projections, collations, most operators and pipeline stages, and every write to disk. What
+//! is left out is refused with CommandNotFound.
 
 mod batch;
 mod catalog;
@@ -22,7 +23,6 @@ mod node;
 mod order;
 mod path;
 mod pipeline;
-mod project;
 mod proxied;
 mod replica_set;
 mod store;

@@ -4,6 +4,9 @@ use std::cmp::Ordering;
 
 use bson::{Bson, Document};
 
+use super::error::CommandError;
+use super::path;
+
 /// A value with MongoDB's order, to be the key of a map.
 #[derive(Debug, Clone)]
 pub(super) struct Key(pub(super) Bson);
@@ -60,6 +63,32 @@ pub(super) fn compare(a: &Bson, b: &Bson) -> Ordering {
 /// Whether two values are of one kind, so that `$gt` and its like compare them at all.
 pub(super) fn comparable(a: &Bson, b: &Bson) -> bool {
     kind(a) == kind(b)
+}
+
+/// Sorts items that hold a document each by a sort specification: fields with 1 or -1.
+pub(super) fn sort_by<T>(items: &mut [T], by: &Document, document: fn(&T) -> &Document) -> Result<(), CommandError> {
+    let mut keys = Vec::new();
+    for (field, direction) in by {
+        let direction = integer(direction).or_else(|| direction.as_f64().map(|direction| direction as i64));
+        match direction {
+            Some(1) => keys.push((field, false)),
+            Some(-1) => keys.push((field, true)),
+            _ => {
+                let message = "$sort key ordering must be 1 (for ascending) or -1 (for descending)";
+                return Err(CommandError::new(15975, "Location15975", message));
+            }
+        }
+    }
+    items.sort_by(|a, b| {
+        keys.iter().fold(Ordering::Equal, |so_far, (field, descending)| {
+            so_far.then_with(|| {
+                let value = |item| path::get(document(item), field).unwrap_or(&Bson::Null);
+                let order = compare(value(a), value(b));
+                if *descending { order.reverse() } else { order }
+            })
+        })
+    });
+    Ok(())
 }
 
 fn compare_documents(a: &Document, b: &Document) -> Ordering {
@@ -139,7 +168,7 @@ fn kind(value: &Bson) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use bson::{bson, oid::ObjectId};
+    use bson::{bson, doc, oid::ObjectId};
 
     use super::*;
 
@@ -177,5 +206,13 @@ mod tests {
         assert_eq!(compare(&bson!({ "a": 1, "b": 2 }), &bson!({ "a": 1, "b": 3 })), Ordering::Less);
         assert_eq!(compare(&bson!({ "a": 1 }), &bson!({ "a": 1, "b": 1 })), Ordering::Less);
         assert_eq!(compare(&bson!([1, 2]), &bson!([1, 3])), Ordering::Less);
+    }
+
+    #[test]
+    fn results_are_sorted_by_several_fields() {
+        let mut list = vec![doc! { "a": 1, "b": 1 }, doc! { "b": 9 }, doc! { "a": 1, "b": 2 }];
+        sort_by(&mut list, &doc! { "a": -1, "b": -1 }, |document| document).unwrap();
+        assert_eq!(list, [doc! { "a": 1, "b": 2 }, doc! { "a": 1, "b": 1 }, doc! { "b": 9 }]);
+        assert_eq!(sort_by(&mut list, &doc! { "a": 2 }, |document| document).unwrap_err().code(), 15975);
     }
 }

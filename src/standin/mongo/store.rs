@@ -268,10 +268,6 @@ impl Collection {
         Some((Place(*place), &self.documents.get(place)?.document))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.documents.len()
-    }
-
     pub(super) fn bytes(&self) -> usize {
         self.documents.values().map(|stored| stored.size).sum()
     }

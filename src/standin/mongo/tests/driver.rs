@@ -109,7 +109,6 @@ async fn use_it(collection: Collection<Document>) {
         .return_document(ReturnDocument::After)
         .await;
     assert_eq!(changed.expect("changed"), Some(doc! { "_id": 999 }));
-    assert_eq!(collection.distinct("even", doc! {}).await.expect("values"), [false.into(), true.into()]);
     assert_eq!(collection.delete_many(doc! { "even": false }).await.expect("deleted").deleted_count, 125);
     let twice = collection.insert_one(doc! { "_id": 0 }).await.expect_err("a duplicate");
     assert!(matches!(&*twice.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11000));
