@@ -1,10 +1,11 @@
 //! Stands where AWS PrivateLink and the network load balancer stand between a VPC and MongoDB Atlas, in a lab.
 //!
-//! The rooms, in reading order: [`model`] has the domain's words, [`config`] turns text into a checked config, [`plan`]
-//! turns what is wanted into a snapshot, [`control`] owns what is wanted, [`data`] carries flows, [`dns`] answers names,
-//! [`tls`] makes certificates, `http` serves the gateway's own listeners, [`telemetry`] and [`lifecycle`] say how the
-//! process is and end it well, [`standin`] has backends to try it with; [`app`] wires them; [`quickstart`] runs everything
-//! on loopback and checks it, and [`cli`] is the command line.
+//! The modules, in reading order: [`model`] has the domain's types, [`config`] turns text into a checked config, [`plan`]
+//! turns the desired state into a snapshot, [`control`] owns the desired state, [`data`] carries flows, [`appservices`]
+//! serves apps over HTTP, [`dns`] answers names, [`flowlog`] writes flow logs, [`tls`] makes certificates, `http` serves
+//! the gateway's own listeners, [`telemetry`] has metrics and logs, [`lifecycle`] readiness, signals and the phases of a stop, [`api`] the HTTP APIs and the console;
+//! [`standin`] has backends to try it with; [`app`] wires them; [`quickstart`] runs everything on loopback and checks it,
+//! [`lab`] in network namespaces; [`cli`] is the command line. ARCHITECTURE.md says what each imports.
 
 pub mod api;
 pub mod app;

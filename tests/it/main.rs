@@ -2,6 +2,7 @@
 
 mod admission;
 mod appservices;
+mod architecture;
 mod cli;
 mod conformance;
 mod drain;
