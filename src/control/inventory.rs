@@ -1,7 +1,7 @@
 //! What there is, object by object: what the config names and what the APIs made or changed.
 //!
 //! An [`Inventory`] starts as the config's, with one record an object. What the APIs change in it is kept as its
-//! difference to the config's: one key of the state store an object, `made/KIND/ID`, whose value is the record as it is
+//! difference to the config's: one key of the state store an object, `resources/KIND/ID`, whose value is the record as it is
 //! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
 //! that was made, and what two writers do to two objects never meets.
 
@@ -28,7 +28,7 @@ use crate::model::{
 };
 
 /// Everything that was made lies below this prefix.
-pub(super) const MADE: &str = "made/";
+pub(super) const MADE: &str = "resources/";
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What operators said by command, beside what there is: faults, zonal shifts, targets taken out, the pace of lives.
 //!
-//! Saved as what was made is: one key of the state store each, below `said/`. What the config says too is not saved, so
+//! Saved as what was made is: one key of the state store each, below `overrides/`. What the config says too is not saved, so
 //! that the config's word counts again once the command is taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use super::store::Entry;
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 
 /// Everything that was said lies below this prefix.
-pub(super) const SAID: &str = "said/";
+pub(super) const SAID: &str = "overrides/";
 
 /// Whose word a fault is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
