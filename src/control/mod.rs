@@ -11,9 +11,9 @@ pub mod health;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
+mod overrides;
 mod owner;
 mod plane;
-mod said;
 mod saved;
 pub mod store;
 mod zones;
@@ -30,11 +30,11 @@ use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
 use self::inventory::Inventory;
 use self::metrics::ControlMetrics;
+use self::overrides::OperatorOverrides;
+pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::said::Said;
-pub use self::said::{FaultOrigin, FaultRecord, Shift};
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
@@ -68,7 +68,7 @@ pub struct ControlParts<P> {
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
-    /// How quickly lives go on, unless a command said otherwise.
+    /// How quickly lifecycles proceed, unless an operator set another pace.
     pub pace: Pace,
     /// Ends the owner and the drains.
     pub stop: CancellationToken,
@@ -82,7 +82,7 @@ pub struct Control {
     problem: watch::Receiver<Option<String>>,
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
-    sayings: watch::Receiver<Arc<Said>>,
+    published_overrides: watch::Receiver<Arc<OperatorOverrides>>,
     doubts: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
@@ -103,12 +103,12 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held, made, said) = Saved::load(parts.store).await?;
+        let (saved, held, made, overrides) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
-        let (pace, pace_seen) = watch::channel(said.pace.unwrap_or(parts.pace));
-        let (sayings, sayings_seen) = watch::channel(Arc::default());
+        let (pace, pace_seen) = watch::channel(overrides.pace.unwrap_or(parts.pace));
+        let (published_overrides, published_overrides_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::channel(HEALTH_QUEUE);
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
@@ -121,8 +121,8 @@ impl Control {
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
             made,
-            said,
-            sayings,
+            overrides,
+            published_overrides,
             epoch: 0,
             inventories,
             configured_pace: parts.pace,
@@ -152,7 +152,7 @@ impl Control {
             problem,
             inventories: inventories_seen,
             pace: pace_seen,
-            sayings: sayings_seen,
+            published_overrides: published_overrides_seen,
             doubts,
         })
     }
@@ -304,7 +304,7 @@ impl Control {
     /// The faults that have begun or are to begin, by name.
     #[must_use]
     pub fn faults(&self) -> Vec<FaultRecord> {
-        self.sayings.borrow().faults.values().cloned().collect()
+        self.published_overrides.borrow().faults.values().cloned().collect()
     }
 
     /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
@@ -343,7 +343,7 @@ impl Control {
     /// The zonal shifts that stand, in order of load balancer and zone.
     #[must_use]
     pub fn shifts(&self) -> Vec<Shift> {
-        self.sayings.borrow().shifts.values().cloned().collect()
+        self.published_overrides.borrow().shifts.values().cloned().collect()
     }
 
     /// Takes a target's processes, or `member` alone, out of its group: no new flows, open ones drain (NLB's

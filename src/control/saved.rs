@@ -1,5 +1,5 @@
 //! What outlives the process, as it lies in the state store: one key per load balancer's ledger, one for the endpoint
-//! indexes, one per object that an API made or changed, one for everything that an operator said.
+//! indexes, one per object that an API made or changed, one per override of an operator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::inventory::{MADE, Made, Moment, made_of};
-use super::said::{SAID, Said};
+use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
 };
@@ -45,13 +45,13 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// Reads what an earlier process held, what was made, and what was said. Its flows are gone with it, so nothing
+    /// Reads what an earlier process held, what the APIs made, and the overrides. Its flows are gone with it, so nothing
     /// drains any more.
-    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made, Said), SavedError> {
+    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made, OperatorOverrides), SavedError> {
         let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false };
         let entries = saved.read().await?;
         let mut held = Held::default();
-        let (mut made, mut said) = (Vec::new(), Vec::new());
+        let (mut made, mut overrides) = (Vec::new(), Vec::new());
         for entry in entries {
             let key = entry.key.as_str();
             if let Some(service) = key.strip_prefix(PORTS) {
@@ -62,12 +62,12 @@ impl Saved {
             } else if key.starts_with(MADE) {
                 made.push(entry);
             } else {
-                said.push(entry);
+                overrides.push(entry);
             }
         }
         held.release_all();
-        let said = Said::load(&said, Moment::now())?;
-        Ok((saved, held, made_of(&made), said))
+        let overrides = OperatorOverrides::load(&overrides, Moment::now())?;
+        Ok((saved, held, made_of(&made), overrides))
     }
 
     /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations
@@ -76,10 +76,15 @@ impl Saved {
     /// # Errors
     ///
     /// After [`StoreError::OutcomeUnknown`] the next save first reads what the store has, and then makes it what is held.
-    pub(super) async fn save(&mut self, held: &Held, made: &Made, said: &Said) -> Result<(), SavedError> {
+    pub(super) async fn save(
+        &mut self,
+        held: &Held,
+        made: &Made,
+        overrides: &OperatorOverrides,
+    ) -> Result<(), SavedError> {
         let mut wanted: BTreeMap<StateKey, Bytes> =
             made.iter().map(|(text, value)| (key(text), value.clone().into())).collect();
-        wanted.extend(said.made().into_iter().map(|(text, value)| (key(&text), value.into())));
+        wanted.extend(overrides.saved().into_iter().map(|(text, value)| (key(&text), value.into())));
         for (service, ledger) in &held.ledgers {
             wanted.insert(key(&format!("{PORTS}{service}")), json(ledger));
         }
@@ -145,7 +150,7 @@ impl Saved {
     /// Reads what the store has of this, which ends a doubt. Keys of others are left alone.
     async fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = self.store.range("").await?.entries;
-        let prefixes = [PORTS, MADE, SAID];
+        let prefixes = [PORTS, MADE, OVERRIDES];
         entries.retain(|Entry { key, .. }| {
             key.as_str() == INDEXES || prefixes.iter().any(|prefix| key.as_str().starts_with(prefix))
         });
@@ -205,7 +210,7 @@ mod tests {
         }
 
         async fn save(&mut self, port: u16, objects: usize) -> Result<(), SavedError> {
-            self.saved.save(&held(port), &made(objects), &Said::default()).await
+            self.saved.save(&held(port), &made(objects), &OperatorOverrides::default()).await
         }
 
         /// What another process would find.
@@ -222,7 +227,7 @@ mod tests {
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
         assert_eq!(saver.there().await, (held(1024), made(1)));
         let (mut saved, ..) = Saved::load(saver.store.clone()).await.unwrap();
-        saved.save(&Held::default(), &Made::new(), &Said::default()).await.expect("saved");
+        saved.save(&Held::default(), &Made::new(), &OperatorOverrides::default()).await.expect("saved");
         let left = saver.store.range("").await.unwrap().entries;
         assert_eq!(left.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), [other()]);
         let conflict = saver.save(1025, 1).await.expect_err("another writer was first");
