@@ -27,8 +27,8 @@ use crate::model::{
     Region, SecurityGroupId, Vpc, VpcId, VpceId, VpceServiceId,
 };
 
-/// Everything that was made lies below this prefix.
-pub(super) const MADE: &str = "resources/";
+/// The prefix of the keys of what the APIs made or changed.
+pub(super) const RESOURCES: &str = "resources/";
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -265,8 +265,8 @@ pub struct Fixed {
     app_order: Vec<String>,
 }
 
-/// Values of the state store by key: what was made. An empty value says that the object was removed.
-pub(super) type Made = BTreeMap<String, Vec<u8>>;
+/// What the APIs made or changed: values of the state store by key. An empty value says that the object was removed.
+pub(super) type ApiResources = BTreeMap<String, Vec<u8>>;
 
 impl Inventory {
     /// What the config names.
@@ -430,31 +430,31 @@ impl Inventory {
     }
 
     /// What of this differs from `base`, as it is saved.
-    pub(super) fn made(&self, base: &Self) -> Made {
-        let mut made = Made::new();
-        differ("vpc", &base.vpcs, &self.vpcs, &mut made);
-        differ("endpoint", &base.endpoints, &self.endpoints, &mut made);
-        differ("project", &base.projects, &self.projects, &mut made);
-        differ("cluster", &base.clusters, &self.clusters, &mut made);
-        differ("service", &base.services, &self.services, &mut made);
-        differ("registration", &base.registrations, &self.registrations, &mut made);
-        differ("app", &base.apps, &self.apps, &mut made);
-        differ("serverless", &base.serverless, &self.serverless, &mut made);
-        differ("archive", &base.archives, &self.archives, &mut made);
-        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut made);
-        made
+    pub(super) fn resources(&self, base: &Self) -> ApiResources {
+        let mut resources = ApiResources::new();
+        differ("vpc", &base.vpcs, &self.vpcs, &mut resources);
+        differ("endpoint", &base.endpoints, &self.endpoints, &mut resources);
+        differ("project", &base.projects, &self.projects, &mut resources);
+        differ("cluster", &base.clusters, &self.clusters, &mut resources);
+        differ("service", &base.services, &self.services, &mut resources);
+        differ("registration", &base.registrations, &self.registrations, &mut resources);
+        differ("app", &base.apps, &self.apps, &mut resources);
+        differ("serverless", &base.serverless, &self.serverless, &mut resources);
+        differ("archive", &base.archives, &self.archives, &mut resources);
+        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut resources);
+        resources
     }
 
-    /// This, with what was made over it.
+    /// This, with what the APIs made or changed.
     ///
     /// # Errors
     ///
     /// [`SavedError::Value`] for a key or a value that this version doesn't write.
-    pub(super) fn with(mut self, made: &Made) -> Result<Self, SavedError> {
-        for (key, value) in made {
+    pub(super) fn with(mut self, resources: &ApiResources) -> Result<Self, SavedError> {
+        for (key, value) in resources {
             let wrong = |error: String| SavedError::Value { key: key.clone(), source: serde::de::Error::custom(error) };
             let (kind, id) = key
-                .strip_prefix(MADE)
+                .strip_prefix(RESOURCES)
                 .and_then(|rest| rest.split_once('/'))
                 .ok_or_else(|| wrong("not KIND/ID".to_owned()))?;
             match kind {
@@ -514,14 +514,14 @@ fn differ<K: Ord + fmt::Display, V: PartialEq + Serialize>(
     kind: &str,
     base: &BTreeMap<K, V>,
     now: &BTreeMap<K, V>,
-    made: &mut Made,
+    resources: &mut ApiResources,
 ) {
     for (key, value) in now.iter().filter(|(key, value)| base.get(*key) != Some(*value)) {
         let json = serde_json::to_vec(value).expect("records have text keys and no failing serializers");
-        made.insert(format!("{MADE}{kind}/{key}"), json);
+        resources.insert(format!("{RESOURCES}{kind}/{key}"), json);
     }
     for key in base.keys().filter(|key| !now.contains_key(*key)) {
-        made.insert(format!("{MADE}{kind}/{key}"), Vec::new());
+        resources.insert(format!("{RESOURCES}{kind}/{key}"), Vec::new());
     }
 }
 
@@ -535,7 +535,7 @@ fn put<K: Ord + FromStr, V: DeserializeOwned>(map: &mut BTreeMap<K, V>, id: &str
     Ok(())
 }
 
-/// What was made, from the entries of the store.
-pub(super) fn made_of(entries: &[Entry]) -> Made {
+/// What the APIs made or changed, from the entries of the store.
+pub(super) fn resources_of(entries: &[Entry]) -> ApiResources {
     entries.iter().map(|entry| (entry.key.as_str().to_owned(), entry.value.to_vec())).collect()
 }

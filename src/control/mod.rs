@@ -103,7 +103,7 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held, made, overrides) = Saved::load(parts.store).await?;
+        let (saved, held, resources, overrides) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
@@ -120,7 +120,7 @@ impl Control {
             desired: Desired::default(),
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
-            made,
+            resources,
             overrides,
             published_overrides,
             epoch: 0,

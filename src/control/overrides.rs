@@ -10,7 +10,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::inventory::{Made, Moment};
+use super::inventory::Moment;
 use super::saved::SavedError;
 use super::store::Entry;
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
@@ -183,9 +183,9 @@ impl OperatorOverrides {
     }
 
     /// The keys and values that are saved.
-    pub(super) fn saved(&self) -> Made {
-        let mut made = Made::new();
-        let mut put = |key: String, value: Vec<u8>| made.insert(format!("{OVERRIDES}{key}"), value);
+    pub(super) fn saved(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut saved = BTreeMap::new();
+        let mut put = |key: String, value: Vec<u8>| saved.insert(format!("{OVERRIDES}{key}"), value);
         for (name, record) in self.faults.iter().filter(|(_, record)| record.origin == FaultOrigin::Command) {
             put(format!("fault/{}", coded(name)), json(record));
         }
@@ -202,7 +202,7 @@ impl OperatorOverrides {
         if let Some(pace) = self.pace {
             put("pace".to_owned(), json(&pace));
         }
-        made
+        saved
     }
 
     /// What an earlier process saved, without what is over at `now`.

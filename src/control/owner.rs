@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
-use super::inventory::{Inventory, Made, Moment};
+use super::inventory::{ApiResources, Inventory, Moment};
 use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
 use super::overrides::{FaultRecord, OperatorOverrides};
@@ -202,7 +202,7 @@ pub(super) struct Owner<P: Plane> {
     /// What there is.
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
-    pub(super) made: Made,
+    pub(super) resources: ApiResources,
     /// What operators set, and the config's faults.
     pub(super) overrides: OperatorOverrides,
     /// The same, for readers.
@@ -344,10 +344,10 @@ impl<P: Plane> Owner<P> {
         outcome
     }
 
-    /// Takes over what the config names, under what was made.
+    /// Takes over what the config names, under what the APIs made or changed.
     pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
         let base = Inventory::from_config(config);
-        let inventory = base.clone().with(&self.made)?;
+        let inventory = base.clone().with(&self.resources)?;
         let overrides = self.overrides.clone().over(&config.faults, Moment::now());
         let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.overrides, overrides));
         let outcome = self.adopt(inventory, true).await;
@@ -395,15 +395,16 @@ impl<P: Plane> Owner<P> {
         let mut overrides = self.overrides.clone();
         overrides.forget_absent(&desired);
         overrides.apply_to(&mut desired);
-        let made = inventory.made(&self.base);
-        let before = (std::mem::replace(&mut self.made, made), std::mem::replace(&mut self.overrides, overrides));
+        let resources = inventory.resources(&self.base);
+        let before =
+            (std::mem::replace(&mut self.resources, resources), std::mem::replace(&mut self.overrides, overrides));
         let outcome = if always || desired != self.desired {
             self.apply(desired).await.map(drop)
         } else {
-            self.saved.save(&self.held, &self.made, &self.overrides).await.map_err(ChangeError::Save)
+            self.saved.save(&self.held, &self.resources, &self.overrides).await.map_err(ChangeError::Save)
         };
         if let Err(error) = outcome {
-            (self.made, self.overrides) = before;
+            (self.resources, self.overrides) = before;
             return Err(error);
         }
         self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
@@ -538,7 +539,7 @@ impl<P: Plane> Owner<P> {
         overrides.apply_to(&mut desired);
         let before = std::mem::replace(&mut self.overrides, overrides);
         let outcome = if desired == self.desired {
-            let saved = self.saved.save(&self.held, &self.made, &self.overrides).await;
+            let saved = self.saved.save(&self.held, &self.resources, &self.overrides).await;
             saved.map(|()| self.snapshots.borrow().generation).map_err(ChangeError::Save)
         } else {
             self.apply(desired).await
@@ -601,7 +602,7 @@ impl<P: Plane> Owner<P> {
         let snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held, &self.made, &self.overrides).await?;
+        self.saved.save(&held, &self.resources, &self.overrides).await?;
         self.held = held;
         self.desired = desired;
         self.leaving = leaving;
@@ -714,7 +715,7 @@ impl<P: Plane> Owner<P> {
 
     /// Saves that ports are free again.
     async fn keep(&mut self, held: Held) {
-        match self.saved.save(&held, &self.made, &self.overrides).await {
+        match self.saved.save(&held, &self.resources, &self.overrides).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
