@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{EditError, Kind};
-use super::inventory::Moment;
+use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
 use super::owner::{ChangeError, Command, FaultPhase, Owner, RETRY, chain};
 use super::plane::Plane;
@@ -24,7 +24,7 @@ impl<P: Plane> Owner<P> {
         if !replace && self.overrides.faults.contains_key(&name) {
             return Err(EditError::Exists { what: Kind::Fault, id: name }.into());
         }
-        let record = FaultRecord::new(Arc::new(fault), Moment::now(), FaultOrigin::Command);
+        let record = FaultRecord::new(Arc::new(fault), Timestamp::now(), FaultOrigin::Command);
         let mut overrides = self.overrides.clone();
         overrides.faults.insert(name.clone(), record);
         self.set_overrides(overrides).await?;
@@ -82,12 +82,12 @@ impl<P: Plane> Owner<P> {
 
     /// Starts the clocks of faults and shifts that have none yet.
     pub(super) fn start_clocks(&mut self) {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let mut due = Vec::new();
         for (name, record) in self.overrides.faults.iter_mut().filter(|(_, record)| record.epoch == 0) {
             self.epoch += 1;
             record.epoch = self.epoch;
-            let mut at = |moment: Moment, due_then| due.push((moment, name.clone(), record.epoch, due_then));
+            let mut at = |moment: Timestamp, due_then| due.push((moment, name.clone(), record.epoch, due_then));
             match &record.fault.kind {
                 _ if !record.begun => at(record.begins(), FaultPhase::Begin),
                 // Set just now, or repeated since before a restart; a single move that was made stays made.
@@ -95,7 +95,7 @@ impl<P: Plane> Owner<P> {
                 FaultKind::PortMove { every: Some(every) } => {
                     let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
                     let into = (now.0 - record.begins().0) % every;
-                    at(Moment(now.0.saturating_add(every - into)), FaultPhase::Begin);
+                    at(Timestamp(now.0.saturating_add(every - into)), FaultPhase::Begin);
                 }
                 _ => {}
             }

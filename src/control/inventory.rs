@@ -33,9 +33,9 @@ pub(super) const RESOURCES: &str = "resources/";
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Moment(pub u64);
+pub struct Timestamp(pub u64);
 
-impl Moment {
+impl Timestamp {
     /// Now, by the system's clock: what is waited for goes on after a restart.
     #[must_use]
     pub fn now() -> Self {
@@ -76,9 +76,9 @@ pub struct EndpointRecord {
     /// The endpoint, with its state.
     pub endpoint: InterfaceEndpoint,
     /// When it was made; `None`: the config names it.
-    pub created: Option<Moment>,
+    pub created: Option<Timestamp>,
     /// When its state was entered.
-    pub since: Moment,
+    pub since: Timestamp,
     /// The service's owner has let it in.
     pub accepted: bool,
     /// Its tags.
@@ -130,7 +130,7 @@ pub struct ServiceRecord {
     /// Where it is in its life.
     pub state: ServiceState,
     /// When that began.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Why it failed.
     pub error: Option<String>,
     /// Other regions whose VPCs may connect.
@@ -141,7 +141,7 @@ pub struct ServiceRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// When it was added, or when the endpoint went missing.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Being removed.
     pub deleting: bool,
     /// Why it failed.
@@ -198,9 +198,9 @@ pub struct ClusterRecord {
     /// What it is doing.
     pub state: ClusterState,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it was made; `None`: the config names it.
-    pub created: Option<Moment>,
+    pub created: Option<Timestamp>,
 }
 
 /// Two ids as one key: `FIRST/SECOND`.
@@ -283,7 +283,7 @@ impl Inventory {
         for (id, endpoint) in &desired.endpoints {
             let service = endpoint.service.service();
             if inventory.services.contains_key(service) {
-                let registration = Registration { since: Moment::default(), deleting: false, error: None };
+                let registration = Registration { since: Timestamp::default(), deleting: false, error: None };
                 inventory.registrations.insert(Pair(service.clone(), id.clone()), registration);
             }
             inventory.endpoints.insert(id.clone(), EndpointRecord::of_config(endpoint));
@@ -310,7 +310,7 @@ impl Inventory {
         for cluster in &project.clusters {
             let key = Pair(project.id.clone(), cluster.name.clone());
             self.fixed.cluster_order.push(key.clone());
-            let (state, since) = (ClusterState::Idle, Moment::default());
+            let (state, since) = (ClusterState::Idle, Timestamp::default());
             self.clusters.insert(key, ClusterRecord { cluster: cluster.clone(), state, since, created: None });
         }
         for service in &project.services {
@@ -318,7 +318,7 @@ impl Inventory {
                 project: project.id.clone(),
                 service: service.clone(),
                 state: ServiceState::Available,
-                since: Moment::default(),
+                since: Timestamp::default(),
                 error: None,
                 remote_regions: None,
             };
@@ -478,7 +478,7 @@ impl Inventory {
 
 impl EndpointRecord {
     /// Its service's owner was asked to let it in, perhaps once more.
-    pub(super) fn asked_again(&mut self, now: Moment) {
+    pub(super) fn asked_again(&mut self, now: Timestamp) {
         match self.endpoint.state {
             EndpointState::Failed | EndpointState::Rejected => {
                 self.endpoint.state = EndpointState::PendingAcceptance;
@@ -493,7 +493,7 @@ impl EndpointRecord {
         Self {
             endpoint: endpoint.clone(),
             created: None,
-            since: Moment::default(),
+            since: Timestamp::default(),
             accepted: endpoint.state == EndpointState::Available,
             tags: Tags::new(),
             policy: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::inventory::Moment;
+use super::inventory::Timestamp;
 use super::saved::SavedError;
 use super::store::Entry;
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
@@ -35,7 +35,7 @@ pub struct FaultRecord {
     /// The fault as it was asked for.
     pub fault: Arc<Fault>,
     /// When it was set: its times count from here, through restarts too.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Who set it.
     #[serde(skip)]
     pub origin: FaultOrigin,
@@ -48,20 +48,20 @@ pub struct FaultRecord {
 }
 
 impl FaultRecord {
-    pub(super) fn new(fault: Arc<Fault>, since: Moment, origin: FaultOrigin) -> Self {
+    pub(super) fn new(fault: Arc<Fault>, since: Timestamp, origin: FaultOrigin) -> Self {
         let begun = fault.after.is_zero();
         Self { fault, since, origin, begun, epoch: 0 }
     }
 
     /// When it begins.
     #[must_use]
-    pub fn begins(&self) -> Moment {
+    pub fn begins(&self) -> Timestamp {
         self.since.plus(self.fault.after)
     }
 
     /// When it ends by itself.
     #[must_use]
-    pub fn ends(&self) -> Option<Moment> {
+    pub fn ends(&self) -> Option<Timestamp> {
         self.fault.lasts.map(|lasts| self.begins().plus(lasts))
     }
 
@@ -83,9 +83,9 @@ pub struct Shift {
     /// The zone that is shifted away from.
     pub zone: Zone,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it ends by itself.
-    pub expires: Option<Moment>,
+    pub expires: Option<Timestamp>,
     #[serde(skip)]
     pub(super) epoch: u64,
 }
@@ -127,7 +127,7 @@ impl OperatorOverrides {
     /// These over a config's faults: those that are new begin now, those that are the same go on, and so does every one
     /// that a command set.
     #[must_use]
-    pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Moment) -> Self {
+    pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Timestamp) -> Self {
         self.faults.retain(|name, record| {
             let same = || config.get(name).is_some_and(|fault| *fault == record.fault);
             record.origin == FaultOrigin::Command || same()
@@ -210,7 +210,7 @@ impl OperatorOverrides {
     /// # Errors
     ///
     /// [`SavedError::Value`] for a key or a value that this version doesn't write.
-    pub(super) fn load(entries: &[Entry], now: Moment) -> Result<Self, SavedError> {
+    pub(super) fn load(entries: &[Entry], now: Timestamp) -> Result<Self, SavedError> {
         let mut overrides = Self::default();
         for Entry { key, value, .. } in entries {
             let wrong = |source| SavedError::Value { key: key.as_str().to_owned(), source };
@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn set(overrides: &mut OperatorOverrides, fault: Arc<Fault>, at: u64) {
-        overrides.faults.insert(fault.name.clone(), FaultRecord::new(fault, Moment(at), FaultOrigin::Command));
+        overrides.faults.insert(fault.name.clone(), FaultRecord::new(fault, Timestamp(at), FaultOrigin::Command));
     }
 
     #[test]
@@ -287,15 +287,15 @@ mod tests {
         let shift = |zone: &Zone, expires| Shift {
             service: service.clone(),
             zone: zone.clone(),
-            since: Moment(1000),
+            since: Timestamp(1000),
             expires,
             epoch: 0,
         };
-        overrides.shifts.insert((service.clone(), zone.clone()), shift(&zone, Some(Moment(1500))));
+        overrides.shifts.insert((service.clone(), zone.clone()), shift(&zone, Some(Timestamp(1500))));
         overrides.deregistered.insert((service.clone(), "Cluster0/a".parse().expect("an id"), "a".to_owned()));
-        assert_eq!(OperatorOverrides::load(&entries(&overrides), Moment(1499)).expect("readable"), overrides);
+        assert_eq!(OperatorOverrides::load(&entries(&overrides), Timestamp(1499)).expect("readable"), overrides);
 
-        let later = OperatorOverrides::load(&entries(&overrides), Moment(1500)).expect("readable");
+        let later = OperatorOverrides::load(&entries(&overrides), Timestamp(1500)).expect("readable");
         assert_eq!(later.faults.keys().collect::<Vec<_>>(), ["a/b ü"]);
         assert!(later.faults["a/b ü"].begun && later.shifts.is_empty() && later.deregistered.len() == 1);
     }
@@ -305,26 +305,26 @@ mod tests {
         let config: BTreeMap<_, _> = [fault("x", ""), fault("y", "")].map(|fault| (fault.name.clone(), fault)).into();
         let mut overrides = OperatorOverrides::default();
         set(&mut overrides, fault("x", r#","seed":7"#), 1);
-        let mut overrides = overrides.over(&config, Moment(5));
-        assert_eq!((overrides.faults["x"].fault.seed, overrides.faults["y"].since), (7, Moment(5)));
+        let mut overrides = overrides.over(&config, Timestamp(5));
+        assert_eq!((overrides.faults["x"].fault.seed, overrides.faults["y"].since), (7, Timestamp(5)));
         assert!(
             overrides.clear("x", &config, true)
                 && overrides.clear("y", &config, true)
                 && !overrides.clear("z", &config, true)
         );
         let again =
-            OperatorOverrides::load(&entries(&overrides), Moment(6)).expect("readable").over(&config, Moment(6));
+            OperatorOverrides::load(&entries(&overrides), Timestamp(6)).expect("readable").over(&config, Timestamp(6));
         assert!(again.faults.is_empty(), "{again:?}");
         let changed: BTreeMap<_, _> = [("y".to_owned(), fault("y", r#","seed":1"#))].into();
-        assert_eq!(again.over(&changed, Moment(7)).faults.len(), 1, "another fault of that name was not cleared");
+        assert_eq!(again.over(&changed, Timestamp(7)).faults.len(), 1, "another fault of that name was not cleared");
     }
 
     #[test]
     fn a_fault_of_the_config_that_is_over_does_not_come_back_with_a_reload_but_with_a_restart() {
         let config: BTreeMap<_, _> = [("x".to_owned(), fault("x", ""))].into();
-        let mut overrides = OperatorOverrides::default().over(&config, Moment(1));
+        let mut overrides = OperatorOverrides::default().over(&config, Timestamp(1));
         overrides.clear("x", &config, false);
-        assert!(overrides.clone().over(&config, Moment(2)).faults.is_empty());
+        assert!(overrides.clone().over(&config, Timestamp(2)).faults.is_empty());
         assert!(entries(&overrides).is_empty());
     }
 

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
-use super::inventory::{ApiResources, Inventory, Moment};
+use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
 use super::overrides::{FaultRecord, OperatorOverrides};
@@ -246,7 +246,7 @@ impl<P: Plane> Owner<P> {
         let stop = self.stop.clone();
         loop {
             let due = lifecycle::next(&self.inventory, *self.pace.borrow());
-            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Moment::now().0)));
+            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Timestamp::now().0)));
             let not_before = self.not_before;
             let its_time = async move {
                 match wait {
@@ -348,7 +348,7 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
         let base = Inventory::from_config(config);
         let inventory = base.clone().with(&self.resources)?;
-        let overrides = self.overrides.clone().over(&config.faults, Moment::now());
+        let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
         let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.overrides, overrides));
         let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
@@ -362,7 +362,7 @@ impl<P: Plane> Owner<P> {
 
     /// Changes the inventory: all or nothing.
     async fn edit(&mut self, edit: Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
-        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
+        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Timestamp::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
             self.adopt(draft.inventory, false).await?;
@@ -372,7 +372,7 @@ impl<P: Plane> Owner<P> {
 
     /// Lets a transition happen; one that can't be is a failure of the thing itself.
     async fn advance(&mut self, due: &Due) {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
         let Err(error) = self.adopt(inventory, false).await else { return };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::inventory::{ApiResources, Moment, RESOURCES, resources_of};
+use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
@@ -68,7 +68,7 @@ impl Saved {
             }
         }
         held.release_all();
-        let overrides = OperatorOverrides::load(&overrides, Moment::now())?;
+        let overrides = OperatorOverrides::load(&overrides, Timestamp::now())?;
         Ok((saved, held, resources_of(&resources), overrides))
     }
 

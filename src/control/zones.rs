@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::EditError;
-use super::inventory::Moment;
+use super::inventory::Timestamp;
 use super::overrides::Shift;
 use super::owner::{ChangeError, Command, Owner, RETRY};
 use super::plane::Plane;
@@ -24,7 +24,7 @@ impl<P: Plane> Owner<P> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
         let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
-        let now = Moment::now();
+        let now = Timestamp::now();
         let mut overrides = self.overrides.clone();
         let mut found = false;
         if !away {
@@ -60,7 +60,7 @@ impl<P: Plane> Owner<P> {
         Ok(generation)
     }
 
-    pub(super) fn start_shift_clocks(&mut self, now: Moment) {
+    pub(super) fn start_shift_clocks(&mut self, now: Timestamp) {
         let mut due = Vec::new();
         for shift in self.overrides.shifts.values_mut().filter(|shift| shift.epoch == 0) {
             self.epoch += 1;

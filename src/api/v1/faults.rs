@@ -9,7 +9,7 @@ use super::{Outcome, bad, ok, only, refused};
 use crate::api::Shared;
 use crate::api::call::{Call, empty, json};
 use crate::api::text::iso8601;
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 use crate::control::{FaultOrigin, FaultRecord};
 use crate::model::Fault;
 
@@ -31,7 +31,7 @@ struct FaultView<'a> {
 
 impl<'a> FaultView<'a> {
     fn of(record: &'a FaultRecord, befallen: &BTreeMap<String, u64>) -> Self {
-        let text = |moment: Moment| iso8601(moment, true);
+        let text = |moment: Timestamp| iso8601(moment, true);
         Self {
             fault: &record.fault,
             origin: record.origin,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 use crate::data::Carried;
 
 /// The answer.
@@ -19,6 +19,6 @@ pub(super) struct ThroughputView {
 
 impl ThroughputView {
     pub(super) fn of(total: Carried, targets: BTreeMap<String, Carried>) -> Self {
-        Self { at_ms: Moment::now().0, total, targets }
+        Self { at_ms: Timestamp::now().0, total, targets }
     }
 }
