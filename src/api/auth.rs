@@ -17,7 +17,7 @@ use super::call::{Call, Reply, bytes, set};
 use super::ec2::failure;
 use super::sessions::{Sessions, Use};
 use super::text::{hex, random_hex};
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 
 /// Atlas' realm.
 const REALM: &str = "MMS Public API";
@@ -173,7 +173,7 @@ impl Auth {
                 let mut reply = bytes(status, "application/json", body);
                 let challenge = format!(
                     "Digest realm=\"{REALM}\", domain=\"\", nonce=\"{}\", algorithm=MD5, qop=\"auth\", stale={stale}",
-                    self.nonce(Moment::now())
+                    self.nonce(Timestamp::now())
                 );
                 set(&mut reply, WWW_AUTHENTICATE, &challenge);
                 reply
@@ -190,16 +190,16 @@ impl Auth {
     }
 
     /// A nonce that says when it was made, signed so that nobody else makes one.
-    fn nonce(&self, at: Moment) -> String {
+    fn nonce(&self, at: Timestamp) -> String {
         let time = at.0.to_string();
         let tag = hmac::sign(&self.key, time.as_bytes());
         STANDARD.encode(format!("{time}:{}", hex(tag.as_ref())))
     }
 
     /// When one of this process' nonces was made; `None` for any other text.
-    fn made_at(&self, nonce: &str) -> Option<Moment> {
+    fn made_at(&self, nonce: &str) -> Option<Timestamp> {
         let text = String::from_utf8(STANDARD.decode(nonce).ok()?).ok()?;
-        let at = text.split_once(':')?.0.parse().map(Moment).ok()?;
+        let at = text.split_once(':')?.0.parse().map(Timestamp).ok()?;
         self.same(nonce, &self.nonce(at)).then_some(at)
     }
 
@@ -219,7 +219,7 @@ impl Auth {
             qop => md5_hex(&format!("{first}:{}:{}:{}:{qop}:{second}", field("nonce"), field("nc"), field("cnonce"))),
         };
         match self.same(field("username"), &known.public_key) & self.same(field("response"), &expected) {
-            true if at.plus(NONCE_LIFETIME) >= Moment::now() => Digested::Right,
+            true if at.plus(NONCE_LIFETIME) >= Timestamp::now() => Digested::Right,
             true => Digested::Stale,
             false => Digested::Wrong,
         }
@@ -331,9 +331,9 @@ fn canonical_query(call: &Call) -> String {
 
 /// Whether a signature's time, `20260810T093000Z`, is near the gateway's.
 fn is_near(date: &str) -> bool {
-    let now = Moment::now();
-    let text = |moment: Moment| super::text::iso8601(moment, false).replace(['-', ':'], "");
-    let early = Moment(now.0.saturating_sub(u64::try_from(SIGNATURE_SKEW.as_millis()).unwrap_or(0)));
+    let now = Timestamp::now();
+    let text = |moment: Timestamp| super::text::iso8601(moment, false).replace(['-', ':'], "");
+    let early = Timestamp(now.0.saturating_sub(u64::try_from(SIGNATURE_SKEW.as_millis()).unwrap_or(0)));
     // The form sorts as the times do.
     date.len() == 16 && text(early).as_str() <= date && date <= text(now.plus(SIGNATURE_SKEW)).as_str()
 }

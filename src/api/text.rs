@@ -1,9 +1,9 @@
 //! Small texts that several fronts write: times, derived ids, checksums.
 
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 
 /// `2026-08-10T09:30:00Z`; with `millis`, `2026-08-10T09:30:00.250Z`.
-pub(super) fn iso8601(moment: Moment, millis: bool) -> String {
+pub(super) fn iso8601(moment: Timestamp, millis: bool) -> String {
     let (seconds, rest) = (moment.0 / 1000, moment.0 % 1000);
     let (year, month, day) = civil(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn a_moment_is_written_as_aws_and_atlas_write_it() {
-        assert_eq!(iso8601(Moment(0), false), "1970-01-01T00:00:00Z");
-        assert_eq!(iso8601(Moment(951_827_696_250), true), "2000-02-29T12:34:56.250Z");
-        assert_eq!(iso8601(Moment(1_786_354_200_000), false), "2026-08-10T09:30:00Z");
+        assert_eq!(iso8601(Timestamp(0), false), "1970-01-01T00:00:00Z");
+        assert_eq!(iso8601(Timestamp(951_827_696_250), true), "2000-02-29T12:34:56.250Z");
+        assert_eq!(iso8601(Timestamp(1_786_354_200_000), false), "2026-08-10T09:30:00Z");
     }
 }

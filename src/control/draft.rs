@@ -12,7 +12,7 @@ use crate::plan::RuleError;
 
 pub use self::atlas::{NewCluster, NewLimits};
 pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
-use super::inventory::{Inventory, Moment};
+use super::inventory::{Inventory, Timestamp};
 
 /// Why a change is refused before the plan is asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,7 +135,7 @@ pub struct Draft {
     /// What there is to be.
     pub inventory: Inventory,
     /// The moment of the change.
-    pub now: Moment,
+    pub now: Timestamp,
 }
 
 /// Digits that nobody can foresee.
@@ -149,7 +149,7 @@ fn random(length: usize, alphabet: &[u8]) -> String {
     let mut bytes = vec![0u8; length];
     // The system's generator fails only before it was seeded, at boot; ids need be distinct and no more then.
     if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
-        let now = Moment::now().0.to_le_bytes();
+        let now = Timestamp::now().0.to_le_bytes();
         bytes.iter_mut().zip(now.iter().cycle()).for_each(|(byte, other)| *byte = *other);
     }
     bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()

@@ -5,30 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{EditError, Kind};
-use super::inventory::Moment;
+use super::inventory::Timestamp;
+use super::overrides::{FaultOrigin, FaultRecord};
 use super::owner::{ChangeError, Command, FaultPhase, Owner, RETRY, chain};
 use super::plane::Plane;
-use super::said::{FaultOrigin, FaultRecord};
 use crate::model::{Fault, FaultKind, FaultScope, check_fault};
 
 impl<P: Plane> Owner<P> {
     /// Sets a fault. Without a name it gets one.
     pub(super) async fn set_fault(&mut self, mut fault: Fault, replace: bool) -> Result<FaultRecord, ChangeError> {
         if fault.name.is_empty() {
-            fault.name = self.said.free_name(&fault);
+            fault.name = self.overrides.free_name(&fault);
         }
         let name = fault.name.clone();
         let bad = |problem| ChangeError::BadFault { name: name.clone(), problem };
         check_fault(&fault).map_err(bad)?;
         self.check_scope(&fault.scope).map_err(bad)?;
-        if !replace && self.said.faults.contains_key(&name) {
+        if !replace && self.overrides.faults.contains_key(&name) {
             return Err(EditError::Exists { what: Kind::Fault, id: name }.into());
         }
-        let record = FaultRecord::new(Arc::new(fault), Moment::now(), FaultOrigin::Command);
-        let mut said = self.said.clone();
-        said.faults.insert(name.clone(), record);
-        self.say(said).await?;
-        let record = self.said.faults[&name].clone();
+        let record = FaultRecord::new(Arc::new(fault), Timestamp::now(), FaultOrigin::Command);
+        let mut overrides = self.overrides.clone();
+        overrides.faults.insert(name.clone(), record);
+        self.set_overrides(overrides).await?;
+        let record = self.overrides.faults[&name].clone();
         tracing::warn!(fault = name, r#type = record.fault.kind.label(), "fault set");
         self.start_clocks();
         Ok(record)
@@ -66,28 +66,28 @@ impl<P: Plane> Owner<P> {
 
     /// Takes a fault back, or all of them.
     pub(super) async fn clear_faults(&mut self, name: Option<String>) -> Result<usize, ChangeError> {
-        let mut said = self.said.clone();
-        let names: Vec<String> = name.map_or_else(|| said.faults.keys().cloned().collect(), |name| vec![name]);
+        let mut overrides = self.overrides.clone();
+        let names: Vec<String> = name.map_or_else(|| overrides.faults.keys().cloned().collect(), |name| vec![name]);
         for name in &names {
-            if !said.clear(name, &self.configured_faults, true) {
-                let known: Vec<_> = said.faults.keys().map(String::as_str).collect();
+            if !overrides.clear(name, &self.configured_faults, true) {
+                let known: Vec<_> = overrides.faults.keys().map(String::as_str).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(ChangeError::NoSuchFault { name: name.clone(), known });
             }
         }
-        self.say(said).await?;
+        self.set_overrides(overrides).await?;
         names.iter().for_each(|name| tracing::warn!(fault = name, "fault cleared"));
         Ok(names.len())
     }
 
     /// Starts the clocks of faults and shifts that have none yet.
     pub(super) fn start_clocks(&mut self) {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let mut due = Vec::new();
-        for (name, record) in self.said.faults.iter_mut().filter(|(_, record)| record.epoch == 0) {
+        for (name, record) in self.overrides.faults.iter_mut().filter(|(_, record)| record.epoch == 0) {
             self.epoch += 1;
             record.epoch = self.epoch;
-            let mut at = |moment: Moment, due_then| due.push((moment, name.clone(), record.epoch, due_then));
+            let mut at = |moment: Timestamp, due_then| due.push((moment, name.clone(), record.epoch, due_then));
             match &record.fault.kind {
                 _ if !record.begun => at(record.begins(), FaultPhase::Begin),
                 // Set just now, or repeated since before a restart; a single move that was made stays made.
@@ -95,7 +95,7 @@ impl<P: Plane> Owner<P> {
                 FaultKind::PortMove { every: Some(every) } => {
                     let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
                     let into = (now.0 - record.begins().0) % every;
-                    at(Moment(now.0.saturating_add(every - into)), FaultPhase::Begin);
+                    at(Timestamp(now.0.saturating_add(every - into)), FaultPhase::Begin);
                 }
                 _ => {}
             }
@@ -110,27 +110,27 @@ impl<P: Plane> Owner<P> {
     }
 
     pub(super) async fn fault_due(&mut self, name: String, epoch: u64, due: FaultPhase) {
-        let Some(record) = self.said.faults.get(&name).filter(|record| record.epoch == epoch) else {
+        let Some(record) = self.overrides.faults.get(&name).filter(|record| record.epoch == epoch) else {
             // It was cleared or set otherwise meanwhile.
             return;
         };
         let (fault, begun) = (Arc::clone(&record.fault), record.begun);
-        let mut said = self.said.clone();
+        let mut overrides = self.overrides.clone();
         match due {
             FaultPhase::Begin if !begun => {
                 tracing::warn!(fault = name, r#type = fault.kind.label(), "fault begins");
-                if let Some(record) = said.faults.get_mut(&name) {
+                if let Some(record) = overrides.faults.get_mut(&name) {
                     record.begun = true;
                 }
-                if !self.say_or_log(said).await {
+                if !self.set_overrides_or_log(overrides).await {
                     return self.later(RETRY, Command::FaultDue { name, epoch, due });
                 }
             }
             FaultPhase::Begin => {}
             FaultPhase::End => {
                 tracing::warn!(fault = name, "fault ends");
-                said.clear(&name, &self.configured_faults, false);
-                if !self.say_or_log(said).await {
+                overrides.clear(&name, &self.configured_faults, false);
+                if !self.set_overrides_or_log(overrides).await {
                     return self.later(RETRY, Command::FaultDue { name, epoch, due });
                 }
             }

@@ -1,7 +1,7 @@
 //! What there is, object by object: what the config names and what the APIs made or changed.
 //!
 //! An [`Inventory`] starts as the config's, with one record an object. What the APIs change in it is kept as its
-//! difference to the config's: one key of the state store an object, `made/KIND/ID`, whose value is the record as it is
+//! difference to the config's: one key of the state store an object, `resources/KIND/ID`, whose value is the record as it is
 //! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
 //! that was made, and what two writers do to two objects never meets.
 
@@ -27,15 +27,15 @@ use crate::model::{
     Region, SecurityGroupId, Vpc, VpcId, VpceId, VpceServiceId,
 };
 
-/// Everything that was made lies below this prefix.
-pub(super) const MADE: &str = "made/";
+/// The prefix of the keys of what the APIs made or changed.
+pub(super) const RESOURCES: &str = "resources/";
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Moment(pub u64);
+pub struct Timestamp(pub u64);
 
-impl Moment {
+impl Timestamp {
     /// Now, by the system's clock: what is waited for goes on after a restart.
     #[must_use]
     pub fn now() -> Self {
@@ -76,9 +76,9 @@ pub struct EndpointRecord {
     /// The endpoint, with its state.
     pub endpoint: InterfaceEndpoint,
     /// When it was made; `None`: the config names it.
-    pub created: Option<Moment>,
+    pub created: Option<Timestamp>,
     /// When its state was entered.
-    pub since: Moment,
+    pub since: Timestamp,
     /// The service's owner has let it in.
     pub accepted: bool,
     /// Its tags.
@@ -130,7 +130,7 @@ pub struct ServiceRecord {
     /// Where it is in its life.
     pub state: ServiceState,
     /// When that began.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Why it failed.
     pub error: Option<String>,
     /// Other regions whose VPCs may connect.
@@ -141,7 +141,7 @@ pub struct ServiceRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// When it was added, or when the endpoint went missing.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Being removed.
     pub deleting: bool,
     /// Why it failed.
@@ -198,9 +198,9 @@ pub struct ClusterRecord {
     /// What it is doing.
     pub state: ClusterState,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it was made; `None`: the config names it.
-    pub created: Option<Moment>,
+    pub created: Option<Timestamp>,
 }
 
 /// Two ids as one key: `FIRST/SECOND`.
@@ -265,8 +265,8 @@ pub struct Fixed {
     app_order: Vec<String>,
 }
 
-/// Values of the state store by key: what was made. An empty value says that the object was removed.
-pub(super) type Made = BTreeMap<String, Vec<u8>>;
+/// What the APIs made or changed: values of the state store by key. An empty value says that the object was removed.
+pub(super) type ApiResources = BTreeMap<String, Vec<u8>>;
 
 impl Inventory {
     /// What the config names.
@@ -283,7 +283,7 @@ impl Inventory {
         for (id, endpoint) in &desired.endpoints {
             let service = endpoint.service.service();
             if inventory.services.contains_key(service) {
-                let registration = Registration { since: Moment::default(), deleting: false, error: None };
+                let registration = Registration { since: Timestamp::default(), deleting: false, error: None };
                 inventory.registrations.insert(Pair(service.clone(), id.clone()), registration);
             }
             inventory.endpoints.insert(id.clone(), EndpointRecord::of_config(endpoint));
@@ -310,7 +310,7 @@ impl Inventory {
         for cluster in &project.clusters {
             let key = Pair(project.id.clone(), cluster.name.clone());
             self.fixed.cluster_order.push(key.clone());
-            let (state, since) = (ClusterState::Idle, Moment::default());
+            let (state, since) = (ClusterState::Idle, Timestamp::default());
             self.clusters.insert(key, ClusterRecord { cluster: cluster.clone(), state, since, created: None });
         }
         for service in &project.services {
@@ -318,7 +318,7 @@ impl Inventory {
                 project: project.id.clone(),
                 service: service.clone(),
                 state: ServiceState::Available,
-                since: Moment::default(),
+                since: Timestamp::default(),
                 error: None,
                 remote_regions: None,
             };
@@ -430,31 +430,31 @@ impl Inventory {
     }
 
     /// What of this differs from `base`, as it is saved.
-    pub(super) fn made(&self, base: &Self) -> Made {
-        let mut made = Made::new();
-        differ("vpc", &base.vpcs, &self.vpcs, &mut made);
-        differ("endpoint", &base.endpoints, &self.endpoints, &mut made);
-        differ("project", &base.projects, &self.projects, &mut made);
-        differ("cluster", &base.clusters, &self.clusters, &mut made);
-        differ("service", &base.services, &self.services, &mut made);
-        differ("registration", &base.registrations, &self.registrations, &mut made);
-        differ("app", &base.apps, &self.apps, &mut made);
-        differ("serverless", &base.serverless, &self.serverless, &mut made);
-        differ("archive", &base.archives, &self.archives, &mut made);
-        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut made);
-        made
+    pub(super) fn resources(&self, base: &Self) -> ApiResources {
+        let mut resources = ApiResources::new();
+        differ("vpc", &base.vpcs, &self.vpcs, &mut resources);
+        differ("endpoint", &base.endpoints, &self.endpoints, &mut resources);
+        differ("project", &base.projects, &self.projects, &mut resources);
+        differ("cluster", &base.clusters, &self.clusters, &mut resources);
+        differ("service", &base.services, &self.services, &mut resources);
+        differ("registration", &base.registrations, &self.registrations, &mut resources);
+        differ("app", &base.apps, &self.apps, &mut resources);
+        differ("serverless", &base.serverless, &self.serverless, &mut resources);
+        differ("archive", &base.archives, &self.archives, &mut resources);
+        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut resources);
+        resources
     }
 
-    /// This, with what was made over it.
+    /// This, with what the APIs made or changed.
     ///
     /// # Errors
     ///
     /// [`SavedError::Value`] for a key or a value that this version doesn't write.
-    pub(super) fn with(mut self, made: &Made) -> Result<Self, SavedError> {
-        for (key, value) in made {
+    pub(super) fn with(mut self, resources: &ApiResources) -> Result<Self, SavedError> {
+        for (key, value) in resources {
             let wrong = |error: String| SavedError::Value { key: key.clone(), source: serde::de::Error::custom(error) };
             let (kind, id) = key
-                .strip_prefix(MADE)
+                .strip_prefix(RESOURCES)
                 .and_then(|rest| rest.split_once('/'))
                 .ok_or_else(|| wrong("not KIND/ID".to_owned()))?;
             match kind {
@@ -478,7 +478,7 @@ impl Inventory {
 
 impl EndpointRecord {
     /// Its service's owner was asked to let it in, perhaps once more.
-    pub(super) fn asked_again(&mut self, now: Moment) {
+    pub(super) fn asked_again(&mut self, now: Timestamp) {
         match self.endpoint.state {
             EndpointState::Failed | EndpointState::Rejected => {
                 self.endpoint.state = EndpointState::PendingAcceptance;
@@ -493,7 +493,7 @@ impl EndpointRecord {
         Self {
             endpoint: endpoint.clone(),
             created: None,
-            since: Moment::default(),
+            since: Timestamp::default(),
             accepted: endpoint.state == EndpointState::Available,
             tags: Tags::new(),
             policy: None,
@@ -514,14 +514,14 @@ fn differ<K: Ord + fmt::Display, V: PartialEq + Serialize>(
     kind: &str,
     base: &BTreeMap<K, V>,
     now: &BTreeMap<K, V>,
-    made: &mut Made,
+    resources: &mut ApiResources,
 ) {
     for (key, value) in now.iter().filter(|(key, value)| base.get(*key) != Some(*value)) {
         let json = serde_json::to_vec(value).expect("records have text keys and no failing serializers");
-        made.insert(format!("{MADE}{kind}/{key}"), json);
+        resources.insert(format!("{RESOURCES}{kind}/{key}"), json);
     }
     for key in base.keys().filter(|key| !now.contains_key(*key)) {
-        made.insert(format!("{MADE}{kind}/{key}"), Vec::new());
+        resources.insert(format!("{RESOURCES}{kind}/{key}"), Vec::new());
     }
 }
 
@@ -535,7 +535,7 @@ fn put<K: Ord + FromStr, V: DeserializeOwned>(map: &mut BTreeMap<K, V>, id: &str
     Ok(())
 }
 
-/// What was made, from the entries of the store.
-pub(super) fn made_of(entries: &[Entry]) -> Made {
+/// What the APIs made or changed, from the entries of the store.
+pub(super) fn resources_of(entries: &[Entry]) -> ApiResources {
     entries.iter().map(|entry| (entry.key.as_str().to_owned(), entry.value.to_vec())).collect()
 }

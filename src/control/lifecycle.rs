@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::inventory::{ClusterState, Inventory, Moment, Pair, Reservation, ServiceState};
+use super::inventory::{ClusterState, Inventory, Pair, Reservation, ServiceState, Timestamp};
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
 /// How long each state lasts.
@@ -63,7 +63,7 @@ pub(super) enum Due {
 }
 
 /// What is due next and when; `None` when nothing goes on by itself.
-pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Moment, Due)> {
+pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, Due)> {
     let times = match pace {
         Pace::Fast => &FAST,
         Pace::Realistic => &REALISTIC,
@@ -77,7 +77,7 @@ pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
     all(inventory, &FAST).min_by_key(|(at, _)| *at).map(|(_, due)| due)
 }
 
-fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Moment, Due)> + 'a {
+fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
     let services = inventory.services.iter().filter_map(|(id, record)| {
         let wait = match record.state {
             ServiceState::Initiating => times.service_creation,
@@ -93,7 +93,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
             EndpointState::Deleting => times.endpoint_deletion,
             _ => return None,
         };
-        (record.created.is_some() || record.since != Moment::default())
+        (record.created.is_some() || record.since != Timestamp::default())
             .then(|| (record.since.plus(wait), Due::Endpoint(id.clone())))
     });
     let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
@@ -112,7 +112,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
 }
 
 /// The same for what stands beside AWS' services of projects: serverless instances, Online Archives, other clouds.
-fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Moment, Due)> + 'a {
+fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
     let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
         |(Pair(project, name), record)| {
             (record.since.plus(times.cluster), Due::Serverless(project.clone(), name.clone()))
@@ -165,7 +165,7 @@ fn no_dns_entries(id: &VpceId) -> String {
 }
 
 /// Lets what is due happen.
-pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Moment) {
+pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
     match due {
         Due::Service(id) => service(inventory, id, now),
         Due::Endpoint(id) => endpoint(inventory, id, now),
@@ -180,7 +180,7 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Moment) {
 }
 
 /// What is due can't happen, for `reason`.
-pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Moment) {
+pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Timestamp) {
     match due {
         Due::Service(id) => {
             if let Some(record) = inventory.services.get_mut(id) {
@@ -224,7 +224,7 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Mome
     }
 }
 
-fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Moment) {
+fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Timestamp) {
     let Some(record) = inventory.services.get_mut(id) else { return };
     match record.state {
         ServiceState::Initiating => (record.state, record.since) = (ServiceState::Available, now),
@@ -241,7 +241,7 @@ fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Moment) {
     }
 }
 
-fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Moment) {
+fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Timestamp) {
     let Some(record) = inventory.endpoints.get_mut(id) else { return };
     let key = Pair(record.endpoint.service.service().clone(), id.clone());
     match record.endpoint.state {
@@ -275,7 +275,7 @@ fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Moment) {
     }
 }
 
-fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &VpceId, now: Moment) {
+fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &VpceId, now: Timestamp) {
     let key = Pair(service.clone(), endpoint.clone());
     let Some(record) = inventory.registrations.get_mut(&key) else { return };
     if !record.deleting {
@@ -300,7 +300,7 @@ fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &V
     }
 }
 
-fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
     let key = Pair(project.clone(), name.clone());
     let Some(record) = inventory.clusters.get_mut(&key) else { return };
     if record.state == ClusterState::Deleting {
@@ -310,7 +310,7 @@ fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, n
     }
 }
 
-fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
     let key = Pair(project.clone(), name.clone());
     let Some(record) = inventory.serverless.get_mut(&key) else { return };
     if record.state == ClusterState::Deleting {
@@ -320,7 +320,7 @@ fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName
     }
 }
 
-fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Moment) {
+fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
     let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) else { return };
     let Some(own) = record.endpoint.as_mut() else { return };
     match own.state {
@@ -341,7 +341,7 @@ fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterNam
     }
 }
 
-fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Moment) {
+fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Timestamp) {
     let key = Pair(project.clone(), id.clone());
     let Some(record) = inventory.archives.get_mut(&key) else { return };
     if record.deleting {
@@ -352,7 +352,7 @@ fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Mom
     }
 }
 
-fn elsewhere(inventory: &mut Inventory, id: &str, now: Moment) {
+fn elsewhere(inventory: &mut Inventory, id: &str, now: Timestamp) {
     let Some(record) = inventory.elsewhere.get_mut(id) else { return };
     if record.state == ServiceState::Deleting {
         inventory.elsewhere.remove(id);
@@ -361,7 +361,7 @@ fn elsewhere(inventory: &mut Inventory, id: &str, now: Moment) {
     }
 }
 
-fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Moment) {
+fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Timestamp) {
     let Some(record) = inventory.elsewhere.get_mut(id) else { return };
     match record.endpoints.get_mut(name) {
         Some(own) if own.state == ServiceState::Deleting => {

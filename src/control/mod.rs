@@ -11,9 +11,9 @@ pub mod health;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
+mod overrides;
 mod owner;
 mod plane;
-mod said;
 mod saved;
 pub mod store;
 mod zones;
@@ -30,24 +30,24 @@ use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
 use self::inventory::Inventory;
 use self::metrics::ControlMetrics;
+use self::overrides::OperatorOverrides;
+pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::said::Said;
-pub use self::said::{FaultOrigin, FaultRecord, Shift};
 use self::saved::Saved;
 pub use self::saved::SavedError;
 use self::store::StateStore;
 pub use crate::model::Pace;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
-use crate::plan::{Generation, Held, Snapshot};
+use crate::plan::{Generation, PortAllocations, Snapshot};
 
 /// What an earlier process held, as `store` has it: for those who only look.
 ///
 /// # Errors
 ///
 /// [`SavedError`] when a value can't be read.
-pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
+pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedError> {
     Ok(Saved::load(store).await?.1)
 }
 
@@ -65,7 +65,7 @@ pub struct ControlParts<P> {
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
-    /// How quickly lives go on, unless a command said otherwise.
+    /// How quickly lifecycles proceed, unless an operator set another pace.
     pub pace: Pace,
     /// Ends the owner and the drains.
     pub stop: CancellationToken,
@@ -79,7 +79,7 @@ pub struct Control {
     problem: watch::Receiver<Option<String>>,
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
-    sayings: watch::Receiver<Arc<Said>>,
+    published_overrides: watch::Receiver<Arc<OperatorOverrides>>,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
@@ -100,12 +100,12 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held, made, said) = Saved::load(parts.store).await?;
+        let (saved, held, resources, overrides) = Saved::load(parts.store).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
-        let (pace, pace_seen) = watch::channel(said.pace.unwrap_or(parts.pace));
-        let (sayings, sayings_seen) = watch::channel(Arc::default());
+        let (pace, pace_seen) = watch::channel(overrides.pace.unwrap_or(parts.pace));
+        let (published_overrides, published_overrides_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
         let (health, health_results) = mpsc::unbounded_channel();
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
@@ -117,9 +117,9 @@ impl Control {
             desired: Desired::default(),
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
-            made,
-            said,
-            sayings,
+            resources,
+            overrides,
+            published_overrides,
             epoch: 0,
             inventories,
             configured_pace: parts.pace,
@@ -149,7 +149,7 @@ impl Control {
             problem,
             inventories: inventories_seen,
             pace: pace_seen,
-            sayings: sayings_seen,
+            published_overrides: published_overrides_seen,
             failed_dials,
         })
     }
@@ -301,7 +301,7 @@ impl Control {
     /// The faults that have begun or are to begin, by name.
     #[must_use]
     pub fn faults(&self) -> Vec<FaultRecord> {
-        self.sayings.borrow().faults.values().cloned().collect()
+        self.published_overrides.borrow().faults.values().cloned().collect()
     }
 
     /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
@@ -340,7 +340,7 @@ impl Control {
     /// The zonal shifts that stand, in order of load balancer and zone.
     #[must_use]
     pub fn shifts(&self) -> Vec<Shift> {
-        self.sayings.borrow().shifts.values().cloned().collect()
+        self.published_overrides.borrow().shifts.values().cloned().collect()
     }
 
     /// Takes a target's processes, or `member` alone, out of its group: no new flows, open ones drain (NLB's

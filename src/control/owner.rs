@@ -13,17 +13,19 @@ use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
 use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
-use super::inventory::{Inventory, Made, Moment};
+use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
+use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
-use super::said::{FaultRecord, Said};
 use super::saved::{Saved, SavedError};
 use super::store::StoreError;
 use crate::model::{
     Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
-use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, TargetView, compile, diff};
+use crate::plan::{
+    Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, compile, diff,
+};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +115,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// A change of the inventory, with its answer.
 pub(super) type Edit = Box<dyn FnOnce(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send>;
 
-/// What the owner is told.
+/// A message to the owner.
 pub(super) enum Command {
     /// Change the inventory.
     Edit { edit: Edit, reply: oneshot::Sender<Result<Box<dyn Any + Send>, ChangeError>> },
@@ -202,11 +204,11 @@ pub(super) struct Owner<P: Plane> {
     /// What there is.
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
-    pub(super) made: Made,
-    /// What operators said, and the config's faults.
-    pub(super) said: Said,
-    /// Who looks at that.
-    pub(super) sayings: watch::Sender<Arc<Said>>,
+    pub(super) resources: ApiResources,
+    /// What operators set, and the config's faults.
+    pub(super) overrides: OperatorOverrides,
+    /// The same, for readers.
+    pub(super) published_overrides: watch::Sender<Arc<OperatorOverrides>>,
     /// The latest clock of a fault or a shift.
     pub(super) epoch: u64,
     /// Who looks at what there is.
@@ -216,7 +218,7 @@ pub(super) struct Owner<P: Plane> {
     pub(super) pace: watch::Sender<Pace>,
     /// Transitions wait until then, after one that failed.
     pub(super) not_before: tokio::time::Instant,
-    pub(super) held: Held,
+    pub(super) held: PortAllocations,
     pub(super) saved: Saved,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) prober: HealthProber,
@@ -246,7 +248,7 @@ impl<P: Plane> Owner<P> {
         let stop = self.stop.clone();
         loop {
             let due = lifecycle::next(&self.inventory, *self.pace.borrow());
-            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Moment::now().0)));
+            let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Timestamp::now().0)));
             let not_before = self.not_before;
             let its_time = async move {
                 match wait {
@@ -323,7 +325,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Takes over an inventory, keeping what operators and probes said.
+    /// Takes over an inventory, keeping overrides and health.
     async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let outcome = match inventory {
             Ok(desired) => self.rebase(&desired).await,
@@ -344,15 +346,15 @@ impl<P: Plane> Owner<P> {
         outcome
     }
 
-    /// Takes over what the config names, under what was made.
+    /// Takes over what the config names, under what the APIs made or changed.
     pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
         let base = Inventory::from_config(config);
-        let inventory = base.clone().with(&self.made)?;
-        let said = self.said.clone().over(&config.faults, Moment::now());
-        let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.said, said));
+        let inventory = base.clone().with(&self.resources)?;
+        let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
+        let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.overrides, overrides));
         let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
-            (self.base, self.said) = before;
+            (self.base, self.overrides) = before;
             return outcome;
         }
         self.configured_faults.clone_from(&config.faults);
@@ -362,7 +364,7 @@ impl<P: Plane> Owner<P> {
 
     /// Changes the inventory: all or nothing.
     async fn edit(&mut self, edit: Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
-        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Moment::now() };
+        let mut draft = Draft { inventory: (*self.inventory).clone(), now: Timestamp::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
             self.adopt(draft.inventory, false).await?;
@@ -372,7 +374,7 @@ impl<P: Plane> Owner<P> {
 
     /// Lets a transition happen; one that can't be is a failure of the thing itself.
     async fn advance(&mut self, due: &Due) {
-        let now = Moment::now();
+        let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
         let Err(error) = self.adopt(inventory, false).await else { return };
@@ -392,21 +394,22 @@ impl<P: Plane> Owner<P> {
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.draining = self.desired.draining.clone();
-        let mut said = self.said.clone();
-        said.forget_absent(&desired);
-        said.tell(&mut desired);
-        let made = inventory.made(&self.base);
-        let before = (std::mem::replace(&mut self.made, made), std::mem::replace(&mut self.said, said));
+        let mut overrides = self.overrides.clone();
+        overrides.forget_absent(&desired);
+        overrides.apply_to(&mut desired);
+        let resources = inventory.resources(&self.base);
+        let before =
+            (std::mem::replace(&mut self.resources, resources), std::mem::replace(&mut self.overrides, overrides));
         let outcome = if always || desired != self.desired {
             self.apply(desired).await.map(drop)
         } else {
-            self.saved.save(&self.held, &self.made, &self.said).await.map_err(ChangeError::Save)
+            self.saved.save(&self.held, &self.resources, &self.overrides).await.map_err(ChangeError::Save)
         };
         if let Err(error) = outcome {
-            (self.made, self.said) = before;
+            (self.resources, self.overrides) = before;
             return Err(error);
         }
-        self.sayings.send_replace(Arc::new(self.said.clone()));
+        self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
         self.inventory = Arc::new(inventory);
         self.inventories.send_replace(Arc::clone(&self.inventory));
         Ok(self.snapshots.borrow().generation)
@@ -523,27 +526,27 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Takes over what was said: all or nothing.
-    pub(super) async fn say(&mut self, said: Said) -> Result<Generation, ChangeError> {
+    /// Makes `overrides` those in force: all or nothing.
+    pub(super) async fn set_overrides(&mut self, overrides: OperatorOverrides) -> Result<Generation, ChangeError> {
         let mut desired = self.desired.clone();
-        said.tell(&mut desired);
-        let before = std::mem::replace(&mut self.said, said);
+        overrides.apply_to(&mut desired);
+        let before = std::mem::replace(&mut self.overrides, overrides);
         let outcome = if desired == self.desired {
-            let saved = self.saved.save(&self.held, &self.made, &self.said).await;
+            let saved = self.saved.save(&self.held, &self.resources, &self.overrides).await;
             saved.map(|()| self.snapshots.borrow().generation).map_err(ChangeError::Save)
         } else {
             self.apply(desired).await
         };
         match &outcome {
-            Ok(_) => drop(self.sayings.send_replace(Arc::new(self.said.clone()))),
-            Err(_) => self.said = before,
+            Ok(_) => drop(self.published_overrides.send_replace(Arc::new(self.overrides.clone()))),
+            Err(_) => self.overrides = before,
         }
         outcome
     }
 
-    /// Says what nobody waits for; false when it has to be tried again.
-    pub(super) async fn say_or_log(&mut self, said: Said) -> bool {
-        let outcome = self.say(said).await;
+    /// The same for what no client waits for; false when it has to be tried again.
+    pub(super) async fn set_overrides_or_log(&mut self, overrides: OperatorOverrides) -> bool {
+        let outcome = self.set_overrides(overrides).await;
         if let Err(error) = &outcome {
             tracing::error!(reason = chain(error), "what is due could not be applied; it is tried again soon");
         }
@@ -551,9 +554,9 @@ impl<P: Plane> Owner<P> {
     }
 
     async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {
-        let mut said = self.said.clone();
-        said.pace = (pace != self.configured_pace).then_some(pace);
-        self.say(said).await?;
+        let mut overrides = self.overrides.clone();
+        overrides.pace = (pace != self.configured_pace).then_some(pace);
+        self.set_overrides(overrides).await?;
         self.pace.send_replace(pace);
         Ok(())
     }
@@ -592,7 +595,7 @@ impl<P: Plane> Owner<P> {
         let snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held, &self.made, &self.said).await?;
+        self.saved.save(&held, &self.resources, &self.overrides).await?;
         self.held = held;
         self.desired = desired;
         self.leaving = leaving;
@@ -704,8 +707,8 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Saves that ports are free again.
-    async fn keep(&mut self, held: Held) {
-        match self.saved.save(&held, &self.made, &self.said).await {
+    async fn keep(&mut self, held: PortAllocations) {
+        match self.saved.save(&held, &self.resources, &self.overrides).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),

@@ -1,17 +1,17 @@
 //! What outlives the process, as it lies in the state store: one key per load balancer's ledger, one for the endpoint
-//! indexes, one per object that an API made or changed, one for everything that an operator said.
+//! indexes, one per object that an API made or changed, one per override of an operator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::inventory::{MADE, Made, Moment, made_of};
-use super::said::{SAID, Said};
+use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
+use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
 };
-use crate::plan::Held;
+use crate::plan::PortAllocations;
 
 /// Ledgers lie below this prefix, by the load balancer's id.
 const PORTS: &str = "ports/";
@@ -45,13 +45,15 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// Reads what an earlier process held, what was made, and what was said. Its flows are gone with it, so nothing
+    /// Reads what an earlier process held, what the APIs made, and the overrides. Its flows are gone with it, so nothing
     /// drains any more.
-    pub(super) async fn load(store: Arc<dyn StateStore>) -> Result<(Self, Held, Made, Said), SavedError> {
+    pub(super) async fn load(
+        store: Arc<dyn StateStore>,
+    ) -> Result<(Self, PortAllocations, ApiResources, OperatorOverrides), SavedError> {
         let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false };
         let entries = saved.read().await?;
-        let mut held = Held::default();
-        let (mut made, mut said) = (Vec::new(), Vec::new());
+        let mut held = PortAllocations::default();
+        let (mut resources, mut overrides) = (Vec::new(), Vec::new());
         for entry in entries {
             let key = entry.key.as_str();
             if let Some(service) = key.strip_prefix(PORTS) {
@@ -59,15 +61,15 @@ impl Saved {
                 held.ledgers.insert(service.parse().map_err(wrong)?, read(&entry)?);
             } else if key == INDEXES {
                 held.indexes = read(&entry)?;
-            } else if key.starts_with(MADE) {
-                made.push(entry);
+            } else if key.starts_with(RESOURCES) {
+                resources.push(entry);
             } else {
-                said.push(entry);
+                overrides.push(entry);
             }
         }
         held.release_all();
-        let said = Said::load(&said, Moment::now())?;
-        Ok((saved, held, made_of(&made), said))
+        let overrides = OperatorOverrides::load(&overrides, Timestamp::now())?;
+        Ok((saved, held, resources_of(&resources), overrides))
     }
 
     /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations
@@ -76,10 +78,15 @@ impl Saved {
     /// # Errors
     ///
     /// After [`StoreError::OutcomeUnknown`] the next save first reads what the store has, and then makes it what is held.
-    pub(super) async fn save(&mut self, held: &Held, made: &Made, said: &Said) -> Result<(), SavedError> {
+    pub(super) async fn save(
+        &mut self,
+        held: &PortAllocations,
+        resources: &ApiResources,
+        overrides: &OperatorOverrides,
+    ) -> Result<(), SavedError> {
         let mut wanted: BTreeMap<StateKey, Bytes> =
-            made.iter().map(|(text, value)| (key(text), value.clone().into())).collect();
-        wanted.extend(said.made().into_iter().map(|(text, value)| (key(&text), value.into())));
+            resources.iter().map(|(text, value)| (key(text), value.clone().into())).collect();
+        wanted.extend(overrides.saved().into_iter().map(|(text, value)| (key(&text), value.into())));
         for (service, ledger) in &held.ledgers {
             wanted.insert(key(&format!("{PORTS}{service}")), json(ledger));
         }
@@ -145,7 +152,7 @@ impl Saved {
     /// Reads what the store has of this, which ends a doubt. Keys of others are left alone.
     async fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = self.store.range("").await?.entries;
-        let prefixes = [PORTS, MADE, SAID];
+        let prefixes = [PORTS, RESOURCES, OVERRIDES];
         entries.retain(|Entry { key, .. }| {
             key.as_str() == INDEXES || prefixes.iter().any(|prefix| key.as_str().starts_with(prefix))
         });
@@ -178,15 +185,15 @@ mod tests {
     const SERVICE: &str = "vpce-svc-02863655456245e5c";
 
     /// `n` objects that an API made.
-    fn made(n: usize) -> Made {
-        (0..n).map(|n| (format!("{MADE}vpc/{n}"), n.to_string().into_bytes())).collect()
+    fn resources(n: usize) -> ApiResources {
+        (0..n).map(|n| (format!("{RESOURCES}vpc/{n}"), n.to_string().into_bytes())).collect()
     }
 
     /// A ledger in which `port` is held.
-    fn held(port: u16) -> Held {
+    fn held(port: u16) -> PortAllocations {
         let ledger = format!(r#"{{"held":{{"Cluster0/a":{port}}},"draining":[]}}"#);
         let ledgers = [(SERVICE.parse().unwrap(), serde_json::from_str(&ledger).unwrap())].into();
-        Held { ledgers, ..Held::default() }
+        PortAllocations { ledgers, ..PortAllocations::default() }
     }
 
     struct Saver {
@@ -205,13 +212,13 @@ mod tests {
         }
 
         async fn save(&mut self, port: u16, objects: usize) -> Result<(), SavedError> {
-            self.saved.save(&held(port), &made(objects), &Said::default()).await
+            self.saved.save(&held(port), &resources(objects), &OperatorOverrides::default()).await
         }
 
         /// What another process would find.
-        async fn there(&self) -> (Held, Made) {
-            let (_, held, made, _) = Saved::load(self.store.clone()).await.expect("readable");
-            (held, made)
+        async fn there(&self) -> (PortAllocations, ApiResources) {
+            let (_, held, resources, _) = Saved::load(self.store.clone()).await.expect("readable");
+            (held, resources)
         }
     }
 
@@ -220,9 +227,12 @@ mod tests {
         let mut saver = Saver::start().await;
         let other = || key("gateways/a");
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
-        assert_eq!(saver.there().await, (held(1024), made(1)));
+        assert_eq!(saver.there().await, (held(1024), resources(1)));
         let (mut saved, ..) = Saved::load(saver.store.clone()).await.unwrap();
-        saved.save(&Held::default(), &Made::new(), &Said::default()).await.expect("saved");
+        saved
+            .save(&PortAllocations::default(), &ApiResources::new(), &OperatorOverrides::default())
+            .await
+            .expect("saved");
         let left = saver.store.range("").await.unwrap().entries;
         assert_eq!(left.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), [other()]);
         let conflict = saver.save(1025, 1).await.expect_err("another writer was first");
@@ -243,9 +253,9 @@ mod tests {
         saver.store.fail(Failure::Refused);
         let error = saver.save(1025, 2).await.expect_err("refused");
         assert!(matches!(error, SavedError::Store(StoreError::Unavailable { .. })), "{error:?}");
-        assert_eq!(saver.there().await, (held(1024), made(1)));
+        assert_eq!(saver.there().await, (held(1024), resources(1)));
         saver.save(1026, 0).await.expect("saved");
-        assert_eq!(saver.there().await, (held(1026), made(0)));
+        assert_eq!(saver.there().await, (held(1026), resources(0)));
     }
 
     #[tokio::test]
@@ -253,13 +263,13 @@ mod tests {
         let mut saver = Saver::start().await;
         saver.store.fail(Failure::Unanswered);
         saver.save(1025, 0).await.expect("it happened");
-        assert_eq!(saver.there().await, (held(1025), made(0)));
+        assert_eq!(saver.there().await, (held(1025), resources(0)));
         saver.store.fail(Failure::Lost);
         let error = saver.save(1026, 0).await.expect_err("it did not happen");
         assert!(matches!(error, SavedError::Store(StoreError::Unavailable { .. })), "{error:?}");
-        assert_eq!(saver.there().await, (held(1025), made(0)));
+        assert_eq!(saver.there().await, (held(1025), resources(0)));
         saver.save(1027, 3).await.expect("its revisions are known");
-        assert_eq!(saver.there().await, (held(1027), made(3)));
+        assert_eq!(saver.there().await, (held(1027), resources(3)));
     }
 
     #[tokio::test]
@@ -274,7 +284,7 @@ mod tests {
             assert!(matches!(error, SavedError::Store(StoreError::Unavailable { .. })), "{error:?}");
             saver.store.is_silent.store(false, Ordering::Relaxed);
             saver.save(1024, 0).await.expect("known");
-            assert_eq!(saver.there().await, (held(1024), made(0)), "{failure:?}");
+            assert_eq!(saver.there().await, (held(1024), resources(0)), "{failure:?}");
         }
     }
 
@@ -282,9 +292,9 @@ mod tests {
     async fn a_change_of_more_keys_than_a_commit_takes_is_saved_in_parts() {
         let mut saver = Saver::start().await;
         saver.save(1025, 300).await.expect("saved");
-        assert_eq!(saver.there().await, (held(1025), made(300)));
+        assert_eq!(saver.there().await, (held(1025), resources(300)));
         saver.store.fail(Failure::Unanswered);
         saver.save(1026, 0).await.expect("saved");
-        assert_eq!(saver.there().await, (held(1026), made(0)));
+        assert_eq!(saver.there().await, (held(1026), resources(0)));
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::EditError;
-use super::inventory::Moment;
+use super::inventory::Timestamp;
+use super::overrides::Shift;
 use super::owner::{ChangeError, Command, Owner, RETRY};
 use super::plane::Plane;
-use super::said::Shift;
 use crate::model::{TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, ZoneView};
 
@@ -24,28 +24,28 @@ impl<P: Plane> Owner<P> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let meant = |view: &&ZoneView| service.as_ref().is_none_or(|wanted| view.service == *wanted);
         let there: Vec<_> = snapshot.zones.iter().filter(meant).collect();
-        let now = Moment::now();
-        let mut said = self.said.clone();
+        let now = Timestamp::now();
+        let mut overrides = self.overrides.clone();
         let mut found = false;
         if !away {
             // One may stand where no endpoint has an address any more.
-            let before = said.shifts.len();
+            let before = overrides.shifts.len();
             let is_meant = |of: &VpceServiceId, at: &Zone| *at == zone && service.as_ref().is_none_or(|s| s == of);
-            said.shifts.retain(|(of, at), _| !is_meant(of, at));
-            found = said.shifts.len() < before;
+            overrides.shifts.retain(|(of, at), _| !is_meant(of, at));
+            found = overrides.shifts.len() < before;
         }
         for view in there.iter().filter(|view| view.zone == zone) {
             found = true;
             if away {
                 let key = (view.service.clone(), zone.clone());
-                let other = said.shifts.keys().find(|(of, at)| *of == view.service && *at != zone);
+                let other = overrides.shifts.keys().find(|(of, at)| *of == view.service && *at != zone);
                 if let Some((service, shifted)) = other.cloned() {
                     return Err(ChangeError::ShiftedAlready { service, shifted });
                 }
-                let since = said.shifts.get(&key).map_or(now, |shift| shift.since);
+                let since = overrides.shifts.get(&key).map_or(now, |shift| shift.since);
                 let expires = lasts.map(|lasts| now.plus(lasts));
                 let (service, zone) = key.clone();
-                said.shifts.insert(key, Shift { service, zone, since, expires, epoch: 0 });
+                overrides.shifts.insert(key, Shift { service, zone, since, expires, epoch: 0 });
             }
         }
         if !found {
@@ -54,15 +54,15 @@ impl<P: Plane> Owner<P> {
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
             return Err(ChangeError::NoSuchZone { zone, services, known });
         }
-        let generation = self.say(said).await?;
+        let generation = self.set_overrides(overrides).await?;
         tracing::info!(%zone, away, "zonal shift");
         self.start_clocks();
         Ok(generation)
     }
 
-    pub(super) fn start_shift_clocks(&mut self, now: Moment) {
+    pub(super) fn start_shift_clocks(&mut self, now: Timestamp) {
         let mut due = Vec::new();
-        for shift in self.said.shifts.values_mut().filter(|shift| shift.epoch == 0) {
+        for shift in self.overrides.shifts.values_mut().filter(|shift| shift.epoch == 0) {
             self.epoch += 1;
             shift.epoch = self.epoch;
             due.extend(shift.expires.map(|end| (end, shift.clone())));
@@ -74,11 +74,11 @@ impl<P: Plane> Owner<P> {
 
     pub(super) async fn shift_ends(&mut self, service: VpceServiceId, zone: Zone, epoch: u64) {
         let key = (service, zone);
-        if self.said.is_shift(&key, epoch) {
+        if self.overrides.is_shift(&key, epoch) {
             tracing::info!(service = %key.0, zone = %key.1, "zonal shift ends");
-            let mut said = self.said.clone();
-            said.shifts.remove(&key);
-            if !self.say_or_log(said).await {
+            let mut overrides = self.overrides.clone();
+            overrides.shifts.remove(&key);
+            if !self.set_overrides_or_log(overrides).await {
                 let (service, zone) = key;
                 self.later(RETRY, Command::ShiftEnds { service, zone, epoch });
             }
@@ -102,12 +102,12 @@ impl<P: Plane> Owner<P> {
             let text = format!("target `{target}` has no member `{member}`; it has: {}", known.join(", "));
             return Err(EditError::Invalid(text).into());
         }
-        let mut said = self.said.clone();
+        let mut overrides = self.overrides.clone();
         for name in &meant {
             let key = (view.service.clone(), target.clone(), name.clone());
-            let _ = if registered { said.deregistered.remove(&key) } else { said.deregistered.insert(key) };
+            let _ = if registered { overrides.deregistered.remove(&key) } else { overrides.deregistered.insert(key) };
         }
-        self.say(said).await?;
+        self.set_overrides(overrides).await?;
         if !registered {
             // Whoever comes back begins anew.
             self.desired

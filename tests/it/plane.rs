@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plgw::data::{DataOptions, DataPlane};
-use plgw::plan::{Generation, Held, Snapshot, compile};
+use plgw::plan::{Generation, PortAllocations, Snapshot, compile};
 use plgw::telemetry::Registry;
 use tokio::sync::mpsc;
 
@@ -14,7 +14,7 @@ use crate::support::{EchoTarget, Flow, Net, Place, eventually};
 
 /// What the network's config comes to.
 fn planned(net: &Net) -> Snapshot {
-    compile(&net.config().desired, &Held::default(), Generation(1)).expect("a plan").0
+    compile(&net.config().desired, &PortAllocations::default(), Generation(1)).expect("a plan").0
 }
 
 fn started(registry: &Registry) -> (DataPlane, mpsc::UnboundedReceiver<String>) {

@@ -8,7 +8,7 @@ use super::errors::{no_endpoint, no_service};
 use super::services::{invalid, is_id, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
-use crate::control::inventory::{Cloud, ElsewhereEndpoint, ElsewhereService, Inventory, Moment, ServiceState};
+use crate::control::inventory::{Cloud, ElsewhereEndpoint, ElsewhereService, Inventory, ServiceState, Timestamp};
 
 /// Service attachments that Atlas makes in a region. Source: Atlas, *Private Service Connect*.
 const ATTACHMENTS: usize = 50;
@@ -198,7 +198,7 @@ async fn register(request: &Request<'_>, cloud: Cloud, id: &str) -> Outcome {
         gcp_project: None,
         rules: Vec::new(),
         state: ServiceState::Initiating,
-        since: Moment::default(),
+        since: Timestamp::default(),
     };
     let name = match cloud {
         Cloud::Azure => {

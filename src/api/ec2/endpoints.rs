@@ -10,7 +10,9 @@ use super::vpcs::{done, ids, next, tags, vpc_id};
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::{EndpointChange, Kind, NewEndpoint};
-use crate::control::inventory::{ARCHIVE_SERVICES, EndpointRecord, Inventory, Moment, Reservation, ServiceState, Tags};
+use crate::control::inventory::{
+    ARCHIVE_SERVICES, EndpointRecord, Inventory, Reservation, ServiceState, Tags, Timestamp,
+};
 use crate::model::{AppEndpointKind, EndpointState, Region, ServiceName, SubnetId, VpceId, VpceServiceId};
 
 /// What an endpoint without a policy of its own allows.
@@ -68,7 +70,7 @@ fn state(record: &EndpointRecord) -> EndpointState {
     }
 }
 
-fn created(record: &EndpointRecord) -> Moment {
+fn created(record: &EndpointRecord) -> Timestamp {
     // The config doesn't say when; a date that says so is better than none, which tools don't take.
     record.created.unwrap_or_default()
 }

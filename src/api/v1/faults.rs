@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::operation::{Created, NoContent, Operation, Request};
 use super::{Refusal, bad, refused};
 use crate::api::text::iso8601;
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 use crate::control::{ChangeError, FaultOrigin, FaultRecord};
 use crate::model::Fault;
 
@@ -45,7 +45,7 @@ struct FaultView {
 
 impl FaultView {
     fn of(record: &FaultRecord, affected: &BTreeMap<String, u64>) -> Self {
-        let text = |moment: Moment| iso8601(moment, true);
+        let text = |moment: Timestamp| iso8601(moment, true);
         Self {
             fault: Arc::clone(&record.fault),
             origin: record.origin,

@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::control::inventory::Moment;
+    use crate::control::inventory::Timestamp;
 
     const SERVICE: &str = "vpce-svc-02863655456245e5c";
     const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
@@ -188,7 +188,7 @@ mod tests {
 
     fn registration<'a>(inventory: &'a mut Inventory, endpoint: &str) -> &'a mut Registration {
         let key = Pair(SERVICE.parse().unwrap(), endpoint.parse().unwrap());
-        let new = Registration { since: Moment::default(), deleting: false, error: None };
+        let new = Registration { since: Timestamp::default(), deleting: false, error: None };
         inventory.registrations.entry(key).or_insert(new)
     }
 

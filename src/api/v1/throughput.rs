@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::operation::{Operation, Request};
-use crate::control::inventory::Moment;
+use crate::control::inventory::Timestamp;
 use crate::data::Carried;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -27,5 +27,5 @@ struct Throughput {
 
 async fn show(request: Request) -> Result<Throughput, Refusal> {
     let flows = &request.shared.flows;
-    Ok(Throughput { at_ms: Moment::now().0, total: flows.carried(), targets: flows.carried_by_target() })
+    Ok(Throughput { at_ms: Timestamp::now().0, total: flows.carried(), targets: flows.carried_by_target() })
 }

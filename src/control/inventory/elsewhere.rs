@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moment, ServiceState};
+use super::{ServiceState, Timestamp};
 use crate::model::ProjectId;
 
 /// A cloud provider other than AWS.
@@ -43,7 +43,7 @@ pub struct ElsewhereService {
     /// Where it is in its life.
     pub state: ServiceState,
     /// When that began.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Its private endpoints, by Azure's resource id or by the name of Google's endpoint group.
     pub endpoints: BTreeMap<String, ElsewhereEndpoint>,
 }
@@ -60,5 +60,5 @@ pub struct ElsewhereEndpoint {
     /// Where it is in its life.
     pub state: ServiceState,
     /// When that began.
-    pub since: Moment,
+    pub since: Timestamp,
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterState, Inventory, Moment};
+use super::{ClusterState, Inventory, Timestamp};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, Label, Naming, Node,
     PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
@@ -25,9 +25,9 @@ pub struct ServerlessRecord {
     /// What it is doing.
     pub state: ClusterState,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it was made.
-    pub created: Moment,
+    pub created: Timestamp,
     /// Its private endpoint.
     pub endpoint: Option<ServerlessEndpoint>,
 }
@@ -44,7 +44,7 @@ pub struct ServerlessEndpoint {
     /// How far Atlas has come with the service.
     pub state: Reservation,
     /// Since when; once an interface endpoint is named, since that.
-    pub since: Moment,
+    pub since: Timestamp,
     /// The interface endpoint.
     pub claimed: Option<VpceId>,
     /// Why it failed.
@@ -91,7 +91,7 @@ pub struct ArchiveEndpoint {
     /// The endpoint's region and DNS name, when they were said.
     pub customer: Option<(Region, String)>,
     /// When it was added.
-    pub since: Moment,
+    pub since: Timestamp,
     /// Being removed.
     pub deleting: bool,
     /// Why it failed.

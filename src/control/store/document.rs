@@ -196,7 +196,10 @@ mod tests {
 
     fn small() -> Document {
         let json = br#"{"held":{"Cluster0/shard-00-00":1024},"draining":[]}"#;
-        document(&[("ports/vpce-svc-1", json, 3), ("a \"b\"", b"\x00\xff", 9), ("said/pace", b"\"frozen\"", 2)], 12)
+        document(
+            &[("ports/vpce-svc-1", json, 3), ("a \"b\"", b"\x00\xff", 9), ("overrides/pace", b"\"frozen\"", 2)],
+            12,
+        )
     }
 
     #[test]
@@ -205,8 +208,8 @@ mod tests {
         let (content, end) = text.split_once(r#""sha256":""#).unwrap();
         let expected = r#"{"format":2,"revision":12,"entries":{
 "a \"b\"":{"revision":9,"base64":"AP8="},
-"ports/vpce-svc-1":{"revision":3,"value":{"held":{"Cluster0/shard-00-00":1024},"draining":[]}},
-"said/pace":{"revision":2,"value":"frozen"}
+"overrides/pace":{"revision":2,"value":"frozen"},
+"ports/vpce-svc-1":{"revision":3,"value":{"held":{"Cluster0/shard-00-00":1024},"draining":[]}}
 },"#;
         assert_eq!(content, expected);
         assert!(end.len() == 67 && end.ends_with("\"}\n"), "{end}");

@@ -23,6 +23,9 @@ const SLOT_OFFSETS: [usize; 2] = [1024, 2048];
 const LOG_START: usize = 4096;
 const RECORD_OVERHEAD: usize = 8;
 
+/// Prefixes of keys that have other names since.
+const RENAMED: [(&str, &str); 2] = [("made/", "resources/"), ("said/", "overrides/")];
+
 /// Whether `bytes` are a file of format 1, whole or not.
 pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
@@ -51,10 +54,23 @@ pub(super) fn decode(file: &[u8]) -> Result<Document, &'static str> {
         return Err("its commit slots and its saved changes do not agree");
     }
     match read_record(file, position, chain, &mut document) {
-        Some((end, _)) if end == file.len() => Ok(document),
-        None if both => Ok(document),
-        _ => Err("a commit slot or its last saved change is not whole"),
+        Some((end, _)) if end == file.len() => {}
+        None if both => {}
+        _ => return Err("a commit slot or its last saved change is not whole"),
     }
+    let entries = document.entries.into_iter().map(|(key, entry)| Some((renamed(key)?, entry)));
+    let entries = entries.collect::<Option<_>>().ok_or("a key is longer than keys may be")?;
+    Ok(Document { revision: document.revision, entries })
+}
+
+/// The key under which this version keeps what format 1 kept at `key`.
+fn renamed(key: StateKey) -> Option<StateKey> {
+    for (old, new) in RENAMED {
+        if let Some(rest) = key.as_str().strip_prefix(old) {
+            return format!("{new}{rest}").parse().ok();
+        }
+    }
+    Some(key)
 }
 
 struct Slot {
@@ -180,8 +196,8 @@ pub(super) mod tests {
             let expected = [
                 ("binary", 2),
                 ("endpoints/indexes", 1),
+                ("overrides/fault/x", revision),
                 ("ports/vpce-svc-02863655456245e5c", revision - 1),
-                ("said/fault/x", revision),
             ];
             assert_eq!(keys(&document), expected);
             let value = |key: &str| document.entries[key].0.clone();
@@ -189,7 +205,7 @@ pub(super) mod tests {
             assert_eq!(value("endpoints/indexes"), r#"{"vpce-024f5b57108c8d3ed":0}"#);
             let ledger = r#"{"held":{"Cluster0/shard-00-00":1029,"Cluster0/shard-00-01":1025},"draining":[1028]}"#;
             assert_eq!(value("ports/vpce-svc-02863655456245e5c"), ledger);
-            assert_eq!(value("said/fault/x"), r#"{"since":7}"#);
+            assert_eq!(value("overrides/fault/x"), r#"{"since":7}"#);
         }
     }
 

@@ -1,7 +1,7 @@
-//! What operators said by command, beside what there is: faults, zonal shifts, targets taken out, the pace of lives.
+//! What operators set by command, over the inventory: faults, zonal shifts, deregistered targets, the pace of lifecycles.
 //!
-//! Saved as what was made is: one key of the state store each, below `said/`. What the config says too is not saved, so
-//! that the config's word counts again once the command is taken back.
+//! Each is one key of the state store, below `overrides/`. What the config says too is not saved, so that the config counts
+//! again once the command is taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,58 +11,58 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inventory::{Made, Moment};
+use super::inventory::Timestamp;
 use super::saved::SavedError;
 use super::store::Entry;
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 
-/// Everything that was said lies below this prefix.
-pub(super) const SAID: &str = "said/";
+/// The prefix of the keys of overrides.
+pub(super) const OVERRIDES: &str = "overrides/";
 
-/// Whose word a fault is.
+/// Who set a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultOrigin {
-    /// A command's: it outlives the process.
+    /// A command: it outlives the process.
     #[default]
     Command,
-    /// The config's.
+    /// The config.
     Config,
 }
 
-/// A fault that is to strike, strikes, or has been told to.
+/// A fault that waits for its time or is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultRecord {
     /// The fault as it was asked for.
     pub fault: Arc<Fault>,
     /// When it was set: its times count from here, through restarts too.
-    pub since: Moment,
-    /// Whose it is.
+    pub since: Timestamp,
+    /// Who set it.
     #[serde(skip)]
     pub origin: FaultOrigin,
     /// Whether it has begun.
     #[serde(skip)]
     pub begun: bool,
-    /// Tells its clocks from those of a fault that had its name before; 0: they don't run yet.
+    /// Distinguishes its timers from those of an earlier fault of this name; 0: they are not started.
     #[serde(skip)]
     pub(super) epoch: u64,
 }
 
 impl FaultRecord {
-    pub(super) fn new(fault: Arc<Fault>, since: Moment, origin: FaultOrigin) -> Self {
+    pub(super) fn new(fault: Arc<Fault>, since: Timestamp, origin: FaultOrigin) -> Self {
         let begun = fault.after.is_zero();
         Self { fault, since, origin, begun, epoch: 0 }
     }
 
     /// When it begins.
     #[must_use]
-    pub fn begins(&self) -> Moment {
+    pub fn begins(&self) -> Timestamp {
         self.since.plus(self.fault.after)
     }
 
     /// When it ends by itself.
     #[must_use]
-    pub fn ends(&self) -> Option<Moment> {
+    pub fn ends(&self) -> Option<Timestamp> {
         self.fault.lasts.map(|lasts| self.begins().plus(lasts))
     }
 
@@ -84,14 +84,14 @@ pub struct Shift {
     /// The zone that is shifted away from.
     pub zone: Zone,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it ends by itself.
-    pub expires: Option<Moment>,
+    pub expires: Option<Timestamp>,
     #[serde(skip)]
     pub(super) epoch: u64,
 }
 
-/// A process that was taken out of its group.
+/// A process that was deregistered from its target group.
 type Out = (VpceServiceId, TargetId, String);
 
 /// A fault of the config that isn't in force.
@@ -102,33 +102,33 @@ struct Absent {
     by_command: bool,
 }
 
-/// What operators said, and the config's faults.
+/// What operators set, and the config's faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct OperatorOverrides {
     /// Faults by name.
     pub(super) faults: BTreeMap<String, FaultRecord>,
-    /// Faults of the config that were cleared or are over; another fault of that name is not meant.
+    /// Faults of the config that were cleared or are over; another fault of that name is not affected.
     absent: BTreeMap<String, Absent>,
     /// Zonal shifts.
     pub(super) shifts: BTreeMap<(VpceServiceId, Zone), Shift>,
     /// Processes that were deregistered.
     pub(super) deregistered: BTreeSet<Out>,
-    /// How quickly lives go on; `None`: as the config says.
+    /// How quickly lifecycles proceed; `None`: as the config says.
     pub(super) pace: Option<Pace>,
 }
 
-impl Said {
-    /// What the plan wants to know of it.
-    pub(super) fn tell(&self, desired: &mut Desired) {
+impl OperatorOverrides {
+    /// Puts them into the desired state.
+    pub(super) fn apply_to(&self, desired: &mut Desired) {
         desired.faults = self.faults.iter().map(|(name, record)| (name.clone(), record.in_force())).collect();
         desired.shifted_zones = self.shifts.keys().cloned().collect();
         desired.deregistered.clone_from(&self.deregistered);
     }
 
-    /// This over a config's faults: those that are new begin now, those that are the same go on, and so does every one
+    /// These over a config's faults: those that are new begin now, those that are the same go on, and so does every one
     /// that a command set.
     #[must_use]
-    pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Moment) -> Self {
+    pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Timestamp) -> Self {
         self.faults.retain(|name, record| {
             let same = || config.get(name).is_some_and(|fault| *fault == record.fault);
             record.origin == FaultOrigin::Command || same()
@@ -162,8 +162,7 @@ impl Said {
         format!("{label}-{number}")
     }
 
-    /// Forgets who was taken out of a group, and from where was shifted away, once the cluster or the service is no more:
-    /// whoever has the name next begins anew.
+    /// Removes deregistrations and zonal shifts whose cluster or service is gone: the next one of that name begins anew.
     pub(super) fn forget_absent(&mut self, desired: &Desired) {
         let projects = || desired.projects.iter();
         self.deregistered.retain(|(service, target, _)| {
@@ -179,15 +178,15 @@ impl Said {
         });
     }
 
-    /// Whether anybody still waits for the end of this shift.
+    /// Whether the shift that this timer ends is still in force.
     pub(super) fn is_shift(&self, key: &(VpceServiceId, Zone), epoch: u64) -> bool {
         self.shifts.get(key).is_some_and(|shift| shift.epoch == epoch)
     }
 
-    /// What of this is saved.
-    pub(super) fn made(&self) -> Made {
-        let mut made = Made::new();
-        let mut put = |key: String, value: Vec<u8>| made.insert(format!("{SAID}{key}"), value);
+    /// The keys and values that are saved.
+    pub(super) fn saved(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut saved = BTreeMap::new();
+        let mut put = |key: String, value: Vec<u8>| saved.insert(format!("{OVERRIDES}{key}"), value);
         for (name, record) in self.faults.iter().filter(|(_, record)| record.origin == FaultOrigin::Command) {
             put(format!("fault/{}", coded(name)), json(record));
         }
@@ -204,45 +203,47 @@ impl Said {
         if let Some(pace) = self.pace {
             put("pace".to_owned(), json(&pace));
         }
-        made
+        saved
     }
 
-    /// What an earlier process was told, without what is over at `now`.
+    /// What an earlier process saved, without what is over at `now`.
     ///
     /// # Errors
     ///
     /// [`SavedError::Value`] for a key or a value that this version doesn't write.
-    pub(super) fn load(entries: &[Entry], now: Moment) -> Result<Self, SavedError> {
-        let mut said = Self::default();
+    pub(super) fn load(entries: &[Entry], now: Timestamp) -> Result<Self, SavedError> {
+        let mut overrides = Self::default();
         for Entry { key, value, .. } in entries {
             let wrong = |source| SavedError::Value { key: key.as_str().to_owned(), source };
-            let kind = key.as_str().trim_start_matches(SAID).split('/').next().unwrap_or_default();
+            let kind = key.as_str().trim_start_matches(OVERRIDES).split('/').next().unwrap_or_default();
             match kind {
                 "fault" => {
                     let mut record: FaultRecord = serde_json::from_slice(value).map_err(wrong)?;
                     record.begun = record.begins() <= now;
                     if record.ends().is_none_or(|end| now < end) {
-                        said.faults.insert(record.fault.name.clone(), record);
+                        overrides.faults.insert(record.fault.name.clone(), record);
                     }
                 }
                 "cleared" => {
                     let fault: Arc<Fault> = serde_json::from_slice(value).map_err(wrong)?;
-                    said.absent.insert(fault.name.clone(), Absent { fault, by_command: true });
+                    overrides.absent.insert(fault.name.clone(), Absent { fault, by_command: true });
                 }
                 "shift" => {
                     let shift: Shift = serde_json::from_slice(value).map_err(wrong)?;
                     if shift.expires.is_none_or(|end| now < end) {
-                        said.shifts.insert((shift.service.clone(), shift.zone.clone()), shift);
+                        overrides.shifts.insert((shift.service.clone(), shift.zone.clone()), shift);
                     }
                 }
                 "deregistered" => {
-                    said.deregistered.insert(serde_json::from_slice(value).map_err(wrong)?);
+                    overrides.deregistered.insert(serde_json::from_slice(value).map_err(wrong)?);
                 }
-                "pace" => said.pace = Some(serde_json::from_slice(value).map_err(wrong)?),
-                other => return Err(wrong(serde::de::Error::custom(format!("nothing is said of `{other}`")))),
+                "pace" => overrides.pace = Some(serde_json::from_slice(value).map_err(wrong)?),
+                other => {
+                    return Err(wrong(serde::de::Error::custom(format!("there are no overrides of kind `{other}`"))));
+                }
             }
         }
-        Ok(said)
+        Ok(overrides)
     }
 }
 
@@ -264,70 +265,75 @@ mod tests {
         serde_json::from_str(&format!(r#"{{"name":"{name}","kind":{{"type":"refuse"}}{text}}}"#)).expect("a fault")
     }
 
-    fn entries(said: &Said) -> Vec<Entry> {
+    fn entries(overrides: &OperatorOverrides) -> Vec<Entry> {
         let entry = |(key, value): (String, Vec<u8>)| Entry {
             key: key.parse::<StateKey>().expect("a key"),
             value: value.into(),
             revision: Revision(1),
         };
-        said.made().into_iter().map(entry).collect()
+        overrides.saved().into_iter().map(entry).collect()
     }
 
-    fn set(said: &mut Said, fault: Arc<Fault>, at: u64) {
-        said.faults.insert(fault.name.clone(), FaultRecord::new(fault, Moment(at), FaultOrigin::Command));
+    fn set(overrides: &mut OperatorOverrides, fault: Arc<Fault>, at: u64) {
+        overrides.faults.insert(fault.name.clone(), FaultRecord::new(fault, Timestamp(at), FaultOrigin::Command));
     }
 
     #[test]
-    fn what_was_said_is_read_as_it_was_saved_and_what_is_over_is_left_out() {
-        let mut said = Said { pace: Some(Pace::Frozen), ..Said::default() };
-        set(&mut said, fault("a/b ü", r#","after_ms":500"#), 1000);
-        set(&mut said, fault("brief", r#","lasts_ms":500"#), 1000);
+    fn overrides_are_read_as_they_were_saved_and_what_is_over_is_left_out() {
+        let mut overrides = OperatorOverrides { pace: Some(Pace::Frozen), ..OperatorOverrides::default() };
+        set(&mut overrides, fault("a/b ü", r#","after_ms":500"#), 1000);
+        set(&mut overrides, fault("brief", r#","lasts_ms":500"#), 1000);
         let (service, zone): (VpceServiceId, Zone) =
             ("vpce-svc-02863655456245e5c".parse().expect("an id"), "us-east-1a".parse().expect("a zone"));
         let shift = |zone: &Zone, expires| Shift {
             service: service.clone(),
             zone: zone.clone(),
-            since: Moment(1000),
+            since: Timestamp(1000),
             expires,
             epoch: 0,
         };
-        said.shifts.insert((service.clone(), zone.clone()), shift(&zone, Some(Moment(1500))));
-        said.deregistered.insert((service.clone(), "Cluster0/a".parse().expect("an id"), "a".to_owned()));
-        assert_eq!(Said::load(&entries(&said), Moment(1499)).expect("readable"), said);
+        overrides.shifts.insert((service.clone(), zone.clone()), shift(&zone, Some(Timestamp(1500))));
+        overrides.deregistered.insert((service.clone(), "Cluster0/a".parse().expect("an id"), "a".to_owned()));
+        assert_eq!(OperatorOverrides::load(&entries(&overrides), Timestamp(1499)).expect("readable"), overrides);
 
-        let later = Said::load(&entries(&said), Moment(1500)).expect("readable");
+        let later = OperatorOverrides::load(&entries(&overrides), Timestamp(1500)).expect("readable");
         assert_eq!(later.faults.keys().collect::<Vec<_>>(), ["a/b ü"]);
         assert!(later.faults["a/b ü"].begun && later.shifts.is_empty() && later.deregistered.len() == 1);
     }
 
     #[test]
-    fn a_commands_word_goes_before_the_configs_and_a_cleared_fault_stays_cleared() {
+    fn a_command_goes_before_the_config_and_a_cleared_fault_stays_cleared() {
         let config: BTreeMap<_, _> = [fault("x", ""), fault("y", "")].map(|fault| (fault.name.clone(), fault)).into();
-        let mut said = Said::default();
-        set(&mut said, fault("x", r#","seed":7"#), 1);
-        let mut said = said.over(&config, Moment(5));
-        assert_eq!((said.faults["x"].fault.seed, said.faults["y"].since), (7, Moment(5)));
-        assert!(said.clear("x", &config, true) && said.clear("y", &config, true) && !said.clear("z", &config, true));
-        let again = Said::load(&entries(&said), Moment(6)).expect("readable").over(&config, Moment(6));
+        let mut overrides = OperatorOverrides::default();
+        set(&mut overrides, fault("x", r#","seed":7"#), 1);
+        let mut overrides = overrides.over(&config, Timestamp(5));
+        assert_eq!((overrides.faults["x"].fault.seed, overrides.faults["y"].since), (7, Timestamp(5)));
+        assert!(
+            overrides.clear("x", &config, true)
+                && overrides.clear("y", &config, true)
+                && !overrides.clear("z", &config, true)
+        );
+        let again =
+            OperatorOverrides::load(&entries(&overrides), Timestamp(6)).expect("readable").over(&config, Timestamp(6));
         assert!(again.faults.is_empty(), "{again:?}");
         let changed: BTreeMap<_, _> = [("y".to_owned(), fault("y", r#","seed":1"#))].into();
-        assert_eq!(again.over(&changed, Moment(7)).faults.len(), 1, "another fault of that name was not cleared");
+        assert_eq!(again.over(&changed, Timestamp(7)).faults.len(), 1, "another fault of that name was not cleared");
     }
 
     #[test]
     fn a_fault_of_the_config_that_is_over_does_not_come_back_with_a_reload_but_with_a_restart() {
         let config: BTreeMap<_, _> = [("x".to_owned(), fault("x", ""))].into();
-        let mut said = Said::default().over(&config, Moment(1));
-        said.clear("x", &config, false);
-        assert!(said.clone().over(&config, Moment(2)).faults.is_empty());
-        assert!(entries(&said).is_empty());
+        let mut overrides = OperatorOverrides::default().over(&config, Timestamp(1));
+        overrides.clear("x", &config, false);
+        assert!(overrides.clone().over(&config, Timestamp(2)).faults.is_empty());
+        assert!(entries(&overrides).is_empty());
     }
 
     #[test]
     fn a_fault_without_a_name_gets_the_first_that_is_free() {
-        let mut said = Said::default();
-        set(&mut said, fault("refuse-1", ""), 1);
-        set(&mut said, fault("other", ""), 1);
-        assert_eq!(said.free_name(&fault("", "")), "refuse-2");
+        let mut overrides = OperatorOverrides::default();
+        set(&mut overrides, fault("refuse-1", ""), 1);
+        set(&mut overrides, fault("other", ""), 1);
+        assert_eq!(overrides.free_name(&fault("", "")), "refuse-2");
     }
 }
