@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod dns;
+mod files;
 pub mod flowlog;
 pub mod lab;
 pub mod lifecycle;
