@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod dns;
+mod files;
 pub mod flowlog;
 mod http;
 pub mod lab;

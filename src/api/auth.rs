@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::call::{Call, Reply, bytes, set};
 use super::ec2::failure;
 use super::sessions::{Sessions, Use};
-use super::text::{hex, random_hex};
+use super::text::random_hex;
 use crate::control::inventory::Timestamp;
 
 /// Atlas' realm.
@@ -193,7 +193,7 @@ impl Auth {
     fn nonce(&self, at: Timestamp) -> String {
         let time = at.0.to_string();
         let tag = hmac::sign(&self.key, time.as_bytes());
-        STANDARD.encode(format!("{time}:{}", hex(tag.as_ref())))
+        STANDARD.encode(format!("{time}:{}", hex::encode(tag.as_ref())))
     }
 
     /// When one of this process' nonces was made; `None` for any other text.
@@ -249,7 +249,7 @@ impl Auth {
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256_hex(request.as_bytes()));
         let start = format!("AWS4{}", known.private_key);
         let key = [day, region, service, end].iter().fold(start.into_bytes(), |key, part| sign(&key, part.as_bytes()));
-        let expected = hex(&sign(&key, text.as_bytes()));
+        let expected = hex::encode(sign(&key, text.as_bytes()));
         Some(self.same(access, &known.public_key) & self.same(signature, &expected))
     }
 
@@ -343,11 +343,11 @@ fn sign(key: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+    hex::encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 fn md5_hex(text: &str) -> String {
-    hex(&Md5::digest(text.as_bytes()))
+    hex::encode(Md5::digest(text.as_bytes()))
 }
 
 #[cfg(test)]

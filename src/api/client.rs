@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long an answer may take. A reload with many listeners is the slowest there is.
@@ -23,18 +23,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why there is no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody is there.
+    /// No connection came about.
     #[error(
         "cannot reach the gateway's admin API at {address}; is `plgw serve` running, and is this its `admin` address?"
     )]
     Connect {
-        /// Where it was sought.
+        /// The address that was dialled.
         address: SocketAddr,
         /// Why not.
         #[source]
-        source: std::io::Error,
+        source: legacy::Error,
     },
-    /// The conversation broke off.
+    /// The exchange broke off.
     #[error("the gateway's admin API at {address} broke off: {reason}")]
     Broken {
         /// Where.
@@ -146,27 +146,7 @@ impl Client {
         body: String,
     ) -> Result<Answer, ClientError> {
         let address = self.address;
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = connecting
-            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-            .map_err(|source| ClientError::Connect { address, source })?;
-        timeout(ANSWER_TIMEOUT, self.exchange(stream, method, path, headers, body))
-            .await
-            .unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
-    }
-
-    async fn exchange(
-        &self,
-        stream: TcpStream,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: String,
-    ) -> Result<Answer, ClientError> {
-        let mut request = Request::builder().method(method).uri(path);
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            request = request.header(HOST, self.address.to_string());
-        }
+        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
         if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -177,20 +157,19 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::<Bytes>::from(body)).map_err(|error| self.broken(error.to_string()))?;
-        let broken = |error: hyper::Error| self.broken(error.to_string());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
         let exchange = async {
-            let response = sender.send_request(request).await.map_err(broken)?;
+            let response = client.request(request).await.map_err(|source| match source.is_connect() {
+                true => ClientError::Connect { address, source },
+                false => self.broken(crate::control::chain(&source)),
+            })?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(broken)?.to_bytes();
+            let body = body.collect().await.map_err(|error| self.broken(error.to_string()))?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
-        tokio::pin!(connection);
-        tokio::select! {
-            answer = exchange => answer,
-            // The connection ends by itself only when it breaks; the exchange then says how.
-            _ = &mut connection => Err(self.broken("the connection was closed".to_owned())),
-        }
+        timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
     }
 
     fn broken(&self, reason: String) -> ClientError {

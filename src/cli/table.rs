@@ -1,4 +1,7 @@
 //! Tables for people, and how text looks on a terminal.
+//!
+//! By hand: `comfy-table` wraps or cuts the cells of a table that is too wide, where names and connection strings must stay
+//! whole to be copied, and counts colours right only with a terminal library or an ANSI parser more.
 
 use std::io::{self, IsTerminal, Write};
 

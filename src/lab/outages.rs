@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{CUT_FILE, LabError};
 use crate::control::Control;
+use crate::files;
 use crate::model::{Desired, HealthCheck, Zone};
 
 /// How often the list is looked at.
@@ -46,10 +47,8 @@ pub(super) fn read(path: &Path) -> Vec<String> {
 /// Puts the list into the lab's directory, whole at any moment.
 pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
     let path = dir.join(CUT_FILE);
-    let new = path.with_extension("new");
     let text = serde_json::to_string(zones).expect("names are JSON");
-    let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
-    written.map_err(|source| LabError::File { what: "write", path, source })
+    files::replace(&path, files::PUBLIC, text.as_bytes()).map_err(|source| LabError::File { what: "write", path, source })
 }
 
 /// Lets the gateway notice zones that are cut, and that they are healed, until the handle is dropped.
@@ -69,7 +68,7 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOn
                 if let Some(silent) = state.look(cut.contains(name), now, notice)
                     && let Err(error) = control.set_zone_silent(zone, silent).await
                 {
-                    tracing::warn!(zone = name, error = super::chain(&error), "lab: DNS goes on answering as it did");
+                    tracing::warn!(zone = name, error = crate::control::chain(&error), "lab: DNS goes on answering as it did");
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{collections::BTreeMap, env};
@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::{LabError, Place};
+use crate::files;
 
 /// The name of a lab that was given none.
 pub const DEFAULT_NAME: &str = "default";
@@ -264,11 +265,8 @@ fn private_dir(dir: &Path) -> Result<(), LabError> {
 /// Writes a file so that no reader ever sees a part of it.
 fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
     let path = dir.join(name);
-    let new = dir.join(format!(".{name}.new"));
     let text = serde_json::to_vec_pretty(value).map_err(|error| file("write", &path)(error.into()))?;
-    let mut out = File::create(&new).map_err(file("write", &new))?;
-    out.write_all(&text).map_err(file("write", &new))?;
-    fs::rename(&new, &path).map_err(file("write", &path))
+    files::replace(&path, files::PUBLIC, &text).map_err(file("write", &path))
 }
 
 /// When the process `pid` started, in ticks since boot; `None` when there is none or it has ended.

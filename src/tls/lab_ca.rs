@@ -18,8 +18,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::files;
 use super::{Identity, TlsError};
+use crate::files;
 use crate::model::DnsName;
 
 const CERTIFICATE: &str = "ca.pem";
@@ -169,7 +169,7 @@ impl LabCa {
         let failed = |source| TlsError::Sign { subject: "the lab CA".into(), source };
         let key = KeyPair::generate().map_err(failed)?;
         // The key's own digits tell one lab's CA from another's in a list of trusted ones.
-        let digits: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex::encode(key.public_key_raw().iter().rev().take(4).copied().collect::<Vec<_>>());
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&format!("plgw lab CA {digits}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -3,7 +3,6 @@
 //! Nothing here is installed process-wide: every configuration names its cryptography provider.
 
 mod error;
-mod files;
 pub mod identity;
 mod lab_ca;
 

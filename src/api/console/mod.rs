@@ -10,7 +10,6 @@ use hyper::{Method, StatusCode};
 use ring::digest::{SHA256, digest};
 
 use super::call::{Call, Reply, bytes, empty, problem, set};
-use super::text::hex;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -72,7 +71,7 @@ static ASSETS: &[Asset] = &[
 
 /// Entity tags of [`ASSETS`], by what is in them.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let tag = |asset: &Asset| format!("\"{}\"", hex(&digest(&SHA256, asset.text.as_bytes()).as_ref()[..12]));
+    let tag = |asset: &Asset| format!("\"{}\"", hex::encode(&digest(&SHA256, asset.text.as_bytes()).as_ref()[..12]));
     ASSETS.iter().map(tag).collect()
 });
 

@@ -1,43 +1,34 @@
-//! Writing XML.
+//! The elements of an EC2 answer.
 
 use std::fmt::Display;
 
+use quick_xml::Writer;
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+
 /// Elements, one after the other.
-#[derive(Debug, Default)]
-pub(super) struct Xml(String);
+pub(super) struct Xml(Writer<Vec<u8>>);
 
 impl Xml {
     pub(super) fn new() -> Self {
-        Self::default()
+        Self(Writer::new(Vec::new()))
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(self.0.get_ref()).expect("tags and texts are UTF-8")
     }
 
-    /// An element with text.
+    /// An element with text. What XML 1.0 can't carry becomes U+FFFD.
     pub(super) fn leaf(&mut self, tag: &str, text: impl Display) {
-        self.open(tag);
-        for c in text.to_string().chars() {
-            match c {
-                '&' => self.0.push_str("&amp;"),
-                '<' => self.0.push_str("&lt;"),
-                '>' => self.0.push_str("&gt;"),
-                '"' => self.0.push_str("&quot;"),
-                // What XML 1.0 can't carry at all.
-                c if c.is_control() && !matches!(c, '\n' | '\t') => self.0.push('\u{fffd}'),
-                '\u{fffe}' | '\u{ffff}' => self.0.push('\u{fffd}'),
-                c => self.0.push(c),
-            }
-        }
-        self.close(tag);
+        let is_wrong = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{fffe}' | '\u{ffff}');
+        let text = text.to_string().replace(is_wrong, "\u{fffd}");
+        self.nest(tag, |xml| xml.write(Event::Text(BytesText::new(&text))));
     }
 
     /// An element with elements.
     pub(super) fn nest(&mut self, tag: &str, inner: impl FnOnce(&mut Self)) {
-        self.open(tag);
+        self.write(Event::Start(BytesStart::new(tag)));
         inner(self);
-        self.close(tag);
+        self.write(Event::End(BytesEnd::new(tag)));
     }
 
     /// A set: `<tag><item>…</item>…</tag>`, there even when it is empty.
@@ -49,15 +40,7 @@ impl Xml {
         });
     }
 
-    fn open(&mut self, tag: &str) {
-        self.0.push('<');
-        self.0.push_str(tag);
-        self.0.push('>');
-    }
-
-    fn close(&mut self, tag: &str) {
-        self.0.push_str("</");
-        self.0.push_str(tag);
-        self.0.push('>');
+    fn write(&mut self, event: Event<'_>) {
+        self.0.write_event(event).expect("memory takes every byte");
     }
 }

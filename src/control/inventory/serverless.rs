@@ -126,8 +126,7 @@ pub fn archive_region(id: &VpceServiceId) -> Option<Region> {
 /// 24 hex digits that follow from a text.
 pub(in super::super) fn derived_id(text: &str) -> ProjectId {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let digits: String = digest.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.parse().expect("24 hex digits are a project's id")
+    hex::encode(&digest.as_ref()[..12]).parse().expect("24 hex digits are a project's id")
 }
 
 impl Inventory {

@@ -1,4 +1,7 @@
 //! A resolver's client: one question, over UDP or TCP, answered as it came.
+//!
+//! By hand over `hickory-proto`: `hickory-resolver` asks again, follows aliases and turns codes into errors, and the checks
+//! compare the code and every record of the one answer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,7 @@
 //! A client of one HTTP request.
+//!
+//! Over a connection that stands, as it may be TLS from a given source address: `hyper-util`'s client would need a
+//! connector of ours for that, longer than this.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
