@@ -7,13 +7,13 @@ use std::time::Duration;
 use metrics::Recorder;
 use tokio::sync::watch;
 
-use crate::appservices::{AppFront, AppOptions, BoundDoors, CertificateFiles, CertificateSource, Certificates};
+use crate::appservices::{AppFront, AppOptions, BoundListeners, CertificateFiles, CertificateSource, Certificates};
 use crate::control::chain;
 use crate::data::FlowView;
 use crate::lifecycle::Losses;
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
-use crate::tls::LabCa;
+use crate::tls::{LabCa, TlsError};
 
 /// What the front is started with.
 pub(super) struct FrontParts {
@@ -39,7 +39,7 @@ impl LazyFront {
     }
 
     /// Binds what `view` needs and is not open yet: all of it or nothing. `None`: there is nothing to bind.
-    pub(super) fn bind(&self, view: &AppsView) -> Result<Option<BoundDoors>, Vec<String>> {
+    pub(super) fn bind(&self, view: &AppsView) -> Result<Option<BoundListeners>, Vec<String>> {
         if view.doors.is_empty() && self.started().is_none() {
             return Ok(None);
         }
@@ -48,7 +48,7 @@ impl LazyFront {
     }
 
     /// Accepts on what was bound.
-    pub(super) async fn open(&self, bound: Option<BoundDoors>, snapshot: &Arc<Snapshot>) {
+    pub(super) async fn open(&self, bound: Option<BoundListeners>, snapshot: &Arc<Snapshot>) {
         if let Some((front, bound)) = self.started().zip(bound) {
             front.open(bound, snapshot).await;
         }
@@ -77,6 +77,11 @@ impl LazyFront {
     /// Ends a WebSocket at once; false when there is no such one.
     pub(super) fn kill(&self, id: FlowId) -> bool {
         self.started().is_some_and(|front| front.kill(id))
+    }
+
+    /// Reads certificate files again. Before the front end is started, there is nothing to read again.
+    pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
+        self.started().map_or(Ok(()), |front| front.reload_certificates())
     }
 
     fn started(&self) -> Option<Arc<AppFront>> {

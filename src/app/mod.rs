@@ -21,6 +21,7 @@ use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView};
+use crate::appservices::AppOptions;
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
@@ -171,7 +172,7 @@ impl Gateway {
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
-            options: options::front(&settings, tick),
+            options: AppOptions::from(&settings),
             files: options::certificates(&settings),
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
@@ -235,7 +236,14 @@ impl Gateway {
                 pages.serve(socket, until).await;
             }));
         }
-        let reload = reload::Reloader::new(source, control.clone(), started_with, logs.clone(), manager.clone());
+        let reload = reload::Reloader::new(
+            source,
+            control.clone(),
+            started_with,
+            logs.clone(),
+            manager.clone(),
+            Arc::clone(&flows),
+        );
         reload.show_problems(config_ready, &tasks, &stop);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = admin_socket {

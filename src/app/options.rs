@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::appservices::{AppOptions, CertificateFiles};
+use crate::appservices::CertificateFiles;
 use crate::config::{DnsSettings, LogDestination, Settings, TrafficType};
 use crate::data::DataOptions;
 use crate::dns::DnsOptions;
@@ -25,11 +25,6 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
         tick: tick.unwrap_or(defaults.tick),
         flow_log: None,
     }
-}
-
-pub(super) fn front(settings: &Settings, tick: Option<Duration>) -> AppOptions {
-    let options = AppOptions::from(settings);
-    AppOptions { tick: tick.unwrap_or(options.tick), ..options }
 }
 
 /// Which logs of flows are written.

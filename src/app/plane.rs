@@ -10,12 +10,13 @@ use futures_util::future::join_all;
 use super::front::LazyFront;
 use super::ports::PortWatch;
 use crate::api::FlowsView;
-use crate::appservices::BoundDoors;
+use crate::appservices::BoundListeners;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId};
 use crate::plan::{Changes, Leave, Listener, Snapshot};
+use crate::tls::TlsError;
 
 /// Carries out changes on the data plane, and lists and ends its flows.
 #[derive(Debug)]
@@ -52,6 +53,11 @@ impl Flows {
 
     pub(super) fn kill(&self, id: FlowId) -> bool {
         self.data.kill(id) || self.front.kill(id)
+    }
+
+    /// Reads the certificates of the apps again; the old ones stay where a file is wrong.
+    pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
+        self.front.reload_certificates()
     }
 
     pub(super) fn carried(&self) -> Carried {
@@ -136,7 +142,7 @@ impl FlowsView for Flows {
 }
 
 impl Plane for Flows {
-    type Bound = (Bound, Option<BoundDoors>);
+    type Bound = (Bound, Option<BoundListeners>);
     type Open = OpenFlows;
 
     fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>> {

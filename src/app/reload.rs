@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::plane::Flows;
 use crate::config::{self, Config, LoggingSettings, Settings};
 use crate::control::{ChangeError, Control, chain};
 use crate::lifecycle::{Condition, ServiceManager};
@@ -30,6 +31,7 @@ pub(super) struct Reloader {
     started_with: Arc<Config>,
     logs: Option<LogHandle>,
     manager: ServiceManager,
+    flows: Arc<Flows>,
     /// One reload at a time: what was read last is applied last.
     turn: Arc<tokio::sync::Mutex<Turn>>,
 }
@@ -47,18 +49,27 @@ impl Reloader {
         started_with: Config,
         logs: Option<LogHandle>,
         manager: ServiceManager,
+        flows: Arc<Flows>,
     ) -> Self {
         let turn = Turn { logs: started_with.settings.logs.clone() };
         let (source, started_with) = (source.map(Arc::from), Arc::new(started_with));
-        Self { source, control, started_with, logs, manager, turn: Arc::new(tokio::sync::Mutex::new(turn)) }
+        Self { source, control, started_with, logs, manager, flows, turn: Arc::new(tokio::sync::Mutex::new(turn)) }
     }
 
-    /// Reads the file and applies it: all of it or nothing.
+    /// Reads the file and applies it: all of it or nothing; and the certificates of the apps.
     pub(super) async fn reload(&self) -> Result<(), ChangeError> {
         let Some(source) = self.source.clone() else {
             return Err(ChangeError::Config("there is no config file to read again".to_owned()));
         };
         let mut turn = self.turn.lock().await;
+        let flows = Arc::clone(&self.flows);
+        match tokio::task::spawn_blocking(move || flows.reload_certificates()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "failed to read App Services certificates: they stay as they were")
+            }
+            Err(panic) => tracing::error!(%panic, "failed to read App Services certificates"),
+        }
         self.manager.reloading();
         let outcome = self.read_and_apply(&mut turn, source).await;
         self.manager.reloaded(&match &outcome {

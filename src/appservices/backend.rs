@@ -1,17 +1,23 @@
-//! Connections to backends, kept for the requests that come next.
+//! Connections to backends, and the pool that keeps them for later requests.
 //!
-//! Every worker has its own: HTTP/1.1 connections lie ready until they are used again or grow old, HTTP/2 connections are
-//! shared. A connection that says by PROXY protocol who the client is serves that client's connection alone.
+//! The pool is our own. hyper-util's legacy client keys its pool by the request's URI, which over HTTP/2 is also the
+//! `:authority` that the backend sees: one backend would be dialled anew for each name and port that a client may write. It
+//! also has no place for what tells our connections apart besides (public or private listener; the client, with PROXY
+//! protocol), and wants `Send` bodies.
+//!
+//! Every worker has a pool. A connection goes back when its response is over, and is taken again only once hyper says that
+//! it is ready, which it is when the request's body is over too; one that is not ready is passed over, never waited for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -23,42 +29,45 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::body::AskBody;
 use super::options::AppLimits;
+use super::request_body::RequestBody;
 use crate::data::connect::{LegOptions, connect};
 use crate::data::proxy_protocol;
 use crate::model::{BackendScheme, BackendUrl, ConnectError};
 
-/// Connections that lie ready for one backend, at most; more are closed.
-const MOST_IDLE: usize = 256;
+/// Idle connections to one backend, at most; more are closed.
+const MAX_IDLE: usize = 256;
 
-/// How often it is looked whether a backend's settings have come, until they have.
-const LOOK: Duration = Duration::from_millis(1);
+/// Fields of a backend's response, at most.
+const MAX_FIELDS: usize = 512;
+
+/// How often a backend's settings are looked for until they have come: hyper wakes nothing when they do.
+const SETTINGS_POLL: Duration = Duration::from_millis(1);
 
 /// Why a backend gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BackendFault {
+pub(crate) enum BackendError {
     /// It can't be reached.
-    #[error("cannot connect to backend {backend} ({}): {source}", .kind.label())]
+    #[error("failed to connect to backend {backend} ({}): {source}", .kind.label())]
     Unreachable { backend: String, kind: ConnectError, source: io::Error },
     /// It took too long to be connected to, or to answer.
     #[error("backend {backend} took longer than {limit:?} to {what}")]
     TimedOut { backend: String, limit: Duration, what: &'static str },
-    /// It broke off, or what it says is no HTTP.
-    #[error("backend {backend} broke off: {source}")]
+    /// It closed the connection before its response, or its response is no HTTP.
+    #[error("backend {backend} gave no valid response: {source}")]
     Broken { backend: String, source: hyper::Error },
-    /// It doesn't do what was asked of it.
+    /// It cannot do, or did not do, what was asked of it.
     #[error("backend {backend} {what}")]
-    Unfit { backend: String, what: &'static str },
+    Unsupported { backend: String, what: &'static str },
 }
 
-impl BackendFault {
+impl BackendError {
     /// Whether it is a matter of time: 504, else 502.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. }) || matches!(self, Self::Unreachable { kind: ConnectError::TimedOut, .. })
@@ -69,13 +78,16 @@ impl BackendFault {
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
     pub(crate) url: Arc<BackendUrl>,
-    /// Who the client is, where backends are told by PROXY protocol; with the number of its connection.
+    /// Whether the request came to the public listener: such requests share no connections with those of a VPC.
+    pub(crate) is_public: bool,
+    /// The PROXY protocol header that backends are sent, if they are, with the number of the client's connection.
     pub(crate) proxy: Option<(u64, [u8; proxy_protocol::HEADER_LEN])>,
 }
 
 impl Destination {
     fn key(&self) -> Key {
-        Key { url: Arc::clone(&self.url), client: self.proxy.as_ref().map_or(0, |(client, _)| *client) }
+        let client = self.proxy.as_ref().map_or(0, |(client, _)| *client);
+        Key { url: Arc::clone(&self.url), is_public: self.is_public, client }
     }
 }
 
@@ -83,14 +95,15 @@ impl Destination {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     url: Arc<BackendUrl>,
+    is_public: bool,
     client: u64,
 }
 
 /// Runs hyper's tasks on the worker that they came up on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Local;
+struct LocalExecutor;
 
-impl<F> Executor<F> for Local
+impl<F> Executor<F> for LocalExecutor
 where
     F: Future + 'static,
     F::Output: 'static,
@@ -100,15 +113,48 @@ where
     }
 }
 
-struct Ready {
-    sender: http1::SendRequest<AskBody>,
+/// An HTTP/1.1 connection without a request.
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
     since: Instant,
+}
+
+/// An HTTP/2 connection.
+struct Multiplexed {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Streams>,
+}
+
+/// The streams of an HTTP/2 connection.
+struct Streams {
+    open: Cell<usize>,
+    /// How many the backend allows.
+    max: Cell<usize>,
+    /// When the last one ended.
+    since: Cell<Instant>,
+}
+
+/// A stream, counted until this is dropped.
+struct StreamGuard(Rc<Streams>);
+
+impl StreamGuard {
+    fn new(streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Self(Rc::clone(streams))
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.since.set(Instant::now());
+    }
 }
 
 /// A worker's connections to backends.
 pub(crate) struct Backends {
-    ready: RefCell<HashMap<Key, Vec<Ready>>>,
-    shared: RefCell<HashMap<Key, http2::SendRequest<AskBody>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    multiplexed: RefCell<HashMap<Key, Vec<Multiplexed>>>,
     tls: Arc<ClientConfig>,
     tls_http1: Arc<ClientConfig>,
     limits: AppLimits,
@@ -121,37 +167,44 @@ impl fmt::Debug for Backends {
     }
 }
 
-/// A connection in use.
-pub(crate) struct Lease {
-    pool: Weak<Backends>,
-    key: Key,
-    sender: http1::SendRequest<AskBody>,
+/// A connection, or a stream of one, in use by a request.
+pub(crate) struct Lease(LeaseKind);
+
+enum LeaseKind {
+    Http1 {
+        pool: Weak<Backends>,
+        key: Key,
+        sender: http1::SendRequest<RequestBody>,
+    },
+    /// Held for its `Drop`.
+    Http2(#[expect(dead_code, reason = "counts a stream until it is dropped")] StreamGuard),
 }
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Lease").finish_non_exhaustive()
     }
 }
 
 impl Lease {
-    /// The answer was taken to its end: the connection is free again.
+    /// The response is over.
     pub(crate) fn give_back(self) {
-        let Some(pool) = self.pool.upgrade() else { return };
-        if self.sender.is_closed() {
+        let LeaseKind::Http1 { pool, key, sender } = self.0 else { return };
+        let Some(pool) = pool.upgrade() else { return };
+        if sender.is_closed() {
             return;
         }
-        let mut ready = pool.ready.borrow_mut();
-        let ready = ready.entry(self.key).or_default();
-        if ready.len() < MOST_IDLE {
-            ready.push(Ready { sender: self.sender, since: Instant::now() });
+        let mut idle = pool.idle.borrow_mut();
+        let idle = idle.entry(key).or_default();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { sender, since: Instant::now() });
         }
     }
 }
 
 enum Sender {
-    Http1(http1::SendRequest<AskBody>),
-    Http2(http2::SendRequest<AskBody>),
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>, StreamGuard),
 }
 
 impl Backends {
@@ -163,8 +216,8 @@ impl Backends {
             Arc::new(config)
         };
         Rc::new(Self {
-            ready: RefCell::default(),
-            shared: RefCell::default(),
+            idle: RefCell::default(),
+            multiplexed: RefCell::default(),
             tls: offering(&[b"h2", b"http/1.1"]),
             tls_http1: offering(&[b"http/1.1"]),
             limits,
@@ -172,53 +225,44 @@ impl Backends {
         })
     }
 
-    /// Sends a request, on a connection that lies ready or on a new one. Its URI is path and query; `authority` is the
-    /// host that the client asked for.
+    /// Sends a request on an idle connection or on a new one. Its URI is path and query; `authority` is the host that the
+    /// client asked for.
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &Destination,
-        mut request: Request<AskBody>,
+        mut request: Request<RequestBody>,
         authority: &HeaderValue,
-    ) -> Result<(Response<Incoming>, Option<Lease>), BackendFault> {
+    ) -> Result<(Response<Incoming>, Lease), BackendError> {
         let key = to.key();
         loop {
             let (sender, reused) = match self.take(&key) {
                 Some(sender) => (sender, true),
                 None => (self.connect(to, &key).await?, false),
             };
-            // A connection that lay ready may have been closed at the very moment. What may be repeated is.
+            // An idle connection may be closed at this very moment. What may be repeated is.
             let spare =
                 (reused && request.body().is_empty() && is_repeatable(request.method())).then(|| copy(&request));
-            let failed = match sender {
+            let mut failed = match sender {
                 Sender::Http1(mut sender) => {
-                    if sender.ready().await.is_err() && reused {
-                        continue;
-                    }
                     for_http1(&mut request, authority);
                     match sender.try_send_request(request).await {
-                        Ok(answer) => {
-                            let lease = Lease { pool: Rc::downgrade(self), key, sender };
-                            return Ok((answer, Some(lease)));
+                        Ok(response) => {
+                            return Ok((response, Lease(LeaseKind::Http1 { pool: Rc::downgrade(self), key, sender })));
                         }
                         Err(error) => error,
                     }
                 }
-                Sender::Http2(mut sender) => {
-                    if sender.ready().await.is_err() && reused {
-                        self.shared.borrow_mut().remove(&key);
-                        continue;
-                    }
+                Sender::Http2(mut sender, stream) => {
                     for_http2(&mut request, &to.url, authority)?;
                     match sender.try_send_request(request).await {
-                        Ok(answer) => return Ok((answer, None)),
+                        Ok(response) => return Ok((response, Lease(LeaseKind::Http2(stream)))),
                         Err(error) => error,
                     }
                 }
             };
-            let mut failed = failed;
             match failed.take_message().or(spare) {
                 Some(again) if reused => request = again,
-                _ => return Err(BackendFault::Broken { backend: to.url.to_string(), source: failed.into_error() }),
+                _ => return Err(BackendError::Broken { backend: to.url.to_string(), source: failed.into_error() }),
             }
         }
     }
@@ -227,28 +271,27 @@ impl Backends {
     pub(crate) async fn send_upgrade(
         &self,
         to: &Destination,
-        mut request: Request<AskBody>,
+        mut request: Request<RequestBody>,
         authority: &HeaderValue,
-    ) -> Result<Response<Incoming>, BackendFault> {
-        let broken = |source| BackendFault::Broken { backend: to.url.to_string(), source };
+    ) -> Result<Response<Incoming>, BackendError> {
+        let broken = |source| BackendError::Broken { backend: to.url.to_string(), source };
         let tcp = self.dial(to).await?;
         if to.url.scheme == BackendScheme::H2c {
             let (mut sender, connection) =
-                http2::Builder::new(Local).handshake(TokioIo::new(tcp)).await.map_err(broken)?;
+                http2::Builder::new(LocalExecutor).handshake(TokioIo::new(tcp)).await.map_err(broken)?;
             // Its settings say whether it does WebSockets over HTTP/2 (RFC 8441 §3).
-            let (told, settings) = oneshot::channel();
+            let (enabled, settings) = oneshot::channel();
             tokio::task::spawn_local(async move {
-                let (mut connection, mut told) = (pin!(connection), Some(told));
-                // hyper wakes nobody when settings come: it has to be looked for.
-                let mut look = tokio::time::interval(LOOK);
+                let (mut connection, mut enabled) = (pin!(connection), Some(enabled));
+                let mut look = tokio::time::interval(SETTINGS_POLL);
                 poll_fn(|cx| {
                     let over = connection.as_mut().poll(cx);
-                    while told.is_some() && look.poll_tick(cx).is_ready() {
+                    while enabled.is_some() && look.poll_tick(cx).is_ready() {
                         if connection.is_extended_connect_protocol_enabled()
-                            && let Some(told) = told.take()
+                            && let Some(enabled) = enabled.take()
                         {
-                            // Whoever asked may have given up.
-                            let _ = told.send(());
+                            // The request may have been given up.
+                            let _ = enabled.send(());
                         }
                     }
                     over
@@ -257,8 +300,8 @@ impl Backends {
             });
             for_http2(&mut request, &to.url, authority)?;
             if !matches!(timeout(self.limits.connect, settings).await, Ok(Ok(()))) {
-                let what = "does no WebSockets over HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL)";
-                return Err(BackendFault::Unfit { backend: to.url.to_string(), what });
+                let what = "does not support WebSockets over HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL)";
+                return Err(BackendError::Unsupported { backend: to.url.to_string(), what });
             }
             sender.ready().await.map_err(broken)?;
             return sender.send_request(request).await.map_err(broken);
@@ -272,51 +315,56 @@ impl Backends {
         }
     }
 
-    /// Closes what has lain ready for too long, and forgets what is closed.
+    /// Closes connections that were idle for too long, and forgets those that are closed.
     pub(crate) fn sweep(&self) {
-        let oldest = Instant::now() - self.limits.backend_idle;
-        self.ready.borrow_mut().retain(|_, ready| {
-            ready.retain(|ready| ready.since > oldest && !ready.sender.is_closed());
-            !ready.is_empty()
+        let limit = self.limits.backend_idle;
+        self.idle.borrow_mut().retain(|_, idle| {
+            idle.retain(|idle| idle.since.elapsed() < limit && !idle.sender.is_closed());
+            !idle.is_empty()
         });
-        self.shared.borrow_mut().retain(|_, sender| !sender.is_closed());
+        self.multiplexed.borrow_mut().retain(|_, connections| {
+            connections.retain(|Multiplexed { sender, streams }| {
+                !sender.is_closed() && (streams.open.get() > 0 || streams.since.get().elapsed() < limit)
+            });
+            !connections.is_empty()
+        });
     }
 
     /// Closes the connections that were one client's own.
     pub(crate) fn forget(&self, client: u64) {
-        self.ready.borrow_mut().retain(|key, _| key.client != client);
-        self.shared.borrow_mut().retain(|key, _| key.client != client);
+        self.idle.borrow_mut().retain(|key, _| key.client != client);
+        self.multiplexed.borrow_mut().retain(|key, _| key.client != client);
     }
 
+    /// A connection that can send a request now.
     fn take(&self, key: &Key) -> Option<Sender> {
-        if let Some(sender) = self.shared.borrow().get(key).filter(|sender| !sender.is_closed()) {
-            return Some(Sender::Http2(sender.clone()));
-        }
-        let mut all = self.ready.borrow_mut();
-        let ready = all.get_mut(key)?;
-        while let Some(candidate) = ready.pop() {
-            if !candidate.sender.is_closed() && candidate.since.elapsed() < self.limits.backend_idle {
-                return Some(Sender::Http1(candidate.sender));
+        if let Some(connections) = self.multiplexed.borrow().get(key) {
+            let has_room =
+                |found: &&Multiplexed| !found.sender.is_closed() && found.streams.open.get() < found.streams.max.get();
+            if let Some(found) = connections.iter().find(has_room) {
+                return Some(Sender::Http2(found.sender.clone(), StreamGuard::new(&found.streams)));
             }
         }
-        None
+        let mut all = self.idle.borrow_mut();
+        let idle = all.get_mut(key)?;
+        idle.retain(|idle| !idle.sender.is_closed());
+        let fit = |idle: &Idle| idle.sender.is_ready() && idle.since.elapsed() < self.limits.backend_idle;
+        let at = idle.iter().rposition(fit)?;
+        Some(Sender::Http1(idle.remove(at).sender))
     }
 
-    async fn connect(&self, to: &Destination, key: &Key) -> Result<Sender, BackendFault> {
-        let broken = |source| BackendFault::Broken { backend: to.url.to_string(), source };
+    async fn connect(&self, to: &Destination, key: &Key) -> Result<Sender, BackendError> {
+        let broken = |source| BackendError::Broken { backend: to.url.to_string(), source };
         let tcp = self.dial(to).await?;
         match to.url.scheme {
-            BackendScheme::Http => {
-                let sender = open_http1(TokioIo::new(tcp)).await.map_err(broken)?;
-                Ok(Sender::Http1(sender))
-            }
+            BackendScheme::Http => Ok(Sender::Http1(open_http1(tcp).await.map_err(broken)?)),
             BackendScheme::H2c => self.open_http2(TokioIo::new(tcp), key).await.map_err(broken),
             BackendScheme::Https => {
                 let tls = self.handshake(to, &self.tls, tcp).await?;
                 if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.open_http2(TokioIo::new(tls), key).await.map_err(broken)
                 } else {
-                    Ok(Sender::Http1(open_http1(TokioIo::new(tls)).await.map_err(broken)?))
+                    Ok(Sender::Http1(open_http1(tls).await.map_err(broken)?))
                 }
             }
         }
@@ -326,14 +374,27 @@ impl Backends {
     where
         T: Read + Write + Unpin + 'static,
     {
-        let (sender, connection) = http2::Builder::new(Local).handshake(io).await?;
-        tokio::task::spawn_local(connection);
-        self.shared.borrow_mut().insert(key.clone(), sender.clone());
-        Ok(Sender::Http2(sender))
+        let (sender, connection) = http2::Builder::new(LocalExecutor).handshake(io).await?;
+        let max = Cell::new(connection.current_max_send_streams());
+        let streams = Rc::new(Streams { open: Cell::new(0), max, since: Cell::new(Instant::now()) });
+        let noting = Rc::clone(&streams);
+        tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection);
+            poll_fn(|cx| {
+                let over = connection.as_mut().poll(cx);
+                noting.max.set(connection.current_max_send_streams());
+                over
+            })
+            .await
+        });
+        let stream = StreamGuard::new(&streams);
+        let multiplexed = Multiplexed { sender: sender.clone(), streams };
+        self.multiplexed.borrow_mut().entry(key.clone()).or_default().push(multiplexed);
+        Ok(Sender::Http2(sender, stream))
     }
 
     /// A TCP connection, with the PROXY header already on it.
-    async fn dial(&self, to: &Destination) -> Result<TcpStream, BackendFault> {
+    async fn dial(&self, to: &Destination) -> Result<TcpStream, BackendError> {
         let url = &to.url;
         let limit = self.limits.connect;
         let reach = async {
@@ -357,9 +418,9 @@ impl Backends {
             Ok(Ok(tcp)) => Ok(tcp),
             Ok(Err(source)) => {
                 let kind = ConnectError::from(&source);
-                Err(BackendFault::Unreachable { backend: url.to_string(), kind, source })
+                Err(BackendError::Unreachable { backend: url.to_string(), kind, source })
             }
-            Err(_) => Err(BackendFault::TimedOut { backend: url.to_string(), limit, what: "be connected to" }),
+            Err(_) => Err(BackendError::TimedOut { backend: url.to_string(), limit, what: "be connected to" }),
         }
     }
 
@@ -368,53 +429,135 @@ impl Backends {
         to: &Destination,
         config: &Arc<ClientConfig>,
         tcp: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, BackendFault> {
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, BackendError> {
         let backend = || to.url.to_string();
-        let name = ServerName::try_from(to.url.host.clone())
-            .map_err(|_| BackendFault::Unfit { backend: backend(), what: "has a name that no certificate can have" })?;
+        let name = ServerName::try_from(to.url.host.clone()).map_err(|_| BackendError::Unsupported {
+            backend: backend(),
+            what: "has a name that no certificate can be for",
+        })?;
         let limit = self.limits.connect;
         match timeout(limit, TlsConnector::from(Arc::clone(config)).connect(name, tcp)).await {
             Ok(Ok(tls)) => Ok(tls),
             Ok(Err(source)) => {
-                Err(BackendFault::Unreachable { backend: backend(), kind: ConnectError::from(&source), source })
+                Err(BackendError::Unreachable { backend: backend(), kind: ConnectError::from(&source), source })
             }
-            Err(_) => Err(BackendFault::TimedOut { backend: backend(), limit, what: "shake hands by TLS" }),
+            Err(_) => Err(BackendError::TimedOut { backend: backend(), limit, what: "complete the TLS handshake" }),
         }
     }
 }
 
-/// HTTP/1.1 wants path and query alone, and a `Host`.
-fn for_http1(request: &mut Request<AskBody>, authority: &HeaderValue) {
+/// HTTP/1.1 has path and query in its request line, and a `Host`. The framing is explicit: hyper sends no body of a length
+/// that it does not know with GET and HEAD, unless it is told to (RFC 9112 §6: it does not depend on the method).
+fn for_http1(request: &mut Request<RequestBody>, authority: &HeaderValue) {
     if request.uri().authority().is_some() {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         request.headers_mut().insert(header::HOST, authority.clone());
     }
     *request.version_mut() = Version::HTTP_11;
+    if !request.body().is_empty() && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if request.headers().contains_key(header::TE) {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("TE"));
+    }
 }
 
-/// HTTP/2 wants scheme and authority in the URI, and no `Host`.
-fn for_http2(request: &mut Request<AskBody>, url: &BackendUrl, authority: &HeaderValue) -> Result<(), BackendFault> {
+/// HTTP/2 has scheme and authority in the URI, and no `Host`.
+fn for_http2(
+    request: &mut Request<RequestBody>,
+    url: &BackendUrl,
+    authority: &HeaderValue,
+) -> Result<(), BackendError> {
     let scheme = if url.scheme == BackendScheme::Https { "https" } else { "http" };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::builder().scheme(scheme).authority(authority.as_bytes()).path_and_query(path).build();
     *request.uri_mut() =
-        uri.map_err(|_| BackendFault::Unfit { backend: url.to_string(), what: "cannot be asked for that host" })?;
+        uri.map_err(|_| BackendError::Unsupported { backend: url.to_string(), what: "cannot be asked for that host" })?;
     *request.version_mut() = Version::HTTP_2;
-    request.headers_mut().remove(header::HOST);
+    for name in [header::HOST, header::TRANSFER_ENCODING, header::CONNECTION] {
+        request.headers_mut().remove(name);
+    }
     Ok(())
 }
 
-async fn open_http1<T>(io: T) -> hyper::Result<http1::SendRequest<AskBody>>
+async fn open_http1<T>(io: T) -> hyper::Result<http1::SendRequest<RequestBody>>
 where
-    T: Read + Write + Unpin + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (sender, connection) = http1::handshake(io).await?;
+    let io = TokioIo::new(ReadsOn { io, write_failed: false });
+    let (mut sender, connection) = http1::Builder::new().max_headers(MAX_FIELDS).handshake(io).await?;
     tokio::task::spawn_local(connection);
+    sender.ready().await?;
     Ok(sender)
 }
 
-async fn send_http1_upgrade<T>(io: T, request: Request<AskBody>) -> hyper::Result<Response<Incoming>>
+/// A connection that is read to its end although the backend takes nothing any more: it may have answered, and closed, before
+/// it had read the request's body. What is written then goes nowhere.
+struct ReadsOn<T> {
+    io: T,
+    write_failed: bool,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ReadsOn<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<T> ReadsOn<T> {
+    /// The result of writing `n` bytes, with a failure left out.
+    fn forgive<R>(&mut self, result: Poll<io::Result<R>>, instead: R) -> Poll<io::Result<R>> {
+        match result {
+            Poll::Ready(Err(_)) => {
+                self.write_failed = true;
+                Poll::Ready(Ok(instead))
+            }
+            result => result,
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for ReadsOn<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.forgive(result, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        if self.write_failed {
+            return Poll::Ready(Ok(all));
+        }
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.forgive(result, all)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.forgive(result, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+async fn send_http1_upgrade<T>(io: T, request: Request<RequestBody>) -> hyper::Result<Response<Incoming>>
 where
     T: Read + Write + Unpin + Send + 'static,
 {
@@ -436,8 +579,8 @@ fn is_repeatable(method: &Method) -> bool {
 }
 
 /// The same request once more; it has no body.
-fn copy(request: &Request<AskBody>) -> Request<AskBody> {
-    let mut again = Request::new(AskBody::Empty);
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut again = Request::new(RequestBody::Empty);
     *again.method_mut() = request.method().clone();
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();

@@ -1,4 +1,7 @@
-//! The certificates that the front shows, chosen by the name that a client asks for.
+//! The certificates of the listeners, chosen by the name that a client asks for.
+//!
+//! Each listener has its own: one that named the addresses of others would tell a client of the public address that an app
+//! has private endpoints, and where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -45,17 +48,31 @@ impl fmt::Debug for CertificateSource {
 #[derive(Debug)]
 pub struct Certificates {
     source: CertificateSource,
-    table: RwLock<Arc<Table>>,
+    tables: RwLock<Arc<Tables>>,
     state: Mutex<State>,
 }
 
-/// What the table was made of.
+/// What the tables were made of.
 #[derive(Debug, Default)]
 struct State {
-    /// Signed by the lab's CA, by the names and addresses that they are for.
-    issued: BTreeMap<(BTreeSet<DnsName>, BTreeSet<IpAddr>), Arc<CertifiedKey>>,
+    /// Signed by the lab's CA, by the names and the address that they are for.
+    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), Arc<CertifiedKey>>,
     /// When the files were written that were read last.
     stamps: Vec<Option<SystemTime>>,
+}
+
+/// The certificates of every listener.
+#[derive(Debug)]
+enum Tables {
+    /// The same for all.
+    Shared(Table),
+    ByAddress(HashMap<IpAddr, Table>),
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::ByAddress(HashMap::new())
+    }
 }
 
 /// Certificates by name.
@@ -74,7 +91,7 @@ impl Certificates {
     ///
     /// [`TlsError`] when a file can't be read, or certificate and key don't fit.
     pub fn new(source: CertificateSource) -> Result<Arc<Self>, TlsError> {
-        let certificates = Self { source, table: RwLock::default(), state: Mutex::default() };
+        let certificates = Self { source, tables: RwLock::default(), state: Mutex::default() };
         certificates.reload()?;
         Ok(Arc::new(certificates))
     }
@@ -93,7 +110,7 @@ impl Certificates {
             table.add(&names_of(&identity), &identity.certified_key()?);
         }
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stamps = stamps;
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Tables::Shared(table));
         Ok(())
     }
 
@@ -114,35 +131,61 @@ impl Certificates {
         self.reload().map(|()| true)
     }
 
-    /// Has certificates for every name and address of the apps' doors.
+    /// Has certificates for every listener of `view`, for its address and the names of its apps.
     pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
         let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
-        let mut wanted: BTreeMap<&BTreeSet<DnsName>, BTreeSet<IpAddr>> = BTreeMap::new();
-        for door in view.doors.values() {
-            for found in door.apps.values() {
-                wanted.entry(&found.app.hosts).or_default().insert(door.address.ip());
-            }
-        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut issued = BTreeMap::new();
-        let mut table = Table::default();
-        for (names, ips) in wanted {
-            let key = (names.clone(), ips);
-            let certified = match state.issued.get(&key) {
-                Some(certified) => Arc::clone(certified),
-                None => {
-                    let names: Vec<DnsName> = key.0.iter().cloned().collect();
-                    let ips: Vec<IpAddr> = key.1.iter().copied().collect();
-                    ca.issue(&names, &ips)?.certified_key()?
-                }
-            };
-            let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
-            table.add(&texts, &certified);
-            issued.insert(key, certified);
+        let mut tables: HashMap<IpAddr, Table> = HashMap::new();
+        for door in view.doors.values() {
+            let ip = door.address.ip();
+            for found in door.apps.values() {
+                let key = (found.app.hosts.clone(), ip);
+                let certified = match issued.get(&key).or_else(|| state.issued.get(&key)) {
+                    Some(certified) => Arc::clone(certified),
+                    None => {
+                        let names: Vec<DnsName> = key.0.iter().cloned().collect();
+                        ca.issue(&names, &[ip])?.certified_key()?
+                    }
+                };
+                let names: Vec<String> = key.0.iter().map(ToString::to_string).collect();
+                tables.entry(ip).or_default().add(&names, &certified);
+                issued.insert(key, certified);
+            }
         }
         state.issued = issued;
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Tables::ByAddress(tables));
         Ok(())
+    }
+
+    /// The certificate of the listener at `address` for `name`.
+    fn find(&self, address: IpAddr, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let tables = Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner));
+        let table = match &*tables {
+            Tables::Shared(table) => table,
+            Tables::ByAddress(tables) => tables.get(&address)?,
+        };
+        let named = name.and_then(|name| table.find(&name.to_ascii_lowercase()));
+        named.or(table.first.as_ref()).cloned()
+    }
+}
+
+/// The certificates of one listener.
+#[derive(Debug)]
+pub(super) struct ListenerCertificates {
+    certificates: Arc<Certificates>,
+    address: IpAddr,
+}
+
+impl ListenerCertificates {
+    pub(super) fn new(certificates: Arc<Certificates>, address: IpAddr) -> Self {
+        Self { certificates, address }
+    }
+}
+
+impl ResolvesServerCert for ListenerCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.certificates.find(self.address, hello.server_name())
     }
 }
 
@@ -160,14 +203,6 @@ impl Table {
 
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         self.exact.get(name).or_else(|| name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent)))
-    }
-}
-
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let table = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
-        let named = hello.server_name().and_then(|name| table.find(&name.to_ascii_lowercase()));
-        named.or(table.first.as_ref()).cloned()
     }
 }
 
@@ -193,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exact_name_goes_before_the_wildcard_and_the_first_certificate_is_for_everyone_else() {
+    fn the_exact_name_goes_before_the_wildcard_and_the_first_certificate_is_for_all_others() {
         let dir = tempfile::tempdir().expect("a directory");
         let ca = LabCa::open_or_create(dir.path()).expect("a CA");
         let certified = |name: &str| {
@@ -225,7 +260,13 @@ mod tests {
         };
         put("a.lab", 1);
         let certificates = Certificates::new(CertificateSource::Files(vec![files.clone()])).expect("read");
-        let has = |name: &str| certificates.table.read().expect("no panic").find(name).is_some();
+        let shown = |name| certificates.find("127.0.0.1".parse().expect("an address"), name).expect("one is shown");
+        let has = |name: &str| {
+            let shown = shown(Some(name));
+            let (_, certificate) = X509Certificate::from_der(&shown.cert[0]).expect("a certificate");
+            let names = certificate.subject_alternative_name().expect("fits").expect("it has names");
+            names.value.general_names.iter().any(|found| matches!(found, GeneralName::DNSName(found) if *found == name))
+        };
         assert!(has("a.lab") && !certificates.reload_if_changed().expect("unchanged"));
         put("b.lab", 2);
         assert!(certificates.reload_if_changed().expect("read") && has("b.lab") && !has("a.lab"));

@@ -1,55 +1,86 @@
-//! A client's socket under TLS, which says when bytes come and when they aren't taken.
+//! A client's socket under TLS: it notes its traffic, and closes in stages where the client may still be sending.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-use super::live::SocketState;
+use super::activity::Activity;
+
+/// How long what a client still sends is read and discarded after its response, so that the response is not lost by RST
+/// (RFC 9112 §9.6). nginx's `lingering_timeout`.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// A client's connection after the TLS handshake.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    /// Boxed: it is large, and is moved about.
+    /// Boxed: it is large, and is moved.
     tls: Box<TlsStream<TcpStream>>,
-    state: Arc<SocketState>,
-    /// What was read before and nobody has used; it is read again.
+    /// `None` once it carries a WebSocket, whose limits and end are the relay's.
+    activity: Option<Arc<Activity>>,
+    is_h2: bool,
+    /// Set once the write side is closed.
+    lingering: Option<Pin<Box<Sleep>>>,
+    /// Bytes that hyper had read and that belong to the WebSocket.
     before: Bytes,
 }
 
 impl ClientIo {
-    pub(crate) fn new(tls: TlsStream<TcpStream>, state: Arc<SocketState>) -> Self {
-        Self { tls: Box::new(tls), state, before: Bytes::new() }
+    pub(crate) fn new(tls: TlsStream<TcpStream>, activity: Arc<Activity>, is_h2: bool) -> Self {
+        Self { tls: Box::new(tls), activity: Some(activity), is_h2, lingering: None, before: Bytes::new() }
     }
 
-    /// Puts back what was read and not used.
-    pub(crate) fn put_back(&mut self, before: Bytes) {
+    /// The stream as a WebSocket's, with what was read of it already.
+    pub(crate) fn into_websocket(mut self, before: Bytes) -> Self {
+        self.activity = None;
         // Even an empty one would keep the buffer that it is a part of.
         self.before = if before.is_empty() { Bytes::new() } else { before };
+        self
     }
 
-    /// Waits until there is something to read, or the end.
-    pub(crate) fn poll_comes(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.before.is_empty() {
-            // A fault shows when it is read.
-            let _ = ready!(self.tcp().poll_read_ready(cx));
-        }
-        Poll::Ready(())
-    }
-
-    /// The socket itself.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        self.tls.get_ref().0
+    /// Has the socket closed by RST.
+    pub(crate) fn reset(&self) {
+        // Fails only on a socket that is gone already.
+        let _ = self.tls.get_ref().0.set_zero_linger();
     }
 
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.state.wrote(result.is_ready());
+        if let Some(activity) = &self.activity {
+            activity.on_write(result.is_ready());
+        }
         result
+    }
+
+    /// Reads and discards until the client closes too, or [`LINGER`] is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.lingering else { return Poll::Ready(()) };
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut buffer = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut buffer);
+            // Not through TLS: nobody wants to know what it is.
+            let read = ready!(Pin::new(&mut *self.tls.get_mut().0).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.activity.as_ref().is_some_and(|activity| activity.closes_by_reset()) {
+            self.reset();
+        }
     }
 }
 
@@ -66,8 +97,10 @@ impl AsyncRead for ClientIo {
         }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.state.read();
+        if buffer.filled().len() > before
+            && let Some(activity) = &self.activity
+        {
+            activity.on_read();
         }
         match result {
             // A FIN without TLS' own end, as many clients do it. HTTP and WebSocket know by themselves what is whole.
@@ -102,7 +135,15 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.tls).poll_shutdown(cx);
-        self.note(result)
+        if self.lingering.is_none() {
+            let result = Pin::new(&mut self.tls).poll_shutdown(cx);
+            ready!(self.note(result))?;
+            let has_unread = self.activity.as_ref().is_some_and(|activity| self.is_h2 || activity.has_unread());
+            if !has_unread {
+                return Poll::Ready(Ok(()));
+            }
+            self.lingering = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }

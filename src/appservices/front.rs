@@ -1,24 +1,26 @@
-//! The front as a whole: its threads, and the addresses that it answers on.
+//! The HTTP front end as a whole: its threads, and the addresses that it listens on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use socket2::Socket;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, ListenerCertificates};
+use super::context::{Common, ListenerEnd};
 use super::metrics;
 use super::options::AppOptions;
-use super::sockets::Sockets;
-use super::worker::{Command, Common, Worker};
+use super::websockets::WebSockets;
+use super::worker::{self, Open, Opened};
 use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::{bind_shared, listen};
@@ -28,56 +30,67 @@ use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
 use crate::tls::identity::provider;
 
-/// How often the front looks whether something has ended, while it waits for that.
-const LOOK: Duration = Duration::from_millis(20);
+/// How much longer than their drain time connections may take to end.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Why the front can't be started or can't take over a snapshot.
+/// Why the front end cannot be started or cannot take over a snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontError {
-    /// A certificate can't be had.
+    /// A certificate cannot be read or made.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// An address can't be had.
+    /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A thread or its runtime.
-    #[error("cannot start a thread of the App Services front")]
+    #[error("failed to start a thread of the App Services front end")]
     Thread(#[source] io::Error),
     /// Random bytes for session tickets.
-    #[error("cannot make keys for TLS session tickets")]
+    #[error("failed to make keys for TLS session tickets")]
     Tickets(#[source] rustls::Error),
+    /// Random bytes for the name in `Via`.
+    #[error("failed to read random bytes")]
+    Random,
 }
 
-/// The running front.
+/// The running front end.
 ///
-/// Requests are judged by the snapshot that is in force when they come; addresses are opened and closed by whoever owns
+/// Requests are judged by the snapshot that is in force when they come; addresses are opened and closed by the owner of
 /// the snapshots, in three steps: [`bind`](Self::bind), [`open`](Self::open), and, once the snapshot is published,
 /// [`retire`](Self::retire).
 #[derive(Debug)]
 pub struct AppFront {
     options: AppOptions,
     certificates: Arc<Certificates>,
-    workers: Vec<mpsc::UnboundedSender<Command>>,
+    workers: Vec<mpsc::UnboundedSender<Open>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     losses: Losses,
-    held: Mutex<BTreeSet<SocketAddr>>,
-    open: Arc<AtomicUsize>,
-    sockets: Arc<Sockets>,
+    listeners: Mutex<BTreeMap<SocketAddr, OpenListener>>,
+    open: TaskTracker,
+    websockets: Arc<WebSockets>,
 }
 
-/// Sockets that are bound and don't listen yet: whoever connects is refused. Dropped, they are closed, and nothing has
+/// A listener of all workers.
+#[derive(Debug, Clone, Default)]
+struct OpenListener {
+    end: ListenerEnd,
+    accepting: TaskTracker,
+}
+
+/// Sockets that are bound and do not listen yet: connections are refused. Dropped, they are closed, and nothing has
 /// happened.
 #[derive(Debug)]
-pub struct BoundDoors(BTreeMap<SocketAddr, Vec<Socket>>);
+pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>);
 
 impl AppFront {
-    /// Starts the threads; nothing is bound yet. `losses` hears of those that panic; `snapshots` says what holds at each moment, `certificates` is what
-    /// clients are shown, `lab_ca` what `https` backends are checked against besides [`AppOptions::backend_ca`].
+    /// Starts the threads; nothing is bound yet. `losses` gets the names of those that panic; `snapshots` says what holds
+    /// at each moment, `certificates` is what clients are shown, `lab_ca` what `https` backends are checked against
+    /// besides [`AppOptions::backend_ca`].
     ///
     /// # Errors
     ///
-    /// [`FrontError`] when a thread can't be started or a CA file can't be read.
+    /// [`FrontError`] when a thread cannot be started or a CA file cannot be read.
     pub fn start(
         options: AppOptions,
         snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -87,18 +100,18 @@ impl AppFront {
         losses: Losses,
     ) -> Result<Self, FrontError> {
         metrics::describe(recorder.as_ref());
-        let open = Arc::new(AtomicUsize::new(0));
-        let sockets = Arc::new(Sockets::default());
+        let open = TaskTracker::new();
+        let websockets = Arc::new(WebSockets::default());
         let common = Arc::new(Common {
-            server: server_config(&certificates)?,
             certificates: Arc::clone(&certificates),
             client: client_config(&options, lab_ca)?,
             options: options.clone(),
             snapshots,
             recorder,
             losses,
-            open: Arc::clone(&open),
-            sockets: Arc::clone(&sockets),
+            open: open.clone(),
+            websockets: Arc::clone(&websockets),
+            pseudonym: pseudonym()?,
         });
         let mut workers = Vec::new();
         let mut threads = Vec::new();
@@ -113,7 +126,7 @@ impl AppFront {
                 match builder.build_local(LocalOptions::default()) {
                     Ok(runtime) => {
                         let _ = started.send(Ok(()));
-                        runtime.block_on(async move { Worker::new(index, &common).run(received).await });
+                        runtime.block_on(async move { worker::run(index, &common, received).await });
                     }
                     Err(error) => {
                         let _ = started.send(Err(error));
@@ -127,33 +140,31 @@ impl AppFront {
             threads.push(thread);
         }
         let losses = common.losses.clone();
-        Ok(Self { options, certificates, workers, threads, losses, held: Mutex::default(), open, sockets })
+        let listeners = Mutex::default();
+        Ok(Self { options, certificates, workers, threads, losses, listeners, open, websockets })
     }
 
-    /// Binds the addresses of `view` that aren't open yet: all of them or none. Has certificates for all of its names.
+    /// Binds the addresses of `view` that are not open yet: all of them or none. Has certificates for all of its names.
     ///
     /// # Errors
     ///
     /// Every address that could not be bound, or the certificate that could not be made.
-    ///
-    /// # Panics
-    ///
-    /// Never: the lock is not held where anything can panic.
-    pub fn bind(&self, view: &AppsView) -> Result<BoundDoors, Vec<FrontError>> {
+    pub fn bind(&self, view: &AppsView) -> Result<BoundListeners, Vec<FrontError>> {
         let leg = LegOptions { keepalive: self.options.keepalive, congestion: None };
         let mut bound = BTreeMap::new();
         let mut errors: Vec<FrontError> = Vec::new();
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for door in view.doors.values().filter(|door| !held.contains(&door.address)) {
-            match bind_shared(door.address, self.workers.len(), &leg) {
-                Ok(sockets) => {
-                    bound.insert(door.address, sockets);
+        let open: BTreeSet<SocketAddr> = self.addresses().into_iter().collect();
+        for door in view.doors.values().filter(|door| !open.contains(&door.address)) {
+            let sockets = bind_shared(door.address, self.workers.len(), &leg).map_err(|source| {
+                let what = format!("the App Services front end ({})", door.label());
+                let moved_by = "`app.public_address` or the endpoint's address";
+                FrontError::from(BindError::new(&what, door.address, moved_by, source))
+            });
+            match sockets.and_then(|sockets| Ok((sockets, server_config(&self.certificates, door.address)?))) {
+                Ok(one) => {
+                    bound.insert(door.address, one);
                 }
-                Err(source) => {
-                    let what = format!("the App Services front ({})", door.label());
-                    let moved_by = "`app.public_address` or the endpoint's address";
-                    errors.push(BindError::new(&what, door.address, moved_by, source).into());
-                }
+                Err(error) => errors.push(error),
             }
         }
         if errors.is_empty()
@@ -161,41 +172,47 @@ impl AppFront {
         {
             errors.push(error.into());
         }
-        if errors.is_empty() { Ok(BoundDoors(bound)) } else { Err(errors) }
+        if errors.is_empty() { Ok(BoundListeners(bound)) } else { Err(errors) }
     }
 
-    /// Listens and accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns once
-    /// every worker does.
-    pub async fn open(&self, bound: BoundDoors, snapshot: &Arc<Snapshot>) {
-        let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.0.keys().copied());
-        for (address, sockets) in bound.0 {
+    /// Listens and accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns
+    /// once every worker does.
+    pub async fn open(&self, bound: BoundListeners, snapshot: &Arc<Snapshot>) {
+        let mut per_worker: Vec<Vec<Opened>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for (address, (sockets, tls)) in bound.0 {
+            let OpenListener { end, accepting } = self.lock().entry(address).or_default().clone();
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
                 match listen(socket, self.options.backlog) {
-                    Ok(socket) => worker.push((address, socket)),
+                    Ok(socket) => {
+                        let (tls, end, accepting) = (Arc::clone(&tls), end.clone(), accepting.clone());
+                        worker.push(Opened { address, socket, tls, end, accepting });
+                    }
                     Err(error) => {
-                        tracing::error!(%address, %error, "a bound socket can't listen: somebody else does there");
-                        // Nobody hears of it only when the process stops anyway.
+                        tracing::error!(%address, %error, "failed to listen on a bound socket");
+                        // Not received only when the process stops anyway.
                         let _ = self.losses.send(format!("the App Services listener at {address} stopped"));
                     }
                 }
             }
         }
-        let open = |sockets, done| Command::Open(sockets, Arc::clone(snapshot), done);
-        self.tell_all(per_worker.into_iter(), open).await;
+        let mut opening = Vec::new();
+        for (worker, opened) in self.workers.iter().zip(per_worker) {
+            let (done, opened_all) = oneshot::channel();
+            // A worker that is gone went with the process.
+            let _ = worker.send((opened, Arc::clone(snapshot), done));
+            opening.push(opened_all);
+        }
+        for opened in opening {
+            let _ = opened.await;
+        }
     }
 
-    /// Closes the addresses that `view`, the snapshot now in force, no longer has: no new connections; requests at hand
+    /// Closes the addresses that `view`, the snapshot now in force, no longer has: no new connections; requests in flight
     /// are answered; WebSockets last for [`AppOptions::drain`] at most. Returns once the sockets are closed.
     pub async fn retire(&self, view: &AppsView) {
-        let gone: Vec<SocketAddr> = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let gone = held.iter().filter(|address| !view.doors.contains_key(address)).copied().collect();
-            held.retain(|address| view.doors.contains_key(address));
-            gone
-        };
-        for address in gone {
-            self.close(address, self.options.drain).await;
+        let gone = self.lock().extract_if(.., |address, _| !view.doors.contains_key(address)).collect::<Vec<_>>();
+        for (_, listener) in gone {
+            listener.close(self.options.drain).await;
         }
     }
 
@@ -208,44 +225,39 @@ impl AppFront {
         self.certificates.reload()
     }
 
-    /// The addresses that it answers on.
+    /// The addresses that it listens on.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.lock().keys().copied().collect()
     }
 
     /// Connections and WebSockets that are open.
     #[must_use]
     pub fn open_count(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.open.len()
     }
 
     /// The WebSockets that are open.
     #[must_use]
     pub fn websockets(&self) -> Vec<FlowView> {
-        self.sockets.views()
+        self.websockets.views()
     }
 
     /// Ends a WebSocket at once; false when there is no such one.
     #[must_use]
     pub fn kill(&self, id: FlowId) -> bool {
-        let Some((worker, live)) = self.sockets.find(id) else { return false };
-        self.workers.get(worker).is_some_and(|worker| worker.send(Command::Kill(live)).is_ok())
+        self.websockets.kill(id)
     }
 
     /// Closes every address, lets what is open finish for `grace`, cuts the rest and ends the threads.
     pub async fn stop(self, grace: Duration) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        for address in held {
-            self.close(address, grace).await;
+        let listeners = std::mem::take(&mut *self.lock());
+        for listener in listeners.into_values() {
+            listener.close(grace).await;
         }
-        let empty = async {
-            while self.open_count() > 0 {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        // What doesn't end even then ends with its thread.
-        let _ = tokio::time::timeout(grace + LOOK * 5, empty).await;
+        self.open.close();
+        // What does not end even then ends with its thread.
+        let _ = tokio::time::timeout(grace + END_TIMEOUT, self.open.wait()).await;
         drop(self.workers);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || {
@@ -257,31 +269,38 @@ impl AppFront {
         let _ = joined.await;
     }
 
-    async fn close(&self, address: SocketAddr, drain: Duration) {
-        self.tell_all(self.workers.iter().map(|_| address), |address, done| Command::Close(address, drain, done)).await;
-    }
-
-    /// Tells each worker something of its own and waits until all have done it.
-    async fn tell_all<T>(&self, each: impl Iterator<Item = T>, command: impl Fn(T, oneshot::Sender<()>) -> Command) {
-        let mut doing = Vec::new();
-        for (worker, what) in self.workers.iter().zip(each) {
-            let (done, all_done) = oneshot::channel();
-            // A worker that is gone went with the process.
-            let _ = worker.send(command(what, done));
-            doing.push(all_done);
-        }
-        for done in doing {
-            let _ = done.await;
-        }
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, OpenListener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn server_config(certificates: &Arc<Certificates>) -> Result<Arc<ServerConfig>, FrontError> {
+impl OpenListener {
+    /// Accepts no more and has connections finish; cuts them after `drain`. Returns once the sockets are closed.
+    async fn close(self, drain: Duration) {
+        self.end.closing.cancel();
+        self.accepting.close();
+        self.accepting.wait().await;
+        tokio::spawn(async move {
+            tokio::time::sleep(drain).await;
+            self.end.cut.cancel();
+        });
+    }
+}
+
+/// This gateway's name in `Via`: by it, a request that comes back is known.
+fn pseudonym() -> Result<String, FrontError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| FrontError::Random)?;
+    Ok(format!("plgw-{:016x}", u64::from_be_bytes(bytes)))
+}
+
+fn server_config(certificates: &Arc<Certificates>, address: SocketAddr) -> Result<Arc<ServerConfig>, FrontError> {
+    let resolver = ListenerCertificates::new(Arc::clone(certificates), address.ip());
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::from)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(certificates) as Arc<_>);
+        .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(FrontError::Tickets)?;
     Ok(Arc::new(config))

@@ -1,8 +1,7 @@
-//! What a backend is told of a request, and what it is not. Pure.
+//! The header fields that a backend gets. Pure.
 //!
-//! Headers that belong to one connection stay on it (RFC 9110 §7.6.1). Whatever a client says of its own origin is taken
-//! away, then the gateway says it: by `X-Forwarded-*` and `Forwarded`, and by two headers of its own that name the place
-//! and the endpoint.
+//! Fields that belong to one connection stay on it (RFC 9110 §7.6.1). What a client claims of its own address is removed;
+//! the gateway writes its own: `X-Forwarded-*` and `Forwarded`, and two fields that name the origin and the endpoint.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -22,14 +21,13 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// Belong to one connection: RFC 9110 §7.6.1, RFC 9113 §8.2.2, and what is in use besides.
-const HOP_BY_HOP: [&str; 12] = [
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
     "proxy-authorization",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
     "http2-settings",
@@ -37,41 +35,84 @@ const HOP_BY_HOP: [&str; 12] = [
     "alt-svc",
 ];
 
-/// Names by which proxies and content networks say where a request came from or what it was for, besides
-/// `X-Forwarded-…`; and `Proxy`, which some backends take for a setting of theirs.
-const CLAIMS: [&str; 17] = [
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "client-ip",
-    "true-client-ip",
-    "x-cluster-client-ip",
-    "x-originating-ip",
-    "x-remote-ip",
-    "x-remote-addr",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-host",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "x-envoy-external-address",
+/// Prefixes of names by which proxies and content networks say where a request came from or what it was for; `x-plgw-` is
+/// the gateway's own.
+const CLAIM_PREFIXES: [&str; 22] = [
+    "x-plgw-",
+    "x-amzn-vpce",
+    "x-amzn-source",
+    "x-original-",
+    "x-rewrite-",
+    "x-azure-",
+    "x-appengine-",
+    "x-envoy-",
+    "x-akamai-",
+    "x-vercel-",
+    "x-sucuri-",
+    "x-proxy",
+    "cf-",
+    "cloudfront-",
+    "fastly-",
+    "fly-",
+    "akamai-",
+    "ali-cdn-",
+    "incap-",
     "proxy",
+    "wl-proxy-",
+    "x-coming-from",
 ];
 
-/// Prefixes of such names.
-const CLAIM_PREFIXES: [&str; 4] = ["x-forwarded", "x-plgw-", "x-amzn-vpce", "x-amzn-source"];
+/// Ends of a word that name an address: `X-Client-IP`, `X-Azure-ClientIP`.
+const ADDRESS_ENDS: [&str; 12] = [
+    "clientip",
+    "realip",
+    "remoteip",
+    "userip",
+    "sourceip",
+    "srcip",
+    "socketip",
+    "peerip",
+    "proxyip",
+    "originip",
+    "trueip",
+    "ipaddress",
+];
 
-/// Who asks, as the gateway knows it.
+/// Words that name a peer, and those that, together with one of them, claim something of it.
+const PEERS: [&str; 14] = [
+    "client",
+    "real",
+    "source",
+    "src",
+    "peer",
+    "viewer",
+    "originating",
+    "external",
+    "user",
+    "visitor",
+    "true",
+    "connecting",
+    "cluster",
+    "backend",
+];
+const CLAIMED: [&str; 6] = ["addr", "address", "ipaddr", "host", "hostname", "port"];
+
+/// A request's sender, as the gateway knows it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asker<'a> {
+pub(crate) struct Sender<'a> {
     pub(crate) origin: Origin,
     pub(crate) endpoint: Option<&'a VpceId>,
     pub(crate) source: IpAddr,
     /// The address that the request came to.
-    pub(crate) door: SocketAddr,
+    pub(crate) listener: SocketAddr,
     /// Host and port as the client wrote them.
     pub(crate) authority: &'a HeaderValue,
+}
+
+/// Whether a list of tokens has this one.
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
 /// Removes what belongs to the connection that a message came on.
@@ -91,80 +132,98 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What a backend is told of a client, written out.
+/// The fields that describe a request's sender, written out.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct ForwardedFields {
     authority: HeaderValue,
     origin: Origin,
     client: HeaderValue,
     forwarded: HeaderValue,
 }
 
-impl Said {
+impl ForwardedFields {
     /// Written for this request.
-    pub(crate) fn new(asker: &Asker<'_>) -> Self {
+    pub(crate) fn new(sender: &Sender<'_>) -> Self {
         let mut client = String::with_capacity(40);
         // Writing into a string can't fail; so below.
-        let _ = write!(client, "{}", asker.source);
+        let _ = write!(client, "{}", sender.source);
         let mut forwarded = String::with_capacity(128);
-        let _ = match asker.source {
+        let _ = match sender.source {
             IpAddr::V4(ip) => write!(forwarded, "for={ip}"),
             IpAddr::V6(ip) => write!(forwarded, "for=\"[{ip}]\""),
         };
-        let _ = write!(forwarded, ";by=\"{}\";host=\"", asker.door);
-        forwarded.push_str(asker.authority.to_str().unwrap_or_default());
+        let _ = write!(forwarded, ";by=\"{}\";host=\"", sender.listener);
+        forwarded.push_str(sender.authority.to_str().unwrap_or_default());
         forwarded.push_str("\";proto=https");
         Self {
-            authority: asker.authority.clone(),
-            origin: asker.origin,
+            authority: sender.authority.clone(),
+            origin: sender.origin,
             client: text(&client),
             forwarded: text(&forwarded),
         }
     }
 
     /// Whether it holds for this request of the same connection, whose two addresses are the same.
-    pub(crate) fn is_of(&self, asker: &Asker<'_>) -> bool {
-        self.origin == asker.origin && self.authority == *asker.authority
+    pub(crate) fn is_of(&self, sender: &Sender<'_>) -> bool {
+        self.origin == sender.origin && self.authority == *sender.authority
     }
 }
 
-/// Makes a client's headers those that the backend gets; `said` is what [`Said::new`] makes of `asker`.
-pub(crate) fn to_backend(headers: &mut HeaderMap, asker: &Asker<'_>, said: &Said) {
+/// Makes a client's headers those that the backend gets; `fields` is what [`ForwardedFields::new`] makes of `sender`.
+pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &Sender<'_>, fields: &ForwardedFields) {
+    // The one transfer parameter that is good beyond the client's connection: it can take trailers.
+    let takes_trailers = has_token(headers, &header::TE, "trailers");
     strip_hop_by_hop(headers);
+    headers.remove(header::TRAILER);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     strip_claims(headers);
     join_cookies(headers);
-    headers.insert(header::HOST, asker.authority.clone());
-    headers.insert(ORIGIN, HeaderValue::from_static(asker.origin.label()));
-    if let Some(endpoint) = asker.endpoint {
+    headers.insert(header::HOST, sender.authority.clone());
+    headers.insert(ORIGIN, HeaderValue::from_static(sender.origin.label()));
+    if let Some(endpoint) = sender.endpoint {
         headers.insert(ENDPOINT, text(endpoint.as_str()));
     }
-    headers.insert(FORWARDED_FOR, said.client.clone());
+    headers.insert(FORWARDED_FOR, fields.client.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    headers.insert(FORWARDED_HOST, asker.authority.clone());
-    headers.insert(FORWARDED_PORT, HeaderValue::from(asker.door.port()));
-    headers.insert(header::FORWARDED, said.forwarded.clone());
+    headers.insert(FORWARDED_HOST, sender.authority.clone());
+    headers.insert(FORWARDED_PORT, HeaderValue::from(sender.listener.port()));
+    headers.insert(header::FORWARDED, fields.forwarded.clone());
 }
 
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).expect("addresses, ids and names of hosts are visible ASCII")
 }
 
-/// Removes what the client says of where it comes from. `_` counts as `-`: many backends can't tell them apart.
+/// Removes what the client claims of its address, and names that a backend might read as another one: CGI, WSGI and many
+/// frameworks turn every character but letters and digits into the same `_` (nginx and Apache drop such names as well).
 fn strip_claims(headers: &mut HeaderMap) {
-    let is_claim = |name: &HeaderName| {
-        let name = name.as_str();
-        if name.contains('_') { is_claim(&name.replace('_', "-")) } else { is_claim(name) }
-    };
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for name in claims {
+    let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let stripped = |name: &&HeaderName| !is_plain(name.as_str()) || is_claim(name.as_str());
+    let stripped: Vec<HeaderName> = headers.keys().filter(stripped).cloned().collect();
+    for name in stripped {
         headers.remove(name);
     }
 }
 
+/// Whether a name, in lower case, says where a request came from or what it was for.
 fn is_claim(name: &str) -> bool {
-    // Nearly every header is settled by its first letter.
-    matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't' | b'p'))
-        && (CLAIMS.contains(&name) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    if CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "x-host" {
+        return true;
+    }
+    let (mut has_peer, mut has_claimed) = (false, false);
+    for word in name.split('-') {
+        has_peer |= PEERS.contains(&word);
+        has_claimed |= CLAIMED.contains(&word);
+        if word.starts_with("forward")
+            || matches!(word, "remote" | "ip" | "ips" | "ip4" | "ip6" | "ipv4" | "ipv6")
+            || ADDRESS_ENDS.iter().any(|end| word.ends_with(end))
+        {
+            return true;
+        }
+    }
+    has_peer && has_claimed
 }
 
 /// HTTP/2 may split cookies over several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).
@@ -191,14 +250,14 @@ mod tests {
             );
         }
         let endpoint: VpceId = "vpce-0a000000000000001".parse().expect("an id");
-        let asker = Asker {
+        let sender = Sender {
             origin: Origin::Peered,
             endpoint: Some(&endpoint),
             source: "127.3.0.9".parse().expect("an address"),
-            door: "127.0.30.195:8443".parse().expect("an address"),
+            listener: "127.0.30.195:8443".parse().expect("an address"),
             authority: &HeaderValue::from_static("us-east-1.aws.services.cloud.mongodb.com:8443"),
         };
-        to_backend(&mut headers, &asker, &Said::new(&asker));
+        to_backend(&mut headers, &sender, &ForwardedFields::new(&sender));
         headers
     }
 

@@ -1,34 +1,39 @@
-//! The App Services front: an app's private endpoints and its public address, over HTTP.
+//! The HTTP front end of App Services: an app's private endpoints and its public address.
 //!
-//! In reading order: `path` says what a path asks for and `verdict` what becomes of a request, `headers` and `location`
-//! what each side is told, all of them pure; `front` opens and closes addresses as snapshots say, `certificates` has what
-//! clients are shown; a `worker` accepts, `connection` takes a client through TLS to HTTP, `live` sees to its limits;
-//! `request` has each request judged and passed on, `body` lets its bytes through, `backend` keeps connections for it;
-//! `upgrade` hands WebSockets to the relay that carries TCP flows, `sockets` lists them.
+//! In reading order: `path` says what a path asks for and `verdict` whether a request is served, `headers` and `location`
+//! what each side gets, all of them pure. `front` opens and closes addresses as snapshots say; a `worker` accepts,
+//! `connection` serves a client by TLS and HTTP, with `activity` for its time limits and `streams` for those of HTTP/2.
+//! `request` has each request judged and passed on; `request_body` and `response_body` let its bytes through, and `client`
+//! holds it in flight until both are over; `backend` keeps connections to backends. `upgrade` hands WebSockets to the relay
+//! that carries TCP flows, `websockets` lists them. `context` is what all of these share on a worker.
 //!
 //! Where a request comes from is decided by the address that its connection came to and the source address, never by
 //! anything in it.
 
+mod activity;
 mod backend;
-mod body;
 mod certificates;
+mod client;
 mod client_io;
 mod connection;
+mod context;
 mod front;
 mod headers;
-mod live;
 mod location;
 mod metrics;
 mod options;
 mod path;
 mod request;
-mod sockets;
+mod request_body;
+mod response_body;
+mod streams;
 mod upgrade;
 mod verdict;
+mod websockets;
 mod worker;
 
 pub use certificates::{CertificateFiles, CertificateSource, Certificates};
-pub use front::{AppFront, BoundDoors, FrontError};
+pub use front::{AppFront, BoundListeners, FrontError};
 pub use headers::{ENDPOINT, ORIGIN};
 pub use options::{AppLimits, AppOptions};
 pub use path::PathClass;

@@ -1,11 +1,11 @@
-//! How the front works, and how much it puts up with.
+//! The options and limits of the HTTP front end.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::Settings;
 
-/// How the front works.
+/// Options of the HTTP front end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppOptions {
     /// Threads; each has its own listening sockets, clients and connections to backends.
@@ -29,10 +29,8 @@ pub struct AppOptions {
     pub drain: Duration,
     /// Longest silence both ways on a WebSocket: the load balancer's idle timeout, 350 s.
     pub websocket_idle: Duration,
-    /// What clients and backends may take.
+    /// Limits on clients and backends.
     pub limits: AppLimits,
-    /// What time limits on connections are rounded up to. 1 s; tests take less.
-    pub tick: Duration,
 }
 
 impl Default for AppOptions {
@@ -49,7 +47,6 @@ impl Default for AppOptions {
             drain: Duration::from_secs(300),
             websocket_idle: Duration::from_secs(350),
             limits: AppLimits::default(),
-            tick: Duration::from_secs(1),
         }
     }
 }
@@ -81,7 +78,6 @@ impl From<&Settings> for AppOptions {
                 answer: apps.answer_timeout,
                 ..defaults.limits
             },
-            tick: defaults.tick,
         }
     }
 }

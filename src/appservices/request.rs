@@ -1,139 +1,218 @@
-//! One request, from its head to the head of its answer.
+//! One request, from its head to the head of its response.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::backend::{BackendFault, Destination};
-use super::body::{AnswerBody, AskBody, BackendBody, BodyFault};
-use super::headers::{self, Asker, Said};
-use super::live::{AtHand, Live};
+use super::backend::{BackendError, Destination, Lease};
+use super::client::{BodyError, ClientConnection, InFlightRequest};
+use super::context::WorkerContext;
+use super::headers::{self, ForwardedFields, Sender};
 use super::location;
 use super::metrics::{RequestKey, endpoint_type};
-use super::path::{PathClass, route};
-use super::sockets::Facts;
-use super::upgrade::{self, Knock};
+use super::path::{PathClass, Route, route};
+use super::request_body::RequestBody;
+use super::response_body::{BackendBody, ResponseBody};
+use super::upgrade::{self, UpgradeRequest};
 use super::verdict::{Judgement, Verdict, judge};
-use super::worker::Worker;
+use super::websockets::WebSocketInfo;
 use crate::data::proxy_protocol;
 use crate::model::{AppId, Origin, VpceId};
 use crate::plan::{AppView, Door, DoorWay};
 
-/// Of a refused request's body this much is read, so that the connection can go on.
-const MOST_DRAINED: u64 = 64 << 10;
+/// Of a refused request's body this much is read, and for so long, before the connection is given up instead.
+const MAX_DRAINED: u64 = 64 << 10;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(crate) async fn answer(
-    worker: Rc<Worker>,
-    live: Rc<Live>,
+    context: Rc<WorkerContext>,
+    connection: Rc<ClientConnection>,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, BodyFault> {
+) -> Result<Response<ResponseBody>, BodyError> {
     let started = Instant::now();
-    let mut at_hand = AtHand::new(&live, worker.options.limits.resets);
-    let asked = (request.method().clone(), request.uri().clone());
-    let view = worker.apps();
-    let door = view.doors.get(&live.door).cloned();
-    let source = live.peer.ip().to_canonical();
-    let origin = door.as_ref().map_or(Origin::Public, |door| worker.origin(door, source));
+    let in_flight = InFlightRequest::new(&connection, request.body().is_end_stream());
+    let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
+    let door = context.door(connection.listener);
+    let source = connection.peer.ip().to_canonical();
+    let origin = door.as_ref().map_or(Origin::Public, |door| context.origin(door, source));
     let (outcome, verdict, app) = match &door {
-        Some(door) => handle(&worker, &live, door, origin, source, &asked.1, request).await,
-        // The address was given up; whoever is still here is asked to go.
-        None => (refuse(Verdict::Misdirected, None, None), Verdict::Misdirected, None),
+        Some(door) => {
+            let exchange = Exchange { context: &context, in_flight: &in_flight, door, origin, source };
+            exchange.handle(&uri, request).await
+        }
+        // The address was given up; its connections are closing.
+        None => (Ok(refuse(Verdict::Misdirected, None, None)), Verdict::Misdirected, None),
     };
     let mut response = outcome?;
+    let (endpoint, label) =
+        (door.as_deref().map_or("none", endpoint_type), door.as_deref().map_or("none", Door::label));
     let status = response.status();
-    let endpoint = door.as_deref().map_or("none", endpoint_type);
     let key = RequestKey { app: app.clone(), endpoint, origin, verdict, class: status.as_u16() / 100 };
-    worker.metrics.request(key, started.elapsed());
+    context.metrics.request(key, started.elapsed());
     tracing::info!(
         target: "access",
         { app.id = app.as_ref().map_or("none", AppId::as_str),
-          endpoint.id = door.as_deref().map_or("none", Door::label),
+          endpoint.id = label,
           endpoint.type = endpoint,
           origin = origin.label(),
-          client.addr = %live.peer,
-          method = %asked.0,
+          client.addr = %connection.peer,
+          method = %method,
           // Not the query: Sync's has the user's token in it.
-          path = asked.1.path(),
+          path = uri.path(),
           verdict = verdict.label(),
           status = status.as_u16(),
           duration_ms = started.elapsed().as_millis() },
         "request answered"
     );
-    at_hand.answered();
-    if live.is_finishing() {
+    in_flight.set_answered();
+    if connection.is_h2 {
+        // There it has no meaning; a connection ends by GOAWAY, a request by RST_STREAM.
+        response.headers_mut().remove(header::CONNECTION);
+    } else if connection.closing.get()
+        || !in_flight.is_body_over()
+        // Of an unknown length: HTTP/1.0 has no chunks, so that the end of the connection is that of the body.
+        || (version == Version::HTTP_10 && response.body().size_hint().exact().is_none())
+    {
+        // RFC 9112 §9.3: what the client still sends of this request is not to be taken for the next one.
         close_after(&mut response);
     }
-    if live.is_h2() {
-        // There it has no meaning; a connection ends by GOAWAY.
-        response.headers_mut().remove(header::CONNECTION);
-    }
-    response.body_mut().keep(at_hand);
+    response.body_mut().bind(in_flight);
     Ok(response)
 }
 
-type Outcome = (Result<Response<AnswerBody>, BodyFault>, Verdict, Option<AppId>);
+/// Counts and logs a request that the HTTP library answered by itself: its head is too large, or malformed.
+pub(crate) fn note_refused_by_library(
+    context: &WorkerContext,
+    connection: &ClientConnection,
+    error: &(dyn Error + Send + Sync + 'static),
+) {
+    let Some(error) = error.downcast_ref::<hyper::Error>().filter(|error| error.is_parse()) else { return };
+    if error.is_parse_version_h2() {
+        // Not answered: the client speaks HTTP/2 where it agreed to HTTP/1.1.
+        return;
+    }
+    let status =
+        if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+    let Some(door) = context.door(connection.listener) else { return };
+    let origin = context.origin(&door, connection.peer.ip().to_canonical());
+    let (endpoint, verdict) = (endpoint_type(&door), Verdict::Malformed);
+    let key = RequestKey { app: None, endpoint, origin, verdict, class: status.as_u16() / 100 };
+    context.metrics.request(key, Duration::ZERO);
+    tracing::info!(
+        target: "access",
+        { app.id = "none",
+          endpoint.id = door.label(),
+          endpoint.type = endpoint,
+          origin = origin.label(),
+          client.addr = %connection.peer,
+          verdict = verdict.label(),
+          status = status.as_u16(),
+          error = %error },
+        "request answered"
+    );
+}
 
-async fn handle(
-    worker: &Rc<Worker>,
-    live: &Rc<Live>,
-    door: &Arc<Door>,
+type Outcome = (Result<Response<ResponseBody>, BodyError>, Verdict, Option<AppId>);
+
+/// A request with what is known of its sender.
+struct Exchange<'a> {
+    context: &'a Rc<WorkerContext>,
+    in_flight: &'a Rc<InFlightRequest>,
+    door: &'a Door,
     origin: Origin,
     source: IpAddr,
-    uri: &Uri,
-    request: Request<Incoming>,
-) -> Outcome {
-    let read = Target::read(&request).and_then(|target| {
-        let route = route(uri.path()).map_err(|_| "the path can be read in more than one way")?;
-        Ok((target, route))
-    });
-    let (target, asked_route) = match read {
-        Ok(read) => read,
-        Err(what) => {
-            let mut response = refuse(Verdict::Malformed, None, Some(what));
-            if let Ok(response) = &mut response {
-                close_after(response);
-            }
-            return (response, Verdict::Malformed, None);
+}
+
+impl Exchange<'_> {
+    async fn handle(&self, uri: &Uri, request: Request<Incoming>) -> Outcome {
+        let is_options = *request.method() == Method::OPTIONS && uri.path() == "*";
+        let read = Target::read(&request).and_then(|target| {
+            // The server as a whole (RFC 9110 §9.3.7), which no path of an app is.
+            let whole = Route { class: PathClass::Unknown, app: None };
+            let route = if is_options { Ok(whole) } else { route(uri.path()) };
+            Ok((target, route.map_err(|_| "the path can be read in more than one way")?))
+        });
+        let (target, asked_route) = match read {
+            Ok(read) => read,
+            Err(what) => return malformed(what),
+        };
+        let Judgement { verdict, app } = judge(self.door, self.origin, self.source, &target.host, asked_route);
+        if is_options && verdict == Verdict::UnknownPath {
+            return (Ok(options()), Verdict::Served, None);
         }
-    };
-    let Judgement { verdict, app } = judge(door, origin, source, &target.host, asked_route);
-    let id = app.map(|app| app.id.clone());
-    let Some(app) = app.filter(|_| verdict == Verdict::Served) else {
-        let response = refuse(verdict, asked_route.app, None);
-        return (Box::pin(drain(worker, request, response)).await, verdict, id);
-    };
-    let ask = Ask {
-        worker,
-        live,
-        door,
-        app,
-        origin,
-        source,
-        target: &target,
-        is_location: location::is_location(uri.path(), &asked_route),
-    };
-    let knock = if asked_route.class == PathClass::Sync { upgrade::knock(&request) } else { None };
-    let response = match knock {
-        // Boxed, as what is large and seldom is everywhere below: each request's future is moved about.
-        Some(knock) => Box::pin(ask.websocket(request, knock)).await,
-        // Without a WebSocket behind it a CONNECT has no meaning here.
-        None if *request.method() == Method::CONNECT => refuse(Verdict::Malformed, None, Some(NO_TUNNEL)),
-        None => ask.forward(request).await,
-    };
-    (response, verdict, id)
+        let id = app.map(|app| app.id.clone());
+        let Some(app) = app.filter(|_| verdict == Verdict::Served) else {
+            let response = refuse(verdict, asked_route.app, None);
+            return Box::pin(self.refused(request, response, verdict, id)).await;
+        };
+        let is_location = location::is_location(uri.path(), &asked_route);
+        let forwarded = Forwarded { exchange: self, app, target: &target, is_location };
+        let upgrade = if asked_route.class == PathClass::Sync { UpgradeRequest::read(&request) } else { None };
+        let response = match upgrade {
+            Some(_) if !request.body().is_end_stream() => return malformed("a WebSocket's request has no body"),
+            // Boxed, as what is large and seldom is everywhere below: each request's future is moved.
+            Some(upgrade) => Box::pin(forwarded.websocket(request, upgrade)).await,
+            // Without a WebSocket behind it a CONNECT has no meaning here.
+            None if *request.method() == Method::CONNECT => return malformed(NO_TUNNEL),
+            None => forwarded.forward(request).await,
+        };
+        if self.in_flight.body_error() == Some(BodyError::Malformed) && response.is_err() {
+            return malformed(BAD_BODY);
+        }
+        (response, verdict, id)
+    }
+
+    /// A refusal. What a client sends of the body beside it is read, if it is short, so that the connection can go on; a
+    /// longer one is discarded as any that is given up.
+    async fn refused(
+        &self,
+        request: Request<Incoming>,
+        response: Response<ResponseBody>,
+        verdict: Verdict,
+        app: Option<AppId>,
+    ) -> Outcome {
+        let expects = request.headers().contains_key(header::EXPECT);
+        let body = RequestBody::new(request.into_body(), self.in_flight, DRAIN_TIMEOUT);
+        let is_short = body.size_hint().lower() <= MAX_DRAINED;
+        if !body.is_empty() && !self.in_flight.connection.is_h2 && is_short && !expects {
+            let limit = usize::try_from(MAX_DRAINED).unwrap_or(usize::MAX);
+            let _ = timeout(DRAIN_TIMEOUT, Limited::new(body, limit).collect()).await;
+            if self.in_flight.body_error() == Some(BodyError::Malformed) {
+                return malformed(BAD_BODY);
+            }
+        }
+        (Ok(response), verdict, app)
+    }
+
+    fn endpoint(&self) -> Option<&VpceId> {
+        match &self.door.way {
+            DoorWay::Private { gate, .. } => Some(&gate.id),
+            DoorWay::Public => None,
+        }
+    }
 }
 
 const NO_TUNNEL: &str = "there is nothing to connect to";
+const BAD_BODY: &str = "the request's body is malformed";
+
+/// A refusal of what is no request that can be read in one way; the connection ends with it.
+fn malformed(what: &str) -> Outcome {
+    let mut response = refuse(Verdict::Malformed, None, Some(what));
+    close_after(&mut response);
+    (Ok(response), Verdict::Malformed, None)
+}
 
 /// Host and port that a request is for.
 struct Target {
@@ -202,102 +281,122 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// A request that is served.
-struct Ask<'a> {
-    worker: &'a Rc<Worker>,
-    live: &'a Rc<Live>,
-    door: &'a Door,
+struct Forwarded<'a> {
+    exchange: &'a Exchange<'a>,
     app: &'a AppView,
-    origin: Origin,
-    source: IpAddr,
     target: &'a Target,
     is_location: bool,
 }
 
-impl Ask<'_> {
-    fn endpoint(&self) -> Option<&VpceId> {
-        match &self.door.way {
-            DoorWay::Private { gate, .. } => Some(&gate.id),
-            DoorWay::Public => None,
-        }
-    }
-
+impl Forwarded<'_> {
     fn destination(&self) -> Option<Destination> {
+        let Exchange { context, in_flight, door, .. } = self.exchange;
         let url = Arc::clone(self.app.backend.as_ref()?);
-        let header = || proxy_protocol::encode(self.live.peer, self.door.address, self.endpoint());
-        let proxy = self.worker.options.proxy_protocol.then(|| (self.live.id, header()));
-        Some(Destination { url, proxy })
+        let connection = &in_flight.connection;
+        let header = || proxy_protocol::encode(connection.peer, door.address, self.exchange.endpoint());
+        let proxy = context.options.proxy_protocol.then(|| (connection.id, header()));
+        Some(Destination { url, is_public: matches!(door.way, DoorWay::Public), proxy })
     }
 
     /// The request with the head that the backend gets.
-    fn outbound(&self, parts: hyper::http::request::Parts, body: AskBody) -> Request<AskBody> {
+    fn outbound(&self, parts: hyper::http::request::Parts, body: RequestBody) -> Request<RequestBody> {
+        let Exchange { context, in_flight, door, origin, source } = self.exchange;
         let mut outbound = Request::new(body);
         *outbound.method_mut() = parts.method;
-        // Path and query alone: what stood before them was judged, and is said by `Host`.
+        // Path and query alone: what stood before them was judged, and is in `Host`.
         *outbound.uri_mut() = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         *outbound.headers_mut() = parts.headers;
-        let asker = Asker {
-            origin: self.origin,
-            endpoint: self.endpoint(),
-            source: self.source,
-            door: self.door.address,
+        let sender = Sender {
+            origin: *origin,
+            endpoint: self.exchange.endpoint(),
+            source: *source,
+            listener: door.address,
             authority: &self.target.authority,
         };
         // The same for all requests of most connections, so it is written once.
-        let mut said = self.live.said.borrow_mut();
-        let said = match &mut *said {
-            Some(said) if said.is_of(&asker) => said,
-            other => other.insert(Said::new(&asker)),
+        let mut fields = in_flight.connection.forwarded.borrow_mut();
+        let fields = match &mut *fields {
+            Some(fields) if fields.is_of(&sender) => fields,
+            other => other.insert(ForwardedFields::new(&sender)),
         };
-        headers::to_backend(outbound.headers_mut(), &asker, said);
+        let headers = outbound.headers_mut();
+        headers::to_backend(headers, &sender, fields);
+        headers.append(header::VIA, context.via[usize::from(in_flight.connection.is_h2)].clone());
         if self.is_location {
             // It is read and rewritten, so it must not be compressed.
-            outbound.headers_mut().remove(header::ACCEPT_ENCODING);
+            headers.remove(header::ACCEPT_ENCODING);
         }
         outbound
     }
 
-    /// Passes a request on, and its answer back.
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, BodyFault> {
-        let limits = &self.worker.options.limits;
+    /// Passes a request on, and its response back.
+    async fn forward(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, BodyError> {
+        let Exchange { context, in_flight, .. } = self.exchange;
+        let limits = &context.options.limits;
+        if self.is_loop(request.headers()) {
+            return Ok(own(StatusCode::LOOP_DETECTED, "the app's backend leads back to this gateway"));
+        }
         let Some(to) = self.destination() else { return Ok(no_backend()) };
-        let is_http1 = request.version() != Version::HTTP_2;
         let (parts, body) = request.into_parts();
-        let (body, fault) = AskBody::new(body, limits.body_idle);
-        let outbound = self.outbound(parts, body);
-        let sent = self.worker.backends.send(&to, outbound, &self.target.authority);
-        let (answer, lease) = match timeout(limits.answer, sent).await {
+        let outbound = self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle));
+        let sent = context.backends.send(&to, outbound, &self.target.authority);
+        let (response, lease) = match timeout(limits.answer, sent).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
-                return match fault.get() {
-                    Some(BodyFault::Stalled) => {
-                        let mut response = own(StatusCode::REQUEST_TIMEOUT, "the request's body stalled");
-                        close_after(&mut response);
-                        Ok(response)
-                    }
-                    // Whoever broke off gets no answer.
-                    Some(BodyFault::Broken) => Err(BodyFault::Broken),
+                return match in_flight.body_error() {
+                    Some(BodyError::Stalled) => Ok(own(StatusCode::REQUEST_TIMEOUT, "the request's body stalled")),
+                    // A client that broke off gets no response; one whose body is malformed gets 400 by the caller.
+                    Some(error) => Err(error),
                     None => Ok(self.gateway_error(&error)),
                 };
             }
-            Err(_) => {
-                let backend = to.url.to_string();
-                let error = BackendFault::TimedOut { backend, limit: limits.answer, what: "answer" };
-                return Ok(self.gateway_error(&error));
-            }
+            Err(_) => return Ok(self.timed_out(&to)),
         };
-        let (mut parts, body) = answer.into_parts();
-        self.clean_answer(&mut parts, &to);
-        let mut body = BackendBody::new(body, lease, limits.answer);
+        self.respond(response, Some(lease), &to).await
+    }
+
+    /// The client's response, made of a backend's.
+    async fn respond(
+        &self,
+        response: Response<Incoming>,
+        lease: Option<Lease>,
+        to: &Destination,
+    ) -> Result<Response<ResponseBody>, BodyError> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            // `101` of which nothing was asked (RFC 9110 §15.2.2): what follows on the connection is no HTTP.
+            let what = "switched protocols without being asked to";
+            return Ok(self.gateway_error(&BackendError::Unsupported { backend: to.url.to_string(), what }));
+        }
+        // Chunks count, the length is not to be trusted (RFC 9112 §6.3), nor is what else comes on the connection.
+        let has_both = parts.headers.contains_key(header::TRANSFER_ENCODING)
+            && parts.headers.remove(header::CONTENT_LENGTH).is_some();
+        self.clean(&mut parts, to);
+        let lease = lease.filter(|_| !has_both);
+        let mut body = BackendBody::new(body, lease, self.exchange.context.options.limits.answer);
         if self.is_location && parts.status == StatusCode::OK && !body.is_end_stream() {
             return Box::pin(self.rewritten(parts, &mut body)).await;
         }
-        parts.version = if is_http1 { Version::HTTP_11 } else { Version::HTTP_2 };
-        Ok(Response::from_parts(parts, AnswerBody::backend(body)))
+        parts.version = if self.exchange.in_flight.connection.is_h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+        Ok(Response::from_parts(parts, ResponseBody::backend(body)))
     }
 
-    /// What of an answer's head is for the gateway alone.
-    fn clean_answer(&self, parts: &mut hyper::http::response::Parts, to: &Destination) {
+    /// Removes from a response's head what is for the gateway alone.
+    fn clean(&self, parts: &mut hyper::http::response::Parts, to: &Destination) {
+        let upgrade = parts.headers.get(header::UPGRADE).cloned();
         headers::strip_hop_by_hop(&mut parts.headers);
+        match (parts.status, upgrade) {
+            // RFC 9110 §15.5.22: the one response that needs it.
+            (StatusCode::UPGRADE_REQUIRED, Some(upgrade)) if !self.exchange.in_flight.connection.is_h2 => {
+                parts.headers.insert(header::UPGRADE, upgrade);
+                parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
+            // RFC 9110 §8.6: not allowed, and of no use; hyper leaves it out over HTTP/1.1, so it is over HTTP/2.
+            (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED, _) => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
+            _ => {}
+        }
         let authority = self.target.authority.to_str().unwrap_or_default();
         let redirected = parts
             .headers
@@ -310,67 +409,80 @@ impl Ask<'_> {
         }
     }
 
-    /// The answer to a location call, with the names that the client came by.
+    /// The response to a location call, with the names that the client came by.
     async fn rewritten(
         &self,
         mut parts: hyper::http::response::Parts,
         body: &mut BackendBody,
-    ) -> Result<Response<AnswerBody>, BodyFault> {
+    ) -> Result<Response<ResponseBody>, BodyError> {
         let Ok(whole) = Limited::new(body, location::LONGEST).collect().await else {
             return Ok(own(StatusCode::BAD_GATEWAY, "the backend's answer to the location call has no end"));
         };
         let whole = whole.to_bytes();
         let authority = self.target.authority.to_str().unwrap_or_default();
         let host = split_port(authority).0;
-        let told = location::rewrite(&whole, host, authority, &self.app.hosts).map_or(whole, Bytes::from);
+        let rewritten = location::rewrite(&whole, host, authority, &self.app.hosts).map_or(whole, Bytes::from);
         for name in [header::ETAG, header::CONTENT_ENCODING] {
             parts.headers.remove(name);
         }
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(told.len()));
-        Ok(Response::from_parts(parts, AnswerBody::own(told)))
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
+        Ok(Response::from_parts(parts, ResponseBody::own(rewritten)))
     }
 
     /// Asks the backend for a WebSocket, and hands both sides to the relay when it agrees.
-    async fn websocket(&self, mut request: Request<Incoming>, knock: Knock) -> Result<Response<AnswerBody>, BodyFault> {
-        let limits = &self.worker.options.limits;
+    async fn websocket(
+        &self,
+        mut request: Request<Incoming>,
+        upgrade: UpgradeRequest,
+    ) -> Result<Response<ResponseBody>, BodyError> {
+        let Exchange { context, in_flight, door, origin, .. } = self.exchange;
+        let limits = &context.options.limits;
+        if self.is_loop(request.headers()) {
+            return Ok(own(StatusCode::LOOP_DETECTED, "the app's backend leads back to this gateway"));
+        }
         let Some(to) = self.destination() else { return Ok(no_backend()) };
         let client = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
-        let mut outbound = self.outbound(parts, AskBody::Empty);
-        let key = upgrade::ask(&mut outbound, &knock, to.url.scheme);
-        let sent = self.worker.backends.send_upgrade(&to, outbound, &self.target.authority);
+        let mut outbound = self.outbound(parts, RequestBody::Empty);
+        let key = upgrade::ask(&mut outbound, &upgrade, to.url.scheme);
+        let sent = context.backends.send_upgrade(&to, outbound, &self.target.authority);
         let mut answer = match timeout(limits.answer, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Ok(self.gateway_error(&error)),
-            Err(_) => {
-                let backend = to.url.to_string();
-                let error = BackendFault::TimedOut { backend, limit: limits.answer, what: "answer" };
-                return Ok(self.gateway_error(&error));
-            }
+            Err(_) => return Ok(self.timed_out(&to)),
         };
         if !upgrade::is_agreed(&answer, key.as_ref()) {
-            if answer.status().is_informational() || (key.is_none() && answer.status().is_success()) {
+            if key.is_none() && answer.status().is_success() {
                 let what = "agreed to a WebSocket that it was not asked for";
-                return Ok(self.gateway_error(&BackendFault::Unfit { backend: to.url.to_string(), what }));
+                return Ok(self.gateway_error(&BackendError::Unsupported { backend: to.url.to_string(), what }));
             }
-            let (mut parts, body) = answer.into_parts();
-            self.clean_answer(&mut parts, &to);
-            parts.version = Version::HTTP_11;
-            return Ok(Response::from_parts(parts, AnswerBody::backend(BackendBody::new(body, None, limits.answer))));
+            return self.respond(answer, None, &to).await;
         }
         let backend = hyper::upgrade::on(&mut answer);
-        let series = self.worker.metrics.websocket(&self.app.id, endpoint_type(self.door));
-        let facts = Facts {
-            origin: self.origin,
-            endpoint: self.door.label().to_owned(),
+        let series = context.metrics.websocket(&self.app.id, endpoint_type(door));
+        let info = WebSocketInfo {
+            origin: *origin,
+            endpoint: door.label().to_owned(),
             app: self.app.id.to_string(),
             backend: to.url.authority(),
         };
-        upgrade::start(self.worker, self.live, facts, series, client, backend);
-        Ok(upgrade::agree(&answer, &knock, AnswerBody::own(Bytes::new())))
+        upgrade::start(context, &in_flight.connection, info, series, client, backend);
+        Ok(upgrade::agree(&answer, &upgrade, ResponseBody::own(Bytes::new())))
     }
 
-    fn gateway_error(&self, error: &BackendFault) -> Response<AnswerBody> {
+    /// Whether this gateway has forwarded the request before.
+    fn is_loop(&self, headers: &HeaderMap) -> bool {
+        let pseudonym = &self.exchange.context.pseudonym;
+        let values = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
+    }
+
+    fn timed_out(&self, to: &Destination) -> Response<ResponseBody> {
+        let (backend, limit) = (to.url.to_string(), self.exchange.context.options.limits.answer);
+        self.gateway_error(&BackendError::TimedOut { backend, limit, what: "answer" })
+    }
+
+    fn gateway_error(&self, error: &BackendError) -> Response<ResponseBody> {
         tracing::warn!(app.id = %self.app.id, error = %error, "backend gave no answer");
         if error.is_timeout() {
             own(StatusCode::GATEWAY_TIMEOUT, "the app's backend did not answer in time")
@@ -380,38 +492,29 @@ impl Ask<'_> {
     }
 }
 
-fn no_backend() -> Response<AnswerBody> {
+fn no_backend() -> Response<ResponseBody> {
     own(StatusCode::BAD_GATEWAY, "the app has no backend")
 }
 
-/// Lets a refused request's body run out, if it is short, so that the connection can go on.
-async fn drain(
-    worker: &Worker,
-    request: Request<Incoming>,
-    response: Result<Response<AnswerBody>, BodyFault>,
-) -> Result<Response<AnswerBody>, BodyFault> {
-    let mut response = response?;
-    let body = request.into_body();
-    if body.is_end_stream() {
-        return Ok(response);
-    }
-    let is_short = body.size_hint().lower() <= MOST_DRAINED;
-    let limit = usize::try_from(MOST_DRAINED).unwrap_or(usize::MAX);
-    let (body, _) = AskBody::new(body, worker.options.limits.header_time);
-    let gone = async { is_short && Limited::new(body, limit).collect().await.is_ok() };
-    if !timeout(worker.options.limits.header_time, gone).await.unwrap_or(false) {
-        close_after(&mut response);
-    }
-    Ok(response)
+/// The answer to `OPTIONS *`: what the gateway lets through to some app or other.
+fn options() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::own(Bytes::new()));
+    let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    response
 }
 
 /// Asks an HTTP/1.1 client to end its connection.
-fn close_after(response: &mut Response<AnswerBody>) {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+fn close_after(response: &mut Response<ResponseBody>) {
+    let headers = response.headers_mut();
+    if !headers::has_token(headers, &header::CONNECTION, "close") {
+        headers.append(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// A refusal, in App Services' own shape. From outside, a restricted app looks as one that doesn't exist.
-fn refuse(verdict: Verdict, app: Option<&str>, what: Option<&str>) -> Result<Response<AnswerBody>, BodyFault> {
+fn refuse(verdict: Verdict, app: Option<&str>, what: Option<&str>) -> Response<ResponseBody> {
     let status = verdict.refusal().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let text: Cow<'_, str> = match verdict {
         Verdict::OneWay
@@ -439,12 +542,12 @@ fn refuse(verdict: Verdict, app: Option<&str>, what: Option<&str>) -> Result<Res
                 .into()
         }
     };
-    Ok(own(status, &text))
+    own(status, &text)
 }
 
-/// The gateway's own words, in App Services' JSON.
-fn own(status: StatusCode, text: &str) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::own(json!({ "error": text }).to_string()));
+/// A response of the gateway's own, in App Services' JSON.
+fn own(status: StatusCode, text: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::own(json!({ "error": text }).to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

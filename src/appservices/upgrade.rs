@@ -1,11 +1,12 @@
 //! WebSockets: both sides are upgraded, then the relay that carries TCP flows carries these bytes.
 //!
 //! A client asks by RFC 6455 over HTTP/1.1 or by an extended CONNECT over HTTP/2 (RFC 8441), a backend is asked by
-//! whichever it speaks; the four ways to join them differ in heads alone.
+//! the one that it speaks; the four combinations differ in heads alone.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,21 +15,24 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
 
+use super::client::ClientConnection;
 use super::client_io::ClientIo;
-use super::headers::strip_hop_by_hop;
-use super::live::{Live, Order};
+use super::context::WorkerContext;
+use super::headers::{has_token, strip_hop_by_hop};
 use super::metrics::WebSocketSeries;
-use super::sockets::{Facts, Socket};
-use super::worker::Worker;
+use super::websockets::{WebSocket, WebSocketInfo};
 use crate::data::leg::Streamed;
 use crate::data::relay::{Failed, Meter, Relay};
 use crate::model::{BackendScheme, Side};
@@ -38,39 +42,38 @@ const ACCEPT: HeaderName = header::SEC_WEBSOCKET_ACCEPT;
 
 /// How a client asks for a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Knock {
+pub(crate) enum UpgradeRequest {
     /// By `Upgrade`, with this key.
     Http1(HeaderValue),
     /// By extended CONNECT.
     Http2,
 }
 
-/// How a request asks for a WebSocket; `None` when it asks for something else, or not as it should.
-pub(crate) fn knock<B>(request: &Request<B>) -> Option<Knock> {
-    let headers = request.headers();
-    if request.version() == Version::HTTP_2 {
-        let protocol = request.extensions().get::<Protocol>()?;
-        let fits = *request.method() == Method::CONNECT && protocol.as_str().eq_ignore_ascii_case("websocket");
-        return fits.then_some(Knock::Http2);
+impl UpgradeRequest {
+    /// `None` when a request asks for something else, or not as it should.
+    pub(crate) fn read<B>(request: &Request<B>) -> Option<Self> {
+        let headers = request.headers();
+        if request.version() == Version::HTTP_2 {
+            let protocol = request.extensions().get::<Protocol>()?;
+            let fits = *request.method() == Method::CONNECT && protocol.as_str().eq_ignore_ascii_case("websocket");
+            return fits.then_some(Self::Http2);
+        }
+        let fits = *request.method() == Method::GET
+            && request.version() == Version::HTTP_11
+            && has_token(headers, &header::UPGRADE, "websocket")
+            && has_token(headers, &header::CONNECTION, "upgrade");
+        if !fits {
+            return None;
+        }
+        headers.get(KEY).cloned().map(Self::Http1)
     }
-    let fits = *request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && has_token(headers, &header::UPGRADE, "websocket")
-        && has_token(headers, &header::CONNECTION, "upgrade");
-    if !fits {
-        return None;
-    }
-    headers.get(KEY).cloned().map(Knock::Http1)
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
 /// Makes a request, whose headers are those for the backend already, ask for a WebSocket; the result is the key that the
 /// backend has to answer, where it is asked by one.
-pub(crate) fn ask<B>(request: &mut Request<B>, knock: &Knock, scheme: BackendScheme) -> Option<HeaderValue> {
+pub(crate) fn ask<B>(request: &mut Request<B>, upgrade: &UpgradeRequest, scheme: BackendScheme) -> Option<HeaderValue> {
+    // It has no body, whatever length the client gave.
+    request.headers_mut().remove(header::CONTENT_LENGTH);
     if scheme == BackendScheme::H2c {
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(Protocol::from_static("websocket"));
@@ -78,9 +81,9 @@ pub(crate) fn ask<B>(request: &mut Request<B>, knock: &Knock, scheme: BackendSch
         return None;
     }
     *request.method_mut() = Method::GET;
-    let key = match knock {
-        Knock::Http1(key) => key.clone(),
-        Knock::Http2 => HeaderValue::from_str(&generate_key()).expect("base64 is visible ASCII"),
+    let key = match upgrade {
+        UpgradeRequest::Http1(key) => key.clone(),
+        UpgradeRequest::Http2 => HeaderValue::from_str(&generate_key()).expect("base64 is visible ASCII"),
     };
     let headers = request.headers_mut();
     headers.insert(KEY, key.clone());
@@ -97,33 +100,41 @@ pub(crate) fn is_agreed<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> b
         && answer.headers().get(ACCEPT).is_some_and(|accept| accept == derive_accept_key(key.as_bytes()).as_str())
 }
 
-/// The head that tells the client of the agreement.
-pub(crate) fn agree<B>(answer: &Response<Incoming>, knock: &Knock, body: B) -> Response<B> {
-    let mut told = Response::new(body);
-    *told.headers_mut() = answer.headers().clone();
-    let headers = told.headers_mut();
+/// The client's response once the backend agreed.
+pub(crate) fn agree<B>(answer: &Response<Incoming>, upgrade: &UpgradeRequest, body: B) -> Response<B> {
+    let mut response = Response::new(body);
+    *response.headers_mut() = answer.headers().clone();
+    let headers = response.headers_mut();
     strip_hop_by_hop(headers);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(ACCEPT);
-    match knock {
-        Knock::Http1(key) => {
+    match upgrade {
+        UpgradeRequest::Http1(key) => {
             let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is visible ASCII");
             headers.insert(ACCEPT, accept);
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            *told.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         }
-        Knock::Http2 => *told.status_mut() = StatusCode::OK,
+        UpgradeRequest::Http2 => *response.status_mut() = StatusCode::OK,
     }
-    told
+    response
 }
 
 /// How a WebSocket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Completed,
-    Failed { side: Side, reset: bool },
-    Cut(super::live::Cut),
+    Failed {
+        side: Side,
+        reset: bool,
+    },
+    /// Silent for too long.
+    Idle,
+    /// Its listener was closed.
+    Drained,
+    /// By an operator.
+    Killed,
     NeverUp,
 }
 
@@ -135,7 +146,9 @@ impl End {
             Self::Failed { side: Side::Target, reset: true } => "backend_reset",
             Self::Failed { side: Side::Client, reset: false } => "client_failed",
             Self::Failed { side: Side::Target, reset: false } => "backend_failed",
-            Self::Cut(cut) => cut.label(),
+            Self::Idle => "idle",
+            Self::Drained => "drained",
+            Self::Killed => "killed",
             Self::NeverUp => "never_up",
         }
     }
@@ -148,45 +161,55 @@ impl From<Failed> for End {
 }
 
 /// Counts a WebSocket as open until it is dropped.
-struct Open {
-    worker: Rc<Worker>,
-    live: Rc<Live>,
-    slot: usize,
+struct OpenWebSocket {
+    context: Rc<WorkerContext>,
+    client: SocketAddr,
+    listener: SocketAddr,
     series: WebSocketSeries,
     end: Cell<End>,
-    socket: Arc<Socket>,
+    last_active: Cell<Instant>,
+    socket: Arc<WebSocket>,
 }
 
-impl Meter for Open {
+impl OpenWebSocket {
+    /// Waits until nothing has moved for the idle timeout.
+    async fn idle(&self) {
+        let limit = self.context.options.websocket_idle;
+        while self.last_active.get().elapsed() < limit {
+            tokio::time::sleep_until(self.last_active.get() + limit).await;
+        }
+    }
+}
+
+impl Meter for OpenWebSocket {
     #[inline]
     fn to_target(&self, n: usize) {
         self.socket.add_to_backend(n);
-        self.live.touch();
+        self.last_active.set(Instant::now());
     }
 
     #[inline]
     fn to_client(&self, n: usize) {
         self.socket.add_to_client(n);
-        self.live.touch();
+        self.last_active.set(Instant::now());
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenWebSocket {
     fn drop(&mut self) {
         let end = self.end.get();
         self.series.open.decrement(1);
         let (to_backend, to_client) = (self.socket.bytes_to_backend(), self.socket.bytes_to_client());
         self.series.to_backend.increment(to_backend);
         self.series.to_client.increment(to_client);
-        self.worker.sockets.leave(&self.socket);
-        self.worker.metrics.websocket_closed(&self.series, end.label());
-        self.worker.leave(self.slot);
+        self.context.websockets.remove(&self.socket);
+        self.context.metrics.websocket_closed(&self.series, end.label());
         tracing::info!(
             target: "access",
             { app.id = self.series.app(),
               endpoint.type = self.series.endpoint(),
-              client.addr = %self.live.peer,
-              door = %self.live.door,
+              client.addr = %self.client,
+              listener.addr = %self.listener,
               bytes.to_backend = to_backend,
               bytes.to_client = to_client,
               end = end.label() },
@@ -197,34 +220,44 @@ impl Drop for Open {
 
 /// Starts relaying once both sides are upgraded.
 pub(crate) fn start(
-    worker: &Rc<Worker>,
-    connection: &Live,
-    facts: Facts,
+    context: &Rc<WorkerContext>,
+    connection: &ClientConnection,
+    info: WebSocketInfo,
     series: WebSocketSeries,
     client: OnUpgrade,
     backend: OnUpgrade,
 ) {
     series.opened.increment(1);
     series.open.increment(1);
-    let (live, slot) = worker.enter(connection.peer, connection.door, true);
-    let socket = worker.sockets.enter(live.id, connection.peer, connection.door, facts);
-    let open = Open { worker: Rc::clone(worker), live, slot, series, end: Cell::new(End::NeverUp), socket };
-    tokio::task::spawn_local(run(open, client, backend));
+    let (peer, listener) = (connection.peer, connection.listener);
+    let socket = context.websockets.insert(context.next_number(), peer, listener, info);
+    let open = OpenWebSocket {
+        context: Rc::clone(context),
+        client: peer,
+        listener,
+        series,
+        end: Cell::new(End::NeverUp),
+        last_active: Cell::new(Instant::now()),
+        socket,
+    };
+    let running = run(open, connection.cut.clone(), client, backend);
+    tokio::task::spawn_local(context.open.track_future(running));
 }
 
-async fn run(open: Open, client: OnUpgrade, backend: OnUpgrade) {
+async fn run(open: OpenWebSocket, cut: CancellationToken, client: OnUpgrade, backend: OnUpgrade) {
     let up = async { tokio::try_join!(client, backend) };
-    let Ok(Ok((client, backend))) = tokio::time::timeout(open.worker.options.limits.connect, up).await else { return };
+    let Ok(Ok((client, backend))) = tokio::time::timeout(open.context.options.limits.connect, up).await else { return };
     let [mut client, mut backend] = [client, backend].map(|side| Streamed(UpgradedLeg::from(side)));
     let mut relay = Relay::new();
-    let end = poll_fn(|cx| match open.live.order(cx) {
-        Order::Cut(cut) => Poll::Ready(End::Cut(cut)),
-        // A WebSocket is at hand for as long as it lasts.
-        Order::None | Order::Finish => relay
-            .poll(cx, &mut client, &mut backend, &open.worker.tools, &open)
-            .map(|done| done.map_or_else(End::from, |()| End::Completed)),
-    })
-    .await;
+    let end = tokio::select! {
+        biased;
+        done = poll_fn(|cx| relay.poll(cx, &mut client, &mut backend, &open.context.tools, &open)) => {
+            done.map_or_else(End::from, |()| End::Completed)
+        }
+        () = cut.cancelled() => End::Drained,
+        () = open.socket.killed.cancelled() => End::Killed,
+        () = open.idle() => End::Idle,
+    };
     open.end.set(end);
     if end != End::Completed {
         client.0.reset();
@@ -244,12 +277,8 @@ enum UpgradedLeg {
 
 impl From<Upgraded> for UpgradedLeg {
     fn from(upgraded: Upgraded) -> Self {
-        let upgraded = match upgraded.downcast::<TokioIo<ClientIo>>() {
-            Ok(parts) => {
-                let mut io = parts.io.into_inner();
-                io.put_back(parts.read_buf);
-                return Self::Client(io);
-            }
+        let upgraded = match downcast::<TokioIo<ClientIo>>(upgraded) {
+            Ok(parts) => return Self::Client(parts.io.into_inner().into_websocket(parts.read_buf)),
             Err(upgraded) => upgraded,
         };
         match upgraded.downcast::<TokioIo<TcpStream>>() {
@@ -264,14 +293,16 @@ impl From<Upgraded> for UpgradedLeg {
 }
 
 impl UpgradedLeg {
-    /// Lets the peer see RST, as where a flow breaks off.
+    /// Has the connection closed by RST, as where a flow breaks off.
     fn reset(&self) {
-        // Fails only on a socket that is gone already.
-        let _ = match self {
-            Self::Client(io) => io.tcp().set_zero_linger(),
-            Self::Plain(io, _) => io.set_zero_linger(),
-            Self::Other(_) => Ok(()),
-        };
+        match self {
+            Self::Client(io) => io.reset(),
+            Self::Plain(io, _) => {
+                // Fails only on a socket that is gone already.
+                let _ = io.set_zero_linger();
+            }
+            Self::Other(_) => {}
+        }
     }
 }
 

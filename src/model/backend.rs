@@ -1,6 +1,7 @@
 //! Where an App Services app's requests go.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,12 @@ impl BackendUrl {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// Its address, where the host is one and no name.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port.get()))
     }
 }
 

@@ -167,12 +167,12 @@ fn see(app: &App) -> AppView {
         restricted: !app.endpoints.is_empty() && !app.allow_non_vpc_requests,
         access_list: app.access_list.clone(),
         backend: app.backend.parse().ok().map(Arc::new),
-        hosts: hosts(app),
+        hosts: app_hosts(app),
     }
 }
 
 /// The names that clients of an app use: HTTP, WebSocket in both spellings, Data API.
-fn hosts(app: &App) -> BTreeSet<DnsName> {
+pub(super) fn app_hosts(app: &App) -> BTreeSet<DnsName> {
     let name = |text: String| text.parse::<DnsName>().expect("a region is a DNS label, the rest a constant name");
     let mut hosts = BTreeSet::from([name(DATA_DOMAIN.to_owned())]);
     match app.deployment {

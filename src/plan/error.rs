@@ -322,6 +322,15 @@ pub enum RuleError {
     /// Wire protocol connections and private endpoints on one app.
     #[error("wire protocol connections and private endpoints exclude each other; switch one of them off")]
     WireProtocol,
+    /// A backend that is an address of this gateway's.
+    #[error(
+        "backend `{backend}` is an address of this gateway, so that requests would come back to it; write the address of the \
+         server that is to answer them"
+    )]
+    BackendIsGateway {
+        /// The backend.
+        backend: String,
+    },
     /// An app's endpoint that leads to something else.
     #[error("{kind} endpoint {endpoint} leads to `{service}`, which is {actual}")]
     NotThatAppService {

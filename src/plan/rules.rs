@@ -585,6 +585,26 @@ mod tests {
     }
 
     #[test]
+    fn an_apps_backend_is_no_address_of_the_gateway() {
+        for backend in [
+            "http://10.0.30.195:443",
+            "https://10.0.30.196:1024",
+            "h2c://203.0.113.10:443",
+            "https://us-east-1.aws.services.cloud.mongodb.com:8443",
+        ] {
+            let refusals = changed(with_app(), |desired| desired.apps[0].backend = backend.to_owned());
+            let expected = format!(
+                "app myapp-abcde: backend `{backend}` is an address of this gateway, so that requests would come back to it; \
+                 write the address of the server that is to answer them"
+            );
+            assert_eq!(refusals, [expected]);
+        }
+        let mut desired = with_app();
+        desired.apps[0].backend = "http://203.0.113.10:8080".to_owned();
+        plan(&desired);
+    }
+
+    #[test]
     fn an_apps_endpoint_leads_to_app_services_and_to_the_right_kind() {
         let refusals = changed(with_app(), |desired| {
             desired.apps[0].endpoints[0].endpoint = of(ENDPOINT);

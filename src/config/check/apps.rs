@@ -3,6 +3,7 @@
 use super::cidr_set;
 use super::declared::{Declared, Side, need_networks};
 use crate::config::raw::Section;
+use crate::config::settings::Settings;
 use crate::config::value::{boolean, network, one_of, parsed, socket, text};
 use crate::model::{
     App, AppEndpoint, AppEndpointKind, AppId, AppService, BackendUrl, DeploymentModel, ProjectId, Region, VpceId,
@@ -32,7 +33,7 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
 }
 
 /// One `[[app]]`.
-pub(super) fn app(section: &Section<'_>, declared: &mut Declared) -> Option<App> {
+pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Declared) -> Option<App> {
     let problems = section.problems;
     let id = section.need("id", parsed::<AppId>);
     let project = section.need("project", parsed::<ProjectId>);
@@ -42,6 +43,15 @@ pub(super) fn app(section: &Section<'_>, declared: &mut Declared) -> Option<App>
     let access_list = section.list("access_list", network).unwrap_or_default();
     let public_address = section.need("public_address", socket);
     let backend = section.need("backend", backend);
+    if let Some(backend) = &backend
+        && let Some(what) = served_by_gateway(&backend.value, settings)
+    {
+        let text = format!(
+            "`{}` is {what}; write the address of the server that is to answer the app's requests",
+            backend.value
+        );
+        problems.report(&backend.spot, text);
+    }
     if let Some(id) = &id {
         declared.unique(problems, "client app id", &id.value, &id.spot);
     }
@@ -76,6 +86,18 @@ pub(super) fn app(section: &Section<'_>, declared: &mut Declared) -> Option<App>
         public_address: public_address?.value,
         backend: backend?.value,
     })
+}
+
+/// Which of the gateway's own servers a backend is, if it is one. Addresses of endpoints and apps are the plan's to compare.
+fn served_by_gateway(backend: &str, settings: &Settings) -> Option<&'static str> {
+    let address = backend.parse::<BackendUrl>().ok()?.address()?;
+    if settings.admin == Some(address) {
+        Some("the gateway's own admin API")
+    } else if settings.metrics == Some(address) {
+        Some("the gateway's own metrics exporter")
+    } else {
+        None
+    }
 }
 
 /// A backend, kept as it was written.

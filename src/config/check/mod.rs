@@ -25,7 +25,7 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     let projects = root.tables("project", |project| provider::project(project, declared));
     let app_services = root.tables("app_service", |service| apps::service(service, declared));
     let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
-    let apps = root.tables("app", |app| apps::app(app, declared));
+    let apps = root.tables("app", |app| apps::app(app, &settings, declared));
     let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
     let mut names = Vec::new();
     let faults = root.tables("fault", |found| faults::fault(found, &mut names));

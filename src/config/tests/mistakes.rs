@@ -442,6 +442,14 @@ fn apps_that_lead_nowhere_are_named() {
             ],
         ),
         (
+            r#"backend = "http://127.1.0.31:9080""#,
+            r#"backend = "http://127.0.0.1:8474""#,
+            &[
+                "app[0].backend: `http://127.0.0.1:8474` is the gateway's own admin API; write the address of the server that \
+                 is to answer the app's requests",
+            ],
+        ),
+        (
             r#"endpoint = "vpce-0468b2d7f9c3e5a01", type"#,
             r#"endpoint = "vpce-0357a1c6e8b2d4f90", type"#,
             &["app[0].endpoint[1].endpoint: the app has `vpce-0357a1c6e8b2d4f90` already"],

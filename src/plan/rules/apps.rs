@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::super::apps::app_hosts;
 use super::super::dns::managed_zones;
 use super::super::error::{AppEndpointKindName, Findings, Location, RuleError};
 use super::super::survey::{Provider, Survey, counts};
 use super::distinct;
-use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, VpceId};
+use crate::model::{App, AppEndpoint, AppEndpointKind, BackendUrl, DeploymentModel, VpceId};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     let desired = survey.desired;
@@ -31,8 +32,26 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     }
 }
 
+/// Whether requests to an app's backend would come to this gateway: to an interface endpoint, which is the gateway's whatever
+/// the port, to an app's public address, or by an app's name. Names of other kinds are not resolved: a request that comes
+/// back all the same is known by its `Via`.
+fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
+    let Ok(backend) = app.backend.parse::<BackendUrl>() else { return false };
+    let desired = survey.desired;
+    let Some(address) = backend.address() else {
+        let is_name = |app: &App| app_hosts(app).iter().any(|name| name.as_str() == backend.host);
+        return desired.apps.iter().any(is_name);
+    };
+    let is_endpoint =
+        desired.endpoints.values().flat_map(|found| &found.addresses).any(|found| found.ip == address.ip());
+    is_endpoint || desired.apps.iter().any(|app| app.public_address == address)
+}
+
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
+    if leads_back(survey, app) {
+        findings.refuse(at.clone(), RuleError::BackendIsGateway { backend: app.backend.clone() });
+    }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
     if app.endpoints.is_empty() {
         return;

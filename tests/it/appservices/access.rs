@@ -343,9 +343,8 @@ async fn certificates_from_files_are_chosen_by_name_and_renewed_without_a_restar
     let (first, http) = put("http", &[HOST]);
     let (second, ws) = put("ws", &[WS_SDK, WS_DOCS]);
     let source = CertificateSource::Files(vec![first, second]);
-    let options = AppOptions { tick: std::time::Duration::from_millis(20), ..AppOptions::default() };
     let (kept, held) = (tempfile::tempdir().expect("a directory"), Arc::clone(&ca));
-    let lab = Lab::start_showing(source, kept, held, &backend.url, options, |_| {}).await;
+    let lab = Lab::start_showing(source, kept, held, &backend.url, AppOptions::default(), |_| {}).await;
     let shown = async |name: &str| {
         let io = tls(&lab, VPC, GENERAL, name, &[]).await.expect("TLS");
         io.get_ref().1.peer_certificates().expect("certificates")[0].clone()
@@ -359,4 +358,50 @@ async fn certificates_from_files_are_chosen_by_name_and_renewed_without_a_restar
         assert!(tokio::time::Instant::now() < deadline, "the old one is still shown");
     }
     assert_eq!(client.get(CALL).await.status, 200);
+}
+
+/// Certificates are read again with the config: on SIGHUP, as on the admin API's command.
+#[tokio::test]
+async fn a_reload_reads_certificates_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = LabCa::open_or_create(dir.path()).expect("a CA");
+    let written = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+    let put = || {
+        let identity = ca.issue(&[HOST.parse().expect("a name")], &[]).expect("issued");
+        for name in ["app.pem", "app-key.pem"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, identity.pem()).expect("written");
+            // The same as before, so that nothing but a reload sees the change.
+            std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(written)).expect("stamped");
+        }
+        identity.chain()[0].clone()
+    };
+    let first = put();
+    let port = std::net::TcpListener::bind((PUBLIC, 0)).and_then(|l| l.local_addr()).expect("a free port").port();
+    let scenario = include_str!("../../../config/scenarios/app-services.toml").replace(":8443", &format!(":{port}"));
+    let text = format!(
+        "lab_dir = {0:?}\n\n[state]\nstore = \"memory\"\n\n[admin]\nenabled = false\n\n[metrics]\nenabled = false\n\n\
+         [[app_services.certificate]]\ncertificate = {1:?}\nkey = {2:?}\n\n{scenario}",
+        dir.path().join("lab"),
+        dir.path().join("app.pem"),
+        dir.path().join("app-key.pem"),
+    );
+    let file = dir.path().join("gateway.toml");
+    std::fs::write(&file, text).expect("written");
+    let config = plgw::config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
+    let options = plgw::app::GatewayOptions { source: Some(file), ..Default::default() };
+    let gateway = plgw::app::Gateway::start(config, options).await.expect("the gateway starts");
+    let shown = async || {
+        let tcp = tokio::net::TcpStream::connect((PUBLIC, port)).await.expect("connected");
+        let config = plgw::tls::identity::client_config(ca.certificate(), &[]).expect("a configuration");
+        let name = HOST.try_into().expect("a name");
+        let io = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("TLS");
+        io.get_ref().1.peer_certificates().expect("certificates")[0].clone()
+    };
+    assert_eq!(shown().await, first);
+    let renewed = put();
+    assert_eq!(shown().await, first, "nothing has asked for it");
+    gateway.reload().await.expect("reloaded");
+    assert_eq!(shown().await, renewed);
+    gateway.stop().await;
 }

@@ -3,9 +3,12 @@
 mod abuse;
 mod access;
 mod backends;
+mod bodies;
 mod client;
 mod clients;
 mod forgery;
 mod lab;
+mod messages;
+mod raw_backend;
 mod recorder;
 mod websockets;

@@ -202,11 +202,7 @@ async fn a_slow_reader_gets_every_byte() {
 #[tokio::test]
 async fn a_silent_websocket_is_reset_after_its_idle_timeout() {
     let backend = Recorder::start().await;
-    let options = AppOptions {
-        websocket_idle: Duration::from_millis(200),
-        tick: Duration::from_millis(20),
-        ..AppOptions::default()
-    };
+    let options = AppOptions { websocket_idle: Duration::from_millis(200), ..AppOptions::default() };
     let lab = Lab::start_with(&backend.url, options, |_| {}).await;
     let (mut socket, _) = open(&lab, VPC, SYNC, WS_SDK, "").await.expect("a WebSocket");
     says_back(&mut socket).await;

@@ -1,4 +1,4 @@
-//! WebSockets that are open, as whoever lists and ends flows sees them.
+//! The open WebSockets, as the API lists and ends them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,48 +6,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::data::FlowView;
 use crate::model::{FlowId, Origin};
 
 /// Tells a WebSocket's id from a TCP flow's: both count from 1 in each of their workers.
 const WEBSOCKET: u64 = 1 << 63;
-/// Where the worker's number begins in an id.
-const WORKER_SHIFT: u32 = 44;
 
-/// What is known of a WebSocket when it comes about.
+/// What a WebSocket is, beside its addresses.
 #[derive(Debug)]
-pub(crate) struct Facts {
-    /// Where the client is.
+pub(crate) struct WebSocketInfo {
     pub(crate) origin: Origin,
     /// The endpoint that it came through, or `public`.
     pub(crate) endpoint: String,
-    /// The app.
     pub(crate) app: String,
-    /// Where the backend is, as the app's URL has it.
+    /// The backend's host and port, as the app's URL has it.
     pub(crate) backend: String,
 }
 
-/// An open WebSocket. Written by its own worker; read by whoever lists flows.
+/// An open WebSocket. Written by its own worker.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct WebSocket {
     id: FlowId,
     client: SocketAddr,
-    door: SocketAddr,
-    facts: Facts,
+    listener: SocketAddr,
+    info: WebSocketInfo,
     opened: SystemTime,
     to_backend: AtomicU64,
     to_client: AtomicU64,
+    /// Cancelled when an operator ends it.
+    pub(crate) killed: CancellationToken,
 }
 
-impl Socket {
-    /// Bytes that the backend took. By the socket's own worker only.
+impl WebSocket {
+    /// Bytes that the backend took. By the WebSocket's own worker only.
     #[inline]
     pub(crate) fn add_to_backend(&self, n: usize) {
         self.to_backend.store(self.bytes_to_backend() + n as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that the client took. By the socket's own worker only.
+    /// Bytes that the client took. By the WebSocket's own worker only.
     #[inline]
     pub(crate) fn add_to_client(&self, n: usize) {
         self.to_client.store(self.bytes_to_client() + n as u64, Ordering::Relaxed);
@@ -66,12 +65,12 @@ impl Socket {
             id: self.id,
             protocol: "websocket",
             client: self.client,
-            origin: self.facts.origin,
-            endpoint: self.facts.endpoint.clone(),
-            listener: self.door,
-            target: self.facts.app.clone(),
-            member: self.facts.backend.clone(),
-            target_address: self.facts.backend.parse().ok(),
+            origin: self.info.origin,
+            endpoint: self.info.endpoint.clone(),
+            listener: self.listener,
+            target: self.info.app.clone(),
+            member: self.info.backend.clone(),
+            target_address: self.info.backend.parse().ok(),
             age_seconds: self.opened.elapsed().map_or(0.0, |age| age.as_secs_f64()),
             bytes_to_target: self.bytes_to_backend(),
             bytes_to_client: self.bytes_to_client(),
@@ -82,20 +81,26 @@ impl Socket {
 
 /// Every open WebSocket by its id.
 #[derive(Debug, Default)]
-pub(crate) struct Sockets(DashMap<FlowId, Arc<Socket>>);
+pub(crate) struct WebSockets(DashMap<FlowId, Arc<WebSocket>>);
 
-impl Sockets {
-    /// Enters the one that its worker knows as `live`.
-    pub(crate) fn enter(&self, live: u64, client: SocketAddr, door: SocketAddr, facts: Facts) -> Arc<Socket> {
-        let id = FlowId(WEBSOCKET | live);
+impl WebSockets {
+    /// Adds one; `number` is unique among all of this process.
+    pub(crate) fn insert(
+        &self,
+        number: u64,
+        client: SocketAddr,
+        listener: SocketAddr,
+        info: WebSocketInfo,
+    ) -> Arc<WebSocket> {
+        let id = FlowId(WEBSOCKET | number);
         let (to_backend, to_client) = (AtomicU64::new(0), AtomicU64::new(0));
-        let socket = Socket { id, client, door, facts, opened: SystemTime::now(), to_backend, to_client };
-        let socket = Arc::new(socket);
+        let (opened, killed) = (SystemTime::now(), CancellationToken::new());
+        let socket = Arc::new(WebSocket { id, client, listener, info, opened, to_backend, to_client, killed });
         self.0.insert(id, Arc::clone(&socket));
         socket
     }
 
-    pub(crate) fn leave(&self, socket: &Socket) {
+    pub(crate) fn remove(&self, socket: &WebSocket) {
         self.0.remove(&socket.id);
     }
 
@@ -103,10 +108,9 @@ impl Sockets {
         self.0.iter().map(|entry| entry.value().view()).collect()
     }
 
-    /// Which worker has it, from 0, and what that knows it as; `None`: there is none.
-    pub(crate) fn find(&self, id: FlowId) -> Option<(usize, u64)> {
-        let live = self.0.contains_key(&id).then_some(id.0 & !WEBSOCKET)?;
-        let worker = usize::try_from(live >> WORKER_SHIFT).ok()?.checked_sub(1)?;
-        Some((worker, live))
+    /// Ends one; false when there is no such one.
+    pub(crate) fn kill(&self, id: FlowId) -> bool {
+        let socket = self.0.get(&id);
+        socket.inspect(|socket| socket.killed.cancel()).is_some()
     }
 }

@@ -1,0 +1,183 @@
+//! A client's connection and its requests in flight.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::Activity;
+use super::headers::ForwardedFields;
+
+/// A client's connection, shared by its requests.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    /// Unique in its worker.
+    pub(crate) id: u64,
+    pub(crate) peer: SocketAddr,
+    /// The address that it came to.
+    pub(crate) listener: SocketAddr,
+    pub(crate) is_h2: bool,
+    pub(crate) activity: Arc<Activity>,
+    /// The fields written for the last request: most requests of a connection need the same.
+    pub(crate) forwarded: RefCell<Option<ForwardedFields>>,
+    /// It takes no more requests.
+    pub(crate) closing: Cell<bool>,
+    /// Cancelled when all that came to its listener ends at once.
+    pub(crate) cut: CancellationToken,
+    /// Requests that it may cancel beyond those that were answered.
+    pub(crate) resets: u32,
+    /// Notified when it has cancelled more than that.
+    pub(crate) abuse: Notify,
+    pub(crate) answered: Cell<u32>,
+    pub(crate) cancelled: Cell<u32>,
+}
+
+impl ClientConnection {
+    fn count(&self, answered: bool) {
+        let counter = if answered { &self.answered } else { &self.cancelled };
+        counter.set(counter.get().saturating_add(1));
+        if self.is_h2 && self.cancelled.get() > self.answered.get().saturating_add(self.resets) {
+            self.abuse.notify_one();
+        }
+    }
+}
+
+/// How a request's body ended; the gateway's answer depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// Nothing came for too long.
+    #[error("the body stalled")]
+    Stalled,
+    /// The sender closed or reset before the end.
+    #[error("the body broke off")]
+    Broken,
+    /// Its framing is wrong.
+    #[error("the body is malformed")]
+    Malformed,
+    /// The response ended first, so nothing is interested in the rest.
+    #[error("the response ended before the request's body")]
+    Abandoned,
+}
+
+/// A request from its head to the end of its body and of its response, whichever comes later: both bodies hold it.
+/// Dropped without an answer, it was cancelled by the client.
+#[derive(Debug)]
+pub(crate) struct InFlightRequest {
+    pub(crate) connection: Rc<ClientConnection>,
+    answered: Cell<bool>,
+    body_over: Cell<bool>,
+    body_error: Cell<Option<BodyError>>,
+    abandoned: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl InFlightRequest {
+    pub(crate) fn new(connection: &Rc<ClientConnection>, body_over: bool) -> Rc<Self> {
+        connection.activity.begin_request();
+        Rc::new(Self {
+            connection: Rc::clone(connection),
+            answered: Cell::new(false),
+            body_over: Cell::new(body_over),
+            body_error: Cell::default(),
+            abandoned: Cell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// It has a response.
+    pub(crate) fn set_answered(&self) {
+        self.answered.set(true);
+    }
+
+    /// Its body was read to the end.
+    pub(crate) fn end_body(&self) {
+        self.body_over.set(true);
+    }
+
+    /// Whether its body was read to the end.
+    pub(crate) fn is_body_over(&self) -> bool {
+        self.body_over.get()
+    }
+
+    pub(crate) fn fail_body(&self, error: BodyError) {
+        self.body_error.set(Some(error));
+    }
+
+    /// Why its body ended early, if it did by the client's doing.
+    pub(crate) fn body_error(&self) -> Option<BodyError> {
+        self.body_error.get()
+    }
+
+    /// Its response is over: what is left of its body is not forwarded.
+    pub(crate) fn abandon_body(&self) {
+        if !self.body_over.get() {
+            self.abandoned.set(true);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether its body is not to be forwarded any more; wakes the task when that changes.
+    pub(crate) fn is_body_abandoned(&self, cx: &Context<'_>) -> bool {
+        if !self.abandoned.get() {
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        self.abandoned.get()
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        self.connection.activity.end_request();
+        self.connection.count(self.answered.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(is_h2: bool) -> Rc<ClientConnection> {
+        let address = "127.0.0.1:1".parse().expect("an address");
+        Rc::new(ClientConnection {
+            id: 1,
+            peer: address,
+            listener: address,
+            is_h2,
+            activity: Activity::new(),
+            forwarded: RefCell::default(),
+            closing: Cell::default(),
+            cut: CancellationToken::new(),
+            resets: 3,
+            abuse: Notify::new(),
+            answered: Cell::default(),
+            cancelled: Cell::default(),
+        })
+    }
+
+    async fn is_abusive(connection: &ClientConnection) -> bool {
+        tokio::time::timeout(std::time::Duration::ZERO, connection.abuse.notified()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_requests_are_abuse_when_there_are_too_many() {
+        for is_h2 in [true, false] {
+            let connection = connection(is_h2);
+            InFlightRequest::new(&connection, true).set_answered();
+            for _ in 0..4 {
+                drop(InFlightRequest::new(&connection, true));
+            }
+            assert!(!is_abusive(&connection).await);
+            drop(InFlightRequest::new(&connection, true));
+            assert_eq!(is_abusive(&connection).await, is_h2);
+        }
+    }
+}

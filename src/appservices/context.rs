@@ -1,0 +1,193 @@
+//! What the tasks of a worker share.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+use hyper_util::server::conn::auto;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backends;
+use super::certificates::Certificates;
+use super::metrics::AppMetrics;
+use super::options::AppOptions;
+use super::streams::StreamExecutor;
+use super::websockets::WebSockets;
+use crate::data::connect::LegOptions;
+use crate::data::pipes::Pipes;
+use crate::data::relay::Tools;
+use crate::data::scratch::Scratch;
+use crate::lifecycle::Losses;
+use crate::model::{CidrSet, Origin};
+use crate::plan::{AppsView, Door, DoorWay, Snapshot};
+
+/// The relay's one buffer.
+const SCRATCH: usize = 128 << 10;
+/// What HTTP/2 clients may send ahead: of a stream's body, and of all of a connection's.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What is kept of a stream's response for a client that has not read it yet.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// What all workers share.
+pub(crate) struct Common {
+    pub(crate) options: AppOptions,
+    pub(crate) certificates: Arc<Certificates>,
+    /// What `https` backends are checked with.
+    pub(crate) client: Arc<ClientConfig>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
+    /// Gets the names of threads and listeners that panicked.
+    pub(crate) losses: Losses,
+    /// The tasks of open connections and WebSockets, over all workers.
+    pub(crate) open: TaskTracker,
+    pub(crate) websockets: Arc<WebSockets>,
+    /// This gateway's name in `Via`.
+    pub(crate) pseudonym: String,
+}
+
+/// Why the connections of a listener end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListenerEnd {
+    /// No more connections; those that are open finish their requests.
+    pub(crate) closing: CancellationToken,
+    /// What is still open ends at once.
+    pub(crate) cut: CancellationToken,
+}
+
+/// A worker's state.
+pub(crate) struct WorkerContext {
+    pub(crate) options: AppOptions,
+    pub(crate) backends: Rc<Backends>,
+    pub(crate) metrics: AppMetrics,
+    pub(crate) tools: Tools,
+    /// HTTP/1.1 and HTTP/2, as ALPN chooses.
+    pub(crate) http1: auto::Builder<StreamExecutor>,
+    pub(crate) http2: auto::Builder<StreamExecutor>,
+    /// Refused clients that are held unanswered now.
+    pub(crate) held: Cell<usize>,
+    /// Connections that are open here.
+    pub(crate) connections: Cell<usize>,
+    pub(crate) open: TaskTracker,
+    pub(crate) websockets: Arc<WebSockets>,
+    pub(crate) losses: Losses,
+    pub(crate) pseudonym: String,
+    /// `Via` as it is added to requests of HTTP/1.1 and of HTTP/2.
+    pub(crate) via: [HeaderValue; 2],
+    snapshots: RefCell<watch::Receiver<Arc<Snapshot>>>,
+    apps: RefCell<Arc<AppsView>>,
+    service_side: RefCell<Arc<CidrSet>>,
+    next: Cell<u64>,
+    index: u64,
+}
+
+impl WorkerContext {
+    pub(crate) fn new(index: usize, common: &Common) -> Rc<Self> {
+        let options = common.options.clone();
+        let leg = LegOptions { keepalive: options.keepalive, congestion: None };
+        let mut snapshots = common.snapshots.clone();
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let [http1, http2] = http(&options);
+        let via = ["1.1", "2"].map(|version| {
+            HeaderValue::from_str(&format!("{version} {}", common.pseudonym)).expect("a pseudonym is a token")
+        });
+        Rc::new(Self {
+            backends: Backends::new(&common.client, options.limits.clone(), leg),
+            metrics: AppMetrics::new(Arc::clone(&common.recorder)),
+            tools: Tools { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
+            http1,
+            http2,
+            held: Cell::new(0),
+            connections: Cell::new(0),
+            open: common.open.clone(),
+            websockets: Arc::clone(&common.websockets),
+            losses: common.losses.clone(),
+            pseudonym: common.pseudonym.clone(),
+            via,
+            apps: RefCell::new(Arc::clone(&snapshot.apps)),
+            service_side: RefCell::new(Arc::clone(&snapshot.service_side)),
+            snapshots: RefCell::new(snapshots),
+            next: Cell::new(0),
+            index: index as u64 + 1,
+            options,
+        })
+    }
+
+    /// The apps as they are now.
+    pub(crate) fn apps(&self) -> Arc<AppsView> {
+        self.refresh();
+        Arc::clone(&self.apps.borrow())
+    }
+
+    /// Where a client of `door` comes from.
+    pub(crate) fn origin(&self, door: &Door, source: IpAddr) -> Origin {
+        let service_side = self.service_side.borrow();
+        match &door.way {
+            DoorWay::Private { gate, .. } => gate.origin(source, &service_side),
+            DoorWay::Public if service_side.contains(source) => Origin::Service,
+            DoorWay::Public => Origin::Public,
+        }
+    }
+
+    /// The networks of the service's side.
+    pub(crate) fn service_side(&self) -> Arc<CidrSet> {
+        self.refresh();
+        Arc::clone(&self.service_side.borrow())
+    }
+
+    /// Takes over a new snapshot. An atomic load when there is none.
+    pub(crate) fn refresh(&self) {
+        let mut snapshots = self.snapshots.borrow_mut();
+        // An error means that none is published any more: the last one stays.
+        if snapshots.has_changed().unwrap_or(false) {
+            self.take_over(&snapshots.borrow_and_update());
+        }
+    }
+
+    /// Judges requests by this snapshot from now on.
+    pub(crate) fn take_over(&self, snapshot: &Snapshot) {
+        *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
+        self.metrics.forget_all_but(|app| snapshot.apps.apps.contains_key(app));
+        *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
+    }
+
+    /// A number that no other connection or WebSocket of the process has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next.set(self.next.get() + 1);
+        self.index << 44 | self.next.get()
+    }
+
+    /// The door at an address.
+    pub(crate) fn door(&self, address: SocketAddr) -> Option<Arc<Door>> {
+        self.apps().doors.get(&address).cloned()
+    }
+}
+
+fn http(options: &AppOptions) -> [auto::Builder<StreamExecutor>; 2] {
+    let limits = &options.limits;
+    let builder = || auto::Builder::new(StreamExecutor { limit: limits.body_idle });
+    let mut http1 = builder().http1_only();
+    http1.http1().max_buf_size(limits.header_size);
+    if limits.headers != DEFAULT_FIELDS {
+        http1.http1().max_headers(limits.headers);
+    }
+    let mut http2 = builder().http2_only();
+    http2
+        .http2()
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    [http1, http2]
+}
+
+/// The fields that hyper allows in a head by default. Set explicitly, even to the same, hyper allocates room for that many
+/// with every head.
+const DEFAULT_FIELDS: usize = 100;
