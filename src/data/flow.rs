@@ -203,7 +203,8 @@ async fn serve_with_faults(
 ) -> (FlowEnd, [bool; 2]) {
     let (ctx, [client, target]) = (&flow.ctx, sides);
     ctx.options.leg.keep_alive(&SockRef::from(target));
-    match until_ended(flow, Some(sides), pin!(relay_with_faults(flow, &mut relay, sides, &faults))).await {
+    let relayed = until_ended(flow, Some(sides), pin!(relay_with_faults(flow, &mut relay, sides, &faults))).await;
+    match relayed {
         Ok(FaultyEnd::Ended(end)) | Err(end) => (end, relay.finished()),
         Ok(FaultyEnd::HalfOpen) => {
             // As by a host that cleans up behind a peer that vanished.
