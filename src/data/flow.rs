@@ -3,7 +3,7 @@
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -58,7 +58,8 @@ pub(crate) async fn serve(
             return Box::pin(refuse(&ctx, &client, refusal)).await;
         }
     };
-    let target = match connect_target(&flow, spare).await {
+    // In boxes: what an idle flow does not need, it has no room for.
+    let target = match Box::pin(connect_target(&flow, spare)).await {
         Ok(target) => target,
         Err(end) => {
             flow.close(end);
@@ -73,10 +74,9 @@ pub(crate) async fn serve(
     let mut relay = Relay::new();
     let (end, finished) = match faults {
         None => {
-            let moved = until_ended(&flow, Some(sides), relay_bytes(&flow, &mut relay, sides)).await;
+            let moved = until_ended(&flow, Some(sides), pin!(relay_bytes(&flow, &mut relay, sides))).await;
             (moved.unwrap_or_else(|end| end), relay.finished())
         }
-        // In a box: a flow without a fault has no room for one.
         Some(faults) => Box::pin(serve_with_faults(&flow, relay, sides, faults)).await,
     };
     flow.close(end);
@@ -155,7 +155,7 @@ async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<
         target.connected().await?;
         Ok(target)
     };
-    let connected = until_ended(flow, None, ctx.clock.within(group.connect_timeout, connect)).await?;
+    let connected = until_ended(flow, None, pin!(ctx.clock.within(group.connect_timeout, connect))).await?;
     let target = connected
         .map_or(Err(ConnectError::TimedOut), |target| target.map_err(|error: io::Error| ConnectError::from(&error)))
         .map_err(|error| {
@@ -203,13 +203,14 @@ async fn serve_with_faults(
 ) -> (FlowEnd, [bool; 2]) {
     let (ctx, [client, target]) = (&flow.ctx, sides);
     ctx.options.leg.keep_alive(&SockRef::from(target));
-    match until_ended(flow, Some(sides), relay_with_faults(flow, &mut relay, sides, &faults)).await {
+    let relayed = until_ended(flow, Some(sides), pin!(relay_with_faults(flow, &mut relay, sides, &faults))).await;
+    match relayed {
         Ok(FaultyEnd::Ended(end)) | Err(end) => (end, relay.finished()),
         Ok(FaultyEnd::HalfOpen) => {
             // As by a host that cleans up behind a peer that vanished.
             target.abort();
             let mark_active = || flow.record.mark_active(ctx.clock.tick());
-            let end = match until_ended(flow, Some(sides), read_and_forget(ctx, client, mark_active)).await {
+            let end = match until_ended(flow, Some(sides), pin!(read_and_forget(ctx, client, mark_active))).await {
                 Ok(true) => FlowEnd::Completed,
                 Ok(false) => FlowEnd::Failed { side: Side::Client, reset: true },
                 Err(end) => end,
@@ -227,9 +228,8 @@ async fn serve_with_faults(
 async fn until_ended<T>(
     flow: &FlowGuard,
     sides: Option<[&Socket; 2]>,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, FlowEnd> {
-    let mut work = pin!(work);
     let work_unless_frozen = poll_fn(|cx| match flow.record.order() {
         Order::Freeze => Poll::Pending,
         _ => work.as_mut().poll(cx),

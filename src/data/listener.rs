@@ -127,20 +127,28 @@ pub(crate) fn listen(socket: socket2::Socket, backlog: i32) -> io::Result<std::n
 /// `SO_ATTACH_FILTER`), and on a listening socket they come before the handshake.
 const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
-/// One worker's part of a listener: takes the mode that the present route asks for and accepts clients, until the listener is to
-/// close.
-pub(crate) async fn run(ctx: Rc<WorkerContext>, socket: TcpListener, routes: Routes) {
-    let address = routes.current.borrow().listener.address;
-    let _alarm = Alarm::new(format!("the listener at {address}"), &ctx.state.losses);
-    let (mut changes, routes) = (routes.current.clone(), Rc::new(routes));
-    let mut listener = match WorkerListener::new(address, socket) {
-        Ok(listener) => listener,
+/// Opens one worker's part of a listener, and starts its task.
+pub(crate) fn open(ctx: &Rc<WorkerContext>, socket: TcpListener, routes: Routes) {
+    let (address, answer) = {
+        let route = routes.current.borrow();
+        (route.listener.address, route.listener.answer)
+    };
+    match WorkerListener::new(address, socket) {
+        Ok(mut listener) => {
+            listener.take_mode(ctx, answer);
+            tokio::task::spawn_local(run(Rc::clone(ctx), listener, routes));
+        }
         Err(error) => {
             tracing::error!(%address, %error, "failed to watch a listening socket: the listener is lost");
-            return ctx.state.lost_listener(address);
+            ctx.state.lost_listener(address);
         }
-    };
-    let mut backoff = Backoff::new();
+    }
+}
+
+/// Accepts clients, and takes the mode that the present route asks for, until the listener is to close.
+async fn run(ctx: Rc<WorkerContext>, mut listener: WorkerListener, routes: Routes) {
+    let _alarm = Alarm::new(format!("the listener at {}", listener.address), &ctx.state.losses);
+    let (mut changes, routes, mut backoff) = (routes.current.clone(), Rc::new(routes), Backoff::new());
     loop {
         let answer = changes.borrow_and_update().listener.answer;
         let in_mode = listener.take_mode(&ctx, answer);

@@ -66,9 +66,7 @@ async fn work(ctx: &Rc<WorkerContext>, mut commands: mpsc::UnboundedReceiver<Com
             biased;
             command = commands.recv() => match command {
                 Some(Command::Open(opened, done)) => {
-                    for (socket, routes) in opened {
-                        tokio::task::spawn_local(listener::run(Rc::clone(ctx), socket, routes));
-                    }
+                    opened.into_iter().for_each(|(socket, routes)| listener::open(ctx, socket, routes));
                     let _ = done.send(());
                 }
                 Some(Command::Answer(answer)) => {
