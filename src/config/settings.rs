@@ -208,11 +208,11 @@ pub struct DnsSettings {
     pub listen: Vec<SocketAddr>,
     /// The TTL of its answers, in whole seconds.
     pub ttl: Duration,
-    /// How long "no such name" may be remembered, in whole seconds.
+    /// How long a negative answer may be cached, in whole seconds.
     pub negative_ttl: Duration,
-    /// Resolvers that are asked for names of nobody's; empty: such questions are refused.
+    /// Upstream resolvers for names outside the zones, asked for clients of a VPC; empty: such names do not exist for them.
     pub forward: Vec<SocketAddr>,
-    /// Who gets the public view, when no VPC is theirs.
+    /// The sources that get the public view, when they are in no VPC.
     pub public_clients: CidrSet,
 }
 

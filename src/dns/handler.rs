@@ -9,6 +9,8 @@ use hickory_server::proto::op::{Header, HeaderCounts, MessageType, Metadata, Que
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
 use super::forward::{ForwardOutcome, Forwarder};
 use super::message::{Asked, Content, Reply, read, wire_name};
@@ -161,7 +163,9 @@ impl RequestHandler for Handler {
         let is_query = request.metadata.message_type == MessageType::Query;
         if is_query && let Some(content) = self.0.content(request).await {
             let reply = Reply::new(request, content);
-            match responses.send_response(reply.message()).await {
+            // The library would log two lines for every answer.
+            let sending = responses.send_response(reply.message()).with_subscriber(Dispatch::none());
+            match sending.await {
                 Ok(info) => return info,
                 Err(error) => tracing::debug!(client.addr = %request.src(), %error, "failed to send a DNS reply"),
             }

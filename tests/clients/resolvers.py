@@ -5,6 +5,7 @@ once.
 
 import os
 import re
+import subprocess
 import time
 
 import lab
@@ -23,6 +24,7 @@ HOSTS = (HOST, "db.example.internal", ZONE, f"any.wild.{ZONE}", f"a.deep.{ZONE}"
 # Names that exist without addresses.
 EMPTY = (f"deep.{ZONE}", "example.internal", "mongodb.net", f"_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net")
 FOREIGN = "www.example.com"
+TYPES = ("A", "AAAA", "MX", "TXT", "SRV", "CAA", "HTTPS", "NS", "DS")
 
 # A stub resolver that takes a refusal for a failure waits 5 s before it asks again (musl, glibc).
 AT_ONCE = 4
@@ -64,40 +66,35 @@ def use(resolver, *more):
 
 
 def status(name, kind="A", *more, server=RESOLVER):
-    text = lab.run("dig", "+tries=1", "+time=10", *more, f"@{server}", name, kind).stdout
+    text = lab.run("dig", "+tries=1", "+time=10", f"@{server}", name, kind, *more).stdout
     return re.search(r"status: (\w+)", text)[1], text
 
 
-def looked_up(*argv, within=None, env=None):
-    """The lines of a look-up program, by their first word."""
+def looked_up(*argv):
+    """The lines of a look-up program, by their first word; it must not have waited for an answer."""
     began = time.monotonic()
-    lines = lab.run(*argv, env=env).stdout.splitlines()
+    lines = lab.run(*argv).stdout.splitlines()
     took = time.monotonic() - began
-    assert within is None or took < within, f"{argv}: {took:.1f} s\n{lines}"
+    assert took < AT_ONCE, f"{argv}: {took:.1f} s\n{lines}"
     return dict(line.split(" ", 1) for line in lines)
 
 
-def finds_hosts_and_gives_up_others(program, absent, env=None):
-    found = looked_up(*program, *HOSTS, FOREIGN, within=AT_ONCE * len(HOSTS), env=env)
+def finds_hosts_and_gives_up_others(program, absent):
+    found = looked_up(*program, *HOSTS)
     for name in HOSTS:
         assert "10.0." in found[name], (program, name, found)
-    began = time.monotonic()
-    found = looked_up(*program, FOREIGN, f"absent.{ZONE}", env=env)
-    took = time.monotonic() - began
+    found = looked_up(*program, FOREIGN, f"absent.{ZONE}")
     assert found == {FOREIGN: absent, f"absent.{ZONE}": absent}, found
-    assert took < AT_ONCE, f"{program}: {took:.1f} s"
 
 
 class Daemon:
     """A resolver beside the gateway."""
 
     def __init__(self, *argv, address):
-        import subprocess
-
         self.log = lab.work() / f"{argv[0]}-{address}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([str(arg) for arg in argv], stdout=log, stderr=log, cwd=lab.work())
-        lab.eventually(f"{argv[0]} answers", lambda: status("version.bind", "TXT", "-c", "CH", server=address))
+        lab.eventually(f"{argv[0]} answers", lambda: status("version.bind", "TXT", "CH", server=address))
 
     def __enter__(self):
         return self
@@ -109,7 +106,7 @@ class Daemon:
 
 def dnsmasq(address, *more):
     base = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]
-    base += ["--bind-interfaces", f"--listen-address={address}", "--except-interface=none", "--pid-file="]
+    base += ["--bind-interfaces", f"--listen-address={address}", "--pid-file="]
     return Daemon(*base, *more, address=address)
 
 
@@ -152,9 +149,9 @@ def musl():
 def test_names_that_exist_are_never_denied(gateway):
     """RFC 2308 2.2, RFC 8020, RFC 4592 2.2.2."""
     for name in (*HOSTS, *EMPTY, "net", "com", "internal", "amazonaws.com"):
-        for kind in ("A", "AAAA", "MX", "TXT", "SRV", "CAA", "HTTPS", "NS", "DS"):
-            code, text = status(name, kind)
-            assert code == "NOERROR", f"{name} {kind}\n{text}"
+        questions = [word for kind in TYPES for word in (name, kind)]
+        text = lab.run("dig", "+tries=1", "+time=10", f"@{RESOLVER}", *questions).stdout
+        assert re.findall(r"status: (\w+)", text) == ["NOERROR"] * len(TYPES), text
     for name in (f"absent.{ZONE}", FOREIGN, "absent-k45tj.mongodb.net"):
         assert status(name)[0] == "NXDOMAIN", name
     for name in HOSTS:
@@ -164,10 +161,9 @@ def test_names_that_exist_are_never_denied(gateway):
 
 def test_other_clients_are_refused_other_names(gateway):
     """Only a VPC's clients have a resolver for all names."""
-    for more in (("-b", "127.0.0.1"),):
-        code, text = status(FOREIGN, "A", *more, server="127.0.0.53")
-        assert code == "REFUSED", text
-        assert status(HOST, "A", *more, server="127.0.0.53")[0] == "NOERROR"
+    code, text = status(FOREIGN, "A", "-b", "127.0.0.1", server="127.0.0.53")
+    assert code == "REFUSED", text
+    assert status(HOST, "A", "-b", "127.0.0.1", server="127.0.0.53")[0] == "NOERROR"
 
 
 def test_a_validating_stub_resolver_is_told_that_nothing_is_signed(gateway):
@@ -203,7 +199,7 @@ def test_glibc_finds_names_and_gives_up_absent_ones_at_once(gateway):
 def test_go_finds_names_and_gives_up_absent_ones_at_once(gateway):
     lab.need("go")
     program = lab.work() / "lookup-go"
-    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"}
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
     lab.run("go", "build", "-o", program, SOURCES / "lookup.go", env=env)
     finds_hosts_and_gives_up_others((program,), "error not-found")
 
@@ -251,8 +247,8 @@ def test_unbound_finds_names_with_strict_qname_minimisation(gateway, musl):
 
 
 def test_other_names_are_forwarded_for_the_vpcs_clients_alone(gateway):
-    """A resolver upstream that is one in earnest; and one that sends the question back does not multiply it."""
-    lab.Gateway.running[0].stop()
+    """By a resolver upstream; one that sends every question back is found out, and the gateway itself is none."""
+    gateway.stop()
     forwarding = f'forward = ["{UPSTREAM}:53"]'
     with dnsmasq(UPSTREAM, f"--address=/{FOREIGN}/192.0.2.9"):
         running = lab.Gateway("serve", "--config", config("forwarding.toml", forwarding))
@@ -271,7 +267,7 @@ def test_other_names_are_forwarded_for_the_vpcs_clients_alone(gateway):
     loop = lab.work() / "loop.toml"
     text = config("forwarding.toml", 'forward = ["127.0.0.1:53"]').read_text()
     loop.write_text(text.replace(f'listen = ["{RESOLVER}:53", "127.0.0.53:53"]', 'listen = ["0.0.0.0:53"]'))
-    refused = lab.run(lab.PLGW, "serve", "--config", loop, check=False)
+    refused = lab.run(lab.PLGW, "serve", "--config", loop, check=False, cwd=lab.work())
     assert refused.returncode != 0 and "cannot forward names to 127.0.0.1:53" in refused.stderr, refused
 
 

@@ -54,6 +54,16 @@ fn every_documented_value_is_the_default_unless_it_is_marked_as_an_example() {
     assert!(defaults > 50 && examples > 5, "{defaults} defaults and {examples} examples are too few");
 }
 
+/// Resolvers and caches name the old port of a moved target for a TTL.
+#[test]
+fn a_moved_targets_old_port_accepts_for_a_ttl_by_default() {
+    let grace = |text| parse(text, "f.toml").expect(text).settings.move_grace.as_secs();
+    assert_eq!(grace(""), 60);
+    assert_eq!(grace("[dns]\nttl = \"300s\""), 300);
+    assert_eq!(grace("[dns]\nttl = \"5s\""), 60);
+    assert_eq!(grace("move_grace = \"0s\"\n[dns]\nttl = \"300s\""), 0);
+}
+
 #[test]
 fn every_scenario_parses() {
     let scenarios = scenarios();

@@ -114,7 +114,7 @@ impl TestLab {
         // The documentation's network, with a port that closes soon after it moved.
         let file = labs.dir.path().join("lab.toml");
         std::fs::write(&file, format!("move_grace = \"1s\"\n{}", plgw::lab::DEFAULT_CONFIG)).expect("a directory");
-        labs.up(&["--config", file.to_str().expect("UTF-8")])?;
+        labs.up(&["--config", file.to_str().expect("UTF-8"), "--stand-ins"])?;
         Some(Self { labs })
     }
 
