@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use plgw::dns::{Code, DnsOptions, Kind, Question, answer};
-use plgw::plan::{Generation, Held, compile};
+use plgw::plan::{Generation, PortAllocations, compile};
 
 fn dns(c: &mut Criterion) {
     let mut group = c.benchmark_group("dns");
@@ -15,7 +15,7 @@ fn dns(c: &mut Criterion) {
     let options = DnsOptions::default();
     for targets in [3_usize, 25, 50, 75, 100] {
         let desired = support::config(targets, (Ipv4Addr::new(127, 1, 0, 11), 27017).into(), 1024).desired;
-        let (snapshot, _) = compile(&desired, &Held::default(), Generation(1)).expect("the plan allows it");
+        let (snapshot, _) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("the plan allows it");
         for (label, name, kind) in [
             ("srv", "_mongodb._tcp.cluster000-pl-0-k45tj.mongodb.net", Kind::Srv),
             ("a", "pl-0-us-east-1-k45tj.mongodb.net", Kind::A),

@@ -6,13 +6,14 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use plgw::plan::{Generation, Held, compile, diff};
+use plgw::plan::{Generation, PortAllocations, compile, diff};
 
 fn plan(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan");
     for targets in [3_usize, 25, 50, 75, 100] {
         let desired = support::config(targets, (Ipv4Addr::new(127, 1, 0, 11), 27017).into(), 1024).desired;
-        let (snapshot, held) = compile(&desired, &Held::default(), Generation(1)).expect("the plan allows it");
+        let (snapshot, held) =
+            compile(&desired, &PortAllocations::default(), Generation(1)).expect("the plan allows it");
         group.throughput(Throughput::Elements(targets as u64));
         group.bench_with_input(BenchmarkId::new("compile", targets), &desired, |b, desired| {
             b.iter(|| compile(black_box(desired), &held, Generation(2)).expect("the plan allows it"));

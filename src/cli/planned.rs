@@ -9,7 +9,7 @@ use crate::config::{self, Config, StateLocation};
 use crate::control;
 use crate::control::store::FileStore;
 use crate::dns::DnsOptions;
-use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
+use crate::plan::{Generation, PlanErrors, PortAllocations, Snapshot, compile};
 
 /// A config, and the snapshot that a gateway would start with.
 #[derive(Debug)]
@@ -62,10 +62,10 @@ pub(super) fn dns_options(config: &Config) -> DnsOptions {
     })
 }
 
-fn held(location: StateLocation) -> Result<(Held, StateUsed), Failure> {
-    let StateLocation::File(path) = location else { return Ok((Held::default(), StateUsed::Memory)) };
+fn held(location: StateLocation) -> Result<(PortAllocations, StateUsed), Failure> {
+    let StateLocation::File(path) = location else { return Ok((PortAllocations::default(), StateUsed::Memory)) };
     let Some(store) = FileStore::peek_blocking(&path)? else {
-        return Ok((Held::default(), StateUsed::NoFile(path)));
+        return Ok((PortAllocations::default(), StateUsed::NoFile(path)));
     };
     let reading = control::held(Arc::new(store));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

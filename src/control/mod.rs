@@ -40,7 +40,7 @@ pub use self::saved::SavedError;
 use self::store::StateStore;
 pub use crate::model::Pace;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
-use crate::plan::{Generation, Held, Snapshot};
+use crate::plan::{Generation, PortAllocations, Snapshot};
 
 /// Health results that may wait for the owner; more wait in the prober.
 const HEALTH_QUEUE: usize = 64;
@@ -50,7 +50,7 @@ const HEALTH_QUEUE: usize = 64;
 /// # Errors
 ///
 /// [`SavedError`] when a value can't be read.
-pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
+pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedError> {
     Ok(Saved::load(store).await?.1)
 }
 

@@ -23,7 +23,9 @@ use super::store::StoreError;
 use crate::model::{
     Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
-use crate::plan::{Changes, Gate, Generation, Held, Leave, Listener, PlanErrors, Snapshot, TargetView, compile, diff};
+use crate::plan::{
+    Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, compile, diff,
+};
 
 /// Why a change was refused. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +218,7 @@ pub(super) struct Owner<P: Plane> {
     pub(super) pace: watch::Sender<Pace>,
     /// Transitions wait until then, after one that failed.
     pub(super) not_before: tokio::time::Instant,
-    pub(super) held: Held,
+    pub(super) held: PortAllocations,
     pub(super) saved: Saved,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) prober: HealthProber,
@@ -714,7 +716,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Saves that ports are free again.
-    async fn keep(&mut self, held: Held) {
+    async fn keep(&mut self, held: PortAllocations) {
         match self.saved.save(&held, &self.resources, &self.overrides).await {
             Ok(()) => self.held = held,
             // They stay set aside: better a few ports fewer than one given twice.

@@ -11,7 +11,7 @@ use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
 };
-use crate::plan::Held;
+use crate::plan::PortAllocations;
 
 /// Ledgers lie below this prefix, by the load balancer's id.
 const PORTS: &str = "ports/";
@@ -49,10 +49,10 @@ impl Saved {
     /// drains any more.
     pub(super) async fn load(
         store: Arc<dyn StateStore>,
-    ) -> Result<(Self, Held, ApiResources, OperatorOverrides), SavedError> {
+    ) -> Result<(Self, PortAllocations, ApiResources, OperatorOverrides), SavedError> {
         let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false };
         let entries = saved.read().await?;
-        let mut held = Held::default();
+        let mut held = PortAllocations::default();
         let (mut resources, mut overrides) = (Vec::new(), Vec::new());
         for entry in entries {
             let key = entry.key.as_str();
@@ -80,7 +80,7 @@ impl Saved {
     /// After [`StoreError::OutcomeUnknown`] the next save first reads what the store has, and then makes it what is held.
     pub(super) async fn save(
         &mut self,
-        held: &Held,
+        held: &PortAllocations,
         resources: &ApiResources,
         overrides: &OperatorOverrides,
     ) -> Result<(), SavedError> {
@@ -190,10 +190,10 @@ mod tests {
     }
 
     /// A ledger in which `port` is held.
-    fn held(port: u16) -> Held {
+    fn held(port: u16) -> PortAllocations {
         let ledger = format!(r#"{{"held":{{"Cluster0/a":{port}}},"draining":[]}}"#);
         let ledgers = [(SERVICE.parse().unwrap(), serde_json::from_str(&ledger).unwrap())].into();
-        Held { ledgers, ..Held::default() }
+        PortAllocations { ledgers, ..PortAllocations::default() }
     }
 
     struct Saver {
@@ -216,7 +216,7 @@ mod tests {
         }
 
         /// What another process would find.
-        async fn there(&self) -> (Held, ApiResources) {
+        async fn there(&self) -> (PortAllocations, ApiResources) {
             let (_, held, resources, _) = Saved::load(self.store.clone()).await.expect("readable");
             (held, resources)
         }
@@ -229,7 +229,10 @@ mod tests {
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
         assert_eq!(saver.there().await, (held(1024), resources(1)));
         let (mut saved, ..) = Saved::load(saver.store.clone()).await.unwrap();
-        saved.save(&Held::default(), &ApiResources::new(), &OperatorOverrides::default()).await.expect("saved");
+        saved
+            .save(&PortAllocations::default(), &ApiResources::new(), &OperatorOverrides::default())
+            .await
+            .expect("saved");
         let left = saver.store.range("").await.unwrap().entries;
         assert_eq!(left.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), [other()]);
         let conflict = saver.save(1025, 1).await.expect_err("another writer was first");

@@ -528,7 +528,7 @@ mod tests {
 
     use super::*;
     use crate::lifecycle::Losses;
-    use crate::plan::{Generation, Held, compile};
+    use crate::plan::{Generation, PortAllocations, compile};
     use crate::telemetry::Registry;
 
     /// One worker, and the listener of a target that is `backend`, at a free port of `ip`.
@@ -536,7 +536,7 @@ mod tests {
         let options = DataOptions { workers: 1, ..DataOptions::default() };
         let plane = DataPlane::start(options, Registry::new().shared_recorder(), losses).expect("a thread");
         let desired = crate::config::quickstart().desired;
-        let snapshot = compile(&desired, &Held::default(), Generation(1)).expect("a plan").0;
+        let snapshot = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan").0;
         let free = std::net::TcpListener::bind((ip, 0)).and_then(|free| free.local_addr()).expect("a free port");
         let mut listener = Listener::clone(snapshot.listeners.values().next().expect("a listener"));
         listener.address = free;

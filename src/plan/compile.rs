@@ -11,8 +11,8 @@ use super::apps::compile_apps;
 use super::dns;
 use super::error::{Findings, Location, PlanErrors, RuleError};
 use super::gates::gates;
-use super::held::Held;
 use super::paths::paths;
+use super::port_allocations::PortAllocations;
 use super::ports::{PortLedger, allocate};
 use super::rules;
 use super::snapshot::{
@@ -29,12 +29,16 @@ use crate::model::{
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
 ///
 /// Ports and indexes stick: a target keeps its port and an endpoint its N while they exist. The port of a target that is
-/// gone or moved drains until [`Held::release`]. The answer depends on the arguments alone.
+/// gone or moved drains until [`PortAllocations::release`]. The answer depends on the arguments alone.
 ///
 /// # Errors
 ///
 /// [`PlanErrors`] with every mistake at once; nothing is then to be held.
-pub fn compile(desired: &Desired, held: &Held, generation: Generation) -> Result<(Snapshot, Held), PlanErrors> {
+pub fn compile(
+    desired: &Desired,
+    held: &PortAllocations,
+    generation: Generation,
+) -> Result<(Snapshot, PortAllocations), PlanErrors> {
     let survey = Survey::of(desired);
     let mut findings = Findings::default();
     rules::check(&survey, held, &mut findings);
@@ -126,8 +130,8 @@ fn stray_targets(desired: &Desired, service_side: &[IpNet]) -> Vec<IpNet> {
 }
 
 /// Ports for every target and an N for every endpoint.
-fn hold(survey: &Survey<'_>, held: &Held, findings: &mut Findings) -> Held {
-    let mut next = Held::default();
+fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) -> PortAllocations {
+    let mut next = PortAllocations::default();
     let mut moves: BTreeMap<&VpceServiceId, BTreeMap<TargetId, ListenerPort>> = BTreeMap::new();
     for ((service, target), port) in &survey.desired.moves {
         let known = survey.targets.get(service).is_some_and(|t| t.binary_search_by(|t| t.id.cmp(target)).is_ok());
@@ -177,7 +181,12 @@ fn note_strays(service: &EndpointService, ledger: &PortLedger, findings: &mut Fi
 /// Gives every endpoint of a load balancer its N: the one that it has, else the lowest free, in order of id.
 ///
 /// An endpoint that has one keeps it in every state; a new one gets one when it is to be connected.
-fn number(endpoints: &[&InterfaceEndpoint], held: &Held, next: &mut Held, findings: &mut Findings) {
+fn number(
+    endpoints: &[&InterfaceEndpoint],
+    held: &PortAllocations,
+    next: &mut PortAllocations,
+    findings: &mut Findings,
+) {
     let mut taken: BTreeSet<u16> = BTreeSet::new();
     let mut new: Vec<&VpceId> = Vec::new();
     for endpoint in endpoints {
@@ -205,7 +214,7 @@ fn add_balancer(
     snapshot: &mut Snapshot,
     survey: &Survey<'_>,
     gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
-    held: &Held,
+    held: &PortAllocations,
     project: &Project,
     service: &EndpointService,
 ) {
@@ -487,7 +496,7 @@ mod tests {
     fn a_paused_cluster_keeps_its_ports_and_nothing_listens_on_them() {
         let mut desired = documented();
         desired.projects[0].clusters.push(replica_set("Cluster1", "k45tj", &["us-east-1a"], 31));
-        let (before, held) = plan_from(&desired, &Held::default());
+        let (before, held) = plan_from(&desired, &PortAllocations::default());
         desired.projects[0].clusters[0].paused = true;
         let (after, still) = plan_from(&desired, &held);
         assert_eq!(held, still);
@@ -521,13 +530,13 @@ mod tests {
     fn a_removed_endpoint_is_no_more() {
         let mut desired = documented();
         endpoint(&mut desired, ENDPOINT).state = EndpointState::Deleted;
-        let (snapshot, held) = plan_from(&desired, &Held::default());
+        let (snapshot, held) = plan_from(&desired, &PortAllocations::default());
         assert!(snapshot.endpoints.is_empty() && held.indexes.is_empty());
     }
 
     #[test]
     fn an_app_endpoint_has_a_gate_and_no_listener_of_the_load_balancers() {
-        let (snapshot, held) = plan_from(&with_app(), &Held::default());
+        let (snapshot, held) = plan_from(&with_app(), &PortAllocations::default());
         assert_eq!(snapshot.endpoints.len(), 3);
         assert_eq!(snapshot.listeners.len(), 6);
         assert_eq!(held.indexes.len(), 1, "App Services' endpoints have no N");
@@ -547,7 +556,7 @@ mod tests {
         assert_eq!(public.zone, of("us-east-1c"));
 
         desired.projects[0].clusters[0].paused = true;
-        let (_, held) = plan_from(&documented(), &Held::default());
+        let (_, held) = plan_from(&documented(), &PortAllocations::default());
         assert!(plan_from(&desired, &held).0.listeners.is_empty());
     }
 
@@ -614,7 +623,7 @@ mod tests {
     #[test]
     fn a_vanished_targets_port_drains_until_it_is_released() {
         let mut desired = documented();
-        let (_, held) = plan_from(&desired, &Held::default());
+        let (_, held) = plan_from(&desired, &PortAllocations::default());
         let gone = desired.projects[0].clusters[0].nodes.remove(0);
         let (snapshot, mut held) = plan_from(&desired, &held);
         assert_eq!(snapshot.targets[0].port.get(), 1025, "the others keep theirs");
@@ -631,7 +640,7 @@ mod tests {
     fn a_vanished_service_leaves_its_ports_draining() {
         let mut desired = two_regions();
         desired.projects[0].clusters.push(replica_set("West", "k45tj", &["us-west-2a"], 31));
-        let (_, held) = plan_from(&desired, &Held::default());
+        let (_, held) = plan_from(&desired, &PortAllocations::default());
         assert_eq!((held.ledgers.len(), held.indexes.len()), (2, 2));
         desired.projects[0].services.pop();
         desired.endpoints.remove(&of::<VpceId>(WEST_ENDPOINT));
@@ -644,7 +653,7 @@ mod tests {
     #[test]
     fn an_impossible_move_is_refused_with_its_load_balancer() {
         let mut desired = documented();
-        let (_, held) = plan_from(&desired, &Held::default());
+        let (_, held) = plan_from(&desired, &PortAllocations::default());
         let port = ListenerPort::try_from(1026).expect("a port");
         desired.moves.insert((of(SERVICE), of("Cluster0/shard-00-00")), port);
         assert_eq!(
@@ -660,7 +669,7 @@ mod tests {
     fn what_is_planned_again_is_the_same() {
         let mut desired = with_app();
         add_endpoint(&mut desired, "vpce-0beef000000000002", SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a")]);
-        let (first, held) = plan_from(&desired, &Held::default());
+        let (first, held) = plan_from(&desired, &PortAllocations::default());
         let (second, again) = plan_from(&desired, &held);
         assert_eq!(held, again);
         assert_eq!(first.listeners, second.listeners);

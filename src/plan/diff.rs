@@ -161,7 +161,7 @@ impl Reasons<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Held;
+    use super::super::PortAllocations;
     use super::super::fixture::{ENDPOINT, SERVICE, documented, endpoint, nets, of, plan_from};
     use super::*;
     use crate::model::Desired;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn changes_of(mut desired: Desired, change: impl FnOnce(&mut Desired)) -> Changes {
-        let (old, held) = plan_from(&desired, &Held::default());
+        let (old, held) = plan_from(&desired, &PortAllocations::default());
         change(&mut desired);
         diff(&old, &plan_from(&desired, &held).0)
     }

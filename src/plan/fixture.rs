@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::{Generation, Held, Snapshot, compile};
+use super::{Generation, PortAllocations, Snapshot, compile};
 use crate::model::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, BiConnector, CidrSet, Cluster, ClusterKind,
     DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, EndpointAddress, EndpointService, EndpointState, InterfaceEndpoint,
@@ -207,19 +207,19 @@ pub(super) fn endpoint<'a>(desired: &'a mut Desired, id: &str) -> &'a mut Interf
 
 /// The snapshot of what is wanted, with nothing held.
 pub(super) fn plan(desired: &Desired) -> Snapshot {
-    plan_from(desired, &Held::default()).0
+    plan_from(desired, &PortAllocations::default()).0
 }
 
-pub(super) fn plan_from(desired: &Desired, held: &Held) -> (Snapshot, Held) {
+pub(super) fn plan_from(desired: &Desired, held: &PortAllocations) -> (Snapshot, PortAllocations) {
     compile(desired, held, Generation(1)).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 /// Each mistake as people read it.
 pub(super) fn refusals(desired: &Desired) -> Vec<String> {
-    refusals_from(desired, &Held::default())
+    refusals_from(desired, &PortAllocations::default())
 }
 
-pub(super) fn refusals_from(desired: &Desired, held: &Held) -> Vec<String> {
+pub(super) fn refusals_from(desired: &Desired, held: &PortAllocations) -> Vec<String> {
     let errors = compile(desired, held, Generation(1)).expect_err("it is refused");
     errors.as_slice().iter().map(ToString::to_string).collect()
 }

@@ -79,13 +79,13 @@ pub fn listed(string: &str) -> impl Iterator<Item = (&str, &str)> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::plan::{Generation, Held, compile};
+    use crate::plan::{Generation, PortAllocations, compile};
 
     #[test]
     fn every_way_to_a_set_is_a_horizon_that_every_member_has() {
         let mut desired = config::quickstart().desired;
         let of = |desired: &crate::model::Desired, n: usize| {
-            let (snapshot, _) = compile(desired, &Held::default(), Generation(1)).expect("a plan");
+            let (snapshot, _) = compile(desired, &PortAllocations::default(), Generation(1)).expect("a plan");
             horizons(&desired.projects[0].clusters[n], &snapshot.strings[n], &snapshot)
         };
         let found = of(&desired, 0);

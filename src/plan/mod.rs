@@ -1,6 +1,6 @@
 //! What is wanted, turned into a snapshot. Pure: no I/O, no clock; the answer depends on the arguments alone.
 //!
-//! [`compile()`] makes a [`Snapshot`] of a [`Desired`](crate::model::Desired) state and of what is [`Held`] from before;
+//! [`compile()`] makes a [`Snapshot`] of a [`Desired`](crate::model::Desired) state and of the [`PortAllocations`] so far;
 //! [`diff()`] says what a new snapshot opens, retargets and closes.
 //!
 //! In reading order: `survey` looks the desired state up by id, `targets` says what takes a port, `rules` what is allowed,
@@ -15,9 +15,9 @@ mod error;
 #[cfg(test)]
 mod fixture;
 mod gates;
-mod held;
 mod horizons;
 mod paths;
+mod port_allocations;
 mod ports;
 #[cfg(test)]
 mod properties;
@@ -31,8 +31,8 @@ pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
 pub use compile::compile;
 pub use diff::{Changes, Leave, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
-pub use held::Held;
 pub use horizons::{Horizon, horizons, listed, private_hosts, private_member, public_member};
+pub use port_allocations::PortAllocations;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::TargetKind;
 use super::error::{Findings, Location, RuleError};
-use super::held::Held;
+use super::port_allocations::PortAllocations;
 use super::strings::{ClusterHosts, Paths, PrivateHost, PrivatePath};
 use super::survey::{Survey, is_available};
 use super::targets::is_optimized;
 use crate::model::{Cluster, ClusterName, ListenerPort, Project, Region, Tier, VpceId, VpceServiceId};
 
 /// The ways to every cluster, in the order of projects and clusters.
-pub(super) fn paths<'a>(survey: &Survey<'a>, held: &Held, findings: &mut Findings) -> Vec<Paths<'a>> {
+pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &mut Findings) -> Vec<Paths<'a>> {
     let mut all = Vec::new();
     for project in &survey.desired.projects {
         let regions: BTreeMap<&Region, Reach<'a>> = survey
@@ -40,7 +40,7 @@ struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    fn of(survey: &Survey<'a>, held: &Held, service: &VpceServiceId) -> Self {
+    fn of(survey: &Survey<'a>, held: &PortAllocations, service: &VpceServiceId) -> Self {
         let available = survey.endpoints_of(service).iter().filter(|endpoint| is_available(endpoint));
         let numbered = available.filter_map(|endpoint| Some((*held.indexes.get(&endpoint.id)?, &endpoint.id)));
         let mut endpoints: Vec<_> = numbered.collect();

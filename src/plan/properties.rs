@@ -8,7 +8,7 @@ use super::fixture::{
     ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, add_endpoint, bi_connector, nets, of, replica_set, sharded, two_regions,
     with_app,
 };
-use super::{Gate, Generation, Held, Snapshot, compile, diff};
+use super::{Gate, Generation, PortAllocations, Snapshot, compile, diff};
 use crate::model::{
     Cluster, Desired, EndpointState, InterfaceEndpoint, ListenerPort, Naming, PrivateZone, TargetState, Tier, VpceId,
     ZoneRecord,
@@ -279,7 +279,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
 }
 
 /// What every snapshot promises.
-fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &Held) {
+fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &PortAllocations) {
     let mut ports = BTreeSet::new();
     for target in &snapshot.targets {
         assert!(ports.insert((&target.service, target.port)), "{target:?} shares its port");
@@ -315,7 +315,7 @@ fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &Held) {
 }
 
 /// What a target had, it has, unless it is gone or was asked to move.
-fn check_sticky(desired: &Desired, before: &Held, after: &Held) {
+fn check_sticky(desired: &Desired, before: &PortAllocations, after: &PortAllocations) {
     for (service, ledger) in &before.ledgers {
         for (target, port) in ledger.ports() {
             let now = after.ledgers.get(service).and_then(|ledger| ledger.port(target));
@@ -361,7 +361,7 @@ proptest! {
         if app {
             prop_assert!(!desired.endpoints.contains_key(&of::<VpceId>(WEST_ENDPOINT)));
         }
-        let (mut snapshot, mut held) = compile(&desired, &Held::default(), Generation(0)).expect("it is sensible");
+        let (mut snapshot, mut held) = compile(&desired, &PortAllocations::default(), Generation(0)).expect("it is sensible");
         for (n, edit) in edits.into_iter().enumerate() {
             if matches!(edit, Edit::Release) {
                 held.release_all();
@@ -374,7 +374,7 @@ proptest! {
                     check_sticky(&desired, &held, &after);
                     check_diff(&snapshot, &next);
                     let saved = serde_json::to_string(&after).expect("JSON");
-                    prop_assert_eq!(serde_json::from_str::<Held>(&saved).expect("readable"), after.clone());
+                    prop_assert_eq!(serde_json::from_str::<PortAllocations>(&saved).expect("readable"), after.clone());
                     (snapshot, held) = (next, after);
                 }
                 Err(errors) => {

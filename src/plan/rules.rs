@@ -11,7 +11,7 @@ mod private_zones;
 use std::collections::BTreeSet;
 
 use super::error::{Findings, Location, RuleError};
-use super::held::Held;
+use super::port_allocations::PortAllocations;
 use super::survey::Survey;
 
 pub use placement::may_disable_regional_mode;
@@ -20,7 +20,7 @@ pub(super) use apps::is_paired;
 pub(super) use private_zones::owner;
 
 /// Checks everything.
-pub(super) fn check(survey: &Survey<'_>, held: &Held, findings: &mut Findings) {
+pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     network::check(survey, findings);
     placement::check(survey, held, findings);
     apps::check(survey, findings);
@@ -210,7 +210,7 @@ mod tests {
         );
 
         cluster(&mut desired).paused = false;
-        let (_, held) = plan_from(&desired, &Held::default());
+        let (_, held) = plan_from(&desired, &PortAllocations::default());
         cluster(&mut desired).paused = true;
         plan_from(&desired, &held);
         add_endpoint(&mut desired, "vpce-0beef000000000002", SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a")]);
@@ -696,7 +696,8 @@ mod tests {
         project(&mut desired).services[0].ports = of("1024-1025");
         endpoint(&mut desired, ENDPOINT).vpc = of("vpc-0dead000000000001");
         desired.apps[0].wire_protocol = true;
-        let errors = super::super::compile(&desired, &Held::default(), super::super::Generation(1)).expect_err("four");
+        let errors = super::super::compile(&desired, &PortAllocations::default(), super::super::Generation(1))
+            .expect_err("four");
         assert_eq!(
             errors.to_string(),
             format!(

@@ -188,7 +188,7 @@ mod tests {
         ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, add_endpoint, documented, of, plan, plan_from, refusals, replica_set,
         sharded, two_regions,
     };
-    use super::super::{ClusterStrings, Held};
+    use super::super::{ClusterStrings, PortAllocations};
     use super::*;
     use crate::model::{Desired, EndpointState};
 
@@ -353,7 +353,7 @@ mod tests {
     fn every_endpoint_of_a_region_has_an_n_that_it_keeps() {
         let mut desired = documented();
         let second = "vpce-000000000000000aa";
-        let (_, held) = plan_from(&desired, &Held::default());
+        let (_, held) = plan_from(&desired, &PortAllocations::default());
         add_endpoint(&mut desired, second, SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a")]);
         let (snapshot, held) = plan_from(&desired, &held);
         let names = |snapshot: &super::super::Snapshot| {

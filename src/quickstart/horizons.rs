@@ -41,7 +41,7 @@ mod tests {
     use super::super::{Shift, scenario};
     use super::*;
     use crate::model::TargetId;
-    use crate::plan::{Generation, Held, compile};
+    use crate::plan::{Generation, PortAllocations, compile};
 
     const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net";
 
@@ -49,7 +49,7 @@ mod tests {
     fn members_stand_in_node_order_and_follow_a_port_move() {
         let mut desired = scenario(Shift::default()).desired;
         let cluster = desired.projects[0].clusters[0].clone();
-        let (first, held) = compile(&desired, &Held::default(), Generation(1)).expect("a plan");
+        let (first, held) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan");
         let mut expected = Horizons::default();
         expected.insert(PRIVATE.parse().unwrap(), [1024, 1025, 1026].map(|port| format!("{PRIVATE}:{port}")));
         let public = ["00", "01", "02"].map(|n| format!("cluster0-shard-00-{n}-k45tj.mongodb.net"));

@@ -31,7 +31,7 @@ use crate::control::store::{FileStore, OpenError};
 use crate::control::{self, SavedError};
 use crate::data;
 use crate::model::{ClusterName, TargetState};
-use crate::plan::{Generation, Held, PlanErrors, Snapshot, compile};
+use crate::plan::{Generation, PlanErrors, PortAllocations, Snapshot, compile};
 use crate::standin::StandinError;
 use crate::telemetry::LogHandle;
 use crate::tls::{LabCa, TlsError, identity};
@@ -264,16 +264,16 @@ fn lab_dir(shift: Shift) -> PathBuf {
 /// The snapshot that the gateway will start with.
 pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
     let held = match &config.settings.state {
-        StateLocation::Memory => Held::default(),
+        StateLocation::Memory => PortAllocations::default(),
         StateLocation::File(path) => held(path).await?,
     };
     Ok(compile(&config.desired, &held, Generation(1))?.0)
 }
 
-async fn held(path: &Path) -> Result<Held, QuickstartError> {
+async fn held(path: &Path) -> Result<PortAllocations, QuickstartError> {
     match FileStore::peek_blocking(path)? {
         Some(store) => Ok(control::held(Arc::new(store)).await?),
-        None => Ok(Held::default()),
+        None => Ok(PortAllocations::default()),
     }
 }
 

@@ -109,7 +109,7 @@ fn with_unbound(cidrs: &CidrSet) -> CidrSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Generation, Held, compile};
+    use crate::plan::{Generation, PortAllocations, compile};
 
     #[test]
     fn without_a_shift_it_is_the_documented_quickstart() {
@@ -138,7 +138,7 @@ mod tests {
     fn the_scenario_can_be_planned_at_every_shift() {
         for n in 0..=Shift::GREATEST {
             let config = scenario(Shift::new(n).expect("not too great"));
-            let planned = compile(&config.desired, &Held::default(), Generation(1));
+            let planned = compile(&config.desired, &PortAllocations::default(), Generation(1));
             let (snapshot, _) = planned.unwrap_or_else(|errors| panic!("{n}: {errors}"));
             assert_eq!(snapshot.listeners.len(), 13, "{n}");
         }

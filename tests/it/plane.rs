@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plgw::data::{DataOptions, DataPlane};
-use plgw::plan::{Generation, Held, Snapshot, compile};
+use plgw::plan::{Generation, PortAllocations, Snapshot, compile};
 use plgw::telemetry::Registry;
 use tokio::sync::mpsc;
 
@@ -14,7 +14,7 @@ use crate::support::{EchoTarget, Flow, Net, Place, eventually};
 
 /// What the network's config comes to.
 fn planned(net: &Net) -> Snapshot {
-    compile(&net.config().desired, &Held::default(), Generation(1)).expect("a plan").0
+    compile(&net.config().desired, &PortAllocations::default(), Generation(1)).expect("a plan").0
 }
 
 fn started(registry: &Registry) -> (DataPlane, mpsc::UnboundedReceiver<String>) {
@@ -80,7 +80,7 @@ async fn the_series_of_a_closed_listener_leave_the_page_after_a_while() {
     eventually("the flow's end", || if plane.open_flows() == 0 { Ok(()) } else { Err(plane.open_flows()) }).await;
     eventually("the series are let go", || {
         plane.forget_absent();
-        // Held by nobody, so no longer published: what the registry shows is the last value.
+        // PortAllocations by nobody, so no longer published: what the registry shows is the last value.
         let page = registry.render();
         page.contains(
             "plgw_active_flows{endpoint=\"vpce-024f5b57108c8d3ed\",zone=\"us-east-1a\",target=\"Cluster0/a\"} 0\n",

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::TargetKind;
 use super::super::error::{Findings, Location, RuleError, TargetLimit};
-use super::super::held::Held;
+use super::super::port_allocations::PortAllocations;
 use super::super::strings::ClusterHosts;
 use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
@@ -16,7 +16,7 @@ use crate::model::{
     Region, Tier, VpceId,
 };
 
-pub(super) fn check(survey: &Survey<'_>, held: &Held, findings: &mut Findings) {
+pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     let desired = survey.desired;
     distinct("project", desired.projects.iter().map(|p| &p.id), |id| Location::Project((*id).clone()), findings);
     let atlas = desired.projects.iter().flat_map(|project| &project.services).map(|service| &service.id);
@@ -105,7 +105,7 @@ fn check_spread<'a>(survey: &Survey<'a>, project: &'a Project, findings: &mut Fi
     }
 }
 
-fn check_services<'a>(survey: &Survey<'a>, held: &Held, project: &'a Project, findings: &mut Findings) {
+fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a Project, findings: &mut Findings) {
     let mut regions = BTreeSet::new();
     for service in &project.services {
         if !regions.insert(&service.region) {
@@ -145,7 +145,7 @@ fn check_limit(project: &Project, service: &EndpointService, targets: &[Addressa
 /// already was accepted before; a further one is let through.
 fn check_paused(
     survey: &Survey<'_>,
-    held: &Held,
+    held: &PortAllocations,
     project: &Project,
     service: &EndpointService,
     findings: &mut Findings,

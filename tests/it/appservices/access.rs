@@ -212,11 +212,11 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
 #[tokio::test]
 async fn global_apps_and_apps_with_wire_protocol_get_no_private_endpoints() {
     use plgw::model::DeploymentModel;
-    use plgw::plan::{Generation, Held, compile};
+    use plgw::plan::{Generation, PortAllocations, compile};
     let refused = |change: fn(&mut plgw::model::App)| {
         let mut desired = plgw::config::quickstart().desired;
         change(&mut desired.apps[0]);
-        compile(&desired, &Held::default(), Generation(1)).expect_err("refused").to_string()
+        compile(&desired, &PortAllocations::default(), Generation(1)).expect_err("refused").to_string()
     };
     assert!(refused(|app| app.deployment = DeploymentModel::Global).contains("global"));
     assert!(refused(|app| app.wire_protocol = true).contains("wire protocol"));

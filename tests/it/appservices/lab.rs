@@ -6,7 +6,7 @@ use std::sync::Arc;
 use plgw::appservices::{AppFront, AppOptions, CertificateSource, Certificates};
 use plgw::config::quickstart;
 use plgw::model::{App, Desired};
-use plgw::plan::{Generation, Held, Snapshot, compile};
+use plgw::plan::{Generation, PortAllocations, Snapshot, compile};
 use plgw::telemetry::Registry;
 use plgw::tls::LabCa;
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ pub(super) struct Lab {
     pub(super) ca: Arc<LabCa>,
     pub(super) registry: Registry,
     desired: Desired,
-    held: Held,
+    held: PortAllocations,
     snapshots: watch::Sender<Arc<Snapshot>>,
     _dir: tempfile::TempDir,
 }
@@ -97,7 +97,7 @@ impl Lab {
             ca,
             registry,
             desired: Desired::default(),
-            held: Held::default(),
+            held: PortAllocations::default(),
             snapshots,
             _dir: dir,
         };

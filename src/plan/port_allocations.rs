@@ -13,7 +13,7 @@ use crate::model::{ListenerPort, VpceId, VpceServiceId};
 /// ids as keys, whole or entry by entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Held {
+pub struct PortAllocations {
     /// The ports of every load balancer that has any.
     pub ledgers: BTreeMap<VpceServiceId, PortLedger>,
     /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint that stands
@@ -21,7 +21,7 @@ pub struct Held {
     pub indexes: BTreeMap<VpceId, u16>,
 }
 
-impl Held {
+impl PortAllocations {
     /// Every port that nobody may have yet, with its load balancer.
     pub fn draining(&self) -> impl Iterator<Item = (&VpceServiceId, ListenerPort)> {
         self.ledgers.iter().flat_map(|(service, ledger)| ledger.draining().map(move |port| (service, port)))
@@ -57,14 +57,14 @@ mod tests {
 
     #[test]
     fn what_is_held_is_saved_and_read_as_one_value() {
-        let held: Held = serde_json::from_str(SAVED).expect("readable");
+        let held: PortAllocations = serde_json::from_str(SAVED).expect("readable");
         assert_eq!(serde_json::to_string(&held).expect("JSON"), SAVED);
-        assert!(serde_json::from_str::<Held>(r#"{"ledgers":{},"indexes":{},"version":2}"#).is_err());
+        assert!(serde_json::from_str::<PortAllocations>(r#"{"ledgers":{},"indexes":{},"version":2}"#).is_err());
     }
 
     #[test]
     fn a_released_port_is_free_and_an_empty_ledger_goes() {
-        let mut held: Held = serde_json::from_str(SAVED).expect("readable");
+        let mut held: PortAllocations = serde_json::from_str(SAVED).expect("readable");
         let service: VpceServiceId = "vpce-svc-0718bec2c0bdeab5c".parse().expect("an id");
         let port = |number: u16| ListenerPort::try_from(number).expect("a port");
         assert!(held.release(&service, port(1024)));
