@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::socket::Socket;
-use crate::plan::{Generation, Held, Listener, TargetGroup, compile};
+use crate::plan::{Generation, PortAllocations, Listener, TargetGroup, compile};
 
 /// A runtime like a worker's.
 pub(crate) fn worker_runtime() -> LocalRuntime {
@@ -25,7 +25,7 @@ pub(crate) fn pair() -> (TcpStream, Socket) {
 /// The listener of a target whose member is `backend`, at `address`.
 pub(crate) fn listener_to(backend: SocketAddr, address: SocketAddr) -> Listener {
     let desired = crate::config::quickstart().desired;
-    let snapshot = compile(&desired, &Held::default(), Generation(1)).expect("a plan").0;
+    let snapshot = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan").0;
     let mut listener = Listener::clone(snapshot.listeners.values().next().expect("a listener"));
     listener.address = address;
     let mut group = TargetGroup::clone(&listener.group);
