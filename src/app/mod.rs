@@ -485,7 +485,7 @@ fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &
             for tick in 0_u32.. {
                 ticks.tick().await;
                 registry.upkeep();
-                if tick % UPKEEPS_UNTIL_FORGOTTEN == 0 {
+                if tick.is_multiple_of(UPKEEPS_UNTIL_FORGOTTEN) {
                     if let Some(flows) = flows.upgrade() {
                         flows.forget_absent();
                     }

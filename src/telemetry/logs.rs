@@ -400,7 +400,7 @@ mod tests {
         let (writer, guard) = queue(Stuck(stuck, page.clone()));
         let dropped = writer.error_counter();
         for n in 0..QUEUE + 100 {
-            writeln!(writer.make_writer(), "line {n}").unwrap();
+            writer.make_writer().write_all(format!("line {n}\n").as_bytes()).unwrap();
         }
         drop(go);
         drop(guard);

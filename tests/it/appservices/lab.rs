@@ -145,12 +145,16 @@ impl Lab {
         SocketAddr::new(ip.parse().expect("an address"), self.port)
     }
 
-    /// The metrics page's lines that hold all of `texts`.
+    /// The value of the first series, in order, with all of `texts`: a metric's whole name, and parts of its labels. `None`
+    /// when there is none.
     pub(super) fn metric(&self, texts: &[&str]) -> Option<f64> {
         let page = self.registry.render();
-        let mut lines = page.lines().filter(|line| !line.starts_with('#') && texts.iter().all(|t| line.contains(t)));
-        let line = lines.next()?;
-        line.rsplit_once(' ')?.1.parse().ok()
+        let has = |line: &str, text: &str| match line.strip_prefix(text) {
+            Some(rest) => rest.starts_with(['{', ' ']),
+            None => !text.starts_with("plgw_") && line.contains(text),
+        };
+        let lines = page.lines().filter(|line| !line.starts_with('#') && texts.iter().all(|text| has(line, text)));
+        lines.min()?.rsplit_once(' ')?.1.parse().ok()
     }
 
     /// Waits until a metric is what it should be.
