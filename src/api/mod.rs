@@ -92,13 +92,8 @@ struct Shared {
 }
 
 impl Api {
-    /// An API over `parts` that anybody may use whom the listener lets in.
-    #[must_use]
-    pub fn new(parts: ApiParts) -> Self {
-        Self::guarded(parts, None)
-    }
-
-    /// An API over `parts` that asks for `credentials`, each front in its own way.
+    /// An API over `parts`. With `credentials` each front asks for them in its own way; without, every client that the
+    /// listener lets in may use it.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, readiness, logs, recorder } = parts;

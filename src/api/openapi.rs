@@ -2,7 +2,7 @@
 //! those of the vendors' APIs from `openapi.json`.
 //!
 //! Schemas by `schemars`: `utoipa`'s attributes repeat path, body and answer beside the handler, where nothing holds them
-//! against it, and its macros bring a second `syn`.
+//! against it, and its macros build for longer.
 
 use std::sync::LazyLock;
 

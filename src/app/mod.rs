@@ -29,9 +29,7 @@ use crate::control::{ChangeError, Control, ControlParts};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
-use crate::lifecycle::{
-    Alarm, BindError, Condition, Phase, Phases, Readiness, STILL_STOPPING, ServiceManager, bind_tcp,
-};
+use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
@@ -112,7 +110,6 @@ pub struct Gateway {
     flows: Arc<Flows>,
     registry: Registry,
     readiness: Readiness,
-    phases: Phases,
     dns_addresses: Vec<SocketAddr>,
     metrics_address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
@@ -143,7 +140,7 @@ impl Gateway {
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
         }
-        let phases = Phases::new();
+        Phase::Starting.enter();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");
         let config_ready = readiness.condition("config");
@@ -271,7 +268,7 @@ impl Gateway {
         }
         settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
         log_addresses(&dns_addresses, metrics_address, admin_address, control.snapshot().listeners.len());
-        phases.advance(Phase::Running);
+        Phase::Running.enter();
         keep_up(&registry, &flows, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
@@ -286,7 +283,6 @@ impl Gateway {
             flows,
             registry,
             readiness,
-            phases,
             dns_addresses,
             metrics_address,
             admin_address,
@@ -391,7 +387,7 @@ impl Gateway {
     /// As [`stop`](Self::stop), with a grace of the caller's.
     pub async fn stop_within(self, grace: Duration) -> Carried {
         self.readiness.condition("running").set_not_ready("the gateway is stopping");
-        self.phases.advance(Phase::Draining);
+        Phase::Draining.enter();
         self.manager.stopping();
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
@@ -412,7 +408,7 @@ impl Gateway {
             });
             let _ = tokio::time::timeout(LAST_WORDS, written).await;
         }
-        self.phases.advance(Phase::Stopping);
+        Phase::Stopping.enter();
         let carried = self.flows.carried();
         self.last_stop.cancel();
         self.tasks.close();

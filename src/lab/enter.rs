@@ -116,7 +116,7 @@ pub(super) fn run(door: &Door, job: &Job) -> Result<ExitCode, LabError> {
         Ok(child) => wait_for(child, &shown),
         Err(source) => {
             let status = if source.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
-            eprintln!("plgw: {}", super::chain(&LabError::Command { command: shown, source }));
+            eprintln!("plgw: {}", crate::control::chain(&LabError::Command { command: shown, source }));
             Ok(ExitCode::from(status))
         }
     }

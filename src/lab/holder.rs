@@ -53,7 +53,7 @@ pub(super) fn hold(order: &Order) -> Result<(), LabError> {
     let Built { mut lab, places, way_out } = match built {
         Ok(built) => built,
         Err(error) => {
-            say(&super::chain(&error))?;
+            say(&crate::control::chain(&error))?;
             return Err(error);
         }
     };

@@ -3,7 +3,8 @@
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
 //! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
-//! runs the gateway behind its `wall`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a cut zone. Nothing else in this crate reads this room.
+//! runs the gateway behind its `packet_filter`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a
+//! cut zone. Nothing else in this crate reads this module.
 
 mod actions;
 mod backends;
@@ -16,6 +17,7 @@ mod holder;
 mod links;
 mod namespaces;
 mod outages;
+mod packet_filter;
 mod part;
 mod permit;
 mod place;
@@ -23,9 +25,7 @@ mod record;
 mod stand_ins;
 mod status;
 mod topology;
-mod wall;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 pub use command::{Cut, Down, Hold, LabCommand, PartOf, Run, Shell, Status, Up, Which};
@@ -56,15 +56,4 @@ pub fn network(dir: &Path, place: Place) -> Result<std::fs::File, LabError> {
 /// This program: the lab's processes are it again.
 fn program() -> Result<PathBuf, LabError> {
     std::env::current_exe().map_err(|source| LabError::System { what: "find this program's file".to_owned(), source })
-}
-
-/// An error with everything behind it, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

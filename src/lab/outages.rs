@@ -48,7 +48,11 @@ pub(super) fn read(path: &Path) -> Vec<String> {
 pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
     let path = dir.join(CUT_FILE);
     let text = serde_json::to_string(zones).expect("names are JSON");
-    files::replace(&path, files::PUBLIC, text.as_bytes()).map_err(|source| LabError::File { what: "write", path, source })
+    files::replace(&path, files::PUBLIC, text.as_bytes()).map_err(|source| LabError::File {
+        what: "write",
+        path,
+        source,
+    })
 }
 
 /// Lets the gateway notice zones that are cut, and that they are healed, until the handle is dropped.
@@ -68,7 +72,11 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOn
                 if let Some(silent) = state.look(cut.contains(name), now, notice)
                     && let Err(error) = control.set_zone_silent(zone, silent).await
                 {
-                    tracing::warn!(zone = name, error = crate::control::chain(&error), "lab: DNS goes on answering as it did");
+                    tracing::warn!(
+                        zone = name,
+                        error = crate::control::chain(&error),
+                        "lab: DNS goes on answering as it did"
+                    );
                 }
             }
         }

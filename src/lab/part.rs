@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use super::error::Doing;
-use super::wall::Wall;
+use super::packet_filter::PacketFilter;
 use super::{CONFIG_FILE, CUT_FILE, LabError, Place, holder, outages};
 use crate::app::{Gateway, GatewayOptions, PortWatch};
 use crate::config::{self, Config};
@@ -61,10 +61,10 @@ pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
 }
 
 async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
-    let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
+    let failed = |error: &dyn std::error::Error| LabError::Build(crate::control::chain(error));
     let mut signals = Signals::listen().doing("listen for signals")?;
     let notice = outages::notice(&config.desired);
-    let ports = wall(&config.desired);
+    let ports = packet_filter(&config.desired);
     let options = GatewayOptions { source: Some(path.to_owned()), ports, ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;
@@ -77,7 +77,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
                 SignalEvent::Reload => {
                     // Refused: what was in force stays, and `/readyz` and the log say why.
                     if let Err(error) = gateway.reload().await {
-                        tracing::warn!(error = super::chain(&error), "lab: the config was not applied");
+                        tracing::warn!(error = crate::control::chain(&error), "lab: the config was not applied");
                     }
                 }
             },
@@ -90,15 +90,15 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
 
 /// Keeps the endpoints' ports that nothing listens on silent. The lab stands without it too, where the kernel has no packet
 /// filter: they refuse then.
-fn wall(desired: &Desired) -> Option<PortWatch> {
+fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);
-    let wall = Wall::build(addresses.filter_map(|address| match address.ip {
+    let filter = PacketFilter::build(addresses.filter_map(|address| match address.ip {
         IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
     }));
-    match wall {
-        Ok(wall) => Some(PortWatch::new(move |open| {
-            if let Err(error) = wall.open(open) {
+    match filter {
+        Ok(filter) => Some(PortWatch::new(move |open| {
+            if let Err(error) = filter.open(open) {
                 tracing::error!(%error, "lab: the packet filter keeps its ports as they were");
             }
         })),

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 type Look = Vec<Option<(SystemTime, u64)>>;
 
 pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
-    let failed = |error: &dyn std::error::Error| LabError::Build(super::chain(error));
+    let failed = |error: &dyn std::error::Error| LabError::Build(crate::control::chain(error));
     let mut signals = Signals::listen().doing("listen for signals")?;
     let ca = LabCa::open_or_create(&config.settings.lab_dir).map_err(|error| failed(&error))?;
     let files = files(&config, path);

@@ -11,6 +11,6 @@ mod signals;
 pub use alarm::{Alarm, Losses};
 pub use bind::{BindError, BindProblem, bind_tcp, bind_udp};
 pub use manager::{STILL_STOPPING, ServiceManager};
-pub use phase::{Phase, Phases};
+pub use phase::Phase;
 pub use readiness::{Condition, ConditionView, Readiness, ReadinessView};
 pub use signals::{SignalEvent, Signals};

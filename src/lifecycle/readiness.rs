@@ -65,18 +65,6 @@ impl Readiness {
     pub fn view(&self) -> ReadinessView {
         self.view.borrow().clone()
     }
-
-    /// Sees every change.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<ReadinessView> {
-        self.view.subscribe()
-    }
-
-    /// Waits until everything is ready.
-    pub async fn wait(&self) {
-        // The sender is `self`, so the wait ends in one way only.
-        let _ = self.subscribe().wait_for(|view| view.ready).await;
-    }
 }
 
 impl Default for Readiness {
@@ -116,15 +104,15 @@ impl Condition {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_gateway_is_ready_when_every_condition_is() {
+    #[test]
+    fn the_gateway_is_ready_when_every_condition_is() {
         let readiness = Readiness::new();
         assert!(!readiness.view().ready, "nothing has started");
         let (listeners, dns) = (readiness.condition("listeners"), readiness.condition("dns"));
         listeners.set_ready("12 listeners are open");
         assert!(!readiness.view().ready);
         dns.set_ready("answers on 127.0.0.1:5335");
-        readiness.wait().await;
+        assert!(readiness.view().ready);
         dns.set_not_ready("the socket failed");
         assert_eq!(
             serde_json::to_value(readiness.view()).unwrap(),
@@ -133,20 +121,6 @@ mod tests {
                 { "name": "dns", "ready": false, "detail": "the socket failed" },
             ]})
         );
-    }
-
-    #[tokio::test]
-    async fn a_watcher_wakes_for_changes_alone() {
-        let readiness = Readiness::new();
-        let config = readiness.condition("config");
-        let mut watcher = readiness.subscribe();
-        config.set_ready("generation 1");
-        assert!(watcher.has_changed().unwrap() && watcher.borrow_and_update().ready);
-        config.set_ready("generation 1");
-        let _same = readiness.condition("config");
-        assert!(!watcher.has_changed().unwrap());
-        config.set_ready("generation 2");
-        assert!(watcher.has_changed().unwrap(), "the detail is part of it");
     }
 
     #[test]

@@ -39,7 +39,6 @@ const COMMON_NAME_LIMIT: usize = 64;
 /// A certificate authority with its key.
 pub struct LabCa {
     dir: PathBuf,
-    pem: String,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
     expires: SystemTime,
@@ -60,7 +59,7 @@ impl LabCa {
         let _lock = lock(dir).map_err(|source| TlsError::Read { path: dir.to_owned(), source })?;
         let half = |present, missing| TlsError::Half { dir: dir.to_owned(), present, missing };
         match (read(&dir.join(CERTIFICATE))?, read(&dir.join(KEY))?) {
-            (Some(pem), Some(key)) => Self::open(dir, pem, &key),
+            (Some(pem), Some(key)) => Self::open(dir, &pem, &key),
             (Some(_), None) => Err(half(CERTIFICATE, KEY)),
             (None, Some(_)) => Err(half(KEY, CERTIFICATE)),
             (None, None) => Self::create(dir, CA_LIFE),
@@ -71,12 +70,6 @@ impl LabCa {
     #[must_use]
     pub fn certificate_path(&self) -> PathBuf {
         self.dir.join(CERTIFICATE)
-    }
-
-    /// The CA's certificate as PEM.
-    #[must_use]
-    pub fn certificate_pem(&self) -> &str {
-        &self.pem
     }
 
     /// The CA's certificate.
@@ -134,7 +127,7 @@ impl LabCa {
         self.dir.join(format!("{}.pem", file.as_str().replace('*', "_wildcard")))
     }
 
-    fn open(dir: &Path, pem: String, key: &str) -> Result<Self, TlsError> {
+    fn open(dir: &Path, pem: &str, key: &str) -> Result<Self, TlsError> {
         let path = dir.join(CERTIFICATE);
         let key_path = dir.join(KEY);
         let no_certificate = |reason: String| TlsError::Content {
@@ -162,7 +155,7 @@ impl LabCa {
         }
         let expires = from_unix(expires.timestamp());
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| no_certificate(error.to_string()))?;
-        Ok(Self { dir: dir.to_owned(), pem, certificate, issuer, expires })
+        Ok(Self { dir: dir.to_owned(), certificate, issuer, expires })
     }
 
     fn create(dir: &Path, life: Duration) -> Result<Self, TlsError> {
@@ -183,7 +176,7 @@ impl LabCa {
         }
         let lost = |name| TlsError::Read { path: dir.join(name), source: io::ErrorKind::NotFound.into() };
         let pem = read(&dir.join(CERTIFICATE))?.ok_or_else(|| lost(CERTIFICATE))?;
-        Self::open(dir, pem, &read(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
+        Self::open(dir, &pem, &read(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
     }
 
     fn leaf(&self, subject: &str, names: &[DnsName], ips: &[IpAddr]) -> Result<CertificateParams, rcgen::Error> {
@@ -349,12 +342,12 @@ mod tests {
     fn starts_at_the_same_time_share_one_ca() {
         let dir = TempDir::new().unwrap();
         let path = dir.path();
-        let open = || LabCa::open_or_create(path).expect("a CA").certificate_pem().to_owned();
-        let pems = std::thread::scope(|scope| {
+        let open = || LabCa::open_or_create(path).expect("a CA").certificate().clone();
+        let certificates = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
         });
-        assert!(pems.windows(2).all(|pair| pair[0] == pair[1]));
+        assert!(certificates.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
     #[test]
@@ -462,7 +455,7 @@ mod tests {
             let error = ca.server_certificate(&file, &[], &[]).expect_err("the CA's own file").to_string();
             assert!(error.contains("the lab CA's own"), "{error}");
         }
-        assert_eq!(fs::read_to_string(ca.certificate_path()).unwrap(), ca.certificate_pem());
+        assert_eq!(&CertificateDer::from_pem_file(ca.certificate_path()).unwrap(), ca.certificate());
     }
 
     #[test]

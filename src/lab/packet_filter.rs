@@ -66,9 +66,9 @@ const ELEMENTS: usize = 1000;
 
 /// The packet filter of the namespace that it was built in; it ends with the namespace.
 #[derive(Debug)]
-pub(super) struct Wall(OwnedFd);
+pub(super) struct PacketFilter(OwnedFd);
 
-impl Wall {
+impl PacketFilter {
     /// Drops whatever comes to `endpoints`, until ports are opened there.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Wall {
     /// What the kernel says, as where it has no nf_tables.
     pub(super) fn build(endpoints: impl Iterator<Item = Ipv4Addr>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
-        let wall = Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?);
+        let filter = Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?);
         let mut batch = Batch::new();
         batch.add(NEW_TABLE, CREATE, &[text(1, TABLE)]);
         // A hook on what comes to this host itself, before its sockets; what no rule drops passes.
@@ -101,8 +101,8 @@ impl Wall {
             let expressions = nest(4, &[parts, vec![drop_packet()]].concat());
             batch.add(NEW_RULE, CREATE | APPEND, &[text(1, TABLE), text(2, CHAIN), expressions]);
         }
-        wall.tell(batch)?;
-        Ok(wall)
+        filter.tell(batch)?;
+        Ok(filter)
     }
 
     /// Lets connections to `open` pass, and to nothing else.
