@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
-use self::inventory::Inventory;
+use self::inventory::{Inventory, Moment};
 use self::metrics::ControlMetrics;
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
@@ -49,6 +49,17 @@ use crate::plan::{Generation, Held, Snapshot};
 /// [`SavedError`] when a value can't be read.
 pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
     Ok(Saved::load(store).await?.1)
+}
+
+/// The same, with the faults and deregistrations that operators set put into `desired`: what the gateway goes by.
+///
+/// # Errors
+///
+/// [`SavedError`] when a value can't be read.
+pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result<Held, SavedError> {
+    let (_, held, _, said) = Saved::load(store).await?;
+    said.over(&desired.faults.clone(), Moment::now()).tell(desired);
+    Ok(held)
 }
 
 /// What control is built on.
