@@ -51,7 +51,7 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<Held, SavedError> {
     Ok(Saved::load(store).await?.1)
 }
 
-/// The same, with the faults and deregistrations that operators set put into `desired`: what the gateway goes by.
+/// The same, and puts the saved faults, shifts and deregistrations into `desired`.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How soon a set notices that a member is lost.
+/// How soon a set replaces a lost primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Time between two heartbeats (`heartbeatIntervalMillis`).
@@ -40,7 +40,7 @@ pub(super) enum MemberRole {
     SteppingDown,
 }
 
-/// What members tell each other, in requests and in replies.
+/// What members send each other, in requests and in replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heartbeat {
     /// The sender.
@@ -139,12 +139,12 @@ impl Election {
         self.contacts.len() / 2 + 1
     }
 
-    /// What this member tells the others.
+    /// What this member sends the others.
     pub(super) fn heartbeat(&self) -> Heartbeat {
         Heartbeat { from: self.me, term: self.term, primary: self.role == MemberRole::Primary }
     }
 
-    /// Takes what another member tells.
+    /// Takes another member's heartbeat.
     pub(super) fn receive(&mut self, heartbeat: Heartbeat, now: Instant) {
         let Some(contact) = self.contacts.get_mut(heartbeat.from) else { return };
         *contact = Some(now);

@@ -1,7 +1,7 @@
 //! A member of a running set: heartbeats and elections over TCP, and the step-down commands.
 //!
-//! Members listen to each other on a port of their own beside the clients', on the same address, so that what cuts an
-//! address off cuts its heartbeats off. One connection carries one request, in `OP_MSG`.
+//! Heartbeats have a listener of their own beside the clients', on the same address, so that what cuts an address off cuts
+//! its heartbeats off. One connection carries one request, in `OP_MSG`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -89,8 +89,9 @@ pub(super) struct Member {
     /// Outlives this run.
     election: Arc<Mutex<Election>>,
     state: watch::Sender<MemberState>,
-    /// The state has changed: there may be something to do, and something to tell the others.
+    /// The state has changed: `act` looks what is due.
     changed: Notify,
+    /// The state has changed: the others get a heartbeat at once.
     announced: Notify,
 }
 
@@ -150,7 +151,7 @@ impl Member {
             if let Some(heartbeat) = reply.as_ref().and_then(decode) {
                 self.with(|election| election.receive(heartbeat, Instant::now()));
             }
-            // A change is told at once, also to a peer that did not answer.
+            // A change is sent at once, also to a peer that did not answer.
             tokio::select! {
                 () = sleep(self.set.timing.heartbeat_interval) => {}
                 () = announced => {}
@@ -272,7 +273,7 @@ impl Member {
         }
         let mut links = self.set.links.subscribe();
         let majority = self.with(|election| election.majority());
-        // A set of one has nobody to hand over to.
+        // A set of one has no member to hand over to.
         let needed = majority.max(2);
         let caught_up = timeout(catch_up, links.wait_for(|links| copies(links, self.index) >= needed)).await.is_ok();
         if !caught_up && !force {

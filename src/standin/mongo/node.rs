@@ -192,7 +192,7 @@ impl Node {
             if !matches!(request.form, Form::Msg { unacknowledged: true, .. }) {
                 send(&mut wire, request.form, next_id(), request.id, false, &reply).await?;
             } else if command::is_not_primary(&reply) {
-                // The client can't be told otherwise that its write was refused.
+                // No reply can say that its write was refused.
                 return Ok(());
             }
         }
