@@ -1,7 +1,7 @@
 """How long writes stop when a replica set loses its primary: by step-down, by its member, by its zone.
 
 Writers of pymongo run all the time. For each loss the script prints the longest time without an acknowledged write, and
-afterwards it compares what is there with what was acknowledged. `failover.py` alone prints the same table as on CI.
+afterwards it compares what is there with what was acknowledged.
 """
 
 import threading
@@ -11,7 +11,8 @@ import lab
 from pymongo_driver import SRV, client, setup  # noqa: F401
 
 WRITERS = 4
-# MongoDB: 10 s election time-out, up to 15 % more by chance, half a second until the driver looks again; a busy machine.
+# MongoDB: 10 s election time-out, up to 15 % more by chance, half a second until the driver looks again. With the zone the
+# flows to the primary fall silent: writes that were already sent wait for the driver's monitor, 20 to 30 s.
 ELECTION = (8, 40)
 
 
@@ -92,7 +93,10 @@ def lose(name, act, span):
               f"{len(writers.written)} writes, {len(writers.errors)} errors")
         found = {thing["_id"] for thing in things.find()}
         assert writers.written <= found, f"acknowledged and lost: {sorted(writers.written - found)[:10]}"
-        assert writers.errors == [], writers.errors[:3]
+        # pymongo sends a write without a transaction number, so cannot retry it, when it learns of the step-down between
+        # choosing the primary and writing to it (`retryable_writes_supported`). Each writer has one write under way.
+        unexpected = [error for error in writers.errors if not error.startswith("NotPrimaryError")]
+        assert unexpected == [] and len(writers.errors) <= WRITERS, writers.errors
         assert low <= stopped <= high, stopped
         lab.eventually("all members are back", lambda: members_known(at))
 
