@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
-use self::inventory::Inventory;
+use self::inventory::{Inventory, Moment};
 use self::metrics::ControlMetrics;
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
@@ -49,6 +49,17 @@ use crate::plan::{Generation, PortAllocations, Snapshot};
 /// [`SavedError`] when a value can't be read.
 pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedError> {
     Ok(Saved::load(store).await?.1)
+}
+
+/// The same, and puts the saved faults, shifts and deregistrations into `desired`.
+///
+/// # Errors
+///
+/// [`SavedError`] when a value can't be read.
+pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result<PortAllocations, SavedError> {
+    let (_, held, _, overrides) = Saved::load(store).await?;
+    overrides.over(&desired.faults.clone(), Timestamp::now()).tell(desired);
+    Ok(held)
 }
 
 /// What control is built on.

@@ -1,7 +1,8 @@
 //! Stand-ins for the config's nodes and apps, where the config says that these are.
 //!
 //! They run on the service's side, from where the gateway cannot be asked anything. What their members are called depends
-//! on the gateway's ports, so they look at what it has saved, and at the config, whenever one of the two files changes.
+//! on the gateway's ports, and which of them are lost on its faults, so they look at what it has saved, and at the config,
+//! whenever one of the two files changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::{LabError, holder};
 use crate::config::{self, Config, StateLocation};
 use crate::lifecycle::{SignalEvent, Signals};
 use crate::plan::Snapshot;
-use crate::quickstart::{StandIns, planned};
+use crate::quickstart::{StandIns, Timing, planned};
 use crate::tls::LabCa;
 
 /// How soon a moved port is known to the members: well before the old one closes (`move_grace`).
@@ -31,7 +32,8 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     let files = files(&config, path);
     let mut seen = look(&files);
     let snapshot = Arc::new(planned(&config).await.map_err(|error| failed(&error))?);
-    let mut stand_ins = StandIns::start(&config.desired, &snapshot, &ca).await.map_err(|error| failed(&error))?;
+    let stand_ins = StandIns::start(&config.desired, &snapshot, &ca, Timing::default()).await;
+    let mut stand_ins = stand_ins.map_err(|error| failed(&error))?;
     let (sender, receiver) = watch::channel(snapshot);
     let _follower = stand_ins.follow(receiver);
     holder::say(holder::SERVES)?;

@@ -12,7 +12,7 @@ mod standins;
 mod taken;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,7 @@ use self::check::Bench;
 pub use self::check::Check;
 pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
-pub use self::standins::StandInCarried;
-pub(crate) use self::standins::StandIns;
+pub use self::standins::{StandInCarried, StandInControlError, StandInMember, StandIns};
 pub use self::taken::Taken;
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
@@ -33,6 +32,7 @@ use crate::data;
 use crate::model::{ClusterName, TargetState};
 use crate::plan::{Generation, PlanErrors, PortAllocations, Snapshot, compile};
 use crate::standin::StandinError;
+pub use crate::standin::mongo::Timing;
 use crate::telemetry::LogHandle;
 use crate::tls::{LabCa, TlsError, identity};
 
@@ -59,6 +59,8 @@ pub struct Options {
     pub state_in_memory: bool,
     /// The process' log, for the admin API to change.
     pub logs: Option<LogHandle>,
+    /// How soon the stand-in sets elect; `None`: as MongoDB does.
+    pub timing: Option<Timing>,
 }
 
 /// Why the quickstart did not start.
@@ -153,7 +155,7 @@ impl Quickstart {
         step(Step::Certificates);
         let ca = LabCa::open_or_create(&config.settings.lab_dir)?;
         step(Step::StandIns);
-        let mut standins = StandIns::start(&config.desired, &planned, &ca).await?;
+        let mut standins = StandIns::start(&config.desired, &planned, &ca, options.timing.unwrap_or_default()).await?;
         step(Step::Gateway);
         let gateway_options =
             GatewayOptions { flags: Some(taken::FLAGS), logs: options.logs.clone(), ..GatewayOptions::default() };
@@ -200,6 +202,12 @@ impl Quickstart {
     #[must_use]
     pub fn gateway(&self) -> &Gateway {
         &self.gateway
+    }
+
+    /// The stand-ins: to stop, start and step down members of.
+    #[must_use]
+    pub fn stand_ins(&self) -> &StandIns {
+        &self.standins
     }
 
     /// The certificate that clients are to trust.
@@ -261,25 +269,23 @@ fn lab_dir(shift: Shift) -> PathBuf {
     }
 }
 
-/// The snapshot that the gateway will start with.
+/// The snapshot that the gateway starts with, or goes by now: the config with what the state file has.
 pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
+    let mut desired = config.desired.clone();
     let held = match &config.settings.state {
         StateLocation::Memory => PortAllocations::default(),
-        StateLocation::File(path) => held(path).await?,
+        StateLocation::File(path) => match FileStore::peek_blocking(path)? {
+            Some(store) => control::recall(Arc::new(store), &mut desired).await?,
+            None => PortAllocations::default(),
+        },
     };
-    Ok(compile(&config.desired, &held, Generation(1))?.0)
-}
-
-async fn held(path: &Path) -> Result<PortAllocations, QuickstartError> {
-    match FileStore::peek_blocking(path)? {
-        Some(store) => Ok(control::held(Arc::new(store)).await?),
-        None => Ok(PortAllocations::default()),
-    }
+    Ok(compile(&desired, &held, Generation(1))?.0)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
+    use std::path::Path;
 
     use super::*;
 
@@ -310,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn the_check_passes_follows_a_port_move_and_names_what_is_broken() {
         let lab = tempfile::tempdir().expect("a directory");
-        let (mut quickstart, _claims) = start(lab.path()).await;
+        let (quickstart, _claims) = start(lab.path()).await;
         assert_eq!(failures(&quickstart.check().await.expect("clients")), []);
 
         let target = "Cluster0/shard-00-01".parse().expect("a target");
@@ -326,7 +332,7 @@ mod tests {
         }
         assert_eq!(failures(&checks), []);
 
-        quickstart.standins.stop_node("Cluster0", 2).await;
+        quickstart.standins.stop_member("Cluster0", "shard-00-02").await.expect("a member");
         let checks = quickstart.check().await.expect("clients");
         let failed = failures(&checks);
         let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();

@@ -36,4 +36,12 @@ pub enum StandinError {
         /// How many there are.
         count: usize,
     },
+    /// A set's primary did not step down.
+    #[error("the primary of the stand-in set {set} did not step down: {reason}")]
+    StepDown {
+        /// The set.
+        set: String,
+        /// Why.
+        reason: String,
+    },
 }

@@ -10,13 +10,17 @@ use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{ClientOptions, ServerAddress};
 use mongodb::{Client, ServerType};
-use plgw::quickstart::{Options, Quickstart};
+use plgw::model::{Fault, FaultKind, FaultScope, Share};
+use plgw::quickstart::{Options, Quickstart, Timing};
 use tokio::sync::watch;
 
-use crate::support::SOON;
 use crate::support::netns;
+use crate::support::{SOON, eventually};
 
 const SRV: &str = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net";
+/// Slow enough for a busy machine to keep a healthy primary.
+const QUICK: Timing =
+    Timing { heartbeat_interval: Duration::from_millis(200), election_timeout: Duration::from_secs(2) };
 const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net";
 
 /// A6, A9, A11, A12, A13.
@@ -71,6 +75,66 @@ fn inside_the_driver_is_load_balanced() {
     });
 }
 
+/// A set elects when its primary's member or zone is lost, and hands over at a step-down; a fault on the clients' path
+/// alone changes nothing. Every write is acknowledged once.
+#[test]
+fn the_driver_writes_again_after_each_loss_of_its_primary() {
+    netns::run_inside("driver::inside_the_driver_loses_its_primary");
+}
+
+#[test]
+#[ignore = "run by the tests of this file, in a network of its own"]
+fn inside_the_driver_loses_its_primary() {
+    inside(async |quickstart, ca| {
+        let mut at = connect(SRV, ca).await;
+        at.until_known(&[1024, 1025, 1026]).await;
+        insert(&at, "before").await;
+        let control = quickstart.gateway().control();
+        let primary = |not: &str| {
+            let members = quickstart.stand_ins().list();
+            members.into_iter().find(|member| member.status.state == "PRIMARY" && member.node != not)
+        };
+        let fault = |kind: FaultKind, scope: FaultScope| {
+            let name = "loss".to_owned();
+            Fault { name, kind, scope, share: Share::default(), seed: 0, after: Duration::ZERO, lasts: None }
+        };
+        let first = primary("").expect("a primary").node;
+        let target = |node: &str| Some(format!("Cluster0/{node}").parse().expect("a target"));
+
+        let zone = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
+        control.set_fault(fault(FaultKind::ZoneOutage, zone)).await.expect("set");
+        let second =
+            eventually("another primary", || primary(&first).ok_or_else(|| quickstart.stand_ins().list())).await;
+        control.clear_fault("loss".to_owned()).await.expect("cleared");
+        insert(&at, "zone").await;
+
+        let scope = FaultScope { target: target(&second.node), ..FaultScope::default() };
+        control.set_fault(fault(FaultKind::TargetDown { silent: false }, scope)).await.expect("set");
+        insert(&at, "member").await;
+        let third = primary(&second.node).expect("the one that took the write");
+        control.clear_fault("loss".to_owned()).await.expect("cleared");
+
+        quickstart.stand_ins().step_down("Cluster0", Duration::from_secs(60)).await.expect("stepped down");
+        insert(&at, "step-down").await;
+        let fourth = primary(&third.node).expect("the one that took the write").node;
+
+        quickstart.stand_ins().stop_member("Cluster0", &fourth).await.expect("a member");
+        insert(&at, "stopped").await;
+        quickstart.stand_ins().start_member("Cluster0", &fourth).await.expect("a member");
+        let fifth = primary(&fourth).expect("the one that took the write").node;
+
+        let scope = FaultScope { target: target(&fifth), ..FaultScope::default() };
+        control.set_fault(fault(FaultKind::Refuse, scope)).await.expect("set");
+        // Longer than an election would take: an election is what must not come.
+        tokio::time::sleep(4 * QUICK.election_timeout).await;
+        assert_eq!(primary("").expect("a primary").node, fifth);
+        control.clear_fault("loss".to_owned()).await.expect("cleared");
+        insert(&at, "path").await;
+        let moves = at.client.database("lab").collection::<Document>("moves");
+        assert_eq!(moves.count_documents(doc! {}).await.expect("counted"), 6);
+    });
+}
+
 /// Runs `test` against a quickstart whose DNS has port 53.
 fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
     if !netns::is_inside() {
@@ -80,6 +144,7 @@ fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
     let options = Options {
         dns: Some("127.0.0.1:53".parse().expect("an address")),
         lab_dir: Some(directory.path().to_owned()),
+        timing: Some(QUICK),
         ..Options::default()
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

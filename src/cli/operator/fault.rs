@@ -32,6 +32,9 @@ enum Command {
 ///
 /// It strikes new flows where everything that is named agrees; nothing named: everywhere. It outlives the gateway's
 /// process, and its times run on.
+///
+/// zone-outage and target-down also cut the stand-in members off from each other, so a set that loses its primary elects
+/// another after about 10 seconds. All other faults are on the clients' path alone and elect nothing, however long they last.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

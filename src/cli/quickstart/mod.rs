@@ -85,6 +85,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         lab_dir: args.lab_dir.clone(),
         state_in_memory: args.state_in_memory,
         logs: Some(logs),
+        timing: None,
     };
     runtime()?.block_on(Box::pin(start_and_stay(&options, args.once)))
 }

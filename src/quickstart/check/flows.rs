@@ -47,15 +47,19 @@ impl Way {
 
     /// Says hello from `source`, and compares.
     async fn check(&self, bench: &Bench, source: Option<IpAddr>) -> Result<Document, String> {
-        let balanced = matches!(self.expected, Expected::Router { balanced: true });
-        let mut hello = doc! { "hello": 1, "helloOk": true };
-        if balanced {
-            hello.insert("loadBalanced", true);
-        }
         let mut client = self.client(bench, source).await?;
-        let reply = client.run("admin", hello).await.map_err(|error| self.said(source, &why(&error)))?;
+        let reply = client.run("admin", self.hello()).await.map_err(|error| self.said(source, &why(&error)))?;
         self.expected.compare(&reply).map_err(|reason| self.said(source, &reason))?;
         Ok(reply)
+    }
+
+    /// The `hello` of a driver with the right connection string.
+    fn hello(&self) -> Document {
+        let mut hello = doc! { "hello": 1, "helloOk": true };
+        if matches!(self.expected, Expected::Router { balanced: true }) {
+            hello.insert("loadBalanced", true);
+        }
+        hello
     }
 
     fn said(&self, source: Option<IpAddr>, what: &str) -> String {
@@ -167,7 +171,7 @@ pub(super) async fn write_and_read(bench: Arc<Bench>) -> Outcome {
 async fn primary<'w>(bench: &Bench, cluster: &Cluster, ways: &'w [Way]) -> Result<(&'w Way, MongoClient), String> {
     for way in ways {
         let mut client = way.client(bench, None).await?;
-        let hello = client.run("admin", doc! { "hello": 1 }).await.map_err(|error| way.said(None, &why(&error)))?;
+        let hello = client.run("admin", way.hello()).await.map_err(|error| way.said(None, &why(&error)))?;
         if hello.get_bool("isWritablePrimary").is_ok_and(|writable| writable) {
             return Ok((way, client));
         }

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bson::{Bson, Document, doc};
+use tokio::sync::watch;
 
+use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
+use super::member::{Member, MemberState, copies};
 use super::node::{Node, Role};
 use super::order::integer;
 use super::{catalog, crud, diagnostics};
@@ -37,11 +41,41 @@ pub(super) struct Call<'a> {
 }
 
 /// Runs any command but `hello`.
-pub(super) fn run(node: &Node, client: &Client, body: &Document) -> Document {
+pub(super) async fn run(node: &Node, client: &Client, body: &Document) -> Document {
     node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
     let name = body.keys().next().map_or("", String::as_str);
     let call = Call { node, client, name, body };
-    call.run().unwrap_or_else(CommandError::reply)
+    let outcome = match (name, &node.role) {
+        ("replSetStepDown", Role::Member(member)) => member.step_down(body).await,
+        ("replSetFreeze", Role::Member(member)) => member.freeze(body),
+        _ => call.run(),
+    };
+    match outcome {
+        Ok(reply) if is_write(name) => call.with_write_concern(reply).await,
+        Ok(reply) => reply,
+        Err(error) => error.reply(),
+    }
+}
+
+/// Whether a reply says that this is no primary.
+pub(super) fn is_not_primary(reply: &Document) -> bool {
+    reply.get_i32("code").is_ok_and(|code| code == 10107)
+}
+
+/// Whether a command changes data, and so waits for its write concern.
+fn is_write(name: &str) -> bool {
+    matches!(
+        name,
+        "insert"
+            | "update"
+            | "delete"
+            | "findAndModify"
+            | "findandmodify"
+            | "create"
+            | "drop"
+            | "dropDatabase"
+            | "createIndexes"
+    )
 }
 
 impl Call<'_> {
@@ -168,21 +202,25 @@ impl Call<'_> {
             let mut extra = self.topology_version();
             if retryable.is_some() {
                 // Since 4.4 the server says what may be retried; a driver does not without it.
-                extra.insert("errorLabels", vec!["RetryableWriteError"]);
+                extra.insert("errorLabels", vec!["RetryableWriteError", "NoWritesPerformed"]);
             }
             return Err(CommandError::new(10107, "NotWritablePrimary", "not primary").with(extra));
         }
-        let reply = match retryable {
+        match retryable {
             Some((session, number)) => self.node.store.once(session, number, || run(self)),
             None => run(self),
-        };
-        reply.map(|reply| self.with_write_concern(reply))
+        }
     }
 
     /// A command that a secondary runs only for a client who says that it will do.
     fn read(&self, run: fn(&Self) -> CommandResult) -> CommandResult {
         let preference = self.body.get_document("$readPreference").ok();
         let mode = preference.and_then(|preference| preference.get_str("mode").ok()).unwrap_or("primary");
+        let role = self.node.state.borrow().role;
+        if matches!(self.node.role, Role::Member(_)) && matches!(role, MemberRole::Elected | MemberRole::SteppingDown) {
+            let message = "node is not in primary or recovering state";
+            return Err(CommandError::new(13436, "NotPrimaryOrSecondary", message).with(self.topology_version()));
+        }
         if !self.node.is_writable() && mode == "primary" {
             let message = "not primary and secondaryOk=false";
             return Err(CommandError::new(13435, "NotPrimaryNoSecondaryOk", message).with(self.topology_version()));
@@ -192,24 +230,44 @@ impl Call<'_> {
 
     /// What an error of state says, so that a driver can tell it from one of an older state.
     fn topology_version(&self) -> Document {
-        doc! { "topologyVersion": self.node.topology_version(self.node.membership.borrow().counter) }
+        doc! { "topologyVersion": self.node.topology_version(self.node.state.borrow().counter) }
     }
 
-    /// All nodes share what was written, so every write concern holds at once, but for one of more nodes than there are.
-    fn with_write_concern(&self, mut reply: Document) -> Document {
+    /// Waits until as many members have the write as its concern asks for: those that the primary reaches. Majority is the
+    /// default since MongoDB 5.0.
+    async fn with_write_concern(&self, mut reply: Document) -> Document {
+        let Role::Member(member) = &self.node.role else { return reply };
         let concern = self.body.get_document("writeConcern").ok();
-        let wanted = concern.and_then(|concern| concern.get("w")).and_then(integer).unwrap_or(1);
-        if let Role::Member { set, .. } = &self.node.role
-            && usize::try_from(wanted).is_ok_and(|wanted| wanted > set.nodes.len())
-        {
-            reply.insert(
-                "writeConcernError",
-                doc! {
-                    "code": 100, "codeName": "UnsatisfiableWriteConcern",
-                    "errmsg": "Not enough data-bearing nodes",
+        let count = member.set.nodes.len();
+        let wanted = match concern.and_then(|concern| concern.get("w")).and_then(integer) {
+            Some(wanted) => usize::try_from(wanted).unwrap_or(0),
+            None => count / 2 + 1,
+        };
+        let limit = concern.and_then(|concern| concern.get("wtimeout")).and_then(integer).filter(|limit| *limit > 0);
+        let error = if wanted > count {
+            doc! { "code": 100, "codeName": "UnsatisfiableWriteConcern", "errmsg": "Not enough data-bearing nodes" }
+        } else {
+            let replicated = replicated(member, wanted, self.node.state.clone());
+            let limit = limit.and_then(|limit| u64::try_from(limit).ok()).map_or(Duration::MAX, Duration::from_millis);
+            match tokio::time::timeout(limit, replicated).await {
+                Ok(true) => return reply,
+                Ok(false) => {
+                    let message = "Primary stepped down while waiting for replication";
+                    doc! { "code": 189, "codeName": "PrimarySteppedDown", "errmsg": message }
+                }
+                Err(_) => doc! {
+                    "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out",
+                    "errInfo": { "wtimeout": true },
                 },
-            );
+            }
+        };
+        if error.get_i32("code").is_ok_and(|code| code == 189) {
+            reply.extend(self.topology_version());
+            if self.body.contains_key("txnNumber") {
+                reply.insert("errorLabels", vec!["RetryableWriteError"]);
+            }
         }
+        reply.insert("writeConcernError", error);
         reply
     }
 
@@ -220,6 +278,16 @@ impl Call<'_> {
             }
         }
         doc! { "ok": 1.0 }
+    }
+}
+
+/// Waits until `wanted` members have what was written on `member`; false when it stops being primary before.
+async fn replicated(member: &Member, wanted: usize, mut states: watch::Receiver<MemberState>) -> bool {
+    let mut links = member.set.links.subscribe();
+    tokio::select! {
+        biased;
+        copied = async { links.wait_for(|links| copies(links, member.index) >= wanted).await.is_ok() } => copied,
+        _ = async { states.wait_for(|state| state.role != MemberRole::Primary).await.is_ok() } => false,
     }
 }
 

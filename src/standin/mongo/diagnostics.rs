@@ -3,10 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
+use tokio::time::Instant;
 
 use super::command::{Call, Client};
+use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
-use super::node::{Node, Role, SetFacts};
+use super::member::Member;
+use super::node::{Node, Role};
 use super::{MAX_DOCUMENT, VERSION, VERSION_PARTS, WIRE_VERSION};
 use crate::standin::NAME;
 
@@ -58,9 +61,8 @@ pub(super) fn server_status(call: &Call<'_>) -> Document {
         },
         "storageEngine": { "name": "memory", "persistent": false },
     };
-    if let Role::Member { set, .. } = &node.role {
-        let membership = node.membership.borrow();
-        status.insert("repl", doc! { "setName": &set.name, "isWritablePrimary": node.is_primary_in(&membership) });
+    if let Role::Member(member) = &node.role {
+        status.insert("repl", doc! { "setName": &member.set.name, "isWritablePrimary": node.is_writable() });
     }
     status.insert("ok", 1.0);
     status
@@ -84,8 +86,8 @@ pub(super) fn connection_status() -> Document {
 
 pub(super) fn command_line(node: &Node) -> Document {
     let mut parsed = doc! { "net": { "bindIp": node.name() } };
-    if let Role::Member { set, .. } = &node.role {
-        parsed.insert("replication", doc! { "replSet": &set.name });
+    if let Role::Member(member) = &node.role {
+        parsed.insert("replication", doc! { "replSet": &member.set.name });
     }
     doc! { "argv": [NAME], "parsed": parsed, "ok": 1.0 }
 }
@@ -113,53 +115,76 @@ pub(super) fn log(body: &Document) -> CommandResult {
 }
 
 pub(super) fn replica_set_status(call: &Call<'_>) -> CommandResult {
-    let (set, index) = member(call.node)?;
-    let membership = call.node.membership.borrow().clone();
+    let member = member(call.node)?;
+    let state = call.node.state.borrow().clone();
     let last_write = call.node.store.data().last_write();
-    let hosts = membership.hosts(&set.nodes, call.client.sni.as_ref());
+    let hosts = state.horizons.hosts(&member.set.nodes, call.client.sni.as_ref());
     let up = call.node.started.elapsed().as_secs() as i64;
-    let members = hosts.iter().enumerate().map(|(id, host)| {
-        let (state, name) = if membership.primary == Some(id) { (1, "PRIMARY") } else { (2, "SECONDARY") };
-        let mut entry = doc! {
-            "_id": id as i32, "name": host, "health": 1.0, "state": state, "stateStr": name, "uptime": up,
-            "optime": optime(last_write, membership.term), "optimeDate": last_write,
+    let now = Instant::now();
+    let own = match state.role {
+        MemberRole::Primary | MemberRole::SteppingDown => (1, "PRIMARY"),
+        MemberRole::Secondary | MemberRole::Elected => (2, "SECONDARY"),
+    };
+    let entry = |(id, host): (usize, &String)| {
+        let (is_up, contact) = member.with(|election| (election.is_up(id, now), election.contact(id)));
+        let (number, name) = match (id == member.index, is_up) {
+            (true, _) => own,
+            (false, false) => (8, "(not reachable/healthy)"),
+            (false, true) if state.primary == Some(id) => (1, "PRIMARY"),
+            (false, true) => (2, "SECONDARY"),
         };
-        if id == index {
+        let mut entry = doc! {
+            "_id": id as i32, "name": host, "health": f64::from(u8::from(is_up)), "state": number, "stateStr": name,
+            "uptime": if is_up { up } else { 0 }, "optime": optime(last_write, state.term), "optimeDate": last_write,
+        };
+        if id == member.index {
             entry.insert("self", true);
+        } else if let Some(at) = contact {
+            let since = i64::try_from(now.duration_since(at).as_millis()).unwrap_or(i64::MAX);
+            let at = DateTime::from_millis(DateTime::now().timestamp_millis() - since);
+            entry.insert("lastHeartbeat", at);
         }
         entry
-    });
+    };
     Ok(doc! {
-        "set": &set.name,
+        "set": &member.set.name,
         "date": DateTime::now(),
-        "myState": if membership.primary == Some(index) { 1 } else { 2 },
-        "term": i64::from(membership.term),
-        "members": members.collect::<Vec<_>>(),
+        "myState": own.0,
+        "term": state.term,
+        "heartbeatIntervalMillis": member.set.timing.heartbeat_interval.as_millis() as i64,
+        "majorityVoteCount": member.with(|election| election.majority()) as i32,
+        "members": hosts.iter().enumerate().map(entry).collect::<Vec<_>>(),
         "ok": 1.0,
     })
 }
 
 pub(super) fn replica_set_config(call: &Call<'_>) -> CommandResult {
-    let (set, _) = member(call.node)?;
-    let membership = call.node.membership.borrow().clone();
-    let hosts = membership.hosts(&set.nodes, call.client.sni.as_ref());
+    let member = member(call.node)?;
+    let state = call.node.state.borrow().clone();
+    let hosts = state.horizons.hosts(&member.set.nodes, call.client.sni.as_ref());
     let members = hosts.iter().enumerate().map(|(id, host)| {
         doc! { "_id": id as i32, "host": host, "arbiterOnly": false, "hidden": false, "priority": 1.0, "votes": 1 }
     });
+    let timing = member.set.timing;
+    let settings = doc! {
+        "heartbeatIntervalMillis": timing.heartbeat_interval.as_millis() as i64,
+        "electionTimeoutMillis": timing.election_timeout.as_millis() as i64,
+    };
     let members = members.collect::<Vec<_>>();
-    let config = doc! { "_id": &set.name, "version": 1, "term": membership.term, "members": members };
+    let config =
+        doc! { "_id": &member.set.name, "version": 1, "term": state.term, "members": members, "settings": settings };
     Ok(doc! { "config": config, "ok": 1.0 })
 }
 
 /// An optime at a wall-clock time.
-pub(super) fn optime(time: DateTime, term: i32) -> Document {
+pub(super) fn optime(time: DateTime, term: i64) -> Document {
     let seconds = u32::try_from(time.timestamp_millis() / 1000).unwrap_or(0);
-    doc! { "ts": Timestamp { time: seconds, increment: 1 }, "t": i64::from(term) }
+    doc! { "ts": Timestamp { time: seconds, increment: 1 }, "t": term }
 }
 
-fn member(node: &Node) -> Result<(&SetFacts, usize), CommandError> {
+fn member(node: &Node) -> Result<&Member, CommandError> {
     match &node.role {
-        Role::Member { set, index } => Ok((set, *index)),
+        Role::Member(member) => Ok(member),
         Role::Mongos => {
             let message = "replSetGetStatus and replSetGetConfig are not supported through mongos";
             Err(CommandError::new(115, "CommandNotSupported", message))

@@ -39,6 +39,10 @@ impl CommandError {
         Self::new(59, "CommandNotFound", message)
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn with(mut self, extra: Document) -> Self {
         self.extra = Some(Box::new(extra));
         self

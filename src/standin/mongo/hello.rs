@@ -10,9 +10,10 @@ use bson::{Bson, Document, doc};
 
 use super::command::Client;
 use super::diagnostics::{limits, optime};
+use super::election::MemberRole;
 use super::error::CommandError;
-use super::horizon::Membership;
-use super::node::{Node, Role, SetFacts};
+use super::member::{Member, MemberState};
+use super::node::{Node, Role};
 use super::order::integer;
 
 /// Longest that a client may ask to wait: past this it would look like a hung connection.
@@ -96,28 +97,38 @@ impl Hello {
         Self { awaits, ..self.clone() }
     }
 
-    /// The reply, from the state in `membership`.
-    pub(super) fn reply(&self, node: &Node, client: &Client, membership: &Membership) -> Document {
+    /// Why a connection through an endpoint to a load-balanced port is refused: a driver without `loadBalanced=true` takes
+    /// the routers behind the port for one server. (LoadBalancerSupportMismatch; servers with SERVER-99834 accept it.)
+    /// The public path to the same port, which has no endpoint in its PROXY header, is for standard strings.
+    pub(super) fn refused_by_load_balancing(&self, node: &Node, client: &Client) -> Option<CommandError> {
+        let refused = client.vpce.is_some() && !client.load_balanced && matches!(node.role, Role::Mongos);
+        refused.then(|| {
+            let message = "The server is being accessed through a load balancer, but this driver does not have load \
+                           balancing enabled";
+            CommandError::new(354, "LoadBalancerSupportMismatch", message)
+        })
+    }
+
+    /// The reply, from the member's `state`.
+    pub(super) fn reply(&self, node: &Node, client: &Client, state: &MemberState) -> Document {
         let mut reply = doc! {};
         if self.hello_ok {
             reply.insert("helloOk", true);
         }
         let writable = if self.legacy { "ismaster" } else { "isWritablePrimary" };
+        reply.insert("topologyVersion", node.topology_version(state.counter));
         match &node.role {
-            Role::Member { set, index } => {
-                reply.insert("topologyVersion", node.topology_version(membership.counter));
-                reply.extend(member(node, set, *index, client, membership));
-                reply.insert(writable, membership.primary == Some(*index));
+            Role::Member(own) => {
+                reply.extend(member(node, own, client, state));
+                reply.insert(writable, state.role == MemberRole::Primary);
             }
             Role::Mongos => {
                 reply.insert(writable, true);
                 reply.insert("msg", "isdbgrid");
-                reply.insert("topologyVersion", node.topology_version(membership.counter));
             }
         }
-        // Only of a `mongos`, on the port that wants a PROXY header, and only to a client that knows of the load balancer
-        // (SERVER-99834; earlier servers refused the others with LoadBalancerSupportMismatch).
-        if client.proxied && self.load_balanced && matches!(node.role, Role::Mongos) {
+        // Only of a `mongos`, on the port that wants a PROXY header.
+        if client.load_balanced && matches!(node.role, Role::Mongos) {
             reply.insert("serviceId", node.process);
         }
         reply.extend(limits());
@@ -142,35 +153,34 @@ impl Await {
     }
 }
 
-fn member(node: &Node, set: &SetFacts, index: usize, client: &Client, membership: &Membership) -> Document {
-    let hosts = membership.hosts(&set.nodes, client.sni.as_ref());
-    let primary = membership.primary == Some(index);
+fn member(node: &Node, member: &Member, client: &Client, state: &MemberState) -> Document {
+    let hosts = state.horizons.hosts(&member.set.nodes, client.sni.as_ref());
     let last_write = node.store.data().last_write();
     let mut fields = doc! {
         "hosts": hosts.clone(),
-        "setName": &set.name,
+        "setName": &member.set.name,
         "setVersion": 1,
-        "secondary": !primary,
-        "me": &hosts[index],
+        "secondary": matches!(state.role, MemberRole::Secondary | MemberRole::Elected),
+        "me": &hosts[member.index],
         "lastWrite": {
-            "opTime": optime(last_write, membership.term), "lastWriteDate": last_write,
-            "majorityOpTime": optime(last_write, membership.term), "majorityWriteDate": last_write,
+            "opTime": optime(last_write, state.term), "lastWriteDate": last_write,
+            "majorityOpTime": optime(last_write, state.term), "majorityWriteDate": last_write,
         },
     };
-    if let Some(host) = membership.primary.and_then(|primary| hosts.get(primary)) {
+    if let Some(host) = state.primary.and_then(|primary| hosts.get(primary)) {
         fields.insert("primary", host);
     }
-    if primary {
-        fields.insert("electionId", election_id(membership.term));
+    if matches!(state.role, MemberRole::Primary | MemberRole::SteppingDown) {
+        fields.insert("electionId", election_id(state.term));
     }
     fields
 }
 
 /// The id of a term's election, in the form that servers give it: drivers compare it to find the newest primary.
-fn election_id(term: i32) -> ObjectId {
+fn election_id(term: i64) -> ObjectId {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&0x7FFF_FFFF_u32.to_be_bytes());
-    bytes[8..].copy_from_slice(&term.to_be_bytes());
+    bytes[4..].copy_from_slice(&term.to_be_bytes());
     ObjectId::from_bytes(bytes)
 }
 

@@ -24,29 +24,9 @@ impl Horizons {
         self.0.insert(host, members.into_iter().collect());
     }
 
-    /// The members' addresses for a client with this SNI; `None` also when they are not one for each of `count` nodes.
-    fn members(&self, sni: Option<&DnsName>, count: usize) -> Option<&Arc<[String]>> {
-        self.0.get(sni?).filter(|members| members.len() == count)
-    }
-}
-
-/// What a set is at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Membership {
-    /// One more with every change: the counter of `topologyVersion`.
-    pub(super) counter: i64,
-    /// One more with every election.
-    pub(super) term: i32,
-    /// The node that takes writes.
-    pub(super) primary: Option<usize>,
-    /// Other names for the nodes.
-    pub(super) horizons: Horizons,
-}
-
-impl Membership {
-    /// The nodes' addresses as a client with this SNI is told them.
+    /// The members' addresses for a client with this SNI: their `own` where there is no horizon with one for each.
     pub(super) fn hosts(&self, own: &[SocketAddr], sni: Option<&DnsName>) -> Vec<String> {
-        match self.horizons.members(sni, own.len()) {
+        match sni.and_then(|sni| self.0.get(sni)).filter(|members| members.len() == own.len()) {
             Some(members) => members.to_vec(),
             None => own.iter().map(ToString::to_string).collect(),
         }
@@ -62,12 +42,12 @@ mod tests {
         let own: Vec<SocketAddr> = vec!["127.1.0.11:27017".parse().unwrap(), "127.1.0.12:27017".parse().unwrap()];
         let private: DnsName = "pl-0-us-east-1-k45tj.mongodb.net".parse().unwrap();
         let (other, short): (DnsName, DnsName) = ("other.net".parse().unwrap(), "short.net".parse().unwrap());
-        let mut membership = Membership::default();
-        membership.horizons.insert(private.clone(), ["pl-0:1024".to_owned(), "pl-0:1025".to_owned()]);
-        membership.horizons.insert(short.clone(), ["pl-0:1024".to_owned()]);
-        assert_eq!(membership.hosts(&own, Some(&private)), ["pl-0:1024", "pl-0:1025"]);
+        let mut horizons = Horizons::default();
+        horizons.insert(private.clone(), ["pl-0:1024".to_owned(), "pl-0:1025".to_owned()]);
+        horizons.insert(short.clone(), ["pl-0:1024".to_owned()]);
+        assert_eq!(horizons.hosts(&own, Some(&private)), ["pl-0:1024", "pl-0:1025"]);
         for sni in [None, Some(&other), Some(&short)] {
-            assert_eq!(membership.hosts(&own, sni), ["127.1.0.11:27017", "127.1.0.12:27017"]);
+            assert_eq!(horizons.hosts(&own, sni), ["127.1.0.11:27017", "127.1.0.12:27017"]);
         }
     }
 }

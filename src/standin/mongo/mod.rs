@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`ReplicaSet`] and [`Mongos`] start nodes; `node` serves a connection; `wire` frames messages;
 //! `hello` says what a node is, through a [`Horizons`] view; `command` takes everything else to `crud`, `catalog` and
-//! `diagnostics`, which work on the `store` that all nodes of a set share.
+//! `diagnostics`, which work on the `store` that all nodes of a set share. In a set, `member` exchanges heartbeats and votes
+//! with the others, by the rules in `election`.
 //!
 //! Left out on purpose: users and authentication, transactions, change streams, indexes that enforce something,
 //! compression (never offered), projections, collations, most operators and pipeline stages, and every write to disk. What
@@ -14,10 +15,12 @@ mod catalog;
 mod command;
 mod crud;
 mod diagnostics;
+mod election;
 mod error;
 mod filter;
 mod hello;
 mod horizon;
+mod member;
 mod mongos;
 mod node;
 mod order;
@@ -32,9 +35,10 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use election::Timing;
 pub use horizon::Horizons;
 pub use mongos::{Mongos, MongosAddresses, MongosSpec};
-pub use replica_set::{ReplicaSet, ReplicaSetSpec};
+pub use replica_set::{MemberStatus, ReplicaSet, ReplicaSetSpec};
 pub use store::Carried;
 
 /// The server version that the stand-in behaves like.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::horizon::Membership;
+use super::member::MemberState;
 use super::node::{Node, Port, Role};
 use super::store::{Carried, Store};
 use crate::standin::StandinError;
@@ -36,8 +36,8 @@ pub struct Mongos {
     store: Arc<Store>,
     addresses: Vec<MongosAddresses>,
     servers: Vec<Server>,
-    /// Kept so that those who wait for a change go on waiting.
-    _membership: watch::Sender<Membership>,
+    /// Kept so that a `hello` that waits for a change goes on waiting.
+    _state: watch::Sender<MemberState>,
 }
 
 impl Mongos {
@@ -48,10 +48,10 @@ impl Mongos {
     /// [`StandinError::Bind`] for the first address that can't be had; nothing then runs.
     pub async fn start(spec: MongosSpec) -> Result<Self, StandinError> {
         let store = Arc::<Store>::default();
-        let membership = watch::Sender::new(Membership::default());
+        let state = watch::Sender::new(MemberState::default());
         let (mut addresses, mut servers) = (Vec::new(), Vec::new());
         for (index, wanted) in spec.nodes.iter().enumerate() {
-            let node = Arc::new(Node::new(Role::Mongos, store.clone(), membership.subscribe()));
+            let node = Arc::new(Node::new(Role::Mongos, store.clone(), state.subscribe()));
             let mut bound = MongosAddresses::default();
             for (address, proxied) in [(wanted.direct, false), (wanted.load_balanced, true)] {
                 let Some(address) = address else {
@@ -66,7 +66,7 @@ impl Mongos {
             }
             addresses.push(bound);
         }
-        Ok(Self { store, addresses, servers, _membership: membership })
+        Ok(Self { store, addresses, servers, _state: state })
     }
 
     /// Where each of them listens.

@@ -17,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::batch::Cursors;
 use super::command::{self, Client};
+use super::election::MemberRole;
 use super::error::CommandError;
 use super::hello::{self, Hello};
-use super::horizon::Membership;
+use super::member::{Member, MemberState};
 use super::proxied::{NoHeader, take_header};
 use super::store::{Counters, Store};
 use super::wire::{self, Form, Request, WireError};
@@ -35,8 +36,8 @@ pub(super) struct Node {
     pub(super) role: Role,
     /// This run of it: in `topologyVersion`, and the service id behind a load balancer.
     pub(super) process: ObjectId,
-    /// The set's state; of a `mongos` nothing but the counter, which never changes.
-    pub(super) membership: watch::Receiver<Membership>,
+    /// The member's state; a `mongos` has one that never changes.
+    pub(super) state: watch::Receiver<MemberState>,
     /// What it shares with the others.
     pub(super) store: Arc<Store>,
     /// Its own cursors.
@@ -53,23 +54,9 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Role {
     /// A member of a replica set.
-    Member {
-        /// The set.
-        set: Arc<SetFacts>,
-        /// Which of its nodes.
-        index: usize,
-    },
+    Member(Arc<Member>),
     /// A router of a sharded cluster.
     Mongos,
-}
-
-/// What is fixed of a set.
-#[derive(Debug)]
-pub(super) struct SetFacts {
-    /// Its name.
-    pub(super) name: String,
-    /// Where its nodes listen.
-    pub(super) nodes: Vec<SocketAddr>,
 }
 
 /// A port of a node.
@@ -92,6 +79,8 @@ enum Closed {
     TlsLate,
     #[error("the TLS greeting failed")]
     Tls(#[source] std::io::Error),
+    #[error("the client did not say loadBalanced on a load balancer's port")]
+    LoadBalancerSupport,
     #[error("the connection failed")]
     Wire(#[from] WireError),
     #[error("the connection failed")]
@@ -104,11 +93,11 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 type Wire = BufReader<Pin<Box<dyn Stream>>>;
 
 impl Node {
-    pub(super) fn new(role: Role, store: Arc<Store>, membership: watch::Receiver<Membership>) -> Self {
+    pub(super) fn new(role: Role, store: Arc<Store>, state: watch::Receiver<MemberState>) -> Self {
         Self {
             role,
             process: ObjectId::new(),
-            membership,
+            state,
             store,
             cursors: Cursors::default(),
             connections: AtomicI32::new(0),
@@ -119,18 +108,13 @@ impl Node {
 
     /// Whether it takes writes at this moment.
     pub(super) fn is_writable(&self) -> bool {
-        matches!(self.role, Role::Mongos) || self.is_primary_in(&self.membership.borrow())
-    }
-
-    /// Whether it is the primary in that state of its set.
-    pub(super) fn is_primary_in(&self, membership: &Membership) -> bool {
-        matches!(self.role, Role::Member { index, .. } if membership.primary == Some(index))
+        matches!(self.role, Role::Mongos) || self.state.borrow().role == MemberRole::Primary
     }
 
     /// What it calls itself: its address in a set.
     pub(super) fn name(&self) -> String {
         match &self.role {
-            Role::Member { set, index } => set.nodes[*index].to_string(),
+            Role::Member(member) => member.set.nodes[member.index].to_string(),
             Role::Mongos => "mongos".to_owned(),
         }
     }
@@ -199,10 +183,17 @@ impl Node {
             }
             let reply = match request.form {
                 Form::Query => command::unsupported_query(name),
-                Form::Msg { .. } => command::run(self, &client, &request.body),
+                Form::Msg { .. } => tokio::select! {
+                    biased;
+                    reply = command::run(self, &client, &request.body) => reply,
+                    () = client_gone(&mut wire) => return Ok(()),
+                },
             };
             if !matches!(request.form, Form::Msg { unacknowledged: true, .. }) {
                 send(&mut wire, request.form, next_id(), request.id, false, &reply).await?;
+            } else if command::is_not_primary(&reply) {
+                // No reply can say that its write was refused.
+                return Ok(());
             }
         }
         Ok(())
@@ -225,14 +216,18 @@ impl Node {
             Err(error) => return send(wire, request.form, next_id(), response_to, false, &refuse(error)).await,
         };
         client.load_balanced |= client.proxied && hello.load_balanced;
+        if let Some(error) = hello.refused_by_load_balancing(self, client) {
+            send(wire, request.form, next_id(), response_to, false, &refuse(error)).await?;
+            return Err(Closed::LoadBalancerSupport);
+        }
         loop {
             match self.wait_for_change(wire, &hello).await {
                 Ok(Waited::Over) => {}
                 Ok(Waited::ClientGone) => return Ok(()),
                 Err(error) => return send(wire, request.form, next_id(), response_to, false, &refuse(error)).await,
             }
-            let membership = self.membership.borrow().clone();
-            let reply = hello.reply(self, client, &membership);
+            let state = self.state.borrow().clone();
+            let reply = hello.reply(self, client, &state);
             let more = exhaust && hello.awaits.is_some();
             let id = next_id();
             send(wire, request.form, id, response_to, more, &reply).await?;
@@ -240,7 +235,7 @@ impl Node {
                 return Ok(());
             }
             response_to = id;
-            hello = hello.knowing(self, membership.counter);
+            hello = hello.knowing(self, state.counter);
         }
     }
 
@@ -249,14 +244,14 @@ impl Node {
         let Some(awaits) = hello.awaits else {
             return Ok(Waited::Over);
         };
-        let mut membership = self.membership.clone();
-        let counter = membership.borrow_and_update().counter;
+        let mut states = self.state.clone();
+        let counter = states.borrow_and_update().counter;
         if !awaits.is_current(self, counter)? {
             return Ok(Waited::Over);
         }
         let deadline = Instant::now() + awaits.longest;
         let waiting = timeout_at(deadline, async {
-            if membership.wait_for(|now| now.counter != counter).await.is_err() {
+            if states.wait_for(|now| now.counter != counter).await.is_err() {
                 // Nobody is left who could change it.
                 std::future::pending::<()>().await;
             }
@@ -281,6 +276,13 @@ enum Waited {
     Over,
     /// The client closed the connection.
     ClientGone,
+}
+
+/// Ends when the client closes the connection. What it sends meanwhile is left for later.
+async fn client_gone(wire: &mut Wire) {
+    if wire.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
+        std::future::pending().await
+    }
 }
 
 async fn send(

@@ -1,14 +1,19 @@
-//! A replica set of stand-in nodes.
+//! A replica set of stand-in nodes: starting it, and stopping, starting and isolating its members.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::ServerConfig;
+use serde::Serialize;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::horizon::{Horizons, Membership};
-use super::node::{Node, Port, Role, SetFacts};
+use super::election::{Election, MemberRole, Timing};
+use super::horizon::Horizons;
+use super::member::{Link, Member, Set};
+use super::node::{Node, Port, Role};
 use super::store::{Carried, Store};
 use crate::standin::StandinError;
 use crate::standin::server::{BoundSocket, Server};
@@ -24,21 +29,45 @@ pub struct ReplicaSetSpec {
     pub tls: Option<Arc<ServerConfig>>,
     /// Every connection must start with a PROXY header, as on a `mongod`'s `proxyPort`.
     pub proxied: bool,
-    /// The addresses that clients are told by the host name they dial. Every change is told to all who watch.
+    /// The members' addresses by the host name that a client dials. A change reaches every client that waits for one.
     pub horizons: watch::Receiver<Horizons>,
+    /// Heartbeat interval and election time-out.
+    pub timing: Timing,
 }
 
 /// A running replica set. Dropped, it stops.
 ///
-/// All nodes share one store, so a write is on every node at once.
+/// All nodes share one store, so a write is on every node at once: nothing is rolled back. A write is acknowledged when
+/// the primary reaches as many members as its write concern asks for.
 #[derive(Debug)]
 pub struct ReplicaSet {
-    facts: Arc<SetFacts>,
+    set: Arc<Set>,
     store: Arc<Store>,
     port: Port,
-    membership: Arc<watch::Sender<Membership>>,
-    nodes: Vec<Option<Server>>,
-    _follower: DropGuard,
+    horizons: watch::Receiver<Horizons>,
+    /// Terms and votes, which outlive a stop of their member.
+    elections: Vec<Arc<Mutex<Election>>>,
+    running: Mutex<Vec<Option<Running>>>,
+}
+
+/// A member that runs.
+#[derive(Debug)]
+struct Running {
+    member: Arc<Member>,
+    clients: Server,
+    peers: Server,
+    _work: AbortOnDropHandle<()>,
+}
+
+/// How a member is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    /// `PRIMARY`, `SECONDARY` or `DOWN`.
+    pub state: &'static str,
+    /// Nothing passes between it and the other members.
+    pub isolated: bool,
 }
 
 impl ReplicaSet {
@@ -52,40 +81,34 @@ impl ReplicaSet {
         for (index, address) in spec.nodes.iter().enumerate() {
             bound.push(BoundSocket::bind(&node_name(&spec.set_name, index), *address).await?);
         }
-        let facts = Arc::new(SetFacts { name: spec.set_name, nodes: bound.iter().map(BoundSocket::address).collect() });
-        let mut horizons = spec.horizons;
-        let membership = Arc::new(watch::Sender::new(Membership {
-            counter: 1,
-            term: 1,
-            primary: (!bound.is_empty()).then_some(0),
-            horizons: horizons.borrow_and_update().clone(),
-        }));
-        let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(follow(horizons, membership.clone())));
-        let mut set = Self {
-            facts,
+        let nodes: Vec<SocketAddr> = bound.iter().map(BoundSocket::address).collect();
+        let (count, now) = (nodes.len(), Instant::now());
+        let elections = (0..count).map(|me| Arc::new(Mutex::new(Election::new(me, count, spec.timing, now)))).collect();
+        let links = watch::Sender::new(vec![Link::default(); count]);
+        let replica_set = Self {
+            set: Arc::new(Set { name: spec.set_name, nodes, timing: spec.timing, links }),
             store: Arc::default(),
             port: Port { tls: spec.tls, proxied: spec.proxied },
-            membership,
-            nodes: Vec::new(),
-            _follower: stop.drop_guard(),
+            horizons: spec.horizons,
+            elections,
+            running: Mutex::new((0..count).map(|_| None).collect()),
         };
         for (index, socket) in bound.into_iter().enumerate() {
-            set.nodes.push(Some(set.serve(index, socket)));
+            replica_set.run(index, socket).await?;
         }
-        Ok(set)
+        Ok(replica_set)
     }
 
     /// Where the nodes listen, in their order.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.facts.nodes
+        &self.set.nodes
     }
 
     /// The set's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.facts.name
+        &self.set.name
     }
 
     /// What it has carried so far.
@@ -94,90 +117,134 @@ impl ReplicaSet {
         self.store.counters.read()
     }
 
-    /// Which node takes writes; `None` while none runs.
+    /// Which node takes writes; `None` while there is none. Of two, as in a set that is split, the one of the newer term.
     #[must_use]
     pub fn primary(&self) -> Option<usize> {
-        self.membership.borrow().primary
+        let running = self.running();
+        let states = running.iter().enumerate().filter_map(|(index, member)| {
+            let state = member.as_ref()?.member.states().borrow().clone();
+            (state.role == MemberRole::Primary).then_some((state.term, index))
+        });
+        states.max().map(|(_, index)| index)
     }
 
-    /// Makes the node at `index` primary; the others become secondaries, and all who watch are told.
+    /// The members in the nodes' order.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let running = self.running();
+        let links = self.set.links.borrow();
+        let states = running.iter().map(|running| match running.as_ref().map(|it| it.member.states().borrow().role) {
+            None => "DOWN",
+            Some(MemberRole::Primary) => "PRIMARY",
+            Some(_) => "SECONDARY",
+        });
+        let members = states.zip(links.iter()).zip(&self.set.nodes);
+        members
+            .map(|((state, link), address)| MemberStatus { address: *address, state, isolated: link.isolated })
+            .collect()
+    }
+
+    /// Stops the node at `index` as a crash would: its port is closed, its connections end, and nothing is handed over.
     ///
     /// # Errors
     ///
-    /// [`StandinError::NoNode`] when there is none, or it does not run.
-    pub fn elect(&self, index: usize) -> Result<(), StandinError> {
-        if self.nodes.get(index).is_none_or(Option::is_none) {
-            return Err(StandinError::NoNode { index, count: self.nodes.len() });
+    /// [`StandinError::NoNode`] when there is none.
+    pub async fn stop_node(&self, index: usize) -> Result<(), StandinError> {
+        self.check(index)?;
+        let stopped = self.running()[index].take();
+        self.set.links.send_modify(|links| links[index].address = None);
+        if let Some(stopped) = stopped {
+            stopped.peers.stop().await;
+            stopped.clients.stop().await;
         }
-        self.install(Some(index));
         Ok(())
     }
 
-    /// Stops the node at `index`: its port is closed, its connections end. Of the others the first becomes primary when
-    /// it was.
-    pub async fn stop_node(&mut self, index: usize) {
-        let Some(server) = self.nodes.get_mut(index).and_then(Option::take) else {
-            return;
-        };
-        server.stop().await;
-        if self.primary() == Some(index) {
-            self.install(self.nodes.iter().position(Option::is_some));
-        }
-    }
-
-    /// Starts the node at `index` again, on its own address, as a new process.
+    /// Starts the node at `index` again, on its own address, as a new process. It is a secondary at first.
     ///
     /// # Errors
     ///
     /// [`StandinError`] when there is no such node, or its address is taken by now.
-    pub async fn start_node(&mut self, index: usize) -> Result<(), StandinError> {
-        let address = self.facts.nodes.get(index);
-        let address = *address.ok_or(StandinError::NoNode { index, count: self.facts.nodes.len() })?;
-        if self.nodes[index].is_none() {
-            let socket = BoundSocket::bind(&node_name(&self.facts.name, index), address).await?;
-            self.nodes[index] = Some(self.serve(index, socket));
+    pub async fn start_node(&self, index: usize) -> Result<(), StandinError> {
+        self.check(index)?;
+        if self.running()[index].is_some() {
+            return Ok(());
         }
-        if self.primary().is_none() {
-            self.install(Some(index));
-        }
+        let socket = BoundSocket::bind(&node_name(&self.set.name, index), self.set.nodes[index]).await?;
+        self.elections[index].lock().unwrap_or_else(PoisonError::into_inner).restart(Instant::now());
+        self.run(index, socket).await
+    }
+
+    /// Cuts the node at `index` off from the other members, or connects it again. Its clients' connections are not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`StandinError::NoNode`] when there is none.
+    pub fn isolate_node(&self, index: usize, isolated: bool) -> Result<(), StandinError> {
+        self.check(index)?;
+        self.set.links.send_if_modified(|links| std::mem::replace(&mut links[index].isolated, isolated) != isolated);
         Ok(())
     }
 
+    /// The primary steps down for `period`, and hands over to another member.
+    ///
+    /// # Errors
+    ///
+    /// [`StandinError::StepDown`] when there is no primary, or no other member that could take over.
+    pub async fn step_down(&self, period: Duration) -> Result<(), StandinError> {
+        let refused = |reason: String| StandinError::StepDown { set: self.set.name.clone(), reason };
+        let primary = self.primary().ok_or_else(|| refused("it has no primary".to_owned()))?;
+        let member = self.running()[primary].as_ref().map(|running| Arc::clone(&running.member));
+        let member = member.ok_or_else(|| refused("its primary was stopped".to_owned()))?;
+        member
+            .hand_over(period, Duration::ZERO, false)
+            .await
+            .map(drop)
+            .map_err(|error| refused(error.message().to_owned()))
+    }
+
     /// Stops every node, and waits until all connections are closed.
-    pub async fn stop(mut self) {
-        for server in self.nodes.iter_mut().filter_map(Option::take) {
-            server.stop().await;
+    pub async fn stop(&self) {
+        for index in 0..self.set.nodes.len() {
+            let _ = self.stop_node(index).await;
         }
     }
 
-    fn install(&self, primary: Option<usize>) {
-        self.membership.send_modify(|membership| {
-            membership.counter += 1;
-            membership.term += 1;
-            membership.primary = primary;
-        });
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Option<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, index: usize, socket: BoundSocket) -> Server {
-        let role = Role::Member { set: self.facts.clone(), index };
-        let node = Arc::new(Node::new(role, self.store.clone(), self.membership.subscribe()));
-        let port = self.port.clone();
-        socket.serve(move |stream, peer| node.clone().serve(stream, peer, port.clone()))
+    fn check(&self, index: usize) -> Result<(), StandinError> {
+        let count = self.set.nodes.len();
+        if index < count { Ok(()) } else { Err(StandinError::NoNode { index, count }) }
     }
-}
 
-/// Takes every change of the horizons over into the set's state.
-async fn follow(mut horizons: watch::Receiver<Horizons>, membership: Arc<watch::Sender<Membership>>) {
-    while horizons.changed().await.is_ok() {
+    /// Serves clients and members.
+    async fn run(&self, index: usize, socket: BoundSocket) -> Result<(), StandinError> {
+        let mut horizons = self.horizons.clone();
         let now = horizons.borrow_and_update().clone();
-        membership.send_if_modified(|membership| {
-            if membership.horizons == now {
-                return false;
-            }
-            membership.counter += 1;
-            membership.horizons = now;
-            true
+        let member = Arc::new(Member::new(self.set.clone(), index, self.elections[index].clone(), now));
+        let peers = {
+            let member = member.clone();
+            let any_port = SocketAddr::new(self.set.nodes[index].ip(), 0);
+            let what = format!("heartbeat port of {}", node_name(&self.set.name, index));
+            Server::start(&what, any_port, move |stream, _| member.clone().answer(stream)).await?
+        };
+        self.set.links.send_modify(|links| links[index].address = Some(peers.address()));
+        let node = Arc::new(Node::new(Role::Member(member.clone()), self.store.clone(), member.states()));
+        let port = self.port.clone();
+        let clients = socket.serve(move |stream, peer| node.clone().serve(stream, peer, port.clone()));
+        let (working, follower) = (member.clone(), member.clone());
+        let work = tokio::spawn(async move {
+            tokio::join!(working.run(), async {
+                while horizons.changed().await.is_ok() {
+                    follower.set_horizons(&horizons.borrow_and_update());
+                }
+            });
         });
+        let running = Running { member, clients, peers, _work: AbortOnDropHandle::new(work) };
+        self.running()[index] = Some(running);
+        Ok(())
     }
 }
 

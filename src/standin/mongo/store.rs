@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
+use tokio::time::Instant;
 
 use super::MAX_DOCUMENT;
 use super::error::{CommandError, CommandResult};
@@ -67,7 +68,8 @@ impl Counters {
 pub(super) struct Store {
     pub(super) counters: Counters,
     data: Mutex<Data>,
-    retries: Mutex<HashMap<Vec<u8>, (i64, Document)>>,
+    /// By session: its latest retryable write, with its reply and when it was.
+    retries: Mutex<HashMap<Vec<u8>, (i64, Document, Instant)>>,
 }
 
 impl Store {
@@ -81,7 +83,7 @@ impl Store {
     /// A driver repeats a write whose reply it did not get, as when the connection was reset on the way.
     pub(super) fn once(&self, session: &[u8], number: i64, write: impl FnOnce() -> CommandResult) -> CommandResult {
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((last, reply)) = retries.get(session) {
+        if let Some((last, reply, _)) = retries.get(session) {
             if number == *last {
                 return Ok(reply.clone());
             }
@@ -92,9 +94,13 @@ impl Store {
         }
         let reply = write()?;
         if retries.len() >= SESSIONS && !retries.contains_key(session) {
-            retries.clear();
+            // The older half: they are the least likely to be repeated.
+            let mut times: Vec<Instant> = retries.values().map(|(_, _, at)| *at).collect();
+            times.sort_unstable();
+            let middle = times[times.len() / 2];
+            retries.retain(|_, (_, _, at)| *at >= middle);
         }
-        retries.insert(session.to_owned(), (number, reply.clone()));
+        retries.insert(session.to_owned(), (number, reply.clone(), Instant::now()));
         Ok(reply)
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::wire::{self, Form};
-use super::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec};
+use super::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::data::proxy_protocol;
 use crate::standin::StandinError;
 use crate::tls::{LabCa, identity};
@@ -24,6 +24,11 @@ use crate::tls::{LabCa, identity};
 /// Longest wait for something that should come at once.
 const SOON: Duration = Duration::from_secs(10);
 const SET: &str = "Cluster0-shard-0-shard-0";
+/// Fast enough for a test, slow enough for a busy machine to keep a healthy primary.
+const QUICK: Timing =
+    Timing { heartbeat_interval: Duration::from_millis(50), election_timeout: Duration::from_millis(800) };
+/// How long a member that steps down does not stand.
+const PERIOD: Duration = Duration::from_secs(60);
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -36,12 +41,46 @@ fn spec(horizons: &watch::Sender<Horizons>) -> ReplicaSetSpec {
         tls: None,
         proxied: false,
         horizons: horizons.subscribe(),
+        timing: Timing::default(),
     }
 }
 
 async fn plain_set() -> (ReplicaSet, watch::Sender<Horizons>) {
     let horizons = watch::Sender::default();
     (ReplicaSet::start(spec(&horizons)).await.expect("a replica set"), horizons)
+}
+
+/// A set that elects soon.
+async fn quick_set() -> (ReplicaSet, watch::Sender<Horizons>) {
+    let horizons = watch::Sender::default();
+    (ReplicaSet::start(ReplicaSetSpec { timing: QUICK, ..spec(&horizons) }).await.expect("a replica set"), horizons)
+}
+
+/// Waits until a member other than `not` is primary, and knows it; returns which.
+async fn new_primary(set: &ReplicaSet, not: usize) -> usize {
+    let elected = async {
+        loop {
+            match set.primary() {
+                Some(primary) if primary != not => return primary,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    timeout(SOON, elected).await.expect("an election")
+}
+
+/// Runs `command` on a new connection until `fits` says so of its reply.
+async fn until(address: SocketAddr, command: Document, fits: impl Fn(&Document) -> bool) -> Document {
+    let seen = async {
+        loop {
+            let reply = Raw::dial(address).await.run(command.clone()).await;
+            if fits(&reply) {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, seen).await.expect("the reply that is waited for")
 }
 
 async fn two_mongos() -> Mongos {
@@ -191,11 +230,22 @@ async fn a_change_of_the_horizons_is_told_at_once_to_who_watches() {
     horizons.send_replace(changed);
     let first = raw.receive().await;
     assert_eq!((first.response_to, first.more, counter(&first.body)), (id, true, 2));
-    set.elect(1).expect("a running node");
-    let second = raw.receive().await;
-    assert_eq!((second.response_to, second.more, counter(&second.body)), (first.id, true, 3));
-    assert!(!second.body.get_bool("isWritablePrimary").unwrap());
-    assert_eq!(second.body.get_str("primary").unwrap(), set.addresses()[1].to_string());
+    set.step_down(PERIOD).await.expect("stepped down");
+    let mut last = first;
+    let mut seen = Vec::new();
+    loop {
+        let next = raw.receive().await;
+        assert_eq!((next.response_to, next.more), (last.id, true));
+        assert!(counter(&next.body) > counter(&last.body));
+        assert!(!next.body.get_bool("isWritablePrimary").unwrap());
+        seen.push((next.body.get_bool("secondary").unwrap(), next.body.get_str("primary").ok().map(str::to_owned)));
+        last = next;
+        if seen.last().is_some_and(|(_, primary)| *primary == Some(set.addresses()[1].to_string())) {
+            break;
+        }
+    }
+    assert_eq!(seen[0], (false, Some(set.addresses()[0].to_string())), "writes off, not yet a secondary");
+    assert!(seen.contains(&(true, None)), "a secondary that knows no primary: {seen:?}");
 }
 
 #[tokio::test]
@@ -292,9 +342,11 @@ async fn only_the_primary_writes_and_secondaries_read_for_who_will_have_it() {
     let found = secondary.run(find).await;
     let batch = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
     assert_eq!(batch, &vec![Bson::Document(doc! { "_id": 1 })]);
-    set.elect(1).expect("a running node");
+    set.step_down(PERIOD).await.expect("stepped down");
+    assert_eq!(new_primary(&set, 0).await, 1);
     let refused = primary.run(insert).await;
-    assert_eq!((code(&refused), counter(&refused)), (10107, 2));
+    assert_eq!(code(&refused), 10107);
+    assert!(counter(&refused) >= 3, "a step-down raises it by two: {refused}");
     let again = secondary.run(doc! { "insert": "c", "documents": [{ "_id": 1 }] }).await;
     let errors = again.get_array("writeErrors").expect("write errors");
     assert_eq!(errors[0].as_document().unwrap().get_i32("code").unwrap(), 11000);
@@ -307,8 +359,8 @@ async fn a_write_that_is_retried_on_the_next_primary_happens_once() {
     let lsid = doc! { "id": Uuid::new() };
     let insert = doc! { "insert": "c", "documents": [{ "n": 1 }], "lsid": lsid.clone(), "txnNumber": 1_i64 };
     assert_eq!(Raw::dial(set.addresses()[0]).await.run(insert.clone()).await.get_i32("n").unwrap(), 1);
-    set.elect(2).expect("a running node");
-    let mut raw = Raw::dial(set.addresses()[2]).await;
+    set.step_down(PERIOD).await.expect("stepped down");
+    let mut raw = Raw::dial(set.addresses()[new_primary(&set, 0).await]).await;
     assert_eq!(raw.run(insert.clone()).await.get_i32("n").unwrap(), 1);
     assert_eq!(raw.run(doc! { "count": "c" }).await.get_i32("n").unwrap(), 1);
     assert_eq!(raw.run(doc! { "endSessions": [lsid] }).await, doc! { "ok": 1.0 });
@@ -316,22 +368,144 @@ async fn a_write_that_is_retried_on_the_next_primary_happens_once() {
 }
 
 #[tokio::test]
-async fn a_stopped_primary_is_replaced_and_can_come_back() {
-    let (mut set, _horizons) = plain_set().await;
+async fn a_stopped_primary_is_replaced_and_comes_back_as_a_secondary() {
+    let (set, _horizons) = quick_set().await;
     let first = set.addresses()[0];
     let mut raw = Raw::dial(first).await;
+    let before = raw.run(doc! { "hello": 1 }).await;
     raw.run(doc! { "insert": "c", "documents": [{ "_id": 1 }] }).await;
-    set.stop_node(0).await;
+    set.stop_node(0).await.expect("a node");
     assert!(raw.is_closed().await);
     assert!(TcpStream::connect(first).await.is_err());
-    assert_eq!(set.primary(), Some(1));
-    assert!(matches!(set.elect(0), Err(StandinError::NoNode { index: 0, count: 3 })));
+    let primary = new_primary(&set, 0).await;
+    let hello = Raw::dial(set.addresses()[primary]).await.run(doc! { "hello": 1 }).await;
+    assert!(hello.get_object_id("electionId").unwrap() > before.get_object_id("electionId").unwrap());
+    assert_eq!(hello.get_i32("setVersion").unwrap(), 1);
+    assert!(matches!(set.stop_node(3).await, Err(StandinError::NoNode { index: 3, count: 3 })));
     set.start_node(0).await.expect("its address is free");
-    assert_eq!(set.addresses()[0], first);
-    set.elect(0).expect("a running node");
-    assert_eq!(Raw::dial(first).await.run(doc! { "count": "c" }).await.get_i32("n").unwrap(), 1);
+    let known = set.addresses()[primary].to_string();
+    let back = until(first, doc! { "hello": 1 }, |hello| hello.get_str("primary").is_ok_and(|it| it == known)).await;
+    assert!(back.get_bool("secondary").unwrap());
+    let process = |hello: &Document| hello.get_document("topologyVersion").unwrap().get_object_id("processId").unwrap();
+    assert_ne!(process(&back), process(&before), "a new process");
+    let count = doc! { "count": "c", "$readPreference": { "mode": "secondary" } };
+    assert_eq!(Raw::dial(first).await.run(count).await.get_i32("n").unwrap(), 1);
     set.stop().await;
     assert!(TcpStream::connect(first).await.is_err());
+}
+
+#[tokio::test]
+async fn an_isolated_primary_steps_down_and_its_writes_wait_for_a_majority() {
+    let (set, _horizons) = quick_set().await;
+    let mut old = Raw::dial(set.addresses()[0]).await;
+    set.isolate_node(0, true).expect("a node");
+    let lsid = doc! { "id": Uuid::new() };
+    let insert = doc! { "insert": "c", "documents": [{ "_id": 1 }], "lsid": lsid, "txnNumber": 1_i64 };
+    let alone = doc! { "insert": "c", "documents": [{ "_id": 2 }], "writeConcern": { "w": 1 } };
+    assert_eq!(old.run(alone).await.get_i32("n").unwrap(), 1, "one member is enough for w: 1");
+    let limited =
+        doc! { "insert": "c", "documents": [{ "_id": 3 }], "writeConcern": { "w": "majority", "wtimeout": 1 } };
+    let late = old.run(limited).await;
+    assert_eq!(late.get_document("writeConcernError").unwrap().get_i32("code").unwrap(), 64);
+    let waited = old.run(insert.clone()).await;
+    assert_eq!(waited.get_document("writeConcernError").unwrap().get_i32("code").unwrap(), 189);
+    assert_eq!(waited.get_array("errorLabels").unwrap(), &vec![Bson::from("RetryableWriteError")]);
+    assert!(counter(&waited) >= 2);
+    // The retry on the new primary succeeds, and applies nothing twice.
+    let primary = new_primary(&set, 0).await;
+    let retried = Raw::dial(set.addresses()[primary]).await.run(insert).await;
+    assert_eq!((retried.get_i32("n").unwrap(), retried.contains_key("writeConcernError")), (1, false));
+    assert_eq!(Raw::dial(set.addresses()[primary]).await.run(doc! { "count": "c" }).await.get_i32("n").unwrap(), 3);
+    let refused = old.run(doc! { "insert": "c", "documents": [{}] }).await;
+    assert_eq!(code(&refused), 10107);
+    set.isolate_node(0, false).expect("a node");
+    let known = set.addresses()[primary].to_string();
+    until(set.addresses()[0], doc! { "hello": 1 }, |hello| hello.get_str("primary").is_ok_and(|it| it == known)).await;
+}
+
+#[tokio::test]
+async fn a_minority_elects_nobody_until_a_majority_is_back() {
+    let (set, _horizons) = quick_set().await;
+    set.stop_node(1).await.expect("a node");
+    set.stop_node(2).await.expect("a node");
+    let hello = doc! { "hello": 1 };
+    let alone = until(set.addresses()[0], hello, |hello| hello.get_bool("secondary").unwrap_or(false)).await;
+    assert!(!alone.contains_key("primary") && !alone.contains_key("electionId"));
+    assert_eq!(set.primary(), None);
+    let states = |set: &ReplicaSet| set.members().iter().map(|member| member.state).collect::<Vec<_>>();
+    assert_eq!(states(&set), ["SECONDARY", "DOWN", "DOWN"]);
+    let mut raw = Raw::dial(set.addresses()[0]).await;
+    assert_eq!(code(&raw.run(doc! { "find": "c" }).await), 13435);
+    let secondary = doc! { "find": "c", "$readPreference": { "mode": "secondaryPreferred" } };
+    assert_eq!(raw.run(secondary).await.get_f64("ok").unwrap(), 1.0, "reads of a secondary go on");
+    set.start_node(1).await.expect("its address is free");
+    new_primary(&set, 2).await;
+}
+
+#[tokio::test]
+async fn step_down_keeps_connections_and_cursors_and_hands_over() {
+    let (set, _horizons) = plain_set().await;
+    let mut raw = Raw::dial(set.addresses()[0]).await;
+    let documents: Vec<_> = (0..5).map(|n| doc! { "_id": n }).collect();
+    raw.run(doc! { "insert": "c", "documents": documents }).await;
+    let id = raw.run(doc! { "find": "c", "batchSize": 2 }).await;
+    let id = id.get_document("cursor").unwrap().get_i64("id").unwrap();
+    let mut secondary = Raw::dial(set.addresses()[2]).await;
+    let step_down = doc! { "replSetStepDown": 60, "$db": "admin" };
+    assert_eq!(code(&secondary.run(step_down.clone()).await), 10107);
+    assert_eq!(code(&raw.run(doc! { "replSetStepDown": 5, "$db": "admin" }).await), 2, "shorter than the catch-up");
+    assert_eq!(code(&raw.run(doc! { "replSetStepDown": -1, "$db": "admin" }).await), 2);
+    assert_eq!(code(&raw.run(doc! { "replSetFreeze": 10, "$db": "admin" }).await), 95);
+    assert_eq!(raw.run(step_down).await, doc! { "ok": 1.0 });
+    // Well before the 10 s that an election by time-out would take.
+    assert_eq!(new_primary(&set, 0).await, 1);
+    let more = raw.run(doc! { "getMore": id, "collection": "c" }).await;
+    assert_eq!(more.get_document("cursor").unwrap().get_array("nextBatch").unwrap().len(), 3);
+    let freeze = raw.run(doc! { "replSetFreeze": 0, "$db": "admin" }).await;
+    assert_eq!(freeze.get_str("info").unwrap(), "unfreezing");
+    let status = |reply: &Document| {
+        let members = reply.get_array("members").unwrap().iter();
+        members.map(|it| it.as_document().unwrap().get_i32("state").unwrap()).collect::<Vec<_>>()
+    };
+    until(set.addresses()[0], doc! { "replSetGetStatus": 1 }, |reply| status(reply) == [2, 1, 2]).await;
+}
+
+#[tokio::test]
+async fn step_down_without_another_member_is_refused_unless_forced() {
+    let (set, _horizons) = plain_set().await;
+    set.stop_node(1).await.expect("a node");
+    set.stop_node(2).await.expect("a node");
+    let mut raw = Raw::dial(set.addresses()[0]).await;
+    let short = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 0, "$db": "admin" };
+    assert_eq!(code(&raw.run(short).await), 262);
+    assert!(raw.run(doc! { "hello": 1 }).await.get_bool("isWritablePrimary").unwrap());
+    let error = set.step_down(PERIOD).await.expect_err("no other member").to_string();
+    assert!(error.contains(SET), "{error}");
+    assert_eq!(raw.run(doc! { "replSetStepDown": 60, "force": true, "$db": "admin" }).await, doc! { "ok": 1.0 });
+    assert!(raw.run(doc! { "hello": 1 }).await.get_bool("secondary").unwrap());
+}
+
+#[tokio::test]
+async fn a_write_concern_counts_the_members_that_the_primary_reaches() {
+    let (set, _horizons) = plain_set().await;
+    set.stop_node(2).await.expect("a node");
+    let mut raw = Raw::dial(set.addresses()[0]).await;
+    assert!(!raw.run(doc! { "insert": "c", "documents": [{}] }).await.contains_key("writeConcernError"));
+    let all = doc! { "insert": "c", "documents": [{}], "writeConcern": { "w": 3, "wtimeout": 1 } };
+    let late = raw.run(all.clone()).await;
+    let error = late.get_document("writeConcernError").unwrap();
+    assert_eq!((error.get_i32("code").unwrap(), late.get_i32("n").unwrap()), (64, 1));
+    set.start_node(2).await.expect("its address is free");
+    assert!(!raw.run(all).await.contains_key("writeConcernError"));
+}
+
+#[tokio::test]
+async fn a_write_without_acknowledgement_to_a_secondary_costs_the_connection() {
+    let (set, _horizons) = plain_set().await;
+    let mut raw = Raw::dial(set.addresses()[1]).await;
+    let insert = doc! { "insert": "c", "$db": "test", "documents": [{ "_id": 1 }], "writeConcern": { "w": 0 } };
+    raw.send(1 << 1, insert).await;
+    assert!(raw.is_closed().await);
 }
 
 #[tokio::test]
@@ -368,7 +542,11 @@ async fn behind_a_load_balancer_a_mongos_says_its_service_id_to_who_asks() {
         assert_eq!(raw.run(doc! { "whatsmyuri": 1 }).await.get_str("you").unwrap(), "10.0.3.9:51222");
         let line = b"PROXY TCP4 10.0.3.9 10.0.30.194 51222 1027\r\n";
         let reply = Raw::dial_proxied(address, line).await.run(doc! { "hello": 1 }).await;
-        assert!(!reply.contains_key("serviceId"), "a client that does not ask gets none");
+        assert!(!reply.contains_key("serviceId"), "the public path is not load balanced");
+        let endpoint = "vpce-024f5b57108c8d3ed".parse().unwrap();
+        let mut unaware = Raw::dial_proxied(address, &proxy_protocol::encode(client, address, Some(&endpoint))).await;
+        assert_eq!(code(&unaware.run(doc! { "hello": 1 }).await), 354);
+        assert!(unaware.is_closed().await);
     }
     assert_ne!(ids[0], ids[1]);
     let direct = mongos.addresses()[0].direct.expect("a port");

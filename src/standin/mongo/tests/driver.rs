@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::{SET, any_port};
+use super::{PERIOD, QUICK, SET, any_port, new_primary};
 use crate::data::proxy_protocol;
-use crate::standin::mongo::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec};
+use crate::standin::mongo::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::tls::LabCa;
 
 /// A relay on a port of its own, as a load balancer would be; with a PROXY header where the target wants one.
@@ -122,8 +122,14 @@ async fn the_driver_uses_a_replica_set_over_tls() {
     let lab = Lab::new();
     let horizons = watch::Sender::default();
     let nodes = vec![any_port(); 3];
-    let spec =
-        ReplicaSetSpec { set_name: SET.into(), nodes, tls: lab.tls(), proxied: false, horizons: horizons.subscribe() };
+    let spec = ReplicaSetSpec {
+        set_name: SET.into(),
+        nodes,
+        tls: lab.tls(),
+        proxied: false,
+        horizons: horizons.subscribe(),
+        timing: Timing::default(),
+    };
     let set = ReplicaSet::start(spec).await.expect("a replica set");
     let client = lab.client(&list(set.addresses()), &format!("&replicaSet={SET}")).await;
     use_it(client.database("lab").collection("things")).await;
@@ -138,15 +144,22 @@ async fn the_driver_follows_an_election_and_retries_its_write() {
     let lab = Lab::new();
     let horizons = watch::Sender::default();
     let nodes = vec![any_port(); 3];
-    let spec =
-        ReplicaSetSpec { set_name: SET.into(), nodes, tls: lab.tls(), proxied: false, horizons: horizons.subscribe() };
-    let mut set = ReplicaSet::start(spec).await.expect("a replica set");
+    let spec = ReplicaSetSpec {
+        set_name: SET.into(),
+        nodes,
+        tls: lab.tls(),
+        proxied: false,
+        horizons: horizons.subscribe(),
+        timing: QUICK,
+    };
+    let set = ReplicaSet::start(spec).await.expect("a replica set");
     let client = lab.client(&list(&set.addresses()[..1]), &format!("&replicaSet={SET}")).await;
     let collection = client.database("lab").collection::<Document>("things");
     collection.insert_one(doc! { "_id": 1 }).await.expect("inserted");
-    set.elect(1).expect("a running node");
+    set.step_down(PERIOD).await.expect("stepped down");
     collection.insert_one(doc! { "_id": 2 }).await.expect("inserted after the election");
-    set.stop_node(1).await;
+    let primary = new_primary(&set, 0).await;
+    set.stop_node(primary).await.expect("a node");
     collection.insert_one(doc! { "_id": 3 }).await.expect("inserted after the failure");
     assert_eq!(collection.count_documents(doc! {}).await.expect("counted"), 3);
 }
@@ -156,8 +169,14 @@ async fn the_driver_follows_a_port_move_by_its_horizon() {
     let lab = Lab::new();
     let horizons = watch::Sender::<Horizons>::default();
     let nodes = vec![any_port(); 3];
-    let spec =
-        ReplicaSetSpec { set_name: SET.into(), nodes, tls: lab.tls(), proxied: false, horizons: horizons.subscribe() };
+    let spec = ReplicaSetSpec {
+        set_name: SET.into(),
+        nodes,
+        tls: lab.tls(),
+        proxied: false,
+        horizons: horizons.subscribe(),
+        timing: Timing::default(),
+    };
     let set = ReplicaSet::start(spec).await.expect("a replica set");
     let mut relays = Vec::new();
     for address in set.addresses() {

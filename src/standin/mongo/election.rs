@@ -1,0 +1,446 @@
+//! The election state of one member: its term, its votes, its time-outs. Pure: time is an argument, and what is to be
+//! sent is the caller's (`member`).
+//!
+//! Sources: *Replica Set Elections* in the MongoDB manual; `src/mongo/db/repl/README.md` of the server. Left out:
+//! priorities, arbiters, catch-up (all members share one store) and priority takeover.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How soon a set replaces a lost primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Time between two heartbeats (`heartbeatIntervalMillis`).
+    pub heartbeat_interval: Duration,
+    /// How long a member waits for the primary before it stands for election, with up to 15 % more by chance; and how
+    /// long a primary goes on without a majority (`electionTimeoutMillis`).
+    pub election_timeout: Duration,
+}
+
+impl Default for Timing {
+    /// MongoDB's own: a new primary 10 to 11.5 s after the loss of the last one.
+    fn default() -> Self {
+        Self { heartbeat_interval: Duration::from_secs(2), election_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What a member is in its set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum MemberRole {
+    /// Copies, and answers reads that allow it.
+    #[default]
+    Secondary,
+    /// Won an election, takes no writes yet.
+    Elected,
+    /// Takes writes.
+    Primary,
+    /// Takes no writes any more, is no secondary yet.
+    SteppingDown,
+}
+
+/// What members send each other, in requests and in replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heartbeat {
+    /// The sender.
+    pub(super) from: usize,
+    /// The newest term that it knows.
+    pub(super) term: i64,
+    /// It is the primary of that term.
+    pub(super) primary: bool,
+}
+
+/// What the caller has to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Ask the others for their votes; `dry_run`: first ask whether they would give them.
+    Stand { dry_run: bool },
+    /// Become a secondary.
+    FinishStepDown,
+    /// Become primary.
+    TakeOver,
+}
+
+/// The state of one member. It outlives a restart of the member, as a server's vote does on disk.
+#[derive(Debug)]
+pub(super) struct Election {
+    me: usize,
+    timing: Timing,
+    term: i64,
+    /// The newest term in which it gave its vote.
+    voted_in: i64,
+    role: MemberRole,
+    primary: Option<usize>,
+    /// When each member was last in contact.
+    contacts: Vec<Option<Instant>>,
+    /// When it stands, unless it is in contact with the primary before.
+    stands_at: Instant,
+    /// It was asked to stand by the primary that steps down: no dry run.
+    handed_over: bool,
+    /// It does not stand before.
+    frozen_until: Option<Instant>,
+}
+
+impl Election {
+    /// Member `me` of a set of `count` whose member 0 is primary of term 1.
+    pub(super) fn new(me: usize, count: usize, timing: Timing, now: Instant) -> Self {
+        let role = if me == 0 { MemberRole::Primary } else { MemberRole::Secondary };
+        let mut election = Self {
+            me,
+            timing,
+            term: 1,
+            voted_in: 1,
+            role,
+            primary: Some(0),
+            contacts: vec![Some(now); count],
+            stands_at: now,
+            handed_over: false,
+            frozen_until: None,
+        };
+        election.postpone(now);
+        election
+    }
+
+    /// Starts again after the member was stopped: term and vote are kept, contacts are not.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.role = MemberRole::Secondary;
+        self.primary = None;
+        self.contacts.fill(None);
+        self.frozen_until = None;
+        self.postpone(now);
+    }
+
+    pub(super) fn term(&self) -> i64 {
+        self.term
+    }
+
+    pub(super) fn role(&self) -> MemberRole {
+        self.role
+    }
+
+    /// The primary as far as this member knows.
+    pub(super) fn primary(&self) -> Option<usize> {
+        self.primary
+    }
+
+    /// When `member` was last in contact.
+    pub(super) fn contact(&self, member: usize) -> Option<Instant> {
+        self.contacts[member]
+    }
+
+    /// Whether `member` was in contact within the election time-out.
+    pub(super) fn is_up(&self, member: usize, now: Instant) -> bool {
+        member == self.me || self.contacts[member].is_some_and(|at| now < at + self.timing.election_timeout)
+    }
+
+    /// The members of a majority.
+    pub(super) fn majority(&self) -> usize {
+        self.contacts.len() / 2 + 1
+    }
+
+    /// What this member sends the others.
+    pub(super) fn heartbeat(&self) -> Heartbeat {
+        Heartbeat { from: self.me, term: self.term, primary: self.role == MemberRole::Primary }
+    }
+
+    /// Takes another member's heartbeat.
+    pub(super) fn receive(&mut self, heartbeat: Heartbeat, now: Instant) {
+        let Some(contact) = self.contacts.get_mut(heartbeat.from) else { return };
+        *contact = Some(now);
+        self.learn(heartbeat.term);
+        if heartbeat.term < self.term {
+            return;
+        }
+        if heartbeat.primary {
+            self.primary = Some(heartbeat.from);
+            self.handed_over = false;
+            self.postpone(now);
+        } else if self.primary == Some(heartbeat.from) {
+            self.primary = None;
+        }
+    }
+
+    /// Whether a candidate of `term` gets this member's vote; a dry run changes nothing.
+    pub(super) fn vote(&mut self, term: i64, dry_run: bool, now: Instant) -> bool {
+        if dry_run {
+            return term >= self.term;
+        }
+        if term < self.term || term <= self.voted_in {
+            return false;
+        }
+        self.learn(term);
+        self.voted_in = term;
+        self.postpone(now);
+        true
+    }
+
+    /// Takes a term that another member has; a greater one ends a primary.
+    pub(super) fn learn(&mut self, term: i64) {
+        if term <= self.term {
+            return;
+        }
+        self.term = term;
+        match self.role {
+            MemberRole::Primary => self.role = MemberRole::SteppingDown,
+            MemberRole::Elected => (self.role, self.primary) = (MemberRole::Secondary, None),
+            MemberRole::Secondary => self.primary = None,
+            MemberRole::SteppingDown => {}
+        }
+    }
+
+    /// What has to be done at `now`. A primary without a majority steps down by itself.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+        let sees_majority =
+            (0..self.contacts.len()).filter(|member| self.is_up(*member, now)).count() >= self.majority();
+        match self.role {
+            MemberRole::SteppingDown => Some(Due::FinishStepDown),
+            MemberRole::Elected => Some(Due::TakeOver),
+            MemberRole::Primary if !sees_majority => {
+                self.role = MemberRole::SteppingDown;
+                Some(Due::FinishStepDown)
+            }
+            MemberRole::Secondary if now >= self.stands_at && sees_majority && !self.is_frozen(now) => {
+                Some(Due::Stand { dry_run: !std::mem::take(&mut self.handed_over) })
+            }
+            MemberRole::Primary | MemberRole::Secondary => None,
+        }
+    }
+
+    /// Stands in the next term, with its own vote; returns that term.
+    pub(super) fn stand(&mut self, now: Instant) -> i64 {
+        self.term += 1;
+        self.voted_in = self.term;
+        self.primary = None;
+        self.postpone(now);
+        self.term
+    }
+
+    /// A majority voted for it in `term`.
+    pub(super) fn won(&mut self, term: i64) {
+        if self.term == term && self.role == MemberRole::Secondary {
+            (self.role, self.primary) = (MemberRole::Elected, Some(self.me));
+        }
+    }
+
+    /// The election was not won: the next try is later.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        let chance = f64::from(RandomState::new().build_hasher().finish() as u16) / f64::from(u16::MAX);
+        self.stands_at = now + self.timing.election_timeout.mul_f64(1.0 + 0.15 * chance);
+    }
+
+    /// From elected to primary.
+    pub(super) fn take_over(&mut self) {
+        if self.role == MemberRole::Elected {
+            self.role = MemberRole::Primary;
+        }
+    }
+
+    /// Takes no writes from now on, and does not stand for `period`; false when it is not primary.
+    pub(super) fn step_down(&mut self, period: Duration, now: Instant) -> bool {
+        let primary = self.role == MemberRole::Primary;
+        if primary {
+            self.role = MemberRole::SteppingDown;
+            self.frozen_until = Some(now + period);
+        }
+        primary
+    }
+
+    /// From stepping down to secondary.
+    pub(super) fn stepped_down(&mut self, now: Instant) {
+        if self.role == MemberRole::SteppingDown {
+            self.role = MemberRole::Secondary;
+            self.primary = self.primary.filter(|primary| *primary != self.me);
+            self.postpone(now);
+        }
+    }
+
+    /// Does not stand for `period`; zero ends that. False when it is primary, or about to be.
+    pub(super) fn freeze(&mut self, period: Duration, now: Instant) -> bool {
+        let secondary = self.role == MemberRole::Secondary;
+        if secondary {
+            self.frozen_until = (!period.is_zero()).then(|| now + period);
+        }
+        secondary
+    }
+
+    /// Stands at once: the primary steps down and hands over.
+    pub(super) fn hand_over(&mut self, now: Instant) {
+        self.stands_at = now;
+        self.handed_over = true;
+    }
+
+    fn is_frozen(&self, now: Instant) -> bool {
+        self.frozen_until.is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing =
+        Timing { heartbeat_interval: Duration::from_secs(2), election_timeout: Duration::from_secs(10) };
+    const STEP: Duration = Duration::from_millis(250);
+
+    /// A set whose members exchange heartbeats while both are connected, on a clock of its own.
+    struct Set {
+        members: Vec<Election>,
+        connected: Vec<bool>,
+        now: Instant,
+        start: Instant,
+    }
+
+    impl Set {
+        fn new(count: usize) -> Self {
+            let start = Instant::now();
+            let members = (0..count).map(|me| Election::new(me, count, TIMING, start)).collect();
+            Self { members, connected: vec![true; count], now: start, start }
+        }
+
+        fn reaches(&self, from: usize, to: usize) -> bool {
+            from != to && self.connected[from] && self.connected[to]
+        }
+
+        /// Runs until a member's role changes or `longest` is over; returns how long that took.
+        fn run(&mut self, longest: Duration) -> Duration {
+            let began = self.now;
+            let before = self.primaries();
+            while self.now < began + longest && self.primaries() == before {
+                self.now += STEP;
+                if (self.now - self.start).as_millis() % TIMING.heartbeat_interval.as_millis() == 0 {
+                    self.heartbeats();
+                }
+                (0..self.members.len()).for_each(|member| self.act(member));
+                assert!(self.primaries_of_newest_term() <= 1);
+            }
+            self.now - began
+        }
+
+        fn heartbeats(&mut self) {
+            for from in 0..self.members.len() {
+                for to in 0..self.members.len() {
+                    if !self.reaches(from, to) {
+                        continue;
+                    }
+                    let heartbeat = self.members[from].heartbeat();
+                    self.members[to].receive(heartbeat, self.now);
+                }
+            }
+        }
+
+        fn act(&mut self, member: usize) {
+            match self.members[member].due(self.now) {
+                Some(Due::Stand { dry_run }) => {
+                    let term = self.members[member].term();
+                    if dry_run && !self.votes(member, term, true) {
+                        self.members[member].postpone(self.now);
+                        return;
+                    }
+                    let term = self.members[member].stand(self.now);
+                    if self.votes(member, term, false) {
+                        self.members[member].won(term);
+                    }
+                }
+                Some(Due::TakeOver) => {
+                    self.members[member].take_over();
+                    self.heartbeats();
+                }
+                Some(Due::FinishStepDown) => self.members[member].stepped_down(self.now),
+                None => {}
+            }
+        }
+
+        fn votes(&mut self, candidate: usize, term: i64, dry_run: bool) -> bool {
+            let voters: Vec<usize> = (0..self.members.len()).filter(|to| self.reaches(candidate, *to)).collect();
+            let now = self.now;
+            let yes = voters.iter().filter(|voter| self.members[**voter].vote(term, dry_run, now)).count();
+            yes + 1 >= self.members[candidate].majority()
+        }
+
+        fn primaries(&self) -> Vec<usize> {
+            let primary = |member: &usize| self.members[*member].role() == MemberRole::Primary;
+            (0..self.members.len()).filter(primary).collect()
+        }
+
+        fn primaries_of_newest_term(&self) -> usize {
+            let newest = self.members.iter().map(Election::term).max();
+            let primary = |member: &&Election| member.role() == MemberRole::Primary && Some(member.term()) == newest;
+            self.members.iter().filter(primary).count()
+        }
+    }
+
+    #[test]
+    fn a_set_whose_members_are_in_contact_keeps_its_primary() {
+        let mut set = Set::new(3);
+        set.run(Duration::from_secs(600));
+        assert_eq!((set.primaries(), set.members[2].term()), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_lost_primary_is_replaced_after_the_election_timeout_and_at_most_15_percent_more() {
+        for _ in 0..50 {
+            let mut set = Set::new(3);
+            set.run(Duration::from_secs(60));
+            set.connected[0] = false;
+            // The old one notices that it has no majority, or another is elected first.
+            let took = set.run(Duration::from_secs(60)) + set.run(Duration::from_secs(5));
+            assert!((Duration::from_secs(8)..Duration::from_secs(14)).contains(&took), "{took:?}");
+            let new = set.primaries();
+            assert!(new == [1] || new == [2], "{new:?}");
+            assert_eq!(set.members[new[0]].term(), 2);
+            set.connected[0] = true;
+            set.run(Duration::from_secs(60));
+            assert_eq!(set.primaries(), new, "the old one comes back as a secondary");
+            assert_eq!(set.members[0].primary(), Some(new[0]));
+        }
+    }
+
+    #[test]
+    fn a_primary_without_a_majority_steps_down_and_a_minority_elects_nobody() {
+        let mut set = Set::new(3);
+        set.run(Duration::from_secs(60));
+        (set.connected[1], set.connected[2]) = (false, false);
+        set.run(Duration::from_secs(60));
+        assert!(set.primaries().is_empty());
+        set.run(Duration::from_secs(120));
+        assert!(set.primaries().is_empty());
+        set.connected[1] = true;
+        set.run(Duration::from_secs(60));
+        assert_eq!(set.primaries().len(), 1, "two of three are a majority");
+    }
+
+    #[test]
+    fn a_member_votes_once_in_a_term_and_for_no_older_one() {
+        let now = Instant::now();
+        let mut member = Election::new(1, 3, TIMING, now);
+        assert!(!member.vote(1, false, now), "term 1 has its primary");
+        assert!(member.vote(1, true, now) && member.vote(1, true, now), "a dry run costs no vote");
+        assert!(member.vote(3, false, now));
+        assert!(!member.vote(3, false, now) && !member.vote(2, false, now));
+        member.restart(now);
+        assert!(!member.vote(3, false, now), "a vote outlives a restart");
+    }
+
+    #[test]
+    fn a_frozen_member_does_not_stand() {
+        let mut set = Set::new(3);
+        set.run(Duration::from_secs(10));
+        assert!(!set.members[0].freeze(Duration::from_secs(60), set.now), "a primary is not frozen");
+        assert!(set.members[1].freeze(Duration::from_secs(3600), set.now));
+        set.connected[0] = false;
+        set.run(Duration::from_secs(60));
+        set.run(Duration::from_secs(60));
+        assert_eq!(set.primaries(), [2]);
+    }
+
+    #[test]
+    fn a_greater_term_ends_a_primary() {
+        let now = Instant::now();
+        let mut member = Election::new(0, 3, TIMING, now);
+        member.receive(Heartbeat { from: 1, term: 5, primary: true }, now);
+        assert_eq!((member.role(), member.term()), (MemberRole::SteppingDown, 5));
+        member.stepped_down(now);
+        assert_eq!(member.primary(), Some(1));
+    }
+}
