@@ -117,7 +117,7 @@ impl Control {
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
             plane: parts.plane,
-            desired: Desired::default(),
+            desired: Desired { own_addresses: desired.own_addresses.clone(), ..Desired::default() },
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
             made,

@@ -383,6 +383,7 @@ impl<P: Plane> Owner<P> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
+        desired.own_addresses = self.desired.own_addresses.clone();
         desired.draining = self.desired.draining.clone();
         let mut said = self.said.clone();
         said.forget_absent(&desired);

@@ -1,12 +1,13 @@
 //! App Services' private endpoints. Source of the rules: App Services, "Use a VPC Private Endpoint".
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::super::dns::managed_zones;
 use super::super::error::{AppEndpointKindName, Findings, Location, RuleError};
 use super::super::survey::{Provider, Survey, counts};
 use super::distinct;
-use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, VpceId};
+use crate::model::{App, AppEndpoint, AppEndpointKind, BackendUrl, DeploymentModel, VpceId};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     let desired = survey.desired;
@@ -31,8 +32,20 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     }
 }
 
+/// Where an app's backend is, when its address is written; what a name leads to isn't the plan's to know.
+fn backend_address(app: &App) -> Option<SocketAddr> {
+    let url: BackendUrl = app.backend.parse().ok()?;
+    let host = if url.host == "localhost" { "127.0.0.1" } else { url.host.trim_matches(['[', ']']) };
+    Some(SocketAddr::new(host.parse().ok()?, url.port.get()))
+}
+
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
+    if let Some(address) = backend_address(app)
+        && survey.own_address_at(address).is_some()
+    {
+        findings.refuse(at.clone(), RuleError::TargetIsGateway { target: app.backend.clone(), address });
+    }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
     if app.endpoints.is_empty() {
         return;
