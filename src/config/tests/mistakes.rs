@@ -60,7 +60,7 @@ wrokers = 2
         (
             "[[vpc]]",
             "[flow_logs]\nenabled = true\npath = \"plgw-lab/access.log\"\n[access_log]\nenabled = true\n[[vpc]]",
-            &["access_log.path: `plgw-lab/access.log` is the file of `flow_logs.path`; a log has one of its own"],
+            &["access_log.path: `./plgw-lab/access.log` is the file of `flow_logs.path`; a log has one of its own"],
         ),
         (
             "[[vpc]]",
@@ -680,11 +680,12 @@ fn said(rows: &[Row]) {
         for problem in errors.problems.iter().filter(|problem| !problem.path.is_empty()) {
             let (line, column) = problem.place.expect("a mistake in a text has a place");
             let there = &text.lines().nth(line - 1).expect("the line exists")[column - 1..];
-            let key = problem.path.rsplit('.').next().expect("a path has a last part");
-            let stands_there = match key.strip_suffix(']') {
-                Some(_) => there.starts_with(['"', '{', '[']),
-                None => there.starts_with(key) || there.starts_with(['[', '{']),
-            };
+            let mut keys = problem.path.rsplit('.');
+            let key = keys.next().expect("a path has a last part");
+            let table = keys.next().unwrap_or(key);
+            let stands_there = there.starts_with(['[', '{'])
+                || if key.ends_with(']') { there.starts_with('"') } else { there.starts_with(key) }
+                || there.starts_with(table);
             assert!(stands_there, "{line}:{column} is not the place of {problem}: {there}");
         }
     }
