@@ -250,7 +250,8 @@ async fn a_shift_ends_at_its_time() {
     while !gateway.control.shifts().is_empty() {
         tokio::task::yield_now().await;
     }
-    assert!(gateway.control.snapshot().zones.iter().all(|view| !view.shifted));
+    let snapshot = gateway.control.snapshot();
+    assert!(!snapshot.zones.is_empty() && snapshot.zones.iter().all(|view| !view.shifted), "{:?}", snapshot.zones);
 }
 
 /// Every writer's word stands, whatever the others write at the same time.

@@ -134,7 +134,7 @@ impl Gateway {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
-        let Config { settings, desired } = config;
+        let Config { settings, mut desired } = config;
         let GatewayOptions { source, tick, flags, ports, logs, manager } = options;
         let flags = flags.unwrap_or_default();
         if let Some(logs) = &logs {
@@ -159,6 +159,8 @@ impl Gateway {
             config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
         }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
+        let bound = [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
+        desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         let store = open_store(&settings.state).await?;
 
         let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;

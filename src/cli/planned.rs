@@ -45,7 +45,8 @@ impl fmt::Display for StateUsed {
 
 /// Reads the config at `path` and plans it on top of what its state file holds, or the one at `state`.
 pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure> {
-    let config = config::load(path)?;
+    let mut config = config::load(path)?;
+    config.desired.own_addresses = config.settings.own_addresses();
     let location = state.map_or(config.settings.state.clone(), |path| StateLocation::File(path.to_owned()));
     let (held, state) = held(location)?;
     let (snapshot, _) = compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &errors))?;

@@ -2,20 +2,39 @@
 
 use std::fmt;
 
+/// The longest path or message, in bytes: a file may quote anything at any length.
+const LONGEST_TEXT: usize = 1000;
+
+/// How much of the end is kept of a text that is too long: it says what to write instead.
+const KEPT_END: usize = 300;
+
 /// One mistake: where it stands and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The path of the key, `listener[2].port`; `FILE:LINE:COLUMN` where the text is no TOML; empty for the whole file.
+    /// Line and column (in characters), both from 1; `None` for the whole file.
+    pub place: Option<(usize, usize)>,
+    /// The path of the key, `listener[2].port`; empty where the text is no TOML, and for the whole file.
     pub path: String,
     /// What is wrong, in words for people: lower case, no period at the end.
     pub message: String,
 }
 
 impl Problem {
-    /// A mistake at `path`. Control characters are written as escapes: a message is one line, whatever the file holds.
-    pub(super) fn new(path: &str, message: &str) -> Self {
-        Self { path: visible(path), message: visible(message) }
+    /// A mistake at `path`. Control characters are written as escapes: a message is one line of bounded length, whatever the
+    /// file holds.
+    pub(super) fn new(place: Option<(usize, usize)>, path: &str, message: &str) -> Self {
+        Self { place, path: bounded(visible(path)), message: bounded(visible(message)) }
     }
+}
+
+/// `text`, with its middle left out when it is too long.
+fn bounded(text: String) -> String {
+    if text.len() <= LONGEST_TEXT {
+        return text;
+    }
+    let start = text.floor_char_boundary(LONGEST_TEXT - KEPT_END - '…'.len_utf8());
+    let end = text.ceil_char_boundary(text.len() - KEPT_END);
+    format!("{}…{}", &text[..start], &text[end..])
 }
 
 /// `text` with its control characters as escapes.
@@ -47,7 +66,7 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// The file as a whole is wrong.
     pub(super) fn whole(file: &str, message: &str) -> Self {
-        Self { file: file.to_owned(), problems: vec![Problem::new("", message)] }
+        Self { file: file.to_owned(), problems: vec![Problem::new(None, "", message)] }
     }
 }
 
@@ -56,7 +75,11 @@ impl fmt::Display for ConfigErrors {
         let plural = if self.problems.len() == 1 { "" } else { "s" };
         write!(f, "{}: {} problem{plural}", self.file, self.problems.len())?;
         for problem in &self.problems {
-            write!(f, "\n  {problem}")?;
+            f.write_str("\n  ")?;
+            if let Some((line, column)) = problem.place {
+                write!(f, "{}:{line}:{column}: ", self.file)?;
+            }
+            write!(f, "{problem}")?;
         }
         Ok(())
     }

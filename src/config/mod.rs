@@ -1,6 +1,6 @@
-//! Text to a checked [`Config`]: every mistake at once, each with its path and what to write instead.
+//! Text to a checked [`Config`]: every mistake at once, each with its place, its path and what to write instead.
 //!
-//! `config/gateway.toml` explains every key at its default. The path of a text through the room: `raw` walks its tables,
+//! `config/gateway.toml` explains every key at its default. The path of a text through the module: `raw` walks its tables,
 //! `value` reads single values, `check` puts them together and looks across tables.
 
 mod check;

@@ -49,7 +49,8 @@ pub(super) struct At<T> {
 pub(super) struct Problems<'t> {
     file: &'t str,
     text: &'t str,
-    found: RefCell<Vec<(usize, Problem)>>,
+    /// The byte that each is about, its path, and what is wrong.
+    found: RefCell<Vec<(usize, String, String)>>,
     /// Every key that was asked for, by path without indexes: what the format consists of.
     #[cfg(test)]
     pub(super) known: RefCell<BTreeSet<String>>,
@@ -68,8 +69,8 @@ impl<'t> Problems<'t> {
     }
 
     /// Adds a mistake at `spot`.
-    pub(super) fn report(&self, spot: &Spot, message: impl AsRef<str>) {
-        self.found.borrow_mut().push((spot.offset, Problem::new(&spot.path, message.as_ref())));
+    pub(super) fn report(&self, spot: &Spot, message: impl Into<String>) {
+        self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
     }
 
     /// How many mistakes there are so far: unchanged over a read, the read went well.
@@ -77,35 +78,19 @@ impl<'t> Problems<'t> {
         self.found.borrow().len()
     }
 
-    /// Adds a mistake in the TOML itself.
-    pub(super) fn report_syntax(&self, error: &toml::de::Error) {
-        let offset = self.offset(error);
-        self.found.borrow_mut().push((offset, Problem::new(&self.place(offset), error.message())));
-    }
-
-    /// The byte of the text that `error` is about.
-    fn offset(&self, error: &toml::de::Error) -> usize {
-        error.span().map_or(0, |span| span.start.min(self.text.len()))
-    }
-
-    /// The line of a byte of the text, from 1.
-    fn line(&self, offset: usize) -> usize {
-        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|b| **b == b'\n').count() + 1
-    }
-
-    /// `FILE:LINE:COLUMN` of a byte of the text; lines and columns (in characters) count from 1.
-    fn place(&self, offset: usize) -> String {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
-        format!("{}:{}:{column}", self.file, self.line(offset))
-    }
-
     /// The mistakes in the order of the file; `None` when there are none.
     pub(super) fn into_errors(self) -> Option<ConfigErrors> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|(offset, _)| *offset);
-        let problems: Vec<Problem> = found.into_iter().map(|(_, problem)| problem).collect();
+        found.sort_by_key(|(offset, ..)| *offset);
+        // One walk over the text for all of them: line and column of the byte that it has reached.
+        let (mut rest, mut line, mut column) = (self.text.char_indices().peekable(), 1, 1);
+        let mut problems = Vec::with_capacity(found.len());
+        for (offset, path, message) in found {
+            while let Some((_, passed)) = rest.next_if(|(at, _)| *at < offset) {
+                (line, column) = if passed == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+            problems.push(Problem::new(Some((line, column)), &path, &message));
+        }
         (!problems.is_empty()).then(|| ConfigErrors { file: self.file.to_owned(), problems })
     }
 }
@@ -114,11 +99,16 @@ impl<'t> Problems<'t> {
 ///
 /// One a line: what follows the first is mostly its consequence.
 pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Spanned<DeTable<'t>>> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let mut lines = BTreeSet::new();
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    let offset = |error: &toml::de::Error| error.span().map_or(0, |span| span.start.min(text.len()));
+    errors.sort_by_key(offset);
+    let mut reported = None;
     for error in &errors {
-        if lines.insert(problems.line(problems.offset(error))) {
-            problems.report_syntax(error);
+        let offset = offset(error);
+        let same_line = |reported: usize| !text.as_bytes()[reported..offset].contains(&b'\n');
+        if !reported.is_some_and(same_line) {
+            problems.report(&Spot { path: String::new(), offset }, error.message());
+            reported = Some(offset);
         }
     }
     errors.is_empty().then_some(table)
@@ -282,7 +272,7 @@ impl<'s> Section<'s> {
     }
 
     /// Adds a mistake at `key`.
-    pub(super) fn report(&self, key: &str, message: impl AsRef<str>) {
+    pub(super) fn report(&self, key: &str, message: impl Into<String>) {
         self.problems.report(&self.spot_of(key), message);
     }
 
@@ -313,18 +303,23 @@ impl<'s> Section<'s> {
             if asked.contains(name) {
                 continue;
             }
-            let nearest = asked.iter().map(|known| (edits(name, known), *known)).min();
-            let advice = match nearest {
-                // Up to a third of the letters wrong is a slip; more is another word.
-                Some((distance, known)) if distance <= (known.len() / 3).max(1) => format!("did you mean `{known}`?"),
-                _ => {
-                    let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
-                    format!("known here: {}", known.join(", "))
-                }
+            // Up to a third of the letters wrong is a slip; more is another word.
+            let slips = |known: &str| (known.len() / 3).max(1);
+            let letters = name.chars().count();
+            let nearest = asked
+                .iter()
+                .filter(|known| letters.abs_diff(known.len()) <= slips(known))
+                .map(|known| (edits(name, known), *known))
+                .filter(|(distance, known)| *distance <= slips(known))
+                .min();
+            let advice = if let Some((_, known)) = nearest {
+                format!("did you mean `{known}`?")
+            } else {
+                let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
+                format!("known here: {}", known.join(", "))
             };
-            let place = self.problems.place(key.span().start);
             let spot = self.spot.key(name, key.span().start);
-            self.problems.report(&spot, format!("unknown key at {place}; {advice}"));
+            self.problems.report(&spot, format!("unknown key; {advice}"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the process itself is told: threads, addresses, limits. Where the file says nothing, the defaults here hold.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -122,6 +123,15 @@ pub struct Settings {
     pub pace: Pace,
     /// Reload when the file changes; SIGHUP reloads either way.
     pub watch_file: bool,
+}
+
+impl Settings {
+    /// Where the gateway itself answers beside endpoints and public addresses.
+    #[must_use]
+    pub fn own_addresses(&self) -> BTreeSet<SocketAddr> {
+        let dns = self.dns.iter().flat_map(|dns| &dns.listen);
+        dns.chain(&self.metrics).chain(&self.admin).copied().collect()
+    }
 }
 
 impl Default for Settings {

@@ -1,5 +1,6 @@
-//! The room's tests: the files in `config/`, and what is said of mistakes.
+//! The module's tests: the files in `config/`, and what is said of mistakes.
 
 mod anything;
 mod files;
+mod growth;
 mod mistakes;

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::draft::{Draft, EditError};
 use self::health::{HealthProber, Probe};
-use self::inventory::{Inventory, Moment};
+use self::inventory::{Inventory, Timestamp};
 use self::metrics::ControlMetrics;
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
@@ -58,7 +58,7 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedEr
 /// [`SavedError`] when a value can't be read.
 pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result<PortAllocations, SavedError> {
     let (_, held, _, overrides) = Saved::load(store).await?;
-    overrides.over(&desired.faults.clone(), Timestamp::now()).tell(desired);
+    overrides.over(&desired.faults.clone(), Timestamp::now()).apply_to(desired);
     Ok(held)
 }
 
@@ -125,7 +125,7 @@ impl Control {
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
             plane: parts.plane,
-            desired: Desired::default(),
+            desired: Desired { own_addresses: desired.own_addresses.clone(), ..Desired::default() },
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
             resources,

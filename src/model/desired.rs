@@ -42,4 +42,6 @@ pub struct Desired {
     /// Zones whose endpoint addresses were found not to answer clients, though all behind them is well: they leave DNS,
     /// and nothing else changes.
     pub silent_zones: BTreeSet<super::Zone>,
+    /// Where the gateway itself answers beside endpoints and public addresses: DNS, metrics, the admin API.
+    pub own_addresses: BTreeSet<std::net::SocketAddr>,
 }

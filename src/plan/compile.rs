@@ -47,10 +47,11 @@ pub fn compile(
 
     let service_side: BTreeSet<_> = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).collect();
     let mut service_side: Vec<IpNet> = service_side.into_iter().copied().collect();
-    service_side.extend(stray_targets(desired, &service_side));
+    service_side.extend(stray_targets(&survey, &service_side));
     let service_side: CidrSet = service_side.into_iter().collect();
     let paths = paths(&survey, &next, &mut findings);
     let gates = gates(&survey);
+    note_closed_ports(&survey, &gates, &next, &mut findings);
     let dns = dns::view(&survey, &gates, &paths, &service_side, &mut findings);
     findings.checked()?;
 
@@ -75,6 +76,34 @@ pub fn compile(
     }
     snapshot.endpoints = gates;
     Ok((snapshot, next))
+}
+
+/// Notes endpoints whose security groups let nobody to any of their targets' ports.
+fn note_closed_ports(
+    survey: &Survey<'_>,
+    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    held: &Held,
+    findings: &mut Findings,
+) {
+    for endpoint in survey.endpoints.values().flatten() {
+        let (service, groups) = (endpoint.service.service(), &endpoint.security_groups);
+        let Some((gate, ledger)) = gates.get(&endpoint.id).zip(held.ledgers.get(service)) else { continue };
+        let open = |port: ListenerPort| gate.rules.ingress.iter().any(|rule| rule.ports.contains(port));
+        let targets = survey.targets.get(service).into_iter().flatten();
+        let ports: BTreeSet<ListenerPort> = targets.filter_map(|target| ledger.port(&target.id)).collect();
+        let (Some(first), Some(last)) = (ports.first(), ports.last()) else { continue };
+        if groups.is_empty() || ports.iter().any(|port| open(*port)) {
+            continue;
+        }
+        let names: Vec<&str> = groups.iter().map(|group| group.as_str()).collect();
+        let plural = if names.len() == 1 { ("", "s") } else { ("s", "") };
+        let (names, range) =
+            (names.join(", "), if first == last { format!(" {first}") } else { format!("s {first}-{last}") });
+        findings.note(
+            &Location::Endpoint(endpoint.id.clone()),
+            format_args!("security group{} {names} admit{} none of this endpoint's port{range}", plural.0, plural.1),
+        );
+    }
 }
 
 /// The zones that the endpoints of each project's load balancer lie in.
@@ -109,14 +138,11 @@ fn addresses_in(survey: &Survey<'_>, service: &VpceServiceId, zone: &Zone) -> Ve
     endpoints.flat_map(of_endpoint).collect()
 }
 
-/// Addresses of processes outside their load balancer's networks: the service's side too, unless a consumer's network
-/// has them (the plan says so in a notice).
-fn stray_targets(desired: &Desired, service_side: &[IpNet]) -> Vec<IpNet> {
+/// Addresses of processes outside every load balancer's networks: the service's side too, but for those that a notice names
+/// ([`Survey::is_service_side_alone`]).
+fn stray_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
     let known: CidrSet = service_side.iter().copied().collect();
-    let consumers = |ip: IpAddr| {
-        desired.vpcs.values().any(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip)))
-    };
-    let projects = desired.projects.iter().filter(|project| !project.services.is_empty());
+    let projects = survey.desired.projects.iter().filter(|project| !project.services.is_empty());
     let addresses: BTreeSet<IpAddr> = projects
         .flat_map(|project| &project.clusters)
         .flat_map(|cluster| {
@@ -124,7 +150,7 @@ fn stray_targets(desired: &Desired, service_side: &[IpNet]) -> Vec<IpNet> {
             cluster.nodes.iter().map(|node| node.address).chain(connectors)
         })
         .map(|address| address.ip())
-        .filter(|ip| !known.contains(*ip) && !consumers(*ip))
+        .filter(|ip| !known.contains(*ip) && survey.is_service_side_alone(*ip))
         .collect();
     addresses.into_iter().map(IpNet::from).collect()
 }
@@ -476,7 +502,9 @@ mod tests {
     fn a_service_can_put_a_proxy_header_before_every_flow() {
         let mut desired = documented();
         desired.projects[0].services[0].attributes.proxy_protocol = true;
-        assert!(plan(&desired).listeners.values().all(|listener| listener.group.proxy_protocol));
+        let snapshot = plan(&desired);
+        assert!(!snapshot.listeners.is_empty(), "the documented config has listeners");
+        assert!(snapshot.listeners.values().all(|listener| listener.group.proxy_protocol));
     }
 
     /// A18: each endpoint leads to the `mongos` of its own region.

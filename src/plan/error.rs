@@ -194,6 +194,23 @@ pub enum RuleError {
         /// Where it is.
         address: SocketAddr,
     },
+    /// A source of PROXY headers among the targets.
+    #[error(
+        "`proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the service's side; a target could then pass \
+         for a client of the VPC. Name the load balancer's own addresses alone"
+    )]
+    ProxySourceOnServiceSide {
+        /// The source's network.
+        network: IpNet,
+        /// What it overlaps.
+        other: IpNet,
+    },
+    /// The gateway's own address in a service's networks.
+    #[error(
+        "its networks hold {0}, where the gateway itself answers, and nobody on the service's side is answered; put the \
+         targets, or the gateway's own address, elsewhere"
+    )]
+    GatewayOnServiceSide(SocketAddr),
     /// An address that cannot be dialled or bound.
     #[error("`{what}` is at {address}; write an address and a port of which neither is zero")]
     NoAddress {

@@ -373,7 +373,7 @@ mod tests {
         let mut desired = two_regions();
         project(&mut desired).services.pop();
         desired.endpoints.remove(&of::<crate::model::VpceId>(WEST_ENDPOINT));
-        cluster(&mut desired).nodes[0].address = of("10.250.0.1:27017");
+        cluster(&mut desired).nodes[0].address = of("10.0.99.1:27017");
         cluster(&mut desired).nodes[1].zone = of("us-west-2a");
         cluster(&mut desired).nodes[1].public_address = Some(of("203.0.113.20:27017"));
         endpoint(&mut desired, ENDPOINT).security_groups.clear();
@@ -383,7 +383,7 @@ mod tests {
             [
                 "endpoint vpce-024f5b57108c8d3ed: it has no security group, so nothing is let in".to_owned(),
                 "endpoint service vpce-svc-02863655456245e5c: targets outside its networks are not recognised as the \
-                 service's side when they open connections: Cluster0/shard-00-00 (10.250.0.1:27017)"
+                 service's side when they open connections: Cluster0/shard-00-00 (10.0.99.1:27017)"
                     .to_owned(),
                 format!(
                     "{CLUSTER}: the project has no endpoint service in us-west-2, so nothing listens on the public \
@@ -393,6 +393,105 @@ mod tests {
                  `Cluster0/none`"
                     .to_owned(),
             ]
+        );
+    }
+
+    #[test]
+    fn what_the_gateway_answers_at_is_no_target_and_not_on_the_service_side() {
+        let own = |address: &'static str| {
+            move |desired: &mut Desired| {
+                desired.own_addresses.insert(of(address));
+            }
+        };
+        let target = |address: &'static str| {
+            format!(
+                "{CLUSTER}: `Cluster0/shard-00-00` is at {address}, where the gateway itself listens; flows would go round"
+            )
+        };
+        for (bound, address) in
+            [("127.0.0.1:8474", "127.0.0.1:8474"), ("0.0.0.0:8474", "127.0.0.7:8474"), ("[::]:53", "[::1]:53")]
+        {
+            let both = |desired: &mut Desired| {
+                own(bound)(desired);
+                cluster(desired).nodes[0].address = of(address);
+            };
+            assert_eq!(refused(both), [target(address)]);
+        }
+        let held = format!(
+            "endpoint service {SERVICE}: its networks hold 10.200.0.9:53, where the gateway itself answers, and nobody on the \
+             service's side is answered; put the targets, or the gateway's own address, elsewhere"
+        );
+        assert_eq!(refused(own("10.200.0.9:53")), [held]);
+
+        let mut with_apps = with_app();
+        own("127.0.0.1:8474")(&mut with_apps);
+        for backend in ["http://localhost:8474", "http://127.0.0.1:8474"] {
+            with_apps.apps[0].backend = backend.to_owned();
+            let said = refusals(&with_apps);
+            assert!(
+                said.len() == 1 && said[0].contains("127.0.0.1:8474, where the gateway itself listens"),
+                "{said:?}"
+            );
+        }
+        with_apps.apps[0].backend = "http://127.0.0.1:8475".to_owned();
+        plan(&with_apps);
+    }
+
+    #[test]
+    fn operators_and_the_gateway_itself_are_not_locked_out_by_a_target_beside_them() {
+        let mut desired = documented();
+        desired.own_addresses.insert(of("192.0.2.1:8474"));
+        for address in ["127.0.0.1:27017", "[::1]:27017", "192.0.2.1:27017", "10.0.99.1:27017"] {
+            cluster(&mut desired).nodes[0].address = of(address);
+            let snapshot = plan(&desired);
+            let ip = of::<std::net::SocketAddr>(address).ip();
+            assert!(!snapshot.service_side.contains(ip), "{address} is not refused");
+            assert!(snapshot.notices[0].contains("are not recognised as the service's side"), "{:?}", snapshot.notices);
+        }
+        cluster(&mut desired).nodes[0].address = of("192.0.2.2:27017");
+        let snapshot = plan(&desired);
+        assert!(snapshot.service_side.contains(of("192.0.2.2")), "any other target's address is");
+        assert_eq!(snapshot.notices, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_source_of_proxy_headers_is_not_on_the_service_side() {
+        let sources = |net: &'static str| {
+            move |desired: &mut Desired| project(desired).services[0].attributes.proxy_sources = nets(&[net])
+        };
+        let overlap = |network: &str, other: &str| {
+            format!(
+                "endpoint service {SERVICE}: `proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the \
+                 service's side; a target could then pass for a client of the VPC. Name the load balancer's own addresses \
+                 alone"
+            )
+        };
+        assert_eq!(refused(sources("10.200.0.7/32")), [overlap("10.200.0.7/32", "10.200.0.0/16")]);
+        assert_eq!(refused(sources("0.0.0.0/0")), [overlap("0.0.0.0/0", "10.200.0.0/16")]);
+        let stray = |desired: &mut Desired| {
+            cluster(desired).nodes[0].address = of("192.0.2.2:27017");
+            sources("192.0.2.0/24")(desired);
+        };
+        assert_eq!(refused(stray), [overlap("192.0.2.0/24", "192.0.2.2/32")]);
+        let mut desired = documented();
+        sources("192.0.2.0/24")(&mut desired);
+        plan(&desired);
+    }
+
+    #[test]
+    fn an_endpoint_whose_groups_admit_none_of_its_ports_is_noticed() {
+        let mut desired = documented();
+        let groups = &mut own_vpc(&mut desired).security_groups;
+        for group in groups.values_mut() {
+            for rule in &mut group.ingress {
+                rule.ports = of("27017");
+            }
+        }
+        let notices = plan(&desired).notices;
+        assert!(
+            notices.iter().any(|notice| notice.starts_with(&format!("endpoint {ENDPOINT}: security group"))
+                && notice.ends_with("none of this endpoint's ports 1024-1026")),
+            "{notices:?}"
         );
     }
 

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
-    InterfaceEndpoint, Project, Region, TargetId, TargetState, VpceServiceId, Zone,
+    InterfaceEndpoint, Project, Region, TargetId, TargetState, Vpc, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -55,6 +55,26 @@ impl<'a> Provider<'a> {
 }
 
 impl<'a> Survey<'a> {
+    /// Whether connections from a target's address outside every service's networks are refused as the service's side.
+    ///
+    /// Not where a consumer's network has it, and not where the gateway itself answers or the machine's own clients come
+    /// from: an operator must not be locked out.
+    pub(super) fn is_service_side_alone(&self, ip: IpAddr) -> bool {
+        let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
+        let is_own = self.desired.own_addresses.iter().any(|own| own.ip() == ip)
+            || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
+        !is_own && !self.desired.vpcs.values().any(of_consumer)
+    }
+
+    /// The gateway's own address that answers at `address`.
+    pub(super) fn own_address_at(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let answers = |own: &&SocketAddr| {
+            let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
+            own.port() == address.port() && (own.ip() == address.ip() || everywhere)
+        };
+        self.desired.own_addresses.iter().find(answers).copied()
+    }
+
     pub(super) fn of(desired: &'a Desired) -> Self {
         let mut providers = BTreeMap::new();
         let mut targets = BTreeMap::new();

@@ -355,7 +355,11 @@ fn serve_runs_until_it_is_told_to_stop_and_says_what_it_carried() {
     std::fs::write(&path, "workers = -1\n").expect("writable");
     let wrong = serve().ran();
     assert_eq!(wrong.code, Some(78));
-    assert!(wrong.err.starts_with(&format!("plgw: {}: 1 problem\n  workers: ", path.display())), "{}", wrong.err);
+    assert!(
+        wrong.err.starts_with(&format!("plgw: {}: 1 problem\n  {0}:1:1: workers: ", path.display())),
+        "{}",
+        wrong.err
+    );
 }
 
 /// The plan as `--output json` has it.

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::health::{optimized, quick_checks, state_of};
-use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, TestGateway, netns};
+use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, TestGateway, netns, skip};
 
 /// NLB: past its source ports towards a target, connections are dropped, and PortAllocationErrorCount rises.
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
     })
     .await;
     let mut rates = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..30 {
         let rate = rate_of_125_megabytes(&gateway, &mut held).await;
         assert!(rate <= 1.05 * gigabit, "{rate} bytes a second");
         if rate >= 0.95 * gigabit {
@@ -257,7 +257,7 @@ async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
     let mut held = HeldTarget::start(net.target(0)).await;
     let free = rate_of_125_megabytes(&TestGateway::start(net).await, &mut held).await;
     assert!(free < 2.0 * gigabit, "{rates:?} bytes a second, {free} without a cap");
-    println!("SKIP: this machine is too busy to tell: {rates:?} bytes a second with the cap, {free} without");
+    skip(&format!("this machine is too busy to tell: {rates:?} bytes a second with the cap, {free} without"));
 }
 
 /// Behind another load balancer: from named sources the header says who the client is, and is judged by that; a second

@@ -157,7 +157,9 @@ async fn a_shift_stands_without_addresses_and_can_be_ended() {
     assert!(code == 1 && said.contains("one zone at a time"), "{said}");
     operated.ok("zone unshift us-east-1a").await;
     control.replace_inventory(Ok(whole)).await.expect("taken over");
-    assert!(operated.json("zone list").await["zones"].as_array().expect("zones").iter().all(|z| z["shifted"] == false));
+    let listed = operated.json("zone list").await;
+    let shifted: Vec<_> = listed["zones"].as_array().expect("zones").iter().map(|zone| &zone["shifted"]).collect();
+    assert_eq!(shifted, [false, false]);
 }
 
 /// Whoever has the name of a cluster that is gone begins anew.

@@ -1,5 +1,7 @@
 //! App Services: its endpoint services and apps.
 
+use std::collections::HashSet;
+
 use super::cidr_set;
 use super::declared::{Declared, Side, need_networks};
 use crate::config::raw::Section;
@@ -61,17 +63,16 @@ pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Dec
     if let Some(public) = &public_address {
         declared.bind_app(public);
     }
-    let mut own: Vec<VpceId> = Vec::new();
+    let mut own: HashSet<VpceId> = HashSet::new();
     let endpoints = section.tables("endpoint", |found| {
         let endpoint = found.need("endpoint", parsed::<VpceId>);
         let kind = found.need("type", one_of(&KINDS));
         let comment = found.or("comment", String::new(), text);
         let endpoint = endpoint?;
         declared.expect_endpoint(problems, &endpoint);
-        if own.contains(&endpoint.value) {
+        if !own.insert(endpoint.value.clone()) {
             problems.report(&endpoint.spot, format!("the app has `{}` already", endpoint.value));
         }
-        own.push(endpoint.value.clone());
         Some(AppEndpoint { endpoint: endpoint.value, kind: kind?.value, comment })
     });
     Some(App {

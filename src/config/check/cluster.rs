@@ -1,6 +1,6 @@
 //! Clusters, their nodes and BI Connectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
 use super::declared::Declared;
@@ -32,20 +32,29 @@ const TIERS: [(&str, Tier); 15] = [
 /// [`TargetId::optimized`]: crate::model::TargetId::optimized
 const OPTIMIZED_MEMBER: &str = "lb";
 
-/// How many addressable targets a project's clusters come to, by region.
+/// How many addressable targets a project's clusters come to, by region: all together, and each cluster's.
 #[derive(Debug, Default)]
-pub(super) struct Load(BTreeMap<Region, BTreeMap<ClusterName, usize>>);
+pub(super) struct Load(BTreeMap<Region, (usize, BTreeMap<ClusterName, usize>)>);
+
+/// Clusters that a message names at most.
+const MOST_SHOWN: usize = 16;
 
 impl Load {
     fn add(&mut self, region: Region, cluster: &ClusterName) {
-        *self.0.entry(region).or_default().entry(cluster.clone()).or_default() += 1;
+        let (all, shares) = self.0.entry(region).or_default();
+        *all += 1;
+        *shares.entry(cluster.clone()).or_default() += 1;
     }
 
-    /// The targets in `region`, and which clusters they come from: `Cluster0: 3, Sharded0: 1`.
-    pub(super) fn in_region(&self, region: &Region) -> (usize, String) {
-        let clusters = self.0.get(region).into_iter().flatten();
-        let shares: Vec<String> = clusters.clone().map(|(cluster, targets)| format!("{cluster}: {targets}")).collect();
-        (clusters.map(|(_, targets)| targets).sum(), shares.join(", "))
+    /// The targets in `region`.
+    pub(super) fn in_region(&self, region: &Region) -> usize {
+        self.0.get(region).map_or(0, |(all, _)| *all)
+    }
+
+    /// Which clusters the targets in `region` come from: `Cluster0: 3, Sharded0: 1`.
+    pub(super) fn shares(&self, region: &Region) -> String {
+        let shares = self.0.get(region).into_iter().flat_map(|(_, shares)| shares).take(MOST_SHOWN);
+        shares.map(|(cluster, targets)| format!("{cluster}: {targets}")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -53,7 +62,7 @@ impl Load {
 pub(super) fn cluster(
     section: &Section<'_>,
     owner: &str,
-    names: &mut Vec<String>,
+    names: &mut HashSet<String>,
     load: &mut Load,
     declared: &mut Declared,
 ) -> Option<Cluster> {
@@ -65,17 +74,17 @@ pub(super) fn cluster(
     let kind = kind(section, label.as_ref());
     if let Some(name) = &name {
         let host = name.value.host_label();
-        if names.contains(&host) {
+        if !names.insert(host.clone()) {
             let message = format!("`{}` is another cluster's name, as host names go (`{host}`)", name.value);
             section.problems.report(&name.spot, message);
         }
-        names.push(host);
     }
     if let Some(label) = &label {
         declared.label(section.problems, label, owner);
     }
 
-    let mut members = Members { taken: Vec::new(), optimized: kind == Some(ClusterKind::Sharded { optimized: true }) };
+    let mut members =
+        Members { taken: HashSet::new(), optimized: kind == Some(ClusterKind::Sharded { optimized: true }) };
     let before = section.problems.count();
     let nodes = section.tables("node", |found| node(found, &mut members, declared));
     if nodes.is_empty() && section.problems.count() == before {
@@ -120,7 +129,7 @@ fn kind(section: &Section<'_>, label: Option<&At<Label>>) -> Option<ClusterKind>
 
 /// What takes a port in one cluster.
 struct Members {
-    taken: Vec<String>,
+    taken: HashSet<String>,
     optimized: bool,
 }
 
@@ -138,13 +147,12 @@ impl Members {
             None if section.wrote("name") => return None,
             None => unnamed(address?.value),
         };
-        if self.taken.contains(&name) {
+        if !self.taken.insert(name.clone()) {
             section.report("name", format!("`{name}` is the name of another node or BI Connector of the cluster"));
         } else if self.optimized && name == OPTIMIZED_MEMBER {
             section
                 .report("name", format!("`{name}` names all `mongos` of an optimized cluster together; take another"));
         }
-        self.taken.push(name.clone());
         Some(name)
     }
 }

@@ -1,8 +1,11 @@
 //! The consumer's VPCs with their subnets and security groups.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 
 use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks};
+use super::networks::NetworkMap;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::everybody;
@@ -28,12 +31,15 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
     declared.networks(Side::Joined(index), &peered);
     declared.networks(Side::Joined(index), &on_premises);
 
-    let place = Place {
+    let mut within = NetworkMap::default();
+    cidrs.iter().for_each(|cidr| within.insert(cidr.value, ()));
+    let mut place = Place {
+        subnets: NetworkMap::default(),
         vpc: id.as_ref().map(|id| &id.value),
         region: region.as_ref().map(|region| &region.value),
-        cidrs: cidrs_readable.then_some(cidrs.as_slice()),
+        cidrs: cidrs_readable.then(|| (within, &cidrs[..cidrs.len().min(MOST_SHOWN)])),
     };
-    let subnets = section.tables("subnet", |found| subnet(found, &place, declared));
+    let subnets = section.tables("subnet", |found| subnet(found, &mut place, declared));
     let groups = security_groups(section, place.vpc, declared);
     Some(Vpc {
         cidrs: cidr_set(&cidrs),
@@ -53,10 +59,16 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
 struct Place<'a> {
     vpc: Option<&'a VpcId>,
     region: Option<&'a Region>,
-    cidrs: Option<&'a [At<IpNet>]>,
+    /// All of the VPC's networks, and those that a message names.
+    cidrs: Option<(NetworkMap<()>, &'a [At<IpNet>])>,
+    /// The subnets before it.
+    subnets: NetworkMap<IpNet>,
 }
 
-fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> Option<Subnet> {
+/// Networks that a message names at most.
+const MOST_SHOWN: usize = 8;
+
+fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared) -> Option<Subnet> {
     let problems = section.problems;
     let id = section.need("id", parsed::<SubnetId>);
     let zone = section.need("zone", zone);
@@ -66,19 +78,16 @@ fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> 
     {
         problems.report(&zone.spot, format!("`{}` does not lie in the VPC's region `{region}`", zone.value));
     }
-    if let (Some(cidr), Some(own)) = (&cidr, place.cidrs)
-        && !own.iter().any(|network| network.value.contains(&cidr.value))
+    if let (Some(cidr), Some((own, shown))) = (&cidr, &place.cidrs)
+        && own.around(cidr.value).is_none()
     {
-        problems.report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(own)));
+        problems.report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(shown)));
     }
-    if let (Some(cidr), Some(vpc)) = (&cidr, place.vpc) {
-        let overlaps = |other: &&DeclaredSubnet| {
-            other.vpc.as_ref() == Some(vpc)
-                && other.cidr.is_some_and(|other| other.contains(&cidr.value) || cidr.value.contains(&other))
-        };
-        if let Some(other) = declared.subnets.values().find(overlaps).and_then(|other| other.cidr) {
+    if let Some(cidr) = &cidr {
+        if let Some(other) = place.subnets.overlapping(cidr.value) {
             problems.report(&cidr.spot, format!("`{}` overlaps `{other}` of another subnet of the VPC", cidr.value));
         }
+        place.subnets.insert(cidr.value, cidr.value);
     }
     if let Some(id) = &id {
         declared.unique(problems, "subnet id", &id.value, &id.spot);
@@ -95,6 +104,7 @@ fn subnet(section: &Section<'_>, place: &Place<'_>, declared: &mut Declared) -> 
 /// The security groups of one VPC; rules may name groups that stand further down, so those are checked at the end.
 fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut Declared) -> Vec<SecurityGroup> {
     let mut own = DeclaredVpc::default();
+    let mut names = HashSet::new();
     let mut named: Vec<At<SecurityGroupId>> = Vec::new();
     let groups = section.tables("security_group", |group| {
         let id = group.need("id", parsed::<SecurityGroupId>);
@@ -104,10 +114,10 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
         let egress = group.optional_tables("egress", |found| rule(found, &mut named));
         if let Some(id) = &id {
             declared.unique(group.problems, "security group id", &id.value, &id.spot);
-            own.groups.push((id.value.clone(), name.as_ref().map(|name| name.value.clone())));
+            own.groups.entry(id.value.clone()).or_insert_with(|| name.as_ref().map(|name| name.value.clone()));
         }
         if let Some(name) = &name
-            && own.groups.iter().filter(|(_, other)| other.as_ref() == Some(&name.value)).count() > 1
+            && !names.insert(name.value.clone())
         {
             group.problems.report(&name.spot, format!("`{}` is the name of another group of this VPC", name.value));
         }
@@ -120,7 +130,7 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
         })
     });
     for group in named {
-        if !own.groups.iter().any(|(id, _)| *id == group.value) {
+        if !own.groups.contains_key(&group.value) {
             let message = format!("no `[[vpc.security_group]]` of this VPC has the id `{}`", group.value);
             section.problems.report(&group.spot, message);
         }

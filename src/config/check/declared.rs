@@ -3,11 +3,15 @@
 //! A table with a mistake is still declared under its id, so that one mistake is not reported again by everything that
 //! refers to the table.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+
+use super::networks::NetworkMap;
 
 use crate::config::raw::{At, Problems, Section, Spot};
 use crate::config::value::network;
@@ -19,6 +23,8 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     taken: HashMap<(&'static str, String), String>,
+    /// Files, with the keys that name them.
+    files: HashMap<PathBuf, String>,
     pub(super) vpcs: BTreeMap<VpcId, DeclaredVpc>,
     pub(super) subnets: BTreeMap<SubnetId, DeclaredSubnet>,
     pub(super) projects: BTreeSet<ProjectId>,
@@ -36,7 +42,7 @@ pub(super) struct Declared {
 #[derive(Debug, Default)]
 pub(super) struct DeclaredVpc {
     /// Its security groups; the name where it was readable.
-    pub(super) groups: Vec<(SecurityGroupId, Option<String>)>,
+    pub(super) groups: BTreeMap<SecurityGroupId, Option<String>>,
 }
 
 /// What others ask of a subnet. `None`: not readable, so nothing is said about it.
@@ -58,16 +64,44 @@ pub(super) enum Side {
     Service,
 }
 
-impl Side {
-    /// Whether an address of both sides would have two meanings.
-    ///
-    /// What one VPC peers with may be another VPC's own network, and two VPCs may be joined to one data centre. Endpoint
-    /// services are refused alike, so theirs may be one.
-    fn excludes(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Service, Self::Service) => false,
-            (Self::Service, _) | (_, Self::Service) | (Self::Vpc(_), Self::Vpc(_)) => true,
-            (Self::Joined(a), Self::Joined(b) | Self::Vpc(b)) | (Self::Vpc(a), Self::Joined(b)) => a == b,
+/// The networks of all sides so far, each with its position, so that an address with two meanings is found in a few steps.
+///
+/// What one VPC peers with may be another VPC's own network, and two VPCs may be joined to one data centre. Endpoint services
+/// are refused alike, so theirs may be one.
+#[derive(Debug, Default)]
+struct Sides {
+    service: NetworkMap<usize>,
+    vpcs: NetworkMap<usize>,
+    joined: NetworkMap<usize>,
+    /// By VPC, what is joined to it.
+    joined_to: HashMap<usize, NetworkMap<usize>>,
+    /// By VPC, its own and what is joined to it.
+    of_vpc: HashMap<usize, NetworkMap<usize>>,
+}
+
+impl Sides {
+    /// The position of the first network found that gives an address of `network` a second meaning.
+    fn overlap(&self, side: Side, network: IpNet) -> Option<usize> {
+        let others = match side {
+            Side::Service => [Some(&self.vpcs), Some(&self.joined), None],
+            Side::Vpc(vpc) => [Some(&self.service), Some(&self.vpcs), self.joined_to.get(&vpc)],
+            Side::Joined(vpc) => [Some(&self.service), self.of_vpc.get(&vpc), None],
+        };
+        others.into_iter().flatten().filter_map(|other| other.overlapping(network)).min().copied()
+    }
+
+    fn add(&mut self, side: Side, network: IpNet, position: usize) {
+        match side {
+            Side::Service => self.service.insert(network, position),
+            Side::Vpc(vpc) => {
+                self.vpcs.insert(network, position);
+                self.of_vpc.entry(vpc).or_default().insert(network, position);
+            }
+            Side::Joined(vpc) => {
+                self.joined.insert(network, position);
+                self.joined_to.entry(vpc).or_default().insert(network, position);
+                self.of_vpc.entry(vpc).or_default().insert(network, position);
+            }
         }
     }
 }
@@ -88,17 +122,6 @@ struct Held {
 }
 
 impl Held {
-    fn clashes_with(&self, other: &Self) -> bool {
-        let same_ip = self.ip == other.ip;
-        match (self.port, other.port) {
-            _ if self.shared_by_apps && other.shared_by_apps => false,
-            // Port 0 is a different one each time.
-            (Some(0), Some(_)) | (Some(_), Some(0)) => false,
-            (Some(a), Some(b)) => a == b && (same_ip || self.ip.is_unspecified() || other.ip.is_unspecified()),
-            (None, _) | (_, None) => same_ip,
-        }
-    }
-
     /// Whether it is every address of the machine, at a port that a target is likely to have at `endpoint`: they are given
     /// from the lowest on. One that a target gets to after many moves is refused then, by name.
     fn takes_port_of(&self, endpoint: &Self) -> bool {
@@ -113,6 +136,52 @@ impl Held {
     }
 }
 
+/// The addresses that were bound so far, by what clashes with another: each leads to the first of its kind.
+#[derive(Debug, Default)]
+struct Bound<'d> {
+    by_ip: HashMap<IpAddr, &'d Held>,
+    whole_ips: HashMap<IpAddr, &'d Held>,
+    exactly: HashMap<(IpAddr, u16), &'d Held>,
+    on_every_ip: HashMap<u16, &'d Held>,
+    by_port: HashMap<u16, &'d Held>,
+}
+
+impl<'d> Bound<'d> {
+    fn add(&mut self, held: &'d Held) {
+        self.by_ip.entry(held.ip).or_insert(held);
+        match held.port {
+            None => {
+                self.whole_ips.entry(held.ip).or_insert(held);
+            }
+            // Port 0 is a different one each time.
+            Some(0) => {}
+            Some(port) => {
+                self.exactly.entry((held.ip, port)).or_insert(held);
+                self.by_port.entry(port).or_insert(held);
+                if held.ip.is_unspecified() {
+                    self.on_every_ip.entry(port).or_insert(held);
+                }
+            }
+        }
+    }
+
+    /// One that cannot be bound together with `held`.
+    fn clash(&self, held: &Held) -> Option<&'d Held> {
+        let Some(port) = held.port else { return self.by_ip.get(&held.ip).copied() };
+        let unspecified = if held.ip.is_unspecified() { self.by_port.get(&port) } else { self.on_every_ip.get(&port) };
+        self.whole_ips
+            .get(&held.ip)
+            .or_else(|| self.exactly.get(&(held.ip, port)))
+            .or(unspecified.filter(|_| port != 0))
+            .copied()
+    }
+
+    /// The one that answers at `address`, which is a target's.
+    fn at(&self, address: SocketAddr) -> Option<&'d Held> {
+        self.whole_ips.get(&address.ip()).or_else(|| self.exactly.get(&(address.ip(), address.port()))).copied()
+    }
+}
+
 /// Ports of a range that a region with as many targets as it may have gets to, moves included.
 const FIRST_PORTS: u32 = 512;
 
@@ -123,6 +192,24 @@ impl Declared {
         if let Some(holder) = previous {
             problems.report(spot, format!("{kind} `{value}` is given twice; `{holder}` has it"));
             self.taken.insert((kind, value.to_string()), holder);
+        }
+    }
+
+    /// Notes a file that the gateway reads, or writes as anything but a log.
+    pub(super) fn reads(&mut self, path: &Path, spot: &Spot) {
+        self.files.entry(absolute(path)).or_insert_with(|| spot.path.clone());
+    }
+
+    /// Notes a file that a log is appended to; reports one that holds something else: it would be overwritten or put aside.
+    pub(super) fn writes_log(&mut self, problems: &Problems<'_>, path: &Path, spot: &Spot) {
+        match self.files.entry(absolute(path)) {
+            Entry::Occupied(other) => {
+                let (path, holder) = (path.display(), other.get());
+                problems.report(spot, format!("`{path}` is the file of `{holder}`; a log has one of its own"));
+            }
+            Entry::Vacant(free) => {
+                free.insert(spot.path.clone());
+            }
         }
     }
 
@@ -202,28 +289,35 @@ impl Declared {
 
     /// Reports networks, bound addresses and targets that get in each other's way; the later of two bears the report.
     pub(super) fn report_clashes(&self, problems: &Problems<'_>) {
-        for (i, (side, network)) in self.networks.iter().enumerate() {
-            let overlaps = |(other_side, other): &&(Side, At<IpNet>)| {
-                side.excludes(*other_side)
-                    && (network.value.contains(&other.value) || other.value.contains(&network.value))
-            };
-            if let Some((_, other)) = self.networks[..i].iter().find(overlaps) {
+        let mut sides = Sides::default();
+        for (position, (side, network)) in self.networks.iter().enumerate() {
+            if let Some(other) = sides.overlap(*side, network.value) {
+                let other = &self.networks[other].1;
                 let (own, other, place) = (network.value, other.value, &other.spot.path);
                 problems.report(
                     &network.spot,
                     format!("`{own}` overlaps `{other}` of `{place}`; an address must have one meaning"),
                 );
             }
+            sides.add(*side, network.value, position);
         }
-        for (i, held) in self.held.iter().enumerate() {
-            if let Some(other) = self.held[..i].iter().find(|other| held.clashes_with(other)) {
+        // Apps may share an address among themselves.
+        let (mut bound, mut of_apps) = (Bound::default(), Bound::default());
+        for held in &self.held {
+            let of_app = || if held.shared_by_apps { None } else { of_apps.clash(held) };
+            if let Some(other) = bound.clash(held).or_else(of_app) {
                 let (address, holder) = (held.shown(), &other.spot.path);
                 problems
                     .report(&held.spot, format!("`{address}` is held by `{holder}`; give one of them another address"));
             }
+            if held.shared_by_apps { of_apps.add(held) } else { bound.add(held) }
         }
+        // The first endpoint of each range of ports.
+        let mut ranges = HashSet::new();
+        let endpoints: Vec<&Held> =
+            self.held.iter().filter(|held| held.ports.is_some_and(|ports| ranges.insert(ports))).collect();
         for held in &self.held {
-            if let Some(endpoint) = self.held.iter().find(|endpoint| held.takes_port_of(endpoint)) {
+            if let Some(endpoint) = endpoints.iter().find(|endpoint| held.takes_port_of(endpoint)) {
                 let (address, ip, holder) = (held.shown(), endpoint.ip, &endpoint.spot.path);
                 problems.report(
                     &held.spot,
@@ -233,10 +327,11 @@ impl Declared {
                     ),
                 );
             }
-            let of_service = |(side, network): &&(Side, At<IpNet>)| {
-                held.is_page && *side == Side::Service && network.value.contains(&held.ip)
-            };
-            if let Some((_, network)) = self.networks.iter().find(of_service) {
+            let of_service =
+                |(side, network): &&(Side, At<IpNet>)| *side == Side::Service && network.value.contains(&held.ip);
+            if held.is_page
+                && let Some((_, network)) = self.networks.iter().find(of_service)
+            {
                 let (address, network, place) = (held.shown(), network.value, &network.spot.path);
                 problems.report(
                     &held.spot,
@@ -250,8 +345,7 @@ impl Declared {
         let mut dialled: HashMap<SocketAddr, &Spot> = HashMap::new();
         for target in &self.targets {
             let address = target.value;
-            let loops = |held: &&Held| held.ip == address.ip() && held.port.is_none_or(|port| port == address.port());
-            if let Some(held) = self.held.iter().find(loops) {
+            if let Some(held) = bound.at(address).or_else(|| of_apps.at(address)) {
                 let holder = &held.spot.path;
                 problems.report(
                     &target.spot,
@@ -271,6 +365,11 @@ impl Declared {
             }
         }
     }
+}
+
+/// `path` from the root on, so that two ways of writing one are equal.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The networks of `key`, which must be there and hold one at least; `why` says what they are for.

@@ -1,5 +1,6 @@
 //! The consumer's interface endpoints.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -51,15 +52,14 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
         problems.report(&service.spot, message);
     }
     let security_groups = security_groups(section, vpc.as_ref(), groups, declared);
-    let mut zones = Vec::new();
+    let mut zones = HashSet::new();
     let addresses = section.tables("address", |found| {
         let service = service.as_ref().map(|service| &service.value);
         let address = endpoint_address(found, id.as_ref(), vpc.as_ref(), service, declared)?;
-        if zones.contains(&address.zone) {
+        if !zones.insert(address.zone.clone()) {
             let message = format!("a second subnet in zone `{}`; an endpoint has one a zone", address.zone);
             found.report("subnet", message);
         }
-        zones.push(address.zone.clone());
         Some(address)
     });
     let id = id?.value;
@@ -86,14 +86,14 @@ fn security_groups(
         return named.map(values).unwrap_or_default();
     };
     if let Some(named) = named {
-        for group in named.iter().filter(|group| !own.iter().any(|(id, _)| *id == group.value)) {
+        for group in named.iter().filter(|group| !own.contains_key(&group.value)) {
             let message = format!("VPC `{vpc}` has no security group `{}`", group.value);
             section.problems.report(&group.spot, message);
         }
         return values(named);
     }
     let default = own.iter().find(|(_, name)| name.as_deref() == Some(DEFAULT_GROUP));
-    if default.is_none() && own.iter().all(|(_, name)| name.is_some()) {
+    if default.is_none() && own.values().all(Option::is_some) {
         let message = format!("missing, and VPC `{vpc}` has no security group named `{DEFAULT_GROUP}` to stand in");
         section.report("security_groups", message);
     }

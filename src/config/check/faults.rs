@@ -1,5 +1,6 @@
 //! Faults of a scenario.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, che
 const LONGEST: u64 = 86_400;
 
 /// One `[[fault]]`. Which keys it has besides the common ones its type says.
-pub(super) fn fault(section: &Section<'_>, names: &mut Vec<String>) -> Option<Fault> {
+pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Option<Fault> {
     let name = section.need("name", words);
     let kind = kind(section);
     let scope = FaultScope {
@@ -26,10 +27,9 @@ pub(super) fn fault(section: &Section<'_>, names: &mut Vec<String>) -> Option<Fa
     let share = section.get("share", share).map(|found| found.value).unwrap_or_default();
     let seed = section.or("seed", 0, whole(0..=u64::MAX >> 1));
     let name = name?;
-    if names.contains(&name.value) {
+    if !names.insert(name.value.clone()) {
         section.problems.report(&name.spot, format!("`{}` is another fault's name", name.value));
     }
-    names.push(name.value.clone());
     let fault = Fault { name: name.value, kind: kind?, scope, share, seed, after, lasts };
     match check_fault(&fault) {
         Ok(()) => Some(fault),

@@ -6,9 +6,12 @@ mod consumer;
 mod declared;
 mod endpoint;
 mod faults;
+mod networks;
 mod provider;
 mod settings;
 mod zones;
+
+use std::collections::HashSet;
 
 use super::Config;
 use super::raw::{At, Section};
@@ -27,7 +30,7 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
     let apps = root.tables("app", |app| apps::app(app, &settings, declared));
     let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
-    let mut names = Vec::new();
+    let mut names = HashSet::new();
     let faults = root.tables("fault", |found| faults::fault(found, &mut names));
     declared.report_clashes(root.problems);
 

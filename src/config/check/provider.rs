@@ -1,5 +1,7 @@
 //! Projects and their endpoint services.
 
+use std::collections::HashSet;
+
 use super::cluster::{Load, cluster};
 use super::declared::{Declared, Side, need_networks};
 use super::{cidr_set, values};
@@ -22,19 +24,18 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
         declared.unique(problems, "project id", &id.value, &id.spot);
         declared.projects.insert(id.value.clone());
     }
-    let mut names = Vec::new();
+    let mut names = HashSet::new();
     let mut load = Load::default();
     let owner = section.spot.path.clone();
     let clusters = section.tables("cluster", |found| cluster(found, &owner, &mut names, &mut load, declared));
-    let mut regions = Vec::new();
+    let mut regions = HashSet::new();
     let services = section.tables("endpoint_service", |found| {
         let service = endpoint_service(found, &load, declared)?;
-        if regions.contains(&service.region) {
+        if !regions.insert(service.region.clone()) {
             let message =
                 format!("the project has an endpoint service in `{}` already; it has one a region", service.region);
             found.report("region", message);
         }
-        regions.push(service.region.clone());
         Some(service)
     });
     let id = id?.value;
@@ -62,8 +63,9 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     }
     declared.networks(Side::Service, &cidrs);
     if let Some(region) = &region {
-        let (targets, of) = load.in_region(&region.value);
+        let targets = load.in_region(&region.value);
         if targets > ports.size() {
+            let of = load.shares(&region.value);
             let message = format!("`{ports}` has {} ports for {targets} targets ({of}); widen it", ports.size());
             section.report("ports", message);
         }

@@ -36,7 +36,7 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
-        state: root.table("state", |section| state(section, &lab_dir)),
+        state: root.table("state", |section| state(section, &lab_dir, declared)),
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin: root.table("admin", |section| admin(section, declared)),
@@ -46,9 +46,9 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
             let idle = section.or("idle", DEFAULT_KEEPALIVE_IDLE, duration(1..=LONGEST_KEEPALIVE, "`TCP_KEEPIDLE`"));
             section.or("enabled", true, boolean).then_some(idle)
         }),
-        app_services: root.table("app_services", app_services),
-        flow_logs: root.table("flow_logs", |section| flow_logs(section, &lab_dir)),
-        access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"))),
+        app_services: root.table("app_services", |section| app_services(section, declared)),
+        flow_logs: root.table("flow_logs", |section| flow_logs(section, &lab_dir, declared)),
+        access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"), declared)),
         logs: root.table("logs", logs),
         shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
         move_grace: root.or("move_grace", move_grace, duration(0..=LONGEST_GRACE, "")),
@@ -62,10 +62,10 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     }
 }
 
-fn state(section: &Section<'_>, lab_dir: &Path) -> StateLocation {
+fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
     let in_file = section.or("store", true, one_of(&[("file", true), ("memory", false)]));
     let path = section.get("path", words);
-    match path {
+    let location = match path {
         Some(path) if !in_file => {
             section.problems.report(&path.spot, "a store in memory has no path; leave it out or set `store` to `file`");
             StateLocation::Memory
@@ -73,7 +73,11 @@ fn state(section: &Section<'_>, lab_dir: &Path) -> StateLocation {
         _ if !in_file => StateLocation::Memory,
         Some(path) => StateLocation::File(PathBuf::from(path.value)),
         None => StateLocation::File(lab_dir.join(STATE_FILE)),
+    };
+    if let StateLocation::File(path) = &location {
+        declared.reads(path, &section.spot_of("path"));
     }
+    location
 }
 
 fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
@@ -152,8 +156,8 @@ fn relay(section: &Section<'_>) -> RelaySettings {
     }
 }
 
-fn flow_logs(section: &Section<'_>, lab_dir: &Path) -> Option<FlowLogSettings> {
-    let destination = log(section, lab_dir.join("flow.log"));
+fn flow_logs(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Option<FlowLogSettings> {
+    let destination = log(section, lab_dir.join("flow.log"), declared);
     let traffic = [("all", TrafficType::All), ("accept", TrafficType::Accept), ("reject", TrafficType::Reject)];
     let interval =
         section.or("interval", DEFAULT_FLOW_LOG_INTERVAL, duration(1..=600, "a flow log's own are 60s and 600s"));
@@ -172,7 +176,7 @@ fn flow_logs(section: &Section<'_>, lab_dir: &Path) -> Option<FlowLogSettings> {
 }
 
 /// A table of `enabled`, and where a log goes.
-fn log(section: &Section<'_>, default: PathBuf) -> Option<LogDestination> {
+fn log(section: &Section<'_>, default: PathBuf, declared: &mut Declared) -> Option<LogDestination> {
     let enabled = section.or("enabled", false, boolean);
     let in_file = section.or("destination", true, one_of(&[("file", true), ("stdout", false)]));
     let path = section.get("path", words);
@@ -186,6 +190,11 @@ fn log(section: &Section<'_>, default: PathBuf) -> Option<LogDestination> {
     } else {
         LogDestination::Stdout
     };
+    if let LogDestination::File { path, .. } = &destination
+        && enabled
+    {
+        declared.writes_log(section.problems, path, &section.spot_of("path"));
+    }
     enabled.then_some(destination)
 }
 
@@ -207,11 +216,14 @@ fn logs(section: &Section<'_>) -> LoggingSettings {
     }
 }
 
-fn app_services(section: &Section<'_>) -> AppServicesSettings {
+fn app_services(section: &Section<'_>, declared: &mut Declared) -> AppServicesSettings {
     let defaults = AppServicesSettings::default();
     let certificates = section.tables("certificate", |files| {
         let certificate = files.need("certificate", words);
         let key = files.need("key", words);
+        for file in certificate.iter().chain(&key) {
+            declared.reads(Path::new(&file.value), &file.spot);
+        }
         Some((PathBuf::from(certificate?.value), PathBuf::from(key?.value)))
     });
     AppServicesSettings {

@@ -1,5 +1,7 @@
 //! The consumer's private hosted zones.
 
+use std::collections::HashSet;
+
 use super::declared::Declared;
 use super::values;
 use crate::config::raw::{At, Section};
@@ -26,7 +28,7 @@ impl RecordType {
 }
 
 /// Names that have a record.
-type Owners = Vec<DnsName>;
+type Owners = HashSet<DnsName>;
 
 /// One `[[private_hosted_zone]]`.
 pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Option<PrivateZone> {
@@ -113,10 +115,9 @@ fn check_owner(
     if kind == RecordType::Cname && zone == Some(&name.value) {
         section.problems.report(&name.spot, "a CNAME cannot stand at the zone's own name; use ALIAS");
     }
-    if owners.contains(&name.value) {
+    if !owners.insert(name.value.clone()) {
         let message =
             format!("`{}` has a record already; give a name one record, with all of its addresses", name.value);
         section.problems.report(&name.spot, message);
     }
-    owners.push(name.value.clone());
 }

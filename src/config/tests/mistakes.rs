@@ -33,14 +33,14 @@ wrokers = 2
 [[vpc]]"#,
             &[
                 r#"workers: the text "two" is not a whole number (0 to 1024)"#,
-                "wrokers: unknown key at f.toml:6:1; did you mean `workers`?",
+                "wrokers: unknown key; did you mean `workers`?",
             ],
         ),
         (
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key at f.toml:5:1; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
@@ -54,11 +54,21 @@ wrokers = 2
         ),
         (
             "[[vpc]]",
+            "[state]\npath = \"./x\"\n[flow_logs]\nenabled = true\npath = \"x\"\n[[vpc]]",
+            &["flow_logs.path: `x` is the file of `state.path`; a log has one of its own"],
+        ),
+        (
+            "[[vpc]]",
+            "[flow_logs]\nenabled = true\npath = \"plgw-lab/access.log\"\n[access_log]\nenabled = true\n[[vpc]]",
+            &["access_log.path: `./plgw-lab/access.log` is the file of `flow_logs.path`; a log has one of its own"],
+        ),
+        (
+            "[[vpc]]",
             "[access_log]\ndestination = \"stdout\"\npath = \"x\"\n[[vpc]]",
             &["access_log.path: standard output has no path; leave it out or set `destination` to `file`"],
         ),
-        ("[[vpc]]", "workers =\n[[vpc]]", &["f.toml:5:10: string values must be quoted, expected literal string"]),
-        ("[[vpc]]", "workers = 1\nworkers = 2\n[[vpc]]", &["f.toml:6:1: duplicate key"]),
+        ("[[vpc]]", "workers =\n[[vpc]]", &["string values must be quoted, expected literal string"]),
+        ("[[vpc]]", "workers = 1\nworkers = 2\n[[vpc]]", &["duplicate key"]),
         (
             r#"cidrs = ["127.0.0.0/16"]"#,
             r#"cidrs = "127.0.0.0/16""#,
@@ -93,7 +103,7 @@ wrokers = 2
             r#"node = 5
 name = "Project0""#,
             &[
-                "project[0].node: unknown key at f.toml:32:1; known here: `access_list`, `cluster`, `endpoint_service`, `id`, `name`, `regionalized_private_endpoints`",
+                "project[0].node: unknown key; known here: `access_list`, `cluster`, `endpoint_service`, `id`, `name`, `regionalized_private_endpoints`",
             ],
         ),
         (
@@ -127,7 +137,7 @@ move_grace = "2s
             "[[vpc]]",
             "[[vpc]]\nwrokers.x = 1",
             &[
-                "vpc[0].wrokers: unknown key at f.toml:6:1; known here: `cidrs`, `enable_dns_hostnames`, `enable_dns_support`, `id`, `on_premises`, `peered`, `region`, `security_group`, `subnet`",
+                "vpc[0].wrokers: unknown key; known here: `cidrs`, `enable_dns_hostnames`, `enable_dns_support`, `id`, `on_premises`, `peered`, `region`, `security_group`, `subnet`",
             ],
         ),
     ]);
@@ -631,15 +641,15 @@ state = 5
 "#;
     let errors = parse(text, "config/gateway.toml").expect_err("mistakes");
     let expected = r#"config/gateway.toml: 9 problems
-  wrokers: unknown key at config/gateway.toml:2:1; did you mean `workers`?
-  dns.listen: the text "127.0.0.1:5335" is not an array; write it in `[` and `]`
-  vpc[0].id: `vpc-1` is not a VPC id (`vpc-` and 8 or 17 lower-case hex digits)
-  vpc[0].region: `us-esat-1` is not an AWS region that Atlas offers; did you mean `us-east-1`?
-  vpc[0].cidrs[0]: `10.0.0.1/16` has bits set behind its prefix; did you mean `10.0.0.0/16`?
-  vpc[0].colour: unknown key at config/gateway.toml:11:1; known here: `cidrs`, `enable_dns_hostnames`, `enable_dns_support`, `id`, `on_premises`, `peered`, `region`, `security_group`, `subnet`
-  interface_endpoint[0].service: missing; it has no default
-  interface_endpoint[0].vpc: no `[[vpc]]` has the id `vpc-0b3f1c9a7d2e84f56`
-  interface_endpoint[0].state: the number 5 is not one of `available`, `pendingAcceptance`, `pending`, `deleting`, `deleted`, `rejected`, `failed`, `expired`"#;
+  config/gateway.toml:2:1: wrokers: unknown key; did you mean `workers`?
+  config/gateway.toml:5:1: dns.listen: the text "127.0.0.1:5335" is not an array; write it in `[` and `]`
+  config/gateway.toml:8:1: vpc[0].id: `vpc-1` is not a VPC id (`vpc-` and 8 or 17 lower-case hex digits)
+  config/gateway.toml:9:1: vpc[0].region: `us-esat-1` is not an AWS region that Atlas offers; did you mean `us-east-1`?
+  config/gateway.toml:10:10: vpc[0].cidrs[0]: `10.0.0.1/16` has bits set behind its prefix; did you mean `10.0.0.0/16`?
+  config/gateway.toml:11:1: vpc[0].colour: unknown key; known here: `cidrs`, `enable_dns_hostnames`, `enable_dns_support`, `id`, `on_premises`, `peered`, `region`, `security_group`, `subnet`
+  config/gateway.toml:13:1: interface_endpoint[0].service: missing; it has no default
+  config/gateway.toml:15:1: interface_endpoint[0].vpc: no `[[vpc]]` has the id `vpc-0b3f1c9a7d2e84f56`
+  config/gateway.toml:16:1: interface_endpoint[0].state: the number 5 is not one of `available`, `pendingAcceptance`, `pending`, `deleting`, `deleted`, `rejected`, `failed`, `expired`"#;
     assert_eq!(errors.to_string(), expected);
 }
 
@@ -665,13 +675,26 @@ fn what_has_its_own_mistake_is_not_missing_to_what_refers_to_it() {
     assert_eq!(errors.problems.len(), 1, "{errors}");
 }
 
-/// Asserts what is said of each row's change.
+/// Asserts what is said of each row's change, and that its place is where the key or element stands, or the table that lacks
+/// the key.
 fn said(rows: &[Row]) {
     let file = format!("{QUICKSTART}{PRIVATE_ZONES}");
     for (from, to, expected) in rows {
         assert!(file.contains(from), "the file has {from}");
-        let errors = parse(&file.replacen(from, to, 1), "f.toml").expect_err(to);
+        let text = file.replacen(from, to, 1);
+        let errors = parse(&text, "f.toml").expect_err(to);
         let problems: Vec<String> = errors.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, *expected, "{from} became {to}");
+        for problem in errors.problems.iter().filter(|problem| !problem.path.is_empty()) {
+            let (line, column) = problem.place.expect("a mistake in a text has a place");
+            let there = &text.lines().nth(line - 1).expect("the line exists")[column - 1..];
+            let mut keys = problem.path.rsplit('.');
+            let key = keys.next().expect("a path has a last part");
+            let table = keys.next().unwrap_or(key);
+            let stands_there = there.starts_with(['[', '{'])
+                || if key.ends_with(']') { there.starts_with('"') } else { there.starts_with(key) }
+                || there.starts_with(table);
+            assert!(stands_there, "{line}:{column} is not the place of {problem}: {there}");
+        }
     }
 }

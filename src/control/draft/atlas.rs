@@ -1,7 +1,7 @@
 //! The provider's side: endpoint services and their private endpoints, regional mode, limits, access lists, clusters.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -141,13 +141,16 @@ impl Draft {
         }
     }
 
-    /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses.
+    /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses, less the
+    /// machine's own: from there operators come.
     fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
         let mut nets: Vec<IpNet> = self.inventory.service_networks().iter().copied().collect();
         if nets.is_empty() {
             let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
             let nodes = clusters.flat_map(|(_, record)| &record.cluster.nodes).filter(|n| n.zone.region() == *region);
-            nets.extend(nodes.map(|node| IpNet::from(node.address.ip())));
+            let addresses = nodes.map(|node| node.address.ip());
+            let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            nets.extend(addresses.filter(|ip| !own.contains(ip)).map(IpNet::from));
         }
         nets.into_iter().collect()
     }

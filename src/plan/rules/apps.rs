@@ -1,6 +1,7 @@
 //! App Services' private endpoints. Source of the rules: App Services, "Use a VPC Private Endpoint".
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::super::apps::app_hosts;
 use super::super::dns::managed_zones;
@@ -47,10 +48,21 @@ fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     is_endpoint || desired.apps.iter().any(|app| app.public_address == address)
 }
 
+/// Where an app's backend is, when its address is written; what a name leads to isn't the plan's to know.
+fn backend_address(app: &App) -> Option<SocketAddr> {
+    let url: BackendUrl = app.backend.parse().ok()?;
+    let host = if url.host == "localhost" { "127.0.0.1" } else { url.host.trim_matches(['[', ']']) };
+    Some(SocketAddr::new(host.parse().ok()?, url.port.get()))
+}
+
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
     if leads_back(survey, app) {
         findings.refuse(at.clone(), RuleError::BackendIsGateway { backend: app.backend.clone() });
+    } else if let Some(address) = backend_address(app)
+        && survey.own_address_at(address).is_some()
+    {
+        findings.refuse(at.clone(), RuleError::TargetIsGateway { target: app.backend.clone(), address });
     }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
     if app.endpoints.is_empty() {

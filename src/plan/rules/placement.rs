@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::super::TargetKind;
 use super::super::error::{Findings, Location, RuleError, TargetLimit};
 use super::super::port_allocations::PortAllocations;
@@ -23,6 +25,7 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
     let app = desired.app_services.iter().map(|service| &service.id);
     distinct("endpoint service", atlas.chain(app), |id| Location::Service((*id).clone()), findings);
 
+    check_own_addresses(survey, findings);
     let mut labels: BTreeMap<&Label, &ProjectId> = BTreeMap::new();
     let mut places = Places::of(survey);
     places.check_apps(desired, findings);
@@ -121,7 +124,8 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         let targets = survey.targets.get(&service.id).map_or(&[][..], Vec::as_slice);
         check_limit(project, service, targets, findings);
         check_paused(survey, held, project, service, findings);
-        check_one_way(service, targets, findings);
+        check_one_way(survey, service, targets, findings);
+        check_proxy_sources(survey, service, findings);
     }
 }
 
@@ -139,6 +143,33 @@ fn check_limit(project: &Project, service: &EndpointService, targets: &[Addressa
     let region = service.region.clone();
     let limit = TargetLimit { region, limit: service.target_limit, count: targets.len(), slots };
     findings.refuse(Location::Project(project.id.clone()), limit);
+}
+
+/// A load balancer takes a PROXY header's word for who the client is from these sources alone: a host on the service's side
+/// among them could say that it is a client of the VPC.
+fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings: &mut Findings) {
+    let at = || Location::Service(service.id.clone());
+    let clusters = || survey.desired.projects.iter().flat_map(|project| &project.clusters);
+    for source in service.attributes.proxy_sources.iter() {
+        let overlaps = |net: &&IpNet| net.contains(source) || source.contains(*net);
+        let network = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).find(overlaps);
+        let nodes = clusters().flat_map(|cluster| &cluster.nodes).map(|node| node.address);
+        let connectors = clusters().flat_map(|cluster| &cluster.bi_connectors).map(|connector| connector.address);
+        let target = || nodes.chain(connectors).map(|address| address.ip()).find(|ip| source.contains(ip));
+        if let Some(other) = network.copied().or_else(|| target().map(IpNet::from)) {
+            findings.refuse(at(), RuleError::ProxySourceOnServiceSide { network: *source, other });
+        }
+    }
+}
+
+/// The networks of the service's side don't hold the gateway's own addresses: nobody from there is answered.
+fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
+    for (id, provider) in &survey.providers {
+        let held = |own: &&SocketAddr| provider.cidrs().contains(own.ip());
+        if let Some(address) = survey.desired.own_addresses.iter().find(held) {
+            findings.refuse(Location::Service((*id).clone()), RuleError::GatewayOnServiceSide(*address));
+        }
+    }
 }
 
 /// The first endpoint of a region is refused while a cluster with nodes there is paused. An endpoint that is held
@@ -167,9 +198,10 @@ fn check_paused(
     }
 }
 
-/// A process outside the service's networks isn't known as the service's side; nothing else is wrong with it.
-fn check_one_way(service: &EndpointService, targets: &[Addressable<'_>], findings: &mut Findings) {
-    let outside = |address: SocketAddr| !service.cidrs.contains(address.ip());
+/// A process that isn't known as the service's side; nothing else is wrong with it.
+fn check_one_way(survey: &Survey<'_>, service: &EndpointService, targets: &[Addressable<'_>], findings: &mut Findings) {
+    let outside =
+        |address: SocketAddr| !service.cidrs.contains(address.ip()) && !survey.is_service_side_alone(address.ip());
     let strays: Vec<String> = targets
         .iter()
         .flat_map(|target| target.processes.iter().map(move |process| (target, process)))
@@ -222,6 +254,7 @@ fn check_cluster(survey: &Survey<'_>, project: &Project, cluster: &Cluster, at: 
 
 /// Who is at which address.
 struct Places<'a> {
+    survey: &'a Survey<'a>,
     /// Endpoints' addresses, where the gateway listens on every port that a target may get.
     endpoints: BTreeMap<IpAddr, &'a VpceId>,
     /// Public addresses, with whose they are.
@@ -233,11 +266,12 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    fn of(survey: &Survey<'a>) -> Self {
+    fn of(survey: &'a Survey<'a>) -> Self {
         let endpoints = survey.endpoints.values().flatten();
         let nodes = survey.desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|c| &c.nodes);
         let apps = survey.desired.apps.iter();
         Self {
+            survey,
             endpoints: endpoints.flat_map(|e| e.addresses.iter().map(|address| (address.ip, &e.id))).collect(),
             public: apps.clone().map(|app| (app.public_address, format!("app {}", app.id))).collect(),
             targets: BTreeMap::new(),
@@ -263,7 +297,10 @@ impl<'a> Places<'a> {
             let target = || format!("{}/{name}", cluster.name);
             if is_nowhere(address) {
                 findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
-            } else if self.endpoints.contains_key(&address.ip()) || self.wanted.contains(&address) {
+            } else if self.endpoints.contains_key(&address.ip())
+                || self.wanted.contains(&address)
+                || self.survey.own_address_at(address).is_some()
+            {
                 findings.refuse(at.clone(), RuleError::TargetIsGateway { target: target(), address });
             } else if let Some((other_cluster, process)) = self.targets.get(&address) {
                 let other = format!("{other_cluster}/{process}");

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use super::support::{Labs, eventually, processes_with, skip, text};
+use super::support::{Labs, eventually, processes_with, text};
+use crate::support::skip;
 
 /// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may look at.
 fn namespaces() -> BTreeSet<String> {

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use plgw::lab::{DEFAULT_CONFIG, Place};
 
-use super::support::{ENI_A, Labs, SOON, TestLab, eventually, skip};
+use super::support::{ENI_A, Labs, SOON, TestLab, eventually};
+use crate::support::skip;
 
 /// A server of this machine's that says a word to whoever connects.
 fn greeter(word: &'static [u8]) -> TcpListener {

@@ -11,6 +11,8 @@ use nix::sched::{CloneFlags, setns};
 use plgw::lab::{DIR_VARIABLE, Place};
 use rustix::fs::FlockOperation;
 
+use crate::support::skip;
+
 /// How long anything may take that ought to happen at once. Generous: machines are busy; nothing passes by waiting.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
@@ -195,12 +197,6 @@ pub(super) fn processes_with(part: &Path) -> Vec<(i32, String)> {
         (line.contains(part) && line.contains(" lab ")).then_some((pid, line))
     })
     .collect()
-}
-
-/// Says where people look that a test could not run, past the test harness, which keeps the output of what passes.
-pub(super) fn skip(reason: &str) {
-    let name = std::thread::current().name().unwrap_or("a lab test").to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIP {name}: {}", reason.trim());
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {
