@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,29 +150,44 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
         // Boxed: hyper moves the future of a request.
         Box::pin(answer(Rc::clone(context), Rc::clone(&connection), request))
     });
-    let builder = if is_h2 { &context.http2 } else { &context.http1 };
-    let mut http = pin!(builder.serve_connection_with_upgrades(io, service));
+    if is_h2 {
+        let http = pin!(context.http2.serve_connection(io, service));
+        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown()).await;
+    } else {
+        let http = pin!(context.http1.serve_connection(io, service).with_upgrades());
+        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown()).await;
+    }
+}
+
+/// Serves HTTP until the client goes, the listener ends or a limit is reached.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    context: &WorkerContext,
+    connection: &ClientConnection,
+    listener: &ListenerEnd,
+    mut http: Pin<&mut C>,
+    shut_down: impl Fn(Pin<&mut C>),
+) {
     loop {
         tokio::select! {
             biased;
             ended = http.as_mut() => {
                 if let Err(error) = ended {
-                    note_refused_by_library(context, &connection, &*error);
+                    note_refused_by_library(context, connection, &error);
                 }
                 return;
             }
-            () = listener.end.closing.cancelled(), if !connection.closing.get() => {
+            () = listener.closing.cancelled(), if !connection.closing.get() => {
                 connection.closing.set(true);
-                http.as_mut().graceful_shutdown();
+                shut_down(http.as_mut());
             }
-            () = listener.end.cut.cancelled() => return,
+            () = listener.cut.cancelled() => return,
             () = connection.abuse.notified() => return,
-            expired = connection.activity.expired(limits, is_h2) => {
+            expired = connection.activity.expired(&context.options.limits, connection.is_h2) => {
                 if expired == Expired::Slow {
                     connection.activity.close_by_reset();
                     return;
                 }
-                http.as_mut().graceful_shutdown();
+                shut_down(http.as_mut());
                 // What goes wrong on a client's idle connection is the client's.
                 let _ = timeout(GOAWAY_TIMEOUT, http.as_mut()).await;
                 return;

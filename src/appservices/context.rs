@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
-use hyper_util::server::conn::auto;
+use hyper::server::conn::{http1, http2};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::backend::Backends;
 use super::certificates::Certificates;
 use super::metrics::AppMetrics;
-use super::options::AppOptions;
+use super::options::{AppLimits, AppOptions};
 use super::streams::StreamExecutor;
 use super::websockets::WebSockets;
 use crate::data::connect::LegOptions;
@@ -66,9 +66,10 @@ pub(crate) struct WorkerContext {
     pub(crate) backends: Rc<Backends>,
     pub(crate) metrics: AppMetrics,
     pub(crate) tools: Tools,
-    /// HTTP/1.1 and HTTP/2, as ALPN chooses.
-    pub(crate) http1: auto::Builder<StreamExecutor>,
-    pub(crate) http2: auto::Builder<StreamExecutor>,
+    /// HTTP/1.1 and HTTP/2, as ALPN chooses. Not hyper-util's `auto`: with upgrades it reads the version off the first bytes,
+    /// whatever was agreed, and has no limit on the size of a head.
+    pub(crate) http1: http1::Builder,
+    pub(crate) http2: http2::Builder<StreamExecutor>,
     /// Refused clients that are held unanswered now.
     pub(crate) held: Cell<usize>,
     /// Connections that are open here.
@@ -92,7 +93,6 @@ impl WorkerContext {
         let leg = LegOptions { keepalive: options.keepalive, congestion: None };
         let mut snapshots = common.snapshots.clone();
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let [http1, http2] = http(&options);
         let via = ["1.1", "2"].map(|version| {
             HeaderValue::from_str(&format!("{version} {}", common.pseudonym)).expect("a pseudonym is a token")
         });
@@ -100,8 +100,8 @@ impl WorkerContext {
             backends: Backends::new(&common.client, options.limits.clone(), leg),
             metrics: AppMetrics::new(Arc::clone(&common.recorder)),
             tools: Tools { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
-            http1,
-            http2,
+            http1: http1_builder(&options.limits),
+            http2: http2_builder(&options.limits),
             held: Cell::new(0),
             connections: Cell::new(0),
             open: common.open.clone(),
@@ -168,24 +168,26 @@ impl WorkerContext {
     }
 }
 
-fn http(options: &AppOptions) -> [auto::Builder<StreamExecutor>; 2] {
-    let limits = &options.limits;
-    let builder = || auto::Builder::new(StreamExecutor { limit: limits.body_idle });
-    let mut http1 = builder().http1_only();
-    http1.http1().max_buf_size(limits.header_size);
+fn http1_builder(limits: &AppLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The time limit on a head begins with its first byte, and is the connection's (`activity.rs`).
+    builder.max_header_size(limits.header_size).max_buf_size(limits.header_size).header_read_timeout(None);
     if limits.headers != DEFAULT_FIELDS {
-        http1.http1().max_headers(limits.headers);
+        builder.max_headers(limits.headers);
     }
-    let mut http2 = builder().http2_only();
-    http2
-        .http2()
+    builder
+}
+
+fn http2_builder(limits: &AppLimits) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor { limit: limits.body_idle });
+    builder
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .enable_connect_protocol();
-    [http1, http2]
+    builder
 }
 
 /// The fields that hyper allows in a head by default. Set explicitly, even to the same, hyper allocates room for that many

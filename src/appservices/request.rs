@@ -1,7 +1,6 @@
 //! One request, from its head to the head of its response.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,20 +86,19 @@ pub(crate) async fn answer(
     {
         // RFC 9112 §9.3: what the client still sends of this request is not to be taken for the next one.
         close_after(&mut response);
+        if version == Version::HTTP_10 {
+            // hyper adds `keep-alive` to what is said by HTTP/1.1.
+            *response.version_mut() = version;
+        }
     }
     response.body_mut().bind(in_flight);
     Ok(response)
 }
 
 /// Counts and logs a request that the HTTP library answered by itself: its head is too large, or malformed.
-pub(crate) fn note_refused_by_library(
-    context: &WorkerContext,
-    connection: &ClientConnection,
-    error: &(dyn Error + Send + Sync + 'static),
-) {
-    let Some(error) = error.downcast_ref::<hyper::Error>().filter(|error| error.is_parse()) else { return };
-    if error.is_parse_version_h2() {
-        // Not answered: the client speaks HTTP/2 where it agreed to HTTP/1.1.
+pub(crate) fn note_refused_by_library(context: &WorkerContext, connection: &ClientConnection, error: &hyper::Error) {
+    // To one that speaks HTTP/2 where it agreed to HTTP/1.1, nothing is answered.
+    if !error.is_parse() || error.is_parse_version_h2() {
         return;
     }
     let status =

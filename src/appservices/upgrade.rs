@@ -19,7 +19,6 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -277,7 +276,7 @@ enum UpgradedLeg {
 
 impl From<Upgraded> for UpgradedLeg {
     fn from(upgraded: Upgraded) -> Self {
-        let upgraded = match downcast::<TokioIo<ClientIo>>(upgraded) {
+        let upgraded = match upgraded.downcast::<TokioIo<ClientIo>>() {
             Ok(parts) => return Self::Client(parts.io.into_inner().into_websocket(parts.read_buf)),
             Err(upgraded) => upgraded,
         };

@@ -239,7 +239,7 @@ def chunk_cases():
         good.append((f"end {end!r}", f"5\r\nhello\r\n{end}"))
     good.append(("two chunks", "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"))
     for size in ("5x", "0x5", "+5", "-5", "5,", "5,5", "x", "g", "", " ", "5\x00", "\x0b5", "5\x0c", "five", "5.0", "5_",
-                 "10000000000000005", "ffffffffffffffff1", "1" + "0" * 15 + "5", "80000000000000005", "５"):
+                 "10000000000000005", "ffffffffffffffff1", "80000000000000005", "５"):
         bad.append((f"size {size!r}", f"{size}\r\nhello\r\n0\r\n\r\n".encode().decode("latin1")))
     for what, text in (
         ("a bare LF after a size", "5\nhello\r\n0\r\n\r\n"),
@@ -367,14 +367,16 @@ def early_cases():
     for backend, pause, source in itertools.product(APPS, PAUSES, (INTERNET, VPC)):
         to = PUBLIC if source == INTERNET else GENERAL
         for framing in ("length", "chunks", "a length, then chunks", "a chunk without an end"):
-            def make(path, secret, framing=framing, pause=pause):
+            def make(path, secret, framing=framing, pause=pause, backend=backend):
                 path = path.replace("/whole", "/early")
                 chunk = f"{len(secret):x}\r\n{secret}\r\n"
                 fields = f"Content-Length: {len(secret)}\r\n" if "length" in framing else CHUNKED
                 rest = {"length": secret, "chunks": chunk + "0\r\n\r\n"}.get(framing, chunk)
-                return post(path, fields, close=False) + [pause, (rest + secret).encode()]
-            yield case_1(f"early, {framing} after {pause} s at {backend} from {source}", make, (401,), ("",), backend=backend,
-                         source=source, to=to)
+                # Go's server keeps its answer back until it has read the body: what follows then is a request indeed.
+                return post(path, fields, close=False) + [pause, (rest + (secret if backend != "go" else "")).encode()]
+            answered = (0,) if backend == "go" and framing == "a chunk without an end" else (401,)
+            yield case_1(f"early, {framing} after {pause} s at {backend} from {source}", make, answered, ("",), backend=backend,
+                         source=source, to=to, more=backend == "go")
     for pause, framing in itertools.product(PAUSES, ("Content-Length: {n}\r\n", CHUNKED)):
         def refused(path, secret, framing=framing, pause=pause):
             body = secret if "{n}" in framing else f"{len(secret):x}\r\n{secret}\r\n0\r\n\r\n"
@@ -458,9 +460,12 @@ def send_1(world, case):
                 if isinstance(part, bytes):
                     tls.sendall(part)
                 else:
-                    # The answer first, then the pause.
-                    tls.settimeout(5)
-                    received += tls.recv(65536)
+                    # The answer first, if it comes first, then the pause.
+                    tls.settimeout(1)
+                    try:
+                        received += tls.recv(65536)
+                    except TimeoutError:
+                        pass
                     time.sleep(part)
             tls.settimeout(1.5 if case.statuses[0] == 0 or case.more else 5)
             while data := tls.recv(65536):
@@ -661,7 +666,7 @@ def test_h2spec_finds_nothing(world):
         raise lab.Skip(f"{h2spec} is missing: .ci/run installs it")
     done = lab.run(h2spec, "--tls", "--insecure", "--strict", "--host", PUBLIC, "--port", PORT, "--timeout", "5",
                    "--path", path_of("own", "h2spec"), check=False, timeout=300)
-    assert done.returncode == 0 and " 0 failed" in done.stdout, done.stdout[-6000:]
+    assert done.returncode == 0 and " 0 failed" in done.stdout, done.stdout[done.stdout.rfind("Failures:"):]
 
 
 if __name__ == "__main__":

@@ -137,10 +137,9 @@ async fn a_request_that_comes_back_is_a_loop() {
         assert_eq!(ask(&mut client, &via).await, 508, "{via:?}");
     }
     assert!(backend.asked().is_empty());
-    let said = raw(&lab, VPC, GENERAL, format!("GET {CALL} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes(), |said| {
-        said.ends_with("ok")
-    });
-    assert!(said.await.starts_with("HTTP/1.1 200 "));
+    let request = format!("GET {CALL} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let said = raw(&lab, VPC, GENERAL, request.as_bytes(), |said| said.ends_with("ok")).await;
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     assert!(backend.only().headers["via"].to_str().expect("text").starts_with("1.1 plgw-"));
 }
 
