@@ -84,10 +84,11 @@ impl BackendUrl {
         }
     }
 
-    /// Its address, where the host is one and no name.
+    /// Its address, where the host is one (or `localhost`) and not a name that has to be resolved.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.host.parse().ok()?, self.port.get()))
+        let host = if self.host == "localhost" { "127.0.0.1" } else { self.host.trim_matches(['[', ']']) };
+        Some(SocketAddr::new(host.parse().ok()?, self.port.get()))
     }
 }
 

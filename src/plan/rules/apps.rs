@@ -1,7 +1,6 @@
 //! App Services' private endpoints. Source of the rules: App Services, "Use a VPC Private Endpoint".
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::super::apps::app_hosts;
 use super::super::dns::managed_zones;
@@ -34,7 +33,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
 }
 
 /// Whether requests to an app's backend would come to this gateway: to an interface endpoint, which is the gateway's whatever
-/// the port, to an app's public address, or by an app's name. Names of other kinds are not resolved: a request that comes
+/// the port, to an app's public address, to a listener of its own (admin, metrics, DNS), or by an app's name. Names of other kinds are not resolved: a request that comes
 /// back all the same is known by its `Via`.
 fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     let Ok(backend) = app.backend.parse::<BackendUrl>() else { return false };
@@ -45,24 +44,13 @@ fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     };
     let is_endpoint =
         desired.endpoints.values().flat_map(|found| &found.addresses).any(|found| found.ip == address.ip());
-    is_endpoint || desired.apps.iter().any(|app| app.public_address == address)
-}
-
-/// Where an app's backend is, when its address is written; what a name leads to isn't the plan's to know.
-fn backend_address(app: &App) -> Option<SocketAddr> {
-    let url: BackendUrl = app.backend.parse().ok()?;
-    let host = if url.host == "localhost" { "127.0.0.1" } else { url.host.trim_matches(['[', ']']) };
-    Some(SocketAddr::new(host.parse().ok()?, url.port.get()))
+    is_endpoint || survey.own_address_at(address).is_some() || desired.apps.iter().any(|app| app.public_address == address)
 }
 
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
     if leads_back(survey, app) {
         findings.refuse(at.clone(), RuleError::BackendIsGateway { backend: app.backend.clone() });
-    } else if let Some(address) = backend_address(app)
-        && survey.own_address_at(address).is_some()
-    {
-        findings.refuse(at.clone(), RuleError::TargetIsGateway { target: app.backend.clone(), address });
     }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
     if app.endpoints.is_empty() {
