@@ -82,7 +82,7 @@ pub fn compile(
 fn note_closed_ports(
     survey: &Survey<'_>,
     gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
-    held: &Held,
+    held: &PortAllocations,
     findings: &mut Findings,
 ) {
     for endpoint in survey.endpoints.values().flatten() {
