@@ -308,7 +308,7 @@ mod tests {
             let before = self.primaries();
             while self.now < began + longest && self.primaries() == before {
                 self.now += STEP;
-                if (self.now - self.start).as_millis() % TIMING.heartbeat_interval.as_millis() == 0 {
+                if (self.now - self.start).as_millis().is_multiple_of(TIMING.heartbeat_interval.as_millis()) {
                     self.heartbeats();
                 }
                 (0..self.members.len()).for_each(|member| self.act(member));
