@@ -159,7 +159,8 @@ impl Gateway {
             config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
         }
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
-        let bound = [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
+        let bound =
+            [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         let store = open_store(&settings.state).await?;
 

@@ -126,7 +126,7 @@ watch_file = 2026-01-01
 lab_dir = ./x
 move_grace = "2s
 [[vpc]]"#,
-            &["f.toml:6:11: invalid mantissa, expected digits", r#"f.toml:7:17: invalid basic string, expected `"`"#],
+            &["invalid mantissa, expected digits", r#"invalid basic string, expected `"`"#],
         ),
         (
             r#"{ subnet = "subnet-0c1d2e3f4a5b60718", ip = "127.0.30.194" },"#,
@@ -654,6 +654,15 @@ state = 5
 }
 
 #[test]
+fn what_is_no_toml_is_named_with_its_line_and_column() {
+    let errors = parse("workers = 1\nlab_dir = ./x\nmove_grace = \"2s\n", "f.toml").expect_err("no TOML");
+    let said = errors.to_string();
+    let expected = ["f.toml: 2 problems", "  f.toml:2:11: invalid mantissa", "  f.toml:3:17: invalid basic string"];
+    assert!(said.lines().zip(expected).all(|(line, start)| line.starts_with(start)), "{said}");
+    assert_eq!(said.lines().count(), expected.len(), "{said}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("missing.toml");
@@ -692,7 +701,7 @@ fn said(rows: &[Row]) {
             let key = keys.next().expect("a path has a last part");
             let table = keys.next().unwrap_or(key);
             let stands_there = there.starts_with(['[', '{'])
-                || if key.ends_with(']') { there.starts_with('"') } else { there.starts_with(key) }
+                || if key.ends_with(']') { !there.starts_with([' ', ',', ']']) } else { there.starts_with(key) }
                 || there.starts_with(table);
             assert!(stands_there, "{line}:{column} is not the place of {problem}: {there}");
         }
