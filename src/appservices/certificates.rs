@@ -260,9 +260,9 @@ mod tests {
         };
         put("a.lab", 1);
         let certificates = Certificates::new(CertificateSource::Files(vec![files.clone()])).expect("read");
-        let shown = |name| certificates.find("127.0.0.1".parse().expect("an address"), name).expect("one is shown");
         let has = |name: &str| {
-            let shown = shown(Some(name));
+            let address = "127.0.0.1".parse().expect("an address");
+            let shown = certificates.find(address, Some(name)).expect("one is shown");
             let (_, certificate) = X509Certificate::from_der(&shown.cert[0]).expect("a certificate");
             let names = certificate.subject_alternative_name().expect("fits").expect("it has names");
             names.value.general_names.iter().any(|found| matches!(found, GeneralName::DNSName(found) if *found == name))
