@@ -209,17 +209,9 @@ fn a_reset_shows_while_the_side_is_not_read() {
             let ((near, client), (far, target)) = (pair(), pair());
             // The client sends without end to a target that does not read, so the relay stops reading it.
             scope.spawn(move || {
-                near.set_nonblocking(true).expect("a live socket");
-                let (block, mut stalled) = (vec![7; 64 << 10], 0);
-                while stalled < 50 {
-                    match (&near).write(&block) {
-                        Ok(_) => stalled = 0,
-                        Err(_) => {
-                            stalled += 1;
-                            thread::sleep(Duration::from_millis(2));
-                        }
-                    }
-                }
+                near.set_write_timeout(Some(Duration::from_millis(100))).expect("a live socket");
+                let block = vec![7; 64 << 10];
+                while (&near).write_all(&block).is_ok() {}
                 socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("a live socket");
             });
             let (mut relay, mut resets) = (Relay::new(), ResetWatch::new([&client, &target]));
