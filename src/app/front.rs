@@ -1,4 +1,4 @@
-//! The App Services front, started when the first app needs it: a gateway without apps pays nothing for it.
+//! The App Services front end, started when the first app needs it: a gateway without apps pays nothing for it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -67,7 +67,7 @@ impl ClientIo {
         let mut buffer = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
-            // Not through TLS: nobody wants to know what it is.
+            // Not through TLS: it is discarded.
             let read = ready!(Pin::new(&mut *self.tls.get_mut().0).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());

@@ -269,7 +269,7 @@ mod tests {
             ("x-private", "1"),
             ("x-more", "1"),
             ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
+            ("te", "gzip, trailers"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
@@ -278,7 +278,8 @@ mod tests {
         ]);
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| !is_claim(name)).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "host"]);
+        assert_eq!(names, ["accept", "host", "te"]);
+        assert_eq!(headers["te"], "trailers", "what its backend may do for it beyond the connection");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The front's metrics: handles from the recorder that is passed in, kept by each worker as they come up.
+//! Metrics of the HTTP front end: handles from the recorder that is passed in, kept by each worker as they come up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,9 +20,9 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     (WEBSOCKETS_OPENED, "WebSockets handed to the relay."),
     (WEBSOCKETS_CLOSED, "WebSockets ended, by end; opened less closed is what is open."),
     (WEBSOCKET_BYTES, "Payload bytes relayed on WebSockets, by direction."),
-    (CONNECTIONS, "Connections of clients that were taken."),
-    (REFUSED, "Connections of clients that were not taken, by reason."),
-    (HANDSHAKES_FAILED, "TLS handshakes that came to nothing."),
+    (CONNECTIONS, "Connections of clients that were accepted."),
+    (REFUSED, "Connections of clients that were refused, by reason."),
+    (HANDSHAKES_FAILED, "TLS handshakes that failed."),
 ];
 
 const REQUESTS: &str = "plgw_app_requests_total";
@@ -131,7 +131,7 @@ impl AppMetrics {
         histogram.record(took.as_secs_f64());
     }
 
-    /// Counts a connection that was taken.
+    /// Counts a connection that was accepted.
     pub(crate) fn connection(&self, endpoint: &'static str) {
         let mut connections = self.connections.borrow_mut();
         let counter = connections.entry(endpoint).or_insert_with(|| {
@@ -140,7 +140,7 @@ impl AppMetrics {
         counter.increment(1);
     }
 
-    /// Counts a connection that was not taken.
+    /// Counts a connection that was refused.
     pub(crate) fn refused(&self, endpoint: &'static str, reason: &'static str) {
         let mut refused = self.refused.borrow_mut();
         let counter = refused.entry([endpoint, reason]).or_insert_with(|| {
@@ -155,7 +155,7 @@ impl AppMetrics {
         self.requests.borrow_mut().retain(|key, _| key.app.as_ref().is_none_or(&is_there));
     }
 
-    /// Counts a handshake that came to nothing.
+    /// Counts a handshake that failed.
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.increment(1);
     }
