@@ -20,7 +20,7 @@ pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
 };
 pub(super) use self::serverless::{derived_id, mongos};
-use super::saved::SavedError;
+use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{
     App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,

@@ -15,6 +15,7 @@ mod overrides;
 mod owner;
 mod plane;
 mod saved;
+mod saved_error;
 pub mod store;
 mod zones;
 
@@ -36,7 +37,7 @@ pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
 use self::saved::Saved;
-pub use self::saved::SavedError;
+pub use self::saved_error::SavedError;
 use self::store::StateStore;
 pub use crate::model::Pace;
 use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};

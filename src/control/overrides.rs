@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::inventory::Timestamp;
-use super::saved::SavedError;
+use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
+use super::saved_error::SavedError;
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
 };
@@ -17,23 +18,6 @@ use crate::plan::PortAllocations;
 const PORTS: &str = "ports/";
 /// Endpoint indexes.
 const INDEXES: &str = "endpoints/indexes";
-
-/// Why the saved state could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum SavedError {
-    /// The store failed, or another writer changed what this process holds.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A value is not what this version writes.
-    #[error("the saved value at `{key}` can't be read; it was not written by this version, and is left as it is")]
-    Value {
-        /// Where.
-        key: String,
-        /// What is wrong.
-        #[source]
-        source: serde_json::Error,
-    },
-}
 
 /// The store's copy of what is held, with the revisions that a save compares with.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use super::socket::Socket;
-use crate::plan::{Generation, PortAllocations, Listener, TargetGroup, compile};
+use crate::plan::{Generation, Listener, PortAllocations, TargetGroup, compile};
 
 /// A runtime like a worker's.
 pub(crate) fn worker_runtime() -> LocalRuntime {

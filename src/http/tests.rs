@@ -162,9 +162,9 @@ async fn bytes_that_are_no_request_disturb_no_other_client() {
 async fn a_head_that_is_too_long_is_refused() {
     let fixture = Fixture::start().await;
     let mut stream = fixture.connect().await;
-    ask(&mut stream, &format!("/{}", "a".repeat(40_000))).await;
+    ask(&mut stream, &format!("/{}", "a".repeat(400_000))).await;
     let mut answer = Vec::new();
-    // What was not read of the head may reset the connection, and the answer with it.
+    // The library looks at the limit between two reads, so a head may pass it by one read. What was not read of it may reset the connection, and the answer with it.
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
 }

@@ -119,6 +119,8 @@ impl LogLevels {
         let libraries = self.named.iter().filter(|(name, _)| !names().any(|known| known == *name));
         Targets::new()
             .with_default(self.default_level())
+            // It says at `info` what the access log says of each answer, and of each malformed packet.
+            .with_target("hickory_server", LevelFilter::WARN.min(self.default_level()))
             .with_targets(libraries.map(|(name, level)| (name.clone(), *level)))
             .with_targets(names().map(|name| (path(name), self.of(name))))
             .with_target(LOG_ITSELF, LevelFilter::INFO)

@@ -165,7 +165,7 @@ fn sources() -> String {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 directories.push(path);
-            } else {
+            } else if path.extension().is_some_and(|found| found == "rs") {
                 text.push_str(&read(&path));
             }
         }

@@ -14,8 +14,14 @@ use crate::telemetry::LogHandle;
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::new(Method::GET, "/v1/logs", "getLogs", "The log's levels", show),
-        Operation::with_body(Method::PUT, "/v1/logs", "setLogs", "Merges levels into those in force, or with `reset` into those of the start", change)
-            .refusals(&[400]),
+        Operation::with_body(
+            Method::PUT,
+            "/v1/logs",
+            "setLogs",
+            "Merges levels into those in force, or with `reset` into those of the start",
+            change,
+        )
+        .refusals(&[400]),
     ]
 }
 

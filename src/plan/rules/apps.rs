@@ -44,7 +44,9 @@ fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     };
     let is_endpoint =
         desired.endpoints.values().flat_map(|found| &found.addresses).any(|found| found.ip == address.ip());
-    is_endpoint || survey.own_address_at(address).is_some() || desired.apps.iter().any(|app| app.public_address == address)
+    is_endpoint
+        || survey.own_address_at(address).is_some()
+        || desired.apps.iter().any(|app| app.public_address == address)
 }
 
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
