@@ -18,7 +18,8 @@ use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
 use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
-use super::saved::{Saved, SavedError};
+use super::saved::Saved;
+use super::saved_error::SavedError;
 use super::store::StoreError;
 use crate::model::{
     Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,

@@ -290,7 +290,8 @@ mod tests {
                 (true, None) => Vec::new(),
             }
         }
-        let resolvers: [fn(&Message) -> Vec<Vec<u8>>; 4] = [
+        type Answers = fn(&Message) -> Vec<Vec<u8>>;
+        let resolvers: [Answers; 4] = [
             |question| unless_edns(question, Some(ResponseCode::FormErr)),
             |question| unless_edns(question, Some(ResponseCode::NotImp)),
             |question| unless_edns(question, Some(ResponseCode::ServFail)),

@@ -7,8 +7,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::parse;
 
+/// Writes a file with so many of something.
+type Shape = fn(usize) -> String;
+
 /// Kinds of files with a number of the same thing, each of which may be a mistake.
-const SHAPES: [(&str, fn(usize) -> String); 11] = [
+const SHAPES: [(&str, Shape); 11] = [
     ("unknown keys", |n| lines(n, |i| format!("k{i} = 1"))),
     ("unknown tables", |n| lines(n, |i| format!("[t{i}]\nx = 1"))),
     ("lines that are no TOML", |n| lines(n, |i| format!("k{i} ="))),
