@@ -230,15 +230,20 @@ async fn until_ended<T>(
     sides: Option<[&Socket; 2]>,
     mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, FlowEnd> {
-    let work_unless_frozen = poll_fn(|cx| match flow.record.order() {
-        Order::Freeze => Poll::Pending,
-        _ => work.as_mut().poll(cx),
-    });
-    tokio::select! {
-        biased;
-        end = ordered_end(flow, sides) => Err(end),
-        done = work_unless_frozen => Ok(done),
-    }
+    let mut end = pin!(ordered_end(flow, sides));
+    let (mut seen, mut frozen) = (None, false);
+    poll_fn(|cx| {
+        let changes = Some(flow.record.order_changes());
+        // Not `select!`: to poll what waits for an order takes a lock, and a busy flow is polled once a message.
+        if changes != seen {
+            if let Poll::Ready(end) = end.as_mut().poll(cx) {
+                return Poll::Ready(Err(end));
+            }
+            (seen, frozen) = (changes, flow.record.order() == Order::Freeze);
+        }
+        if frozen { Poll::Pending } else { work.as_mut().poll(cx).map(Ok) }
+    })
+    .await
 }
 
 /// Waits until an order ends the flow, or it has been silent for too long.

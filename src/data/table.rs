@@ -39,6 +39,8 @@ pub(crate) struct FlowRecord {
     /// Ticks of silence after which it is checked.
     check_interval: AtomicU32,
     order: AtomicU8,
+    /// How often an order was given or taken back.
+    changes: AtomicU32,
     changed: Notify,
 }
 
@@ -98,6 +100,7 @@ impl FlowRecord {
             idle_timeout: AtomicU32::new(u32::MAX),
             check_interval: AtomicU32::new(u32::MAX),
             order: AtomicU8::new(0),
+            changes: AtomicU32::new(0),
             changed: Notify::new(),
         }
     }
@@ -182,7 +185,7 @@ impl FlowRecord {
         };
         let update = |present| overrides(present).then_some(byte);
         if self.order.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok() {
-            self.changed.notify_one();
+            self.notify();
         }
     }
 
@@ -207,8 +210,19 @@ impl FlowRecord {
     /// Takes back an order to freeze.
     pub(crate) fn thaw(&self) {
         if self.order.compare_exchange(FREEZE, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.changed.notify_one();
+            self.notify();
         }
+    }
+
+    fn notify(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// How often an order was given or taken back: while it stays, so does the order, but for one that the flow took back.
+    #[inline]
+    pub(crate) fn order_changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Takes back an order to check for silence.

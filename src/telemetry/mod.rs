@@ -4,6 +4,7 @@ mod buckets;
 mod logs;
 mod metrics;
 mod pages;
+mod process;
 mod registry;
 
 pub use logs::{LogError, LogFormat, LogHandle, LogSettings};

@@ -20,7 +20,7 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_util::MetricKindMask;
 
-use super::buckets;
+use super::{buckets, process};
 
 /// The type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,7 +47,6 @@ struct Shared {
     /// The handles to `passing` that were given out, by the thing that they count.
     held: Mutex<HashMap<String, Vec<Held>>>,
     hooks: Mutex<Vec<RenderHook>>,
-    process: metrics_process::Collector,
 }
 
 impl Registry {
@@ -71,10 +70,9 @@ impl Registry {
             passing: recorder(Some(time)),
             held: Mutex::default(),
             hooks: Mutex::default(),
-            process: metrics_process::Collector::default(),
         };
         metrics::with_local_recorder(&shared, || {
-            shared.process.describe();
+            process::describe();
             metrics::describe_gauge!("plgw_build_info", "Version and revision of the running build; always 1.");
             let mut labels = vec![("version", env!("CARGO_PKG_VERSION"))];
             labels.extend(option_env!("PLGW_REVISION").map(|revision| ("revision", revision)));
@@ -118,7 +116,7 @@ impl Registry {
         for hook in lock(&self.shared.hooks).iter() {
             hook();
         }
-        metrics::with_local_recorder(&self.shared.lasting.0, || self.shared.process.collect());
+        metrics::with_local_recorder(&self.shared.lasting.0, process::collect);
         self.shared.lasting.1.render() + &self.shared.render_passing()
     }
 }
