@@ -21,7 +21,7 @@ use super::connect::LegOptions;
 use super::context::WorkerContext;
 use super::descriptors::Backoff;
 pub(crate) use super::descriptors::is_scarcity;
-use super::flow;
+use super::flow::{self, Accepted};
 use super::route::Routes;
 use super::socket::{Socket, register};
 use crate::lifecycle::Alarm;
@@ -267,7 +267,8 @@ async fn accept_waiting(
                 backoff.reset();
                 if let Some(Ok(peer)) = peer.map(SocketAddr::try_from) {
                     let client = Socket::new(client)?;
-                    tokio::task::spawn_local(flow::serve(Rc::clone(ctx), Rc::clone(routes), client, peer, spare));
+                    let accepted = Box::new(Accepted { routes: Rc::clone(routes), peer, spare });
+                    tokio::task::spawn_local(flow::serve(Rc::clone(ctx), client, accepted));
                 }
             }
             Err(Errno::AGAIN) => {

@@ -13,7 +13,7 @@ use tokio::task::{spawn_local, yield_now};
 use super::*;
 use crate::data::connect::LegOptions;
 use crate::data::fault::LiveFault;
-use crate::data::flow::serve;
+use crate::data::flow::{Accepted, serve};
 use crate::data::metrics::DataMetrics;
 use crate::data::route::Route;
 use crate::data::table::FlowRecord;
@@ -170,7 +170,8 @@ async fn live_through(
     let (near, client) = pair();
     *peer = Some(near);
     let source = "127.0.1.9:4711".parse().expect("an address");
-    let task = spawn_local(serve(Rc::clone(&ctx), Rc::new(Routes { current, open }), client, source, None));
+    let accepted = Accepted { routes: Rc::new(Routes { current, open }), peer: source, spare: None };
+    let task = spawn_local(serve(Rc::clone(&ctx), client, Box::new(accepted)));
     until(|| series.sum(|shard| shard.opened.get()) == 1).await;
     let record = ctx.state.table.select(|_| true).pop().expect("it is open");
     reach(phase, &ctx, &record, &backend).await;
