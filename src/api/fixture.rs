@@ -75,7 +75,7 @@ impl FlowsView for PaperFlows {
         flows.len() < before
     }
 
-    fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+    fn affected_flows(&self) -> std::collections::BTreeMap<String, u64> {
         [("slow".to_owned(), 3)].into()
     }
 

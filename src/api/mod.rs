@@ -51,7 +51,7 @@ pub trait FlowsView: Send + Sync + 'static {
     /// The same by target.
     fn carried_by_target(&self) -> BTreeMap<String, Carried>;
     /// How many flows each fault befell, by its name.
-    fn befallen(&self) -> BTreeMap<String, u64>;
+    fn affected_flows(&self) -> BTreeMap<String, u64>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.

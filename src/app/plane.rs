@@ -136,8 +136,8 @@ impl FlowsView for Flows {
         self.data.carried_by_target()
     }
 
-    fn befallen(&self) -> BTreeMap<String, u64> {
-        self.data.befallen()
+    fn affected_flows(&self) -> BTreeMap<String, u64> {
+        self.data.affected_flows()
     }
 }
 

@@ -402,7 +402,7 @@ impl DataPlane {
 
     /// How many flows each fault affected, by its name.
     #[must_use]
-    pub fn befallen(&self) -> std::collections::BTreeMap<String, u64> {
+    pub fn affected_flows(&self) -> std::collections::BTreeMap<String, u64> {
         self.state.affected().into_iter().map(|(name, _, affected)| (name, affected)).collect()
     }
 

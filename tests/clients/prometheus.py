@@ -158,11 +158,12 @@ def use_names():
 USES = [use_replica_set, use_replica_set, use_sharded_cluster, use_app, use_websocket, use_refused, use_names]
 
 
-def ask_name(server, name):
-    """Asks for an address over UDP; the answer's code."""
+def ask_name(server, name, source="0.0.0.0"):
+    """Asks for an address over UDP, from an address of one's own where that matters; the answer's code."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.settimeout(15)
+        udp.bind((source, 0))
         udp.sendto(struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">2H", 1, 1), server)
         return udp.recv(4096)[3] & 15
 
@@ -191,7 +192,7 @@ def troubled():
             pass
         with socket.create_connection((TROUBLED_ENDPOINT, 1025), timeout=5, source_address=("127.21.9.9", 0)):
             pass
-        ask_name(("127.20.0.2", 53), "name.of.somebody.else")
+        ask_name(("127.20.0.2", 53), "name.of.somebody.else", "127.20.1.9")
 
     thread = threading.Thread(target=again, args=(suffer, stop), daemon=True)
     thread.start()

@@ -64,14 +64,14 @@ struct Faults {
 }
 
 async fn list(request: Request) -> Result<Faults, Refusal> {
-    let affected = request.shared.flows.befallen();
+    let affected = request.shared.flows.affected_flows();
     let records = request.shared.control.faults();
     Ok(Faults { faults: records.iter().map(|record| FaultView::of(record, &affected)).collect() })
 }
 
 async fn add(request: Request, fault: Fault) -> Result<Created<FaultView>, Refusal> {
     let record = request.shared.control.add_fault(fault).await.map_err(|error| refused(&error))?;
-    Ok(Created(FaultView::of(&record, &request.shared.flows.befallen())))
+    Ok(Created(FaultView::of(&record, &request.shared.flows.affected_flows())))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -89,7 +89,7 @@ async fn show(request: Request) -> Result<FaultView, Refusal> {
     let name = request.part("faultName");
     let records = request.shared.control.faults();
     match records.iter().find(|record| record.fault.name == name) {
-        Some(record) => Ok(FaultView::of(record, &request.shared.flows.befallen())),
+        Some(record) => Ok(FaultView::of(record, &request.shared.flows.affected_flows())),
         None => {
             let known: Vec<_> = records.iter().map(|record| record.fault.name.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -108,7 +108,7 @@ async fn set(request: Request, mut fault: Fault) -> Result<FaultView, Refusal> {
         return Err(bad(format!("the body names the fault `{written}`, the path `{name}`; write one of them")));
     }
     let record = request.shared.control.set_fault(fault).await.map_err(|error| refused(&error))?;
-    Ok(FaultView::of(&record, &request.shared.flows.befallen()))
+    Ok(FaultView::of(&record, &request.shared.flows.affected_flows()))
 }
 
 async fn clear(request: Request) -> Result<NoContent, Refusal> {
