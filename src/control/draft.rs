@@ -2,16 +2,14 @@
 //! rules say of the result is the owner's to find out, and the same for every front.
 
 mod apps;
-mod atlas;
-mod ec2;
+pub mod atlas;
+pub mod ec2;
 mod elsewhere;
 mod serverless;
 
 use crate::model::ParseIdError;
 use crate::plan::RuleError;
 
-pub use self::atlas::{NewCluster, NewLimits};
-pub use self::ec2::{EndpointChange, NewEndpoint, Rules};
 use super::inventory::{Inventory, Timestamp};
 
 /// Why a change is refused before the plan is asked.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::{iso8601, object_id};
-use crate::control::draft::NewCluster;
+use crate::control::draft::atlas::NewCluster;
 use crate::control::inventory::{ClusterRecord, ClusterState, Pair};
 use crate::model::{ClusterName, Region, Tier};
 use crate::plan::{ClusterStrings, PrivateStrings};

@@ -9,7 +9,8 @@ use super::params::{Params, parse_id};
 use super::vpcs::{done, ids, next, tags, vpc_id};
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::{iso8601, object_id};
-use crate::control::draft::{EndpointChange, Kind, NewEndpoint};
+use crate::control::draft::Kind;
+use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
 use crate::control::inventory::{
     ARCHIVE_SERVICES, EndpointRecord, Inventory, Reservation, ServiceState, Tags, Timestamp,
 };

@@ -5,7 +5,8 @@ use super::items::{Item, select};
 use super::params::Params;
 use super::vpcs::{done, next, tags, tags_of, vpc_id};
 use super::{OWNER, Outcome, Refusal, Request, Xml};
-use crate::control::draft::{Kind, Rules};
+use crate::control::draft::Kind;
+use crate::control::draft::ec2::Rules;
 use crate::control::inventory::VpcRecord;
 use crate::model::{CidrSet, Direction, PortRange, PortRule, SecurityGroup, SecurityGroupId};
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::operation::{Operation, Request};
 use super::{Refusal, bad, refused};
 use crate::api::Shared;
-use crate::control::draft::NewLimits;
+use crate::control::draft::atlas::NewLimits;
 use crate::model::{MAXIMUM_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
 
 pub(super) fn operations() -> Vec<Operation> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceState, Timestamp};
+use super::state::{ServiceState, Timestamp};
 use crate::model::ProjectId;
 
 /// A cloud provider other than AWS.

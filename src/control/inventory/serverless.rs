@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterState, Inventory, Timestamp};
+use super::state::Timestamp;
+use super::{ClusterState, Inventory};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, Label, Naming, Node,
     PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
