@@ -48,7 +48,7 @@ ONE_THREAD = {
 }
 ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
 # What a smoke run visits.
-BRIEFLY = ({"onecore": ["pp64", "pp500", "up8", "down8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
+BRIEFLY = ({"onecore": ["pp1", "pp64", "pp500", "up8", "down8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
 IDLE_CPU_SECONDS = 3.0
 # Cases of which goals ask for differences that are small beside those between rounds get more rounds, a high quantile most.
 JUDGED = {("onecore", "pp64"): 11, ("onecore", "pp500"): 11, ("onecore", "conn32"): 11, ("pinned", "rate20k"): 21}
