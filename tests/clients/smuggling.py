@@ -12,6 +12,7 @@ import concurrent.futures
 import itertools
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -660,20 +661,35 @@ def test_every_group_of_websocket_frames_passes_byte_by_byte(world):
 # ---- h2spec --------------------------------------------------------------------------------------------------------
 
 
+# Cases in which a race decides, in some runs: an answer that was complete before h2spec's second WINDOW_UPDATE came, and a
+# frame on a stream that was reset meanwhile. Each other case has to pass in every run.
+RACES = {("6.9.1", "3"), ("5.1", "8")}
+
+
+def failures(said):
+    """The cases that h2spec says failed: section and number."""
+    found, section = set(), ""
+    for line in said[said.rfind("Failures:"):].splitlines() if "Failures:" in said else ():
+        if heading := re.match(r" +(\d+(?:\.\d+)*)\. ", line):
+            section = heading[1]
+        elif case := re.match(r" +× (\d+):", line):
+            found.add((section, case[1]))
+    return found
+
+
 def test_h2spec_finds_nothing(world):
     h2spec = lab.TOOLS / "h2spec"
     if not h2spec.exists():
         raise lab.Skip(f"{h2spec} is missing: .ci/run installs it")
-    # One case (http2/5.1/8, most likely) fails in some runs, by a race that is taken for the HTTP library's. A fault that is
-    # always there fails each time; what failed in between is printed.
-    for _ in range(3):
+    for _ in range(6):
         done = lab.run(h2spec, "--tls", "--insecure", "--strict", "--host", PUBLIC, "--port", PORT, "--timeout", "5",
                        "--path", path_of("own", "h2spec"), check=False, timeout=300)
-        found = done.stdout[done.stdout.rfind("Failures:"):]
         if done.returncode == 0 and " 0 failed" in done.stdout:
             return
-        print(found)
-    raise AssertionError(found)
+        print(done.stdout[done.stdout.rfind("Failures:"):])
+        failed = failures(done.stdout)
+        assert failed and failed <= RACES, failed - RACES or "h2spec did not come to an end"
+    raise AssertionError(failed)
 
 
 if __name__ == "__main__":
