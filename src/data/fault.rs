@@ -55,7 +55,7 @@ impl FlowFaults {
     /// # Errors
     ///
     /// The refusal, when a fault lets the connection come to nothing.
-    pub(crate) fn draw(faults: &[LiveFault], cap: Option<&[Arc<Bucket>; 2]>) -> Result<Option<Box<Self>>, Refusal> {
+    pub(crate) fn draw(faults: &[LiveFault], cap: Option<&[Arc<Bucket>; 2]>) -> Result<Option<Arc<Self>>, Refusal> {
         if faults.is_empty() && cap.is_none() {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl FlowFaults {
                 _ => {}
             }
         }
-        Ok((!faults.is_empty() || cap.is_some()).then(|| Box::new(Self { faults, cap: cap.cloned() })))
+        Ok((!faults.is_empty() || cap.is_some()).then(|| Arc::new(Self { faults, cap: cap.cloned() })))
     }
 
     /// The faults' names.

@@ -61,7 +61,7 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
         let spare = accepted.spare.take();
         // The client is in the table or refused, so the listener may close: see `Routes::open`.
         drop(accepted);
-        let (mut flow, faults) = match admitted {
+        let mut flow = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 ctx.keep_spare(spare);
@@ -82,7 +82,7 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
         start_idle_timeout(&flow);
         let sides = [&client, &target];
         let mut relay = Relay::new();
-        let (end, finished) = match faults {
+        let (end, finished) = match flow.record.faults.clone() {
             None => {
                 let moved = until_ended(&flow, Some(sides), pin!(relay_bytes(&flow, &mut relay, sides))).await;
                 (moved.unwrap_or_else(|end| end), relay.finished())
@@ -105,8 +105,7 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
     }
 }
 
-/// An open flow, and its faults if it has any.
-type Admitted = Result<(FlowGuard, Option<Box<FlowFaults>>), Refusal>;
+type Admitted = Result<FlowGuard, Refusal>;
 
 /// Admits the client that the PROXY protocol header in front of the connection names. It must be there before the listener
 /// closes, which otherwise would wait for it.
@@ -131,9 +130,8 @@ fn admit(ctx: &Rc<WorkerContext>, routes: &watch::Receiver<Arc<Route>>, client: 
     let admitted = admission::admit(&route.listener, client, &ctx.state.service_side.borrow()).and_then(|origin| {
         let slot = target_select::reserve(ctx, &route, client)?;
         let faults = FlowFaults::draw(&route.faults, route.cap.as_ref())?;
-        let names = faults.as_ref().map(|faults| faults.names()).unwrap_or_default();
-        let record = FlowRecord::new(slot.flow, client, origin, &route, slot.member, ctx.clock.tick(), names);
-        Ok((FlowGuard::open(Rc::clone(ctx), record, slot), faults))
+        let record = FlowRecord::new(slot.flow, client, origin, &route, slot.member, ctx.clock.tick(), faults);
+        Ok(FlowGuard::open(Rc::clone(ctx), record, slot))
     });
     if let Err(refusal) = &admitted {
         refusal::record(ctx, &route, client, *refusal);
@@ -216,7 +214,7 @@ async fn serve_with_faults(
     flow: &FlowGuard,
     mut relay: Relay,
     sides: [&Socket; 2],
-    faults: Box<FlowFaults>,
+    faults: Arc<FlowFaults>,
 ) -> (FlowEnd, [bool; 2]) {
     let (ctx, [client, target]) = (&flow.ctx, sides);
     ctx.options.leg.keep_alive(&SockRef::from(target));
@@ -356,8 +354,8 @@ mod tests {
     #[test]
     fn a_flow_stays_small() {
         let task = output_size(serve);
-        assert!(task <= 664, "a connection's task takes {task} bytes");
+        assert!(task <= 656, "a connection's task takes {task} bytes");
         let record = size_of::<FlowRecord>();
-        assert!(record <= 192, "a flow's record takes {record} bytes");
+        assert!(record <= 176, "a flow's record takes {record} bytes");
     }
 }

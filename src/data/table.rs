@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::counters::Series;
+use super::fault::FlowFaults;
 use super::route::Route;
 use crate::model::{DrainReason, FlowId, Origin};
 use crate::plan::{Listener, Member};
@@ -27,8 +28,8 @@ pub(crate) struct FlowRecord {
     /// Which member of the group it goes to.
     member: u16,
     pub(crate) opened: SystemTime,
-    /// Faults that affect it, by name.
-    pub(crate) faults: Vec<String>,
+    /// Faults and the bandwidth cap that it is under.
+    pub(crate) faults: Option<Arc<FlowFaults>>,
     pub(crate) series: Arc<Series>,
     to_target: AtomicU64,
     to_client: AtomicU64,
@@ -83,7 +84,7 @@ impl FlowRecord {
         route: &Route,
         member: usize,
         tick: u32,
-        faults: Vec<String>,
+        faults: Option<Arc<FlowFaults>>,
     ) -> Self {
         Self {
             id,
@@ -279,7 +280,7 @@ impl From<&FlowRecord> for FlowView {
             age_seconds: record.opened.elapsed().map_or(0.0, |age| age.as_secs_f64()),
             bytes_to_target: record.bytes_to_target(),
             bytes_to_client: record.bytes_to_client(),
-            faults: record.faults.clone(),
+            faults: record.faults.as_deref().map(FlowFaults::names).unwrap_or_default(),
         }
     }
 }
