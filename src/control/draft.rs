@@ -44,6 +44,28 @@ pub enum EditError {
     /// No address of the subnet is free.
     #[error("subnet {0} has no free address")]
     SubnetFull(String),
+    /// AWS keeps this address for itself.
+    #[error("address {0} is in the subnet's reserved address range")]
+    ReservedAddress(std::net::IpAddr),
+    /// The service does not stand in the subnet's zone.
+    #[error("endpoint service {service} does not support the availability zone of the subnet: {subnet}")]
+    UnsupportedZone {
+        /// The service's name.
+        service: String,
+        /// The subnet.
+        subnet: String,
+    },
+    /// A group that AWS made stays as long as its VPC.
+    #[error("security group {0} is its VPC's default one and cannot be deleted")]
+    DefaultGroup(String),
+    /// One more than there may be.
+    #[error("there are {most} {what}s at most")]
+    Limit {
+        /// What sort of thing.
+        what: Kind,
+        /// How many there may be.
+        most: usize,
+    },
     /// The token was used for another request.
     #[error("client token `{0}` was used for a request with other parameters")]
     TokenReused(String),
@@ -85,8 +107,12 @@ pub enum Kind {
     Subnet,
     /// A security group.
     SecurityGroup,
-    /// A rule of a security group.
+    /// A rule of a security group, by what it says.
     SecurityRule,
+    /// A rule of a security group, by its id.
+    SecurityRuleId,
+    /// A tag of a resource.
+    Tag,
     /// An interface endpoint.
     Endpoint,
     /// An endpoint service.
@@ -107,13 +133,28 @@ pub enum Kind {
     Fault,
 }
 
+impl Kind {
+    /// What an id of EC2's names, by its prefix.
+    #[must_use]
+    pub fn of_id(id: &str) -> Self {
+        match id.rsplit_once('-').map(|(prefix, _)| prefix) {
+            Some("subnet") => Self::Subnet,
+            Some("sg") => Self::SecurityGroup,
+            Some("sgr") => Self::SecurityRuleId,
+            Some("vpce") => Self::Endpoint,
+            _ => Self::Vpc,
+        }
+    }
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Vpc => "VPC",
             Self::Subnet => "subnet",
             Self::SecurityGroup => "security group",
-            Self::SecurityRule => "security group rule",
+            Self::SecurityRule | Self::SecurityRuleId => "security group rule",
+            Self::Tag => "tag",
             Self::Endpoint => "interface endpoint",
             Self::Service => "endpoint service",
             Self::Project => "project",

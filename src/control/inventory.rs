@@ -6,6 +6,7 @@
 //! that was made, and what two writers do to two objects never meets.
 
 mod elsewhere;
+mod security_rules;
 mod serverless;
 mod state;
 
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
+pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
 };
@@ -26,7 +28,7 @@ use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{
     App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,
-    Region, SecurityGroupId, Vpc, VpcId, VpceId, VpceServiceId,
+    Region, SecurityGroupId, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The prefix of the keys of what the APIs made or changed.
@@ -44,6 +46,57 @@ pub struct VpcRecord {
     pub tags: BTreeMap<String, Tags>,
     /// What its groups are for.
     pub descriptions: BTreeMap<SecurityGroupId, String>,
+    /// The rules of its groups; the groups themselves have none here, see [`VpcRecord::planned_vpc`].
+    #[serde(default)]
+    pub rules: BTreeMap<SecurityGroupId, Vec<RuleRecord>>,
+    /// Attributes of its subnets that were changed.
+    #[serde(default)]
+    pub subnet_attributes: BTreeMap<SubnetId, SubnetAttributes>,
+    /// `enableNetworkAddressUsageMetrics`; shown, without effect.
+    #[serde(default)]
+    pub usage_metrics: bool,
+}
+
+/// Attributes of a subnet that matter to instances; none runs here, so they are kept and shown. Source: Amazon EC2 API
+/// Reference, *ModifySubnetAttribute*.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetAttributes {
+    /// Instances get a public IPv4 address.
+    pub map_public_ip_on_launch: bool,
+    /// The DNS resolver makes IPv6 addresses for names that have IPv4 alone.
+    pub enable_dns64: bool,
+    /// Host names of instances are of their id (`resource-name`), not of their address (`ip-name`).
+    pub resource_names: bool,
+    /// DNS answers such names with A records.
+    pub resource_name_a_record: bool,
+    /// DNS answers such names with AAAA records.
+    pub resource_name_aaaa_record: bool,
+}
+
+impl VpcRecord {
+    /// A VPC with the rules of its groups, and nothing else that EC2 says.
+    #[must_use]
+    pub fn new(vpc: Vpc) -> Self {
+        let mut record = Self {
+            vpc,
+            tags: BTreeMap::new(),
+            descriptions: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            subnet_attributes: BTreeMap::new(),
+            usage_metrics: false,
+        };
+        record.adopt_rules();
+        record
+    }
+
+    /// Whether the VPC, or a subnet, a group or a rule in it, has this id.
+    pub(super) fn has_resource(&self, id: &str) -> bool {
+        let vpc = &self.vpc;
+        vpc.id.as_str() == id
+            || vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
+            || vpc.security_groups.keys().any(|group| group.as_str() == id)
+            || self.rules.values().flatten().any(|rule| rule.id.as_str() == id)
+    }
 }
 
 /// An interface endpoint with what EC2 says of it.
@@ -223,8 +276,7 @@ impl Inventory {
     pub fn from_config(desired: &Desired) -> Self {
         let mut inventory = Self::default();
         for (id, vpc) in &desired.vpcs {
-            let record = VpcRecord { vpc: vpc.clone(), tags: BTreeMap::new(), descriptions: BTreeMap::new() };
-            inventory.vpcs.insert(id.clone(), record);
+            inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc.clone()));
         }
         for project in &desired.projects {
             inventory.add_project(project);
@@ -279,7 +331,7 @@ impl Inventory {
     #[must_use]
     pub fn desired(&self) -> Desired {
         let mut desired = Desired {
-            vpcs: self.vpcs.iter().map(|(id, record)| (id.clone(), record.vpc.clone())).collect(),
+            vpcs: self.vpcs.iter().map(|(id, record)| (id.clone(), record.planned_vpc())).collect(),
             app_services: self.fixed.app_services.clone(),
             private_zones: self.fixed.private_zones.clone(),
             ..Desired::default()
@@ -343,6 +395,19 @@ impl Inventory {
                 instances.find(|r| r.service().is_some_and(|own| own.id == *id)).map(|record| record.region.clone())
             })
             .or_else(|| archive_region(id))
+    }
+
+    /// The availability zones that an endpoint service stands in: its region's first three, and those of its nodes.
+    #[must_use]
+    pub fn service_zones(&self, id: &VpceServiceId) -> Vec<Zone> {
+        let Some(region) = self.service_region(id) else { return Vec::new() };
+        let project = self.services.get(id).map(|record| &record.project);
+        let clusters = self.clusters.iter().filter(|(key, _)| Some(&key.0) == project);
+        let nodes = clusters.flat_map(|(_, record)| record.cluster.nodes.iter().map(|node| node.zone.clone()));
+        let mut zones: Vec<Zone> = region.zones().take(3).chain(nodes.filter(|zone| zone.region() == region)).collect();
+        zones.sort();
+        zones.dedup();
+        zones
     }
 
     /// Whether an endpoint service has this id.
@@ -421,6 +486,8 @@ impl Inventory {
             }
             .map_err(wrong)?;
         }
+        // Earlier versions saved the rules in the groups.
+        self.vpcs.values_mut().for_each(VpcRecord::adopt_rules);
         Ok(self)
     }
 }

@@ -116,6 +116,10 @@ hex_id!(
     SecurityGroupId, "sg-", &[8, 17], "a security group id (`sg-` and 8 or 17 lower-case hex digits)"
 );
 hex_id!(
+    /// A rule of a security group: `sgr-` and 17 lower-case hex digits.
+    SecurityRuleId, "sgr-", &[17], "a security group rule id (`sgr-` and 17 lower-case hex digits)"
+);
+hex_id!(
     /// An elastic network interface: `eni-` and 8 or 17 lower-case hex digits.
     EniId, "eni-", &[8, 17], "a network interface id (`eni-` and 8 or 17 lower-case hex digits)"
 );

@@ -32,7 +32,9 @@ pub use dns_name::{DnsName, ParseDnsNameError};
 pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
-pub use ids::{AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SubnetId, VpcId, VpceId, VpceServiceId};
+pub use ids::{
+    AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId, VpceServiceId,
+};
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};

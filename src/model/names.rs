@@ -83,6 +83,13 @@ impl Region {
         format!("aws-{}", self.0)
     }
 
+    /// Its availability zones.
+    pub fn zones(&self) -> impl Iterator<Item = Zone> + '_ {
+        let letters =
+            MORE_ZONES.iter().find(|(region, _)| *region == self.as_str()).map_or("abc", |(_, letters)| letters);
+        letters.chars().map(move |letter| Zone(Arc::from(format!("{self}{letter}"))))
+    }
+
     /// Every region known, in AWS's spelling.
     #[must_use]
     pub fn known() -> &'static [&'static str] {
@@ -132,6 +139,10 @@ pub(crate) fn edits(a: &str, b: &str) -> usize {
 /// An availability zone by name: a region and one letter, `us-east-1a`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(Arc<str>);
+
+/// The letters of zones where a region has more than `a` to `c`. Source: AWS, *Regions and Availability Zones*; which of them
+/// an account sees is its own.
+const MORE_ZONES: &[(&str, &str)] = &[("us-east-1", "abcdef"), ("us-west-2", "abcd"), ("ap-northeast-2", "abcd")];
 
 impl Zone {
     /// The zone's name.

@@ -148,9 +148,14 @@ fn of_edit(error: &EditError) -> Refusal {
             Refusal::new(409, "CONFLICT", detail)
         }
         EditError::WrongState { .. } => Refusal::new(409, "PRIVATE_ENDPOINT_SERVICE_NOT_READY", detail),
-        EditError::SubnetFull(_) | EditError::TokenReused(_) | EditError::Invalid(_) | EditError::Rule(_) => {
-            Refusal::new(400, "VALIDATION_ERROR", detail)
-        }
+        EditError::SubnetFull(_)
+        | EditError::ReservedAddress(_)
+        | EditError::UnsupportedZone { .. }
+        | EditError::DefaultGroup(_)
+        | EditError::Limit { .. }
+        | EditError::TokenReused(_)
+        | EditError::Invalid(_)
+        | EditError::Rule(_) => Refusal::new(400, "VALIDATION_ERROR", detail),
     }
 }
 

@@ -60,11 +60,32 @@ fn of_edit(error: &EditError) -> Refusal {
     match error {
         EditError::Missing { what, id } => not_found(*what, id),
         EditError::Exists { what: Kind::SecurityGroup, id } => {
-            Refusal::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists"))
+            Refusal::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists for this VPC"))
         }
         EditError::Exists { what: Kind::SecurityRule, id } => {
             Refusal::new("InvalidPermission.Duplicate", format!("the specified rule \"{id}\" already exists"))
         }
+        EditError::Limit { what: Kind::SecurityRule, .. } => Refusal::new(
+            "RulesPerSecurityGroupLimitExceeded",
+            "The maximum number of rules per security group has been reached.",
+        ),
+        EditError::Limit { what: Kind::Tag, .. } => {
+            Refusal::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+        }
+        EditError::Limit { .. } => Refusal::new("ResourceLimitExceeded", error.to_string()),
+        EditError::DefaultGroup(id) => Refusal::new(
+            "CannotDelete",
+            format!("the specified group: \"{id}\" name: \"default\" cannot be deleted by a user"),
+        ),
+        EditError::ReservedAddress(ip) => {
+            Refusal::new("InvalidParameterValue", format!("Address {ip} is in subnet's reserved address range"))
+        }
+        EditError::UnsupportedZone { service, subnet } => Refusal::new(
+            "InvalidParameter",
+            format!(
+                "The VPC endpoint service {service} does not support the availability zone of the subnet: {subnet}."
+            ),
+        ),
         EditError::Exists { .. } => Refusal::new("InvalidParameter", error.to_string()),
         EditError::InUse { what, id, by } => Refusal::new(
             "DependencyViolation",
@@ -85,10 +106,14 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
         Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
         Kind::SecurityGroup => ("InvalidGroup.NotFound", "The security group"),
-        Kind::SecurityRule => ("InvalidPermission.NotFound", "The specified rule"),
+        Kind::SecurityRule => {
+            let message = format!("The specified rule does not exist in this security group: {id}");
+            return Refusal::new("InvalidPermission.NotFound", message);
+        }
+        Kind::SecurityRuleId => ("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
         Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry | Kind::Fault => {
+        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry | Kind::Fault | Kind::Tag => {
             ("InvalidParameter", "The id")
         }
     };

@@ -7,16 +7,36 @@ use super::errors::Refusal;
 use super::params::Params;
 use crate::control::inventory::Tags;
 
-/// One resource as it is listed.
-pub(super) struct Item<T> {
-    /// What it is.
-    pub(super) value: T,
-    /// Its id.
-    pub(super) id: String,
-    /// Its values by filter name.
-    pub(super) fields: Vec<(&'static str, Vec<String>)>,
-    /// Its tags.
-    pub(super) tags: Tags,
+/// How a kind of resource is listed.
+pub(super) struct Listing<'l, T> {
+    /// The parameter that lists ids, as `VpcId`; `None`: the action has none.
+    pub(super) ids: Option<&'l str>,
+    /// A resource's id.
+    pub(super) id: fn(&T) -> String,
+    /// A resource's tags.
+    pub(super) tags: fn(&T) -> Tags,
+    /// The documented filters, and what of a resource each looks at. One with nothing to look at matches nothing.
+    pub(super) filters: &'l [Filter<T>],
+    /// The error for an id that was asked for and isn't there.
+    pub(super) missing: fn(&str) -> Refusal,
+}
+
+/// A filter's name, and what of a resource it looks at.
+pub(super) type Filter<T> = (&'static str, fn(&T) -> Vec<String>);
+
+/// For resources that have no tags.
+pub(super) fn no_tags<T>(_: &T) -> Tags {
+    Tags::new()
+}
+
+/// For filters on what resources never have here.
+pub(super) fn none<T>(_: &T) -> Vec<String> {
+    Vec::new()
+}
+
+/// One value for a filter.
+pub(super) fn one(value: impl ToString) -> Vec<String> {
+    vec![value.to_string()]
 }
 
 /// A page of a list, and the token for the next.
@@ -25,62 +45,62 @@ pub(super) struct Page<T> {
     pub(super) next: Option<String>,
 }
 
-/// The items that a describe request wants. An id that was asked for and isn't there is the caller's error.
-pub(super) fn select<T>(
-    params: &Params,
-    ids: &str,
-    mut items: Vec<Item<T>>,
-    known: &[&str],
-    missing: impl Fn(&str) -> Refusal,
-) -> Result<Page<T>, Refusal> {
-    let wanted = params.list(ids);
-    if let Some(lost) = wanted.iter().find(|id| !items.iter().any(|item| item.id == **id)) {
-        return Err(missing(lost));
-    }
-    if !wanted.is_empty() {
-        items.retain(|item| wanted.contains(&item.id.as_str()));
-    }
-    for (name, values) in params.filters() {
-        if !known.contains(&name) && name != "tag-key" && !name.starts_with("tag:") {
-            return Err(Refusal::new("InvalidParameterValue", format!("The filter '{name}' is invalid")));
+impl<T> Listing<'_, T> {
+    /// The resources that a describe request wants, by id.
+    pub(super) fn select(&self, params: &Params, items: impl Iterator<Item = T>) -> Result<Page<T>, Refusal> {
+        let mut items: Vec<(String, T)> = items.map(|item| ((self.id)(&item), item)).collect();
+        let wanted = self.ids.map(|name| params.list(name)).unwrap_or_default();
+        if let Some(lost) = wanted.iter().find(|id| !items.iter().any(|(own, _)| own == *id)) {
+            return Err((self.missing)(lost));
         }
-        items.retain(|item| item.passes(name, &values));
+        if !wanted.is_empty() {
+            items.retain(|(id, _)| wanted.contains(&id.as_str()));
+        }
+        for (name, values) in params.filters()? {
+            let filter = self.filter(name)?;
+            items.retain(|(_, item)| filter(item).iter().any(|text| fits(text, &values)));
+        }
+        items.sort_by(|(a, _), (b, _)| a.cmp(b));
+        page(params, items, !wanted.is_empty())
     }
-    items.sort_by(|a, b| a.id.cmp(&b.id));
-    page(params, items)
+
+    fn filter<'f>(&'f self, name: &'f str) -> Result<Box<dyn Fn(&T) -> Vec<String> + 'f>, Refusal> {
+        if let Some(key) = name.strip_prefix("tag:") {
+            return Ok(Box::new(move |item| (self.tags)(item).remove(key).into_iter().collect()));
+        }
+        if name == "tag-key" {
+            return Ok(Box::new(|item| (self.tags)(item).into_keys().collect()));
+        }
+        let known = self.filters.iter().find(|(known, _)| *known == name);
+        let (_, values) =
+            known.ok_or_else(|| Refusal::new("InvalidParameterValue", format!("The filter '{name}' is invalid")))?;
+        Ok(Box::new(values))
+    }
 }
 
-fn page<T>(params: &Params, mut items: Vec<Item<T>>) -> Result<Page<T>, Refusal> {
+fn fits(text: &str, values: &[&str]) -> bool {
+    values.iter().any(|pattern| matches(pattern.as_bytes(), text.as_bytes()))
+}
+
+fn page<T>(params: &Params, mut items: Vec<(String, T)>, by_id: bool) -> Result<Page<T>, Refusal> {
     if let Some(token) = params.text("NextToken").filter(|token| !token.is_empty()) {
         let after = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let after = after.ok_or_else(|| Refusal::new("InvalidNextToken", "The token is invalid."))?;
-        items.retain(|item| item.id > after);
+        items.retain(|(id, _)| *id > after);
     }
     let limit = match params.number("MaxResults")? {
         None => usize::MAX,
-        Some(number) => match usize::try_from(number) {
-            Ok(limit @ 1..=1000) => limit,
-            _ => return Err(Refusal::invalid("MaxResults", &number.to_string())),
-        },
+        Some(_) if by_id => {
+            let message = "The parameter MaxResults cannot be used with a list of ids";
+            return Err(Refusal::new("InvalidParameterCombination", message));
+        }
+        Some(limit @ 1..=1000) => limit,
+        Some(number) => return Err(Refusal::invalid("MaxResults", &number.to_string())),
     };
     let more = items.len() > limit;
     items.truncate(limit);
-    let next = more.then(|| items.last().map(|item| URL_SAFE_NO_PAD.encode(&item.id))).flatten();
-    Ok(Page { items: items.into_iter().map(|item| item.value).collect(), next })
-}
-
-impl<T> Item<T> {
-    fn passes(&self, name: &str, values: &[&str]) -> bool {
-        let fits = |text: &str| values.iter().any(|pattern| matches(pattern.as_bytes(), text.as_bytes()));
-        if name == "tag-key" {
-            return self.tags.keys().any(|key| fits(key));
-        }
-        if let Some(key) = name.strip_prefix("tag:") {
-            return self.tags.get(key).is_some_and(|value| fits(value));
-        }
-        let own = self.fields.iter().filter(|(field, _)| *field == name);
-        own.flat_map(|(_, values)| values).any(|value| fits(value))
-    }
+    let next = more.then(|| items.last().map(|(id, _)| URL_SAFE_NO_PAD.encode(id))).flatten();
+    Ok(Page { items: items.into_iter().map(|(_, item)| item).collect(), next })
 }
 
 /// Whether `text` fits a pattern with `*` and `?`, in time proportional to the product of their lengths.

@@ -1,10 +1,19 @@
-//! The EC2 Query API: `POST /`, a form in, XML out. Source: Amazon EC2 API Reference, 2016-11-15.
+//! The EC2 Query API: `POST /`, a form in, XML out. Source: Amazon EC2 API Reference, 2016-11-15. STS and IAM are asked at the
+//! same address, see [`sts`].
 
+mod connections;
 mod endpoints;
 mod errors;
 mod groups;
+mod interfaces;
 mod items;
 mod params;
+mod rules;
+mod services;
+mod sts;
+mod subnets;
+mod surroundings;
+mod tags;
 mod vpcs;
 mod xml;
 
@@ -18,7 +27,8 @@ use self::xml::Xml;
 use super::Shared;
 use super::call::{Call, Reply, bytes, pairs};
 use super::text::uuid;
-use crate::model::Region;
+use crate::control::draft::{Draft, EditError};
+use crate::model::{Direction, Region};
 
 /// The account that everything belongs to.
 const OWNER: &str = "123456789012";
@@ -42,9 +52,29 @@ impl Request<'_> {
         self.region.as_ref().is_none_or(|own| own == region)
     }
 
-    /// With `DryRun`, the answer that nothing but the flag stood in the way.
-    fn check_dry_run(&self) -> Result<(), Refusal> {
-        if self.params.flag("DryRun")? == Some(true) { Err(Refusal::dry_run()) } else { Ok(()) }
+    /// Refuses what no handler has read, and what was to be tried only (`DryRun`).
+    fn check_complete(&self) -> Result<(), Refusal> {
+        let is_dry = self.params.flag("DryRun")? == Some(true);
+        self.params.check_all_read()?;
+        if is_dry { Err(Refusal::dry_run()) } else { Ok(()) }
+    }
+
+    /// Changes what there is, once the request turned out to be complete: handlers read all their parameters before.
+    async fn edit<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.check_complete()?;
+        Ok(self.shared.control.edit(change).await?)
+    }
+
+    /// The region that something new lies in.
+    fn own_region(&self) -> Result<Region, Refusal> {
+        let inventory = self.shared.control.inventory();
+        let only = || inventory.vpcs.values().next().map(|record| record.vpc.region.clone());
+        self.region.clone().or_else(only).ok_or_else(|| {
+            Refusal::new("MissingAuthenticationToken", "Sign the request: the region is in its signature's scope.")
+        })
     }
 }
 
@@ -53,53 +83,98 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     form.extend(call.query.iter().cloned());
     let params = Params::new(form);
     let action = params.text("Action").unwrap_or_default().to_owned();
-    let request = Request { shared, params, region: region(call) };
-    match act(&request, &action).await {
+    if let Some(answer) = sts::answer(&action, &params) {
+        return answer;
+    }
+    let answered = match region(call) {
+        Ok(region) => act(&Request { shared, params, region }, &action).await,
+        Err(refusal) => Err(refusal),
+    };
+    match answered {
         Ok(body) => reply(StatusCode::OK, &success(&action, &body)),
         Err(refusal) => reply(refusal.status, &failure(&refusal)),
     }
 }
 
 async fn act(request: &Request<'_>, action: &str) -> Outcome {
-    match action {
+    use Direction::{Egress, Ingress};
+    let body = match action {
         "CreateVpcEndpoint" => endpoints::create(request).await,
         "DescribeVpcEndpoints" => endpoints::describe(request),
         "ModifyVpcEndpoint" => endpoints::modify(request).await,
         "DeleteVpcEndpoints" => endpoints::delete(request).await,
-        "DescribeVpcEndpointServices" => endpoints::describe_services(request),
-        "DescribeVpcEndpointConnections" => endpoints::describe_connections(request),
-        "AcceptVpcEndpointConnections" => endpoints::decide(request, true).await,
-        "RejectVpcEndpointConnections" => endpoints::decide(request, false).await,
-        "DescribeNetworkInterfaces" => endpoints::describe_interfaces(request),
+        "DescribeVpcEndpointAssociations" => surroundings::describe_associations(request),
+        "DescribeVpcEndpointServices" => services::describe(request),
+        "DescribeVpcEndpointServiceConfigurations" => services::describe_configurations(request),
+        "DescribeVpcEndpointServicePermissions" => services::describe_permissions(request),
+        "DescribeVpcEndpointConnections" => connections::describe(request),
+        "AcceptVpcEndpointConnections" => connections::decide(request, true).await,
+        "RejectVpcEndpointConnections" => connections::decide(request, false).await,
+        "DescribeNetworkInterfaces" => interfaces::describe(request),
         "CreateVpc" => vpcs::create(request).await,
         "DeleteVpc" => vpcs::delete(request).await,
         "DescribeVpcs" => vpcs::describe(request),
         "ModifyVpcAttribute" => vpcs::modify_attribute(request).await,
         "DescribeVpcAttribute" => vpcs::describe_attribute(request),
-        "CreateSubnet" => vpcs::create_subnet(request).await,
-        "DeleteSubnet" => vpcs::delete_subnet(request).await,
-        "DescribeSubnets" => vpcs::describe_subnets(request),
-        "DescribeAvailabilityZones" => vpcs::describe_zones(request),
-        "DescribeRegions" => Ok(vpcs::describe_regions(request)),
+        "CreateSubnet" => subnets::create(request).await,
+        "DeleteSubnet" => subnets::delete(request).await,
+        "DescribeSubnets" => subnets::describe(request),
+        "ModifySubnetAttribute" => subnets::modify_attribute(request).await,
+        "DescribeAvailabilityZones" => surroundings::describe_zones(request),
+        "DescribeRegions" => surroundings::describe_regions(request),
+        "DescribeAccountAttributes" => surroundings::describe_account(request),
+        "DescribePrefixLists" => surroundings::describe_prefix_lists(request),
+        "DescribeNetworkAcls" => surroundings::describe_network_acls(request),
+        "DescribeRouteTables" => surroundings::describe_route_tables(request),
         "CreateSecurityGroup" => groups::create(request).await,
         "DeleteSecurityGroup" => groups::delete(request).await,
         "DescribeSecurityGroups" => groups::describe(request),
-        "AuthorizeSecurityGroupIngress" => groups::change(request, groups::Change::AuthorizeIngress).await,
-        "AuthorizeSecurityGroupEgress" => groups::change(request, groups::Change::AuthorizeEgress).await,
-        "RevokeSecurityGroupIngress" => groups::change(request, groups::Change::RevokeIngress).await,
-        "RevokeSecurityGroupEgress" => groups::change(request, groups::Change::RevokeEgress).await,
-        "CreateTags" => vpcs::tag(request, true).await,
-        "DeleteTags" => vpcs::tag(request, false).await,
-        "" => Err(Refusal::new("MissingAction", "The request is missing an action.")),
-        other => Err(Refusal::new("InvalidAction", format!("The action {other} is not valid for this web service."))),
-    }
+        "DescribeSecurityGroupRules" => rules::describe(request),
+        "AuthorizeSecurityGroupIngress" => rules::authorize(request, Ingress).await,
+        "AuthorizeSecurityGroupEgress" => rules::authorize(request, Egress).await,
+        "RevokeSecurityGroupIngress" => rules::revoke(request, Ingress).await,
+        "RevokeSecurityGroupEgress" => rules::revoke(request, Egress).await,
+        "ModifySecurityGroupRules" => rules::modify(request).await,
+        "UpdateSecurityGroupRuleDescriptionsIngress" => rules::update_descriptions(request, Ingress).await,
+        "UpdateSecurityGroupRuleDescriptionsEgress" => rules::update_descriptions(request, Egress).await,
+        "CreateTags" => tags::create(request).await,
+        "DeleteTags" => tags::delete(request).await,
+        "DescribeTags" => tags::describe(request),
+        "ModifyVpcTenancy"
+        | "AssociateVpcCidrBlock"
+        | "DisassociateVpcCidrBlock"
+        | "AssociateSubnetCidrBlock"
+        | "DisassociateSubnetCidrBlock"
+        | "CreateVpcEndpointServiceConfiguration"
+        | "ModifyVpcEndpointServiceConfiguration"
+        | "ModifyVpcEndpointServicePermissions"
+        | "DeleteVpcEndpointServiceConfigurations" => {
+            return Err(Refusal::new("UnsupportedOperation", format!("The lab does not support {action}.")));
+        }
+        "" => return Err(Refusal::new("MissingAction", "The request is missing an action.")),
+        other => {
+            let message = format!("The action {other} is not valid for this web service.");
+            return Err(Refusal::new("InvalidAction", message));
+        }
+    }?;
+    request.check_complete()?;
+    Ok(body)
 }
 
 /// The region in the credential scope of a signed request.
-fn region(call: &Call) -> Option<Region> {
-    let authorization = call.header("authorization")?;
-    let (_, rest) = authorization.split_once("Credential=")?;
-    rest.split(',').next()?.split('/').nth(2)?.parse().ok()
+fn region(call: &Call) -> Result<Option<Region>, Refusal> {
+    let scope =
+        |text: &str| text.split(',').next().unwrap_or_default().split('/').nth(2).unwrap_or_default().to_owned();
+    let in_header = call.header("authorization").and_then(|header| header.split_once("Credential="));
+    let in_query = call.query.iter().find(|(key, _)| key == "X-Amz-Credential");
+    let Some(region) = in_header.map(|(_, text)| scope(text)).or_else(|| in_query.map(|(_, text)| scope(text))) else {
+        return Ok(None);
+    };
+    region.parse().map(Some).map_err(|_| Refusal {
+        status: StatusCode::FORBIDDEN,
+        code: "SignatureDoesNotMatch",
+        message: format!("Credential should be scoped to a valid region, not '{region}'."),
+    })
 }
 
 fn success(action: &str, body: &Xml) -> String {

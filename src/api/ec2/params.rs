@@ -1,19 +1,32 @@
-//! A request's parameters: `Name`, `Name.1`, `Name.1.Key`.
+//! A request's parameters: `Name`, `Name.1`, `Name.1.Key`. What no handler has read is refused, so that nothing that a caller
+//! asks for is dropped in silence.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::errors::Refusal;
 use crate::control::inventory::Tags;
 
-pub(super) struct Params(Vec<(String, String)>);
+/// One of them.
+struct Param {
+    key: String,
+    value: String,
+    /// Whether a handler asked for it.
+    read: AtomicBool,
+}
+
+pub(super) struct Params(Vec<Param>);
 
 impl Params {
     pub(super) fn new(pairs: Vec<(String, String)>) -> Self {
-        Self(pairs)
+        Self(pairs.into_iter().map(|(key, value)| Param { key, value, read: AtomicBool::new(false) }).collect())
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        let param = self.0.iter().find(|param| param.key == name)?;
+        param.read.store(true, Ordering::Relaxed);
+        Some(param.value.as_str())
     }
 
     pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
@@ -29,8 +42,23 @@ impl Params {
         }
     }
 
-    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+    pub(super) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
         self.text(name).map(|text| text.parse().map_err(|_| Refusal::invalid(name, text))).transpose()
+    }
+
+    /// A parameter that has an effect in AWS and none here: it may say what is so anyway.
+    ///
+    /// # Errors
+    ///
+    /// `UnsupportedOperation` for another value.
+    pub(super) fn only(&self, name: &str, values: &[&str]) -> Result<(), Refusal> {
+        match self.text(name) {
+            Some(value) if !values.contains(&value) => Err(Refusal::new(
+                "UnsupportedOperation",
+                format!("{name}={value} is not supported here; leave it out, or say {}.", values.join(" or ")),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// `Name.1`, `Name.2`, … in order.
@@ -40,14 +68,11 @@ impl Params {
 
     /// The numbers that follow `name.`, in order, each once.
     pub(super) fn indexes(&self, name: &str) -> Vec<u32> {
-        let numbers = self.0.iter().filter_map(|(key, _)| {
-            let rest = key.strip_prefix(name)?.strip_prefix('.')?;
+        let numbers = self.0.iter().filter_map(|param| {
+            let rest = param.key.strip_prefix(name)?.strip_prefix('.')?;
             rest.split('.').next()?.parse().ok()
         });
-        let mut numbers: Vec<u32> = numbers.collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
+        numbers.collect::<BTreeSet<u32>>().into_iter().collect()
     }
 
     /// An id; wrong ones are `InvalidX.Malformed`.
@@ -55,45 +80,86 @@ impl Params {
         parse_id(self.required(name)?, code, form)
     }
 
-    /// Tags for resources of one type.
-    pub(super) fn tags(&self, resource: &str) -> Tags {
-        let mut tags = Tags::new();
-        for n in self.indexes("TagSpecification") {
-            let kind = self.text(&format!("TagSpecification.{n}.ResourceType"));
-            if kind.is_none_or(|kind| kind == resource) {
-                tags.extend(self.tag_list(&format!("TagSpecification.{n}.Tag")));
-            }
-        }
-        tags
-    }
-
-    /// `name.N.Key` with `name.N.Value`.
-    pub(super) fn tag_list(&self, name: &str) -> Tags {
-        let pair = |n| {
-            let value = self.text(&format!("{name}.{n}.Value")).unwrap_or_default();
-            Some((self.text(&format!("{name}.{n}.Key"))?.to_owned(), value.to_owned()))
-        };
-        self.indexes(name).into_iter().filter_map(pair).collect()
+    /// The ids of a list, each of one form.
+    pub(super) fn ids<T: FromStr>(&self, name: &str, code: &'static str, form: &str) -> Result<Vec<T>, Refusal> {
+        self.list(name).into_iter().map(|text| parse_id(text, code, form)).collect()
     }
 
     /// `Filter.N.Name` with its values.
-    pub(super) fn filters(&self) -> Vec<(&str, Vec<&str>)> {
+    pub(super) fn filters(&self) -> Result<Vec<(&str, Vec<&str>)>, Refusal> {
         let filter = |n| {
-            let name = self.text(&format!("Filter.{n}.Name"))?;
-            Some((name, self.list(&format!("Filter.{n}.Value"))))
+            let name = self.required(&format!("Filter.{n}.Name"))?;
+            Ok((name, self.list(&format!("Filter.{n}.Value"))))
         };
-        self.indexes("Filter").into_iter().filter_map(filter).collect()
+        self.indexes("Filter").into_iter().map(filter).collect()
     }
 
     /// What tells two requests with one client token apart: everything but the token and what signing adds.
     pub(super) fn fingerprint(&self) -> String {
-        let mut pairs: Vec<_> =
-            self.0.iter().filter(|(key, _)| key != "ClientToken" && !key.starts_with("X-Amz")).collect();
+        let counts = |param: &&Param| param.key != "ClientToken" && !is_of_every_request(&param.key);
+        let mut pairs: Vec<_> = self.0.iter().filter(counts).map(|param| (&param.key, &param.value)).collect();
         pairs.sort();
         pairs.iter().map(|(key, value)| format!("{key}={value}&")).collect()
     }
+
+    /// # Errors
+    ///
+    /// `UnknownParameter` for the first that no handler has read.
+    pub(super) fn check_all_read(&self) -> Result<(), Refusal> {
+        let is_unread = |param: &&Param| !param.read.load(Ordering::Relaxed) && !is_of_every_request(&param.key);
+        self.0.iter().find(is_unread).map_or(Ok(()), |Param { key, .. }| {
+            Err(Refusal::new("UnknownParameter", format!("The parameter {key} is not recognized.")))
+        })
+    }
+}
+
+/// What every request may carry: the API's version, and a signature in the query. Source: Amazon EC2 API Reference, *Common
+/// query parameters*.
+fn is_of_every_request(key: &str) -> bool {
+    let common =
+        ["Action", "Version", "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"];
+    common.contains(&key) || key.starts_with("X-Amz-")
 }
 
 pub(super) fn parse_id<T: FromStr>(text: &str, code: &'static str, form: &str) -> Result<T, Refusal> {
     text.parse().map_err(|_| Refusal::new(code, format!("Invalid id: \"{text}\" (expecting \"{form}...\")")))
+}
+
+impl Params {
+    /// Tags for a new resource of one type.
+    pub(super) fn tags(&self, resource: &str) -> Result<Tags, Refusal> {
+        let mut tags = Tags::new();
+        for n in self.indexes("TagSpecification") {
+            let kind = self.required(&format!("TagSpecification.{n}.ResourceType"))?;
+            if kind != resource {
+                let message = format!("'{kind}' is not a valid taggable resource type for this operation.");
+                return Err(Refusal::new("InvalidParameterValue", message));
+            }
+            tags.extend(self.tag_list(&format!("TagSpecification.{n}.Tag"))?);
+        }
+        Ok(tags)
+    }
+
+    /// `name.N.Key` with `name.N.Value`. Source: AWS, *Tag restrictions*.
+    pub(super) fn tag_list(&self, name: &str) -> Result<Tags, Refusal> {
+        let wrong = |message: String| Refusal::new("InvalidParameterValue", message);
+        let mut tags = Tags::new();
+        for n in self.indexes(name) {
+            let key = self.required(&format!("{name}.{n}.Key"))?;
+            let value = self.text(&format!("{name}.{n}.Value")).unwrap_or_default();
+            if key.starts_with("aws:") {
+                return Err(wrong("Tag keys starting with 'aws:' are reserved for internal use".to_owned()));
+            }
+            if key.chars().count() > 128 {
+                return Err(wrong(format!("Tag key exceeds the maximum length of 128 characters: '{key}'")));
+            }
+            if value.chars().count() > 256 {
+                return Err(wrong(format!("Tag value exceeds the maximum length of 256 characters: '{value}'")));
+            }
+            if tags.insert(key.to_owned(), value.to_owned()).is_some() {
+                return Err(wrong(format!("Duplicate tag key '{key}' specified.")));
+            }
+        }
+        Ok(tags)
+    }
 }

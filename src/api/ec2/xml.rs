@@ -13,6 +13,13 @@ impl Xml {
         Self(Writer::new(Vec::new()))
     }
 
+    /// What most actions answer that only change something.
+    pub(super) fn done() -> Self {
+        let mut xml = Self::new();
+        xml.leaf("return", true);
+        xml
+    }
+
     pub(super) fn as_str(&self) -> &str {
         std::str::from_utf8(self.0.get_ref()).expect("tags and texts are UTF-8")
     }
@@ -42,5 +49,12 @@ impl Xml {
 
     fn write(&mut self, event: Event<'_>) {
         self.0.write_event(event).expect("memory takes every byte");
+    }
+}
+
+/// The token for the next page, when there is one.
+pub(super) fn next(xml: &mut Xml, token: Option<String>) {
+    if let Some(token) = token {
+        xml.leaf("nextToken", token);
     }
 }

@@ -3,18 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::super::inventory::{EndpointRecord, Pair, Registration, Tags, VpcRecord};
+use super::super::inventory::{
+    EndpointRecord, Pair, Protocol, Registration, RulePeer, RuleRecord, RuleTerms, SubnetAttributes, Tags, VpcRecord,
+};
 use super::{Draft, EditError, Kind, new_id, random};
 use crate::model::{
-    CidrSet, Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRange, PortRule, Region, SecurityGroup,
-    SecurityGroupId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
+    CidrSet, Direction, EndpointAddress, EndpointState, InterfaceEndpoint, Region, SecurityGroup, SecurityGroupId,
+    SecurityRuleId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
 };
 use crate::plan::RuleError;
 
 /// Addresses at the start and at the end of a subnet that AWS keeps for itself.
 const RESERVED: (u32, u32) = (4, 1);
+
+/// Rules that a security group has at most, for each direction and for IPv4 and IPv6 apart. Source: AWS, *Amazon VPC
+/// quotas*.
+const MOST_RULES: usize = 60;
+
+/// Tags that a resource has at most. Source: AWS, *Tag restrictions*.
+const MOST_TAGS: usize = 50;
 
 /// What an interface endpoint is made from.
 #[derive(Debug, Clone)]
@@ -40,8 +49,8 @@ pub struct NewEndpoint {
 /// What is to change about an interface endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointChange {
-    /// Subnets to add.
-    pub add_subnets: Vec<SubnetId>,
+    /// Subnets to add; with a wish for the address.
+    pub add_subnets: Vec<(SubnetId, Option<IpAddr>)>,
     /// Subnets to leave.
     pub remove_subnets: Vec<SubnetId>,
     /// Groups to add.
@@ -54,13 +63,24 @@ pub struct EndpointChange {
     pub private_dns: Option<bool>,
 }
 
-/// Rules of a security group, one way.
+/// What is to change about a VPC.
+#[derive(Debug, Clone, Copy)]
+pub enum VpcChange {
+    /// Its resolver answers.
+    DnsSupport(bool),
+    /// Private hosted zones work, together with support.
+    DnsHostnames(bool),
+    /// `enableNetworkAddressUsageMetrics`.
+    UsageMetrics(bool),
+}
+
+/// A rule to be added to a security group.
 #[derive(Debug, Clone)]
-pub struct Rules {
-    /// Which way.
-    pub direction: Direction,
-    /// The rules.
-    pub rules: Vec<PortRule>,
+pub struct NewRule {
+    /// What it says.
+    pub terms: RuleTerms,
+    /// What it is for.
+    pub description: Option<String>,
 }
 
 impl Draft {
@@ -69,15 +89,13 @@ impl Draft {
         self.inventory.vpcs.get_mut(id).ok_or_else(missing)
     }
 
-    /// Makes a VPC with a `default` group that lets its own members in and everything out.
+    /// Makes a VPC with a `default` group that lets its own members in and everything out. Whether its network fits is the
+    /// plan's to say.
     ///
     /// # Errors
     ///
-    /// [`EditError::Invalid`] for a network that no VPC can have.
+    /// [`EditError::Limit`] for too many tags.
     pub fn create_vpc(&mut self, region: Region, cidr: IpNet, tags: Tags) -> Result<VpcId, EditError> {
-        if !(16..=28).contains(&cidr.prefix_len()) {
-            return Err(EditError::Invalid(format!("the CIDR '{cidr}' is invalid: a VPC's netmask is /16 to /28")));
-        }
         let id: VpcId = new_id("vpc-", |id| self.inventory.vpcs.contains_key(id));
         let vpc = Vpc {
             id: id.clone(),
@@ -90,13 +108,12 @@ impl Draft {
             subnets: BTreeMap::new(),
             security_groups: BTreeMap::new(),
         };
-        let mut record = VpcRecord { vpc, tags: BTreeMap::new(), descriptions: BTreeMap::new() };
-        tag(&mut record, id.as_str(), tags);
-        self.inventory.vpcs.insert(id.clone(), record);
+        self.inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc));
+        self.tag(id.as_str(), tags)?;
         let group =
             self.create_group(&id, "default".to_owned(), "default VPC security group".to_owned(), Tags::new())?;
-        let own = PortRule { ports: all_ports(), cidrs: CidrSet::default(), groups: vec![group.clone()] };
-        self.authorize(&group, &Rules { direction: Direction::Ingress, rules: vec![own] })?;
+        let terms = RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Group(group.clone()) };
+        self.authorize(&group, Direction::Ingress, vec![NewRule { terms, description: None }], &Tags::new())?;
         Ok(id)
     }
 
@@ -117,20 +134,26 @@ impl Draft {
         Ok(())
     }
 
-    /// Switches DNS attributes of a VPC.
+    /// Switches attributes of a VPC.
     ///
     /// # Errors
     ///
     /// [`EditError::Invalid`] for host names without support.
-    pub fn set_dns(&mut self, id: &VpcId, support: Option<bool>, hostnames: Option<bool>) -> Result<(), EditError> {
-        let vpc = &mut self.vpc_mut(id)?.vpc;
-        if hostnames == Some(true) && !support.unwrap_or(vpc.enable_dns_support) {
-            return Err(EditError::Invalid(
-                "enableDnsHostnames can be switched on only while enableDnsSupport is on".to_owned(),
-            ));
+    pub fn change_vpc(&mut self, id: &VpcId, change: VpcChange) -> Result<(), EditError> {
+        let record = self.vpc_mut(id)?;
+        let vpc = &mut record.vpc;
+        match change {
+            VpcChange::DnsSupport(on) => vpc.enable_dns_support = on,
+            VpcChange::DnsHostnames(on) => {
+                if on && !vpc.enable_dns_support {
+                    return Err(EditError::Invalid(
+                        "enableDnsHostnames can be switched on only while enableDnsSupport is on".to_owned(),
+                    ));
+                }
+                vpc.enable_dns_hostnames = on;
+            }
+            VpcChange::UsageMetrics(on) => record.usage_metrics = on,
         }
-        vpc.enable_dns_support = support.unwrap_or(vpc.enable_dns_support);
-        vpc.enable_dns_hostnames = hostnames.unwrap_or(vpc.enable_dns_hostnames);
         Ok(())
     }
 
@@ -152,13 +175,27 @@ impl Draft {
         let id: SubnetId = new_id("subnet-", |id| taken.contains(id));
         let zone = match zone {
             Some(zone) => zone,
-            None => format!("{}a", record.vpc.region)
-                .parse()
-                .map_err(|_| EditError::Invalid(format!("{} has no zone a; name the zone", record.vpc.region)))?,
+            None => record.vpc.region.zones().next().expect("every region has a zone"),
         };
         record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr });
-        tag(record, id.as_str(), tags);
+        self.tag(id.as_str(), tags)?;
         Ok(id)
+    }
+
+    /// Changes attributes of a subnet.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn change_subnet(
+        &mut self,
+        id: &SubnetId,
+        change: impl FnOnce(&mut SubnetAttributes),
+    ) -> Result<(), EditError> {
+        let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
+        let record = record.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
+        change(record.subnet_attributes.entry(id.clone()).or_default());
+        Ok(())
     }
 
     /// Removes a subnet.
@@ -176,6 +213,7 @@ impl Draft {
         let missing = || EditError::Missing { what: Kind::Subnet, id: id.to_string() };
         let record = record.ok_or_else(missing)?;
         record.vpc.subnets.remove(id);
+        record.subnet_attributes.remove(id);
         record.tags.remove(id.as_str());
         Ok(())
     }
@@ -195,21 +233,29 @@ impl Draft {
         let taken: BTreeSet<SecurityGroupId> =
             self.inventory.vpcs.values().flat_map(|record| record.vpc.security_groups.keys().cloned()).collect();
         let record = self.vpc_mut(vpc)?;
-        if record.vpc.security_groups.values().any(|group| group.name == name) {
+        if record.vpc.security_groups.values().any(|group| group.name.eq_ignore_ascii_case(&name)) {
             return Err(EditError::Exists { what: Kind::SecurityGroup, id: name });
         }
         let id: SecurityGroupId = new_id("sg-", |id| taken.contains(id));
-        let everywhere = PortRule { ports: all_ports(), cidrs: crate::config::everybody(), groups: Vec::new() };
+        let mut everywhere = vec![IpNet::from(Ipv4Net::default())];
+        if record.vpc.cidrs.iter().any(|net| net.addr().is_ipv6()) {
+            everywhere.push(Ipv6Net::default().into());
+        }
         let group = SecurityGroup {
             id: id.clone(),
             name,
             ingress: Vec::new(),
-            egress: vec![everywhere],
+            egress: Vec::new(),
             members: CidrSet::default(),
         };
         record.vpc.security_groups.insert(id.clone(), group);
         record.descriptions.insert(id.clone(), description);
-        tag(record, id.as_str(), tags);
+        let everything = everywhere.into_iter().map(|net| NewRule {
+            terms: RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Network(net) },
+            description: None,
+        });
+        self.authorize(&id, Direction::Egress, everything.collect(), &Tags::new())?;
+        self.tag(id.as_str(), tags)?;
         Ok(id)
     }
 
@@ -222,20 +268,21 @@ impl Draft {
         let carrier = self.inventory.endpoints.values().find(|e| e.endpoint.security_groups.contains(id));
         let carrier = carrier.map(|e| e.endpoint.id.to_string());
         let record = self.group_home(id)?;
-        let named = record.vpc.security_groups.values().find(|group| {
-            group.id != *id && group.ingress.iter().chain(&group.egress).any(|rule| rule.groups.contains(id))
-        });
-        if let Some(by) = carrier.or_else(|| named.map(|group| group.id.to_string())) {
+        let peer = RulePeer::Group(id.clone());
+        let named =
+            record.rules.iter().find(|(group, rules)| *group != id && rules.iter().any(|r| r.terms.peer == peer));
+        if let Some(by) = carrier.or_else(|| named.map(|(group, _)| group.to_string())) {
             return Err(EditError::InUse { what: Kind::SecurityGroup, id: id.to_string(), by });
         }
         if record.vpc.security_groups.get(id).is_some_and(|group| group.name == "default") {
-            return Err(EditError::Invalid(format!(
-                "the specified group: \"{id}\" name: \"default\" cannot be deleted"
-            )));
+            return Err(EditError::DefaultGroup(id.to_string()));
         }
         record.vpc.security_groups.remove(id);
         record.descriptions.remove(id);
         record.tags.remove(id.as_str());
+        for rule in record.rules.remove(id).unwrap_or_default() {
+            record.tags.remove(rule.id.as_str());
+        }
         Ok(())
     }
 
@@ -244,68 +291,164 @@ impl Draft {
         record.ok_or_else(|| EditError::Missing { what: Kind::SecurityGroup, id: id.to_string() })
     }
 
-    fn rules_of(&mut self, id: &SecurityGroupId, direction: Direction) -> Result<&mut Vec<PortRule>, EditError> {
-        let missing = || EditError::Missing { what: Kind::SecurityGroup, id: id.to_string() };
-        let group = self.group_home(id)?.vpc.security_groups.get_mut(id).ok_or_else(missing)?;
-        Ok(if direction == Direction::Ingress { &mut group.ingress } else { &mut group.egress })
+    fn rules_mut(&mut self, id: &SecurityGroupId) -> Result<&mut Vec<RuleRecord>, EditError> {
+        Ok(self.group_home(id)?.rules.entry(id.clone()).or_default())
     }
 
-    /// Adds rules to a security group.
+    /// Adds rules to a security group, each with these tags.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a rule that it has.
-    pub fn authorize(&mut self, id: &SecurityGroupId, rules: &Rules) -> Result<(), EditError> {
-        let own = self.rules_of(id, rules.direction)?;
-        for rule in &rules.rules {
-            if own.contains(rule) {
-                return Err(EditError::Exists { what: Kind::SecurityRule, id: words(rule) });
+    /// [`EditError::Exists`] for a rule that it has, [`EditError::Limit`] for one too many.
+    pub fn authorize(
+        &mut self,
+        group: &SecurityGroupId,
+        direction: Direction,
+        rules: Vec<NewRule>,
+        tags: &Tags,
+    ) -> Result<Vec<RuleRecord>, EditError> {
+        let taken: BTreeSet<SecurityRuleId> = self
+            .inventory
+            .vpcs
+            .values()
+            .flat_map(|vpc| vpc.rules.values().flatten())
+            .map(|rule| rule.id.clone())
+            .collect();
+        let own = self.rules_mut(group)?;
+        let mut added = Vec::new();
+        for rule in rules {
+            let NewRule { terms, description } = rule;
+            if own.iter().any(|known| known.direction == direction && known.terms == terms) {
+                return Err(EditError::Exists { what: Kind::SecurityRule, id: terms.to_string() });
             }
-            own.push(rule.clone());
+            let id = new_id("sgr-", |id| taken.contains(id));
+            let record = RuleRecord { id, direction, terms, description };
+            own.push(record.clone());
+            added.push(record);
         }
-        Ok(())
+        check_rule_limit(own)?;
+        for rule in &added {
+            self.tag(rule.id.as_str(), tags.clone())?;
+        }
+        Ok(added)
     }
 
     /// Takes rules from a security group.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for a rule that it doesn't have.
-    pub fn revoke(&mut self, id: &SecurityGroupId, rules: &Rules) -> Result<(), EditError> {
-        let own = self.rules_of(id, rules.direction)?;
-        for rule in &rules.rules {
-            take(own, rule)?;
+    /// [`EditError::Missing`] for a rule that it doesn't have; then none is taken.
+    pub fn revoke(
+        &mut self,
+        group: &SecurityGroupId,
+        direction: Direction,
+        terms: &[RuleTerms],
+        ids: &[SecurityRuleId],
+    ) -> Result<Vec<RuleRecord>, EditError> {
+        let own = self.rules_mut(group)?;
+        let mut revoked = Vec::new();
+        for terms in terms {
+            let at = own.iter().position(|known| known.direction == direction && known.terms == *terms);
+            let missing = || EditError::Missing { what: Kind::SecurityRule, id: terms.to_string() };
+            revoked.push(own.remove(at.ok_or_else(missing)?));
+        }
+        for id in ids {
+            let at = own.iter().position(|known| known.direction == direction && known.id == *id);
+            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            revoked.push(own.remove(at.ok_or_else(missing)?));
+        }
+        let home = self.group_home(group)?;
+        for rule in &revoked {
+            home.tags.remove(rule.id.as_str());
+        }
+        Ok(revoked)
+    }
+
+    /// Gives rules of a security group other terms and descriptions; their ids stay.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for an id that none of its rules has, [`EditError::Exists`] when two rules would say the same.
+    pub fn change_rules(
+        &mut self,
+        group: &SecurityGroupId,
+        changes: Vec<(SecurityRuleId, NewRule)>,
+    ) -> Result<(), EditError> {
+        let own = self.rules_mut(group)?;
+        for (id, rule) in changes {
+            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            let at = own.iter().position(|known| known.id == id).ok_or_else(missing)?;
+            let direction = own[at].direction;
+            let is_other =
+                |known: &RuleRecord| known.id != id && known.direction == direction && known.terms == rule.terms;
+            if own.iter().any(is_other) {
+                return Err(EditError::Exists { what: Kind::SecurityRule, id: rule.terms.to_string() });
+            }
+            (own[at].terms, own[at].description) = (rule.terms, rule.description);
+        }
+        check_rule_limit(own)
+    }
+
+    /// Gives rules other descriptions.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for a rule that the group doesn't have.
+    pub fn describe_rules(
+        &mut self,
+        group: &SecurityGroupId,
+        direction: Direction,
+        rules: Vec<NewRule>,
+        by_id: Vec<(SecurityRuleId, Option<String>)>,
+    ) -> Result<(), EditError> {
+        let own = self.rules_mut(group)?;
+        for NewRule { terms, description } in rules {
+            let known = own.iter_mut().find(|known| known.direction == direction && known.terms == terms);
+            let missing = || EditError::Missing { what: Kind::SecurityRule, id: terms.to_string() };
+            known.ok_or_else(missing)?.description = description;
+        }
+        for (id, description) in by_id {
+            let known = own.iter_mut().find(|known| known.direction == direction && known.id == id);
+            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            known.ok_or_else(missing)?.description = description;
         }
         Ok(())
     }
 
-    /// Sets and removes tags of any resource.
+    fn tags_mut(&mut self, id: &str) -> Result<&mut Tags, EditError> {
+        let inventory = &mut self.inventory;
+        if let Some(record) = id.parse::<VpceId>().ok().and_then(|id| inventory.endpoints.get_mut(&id)) {
+            return Ok(&mut record.tags);
+        }
+        let home = inventory.vpcs.values_mut().find(|record| record.has_resource(id));
+        let home = home.ok_or_else(|| EditError::Missing { what: Kind::of_id(id), id: id.to_owned() })?;
+        Ok(home.tags.entry(id.to_owned()).or_default())
+    }
+
+    /// Sets tags of a resource.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for an id that nothing has, [`EditError::Limit`] for too many.
+    pub fn tag(&mut self, id: &str, set: Tags) -> Result<(), EditError> {
+        if set.is_empty() {
+            return Ok(());
+        }
+        let tags = self.tags_mut(id)?;
+        tags.extend(set);
+        if tags.len() > MOST_TAGS { Err(EditError::Limit { what: Kind::Tag, most: MOST_TAGS }) } else { Ok(()) }
+    }
+
+    /// Removes tags of a resource: those with these keys and, where one is given, this value; all without any key.
     ///
     /// # Errors
     ///
     /// [`EditError::Missing`] for an id that nothing has.
-    pub fn tag(&mut self, id: &str, set: Tags, remove: &[String]) -> Result<(), EditError> {
-        let inventory = &mut self.inventory;
-        let endpoint = id.parse::<VpceId>().ok().and_then(|id| inventory.endpoints.get_mut(&id));
-        let tags = if let Some(record) = endpoint {
-            &mut record.tags
-        } else {
-            let home = inventory.vpcs.values_mut().find(|record| {
-                record.vpc.id.as_str() == id
-                    || record.vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
-                    || record.vpc.security_groups.keys().any(|group| group.as_str() == id)
-            });
-            let kind = match id.split('-').next() {
-                Some("subnet") => Kind::Subnet,
-                Some("sg") => Kind::SecurityGroup,
-                Some("vpce") => Kind::Endpoint,
-                _ => Kind::Vpc,
-            };
-            let home = home.ok_or_else(|| EditError::Missing { what: kind, id: id.to_owned() })?;
-            home.tags.entry(id.to_owned()).or_default()
+    pub fn untag(&mut self, id: &str, tags: &[(String, Option<String>)]) -> Result<(), EditError> {
+        let is_named = |key: &String, value: &String| {
+            tags.is_empty() || tags.iter().any(|(k, v)| k == key && v.as_ref().is_none_or(|wanted| wanted == value))
         };
-        tags.extend(set);
-        tags.retain(|key, _| !remove.contains(key));
+        self.tags_mut(id)?.retain(|key, value| !is_named(key, value));
         Ok(())
     }
 
@@ -389,7 +532,12 @@ impl Draft {
         let vpc = self.endpoint(id)?.endpoint.vpc.clone();
         let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
         let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
+        let service = self.endpoint(id)?.endpoint.service.clone();
+        if !self.inventory.service_zones(service.service()).contains(&details.zone) {
+            return Err(EditError::UnsupportedZone { service: service.to_string(), subnet: subnet.to_string() });
+        }
         let ip = match wish {
+            Some(ip) if is_reserved(details.cidr, ip) => return Err(EditError::ReservedAddress(ip)),
             Some(ip) => ip,
             None => self.free_address(&details).ok_or_else(|| EditError::SubnetFull(subnet.to_string()))?,
         };
@@ -443,9 +591,15 @@ impl Draft {
                 return Err(EditError::Missing { what: Kind::Subnet, id: subnet.to_string() });
             }
         }
-        for subnet in &change.add_subnets {
-            if !self.endpoint(id)?.endpoint.addresses.iter().any(|address| address.subnet == *subnet) {
-                self.give_address(id, subnet, None)?;
+        for (subnet, wish) in &change.add_subnets {
+            let addresses = &self.endpoint(id)?.endpoint.addresses;
+            match (addresses.iter().position(|address| address.subnet == *subnet), wish) {
+                (None, wish) => self.give_address(id, subnet, *wish)?,
+                (Some(at), Some(ip)) if addresses[at].ip != *ip => {
+                    self.endpoint_mut(id)?.endpoint.addresses.remove(at);
+                    self.give_address(id, subnet, Some(*ip))?;
+                }
+                (Some(_), _) => {}
             }
         }
         if change.private_dns == Some(true) {
@@ -549,43 +703,33 @@ impl Draft {
     }
 }
 
+/// Whether AWS keeps this address of a subnet for itself.
+fn is_reserved(net: IpNet, ip: IpAddr) -> bool {
+    let (IpNet::V4(net), IpAddr::V4(ip)) = (net, ip) else { return false };
+    net.contains(&ip) && !hosts(net).any(|host| host == ip)
+}
+
 /// The usable addresses of a subnet.
 pub(super) fn hosts(net: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
     let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
     (first.saturating_add(RESERVED.0)..=last.saturating_sub(RESERVED.1)).map(Ipv4Addr::from)
 }
 
-fn all_ports() -> PortRange {
-    PortRange::new(1, 65535).expect("1 to 65535 is a range")
-}
-
-fn tag(record: &mut VpcRecord, id: &str, tags: Tags) {
-    if !tags.is_empty() {
-        record.tags.insert(id.to_owned(), tags);
-    }
-}
-
-fn words(rule: &PortRule) -> String {
-    let groups: Vec<_> = rule.groups.iter().map(ToString::to_string).collect();
-    format!("tcp {} {}{}", rule.ports, rule.cidrs, groups.join(", "))
-}
-
-/// Takes one rule away: the whole of a rule, or one of the networks or groups of a rule with the same ports.
-fn take(own: &mut Vec<PortRule>, rule: &PortRule) -> Result<(), EditError> {
-    if let Some(at) = own.iter().position(|known| known == rule) {
-        own.remove(at);
-        return Ok(());
-    }
-    let covers = |known: &&mut PortRule| {
-        known.ports == rule.ports
-            && rule.cidrs.iter().all(|net| known.cidrs.iter().any(|own| own == net))
-            && rule.groups.iter().all(|group| known.groups.contains(group))
+/// IPv4 and IPv6 rules have a limit each; groups and prefix lists count as both.
+fn check_rule_limit(rules: &[RuleRecord]) -> Result<(), EditError> {
+    let count = |direction, is_v4: bool| {
+        let counts = |rule: &&RuleRecord| {
+            rule.direction == direction
+                && match &rule.terms.peer {
+                    RulePeer::Network(net) => net.addr().is_ipv4() == is_v4,
+                    RulePeer::Group(_) | RulePeer::PrefixList(_) => true,
+                }
+        };
+        rules.iter().filter(counts).count()
     };
-    let Some(known) = own.iter_mut().find(covers) else {
-        return Err(EditError::Missing { what: Kind::SecurityRule, id: words(rule) });
-    };
-    known.cidrs = known.cidrs.iter().filter(|net| !rule.cidrs.iter().any(|gone| gone == *net)).copied().collect();
-    known.groups.retain(|group| !rule.groups.contains(group));
-    own.retain(|known| !known.cidrs.is_empty() || !known.groups.is_empty());
+    let sides = [Direction::Ingress, Direction::Egress];
+    if sides.into_iter().any(|side| count(side, true) > MOST_RULES || count(side, false) > MOST_RULES) {
+        return Err(EditError::Limit { what: Kind::SecurityRule, most: MOST_RULES });
+    }
     Ok(())
 }

@@ -1,0 +1,340 @@
+//! Rules of security groups: one by one with ids, and in the merged form of `IpPermissions`.
+//!
+//! Rules for other protocols than TCP are kept and shown, and have no effect: only TCP flows pass here.
+
+use ipnet::IpNet;
+
+use super::errors::not_found;
+use super::groups::{group_id, no_default_group};
+use super::items::{Listing, one};
+use super::params::{Params, parse_id};
+use super::tags::{tag_set, tags_of};
+use super::xml::next;
+use super::{OWNER, Outcome, Refusal, Request, Xml};
+use crate::control::draft::Kind;
+use crate::control::draft::ec2::NewRule;
+use crate::control::inventory::{Protocol, RulePeer, RuleRecord, RuleTerms, Tags, VpcRecord};
+use crate::model::{Direction, Region, SecurityGroupId, SecurityRuleId};
+
+/// A group's rules of one direction as `IpPermissions`: merged by protocol and ports.
+pub(super) fn permissions(xml: &mut Xml, tag: &str, rules: &[RuleRecord], direction: Direction) {
+    let mut merged: Vec<((Protocol, Option<(i32, i32)>), Vec<&RuleRecord>)> = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.direction == direction) {
+        let key = (rule.terms.protocol, rule.terms.ports);
+        match merged.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, rules)) => rules.push(rule),
+            None => merged.push((key, vec![rule])),
+        }
+    }
+    xml.set(tag, merged, |xml, ((protocol, ports), rules)| {
+        xml.leaf("ipProtocol", protocol);
+        if let Some((from, to)) = ports {
+            xml.leaf("fromPort", from);
+            xml.leaf("toPort", to);
+        }
+        let peers = |xml: &mut Xml, tag: &str, leaf: &dyn Fn(&RulePeer) -> Option<(&'static str, String)>| {
+            let own = rules.iter().filter_map(|rule| Some((leaf(&rule.terms.peer)?, &rule.description)));
+            xml.set(tag, own, |xml, ((name, text), description)| {
+                xml.leaf(name, text);
+                if name == "groupId" {
+                    xml.leaf("userId", OWNER);
+                }
+                if let Some(description) = description {
+                    xml.leaf("description", description);
+                }
+            });
+        };
+        peers(xml, "groups", &|peer| match peer {
+            RulePeer::Group(id) => Some(("groupId", id.to_string())),
+            _ => None,
+        });
+        peers(xml, "ipRanges", &|peer| match peer {
+            RulePeer::Network(IpNet::V4(net)) => Some(("cidrIp", net.to_string())),
+            _ => None,
+        });
+        peers(xml, "ipv6Ranges", &|peer| match peer {
+            RulePeer::Network(IpNet::V6(net)) => Some(("cidrIpv6", net.to_string())),
+            _ => None,
+        });
+        peers(xml, "prefixListIds", &|peer| match peer {
+            RulePeer::PrefixList(id) => Some(("prefixListId", id.clone())),
+            _ => None,
+        });
+    });
+}
+
+/// A rule with the group that it belongs to.
+struct View<'a> {
+    region: &'a Region,
+    group: &'a SecurityGroupId,
+    rule: &'a RuleRecord,
+    tags: Tags,
+}
+
+fn views(record: &VpcRecord) -> impl Iterator<Item = View<'_>> {
+    record.rules.iter().flat_map(move |(group, rules)| {
+        let view = move |rule| View { region: &record.vpc.region, group, rule, tags: tags_of(record, id_of(rule)) };
+        rules.iter().map(view)
+    })
+}
+
+fn id_of(rule: &RuleRecord) -> &str {
+    rule.id.as_str()
+}
+
+fn body(xml: &mut Xml, View { region, group, rule, tags }: View<'_>) {
+    let (from, to) = rule.terms.ports.unwrap_or((-1, -1));
+    xml.leaf("securityGroupRuleId", &rule.id);
+    xml.leaf("securityGroupRuleArn", format!("arn:aws:ec2:{region}:{OWNER}:security-group-rule/{}", rule.id));
+    xml.leaf("groupId", group);
+    xml.leaf("groupOwnerId", OWNER);
+    xml.leaf("isEgress", rule.direction == Direction::Egress);
+    xml.leaf("ipProtocol", rule.terms.protocol);
+    xml.leaf("fromPort", from);
+    xml.leaf("toPort", to);
+    match &rule.terms.peer {
+        RulePeer::Network(net @ IpNet::V4(_)) => xml.leaf("cidrIpv4", net),
+        RulePeer::Network(net @ IpNet::V6(_)) => xml.leaf("cidrIpv6", net),
+        RulePeer::PrefixList(id) => xml.leaf("prefixListId", id),
+        RulePeer::Group(id) => xml.nest("referencedGroupInfo", |xml| {
+            xml.leaf("groupId", id);
+            xml.leaf("userId", OWNER);
+        }),
+    }
+    if let Some(description) = &rule.description {
+        xml.leaf("description", description);
+    }
+    tag_set(xml, &tags);
+}
+
+pub(super) fn describe(request: &Request<'_>) -> Outcome {
+    for id in request.params.list("SecurityGroupRuleId") {
+        rule_id(id)?;
+    }
+    let inventory = request.shared.control.inventory();
+    let listing = Listing {
+        ids: Some("SecurityGroupRuleId"),
+        id: |view: &View<'_>| view.rule.id.to_string(),
+        tags: |view| view.tags.clone(),
+        filters: &[("group-id", |view| one(view.group)), ("security-group-rule-id", |view| one(&view.rule.id))],
+        missing: |id| not_found(Kind::SecurityRuleId, id),
+    };
+    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let page = listing.select(&request.params, seen.flat_map(views))?;
+    let mut xml = Xml::new();
+    xml.set("securityGroupRuleSet", page.items, body);
+    next(&mut xml, page.next);
+    Ok(xml)
+}
+
+pub(super) async fn authorize(request: &Request<'_>, direction: Direction) -> Outcome {
+    let (group, rules) = (group_id(&request.params)?, new_rules(&request.params)?);
+    if rules.is_empty() {
+        return Err(Refusal::missing("IpPermissions"));
+    }
+    let tags = request.params.tags("security-group-rule")?;
+    let home = group.clone();
+    let added = request.edit(move |draft| draft.authorize(&home, direction, rules, &tags)).await?;
+    let mut xml = Xml::done();
+    let inventory = request.shared.control.inventory();
+    let is_added = |view: &View<'_>| added.iter().any(|rule| rule.id == view.rule.id);
+    xml.set("securityGroupRuleSet", inventory.vpcs.values().flat_map(views).filter(is_added), body);
+    Ok(xml)
+}
+
+pub(super) async fn revoke(request: &Request<'_>, direction: Direction) -> Outcome {
+    let params = &request.params;
+    let group = group_id(params)?;
+    let terms: Vec<RuleTerms> = new_rules(params)?.into_iter().map(|rule| rule.terms).collect();
+    let ids = params.list("SecurityGroupRuleId").into_iter().map(rule_id).collect::<Result<Vec<_>, _>>()?;
+    if terms.is_empty() && ids.is_empty() {
+        return Err(Refusal::missing("IpPermissions or SecurityGroupRuleId"));
+    }
+    let home = group.clone();
+    let revoked = request.edit(move |draft| draft.revoke(&home, direction, &terms, &ids)).await?;
+    let mut xml = Xml::done();
+    xml.set("unknownIpPermissionSet", Vec::<()>::new(), |_, ()| {});
+    xml.set("revokedSecurityGroupRuleSet", &revoked, |xml, rule| {
+        let (from, to) = rule.terms.ports.unwrap_or((-1, -1));
+        xml.leaf("securityGroupRuleId", &rule.id);
+        xml.leaf("groupId", &group);
+        xml.leaf("isEgress", direction == Direction::Egress);
+        xml.leaf("ipProtocol", rule.terms.protocol);
+        xml.leaf("fromPort", from);
+        xml.leaf("toPort", to);
+        match &rule.terms.peer {
+            RulePeer::Network(net @ IpNet::V4(_)) => xml.leaf("cidrIpv4", net),
+            RulePeer::Network(net @ IpNet::V6(_)) => xml.leaf("cidrIpv6", net),
+            RulePeer::PrefixList(id) => xml.leaf("prefixListId", id),
+            RulePeer::Group(id) => xml.leaf("referencedGroupId", id),
+        }
+        if let Some(description) = &rule.description {
+            xml.leaf("description", description);
+        }
+    });
+    Ok(xml)
+}
+
+pub(super) async fn modify(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    let group = group_id(params)?;
+    let change = |n| {
+        let id = rule_id(params.required(&format!("SecurityGroupRule.{n}.SecurityGroupRuleId"))?)?;
+        let at = |name: &str| format!("SecurityGroupRule.{n}.SecurityGroupRule.{name}");
+        let mut peers = Vec::new();
+        peers.extend(params.text(&at("CidrIpv4")).map(|text| network(text, true)).transpose()?);
+        peers.extend(params.text(&at("CidrIpv6")).map(|text| network(text, false)).transpose()?);
+        peers.extend(params.text(&at("PrefixListId")).map(prefix_list).transpose()?);
+        peers.extend(params.text(&at("ReferencedGroupId")).map(group_peer).transpose()?);
+        let [peer] = <[RulePeer; 1]>::try_from(peers).map_err(|_| {
+            Refusal::new(
+                "InvalidParameterCombination",
+                "A rule has one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupId.",
+            )
+        })?;
+        let (protocol, ports) = protocol_and_ports(params, &at)?;
+        let description = description(params.text(&at("Description")))?;
+        Ok((id, NewRule { terms: RuleTerms { protocol, ports, peer }, description }))
+    };
+    let changes = params.indexes("SecurityGroupRule").into_iter().map(change).collect::<Result<Vec<_>, Refusal>>()?;
+    if changes.is_empty() {
+        return Err(Refusal::missing("SecurityGroupRule"));
+    }
+    request.edit(move |draft| draft.change_rules(&group, changes)).await?;
+    Ok(Xml::done())
+}
+
+pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direction) -> Outcome {
+    let params = &request.params;
+    let (group, rules) = (group_id(params)?, new_rules(params)?);
+    let by_id = |n| {
+        let id = rule_id(params.required(&format!("SecurityGroupRuleDescription.{n}.SecurityGroupRuleId"))?)?;
+        Ok((id, description(params.text(&format!("SecurityGroupRuleDescription.{n}.Description")))?))
+    };
+    let by_id =
+        params.indexes("SecurityGroupRuleDescription").into_iter().map(by_id).collect::<Result<Vec<_>, Refusal>>()?;
+    if rules.is_empty() && by_id.is_empty() {
+        return Err(Refusal::missing("IpPermissions or SecurityGroupRuleDescription"));
+    }
+    request.edit(move |draft| draft.describe_rules(&group, direction, rules, by_id)).await?;
+    Ok(Xml::done())
+}
+
+fn rule_id(text: &str) -> Result<SecurityRuleId, Refusal> {
+    parse_id(text, "InvalidSecurityGroupRuleId.Malformed", "sgr-")
+}
+
+/// The rules of a request: `IpPermissions.N.…`, one for each far side, or the short form for one.
+fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
+    let mut rules = Vec::new();
+    for n in params.indexes("IpPermissions") {
+        let at = |name: &str| format!("IpPermissions.{n}.{name}");
+        let (protocol, ports) = protocol_and_ports(params, &at)?;
+        let before = rules.len();
+        let mut add = |list: &str, field: &str, peer: &dyn Fn(&str) -> Result<RulePeer, Refusal>| {
+            for m in params.indexes(&at(list)) {
+                let of = |name: &str| params.text(&format!("{}.{m}.{name}", at(list)));
+                let text = of(field)
+                    .ok_or_else(|| of("GroupName").map_or_else(|| Refusal::missing(field), no_default_group))?;
+                if of("UserId").is_some_and(|owner| owner != OWNER) {
+                    return Err(not_found(Kind::SecurityGroup, text));
+                }
+                let terms = RuleTerms { protocol, ports, peer: peer(text)? };
+                rules.push(NewRule { terms, description: description(of("Description"))? });
+            }
+            Ok(())
+        };
+        add("IpRanges", "CidrIp", &|text| network(text, true))?;
+        add("Ipv6Ranges", "CidrIpv6", &|text| network(text, false))?;
+        // `Groups` is what the wire says; `UserIdGroupPairs` is what the SDKs call it.
+        add("Groups", "GroupId", &group_peer)?;
+        add("UserIdGroupPairs", "GroupId", &group_peer)?;
+        add("PrefixListIds", "PrefixListId", &prefix_list)?;
+        if rules.len() == before {
+            return Err(Refusal::missing("IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs"));
+        }
+    }
+    if let Some(name) = params.text("SourceSecurityGroupName") {
+        return Err(no_default_group(name));
+    }
+    if let Some(text) = params.text("CidrIp") {
+        let (protocol, ports) = protocol_and_ports(params, &str::to_owned)?;
+        let terms = RuleTerms { protocol, ports, peer: network(text, true)? };
+        rules.push(NewRule { terms, description: None });
+    }
+    for (n, rule) in rules.iter().enumerate() {
+        if rules[..n].iter().any(|other| other.terms == rule.terms) {
+            let message = "The same permission must not appear multiple times";
+            return Err(Refusal::new("InvalidParameterValue", message));
+        }
+    }
+    Ok(rules)
+}
+
+/// `IpProtocol`, `FromPort` and `ToPort`. Source: Amazon EC2 API Reference, *IpPermission*.
+fn protocol_and_ports(params: &Params, at: &dyn Fn(&str) -> String) -> Result<(Protocol, Option<(i32, i32)>), Refusal> {
+    let protocol: Protocol = match params.text(&at("IpProtocol")) {
+        None => return Err(Refusal::missing("IpProtocol")),
+        Some(text) => text.parse().map_err(|_| {
+            Refusal::new("InvalidParameterValue", format!("Invalid value '{text}' for IP protocol. Unknown protocol."))
+        })?,
+    };
+    let (from, to) = (params.number::<i32>(&at("FromPort"))?, params.number::<i32>(&at("ToPort"))?);
+    let ports = match (protocol, from, to) {
+        // These let all ports through, whatever was said.
+        (Protocol::All | Protocol::Other(_), ..) => return Ok((protocol, None)),
+        (Protocol::Icmp | Protocol::Icmpv6, from, to) => (from.unwrap_or(-1), to.unwrap_or(-1)),
+        (_, Some(from), Some(to)) => (from, to),
+        (_, None, _) => return Err(Refusal::missing("FromPort")),
+        (_, _, None) => return Err(Refusal::missing("ToPort")),
+    };
+    let fits = match protocol {
+        Protocol::Tcp | Protocol::Udp => 0 <= ports.0 && ports.0 <= ports.1 && ports.1 <= 65_535,
+        _ => (-1..=255).contains(&ports.0) && (-1..=255).contains(&ports.1),
+    };
+    if fits {
+        Ok((protocol, Some(ports)))
+    } else {
+        let kind =
+            if matches!(protocol, Protocol::Tcp | Protocol::Udp) { "TCP/UDP port range" } else { "ICMP type and code" };
+        Err(Refusal::new("InvalidParameterValue", format!("Invalid {kind} ({}, {})", ports.0, ports.1)))
+    }
+}
+
+/// A network of one version, with its mask; AWS drops bits behind it.
+fn network(text: &str, is_v4: bool) -> Result<RulePeer, Refusal> {
+    match text.parse::<IpNet>() {
+        Ok(net) if net.addr().is_ipv4() == is_v4 => Ok(RulePeer::Network(net.trunc())),
+        _ => Err(Refusal::new("InvalidParameterValue", format!("CIDR block {text} is malformed"))),
+    }
+}
+
+fn group_peer(text: &str) -> Result<RulePeer, Refusal> {
+    parse_id(text, "InvalidGroupId.Malformed", "sg-").map(RulePeer::Group)
+}
+
+fn prefix_list(text: &str) -> Result<RulePeer, Refusal> {
+    let fits = text.strip_prefix("pl-").is_some_and(|digits| {
+        matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    });
+    if fits {
+        Ok(RulePeer::PrefixList(text.to_owned()))
+    } else {
+        Err(Refusal::new("InvalidPrefixListId.Malformed", format!("Invalid id: \"{text}\" (expecting \"pl-...\")")))
+    }
+}
+
+/// What a rule is for.
+fn description(text: Option<&str>) -> Result<Option<String>, Refusal> {
+    let fits = |text: &str| {
+        text.len() <= 255 && text.chars().all(|c| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c))
+    };
+    match text {
+        Some(text) if !fits(text) => Err(Refusal::new(
+            "InvalidParameterValue",
+            "Invalid rule description. Valid descriptions are strings less than 256 characters from the following set: \
+             a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*",
+        )),
+        text => Ok(text.filter(|text| !text.is_empty()).map(str::to_owned)),
+    }
+}

@@ -1,0 +1,122 @@
+//! Endpoint services, as consumers see them.
+
+use super::errors::not_found;
+use super::items::{Listing, no_tags, none, one};
+use super::params::Params;
+use super::xml::next;
+use super::{OWNER, Outcome, Refusal, Request, Xml};
+use crate::control::draft::Kind;
+use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation, ServiceState};
+use crate::model::{AppEndpointKind, Region, ServiceName, VpceServiceId};
+
+/// App Services' private names; Atlas' services have none.
+pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<String> {
+    let service = inventory.fixed.app_services.iter().find(|service| service.id == *id)?;
+    Some(match service.kind {
+        AppEndpointKind::General => format!("{}.aws.services.cloud.mongodb.com", service.region),
+        AppEndpointKind::Sync => format!("ws.{}.aws.services.cloud.mongodb.com", service.region),
+    })
+}
+
+/// An endpoint service as the consumer sees it.
+pub(super) struct Offer {
+    pub(super) name: ServiceName,
+    private: Option<String>,
+}
+
+pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
+    let atlas = inventory.services.values().filter(|record| record.state == ServiceState::Available);
+    let atlas = atlas.map(|record| Offer { name: record.service.name(), private: None });
+    let apps = inventory
+        .fixed
+        .app_services
+        .iter()
+        .map(|service| Offer { name: service.name(), private: private_name(inventory, &service.id) });
+    let named = |region: &Region, id: &VpceServiceId| Offer {
+        name: ServiceName::new(region.clone(), id.clone()),
+        private: None,
+    };
+    let instances = inventory.serverless.values().filter_map(|record| record.endpoint.as_ref());
+    let instances = instances.filter(|own| own.state == Reservation::Reserved);
+    let instances = instances.map(|own| named(&own.service.region, &own.service.id));
+    let archives =
+        ARCHIVE_SERVICES.iter().filter_map(|(region, id)| Some(named(&region.parse().ok()?, &id.parse().ok()?)));
+    atlas.chain(apps).chain(instances).chain(archives).collect()
+}
+
+/// `ServiceRegion.N`: the regions whose services are listed; without it, the caller's own.
+fn regions(params: &Params) -> Result<Vec<Region>, Refusal> {
+    let region = |text: &str| text.parse().map_err(|_| Refusal::invalid("ServiceRegion", text));
+    params.list("ServiceRegion").into_iter().map(region).collect()
+}
+
+pub(super) fn describe(request: &Request<'_>) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let regions = regions(&request.params)?;
+    let is_seen = |region: &Region| if regions.is_empty() { request.sees(region) } else { regions.contains(region) };
+    let listing = Listing {
+        ids: Some("ServiceName"),
+        id: |offer: &Offer| offer.name.to_string(),
+        tags: no_tags,
+        filters: &[
+            ("owner", |_| one(OWNER)),
+            ("service-name", |offer| one(&offer.name)),
+            ("service-region", |offer| one(offer.name.region())),
+            ("service-type", |_| one("Interface")),
+            ("supported-ip-address-types", |_| one("ipv4")),
+        ],
+        missing: |name| Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")),
+    };
+    let offers = offers(&inventory).into_iter().filter(|offer| is_seen(offer.name.region()));
+    let page = listing.select(&request.params, offers)?;
+    let mut xml = Xml::new();
+    xml.nest("serviceNameSet", |xml| page.items.iter().for_each(|offer| xml.leaf("item", &offer.name)));
+    xml.set("serviceDetailSet", &page.items, |xml, offer| {
+        let (id, region) = (offer.name.service(), offer.name.region());
+        xml.leaf("serviceName", &offer.name);
+        xml.leaf("serviceId", id);
+        xml.set("serviceType", ["Interface"], |xml, kind| xml.leaf("serviceType", kind));
+        xml.leaf("serviceRegion", region);
+        xml.nest("availabilityZoneSet", |xml| inventory.service_zones(id).iter().for_each(|z| xml.leaf("item", z)));
+        xml.leaf("owner", OWNER);
+        xml.nest("baseEndpointDnsNameSet", |xml| xml.leaf("item", format!("{id}.{region}.vpce.amazonaws.com")));
+        if let Some(name) = &offer.private {
+            xml.leaf("privateDnsName", name);
+            xml.set("privateDnsNameSet", [name], |xml, name| xml.leaf("privateDnsName", name));
+            xml.leaf("privateDnsNameVerificationState", "verified");
+        }
+        xml.leaf("vpcEndpointPolicySupported", false);
+        xml.leaf("acceptanceRequired", true);
+        xml.leaf("managesVpcEndpoints", false);
+        xml.set("tagSet", Vec::<()>::new(), |_, ()| {});
+        xml.nest("supportedIpAddressTypeSet", |xml| xml.leaf("item", "ipv4"));
+    });
+    next(&mut xml, page.next);
+    Ok(xml)
+}
+
+/// Services that the caller's own account offers: none, as Atlas' are MongoDB's.
+pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
+    let listing = Listing {
+        ids: Some("ServiceId"),
+        id: |()| String::new(),
+        tags: no_tags,
+        filters: &[
+            ("service-name", none),
+            ("service-id", none),
+            ("service-state", none),
+            ("supported-ip-address-types", none),
+        ],
+        missing: |id| not_found(Kind::Service, id),
+    };
+    listing.select(&request.params, std::iter::empty())?;
+    let mut xml = Xml::new();
+    xml.set("serviceConfigurationSet", Vec::<()>::new(), |_, ()| {});
+    Ok(xml)
+}
+
+/// Who may connect to a service of the caller's own account, which has none.
+pub(super) fn describe_permissions(request: &Request<'_>) -> Outcome {
+    let id: VpceServiceId = request.params.id("ServiceId", "InvalidVpcEndpointServiceId.Malformed", "vpce-svc-")?;
+    Err(not_found(Kind::Service, id.as_str()))
+}

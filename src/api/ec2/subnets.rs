@@ -1,0 +1,214 @@
+//! Subnets and their attributes.
+
+use super::errors::not_found;
+use super::items::{Listing, none, one};
+use super::tags::{tag_set, tags_of};
+use super::vpcs::{cidr_block, vpc_id};
+use super::xml::next;
+use super::{OWNER, Outcome, Refusal, Request, Xml};
+use crate::control::draft::Kind;
+use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord};
+use crate::model::{EndpointState, Region, Subnet, SubnetId, Zone};
+
+/// A subnet with what is around it.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    inventory: &'a Inventory,
+    record: &'a VpcRecord,
+    subnet: &'a Subnet,
+}
+
+impl View<'_> {
+    fn attributes(&self) -> SubnetAttributes {
+        self.record.subnet_attributes.get(&self.subnet.id).cloned().unwrap_or_default()
+    }
+
+    fn arn(&self) -> String {
+        format!("arn:aws:ec2:{}:{OWNER}:subnet/{}", self.record.vpc.region, self.subnet.id)
+    }
+
+    /// Addresses that are neither AWS's own five nor an endpoint's.
+    fn free(&self) -> usize {
+        let size = match self.subnet.cidr {
+            ipnet::IpNet::V4(net) => 1usize << (32 - usize::from(net.prefix_len())),
+            ipnet::IpNet::V6(_) => 0,
+        };
+        let endpoints = self.inventory.endpoints.values().map(|record| &record.endpoint);
+        let present = endpoints.filter(|endpoint| endpoint.state != EndpointState::Deleted);
+        let used = present.flat_map(|endpoint| &endpoint.addresses).filter(|a| a.subnet == self.subnet.id).count();
+        size.saturating_sub(5).saturating_sub(used)
+    }
+
+    fn host_names(&self) -> &'static str {
+        if self.attributes().resource_names { "resource-name" } else { "ip-name" }
+    }
+
+    fn body(&self, xml: &mut Xml) {
+        let (subnet, attributes) = (self.subnet, self.attributes());
+        xml.leaf("subnetId", &subnet.id);
+        xml.leaf("subnetArn", self.arn());
+        xml.leaf("state", "available");
+        xml.leaf("ownerId", OWNER);
+        xml.leaf("vpcId", &self.record.vpc.id);
+        xml.leaf("cidrBlock", subnet.cidr);
+        xml.set("ipv6CidrBlockAssociationSet", Vec::<()>::new(), |_, ()| {});
+        xml.leaf("assignIpv6AddressOnCreation", false);
+        xml.leaf("ipv6Native", false);
+        xml.leaf("availableIpAddressCount", self.free());
+        xml.leaf("availabilityZone", &subnet.zone);
+        xml.leaf("availabilityZoneId", subnet.zone.id());
+        xml.leaf("defaultForAz", false);
+        xml.leaf("enableDns64", attributes.enable_dns64);
+        xml.leaf("mapCustomerOwnedIpOnLaunch", false);
+        xml.leaf("mapPublicIpOnLaunch", attributes.map_public_ip_on_launch);
+        xml.nest("privateDnsNameOptionsOnLaunch", |xml| {
+            xml.leaf("hostnameType", self.host_names());
+            xml.leaf("enableResourceNameDnsARecord", attributes.resource_name_a_record);
+            xml.leaf("enableResourceNameDnsAAAARecord", attributes.resource_name_aaaa_record);
+        });
+        tag_set(xml, &tags_of(self.record, subnet.id.as_str()));
+    }
+}
+
+/// `AvailabilityZone` or `AvailabilityZoneId`, one of the region's.
+fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal> {
+    let (name, id) = (request.params.text("AvailabilityZone"), request.params.text("AvailabilityZoneId"));
+    let find = |parameter: &str, text: &str, is_it: &dyn Fn(&Zone) -> bool| {
+        region.zones().find(is_it).ok_or_else(|| {
+            let zones: Vec<String> = region.zones().map(|zone| zone.to_string()).collect();
+            let message = format!(
+                "Value ({text}) for parameter {parameter} is invalid. Subnets can currently only be created in the \
+                 following availability zones: {}.",
+                zones.join(", ")
+            );
+            Refusal::new("InvalidParameterValue", message)
+        })
+    };
+    match (name, id) {
+        (Some(_), Some(_)) => Err(Refusal::new(
+            "InvalidParameterCombination",
+            "Only one of AvailabilityZone and AvailabilityZoneId may be specified.",
+        )),
+        (Some(name), None) => find("availabilityZone", name, &|zone| zone.as_str() == name).map(Some),
+        (None, Some(id)) => find("availabilityZoneId", id, &|zone| zone.id() == id).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+pub(super) async fn create(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    let (vpc, net, tags) = (vpc_id(params)?, cidr_block(params, "InvalidSubnet.Range")?, params.tags("subnet")?);
+    params.only("Ipv6Native", &["false"])?;
+    let inventory = request.shared.control.inventory();
+    let record = inventory.vpcs.get(&vpc).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
+    let zone = zone(request, &record.vpc.region)?;
+    let home = vpc.clone();
+    let id = request.edit(move |draft| draft.create_subnet(&home, net, zone, tags)).await?;
+    let inventory = request.shared.control.inventory();
+    let mut xml = Xml::new();
+    if let Some((record, subnet)) = inventory.vpcs.get(&vpc).and_then(|r| Some((r, r.vpc.subnets.get(&id)?))) {
+        xml.nest("subnet", |xml| View { inventory: &inventory, record, subnet }.body(xml));
+    }
+    Ok(xml)
+}
+
+fn subnet_id(request: &Request<'_>) -> Result<SubnetId, Refusal> {
+    request.params.id("SubnetId", "InvalidSubnetID.Malformed", "subnet-")
+}
+
+pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+    let id = subnet_id(request)?;
+    request.edit(move |draft| draft.delete_subnet(&id)).await?;
+    Ok(Xml::done())
+}
+
+pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
+    type Change = Box<dyn FnOnce(&mut SubnetAttributes) + Send>;
+    let params = &request.params;
+    let id = subnet_id(request)?;
+    params.only("AssignIpv6AddressOnCreation.Value", &["false"])?;
+    params.only("MapCustomerOwnedIpOnLaunch.Value", &["false"])?;
+    params.only("DisableLniAtDeviceIndex.Value", &["true"])?;
+    let mut changes: Vec<Change> = Vec::new();
+    if let Some(on) = params.flag("MapPublicIpOnLaunch.Value")? {
+        changes.push(Box::new(move |own| own.map_public_ip_on_launch = on));
+    }
+    if let Some(on) = params.flag("EnableDns64.Value")? {
+        changes.push(Box::new(move |own| own.enable_dns64 = on));
+    }
+    if let Some(on) = params.flag("EnableResourceNameDnsARecordOnLaunch.Value")? {
+        changes.push(Box::new(move |own| own.resource_name_a_record = on));
+    }
+    if let Some(on) = params.flag("EnableResourceNameDnsAAAARecordOnLaunch.Value")? {
+        changes.push(Box::new(move |own| own.resource_name_aaaa_record = on));
+    }
+    match params.text("PrivateDnsHostnameTypeOnLaunch") {
+        None => {}
+        Some(kind @ ("ip-name" | "resource-name")) => {
+            let on = kind == "resource-name";
+            changes.push(Box::new(move |own| own.resource_names = on));
+        }
+        Some(other) => return Err(Refusal::invalid("privateDnsHostnameTypeOnLaunch", other)),
+    }
+    if changes.len() > 1 {
+        let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    request
+        .edit(move |draft| draft.change_subnet(&id, |own| changes.into_iter().for_each(|change| change(own))))
+        .await?;
+    Ok(Xml::done())
+}
+
+pub(super) fn describe(request: &Request<'_>) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let inventory = &*inventory;
+    let subnets =
+        seen.flat_map(|record| record.vpc.subnets.values().map(move |subnet| View { inventory, record, subnet }));
+    let listing = Listing {
+        ids: Some("SubnetId"),
+        id: |view: &View<'_>| view.subnet.id.to_string(),
+        tags: |view| tags_of(view.record, view.subnet.id.as_str()),
+        filters: &[
+            ("availability-zone", |view| one(&view.subnet.zone)),
+            ("availabilityZone", |view| one(&view.subnet.zone)),
+            ("availability-zone-id", |view| one(view.subnet.zone.id())),
+            ("availabilityZoneId", |view| one(view.subnet.zone.id())),
+            ("available-ip-address-count", |view| one(view.free())),
+            ("cidr", |view| one(view.subnet.cidr)),
+            ("cidr-block", |view| one(view.subnet.cidr)),
+            ("cidrBlock", |view| one(view.subnet.cidr)),
+            ("customer-owned-ipv4-pool", none),
+            ("default-for-az", |_| one(false)),
+            ("defaultForAz", |_| one(false)),
+            ("enable-dns64", |view| one(view.attributes().enable_dns64)),
+            ("enable-lni-at-device-index", none),
+            ("ipv6-cidr-block-association.association-id", none),
+            ("ipv6-cidr-block-association.ipv6-cidr-block", none),
+            ("ipv6-cidr-block-association.state", none),
+            ("ipv6-native", |_| one(false)),
+            ("map-customer-owned-ip-on-launch", |_| one(false)),
+            ("map-public-ip-on-launch", |view| one(view.attributes().map_public_ip_on_launch)),
+            ("outpost-arn", none),
+            ("owner-id", |_| one(OWNER)),
+            ("private-dns-name-options-on-launch.hostname-type", |view| one(view.host_names())),
+            ("private-dns-name-options-on-launch.enable-resource-name-dns-a-record", |view| {
+                one(view.attributes().resource_name_a_record)
+            }),
+            ("private-dns-name-options-on-launch.enable-resource-name-dns-aaaa-record", |view| {
+                one(view.attributes().resource_name_aaaa_record)
+            }),
+            ("state", |_| one("available")),
+            ("subnet-arn", |view| one(view.arn())),
+            ("subnet-id", |view| one(&view.subnet.id)),
+            ("vpc-id", |view| one(&view.record.vpc.id)),
+        ],
+        missing: |id| not_found(Kind::Subnet, id),
+    };
+    let page = listing.select(&request.params, subnets)?;
+    let mut xml = Xml::new();
+    xml.set("subnetSet", page.items, |xml, view| view.body(xml));
+    next(&mut xml, page.next);
+    Ok(xml)
+}

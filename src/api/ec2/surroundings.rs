@@ -1,0 +1,293 @@
+//! What lies around VPCs: regions, zones, the account, and what every VPC has without being asked: a network ACL and a route
+//! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
+
+use super::errors::not_found;
+use super::items::{Filter, Listing, no_tags, none, one};
+use super::tags::tag_set;
+use super::xml::next;
+use super::{OWNER, Outcome, Refusal, Request, Xml};
+use crate::api::text::object_id;
+use crate::control::draft::Kind;
+use crate::control::inventory::{Tags, VpcRecord};
+use crate::model::{Region, Zone};
+
+fn zone_group(zone: &Zone) -> String {
+    format!("{}-zg-1", zone.region())
+}
+
+pub(super) fn describe_zones(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    // Every zone here is opted into.
+    params.flag("AllAvailabilityZones")?;
+    let region = request.own_region()?;
+    let ids = params.list("ZoneId");
+    if let Some(lost) = ids.iter().find(|id| !region.zones().any(|zone| zone.id() == **id)) {
+        return Err(no_zone(lost));
+    }
+    let listing = Listing {
+        ids: Some("ZoneName"),
+        id: ToString::to_string,
+        tags: no_tags,
+        filters: &[
+            ("group-long-name", none),
+            ("group-name", |zone| one(zone_group(zone))),
+            ("message", none),
+            ("opt-in-status", |_| one("opt-in-not-required")),
+            ("parent-zone-id", none),
+            ("parent-zone-name", none),
+            ("region-name", |zone: &Zone| one(zone.region())),
+            ("state", |_| one("available")),
+            ("zone-id", |zone| one(zone.id())),
+            ("zone-name", |zone| one(zone)),
+            ("zone-type", |_| one("availability-zone")),
+        ],
+        missing: no_zone,
+    };
+    let zones = region.zones().filter(|zone| ids.is_empty() || ids.contains(&zone.id().as_str()));
+    let page = listing.select(params, zones)?;
+    let mut xml = Xml::new();
+    xml.set("availabilityZoneInfo", page.items, |xml, zone| {
+        xml.leaf("zoneName", &zone);
+        xml.leaf("zoneId", zone.id());
+        xml.leaf("zoneState", "available");
+        xml.leaf("regionName", zone.region());
+        xml.leaf("zoneType", "availability-zone");
+        xml.leaf("groupName", zone_group(&zone));
+        xml.leaf("networkBorderGroup", zone.region());
+        xml.leaf("optInStatus", "opt-in-not-required");
+        xml.set("messageSet", Vec::<()>::new(), |_, ()| {});
+    });
+    Ok(xml)
+}
+
+fn no_zone(zone: &str) -> Refusal {
+    Refusal::new("InvalidParameterValue", format!("Invalid availability zone: [{zone}]"))
+}
+
+fn endpoint(region: &str) -> String {
+    format!("ec2.{region}.amazonaws.com")
+}
+
+pub(super) fn describe_regions(request: &Request<'_>) -> Outcome {
+    request.params.flag("AllRegions")?;
+    let listing = Listing {
+        ids: Some("RegionName"),
+        id: |region: &&str| (*region).to_owned(),
+        tags: no_tags,
+        filters: &[
+            ("endpoint", |region| one(endpoint(region))),
+            ("opt-in-status", |_| one("opt-in-not-required")),
+            ("region-name", |region| one(region)),
+        ],
+        missing: |region| Refusal::new("InvalidParameterValue", format!("Invalid region: [{region}]")),
+    };
+    let page = listing.select(&request.params, Region::known().iter().copied())?;
+    let mut xml = Xml::new();
+    xml.set("regionInfo", page.items, |xml, region| {
+        xml.leaf("regionName", region);
+        xml.leaf("regionEndpoint", endpoint(region));
+        xml.leaf("optInStatus", "opt-in-not-required");
+    });
+    Ok(xml)
+}
+
+/// Attributes of an account without a default VPC. Source: Amazon EC2 API Reference, *DescribeAccountAttributes*.
+const ACCOUNT: [(&str, &str); 6] = [
+    ("default-vpc", "none"),
+    ("max-elastic-ips", "5"),
+    ("max-instances", "20"),
+    ("supported-platforms", "VPC"),
+    ("vpc-max-elastic-ips", "5"),
+    ("vpc-max-security-groups-per-interface", "5"),
+];
+
+pub(super) fn describe_account(request: &Request<'_>) -> Outcome {
+    let wanted = request.params.list("AttributeName");
+    if let Some(unknown) = wanted.iter().find(|name| !ACCOUNT.iter().any(|(known, _)| known == *name)) {
+        return Err(Refusal::invalid("attributeName", unknown));
+    }
+    let attributes = ACCOUNT.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
+    let mut xml = Xml::new();
+    xml.set("accountAttributeSet", attributes, |xml, (name, value)| {
+        xml.leaf("attributeName", name);
+        xml.set("attributeValueSet", [value], |xml, value| xml.leaf("attributeValue", value));
+    });
+    Ok(xml)
+}
+
+/// A list of what there is none of.
+fn empty(
+    request: &Request<'_>,
+    set: &str,
+    ids: Option<&str>,
+    filters: &[Filter<()>],
+    missing: fn(&str) -> Refusal,
+) -> Outcome {
+    Listing { ids, id: |()| String::new(), tags: no_tags, filters, missing }
+        .select(&request.params, std::iter::empty())?;
+    let mut xml = Xml::new();
+    xml.set(set, Vec::<()>::new(), |_, ()| {});
+    Ok(xml)
+}
+
+/// Prefix lists of gateway endpoints' services, none of which is here.
+pub(super) fn describe_prefix_lists(request: &Request<'_>) -> Outcome {
+    let filters = [("prefix-list-id", none as fn(&()) -> _), ("prefix-list-name", none)];
+    empty(request, "prefixListSet", Some("PrefixListId"), &filters, |id| {
+        Refusal::new("InvalidPrefixListId.NotFound", format!("The prefix list ID '{id}' does not exist"))
+    })
+}
+
+/// Associations of resource and service network endpoints, none of which is here.
+pub(super) fn describe_associations(request: &Request<'_>) -> Outcome {
+    let filters = [
+        ("vpc-endpoint-id", none as fn(&()) -> _),
+        ("associated-resource-accessibility", none),
+        ("association-id", none),
+        ("associated-resource-id", none),
+        ("service-network-arn", none),
+        ("resource-configuration-group-arn", none),
+    ];
+    // The ids are of endpoints, which may well exist: they have no associations.
+    for id in request.params.list("VpcEndpointId") {
+        super::params::parse_id::<crate::model::VpceId>(id, "InvalidVpcEndpointId.Malformed", "vpce-")?;
+    }
+    empty(request, "vpcEndpointAssociationSet", None, &filters, |id| not_found(Kind::Endpoint, id))
+}
+
+/// An id that follows from the VPC it belongs to.
+fn own_id(prefix: &str, record: &VpcRecord) -> String {
+    format!("{prefix}-0{}", &object_id(prefix, record.vpc.id.as_str())[..16])
+}
+
+fn acl(record: &VpcRecord) -> String {
+    own_id("acl", record)
+}
+
+/// Ids of subnets' associations with the VPC's ACL.
+fn acl_associations(record: &VpcRecord) -> Vec<String> {
+    let digits = |subnet: &crate::model::SubnetId| object_id("aclassoc", subnet.as_str())[..16].to_owned();
+    record.vpc.subnets.keys().map(|subnet| format!("aclassoc-0{}", digits(subnet))).collect()
+}
+
+fn subnet_ids(record: &VpcRecord) -> Vec<String> {
+    record.vpc.subnets.keys().map(ToString::to_string).collect()
+}
+
+pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let listing = Listing {
+        ids: Some("NetworkAclId"),
+        id: |record: &&VpcRecord| acl(record),
+        tags: |_| Tags::new(),
+        filters: &[
+            ("association.association-id", |record| acl_associations(record)),
+            ("association.network-acl-id", |record| one(acl(record))),
+            ("association.subnet-id", |record| subnet_ids(record)),
+            ("default", |_| one(true)),
+            ("entry.cidr", |_| one("0.0.0.0/0")),
+            ("entry.egress", |_| vec!["true".to_owned(), "false".to_owned()]),
+            ("entry.icmp.code", none),
+            ("entry.icmp.type", none),
+            ("entry.ipv6-cidr", none),
+            ("entry.port-range.from", none),
+            ("entry.port-range.to", none),
+            ("entry.protocol", |_| one(-1)),
+            ("entry.rule-action", |_| vec!["allow".to_owned(), "deny".to_owned()]),
+            ("entry.rule-number", |_| vec!["100".to_owned(), "32767".to_owned()]),
+            ("network-acl-id", |record| one(acl(record))),
+            ("owner-id", |_| one(OWNER)),
+            ("vpc-id", |record| one(&record.vpc.id)),
+        ],
+        missing: |id| Refusal::new("InvalidNetworkAclID.NotFound", format!("The networkAcl ID '{id}' does not exist")),
+    };
+    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let page = listing.select(&request.params, seen)?;
+    let mut xml = Xml::new();
+    xml.set("networkAclSet", page.items, |xml, record| {
+        xml.leaf("networkAclId", acl(record));
+        xml.leaf("vpcId", &record.vpc.id);
+        xml.leaf("ownerId", OWNER);
+        xml.leaf("default", true);
+        let entries = [true, false].into_iter().flat_map(|egress| [(egress, 100, "allow"), (egress, 32_767, "deny")]);
+        xml.set("entrySet", entries, |xml, (egress, number, action)| {
+            xml.leaf("ruleNumber", number);
+            xml.leaf("protocol", -1);
+            xml.leaf("ruleAction", action);
+            xml.leaf("egress", egress);
+            xml.leaf("cidrBlock", "0.0.0.0/0");
+        });
+        let associations = acl_associations(record).into_iter().zip(subnet_ids(record));
+        xml.set("associationSet", associations, |xml, (id, subnet)| {
+            xml.leaf("networkAclAssociationId", id);
+            xml.leaf("networkAclId", acl(record));
+            xml.leaf("subnetId", subnet);
+        });
+        tag_set(xml, &Tags::new());
+    });
+    next(&mut xml, page.next);
+    Ok(xml)
+}
+
+fn table(record: &VpcRecord) -> String {
+    own_id("rtb", record)
+}
+
+fn networks(record: &VpcRecord) -> Vec<String> {
+    record.vpc.cidrs.iter().map(ToString::to_string).collect()
+}
+
+pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let listing = Listing {
+        ids: Some("RouteTableId"),
+        id: |record: &&VpcRecord| table(record),
+        tags: |_| Tags::new(),
+        filters: &[
+            ("association.gateway-id", none),
+            ("association.main", |_| one(true)),
+            ("association.route-table-association-id", |record| one(own_id("rtbassoc", record))),
+            ("association.route-table-id", |record| one(table(record))),
+            ("association.subnet-id", none),
+            ("owner-id", |_| one(OWNER)),
+            ("route-table-id", |record| one(table(record))),
+            ("route.destination-cidr-block", |record| networks(record)),
+            ("route.destination-ipv6-cidr-block", none),
+            ("route.destination-prefix-list-id", none),
+            ("route.egress-only-internet-gateway-id", none),
+            ("route.gateway-id", |_| one("local")),
+            ("route.instance-id", none),
+            ("route.nat-gateway-id", none),
+            ("route.origin", |_| one("CreateRouteTable")),
+            ("route.state", |_| one("active")),
+            ("route.transit-gateway-id", none),
+            ("route.vpc-peering-connection-id", none),
+            ("vpc-id", |record| one(&record.vpc.id)),
+        ],
+        missing: |id| Refusal::new("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")),
+    };
+    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let page = listing.select(&request.params, seen)?;
+    let mut xml = Xml::new();
+    xml.set("routeTableSet", page.items, |xml, record| {
+        xml.leaf("routeTableId", table(record));
+        xml.leaf("vpcId", &record.vpc.id);
+        xml.leaf("ownerId", OWNER);
+        xml.set("routeSet", networks(record), |xml, net| {
+            xml.leaf("destinationCidrBlock", net);
+            xml.leaf("gatewayId", "local");
+            xml.leaf("state", "active");
+            xml.leaf("origin", "CreateRouteTable");
+        });
+        xml.set("associationSet", [()], |xml, ()| {
+            xml.leaf("routeTableAssociationId", own_id("rtbassoc", record));
+            xml.leaf("routeTableId", table(record));
+            xml.leaf("main", true);
+            xml.nest("associationState", |xml| xml.leaf("state", "associated"));
+        });
+        xml.set("propagatingVgwSet", Vec::<()>::new(), |_, ()| {});
+        tag_set(xml, &Tags::new());
+    });
+    next(&mut xml, page.next);
+    Ok(xml)
+}

@@ -1,0 +1,119 @@
+//! Tags of VPCs, subnets, security groups and their rules, and interface endpoints.
+
+use super::errors::not_found;
+use super::items::{Listing, one};
+use super::xml::next;
+use super::{Outcome, Refusal, Request, Xml};
+use crate::control::draft::Kind;
+use crate::control::inventory::{Inventory, Tags, VpcRecord};
+
+/// Resources that one request may name. Source: Amazon EC2 API Reference, *CreateTags*.
+const MOST_RESOURCES: usize = 1000;
+
+/// The tags of a VPC, or of a resource in it.
+pub(super) fn tags_of(record: &VpcRecord, id: &str) -> Tags {
+    record.tags.get(id).cloned().unwrap_or_default()
+}
+
+/// `tagSet`.
+pub(super) fn tag_set(xml: &mut Xml, tags: &Tags) {
+    xml.set("tagSet", tags, |xml, (key, value)| {
+        xml.leaf("key", key);
+        xml.leaf("value", value);
+    });
+}
+
+fn resources(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+    let resources: Vec<String> = request.params.list("ResourceId").into_iter().map(str::to_owned).collect();
+    if resources.is_empty() {
+        return Err(Refusal::missing("resourceIdSet"));
+    }
+    if resources.len() > MOST_RESOURCES {
+        let message = format!("The request names {} resources; {MOST_RESOURCES} is the most.", resources.len());
+        return Err(Refusal::new("InvalidParameterValue", message));
+    }
+    if let Some(other) = resources.iter().find(|id| resource_type(id).is_none()) {
+        return Err(Refusal::new("InvalidID", format!("The ID '{other}' is not valid")));
+    }
+    Ok(resources)
+}
+
+pub(super) async fn create(request: &Request<'_>) -> Outcome {
+    let (resources, tags) = (resources(request)?, request.params.tag_list("Tag")?);
+    if tags.is_empty() {
+        return Err(Refusal::missing("tagSet"));
+    }
+    request.edit(move |draft| resources.iter().try_for_each(|id| draft.tag(id, tags.clone()))).await?;
+    Ok(Xml::done())
+}
+
+pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+    let (resources, params) = (resources(request)?, &request.params);
+    let tag = |n| {
+        let key = params.required(&format!("Tag.{n}.Key"))?;
+        Ok((key.to_owned(), params.text(&format!("Tag.{n}.Value")).map(str::to_owned)))
+    };
+    let tags = params.indexes("Tag").into_iter().map(tag).collect::<Result<Vec<_>, Refusal>>()?;
+    request.edit(move |draft| resources.iter().try_for_each(|id| draft.untag(id, &tags))).await?;
+    Ok(Xml::done())
+}
+
+/// EC2's word for what an id names.
+fn resource_type(id: &str) -> Option<&'static str> {
+    Some(match id.rsplit_once('-')?.0 {
+        "vpc" => "vpc",
+        "subnet" => "subnet",
+        "sg" => "security-group",
+        "sgr" => "security-group-rule",
+        "vpce" => "vpc-endpoint",
+        _ => return None,
+    })
+}
+
+/// One tag of one resource.
+struct Tagged {
+    resource: String,
+    key: String,
+    value: String,
+}
+
+fn all(request: &Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
+    let own = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region)).flat_map(|record| &record.tags);
+    let endpoints = inventory.endpoints.values().filter(|record| request.sees(record.endpoint.service.region()));
+    let endpoints = endpoints.map(|record| (record.endpoint.id.to_string(), &record.tags));
+    let of_resource = |(resource, tags): (String, &Tags)| {
+        let tagged = |(key, value): (&String, &String)| Tagged {
+            resource: resource.clone(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        tags.iter().map(tagged).collect::<Vec<_>>()
+    };
+    own.map(|(id, tags)| (id.clone(), tags)).chain(endpoints).flat_map(of_resource).collect()
+}
+
+pub(super) fn describe(request: &Request<'_>) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let listing = Listing {
+        ids: None,
+        id: |tag: &Tagged| format!("{}/{}", tag.resource, tag.key),
+        tags: |tag| Tags::from([(tag.key.clone(), tag.value.clone())]),
+        filters: &[
+            ("key", |tag| one(&tag.key)),
+            ("resource-id", |tag| one(&tag.resource)),
+            ("resource-type", |tag| one(resource_type(&tag.resource).unwrap_or_default())),
+            ("value", |tag| one(&tag.value)),
+        ],
+        missing: |id| not_found(Kind::Tag, id),
+    };
+    let page = listing.select(&request.params, all(request, &inventory).into_iter())?;
+    let mut xml = Xml::new();
+    xml.set("tagSet", page.items, |xml, tag| {
+        xml.leaf("resourceId", &tag.resource);
+        xml.leaf("resourceType", resource_type(&tag.resource).unwrap_or_default());
+        xml.leaf("key", &tag.key);
+        xml.leaf("value", &tag.value);
+    });
+    next(&mut xml, page.next);
+    Ok(xml)
+}
