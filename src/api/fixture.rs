@@ -177,3 +177,20 @@ fn flow(id: u64, client: &str) -> FlowView {
         faults: Vec::new(),
     }
 }
+
+impl Gateway {
+    /// An EC2 call, signed for `us-east-1` by name only; the answer's XML.
+    pub(super) async fn ec2(&self, form: &str) -> Answer {
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("authorization", "AWS4-HMAC-SHA256 Credential=a/20260810/us-east-1/ec2/aws4_request, Signature=x"),
+        ];
+        Client::new(self.address).send("POST", "/", &headers, form.to_owned()).await.expect("an answer")
+    }
+}
+
+/// The text of the first element with this tag.
+pub(super) fn element(xml: &str, tag: &str) -> String {
+    let rest = xml.split_once(&format!("<{tag}>")).map_or("", |(_, rest)| rest);
+    rest.split_once("</").map_or("", |(text, _)| text).to_owned()
+}

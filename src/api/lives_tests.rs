@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
-use super::fixture::Gateway;
+use super::fixture::{Gateway, element};
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
 
@@ -17,15 +17,6 @@ const SUBNET: &str = "subnet-0c1d2e3f4a5b60718";
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
 impl Gateway {
-    /// An EC2 call; the answer's XML.
-    async fn ec2(&self, form: &str) -> Answer {
-        let headers = [
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("authorization", "AWS4-HMAC-SHA256 Credential=a/20260810/us-east-1/ec2/aws4_request, Signature=x"),
-        ];
-        Client::new(self.address).send("POST", "/", &headers, form.to_owned()).await.expect("an answer")
-    }
-
     async fn atlas(&self, method: &str, path: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.ask(method, &format!("/api/atlas/v2/groups/{PROJECT}/{path}"), &body).await
@@ -61,12 +52,6 @@ impl Gateway {
         let described = self.ec2(&format!("Action=DescribeVpcEndpoints&VpcEndpointId.1={endpoint}")).await;
         if described.status == 200 { element(&described.text(), "state") } else { element(&described.text(), "Code") }
     }
-}
-
-/// The text of the first element with this tag.
-fn element(xml: &str, tag: &str) -> String {
-    let rest = xml.split_once(&format!("<{tag}>")).map_or("", |(_, rest)| rest);
-    rest.split_once("</").map_or("", |(text, _)| text).to_owned()
 }
 
 /// What `look` finds within ten seconds.

@@ -14,6 +14,8 @@ mod sts;
 mod subnets;
 mod surroundings;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod vpcs;
 mod xml;
 

@@ -1,0 +1,3 @@
+"""moto's tests of served calls that the gateway does not pass, and why."""
+
+KNOWN = {}
