@@ -47,7 +47,10 @@ pub(super) fn view(
             BTreeMap::new()
         },
     });
-    DnsView { vpcs: vpcs.collect(), public: public.0, refused: service_side.clone(), faults: failures(survey) }
+    let mut vpcs: Vec<VpcDns> = vpcs.collect();
+    // Where networks overlap, the VPC that has endpoints is the one that is looked at.
+    vpcs.sort_by_key(|view| !survey.has_endpoints(&view.vpc));
+    DnsView { vpcs, public: public.0, refused: service_side.clone(), faults: failures(survey) }
 }
 
 /// Failures of the resolver that were asked for: in the VPC of an endpoint, or everywhere.

@@ -502,6 +502,10 @@ mod tests {
             own_vpc(desired).peered = nets(&["10.0.128.0/17"]);
             own_vpc(desired).on_premises = nets(&["10.200.7.0/24"]);
             desired.vpcs.insert(of(third), vpc(third, "us-east-1", "10.0", &[]));
+            let mut own = desired.endpoints.values().next().expect("an endpoint").clone();
+            (own.id, own.vpc, own.addresses) = (of("vpce-0000ffff"), of(third), Vec::new());
+            own.security_groups.clear();
+            desired.endpoints.insert(own.id.clone(), own);
         });
         assert_eq!(
             refusals,
@@ -520,6 +524,16 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    /// As in AWS, until both have endpoints; names are answered as the one with endpoints sees them.
+    #[test]
+    fn vpcs_may_overlap_while_one_has_no_endpoint() {
+        let mut desired = documented();
+        let other = "vpc-00000001";
+        desired.vpcs.insert(of(other), vpc(other, "us-east-1", "10.0", &[]));
+        let snapshot = plan(&desired);
+        assert_eq!(snapshot.dns.vpcs.iter().map(|view| view.vpc.to_string()).collect::<Vec<_>>(), [VPC, other]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
-    InterfaceEndpoint, Project, Region, TargetId, TargetState, Vpc, VpceServiceId, Zone,
+    InterfaceEndpoint, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -64,6 +64,11 @@ impl<'a> Survey<'a> {
         let is_own = self.desired.own_addresses.iter().any(|own| own.ip() == ip)
             || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
         !is_own && !self.desired.vpcs.values().any(of_consumer)
+    }
+
+    /// Whether a VPC has an interface endpoint that hasn't been removed.
+    pub(super) fn has_endpoints(&self, vpc: &VpcId) -> bool {
+        self.desired.endpoints.values().any(|own| own.vpc == *vpc && own.state != EndpointState::Deleted)
     }
 
     /// The gateway's own address that answers at `address`.

@@ -58,6 +58,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
 
 pub(super) async fn decide(request: &Request<'_>, accept: bool) -> Outcome {
     let params = &request.params;
+    params.unsupported(&["TransitGatewayAttachmentId"])?;
     let service: VpceServiceId = params.id("ServiceId", "InvalidVpcEndpointServiceId.Malformed", "vpce-svc-")?;
     let inventory = request.shared.control.inventory();
     if !offers(&inventory).iter().any(|offer| *offer.name.service() == service) {

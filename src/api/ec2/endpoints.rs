@@ -185,6 +185,7 @@ fn groups(params: &Params, name: &str) -> Result<Vec<SecurityGroupId>, Refusal> 
 
 /// Options that create and modify share, and of which each has one value here.
 fn check_options(params: &Params) -> Result<(), Refusal> {
+    params.unsupported(&["ResourceConfigurationArn", "ServiceNetworkArn"])?;
     let unsupported = |message: String| Refusal::new("InvalidParameter", message);
     if let Some(other) = params.text("IpAddressType").filter(|kind| !kind.eq_ignore_ascii_case("ipv4")) {
         return Err(unsupported(format!("IP address type {other} is not supported by the service.")));

@@ -87,10 +87,13 @@ fn of_edit(error: &EditError) -> Refusal {
             ),
         ),
         EditError::Exists { .. } => Refusal::new("InvalidParameter", error.to_string()),
-        EditError::InUse { what, id, by } => Refusal::new(
-            "DependencyViolation",
-            format!("The {what} '{id}' has dependencies and cannot be deleted: {by}."),
-        ),
+        EditError::InUse { what: Kind::SecurityGroup, id, .. } => {
+            Refusal::new("DependencyViolation", format!("resource {id} has a dependent object"))
+        }
+        EditError::InUse { what, id, .. } => {
+            let kind = what.to_string().to_lowercase();
+            Refusal::new("DependencyViolation", format!("The {kind} '{id}' has dependencies and cannot be deleted."))
+        }
         EditError::SubnetFull(_) => Refusal::new("InsufficientFreeAddressesInSubnet", error.to_string()),
         EditError::TokenReused(_) => Refusal::new("IdempotentParameterMismatch", error.to_string()),
         EditError::WrongState { .. } => Refusal::new("IncorrectState", error.to_string()),
@@ -130,8 +133,13 @@ fn of_rule(rule: &RuleError) -> Refusal {
         RuleError::Unknown { what: "security group", id } => return not_found(Kind::SecurityGroup, id),
         RuleError::UnknownGroupInRule { missing, .. } => return not_found(Kind::SecurityGroup, missing.as_str()),
         RuleError::DuplicateSubnetsInSameZone { .. } => "DuplicateSubnetsInSameZone",
-        RuleError::NetworksOverlap { own_kind, .. } if own_kind.starts_with("subnet") => "InvalidSubnet.Conflict",
-        RuleError::SubnetOutsideVpc { .. } => "InvalidSubnet.Range",
+        RuleError::NetworksOverlap { own_kind, own, .. } if own_kind.starts_with("subnet") => {
+            let message = format!("The CIDR '{own}' conflicts with another subnet");
+            return Refusal::new("InvalidSubnet.Conflict", message);
+        }
+        RuleError::SubnetOutsideVpc { cidr, .. } => {
+            return Refusal::new("InvalidSubnet.Range", format!("The CIDR '{cidr}' is invalid."));
+        }
         RuleError::AddressInUse { .. } => "InvalidIPAddress.InUse",
         RuleError::NetworksOverlap { .. }
         | RuleError::SubnetOutsideRegion { .. }

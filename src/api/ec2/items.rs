@@ -71,6 +71,10 @@ impl<T> Listing<'_, T> {
         if name == "tag-key" {
             return Ok(Box::new(|item| (self.tags)(item).into_keys().collect()));
         }
+        // An old filter, which is documented no longer.
+        if name == "tag-value" {
+            return Ok(Box::new(|item| (self.tags)(item).into_values().collect()));
+        }
         let known = self.filters.iter().find(|(known, _)| *known == name);
         let (_, values) =
             known.ok_or_else(|| Refusal::new("InvalidParameterValue", format!("The filter '{name}' is invalid")))?;

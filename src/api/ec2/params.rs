@@ -61,6 +61,22 @@ impl Params {
         }
     }
 
+    /// Parameters of the documentation for what is not here.
+    ///
+    /// # Errors
+    ///
+    /// `UnsupportedOperation` for the first that is given.
+    pub(super) fn unsupported(&self, names: &[&str]) -> Result<(), Refusal> {
+        let is_named = |param: &&Param| {
+            names
+                .iter()
+                .any(|name| param.key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        self.0.iter().find(is_named).map_or(Ok(()), |Param { key, .. }| {
+            Err(Refusal::new("UnsupportedOperation", format!("{key} is not supported here; leave it out.")))
+        })
+    }
+
     /// `Name.1`, `Name.2`, … in order.
     pub(super) fn list(&self, name: &str) -> Vec<&str> {
         self.indexes(name).into_iter().filter_map(|n| self.text(&format!("{name}.{n}"))).collect()
@@ -130,12 +146,19 @@ impl Params {
     pub(super) fn tags(&self, resource: &str) -> Result<Tags, Refusal> {
         let mut tags = Tags::new();
         for n in self.indexes("TagSpecification") {
-            let kind = self.required(&format!("TagSpecification.{n}.ResourceType"))?;
+            let wrong = |message: &str| Refusal::new("InvalidParameter", message);
+            let kind = self
+                .text(&format!("TagSpecification.{n}.ResourceType"))
+                .ok_or_else(|| wrong("Tag specification resource type must have a value"))?;
             if kind != resource {
                 let message = format!("'{kind}' is not a valid taggable resource type for this operation.");
                 return Err(Refusal::new("InvalidParameterValue", message));
             }
-            tags.extend(self.tag_list(&format!("TagSpecification.{n}.Tag"))?);
+            let own = self.tag_list(&format!("TagSpecification.{n}.Tag"))?;
+            if own.is_empty() {
+                return Err(wrong("Tag specification must have at least one tag"));
+            }
+            tags.extend(own);
         }
         Ok(tags)
     }

@@ -111,6 +111,11 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     for id in request.params.list("SecurityGroupRuleId") {
         rule_id(id)?;
     }
+    let groups = request.params.filters()?.into_iter().filter(|(name, _)| *name == "group-id");
+    if let Some(wrong) = groups.flat_map(|(_, ids)| ids).find(|id| id.parse::<SecurityGroupId>().is_err()) {
+        let message = format!("The security group ID '{wrong}' is malformed");
+        return Err(Refusal::new("InvalidGroupId.Malformed", message));
+    }
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some("SecurityGroupRuleId"),
@@ -236,6 +241,8 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
                 let of = |name: &str| params.text(&format!("{}.{m}.{name}", at(list)));
                 let text = of(field)
                     .ok_or_else(|| of("GroupName").map_or_else(|| Refusal::missing(field), no_default_group))?;
+                // Descriptions of groups have these, and callers send back what was described; the id alone names the group.
+                ["GroupName", "PeeringStatus", "VpcId", "VpcPeeringConnectionId"].map(of);
                 if of("UserId").is_some_and(|owner| owner != OWNER) {
                     return Err(not_found(Kind::SecurityGroup, text));
                 }
@@ -257,6 +264,7 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
     if let Some(name) = params.text("SourceSecurityGroupName") {
         return Err(no_default_group(name));
     }
+    params.unsupported(&["SourceSecurityGroupOwnerId"])?;
     if let Some(text) = params.text("CidrIp") {
         let (protocol, ports) = protocol_and_ports(params, &str::to_owned)?;
         let terms = RuleTerms { protocol, ports, peer: network(text, true)? };

@@ -97,8 +97,16 @@ fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal>
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let params = &request.params;
-    let (vpc, net, tags) = (vpc_id(params)?, cidr_block(params, "InvalidSubnet.Range")?, params.tags("subnet")?);
     params.only("Ipv6Native", &["false"])?;
+    params.unsupported(&[
+        "Ipv4IpamPoolId",
+        "Ipv4NetmaskLength",
+        "Ipv6CidrBlock",
+        "Ipv6IpamPoolId",
+        "Ipv6NetmaskLength",
+        "OutpostArn",
+    ])?;
+    let (vpc, net, tags) = (vpc_id(params)?, cidr_block(params, "InvalidSubnet.Range")?, params.tags("subnet")?);
     let inventory = request.shared.control.inventory();
     let record = inventory.vpcs.get(&vpc).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
     let zone = zone(request, &record.vpc.region)?;
@@ -129,6 +137,7 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
     params.only("AssignIpv6AddressOnCreation.Value", &["false"])?;
     params.only("MapCustomerOwnedIpOnLaunch.Value", &["false"])?;
     params.only("DisableLniAtDeviceIndex.Value", &["true"])?;
+    params.unsupported(&["CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex"])?;
     let mut changes: Vec<Change> = Vec::new();
     if let Some(on) = params.flag("MapPublicIpOnLaunch.Value")? {
         changes.push(Box::new(move |own| own.map_public_ip_on_launch = on));

@@ -61,9 +61,19 @@ fn body(xml: &mut Xml, record: &VpcRecord) {
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let params = &request.params;
-    let (net, tags) = (cidr_block(params, "InvalidVpc.Range")?, params.tags("vpc")?);
     params.only("InstanceTenancy", &["default"])?;
     params.only("AmazonProvidedIpv6CidrBlock", &["false"])?;
+    params.unsupported(&[
+        "Ipv4IpamPoolId",
+        "Ipv4NetmaskLength",
+        "Ipv6CidrBlock",
+        "Ipv6CidrBlockNetworkBorderGroup",
+        "Ipv6IpamPoolId",
+        "Ipv6NetmaskLength",
+        "Ipv6Pool",
+        "VpcEncryptionControl",
+    ])?;
+    let (net, tags) = (cidr_block(params, "InvalidVpc.Range")?, params.tags("vpc")?);
     let region = request.own_region()?;
     let id = request.edit(move |draft| draft.create_vpc(region, net, tags)).await?;
     let inventory = request.shared.control.inventory();

@@ -76,6 +76,12 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
         nets.extend(provider.cidrs().iter().map(|net| (*net, Owner::Service(id))));
     }
     for ((outer, outers), (inner, inners)) in overlaps(nets) {
+        // As in AWS, VPCs may overlap; not those that both have endpoints, as here clients of both reach all of these.
+        if let (Owner::Vpc(a), Owner::Vpc(b)) = (outers, inners)
+            && !(survey.has_endpoints(a) && survey.has_endpoints(b))
+        {
+            continue;
+        }
         let Some(why) = must_be_apart(outers, inners) else { continue };
         // The consumer's network is named first: it is the one that whoever reads this can change.
         let ((own, owns), (other, others)) = if matches!(inners, Owner::Service(_)) {
