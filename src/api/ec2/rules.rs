@@ -242,7 +242,9 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
                 let text = of(field)
                     .ok_or_else(|| of("GroupName").map_or_else(|| Refusal::missing(field), no_default_group))?;
                 // Descriptions of groups have these, and callers send back what was described; the id alone names the group.
-                ["GroupName", "PeeringStatus", "VpcId", "VpcPeeringConnectionId"].map(of);
+                for told in ["GroupName", "PeeringStatus", "VpcId", "VpcPeeringConnectionId"] {
+                    of(told);
+                }
                 if of("UserId").is_some_and(|owner| owner != OWNER) {
                     return Err(not_found(Kind::SecurityGroup, text));
                 }
