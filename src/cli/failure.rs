@@ -152,6 +152,9 @@ impl From<LabError> for Failure {
             LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => Kind::System,
             LabError::AlreadyUp { .. } | LabError::File { .. } => Kind::Unavailable,
             LabError::NotUp { .. }
+            | LabError::Unseen { .. }
+            | LabError::Inside { .. }
+            | LabError::NoAdmin
             | LabError::NoPlace { .. }
             | LabError::BadName(_)
             | LabError::NoZone { .. }

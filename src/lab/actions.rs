@@ -2,24 +2,28 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
+use super::admin::{self, AdminApi, Credentials};
 use super::backends::{self, Backend};
-use super::enter::{self, Door, Job};
+use super::enter::{self, Entry, Job};
 use super::error::Doing;
-use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
+use super::record::{self, DEFAULT_NAME, First, Lab, Labs, Life};
 use super::{
-    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status,
-    topology,
+    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, LabError, Part, Place, config, holder, links, list,
+    namespaces, outages, status, topology,
 };
+use crate::files;
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
 
 pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(), LabError> {
     check_name(name)?;
+    not_inside("plgw lab up")?;
     let (text, asked) = match file {
         None => (DEFAULT_CONFIG.to_owned(), DEFAULT_FILE.to_owned()),
         Some(path) => {
@@ -36,19 +40,17 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     let plan = Plan { text, asked, topology, backends, stand_ins: file.is_none() || stand_ins };
 
     let labs = Labs::lock()?;
-    let dir = labs.dir_of(name);
-    if let Some(first) = First::read(&dir).filter(First::is_alive) {
-        // A lab that lost a process it needs has died: it is cleaned up like any other.
-        match Lab::read(&dir) {
-            Some(lab) if lab.dead_process().is_none() => {
-                return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
-            }
-            _ => first.kill()?,
+    if let Some((first, life)) = found(&labs, name)? {
+        let lab = Lab::read(&labs.dir_of(name)).filter(|lab| life != Life::Ended && lab.dead_process().is_none());
+        if lab.is_some() {
+            return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
         }
+        // A lab that lost a process it needs has died: it is cleaned up like any other.
+        kill(&first, life, name)?;
     }
     labs.remove(name)?;
-    labs.make(name)?;
-    if let Err(error) = build(&dir, &plan) {
+    let (dir, lock) = labs.make(name)?;
+    if let Err(error) = build(&dir, lock, &plan) {
         if let Some(first) = First::read(&dir) {
             first.kill()?;
         }
@@ -72,8 +74,8 @@ struct Plan {
     stand_ins: bool,
 }
 
-/// Starts the lab's first process and waits until the lab stands.
-fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
+/// Starts the lab's first process, which keeps `lock`, and waits until the lab stands.
+fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
@@ -82,8 +84,9 @@ fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
     write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, dir, &here)?)?;
     write(backends::FILE, serde_json::to_string_pretty(&plan.backends).expect("addresses are JSON"))?;
     let log_path = dir.join("lab.log");
-    let log = fs::File::create(&log_path);
+    let log = files::append(&log_path, files::LOG);
     let log = log.map_err(|source| LabError::File { what: "make", path: log_path, source })?;
+    let credentials = Credentials::make(dir)?;
 
     let program = super::program()?;
     let user_namespace = namespaces::prepare()?;
@@ -92,7 +95,9 @@ fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
     for part in [if plan.stand_ins { Part::StandIns } else { Part::Backends }, Part::Gateway] {
         command.args(["--part", part.name()]);
     }
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    // All processes of the lab inherit them: a config whose admin API other hosts reach is refused without.
+    command.envs(credentials.environment());
+    command.current_dir("/").stdin(lock).stdout(Stdio::piped()).stderr(log);
     let mut child =
         command.spawn().map_err(|source| LabError::Command { command: "plgw lab hold".to_owned(), source })?;
     let pid = i32::try_from(child.id()).expect("a process' number is positive and fits");
@@ -110,6 +115,7 @@ fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
 
 pub(super) fn down(name: &str) -> Result<(), LabError> {
     check_name(name)?;
+    not_inside("plgw lab down")?;
     let labs = Labs::lock()?;
     if !labs.dir_of(name).exists() {
         labs.remove_if_empty();
@@ -122,6 +128,7 @@ pub(super) fn down(name: &str) -> Result<(), LabError> {
 }
 
 pub(super) fn down_all() -> Result<(), LabError> {
+    not_inside("plgw lab down")?;
     let labs = Labs::lock()?;
     for name in record::names()? {
         end(&labs, &name)?;
@@ -131,26 +138,93 @@ pub(super) fn down_all() -> Result<(), LabError> {
 }
 
 fn end(labs: &Labs, name: &str) -> Result<(), LabError> {
-    if let Some(first) = First::read(&labs.dir_of(name)) {
-        first.kill()?;
+    if let Some((first, life)) = found(labs, name)? {
+        kill(&first, life, name)?;
     }
     labs.remove(name)?;
     println!("lab `{name}` is down");
     Ok(())
 }
 
+/// The first process that is recorded for the lab `name`.
+fn found(labs: &Labs, name: &str) -> Result<Option<(First, Life)>, LabError> {
+    let dir = labs.dir_of(name);
+    record::check(&dir)?;
+    Ok(First::read(&dir).map(|first| (first.clone(), first.life(&dir))))
+}
+
+fn kill(first: &First, life: Life, name: &str) -> Result<(), LabError> {
+    match life {
+        Life::Unseen | Life::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
+        // Ended: its last processes may still be on their way out.
+        Life::Runs | Life::Ended => first.kill(),
+    }
+}
+
+/// Refuses a command that would end the lab it is typed in, or build one inside of it.
+fn not_inside(command: &'static str) -> Result<(), LabError> {
+    for name in record::names()? {
+        let dir = record::dir_of(&name)?;
+        if First::read(&dir).is_some_and(|first| first.life(&dir) == Life::AroundThis) {
+            let host = env::var(HOST_VARIABLE).map_or_else(|_| String::new(), |host| format!(" at `{host}`"));
+            return Err(LabError::Inside { name, host, command });
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn run(name: &str, place: Place, command: Vec<OsString>) -> Result<ExitCode, LabError> {
-    let (dir, first, lab) = find(name)?;
-    let door = Door::open(&first, &lab, place)?;
-    enter::run(&door, &Job { command, name: name.to_owned(), place, ca: ca(&dir) })
+    let found = find(name)?;
+    enter::run(&Entry::open(&found.first, &found.lab, place)?, job(&found, place, command)?)
 }
 
 pub(super) fn shell(name: &str, place: Place) -> Result<ExitCode, LabError> {
-    let (dir, first, lab) = find(name)?;
-    let door = Door::open(&first, &lab, place)?;
-    let command = enter::shell(&dir, place)?;
-    print!("{}", status::welcome(place, &lab));
-    enter::run(&door, &Job { command, name: name.to_owned(), place, ca: ca(&dir) })
+    let found = find(name)?;
+    let entry = Entry::open(&found.first, &found.lab, place)?;
+    let command = enter::shell(&found.dir, place)?;
+    print!("{}", status::welcome(place, &found.lab));
+    enter::run(&entry, job(&found, place, command)?)
+}
+
+/// A command at `place`, with what it finds in its environment.
+fn job(found: &Found, place: Place, command: Vec<OsString>) -> Result<Job, LabError> {
+    let held = found.lab.places.get(&place);
+    let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
+    let mut environment = admin::environment(place, found.lab.admin, &found.dir)?;
+    environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, place.name().to_owned())]);
+    environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
+    let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
+    let paths = paths.map(|(name, path)| (name, path.into_os_string()));
+    let environment = environment.into_iter().map(|(name, value)| (name, OsString::from(value))).chain(paths);
+    Ok(Job { command, environment: environment.collect(), input: None })
+}
+
+/// Enters the network of the lab's gateway, for a client of its admin API.
+pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
+    let found = find(name)?;
+    let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
+    let token = Credentials::read(&found.dir)?.token;
+    Entry::open(&found.first, &found.lab, Place::Gateway)?.enter_network()?;
+    Ok(AdminApi { address, token })
+}
+
+/// Listens on this machine's loopback at `port`, and forwards to the lab's admin API until the lab ends.
+pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
+    let found = find(name)?;
+    let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
+    let token = Credentials::read(&found.dir)?.token;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
+    let here = listener.local_addr().doing("find the console's address")?;
+    let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
+    println!("http://{here}/console#token={token}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
+    let entry = Entry::open(&found.first, &found.lab, Place::Gateway)?;
+    enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Place::Gateway, command)? })
+}
+
+pub(super) fn list(as_json: bool) -> Result<(), LabError> {
+    print!("{}", list::labs()?.text(as_json)?);
+    Ok(())
 }
 
 pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabError> {
@@ -174,22 +248,22 @@ pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabErro
 }
 
 pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
-    let (dir, first, lab) = find(name)?;
-    let Some(addresses) = lab.zones.get(zone) else {
-        let known = lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let found = find(name)?;
+    let Some(addresses) = found.lab.zones.get(zone) else {
+        let known = found.lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
     };
-    let mut zones = outages::read(&dir.join(CUT_FILE));
+    let mut zones = outages::read(&found.dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
         zones.push(zone.to_owned());
     }
-    outages::write(&dir, &zones)?;
+    outages::write(&found.dir, &zones)?;
 
-    let door = Door::open(&first, &lab, Place::Router)?;
-    door.enter_network()?;
+    let entry = Entry::open(&found.first, &found.lab, Place::Router)?;
+    entry.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
-    runtime.block_on(links::cut(door.network(), addresses, dead))?;
+    runtime.block_on(links::cut(entry.network(), addresses, dead))?;
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if dead {
         println!("zone {zone} is cut: packets to and from {list} vanish; `plgw lab heal {zone}{}` ends it", flag(name));
@@ -201,26 +275,34 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
 
 pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (first, lab) = standing(&name, dir)?;
-    Ok(Door::open(&first, &lab, place)?.into_network())
+    let found = standing(&name, dir.to_owned())?;
+    Ok(Entry::open(&found.first, &found.lab, place)?.into_network())
 }
 
-/// The lab's CA certificate.
-pub(super) fn ca(dir: &Path) -> PathBuf {
-    let loaded = crate::config::load(&dir.join(CONFIG_FILE));
-    loaded.map_or_else(|_| dir.to_owned(), |config| config.settings.lab_dir).join("ca.pem")
+/// A lab that is up.
+struct Found {
+    name: String,
+    dir: PathBuf,
+    first: First,
+    lab: Lab,
 }
 
-fn find(name: &str) -> Result<(PathBuf, First, Lab), LabError> {
-    let dir = record::dir_of(check_name(name)?)?;
-    let (first, lab) = standing(name, &dir)?;
-    Ok((dir, first, lab))
+fn find(name: &str) -> Result<Found, LabError> {
+    standing(name, record::dir_of(check_name(name)?)?)
 }
 
-/// The lab `name`, whose directory is `dir`, when it stands.
-fn standing(name: &str, dir: &Path) -> Result<(First, Lab), LabError> {
-    let found = First::read(dir).filter(First::is_alive).zip(Lab::read(dir));
-    found.ok_or_else(|| LabError::NotUp { name: name.to_owned(), flag: flag(name) })
+/// The lab `name`, whose directory is `dir`, when it stands and can be reached from here.
+fn standing(name: &str, dir: PathBuf) -> Result<Found, LabError> {
+    let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
+    let first = First::read(&dir).ok_or_else(not_up)?;
+    match first.life(&dir) {
+        Life::Runs | Life::AroundThis => {
+            let lab = Lab::read(&dir).ok_or_else(not_up)?;
+            Ok(Found { name: name.to_owned(), dir, first, lab })
+        }
+        Life::Unseen => Err(LabError::Unseen { name: name.to_owned() }),
+        Life::Ended => Err(not_up()),
+    }
 }
 
 fn check_name(name: &str) -> Result<&str, LabError> {

@@ -49,7 +49,11 @@ pub(super) struct Backend {
 /// The list in `dir`.
 pub(super) fn read(dir: &Path) -> Result<Vec<Backend>, LabError> {
     let path = dir.join(FILE);
-    let text = std::fs::read(&path).map_err(|source| LabError::File { what: "read", path: path.clone(), source })?;
+    let text = crate::files::read_trusted(&path).map_err(|source| LabError::File {
+        what: "read",
+        path: path.clone(),
+        source,
+    })?;
     serde_json::from_slice(&text).map_err(|error| LabError::File { what: "read", path, source: error.into() })
 }
 

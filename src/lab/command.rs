@@ -1,10 +1,11 @@
 //! `plgw lab …`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::record::DEFAULT_NAME;
 use super::{LabError, Part, Place, actions};
@@ -22,6 +23,10 @@ pub enum LabCommand {
     Run(Run),
     /// Shows which labs are up, their hosts and their processes.
     Status(Status),
+    /// Names every lab of this machine, as far as this user can see them.
+    List(List),
+    /// Forwards a port of this machine's loopback to the lab's console, and prints its link.
+    Console(Console),
     /// Cuts a zone: packets to and from its endpoint addresses vanish, as in an outage.
     Cut(Cut),
     /// Ends the outage of a zone.
@@ -34,6 +39,9 @@ pub enum LabCommand {
     /// A process that the lab needs.
     #[command(hide = true)]
     Part(PartOf),
+    /// The console's way into the lab.
+    #[command(hide = true)]
+    Forward(Forward),
 }
 
 /// Which lab.
@@ -91,6 +99,41 @@ pub struct Status {
     json: bool,
 }
 
+/// `plgw lab list`.
+#[derive(Debug, Clone, Args)]
+pub struct List {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How labs are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `plgw lab console`.
+#[derive(Debug, Clone, Args)]
+pub struct Console {
+    #[command(flatten)]
+    which: Which,
+    /// The port on 127.0.0.1; 0: any that is free.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+/// `plgw lab forward`.
+#[derive(Debug, Clone, Args)]
+pub struct Forward {
+    /// The admin API's address in the lab.
+    to: SocketAddr,
+}
+
 /// `plgw lab cut`, `plgw lab heal`.
 #[derive(Debug, Clone, Args)]
 pub struct Cut {
@@ -145,6 +188,9 @@ impl LabCommand {
             Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),
             Self::Run(run) => actions::run(&run.which.name, run.at, run.command),
             Self::Status(status) => actions::status(status.name.as_deref(), status.json),
+            Self::List(list) => actions::list(list.output == Output::Json).map(|()| ExitCode::SUCCESS),
+            Self::Console(console) => actions::console(&console.which.name, console.port),
+            Self::Forward(forward) => super::admin::forward(forward.to).map(|()| ExitCode::SUCCESS),
             Self::Cut(zone) => actions::cut(&zone.which.name, &zone.zone, true).map(|()| ExitCode::SUCCESS),
             Self::Heal(zone) => actions::cut(&zone.which.name, &zone.zone, false).map(|()| ExitCode::SUCCESS),
             Self::Down(down) if down.all => actions::down_all().map(|()| ExitCode::SUCCESS),

@@ -1,9 +1,11 @@
 //! Running commands at a place of the lab.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::{env, fs, io};
 
@@ -12,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::Doing;
 use super::record::{First, Lab};
-use super::{LabError, Place, namespaces};
+use super::{LabError, Place, admin, namespaces};
 
 /// What shells answer when a command is not there, and when it is but cannot be run: POSIX, *Exit Status for Commands*.
 const NOT_FOUND: u8 = 127;
@@ -22,14 +24,14 @@ const NOT_RUNNABLE: u8 = 126;
 const SIGNALLED: i32 = 128;
 
 /// The network and mount namespaces of a place, to be entered.
-pub(super) struct Door {
+pub(super) struct Entry {
     network: namespaces::Namespace,
     mounts: namespaces::Namespace,
     user: Option<namespaces::Namespace>,
     pids: namespaces::Namespace,
 }
 
-impl Door {
+impl Entry {
     /// Opens the namespaces of `place`.
     pub(super) fn open(first: &First, lab: &Lab, place: Place) -> Result<Self, LabError> {
         let held = lab.places.get(&place).ok_or(LabError::NoPlace { place, reason: why_missing(place) })?;
@@ -37,7 +39,12 @@ impl Door {
         Ok(Self {
             network: descriptor(held.network)?,
             mounts: descriptor(held.mounts)?,
-            user: if first.user_namespace { Some(namespaces::open(&first.proc("ns/user"))?) } else { None },
+            // A process of the lab is in it already, and may not enter it again.
+            user: if first.user_namespace && !first.is_around_this() {
+                Some(namespaces::open(&first.proc("ns/user"))?)
+            } else {
+                None
+            },
             pids: namespaces::open(&first.proc("ns/pid"))?,
         })
     }
@@ -92,25 +99,29 @@ fn why_missing(place: Place) -> &'static str {
 }
 
 /// A command to run at a place.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Job {
     /// The program and its arguments.
     pub(super) command: Vec<OsString>,
-    /// The lab's name, and the place: in the command's environment.
-    pub(super) name: String,
-    /// Where.
-    pub(super) place: Place,
-    /// The lab's CA, in the command's environment.
-    pub(super) ca: PathBuf,
+    /// What it has in its environment besides this process's, without another gateway's admin API.
+    pub(super) environment: BTreeMap<&'static str, OsString>,
+    /// Its standard input; `None`: this process's.
+    pub(super) input: Option<OwnedFd>,
 }
 
 /// Runs a command and answers its exit status, as a shell would.
-pub(super) fn run(door: &Door, job: &Job) -> Result<ExitCode, LabError> {
+pub(super) fn run(entry: &Entry, job: Job) -> Result<ExitCode, LabError> {
     let (program, arguments) = job.command.split_first().expect("clap asks for at least one word");
-    door.enter()?;
+    entry.enter()?;
     let mut command = Command::new(program);
     command.args(arguments);
-    command.env("PLGW_LAB", &job.name).env("PLGW_PLACE", job.place.name()).env("PLGW_CA", &job.ca);
+    for name in admin::VARIABLES {
+        command.env_remove(name);
+    }
+    command.envs(job.environment);
+    if let Some(input) = job.input {
+        command.stdin(input);
+    }
     let shown = program.to_string_lossy().into_owned();
     match command.spawn() {
         Ok(child) => wait_for(child, &shown),

@@ -46,6 +46,28 @@ pub enum LabError {
         /// ` --name NAME` where the name is not the default.
         flag: String,
     },
+    /// A lab runs, but not where this process could reach it.
+    #[error(
+        "the lab `{name}` is up, but its processes cannot be seen from here: it was built in another PID namespace, as a \
+         container has one, or /proc hides them; run this where `plgw lab up` ran, as the same user"
+    )]
+    Unseen {
+        /// Its name.
+        name: String,
+    },
+    /// The command makes no sense inside of a lab.
+    #[error("you are in the lab `{name}`{host}; `exit` first, then `{command}`")]
+    Inside {
+        /// Its name.
+        name: String,
+        /// ` at HOST` where that is known.
+        host: String,
+        /// What was asked for.
+        command: &'static str,
+    },
+    /// The lab's config turns its admin API off.
+    #[error("the lab's gateway has no admin API: its config turns it off; remove `enabled = false` from `[admin]`")]
+    NoAdmin,
     /// This lab has no such place.
     #[error("the lab has no place `{place}`: {reason}")]
     NoPlace {

@@ -120,7 +120,9 @@ async fn build(order: &Order) -> Result<Built, LabError> {
         (*place, record)
     });
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
-    let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, processes };
+    let ca = config.settings.lab_dir.join("ca.pem");
+    let admin = config.settings.admin;
+    let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, processes, ca, admin };
     Ok(Built { lab, places: held, way_out: backends.map(|(_, ours)| ours) })
 }
 

@@ -24,7 +24,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use super::error::Doing;
 use super::namespaces::{self, Namespace};
 use super::topology::{Host, Topology};
-use super::{LabError, Place};
+use super::{LabError, Place, admin};
 
 /// A host's end of its cable.
 const HOST_END: &str = "eth0";
@@ -32,9 +32,9 @@ const HOST_END: &str = "eth0";
 /// The cable between router and gateway, as the gateway calls it.
 const VPC_SIDE: &str = "vpc";
 
-/// The two ends of that cable. Link-local, so that they are nobody's: RFC 3927.
+/// The two ends of that cable. Link-local, so that no network of a config has them: RFC 3927.
 const ROUTER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
-const GATEWAY_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
+const GATEWAY_END: Ipv4Addr = admin::ADDRESS;
 
 /// Rules and tables of the gateway's cables are counted from here.
 const FIRST_TABLE: u32 = 100;
@@ -177,6 +177,9 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
         let mut own = gateway_addresses(host.place, topology);
         if host.place == Place::InternetB {
             own.extend(&topology.public_side);
+        }
+        if host.place != Place::Service {
+            own.push(GATEWAY_END);
         }
         own.push(host.next_hop);
         cables.push((host.place.name(), own));

@@ -7,6 +7,7 @@
 //! cut zone. Nothing else in this crate reads this module.
 
 mod actions;
+mod admin;
 mod backends;
 mod command;
 mod config;
@@ -15,6 +16,7 @@ mod error;
 mod files;
 mod holder;
 mod links;
+mod list;
 mod namespaces;
 mod outages;
 mod packet_filter;
@@ -28,7 +30,8 @@ mod topology;
 
 use std::path::{Path, PathBuf};
 
-pub use command::{Cut, Down, Hold, LabCommand, PartOf, Run, Shell, Status, Up, Which};
+pub use admin::AdminApi;
+pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, List, PartOf, Run, Shell, Status, Up, Which};
 pub use error::LabError;
 pub use part::Part;
 pub use place::Place;
@@ -42,6 +45,19 @@ const CONFIG_FILE: &str = "gateway.toml";
 
 /// Zones that are cut, in the lab's directory.
 const CUT_FILE: &str = "cut.json";
+
+/// Names the host that a command runs on, in its environment.
+pub const HOST_VARIABLE: &str = "PLGW_HOST";
+
+/// Enters the network of the lab `name`'s gateway, and answers how a client of its admin API is let in there. To be called
+/// while the process has one thread.
+///
+/// # Errors
+///
+/// [`LabError::NotUp`], [`LabError::Unseen`], [`LabError::NoAdmin`], and what the system says.
+pub fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
+    actions::enter_admin(name)
+}
 
 /// The network namespace of a place in the lab whose directory is `dir`: a thread that enters it has the place's
 /// addresses and routes.

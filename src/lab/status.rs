@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::record::{First, Lab};
+use super::record::{First, Lab, Life};
 use super::{CONFIG_FILE, CUT_FILE, LabError, Place, actions, outages};
 
 /// A lab as people look at it.
@@ -26,6 +26,8 @@ pub(super) struct View {
     config: PathBuf,
     /// Its CA's certificate.
     ca: PathBuf,
+    /// Its admin API, for its hosts but those of the service's side.
+    admin: Option<String>,
     /// Places, addresses, resolvers.
     places: Vec<PlaceView>,
     /// Zones, whether they are cut, and the endpoint addresses in them.
@@ -48,6 +50,42 @@ struct ZoneView {
     addresses: Vec<Ipv4Addr>,
 }
 
+/// How a lab is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// It stands.
+    Up,
+    /// It is being built, or its `up` was killed while it was.
+    Building,
+    /// It runs, but cannot be reached from here.
+    Unseen,
+    /// A process that it needs has ended.
+    Died(String),
+}
+
+impl State {
+    pub(super) fn of(first: Option<&First>, lab: Option<&Lab>, dir: &Path) -> Self {
+        match (first.map_or(Life::Ended, |first| first.life(dir)), lab) {
+            (Life::Ended, _) => Self::Died("its first process is gone, and everything else with it".to_owned()),
+            (Life::Unseen, _) => Self::Unseen,
+            (Life::Runs | Life::AroundThis, None) => Self::Building,
+            (Life::Runs | Life::AroundThis, Some(lab)) => match lab.dead_process() {
+                Some((part, how)) => Self::Died(format!("the {part} {how}")),
+                None => Self::Up,
+            },
+        }
+    }
+
+    fn problem(self) -> Option<String> {
+        match self {
+            Self::Up | Self::Unseen => None,
+            Self::Building => Some("it is being built".to_owned()),
+            Self::Died(why) => Some(why),
+        }
+    }
+}
+
 impl View {
     /// The lab whose directory is `dir`; `None` when there is none.
     pub(super) fn of(name: &str, dir: &Path) -> Option<Self> {
@@ -55,13 +93,8 @@ impl View {
             return None;
         }
         let first = First::read(dir);
-        let alive = first.as_ref().is_some_and(First::is_alive);
         let lab = Lab::read(dir);
-        let problem = match &lab {
-            Some(lab) if alive => lab.dead_process().map(|(part, how)| format!("the {part} {how}")),
-            None if alive => Some("it is being built".to_owned()),
-            _ => Some("its first process is gone, and everything else with it".to_owned()),
-        };
+        let problem = State::of(first.as_ref(), lab.as_ref(), dir).problem();
         let lab = lab.unwrap_or_default();
         let cut = outages::read(&dir.join(CUT_FILE));
         let host = |(place, held): (&Place, &super::record::Held)| {
@@ -74,7 +107,8 @@ impl View {
             asked: lab.config.clone(),
             dir: dir.to_owned(),
             config: dir.join(CONFIG_FILE),
-            ca: actions::ca(dir),
+            ca: lab.ca.clone(),
+            admin: lab.admin.map(|address| format!("http://{address}")),
             places: lab.places.iter().filter_map(host).collect(),
             zones: lab
                 .zones
@@ -107,6 +141,9 @@ impl View {
         }
         writeln!(out, "\n  {:<12} {}", "config", self.config.display())?;
         writeln!(out, "  {:<12} {}", "CA", self.ca.display())?;
+        if let Some(admin) = &self.admin {
+            writeln!(out, "  {:<12} {admin} inside; `plgw lab console{flag}` leads to it", "admin API")?;
+        }
         for (name, _) in &self.processes {
             writeln!(out, "  {:<12} running, logs to {}", name, self.dir.join(format!("{name}.log")).display())?;
         }
@@ -126,7 +163,12 @@ pub(super) fn table(views: &[View]) -> String {
         }
         view.write(&mut out).expect("a string takes all");
     }
-    out
+    printable(&out)
+}
+
+/// Without escape sequences and other control characters, which a file's name may hold and a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// All labs, for programs.
