@@ -1,7 +1,7 @@
 //! What the commands do.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -217,7 +217,9 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
     let here = listener.local_addr().doing("find the console's address")?;
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
-    println!("http://{here}/console#token={token}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
+    let link = format!("http://{here}/console#token={token}");
+    // Whoever reads the link from a pipe may have closed it by the second line.
+    let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
     let entry = Entry::open(&found.first, &found.lab, Place::Gateway)?;
     enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Place::Gateway, command)? })
 }

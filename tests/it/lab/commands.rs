@@ -43,7 +43,7 @@ fn a_shell_stands_where_it_is_told_and_reads_commands() {
     shell.env("SHELL", "/bin/sh").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = shell.spawn().expect("it starts");
     let mut input = child.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut input, b"echo at $PLGW_PLACE; head -1 $PLGW_CA; exit 3\n").expect("it reads");
+    std::io::Write::write_all(&mut input, b"echo at $PLGW_HOST; head -1 $PLGW_CA; exit 3\n").expect("it reads");
     drop(input);
     let output = child.wait_with_output().expect("it ends");
     let said = text(&output.stdout);

@@ -150,6 +150,41 @@ fn a_lab_whose_directory_was_removed_by_hand_ends_by_itself() {
 }
 
 #[test]
+fn a_lab_whose_directory_was_removed_and_made_anew_ends_too() {
+    let labs = Labs::alone();
+    if labs.up(&[]).is_none() {
+        return;
+    }
+    let (old, theirs) = (processes_with(&labs.base()), namespaces_of(&labs));
+    std::fs::remove_dir_all(labs.base()).expect("it is there");
+    labs.up(&[]).expect("it came up before");
+    eventually("the first lab ends, which no record leads to", || {
+        processes_with(&labs.base()).iter().all(|process| !old.contains(process))
+    });
+    labs.told(&["run", "--", "true"]);
+    let theirs = &theirs | &namespaces_of(&labs);
+    labs.told(&["down"]);
+    nothing_is_left(&labs, &theirs);
+}
+
+#[test]
+fn an_up_that_fails_leaves_nothing() {
+    let labs = Labs::alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("lab.toml");
+    // No host of the lab has this address.
+    let text = format!("{}\n[metrics]\nlisten = \"203.0.113.250:9464\"\n", plgw::lab::DEFAULT_CONFIG);
+    std::fs::write(&file, text).expect("a file");
+    let failed = labs.run(&["up", "--stand-ins", "--config", file.to_str().expect("UTF-8")]);
+    let said = super::support::text(&failed.stderr);
+    if said.contains("cannot make network namespaces") {
+        return skip(&said);
+    }
+    assert!(!failed.status.success() && said.contains("203.0.113.250:9464"), "{said}");
+    nothing_is_left(&labs, &BTreeSet::new());
+}
+
+#[test]
 fn an_unprivileged_user_has_a_lab_too() {
     /// `nobody`.
     const USER: u32 = 65_534;

@@ -146,7 +146,10 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
     });
     let counted = || lab.metric("plgw_refused_flows_total", &["reason=\"one_way\""]).expect("a series");
     let (before, opened) = (counted(), lab.metric("plgw_flows_opened_total", &[]).expect("a series"));
-    let endpoints: Vec<_> = listening(&lab, Place::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024).collect();
+    let all = listening(&lab, Place::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024);
+    let (admin, endpoints): (Vec<_>, Vec<_>) = all.partition(|to| to.ip().is_link_local());
+    assert_eq!(admin.len(), 1, "{admin:?}");
+    lab.hello(Place::Service, (*admin[0].ip(), admin[0].port())).expect_err("closed unanswered");
     for to in &endpoints {
         // A handshake is the kernel's; what a client sends then must meet nobody.
         let error = lab.hello(Place::Service, (*to.ip(), to.port())).expect_err("one-way");

@@ -4,17 +4,18 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
-use plgw::lab::Place;
+use plgw::lab::{DIR_VARIABLE, Place};
 
 use super::support::{ENI_A, ENI_B, RESOLVER, SILENCE, TestLab, eventually, processes_with, text};
 
 /// The General endpoint of App Services in zone a.
 const APPS_A: Ipv4Addr = Ipv4Addr::new(10, 0, 30, 195);
 
-/// `plgw` as an operator runs it at the gateway.
+/// `plgw` as an operator runs it on the machine around the lab.
 fn operate(lab: &TestLab, arguments: &[&str]) -> String {
-    let plgw = env!("CARGO_BIN_EXE_plgw");
-    let output = lab.at(Place::Gateway, || Command::new(plgw).args(arguments).output().expect("the program runs"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plgw"));
+    command.args(arguments).args(["--lab", "default"]).env(DIR_VARIABLE, lab.labs.base());
+    let output = command.output().expect("the program runs");
     assert!(output.status.success(), "plgw {arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
