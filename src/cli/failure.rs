@@ -155,7 +155,7 @@ impl From<LabError> for Failure {
             | LabError::Unseen { .. }
             | LabError::Inside { .. }
             | LabError::NoAdmin
-            | LabError::NoPlace { .. }
+            | LabError::NoHost { .. }
             | LabError::BadName(_)
             | LabError::NoZone { .. }
             | LabError::Threads(_)

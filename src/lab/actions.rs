@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::{env, fs};
 
 use super::admin::{self, AdminApi, Credentials};
@@ -13,10 +13,11 @@ use super::enter::{self, Entry, Job};
 use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs, Life};
 use super::{
-    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, LabError, Part, Place, config, holder, links, list,
+    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, Host, LabError, Process, config, holder, links, list,
     namespaces, outages, status, topology,
 };
 use crate::files;
+use crate::lifecycle::{exit_code, run_command};
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
@@ -58,7 +59,7 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
         labs.remove_if_empty();
         return Err(error);
     }
-    print!("{}", status::stands(name, &dir)?);
+    print!("{}", status::ready(name, &dir)?);
     Ok(())
 }
 
@@ -70,11 +71,11 @@ struct Plan {
     asked: String,
     topology: topology::Topology,
     backends: Vec<Backend>,
-    /// Whether stand-ins take the backends' places.
+    /// Whether stand-ins serve instead of the backends.
     stand_ins: bool,
 }
 
-/// Starts the lab's first process, which keeps `lock`, and waits until the lab stands.
+/// Starts the lab's first process, which keeps `lock`, and waits until the lab is ready.
 fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
     let write = |name: &str, text: String| {
@@ -92,8 +93,8 @@ fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     let user_namespace = namespaces::prepare()?;
     let mut command = Command::new(program);
     command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(&plan.asked);
-    for part in [if plan.stand_ins { Part::StandIns } else { Part::Backends }, Part::Gateway] {
-        command.args(["--part", part.name()]);
+    for process in [if plan.stand_ins { Process::StandIns } else { Process::Backends }, Process::Gateway] {
+        command.args(["--process", process.name()]);
     }
     // All processes of the lab inherit them: a config whose admin API other hosts reach is refused without.
     command.envs(credentials.environment());
@@ -104,9 +105,9 @@ fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     First::of(pid, user_namespace)?.write(dir)?;
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said).doing("hear from the lab's first process")?;
+        out.read_to_string(&mut said).doing("read the answer of the lab's first process")?;
     }
-    if said == holder::STANDS {
+    if said == holder::READY {
         return Ok(());
     }
     let why = if said.is_empty() { fs::read_to_string(dir.join("lab.log")).unwrap_or_default() } else { said };
@@ -173,25 +174,57 @@ fn not_inside(command: &'static str) -> Result<(), LabError> {
     Ok(())
 }
 
-pub(super) fn run(name: &str, place: Place, command: Vec<OsString>) -> Result<ExitCode, LabError> {
+pub(super) fn run(name: &str, host: Host, command: Vec<OsString>) -> Result<ExitCode, LabError> {
     let found = find(name)?;
-    enter::run(&Entry::open(&found.first, &found.lab, place)?, job(&found, place, command)?)
+    enter::run(&Entry::open(&found.first, &found.lab, host)?, job(&found, host, command)?)
 }
 
-pub(super) fn shell(name: &str, place: Place) -> Result<ExitCode, LabError> {
-    let found = find(name)?;
-    let entry = Entry::open(&found.first, &found.lab, place)?;
-    let command = enter::shell(&found.dir, place)?;
-    print!("{}", status::welcome(place, &found.lab));
-    enter::run(&entry, job(&found, place, command)?)
+/// Builds a lab of `config`, runs `command` in it, removes the lab, and answers the command's exit code.
+pub(super) fn run_in_new(
+    config: &Path,
+    stand_ins: bool,
+    host: Host,
+    command: &[OsString],
+) -> Result<ExitCode, LabError> {
+    not_inside("plgw lab run --config")?;
+    let program = super::program()?;
+    let name = format!("run-{}", std::process::id());
+    // Each in a process of its own: one that has built or entered a lab cannot leave its namespaces.
+    let plgw = |verb: &str| {
+        let mut command = Command::new(&program);
+        command.args(["lab", verb, "--name", &name]);
+        command
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    runtime.block_on(async {
+        let mut up = plgw("up");
+        up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins")).stdout(Stdio::null());
+        let mut ended = run_command(&mut up).await;
+        if ended.as_ref().is_ok_and(ExitStatus::success) {
+            let mut run = plgw("run");
+            run.args(["--at", host.name(), "--"]).args(command);
+            ended = run_command(&mut run).await;
+        }
+        let down = run_command(plgw("down").stdout(Stdio::null())).await;
+        let down = down.doing("run `plgw lab down`")?;
+        Ok(if down.success() { exit_code(&ended) } else { ExitCode::FAILURE })
+    })
 }
 
-/// A command at `place`, with what it finds in its environment.
-fn job(found: &Found, place: Place, command: Vec<OsString>) -> Result<Job, LabError> {
-    let held = found.lab.places.get(&place);
+pub(super) fn shell(name: &str, host: Host) -> Result<ExitCode, LabError> {
+    let found = find(name)?;
+    let entry = Entry::open(&found.first, &found.lab, host)?;
+    let command = enter::shell(&found.dir, host)?;
+    print!("{}", status::welcome(host, &found.lab));
+    enter::run(&entry, job(&found, host, command)?)
+}
+
+/// A command at `host`, with what it finds in its environment.
+fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
+    let held = found.lab.hosts.get(&host);
     let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
-    let mut environment = admin::environment(place, found.lab.admin, &found.dir)?;
-    environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, place.name().to_owned())]);
+    let mut environment = admin::environment(host, found.lab.admin, &found.dir)?;
+    environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, host.name().to_owned())]);
     environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
     let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
     let paths = paths.map(|(name, path)| (name, path.into_os_string()));
@@ -204,7 +237,7 @@ pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
     let found = find(name)?;
     let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
     let token = Credentials::read(&found.dir)?.token;
-    Entry::open(&found.first, &found.lab, Place::Gateway)?.enter_network()?;
+    Entry::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
     Ok(AdminApi { address, token })
 }
 
@@ -218,10 +251,10 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let here = listener.local_addr().doing("find the console's address")?;
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
     let link = format!("http://{here}/console#token={token}");
-    // Whoever reads the link from a pipe may have closed it by the second line.
+    // The reader of a pipe may have closed it after the link.
     let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
-    let entry = Entry::open(&found.first, &found.lab, Place::Gateway)?;
-    enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Place::Gateway, command)? })
+    let entry = Entry::open(&found.first, &found.lab, Host::Gateway)?;
+    enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Host::Gateway, command)? })
 }
 
 pub(super) fn list(as_json: bool) -> Result<(), LabError> {
@@ -262,7 +295,7 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     }
     outages::write(&found.dir, &zones)?;
 
-    let entry = Entry::open(&found.first, &found.lab, Place::Router)?;
+    let entry = Entry::open(&found.first, &found.lab, Host::Router)?;
     entry.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     runtime.block_on(links::cut(entry.network(), addresses, dead))?;
@@ -275,10 +308,10 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     Ok(())
 }
 
-pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
+pub(super) fn network(dir: &Path, host: Host) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let found = standing(&name, dir.to_owned())?;
-    Ok(Entry::open(&found.first, &found.lab, place)?.into_network())
+    Ok(Entry::open(&found.first, &found.lab, host)?.into_network())
 }
 
 /// A lab that is up.
@@ -293,7 +326,7 @@ fn find(name: &str) -> Result<Found, LabError> {
     standing(name, record::dir_of(check_name(name)?)?)
 }
 
-/// The lab `name`, whose directory is `dir`, when it stands and can be reached from here.
+/// The lab `name`, whose directory is `dir`, when it is up and can be reached from here.
 fn standing(name: &str, dir: PathBuf) -> Result<Found, LabError> {
     let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
     let first = First::read(&dir).ok_or_else(not_up)?;

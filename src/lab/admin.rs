@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::error::Doing;
-use super::{LabError, Place};
+use super::{Host, LabError};
 use crate::files;
 
 /// Where it listens: the gateway's end of its cable to the VPC's router. Link-local: RFC 3927.
@@ -81,13 +81,13 @@ fn random<const N: usize>() -> Result<String, LabError> {
     Ok(hex::encode(bytes))
 }
 
-/// What a process at `place` has in its environment to use the admin API at `address` with.
+/// What a process at `host` has in its environment to use the admin API at `address` with.
 pub(super) fn environment(
-    place: Place,
+    host: Host,
     address: Option<SocketAddr>,
     dir: &Path,
 ) -> Result<BTreeMap<&'static str, String>, LabError> {
-    let Some(address) = address.filter(|_| place != Place::Service) else { return Ok(BTreeMap::new()) };
+    let Some(address) = address.filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
     let mut environment = Credentials::read(dir)?.environment();
     environment.insert(ADMIN, format!("http://{address}"));
     Ok(environment)

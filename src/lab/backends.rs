@@ -103,7 +103,7 @@ pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Listens while the backend answers, and refuses while it does not: so whoever dials here sees what it would see there.
+/// Listens while the backend answers, and refuses while it does not: so a client here sees what it would see there.
 async fn follow(backend: Backend, socket: Socket) {
     loop {
         if dial(backend.real).await.is_none() {
@@ -134,7 +134,7 @@ async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
                 tokio::spawn(join(client, real));
             }
             (Ok(Ok((client, _))), None) => {
-                // What a client meets that dials a port which nobody has.
+                // What a client of a closed port meets.
                 let _ = client.set_zero_linger();
                 return Ok(());
             }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::Place;
+use super::Host;
 
 /// Why the lab did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +68,11 @@ pub enum LabError {
     /// The lab's config turns its admin API off.
     #[error("the lab's gateway has no admin API: its config turns it off; remove `enabled = false` from `[admin]`")]
     NoAdmin,
-    /// This lab has no such place.
-    #[error("the lab has no place `{place}`: {reason}")]
-    NoPlace {
-        /// The place.
-        place: Place,
+    /// This lab has no such host.
+    #[error("the lab has no host `{host}`: {reason}")]
+    NoHost {
+        /// The host.
+        host: Host,
         /// Why it has none.
         reason: &'static str,
     },
@@ -94,23 +94,23 @@ pub enum LabError {
     #[error("cannot build the lab: {0}")]
     Build(String),
     /// A request to the kernel's network configuration failed.
-    #[error("cannot {what} in `{place}`")]
+    #[error("cannot {what} in `{host}`")]
     Netlink {
         /// What was asked for.
         what: String,
         /// Where.
-        place: Place,
+        host: Host,
         /// What the kernel said.
         #[source]
         source: rtnetlink::Error,
     },
     /// An interface that was just made is not there.
-    #[error("cannot find the interface `{name}` in `{place}`")]
+    #[error("cannot find the interface `{name}` in `{host}`")]
     NoInterface {
         /// Its name.
         name: String,
         /// Where.
-        place: Place,
+        host: Host,
     },
     /// Two things of the config would hold one address.
     #[error("the address {0} is wanted twice in the lab")]

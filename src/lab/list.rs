@@ -51,7 +51,7 @@ impl From<State> for Listed {
 }
 
 /// A lab's first process, found by its command line: another user's directory cannot be read.
-struct Process {
+struct FirstProcess {
     pid: i32,
     user: u32,
     since: Option<u64>,
@@ -99,7 +99,7 @@ fn bases(own: PathBuf) -> Vec<PathBuf> {
 }
 
 /// The first processes of labs, by their lab's directory.
-fn processes() -> BTreeMap<PathBuf, Process> {
+fn processes() -> BTreeMap<PathBuf, FirstProcess> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
@@ -108,13 +108,13 @@ fn processes() -> BTreeMap<PathBuf, Process> {
         let ["lab", "hold", dir] = words.get(1..4)? else { return None };
         let user = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
         let started = record::started(pid)?;
-        Some((PathBuf::from(dir), Process { pid, user, since: record::since(started) }))
+        Some((PathBuf::from(dir), FirstProcess { pid, user, since: record::since(started) }))
     })
     .collect()
 }
 
 /// The lab in `dir`; `None` where there is neither a readable directory nor a process.
-fn entry(dir: PathBuf, process: Option<Process>) -> Option<Entry> {
+fn entry(dir: PathBuf, process: Option<FirstProcess>) -> Option<Entry> {
     let name = dir.file_name()?.to_string_lossy().into_owned();
     let owner = fs::symlink_metadata(&dir).ok().map(|found| found.uid());
     let is_own = owner == Some(rustix::process::geteuid().as_raw()) && files::check_dir(&dir).is_ok();

@@ -1,7 +1,7 @@
 //! Zones that are cut: the list, and how DNS comes to know of it.
 //!
 //! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
-//! the lab the wire is cut on the router, behind which the gateway does not see; so it is told, as late as checks with the
+//! the lab the wire is cut on the router, behind which the gateway does not see; so it reads the list, and goes by it as late as checks with the
 //! pace of its own would have noticed, and again when they would pass.
 
 use std::collections::BTreeMap;

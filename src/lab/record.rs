@@ -1,4 +1,4 @@
-//! A lab's directory: who its first process is, where its places are held, what runs in it.
+//! A lab's directory: who its first process is, where its hosts are held, what runs in it.
 //!
 //! The directory is all of a lab that outlives its processes. It is made before them and removed after them, under one
 //! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{LabError, Place};
+use super::{Host, LabError};
 use crate::files;
 
 /// The name of a lab that was given none.
@@ -25,7 +25,7 @@ pub const DEFAULT_NAME: &str = "default";
 /// Names the directory of all labs in place of the usual one.
 pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
 
-/// Locked for as long as the lab's first process lives, whoever may see that process.
+/// Locked for as long as the lab's first process lives: a lock is seen where the process is not.
 const LOCK: &str = "lock";
 
 /// How long the first process may take to end once its directory is gone.
@@ -34,13 +34,13 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// Who the lab's first process is: written by `up`, which alone sees its number.
 const FIRST: &str = "first.json";
 
-/// What stands: written by the first process.
+/// What the lab consists of: written by the first process.
 const LAB: &str = "lab.json";
 
 /// How often the directory of all labs is tried while others remove it.
 const TRIES: u32 = 100;
 
-/// Where the directories of all labs lie, locked: nobody else builds or removes one.
+/// Where the directories of all labs lie, locked: no other process builds or removes one.
 #[derive(Debug)]
 pub(super) struct Labs {
     dir: PathBuf,
@@ -61,31 +61,31 @@ pub(super) struct First {
     pub(super) user_namespace: bool,
 }
 
-/// What stands in a lab.
+/// What a lab consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lab {
     /// The config that was asked for.
     pub(super) config: String,
-    /// The places.
-    pub(super) places: BTreeMap<Place, Held>,
+    /// The hosts.
+    pub(super) hosts: BTreeMap<Host, HostRecord>,
     /// Endpoint addresses by zone.
     pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
     /// Processes that the lab needs, by name.
-    pub(super) processes: BTreeMap<String, Process>,
+    pub(super) processes: BTreeMap<String, ProcessRecord>,
     /// Its CA's certificate.
     pub(super) ca: PathBuf,
     /// Its gateway's admin API; `None` where the config turns it off.
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// A place and where the first process holds it.
+/// A host and where the first process holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct HostRecord {
     /// The first process' descriptor of its network namespace.
     pub(super) network: i32,
     /// The first process' descriptor of its mount namespace.
     pub(super) mounts: i32,
-    /// Its own address, where a host stands there.
+    /// Its own address, where it has one.
     pub(super) address: Option<std::net::Ipv4Addr>,
     /// Its resolver.
     pub(super) resolver: Option<std::net::Ipv4Addr>,
@@ -93,7 +93,7 @@ pub(super) struct Held {
 
 /// A process that the lab needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
+pub(super) struct ProcessRecord {
     /// Its number inside the lab.
     pub(super) pid: i32,
     /// How it ended, when it has.
@@ -177,8 +177,8 @@ impl First {
         Ok(Self { pid, started, boot: boot(), user_namespace })
     }
 
-    /// The record in `dir`; `None` when there is none, or a torn one: then `up` died before its first process was told
-    /// to go on, and that process is gone too.
+    /// The record in `dir`; `None` when there is none that can be read: then `up` died before it wrote one, and its first
+    /// process, which finds no parent to answer, ends by itself.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read_trusted(&dir.join(FIRST)).ok()?).ok()
     }
@@ -261,7 +261,7 @@ pub(super) enum Life {
 }
 
 impl Lab {
-    /// What stands in the lab whose directory is `dir`; `None` before it stands.
+    /// What the lab in `dir` consists of; `None` before it is ready.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read_trusted(&dir.join(LAB)).ok()?).ok()
     }

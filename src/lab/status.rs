@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::record::{First, Lab, Life};
-use super::{CONFIG_FILE, CUT_FILE, LabError, Place, actions, outages};
+use super::{CONFIG_FILE, CUT_FILE, Host, LabError, actions, outages};
 
 /// A lab as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct View {
     /// Its admin API, for its hosts but those of the service's side.
     admin: Option<String>,
     /// Places, addresses, resolvers.
-    places: Vec<PlaceView>,
+    hosts: Vec<HostView>,
     /// Zones, whether they are cut, and the endpoint addresses in them.
     zones: Vec<ZoneView>,
     /// Its processes, and how each that is gone ended.
@@ -37,8 +37,8 @@ pub(super) struct View {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct PlaceView {
-    place: Place,
+struct HostView {
+    host: Host,
     address: Ipv4Addr,
     resolver: Option<Ipv4Addr>,
 }
@@ -54,7 +54,7 @@ struct ZoneView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
-    /// It stands.
+    /// Everything of it runs.
     Up,
     /// It is being built, or its `up` was killed while it was.
     Building,
@@ -71,7 +71,7 @@ impl State {
             (Life::Unseen, _) => Self::Unseen,
             (Life::Runs | Life::AroundThis, None) => Self::Building,
             (Life::Runs | Life::AroundThis, Some(lab)) => match lab.dead_process() {
-                Some((part, how)) => Self::Died(format!("the {part} {how}")),
+                Some((process, how)) => Self::Died(format!("the {process} {how}")),
                 None => Self::Up,
             },
         }
@@ -97,8 +97,8 @@ impl View {
         let problem = State::of(first.as_ref(), lab.as_ref(), dir).problem();
         let lab = lab.unwrap_or_default();
         let cut = outages::read(&dir.join(CUT_FILE));
-        let host = |(place, held): (&Place, &super::record::Held)| {
-            held.address.map(|address| PlaceView { place: *place, address, resolver: held.resolver })
+        let host = |(host, held): (&Host, &super::record::HostRecord)| {
+            held.address.map(|address| HostView { host: *host, address, resolver: held.resolver })
         };
         Some(Self {
             name: name.to_owned(),
@@ -109,7 +109,7 @@ impl View {
             config: dir.join(CONFIG_FILE),
             ca: lab.ca.clone(),
             admin: lab.admin.map(|address| format!("http://{address}")),
-            places: lab.places.iter().filter_map(host).collect(),
+            hosts: lab.hosts.iter().filter_map(host).collect(),
             zones: lab
                 .zones
                 .iter()
@@ -129,10 +129,10 @@ impl View {
                 return writeln!(out, "  logs are in {}", self.dir.display());
             }
         }
-        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "PLACE", "ADDRESS")?;
-        for place in &self.places {
-            let resolver = place.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
-            writeln!(out, "  {:<12} {:<15} {resolver}", place.place.name(), place.address.to_string())?;
+        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "HOST", "ADDRESS")?;
+        for host in &self.hosts {
+            let resolver = host.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
+            writeln!(out, "  {:<12} {:<15} {resolver}", host.host.name(), host.address.to_string())?;
         }
         writeln!(out, "\n  {:<12} {:<5} ENDPOINT ADDRESSES", "ZONE", "STATE")?;
         for zone in &self.zones {
@@ -179,7 +179,7 @@ pub(super) fn json(views: &[View]) -> Result<String, LabError> {
 }
 
 /// A lab that was just built, with what to try.
-pub(super) fn stands(name: &str, dir: &Path) -> Result<String, LabError> {
+pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
     let Some(view) = View::of(name, dir) else {
         return Err(LabError::NotUp { name: name.to_owned(), flag: actions::flag(name) });
     };
@@ -198,12 +198,12 @@ pub(super) fn stands(name: &str, dir: &Path) -> Result<String, LabError> {
 }
 
 /// What a shell's first lines say.
-pub(super) fn welcome(place: Place, lab: &Lab) -> String {
-    let held = lab.places.get(&place);
+pub(super) fn welcome(host: Host, lab: &Lab) -> String {
+    let held = lab.hosts.get(&host);
     let address = held.and_then(|held| held.address).map_or_else(String::new, |ip| format!(" at {ip}"));
     let resolver = held.and_then(|held| held.resolver);
     let resolver = resolver.map_or_else(|| "It has no resolver.".to_owned(), |ip| format!("Its resolver is {ip}."));
-    format!("You are on `{place}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
+    format!("You are on `{host}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
 }
 
 fn joined(addresses: &[Ipv4Addr]) -> String {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};
 
-use plgw::lab::{DIR_VARIABLE, Place};
+use plgw::lab::{DIR_VARIABLE, Host};
 use serde_json::Value;
 
 use super::support::{Labs, TestLab, eventually, text};
@@ -52,8 +52,8 @@ fn every_host_but_the_services_has_an_admin_api_that_answers_to_its_token() {
 #[test]
 fn the_services_side_has_no_way_to_the_admin_api_and_other_hosts_have() {
     let Some(lab) = TestLab::up() else { return };
-    lab.connect(Place::Vpc, ADMIN).expect("a consumer's host");
-    let error = lab.connect(Place::Service, ADMIN).expect_err("the service's side");
+    lab.connect(Host::Vpc, ADMIN).expect("a consumer's host");
+    let error = lab.connect(Host::Service, ADMIN).expect_err("the service's side");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "there is no way, and nothing says so");
 }
 

@@ -83,7 +83,7 @@ fn twenty_labs_in_a_row_leave_nothing() {
         // Said, and not asserted: a busy machine is no defect.
         println!("round {round}: up took {:?}", began.elapsed());
         let theirs = namespaces_of(&labs);
-        assert!(theirs.len() >= 18, "nine places with a network and mounts each are seen: {theirs:?}");
+        assert!(theirs.len() >= 18, "nine hosts with a network and mounts each are seen: {theirs:?}");
         labs.told(&["down"]);
         nothing_is_left(&labs, &theirs);
     }
@@ -93,14 +93,14 @@ fn twenty_labs_in_a_row_leave_nothing() {
 #[test]
 fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
     let labs = Labs::alone();
-    for part in [" lab hold ", " lab part gateway ", " lab part stand-ins "] {
+    for process in [" lab hold ", " lab process gateway ", " lab process stand-ins "] {
         for next in ["up", "down"] {
             if labs.up(&[]).is_none() {
                 return;
             }
             let theirs = namespaces_of(&labs);
             let processes = processes_with(&labs.base());
-            let (pid, _) = processes.iter().find(|(_, line)| line.contains(part)).expect("it runs");
+            let (pid, _) = processes.iter().find(|(_, line)| line.contains(process)).expect("it runs");
             kill_process(Pid::from_raw(*pid).expect("a pid"), Signal::KILL).expect("it is ours");
             eventually("status says that the lab has died", || {
                 let status = labs.run(&["status"]);
