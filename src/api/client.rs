@@ -1,24 +1,41 @@
 //! A small client of `/v1`, for the operator's commands and for tests.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::CONTENT_TYPE;
-use hyper::{HeaderMap, Request, StatusCode};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::uri::Authority;
+use hyper::rt::{Read, Write};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::control::chain;
 
 /// How long an answer may take. A reload with many listeners is the slowest there is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Names the file of CA certificates that an admin API behind TLS is checked with: `plgw lab run` sets it, too.
+const CA_VARIABLE: &str = "PLGW_CA";
 
 /// Why there is no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +46,16 @@ pub enum ClientError {
     )]
     Connect {
         /// The address that was dialled.
-        address: SocketAddr,
+        address: AdminAddress,
         /// Why not.
         #[source]
-        source: legacy::Error,
+        source: io::Error,
     },
     /// The exchange broke off.
     #[error("the gateway's admin API at {address} broke off: {reason}")]
     Broken {
         /// Where.
-        address: SocketAddr,
+        address: AdminAddress,
         /// How.
         reason: String,
     },
@@ -52,6 +69,62 @@ pub enum ClientError {
         /// The reason, in words for people.
         message: String,
     },
+}
+
+/// Where an admin API is: `ADDRESS:PORT`, `NAME:PORT`, or a URL without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminAddress {
+    tls: bool,
+    authority: Authority,
+}
+
+impl AdminAddress {
+    /// The port: the scheme's own where none is written.
+    fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
+    }
+
+    /// The name or address, without the brackets of an IPv6 address.
+    fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+impl From<SocketAddr> for AdminAddress {
+    fn from(address: SocketAddr) -> Self {
+        let authority = address.to_string().parse().expect("a socket address is an authority");
+        Self { tls: false, authority }
+    }
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = "write ADDRESS:PORT, NAME:PORT, or a URL without a path, as `http://127.0.0.1:8474`";
+        let has_scheme = text.contains("://");
+        let uri: Uri = if has_scheme { text.parse() } else { format!("http://{text}").parse() }
+            .map_err(|error| format!("{error}; {wanted}"))?;
+        let parts = uri.into_parts();
+        let tls = match parts.scheme.as_ref().map(hyper::http::uri::Scheme::as_str) {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wanted.to_owned()),
+        };
+        let authority =
+            parts.authority.filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+        let bare = parts.path_and_query.is_none_or(|path| path == "/");
+        match authority {
+            Some(authority) if bare && (has_scheme || authority.port().is_some()) => Ok(Self { tls, authority }),
+            _ => Err(wanted.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.tls { "https://" } else { "" }, self.authority)
+    }
 }
 
 /// An answer, whatever its status.
@@ -89,15 +162,15 @@ struct Problem {
 /// A client of one gateway. Every request has a connection of its own.
 #[derive(Debug, Clone)]
 pub struct Client {
-    address: SocketAddr,
+    address: AdminAddress,
     token: Option<String>,
 }
 
 impl Client {
     /// A client of the admin API at `address`.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address, token: None }
+    pub fn new(address: impl Into<AdminAddress>) -> Self {
+        Self { address: address.into(), token: None }
     }
 
     /// The same client, with a bearer token.
@@ -145,8 +218,11 @@ impl Client {
         headers: &[(&str, &str)],
         body: String,
     ) -> Result<Answer, ClientError> {
-        let address = self.address;
-        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+        let mut request = Request::builder().method(method).uri(path);
+        // The admin API answers to its own address and to `localhost` alone (DNS rebinding), and knows neither a name that
+        // leads to it nor an address that is translated on the way. A TLS proxy goes by its own name.
+        let host = if self.address.tls { self.address.authority.as_str() } else { "localhost" };
+        request = request.header(HOST, host);
         if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -157,14 +233,8 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::<Bytes>::from(body)).map_err(|error| self.broken(error.to_string()))?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
         let exchange = async {
-            let response = client.request(request).await.map_err(|source| match source.is_connect() {
-                true => ClientError::Connect { address, source },
-                false => self.broken(crate::control::chain(&source)),
-            })?;
+            let response = self.exchange(request).await?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| self.broken(error.to_string()))?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
@@ -172,7 +242,75 @@ impl Client {
         timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
     }
 
+    /// Connects, sends, and reads the head of the answer.
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let failed = |source| ClientError::Connect { address: self.address.clone(), source };
+        let connect = async {
+            let tcp = TcpStream::connect((self.address.host(), self.address.port())).await?;
+            tcp.set_nodelay(true)?;
+            if !self.address.tls {
+                return Ok(Err(tcp));
+            }
+            let name = ServerName::try_from(self.address.host().to_owned()).map_err(io::Error::other)?;
+            TlsConnector::from(tls_config()?).connect(name, tcp).await.map(Ok)
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match connected.map_err(failed)? {
+            Ok(tls) => self.over(TokioIo::new(tls), request).await,
+            Err(tcp) => self.over(TokioIo::new(tcp), request).await,
+        }
+    }
+
+    async fn over<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError>
+    where
+        S: Read + Write + Unpin + Send + 'static,
+    {
+        let broken = |error: hyper::Error| self.broken(chain(&error));
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
+        // Ends with the connection; an error of it is the request's too.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(broken)
+    }
+
     fn broken(&self, reason: String) -> ClientError {
-        ClientError::Broken { address: self.address, reason }
+        ClientError::Broken { address: self.address.clone(), reason }
+    }
+}
+
+/// Trusts the CAs in the file that `PLGW_CA` names: a public CA's certificates lie in the system's own such file.
+fn tls_config() -> io::Result<Arc<ClientConfig>> {
+    let path = std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from).ok_or_else(|| {
+        io::Error::other(format!("{CA_VARIABLE} is not set; https needs it to name a file of CA certificates (PEM)"))
+    })?;
+    let unusable = |error: &dyn fmt::Display| io::Error::other(format!("{CA_VARIABLE}, {}: {error}", path.display()));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(&path).map_err(|error| unusable(&error))? {
+        roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+    }
+    Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_a_name_and_a_url_are_read() {
+        for (text, tls, host, port) in [
+            ("127.0.0.1:8474", false, "127.0.0.1", 8474),
+            ("[::1]:8474", false, "::1", 8474),
+            ("gateway:8474", false, "gateway", 8474),
+            ("http://10.0.0.7:8474/", false, "10.0.0.7", 8474),
+            ("https://plgw.example", true, "plgw.example", 443),
+        ] {
+            let address: AdminAddress = text.parse().expect(text);
+            assert_eq!((address.tls, address.host(), address.port()), (tls, host, port), "{text}");
+        }
+        for text in
+            ["", "8474", "gateway", ":8474", "http://", "ftp://x:1", "http://x:1/console", "http://me@x:1", "a b:1"]
+        {
+            let error = text.parse::<AdminAddress>().expect_err(text);
+            assert!(error.contains("write ADDRESS:PORT"), "{text}: {error}");
+        }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             (planned.snapshot.strings.iter().map(StringsView::from).collect(), config.display().to_string())
         }
         None => {
-            let answer = wait(args.ask.client().get("/v1/connection-strings"))?;
+            let answer = wait(args.ask.client()?.get("/v1/connection-strings"))?;
             (list(&answer, "connection_strings").iter().map(StringsView::from).collect(), "the gateway".to_owned())
         }
     };

@@ -152,7 +152,10 @@ impl From<LabError> for Failure {
             LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => Kind::System,
             LabError::AlreadyUp { .. } | LabError::File { .. } => Kind::Unavailable,
             LabError::NotUp { .. }
-            | LabError::NoPlace { .. }
+            | LabError::Unseen { .. }
+            | LabError::Inside { .. }
+            | LabError::NoAdmin
+            | LabError::NoHost { .. }
             | LabError::BadName(_)
             | LabError::NoZone { .. }
             | LabError::Threads(_)

@@ -1,25 +1,30 @@
 //! What the commands do.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::{env, fs};
 
+use super::admin::{self, AdminApi, Credentials};
 use super::backends::{self, Backend};
-use super::enter::{self, Door, Job};
+use super::enter::{self, Entry, Job};
 use super::error::Doing;
-use super::record::{self, DEFAULT_NAME, First, Lab, Labs};
+use super::record::{self, DEFAULT_NAME, First, Lab, Labs, Life};
 use super::{
-    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, LabError, Part, Place, config, holder, links, namespaces, outages, status,
-    topology,
+    CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, Host, LabError, Process, config, holder, links, list,
+    namespaces, outages, status, topology,
 };
+use crate::files;
+use crate::lifecycle::{exit_code, run_command};
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
 
 pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(), LabError> {
     check_name(name)?;
+    not_inside("plgw lab up")?;
     let (text, asked) = match file {
         None => (DEFAULT_CONFIG.to_owned(), DEFAULT_FILE.to_owned()),
         Some(path) => {
@@ -36,19 +41,17 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     let plan = Plan { text, asked, topology, backends, stand_ins: file.is_none() || stand_ins };
 
     let labs = Labs::lock()?;
-    let dir = labs.dir_of(name);
-    if let Some(first) = First::read(&dir).filter(First::is_alive) {
-        // A lab that lost a process it needs has died: it is cleaned up like any other.
-        match Lab::read(&dir) {
-            Some(lab) if lab.dead_process().is_none() => {
-                return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
-            }
-            _ => first.kill()?,
+    if let Some((first, life)) = found(&labs, name)? {
+        let lab = Lab::read(&labs.dir_of(name)).filter(|lab| life != Life::Ended && lab.dead_process().is_none());
+        if lab.is_some() {
+            return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
         }
+        // A lab that lost a process it needs has died: it is cleaned up like any other.
+        kill(&first, life, name)?;
     }
     labs.remove(name)?;
-    labs.make(name)?;
-    if let Err(error) = build(&dir, &plan) {
+    let (dir, lock) = labs.make(name)?;
+    if let Err(error) = build(&dir, lock, &plan) {
         if let Some(first) = First::read(&dir) {
             first.kill()?;
         }
@@ -56,7 +59,7 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
         labs.remove_if_empty();
         return Err(error);
     }
-    print!("{}", status::stands(name, &dir)?);
+    print!("{}", status::ready(name, &dir)?);
     Ok(())
 }
 
@@ -68,12 +71,12 @@ struct Plan {
     asked: String,
     topology: topology::Topology,
     backends: Vec<Backend>,
-    /// Whether stand-ins take the backends' places.
+    /// Whether stand-ins serve instead of the backends.
     stand_ins: bool,
 }
 
-/// Starts the lab's first process and waits until the lab stands.
-fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
+/// Starts the lab's first process, which keeps `lock`, and waits until the lab is ready.
+fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
@@ -82,26 +85,29 @@ fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
     write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, dir, &here)?)?;
     write(backends::FILE, serde_json::to_string_pretty(&plan.backends).expect("addresses are JSON"))?;
     let log_path = dir.join("lab.log");
-    let log = fs::File::create(&log_path);
+    let log = files::append(&log_path, files::LOG);
     let log = log.map_err(|source| LabError::File { what: "make", path: log_path, source })?;
+    let credentials = Credentials::make(dir)?;
 
     let program = super::program()?;
     let user_namespace = namespaces::prepare()?;
     let mut command = Command::new(program);
     command.args(["lab", "hold"]).arg(dir).arg("--asked").arg(&plan.asked);
-    for part in [if plan.stand_ins { Part::StandIns } else { Part::Backends }, Part::Gateway] {
-        command.args(["--part", part.name()]);
+    for process in [if plan.stand_ins { Process::StandIns } else { Process::Backends }, Process::Gateway] {
+        command.args(["--process", process.name()]);
     }
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    // All processes of the lab inherit them: a config whose admin API other hosts reach is refused without.
+    command.envs(credentials.environment());
+    command.current_dir("/").stdin(lock).stdout(Stdio::piped()).stderr(log);
     let mut child =
         command.spawn().map_err(|source| LabError::Command { command: "plgw lab hold".to_owned(), source })?;
     let pid = i32::try_from(child.id()).expect("a process' number is positive and fits");
     First::of(pid, user_namespace)?.write(dir)?;
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said).doing("hear from the lab's first process")?;
+        out.read_to_string(&mut said).doing("read the answer of the lab's first process")?;
     }
-    if said == holder::STANDS {
+    if said == holder::READY {
         return Ok(());
     }
     let why = if said.is_empty() { fs::read_to_string(dir.join("lab.log")).unwrap_or_default() } else { said };
@@ -110,6 +116,7 @@ fn build(dir: &Path, plan: &Plan) -> Result<(), LabError> {
 
 pub(super) fn down(name: &str) -> Result<(), LabError> {
     check_name(name)?;
+    not_inside("plgw lab down")?;
     let labs = Labs::lock()?;
     if !labs.dir_of(name).exists() {
         labs.remove_if_empty();
@@ -122,6 +129,7 @@ pub(super) fn down(name: &str) -> Result<(), LabError> {
 }
 
 pub(super) fn down_all() -> Result<(), LabError> {
+    not_inside("plgw lab down")?;
     let labs = Labs::lock()?;
     for name in record::names()? {
         end(&labs, &name)?;
@@ -131,26 +139,127 @@ pub(super) fn down_all() -> Result<(), LabError> {
 }
 
 fn end(labs: &Labs, name: &str) -> Result<(), LabError> {
-    if let Some(first) = First::read(&labs.dir_of(name)) {
-        first.kill()?;
+    if let Some((first, life)) = found(labs, name)? {
+        kill(&first, life, name)?;
     }
     labs.remove(name)?;
     println!("lab `{name}` is down");
     Ok(())
 }
 
-pub(super) fn run(name: &str, place: Place, command: Vec<OsString>) -> Result<ExitCode, LabError> {
-    let (dir, first, lab) = find(name)?;
-    let door = Door::open(&first, &lab, place)?;
-    enter::run(&door, &Job { command, name: name.to_owned(), place, ca: ca(&dir) })
+/// The first process that is recorded for the lab `name`.
+fn found(labs: &Labs, name: &str) -> Result<Option<(First, Life)>, LabError> {
+    let dir = labs.dir_of(name);
+    record::check(&dir)?;
+    Ok(First::read(&dir).map(|first| (first.clone(), first.life(&dir))))
 }
 
-pub(super) fn shell(name: &str, place: Place) -> Result<ExitCode, LabError> {
-    let (dir, first, lab) = find(name)?;
-    let door = Door::open(&first, &lab, place)?;
-    let command = enter::shell(&dir, place)?;
-    print!("{}", status::welcome(place, &lab));
-    enter::run(&door, &Job { command, name: name.to_owned(), place, ca: ca(&dir) })
+fn kill(first: &First, life: Life, name: &str) -> Result<(), LabError> {
+    match life {
+        Life::Unseen | Life::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
+        // Ended: its last processes may still be on their way out.
+        Life::Runs | Life::Ended => first.kill(),
+    }
+}
+
+/// Refuses a command that would end the lab it is typed in, or build one inside of it.
+fn not_inside(command: &'static str) -> Result<(), LabError> {
+    for name in record::names()? {
+        let dir = record::dir_of(&name)?;
+        if First::read(&dir).is_some_and(|first| first.life(&dir) == Life::AroundThis) {
+            let host = env::var(HOST_VARIABLE).map_or_else(|_| String::new(), |host| format!(" at `{host}`"));
+            return Err(LabError::Inside { name, host, command });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn run(name: &str, host: Host, command: Vec<OsString>) -> Result<ExitCode, LabError> {
+    let found = find(name)?;
+    enter::run(&Entry::open(&found.first, &found.lab, host)?, job(&found, host, command)?)
+}
+
+/// Builds a lab of `config`, runs `command` in it, removes the lab, and answers the command's exit code.
+pub(super) fn run_in_new(
+    config: &Path,
+    stand_ins: bool,
+    host: Host,
+    command: &[OsString],
+) -> Result<ExitCode, LabError> {
+    not_inside("plgw lab run --config")?;
+    let program = super::program()?;
+    let name = format!("run-{}", std::process::id());
+    // Each in a process of its own: one that has built or entered a lab cannot leave its namespaces.
+    let plgw = |verb: &str| {
+        let mut command = Command::new(&program);
+        command.args(["lab", verb, "--name", &name]);
+        command
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    runtime.block_on(async {
+        let mut up = plgw("up");
+        up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins")).stdout(Stdio::null());
+        let mut ended = run_command(&mut up).await;
+        if ended.as_ref().is_ok_and(ExitStatus::success) {
+            let mut run = plgw("run");
+            run.args(["--at", host.name(), "--"]).args(command);
+            ended = run_command(&mut run).await;
+        }
+        let down = run_command(plgw("down").stdout(Stdio::null())).await;
+        let down = down.doing("run `plgw lab down`")?;
+        Ok(if down.success() { exit_code(&ended) } else { ExitCode::FAILURE })
+    })
+}
+
+pub(super) fn shell(name: &str, host: Host) -> Result<ExitCode, LabError> {
+    let found = find(name)?;
+    let entry = Entry::open(&found.first, &found.lab, host)?;
+    let command = enter::shell(&found.dir, host)?;
+    print!("{}", status::welcome(host, &found.lab));
+    enter::run(&entry, job(&found, host, command)?)
+}
+
+/// A command at `host`, with what it finds in its environment.
+fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
+    let held = found.lab.hosts.get(&host);
+    let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
+    let mut environment = admin::environment(host, found.lab.admin, &found.dir)?;
+    environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, host.name().to_owned())]);
+    environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
+    let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
+    let paths = paths.map(|(name, path)| (name, path.into_os_string()));
+    let environment = environment.into_iter().map(|(name, value)| (name, OsString::from(value))).chain(paths);
+    Ok(Job { command, environment: environment.collect(), input: None })
+}
+
+/// Enters the network of the lab's gateway, for a client of its admin API.
+pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
+    let found = find(name)?;
+    let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
+    let token = Credentials::read(&found.dir)?.token;
+    Entry::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
+    Ok(AdminApi { address, token })
+}
+
+/// Listens on this machine's loopback at `port`, and forwards to the lab's admin API until the lab ends.
+pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
+    let found = find(name)?;
+    let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
+    let token = Credentials::read(&found.dir)?.token;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
+    let here = listener.local_addr().doing("find the console's address")?;
+    let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
+    let link = format!("http://{here}/console#token={token}");
+    // The reader of a pipe may have closed it after the link.
+    let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
+    let entry = Entry::open(&found.first, &found.lab, Host::Gateway)?;
+    enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Host::Gateway, command)? })
+}
+
+pub(super) fn list(as_json: bool) -> Result<(), LabError> {
+    print!("{}", list::labs()?.text(as_json)?);
+    Ok(())
 }
 
 pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabError> {
@@ -174,22 +283,22 @@ pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabErro
 }
 
 pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
-    let (dir, first, lab) = find(name)?;
-    let Some(addresses) = lab.zones.get(zone) else {
-        let known = lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let found = find(name)?;
+    let Some(addresses) = found.lab.zones.get(zone) else {
+        let known = found.lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
     };
-    let mut zones = outages::read(&dir.join(CUT_FILE));
+    let mut zones = outages::read(&found.dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
         zones.push(zone.to_owned());
     }
-    outages::write(&dir, &zones)?;
+    outages::write(&found.dir, &zones)?;
 
-    let door = Door::open(&first, &lab, Place::Router)?;
-    door.enter_network()?;
+    let entry = Entry::open(&found.first, &found.lab, Host::Router)?;
+    entry.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
-    runtime.block_on(links::cut(door.network(), addresses, dead))?;
+    runtime.block_on(links::cut(entry.network(), addresses, dead))?;
     let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if dead {
         println!("zone {zone} is cut: packets to and from {list} vanish; `plgw lab heal {zone}{}` ends it", flag(name));
@@ -199,28 +308,36 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     Ok(())
 }
 
-pub(super) fn network(dir: &Path, place: Place) -> Result<fs::File, LabError> {
+pub(super) fn network(dir: &Path, host: Host) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (first, lab) = standing(&name, dir)?;
-    Ok(Door::open(&first, &lab, place)?.into_network())
+    let found = standing(&name, dir.to_owned())?;
+    Ok(Entry::open(&found.first, &found.lab, host)?.into_network())
 }
 
-/// The lab's CA certificate.
-pub(super) fn ca(dir: &Path) -> PathBuf {
-    let loaded = crate::config::load(&dir.join(CONFIG_FILE));
-    loaded.map_or_else(|_| dir.to_owned(), |config| config.settings.lab_dir).join("ca.pem")
+/// A lab that is up.
+struct Found {
+    name: String,
+    dir: PathBuf,
+    first: First,
+    lab: Lab,
 }
 
-fn find(name: &str) -> Result<(PathBuf, First, Lab), LabError> {
-    let dir = record::dir_of(check_name(name)?)?;
-    let (first, lab) = standing(name, &dir)?;
-    Ok((dir, first, lab))
+fn find(name: &str) -> Result<Found, LabError> {
+    standing(name, record::dir_of(check_name(name)?)?)
 }
 
-/// The lab `name`, whose directory is `dir`, when it stands.
-fn standing(name: &str, dir: &Path) -> Result<(First, Lab), LabError> {
-    let found = First::read(dir).filter(First::is_alive).zip(Lab::read(dir));
-    found.ok_or_else(|| LabError::NotUp { name: name.to_owned(), flag: flag(name) })
+/// The lab `name`, whose directory is `dir`, when it is up and can be reached from here.
+fn standing(name: &str, dir: PathBuf) -> Result<Found, LabError> {
+    let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
+    let first = First::read(&dir).ok_or_else(not_up)?;
+    match first.life(&dir) {
+        Life::Runs | Life::AroundThis => {
+            let lab = Lab::read(&dir).ok_or_else(not_up)?;
+            Ok(Found { name: name.to_owned(), dir, first, lab })
+        }
+        Life::Unseen => Err(LabError::Unseen { name: name.to_owned() }),
+        Life::Ended => Err(not_up()),
+    }
 }
 
 fn check_name(name: &str) -> Result<&str, LabError> {

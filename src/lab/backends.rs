@@ -49,7 +49,11 @@ pub(super) struct Backend {
 /// The list in `dir`.
 pub(super) fn read(dir: &Path) -> Result<Vec<Backend>, LabError> {
     let path = dir.join(FILE);
-    let text = std::fs::read(&path).map_err(|source| LabError::File { what: "read", path: path.clone(), source })?;
+    let text = crate::files::read_trusted(&path).map_err(|source| LabError::File {
+        what: "read",
+        path: path.clone(),
+        source,
+    })?;
     serde_json::from_slice(&text).map_err(|error| LabError::File { what: "read", path, source: error.into() })
 }
 
@@ -99,7 +103,7 @@ pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Listens while the backend answers, and refuses while it does not: so whoever dials here sees what it would see there.
+/// Listens while the backend answers, and refuses while it does not: so a client here sees what it would see there.
 async fn follow(backend: Backend, socket: Socket) {
     loop {
         if dial(backend.real).await.is_none() {
@@ -130,7 +134,7 @@ async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
                 tokio::spawn(join(client, real));
             }
             (Ok(Ok((client, _))), None) => {
-                // What a client meets that dials a port which nobody has.
+                // What a client of a closed port meets.
                 let _ = client.set_zero_linger();
                 return Ok(());
             }

@@ -1,13 +1,14 @@
 //! `plgw lab …`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::record::DEFAULT_NAME;
-use super::{LabError, Part, Place, actions};
+use super::{Host, LabError, Process, actions};
 
 /// The lab VPC: the documentation's network on this machine, in namespaces of its own.
 #[derive(Debug, Clone, Subcommand)]
@@ -22,6 +23,10 @@ pub enum LabCommand {
     Run(Run),
     /// Shows which labs are up, their hosts and their processes.
     Status(Status),
+    /// Names every lab of this machine, as far as this user can see them.
+    List(List),
+    /// Forwards a port of this machine's loopback to the lab's console, and prints its link.
+    Console(Console),
     /// Cuts a zone: packets to and from its endpoint addresses vanish, as in an outage.
     Cut(Cut),
     /// Ends the outage of a zone.
@@ -33,7 +38,10 @@ pub enum LabCommand {
     Hold(Hold),
     /// A process that the lab needs.
     #[command(hide = true)]
-    Part(PartOf),
+    Process(ProcessOf),
+    /// The console's way into the lab.
+    #[command(hide = true)]
+    Forward(Forward),
 }
 
 /// Which lab.
@@ -63,8 +71,8 @@ pub struct Shell {
     #[command(flatten)]
     which: Which,
     /// Where to stand.
-    #[arg(long, value_name = "PLACE", default_value = "vpc")]
-    at: Place,
+    #[arg(long, value_name = "HOST", default_value = "vpc")]
+    at: Host,
 }
 
 /// `plgw lab run`.
@@ -73,8 +81,14 @@ pub struct Run {
     #[command(flatten)]
     which: Which,
     /// Where to run it.
-    #[arg(long, value_name = "PLACE", default_value = "vpc")]
-    at: Place,
+    #[arg(long, value_name = "HOST", default_value = "vpc")]
+    at: Host,
+    /// Build a lab of this config for the command alone, and remove it afterwards.
+    #[arg(long, value_name = "FILE", conflicts_with = "name")]
+    config: Option<PathBuf>,
+    /// In that lab, put stand-ins where the config's nodes and apps are.
+    #[arg(long, requires = "config")]
+    stand_ins: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -89,6 +103,41 @@ pub struct Status {
     /// As JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// `plgw lab list`.
+#[derive(Debug, Clone, Args)]
+pub struct List {
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How labs are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `plgw lab console`.
+#[derive(Debug, Clone, Args)]
+pub struct Console {
+    #[command(flatten)]
+    which: Which,
+    /// The port on 127.0.0.1; 0: any that is free.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+/// `plgw lab forward`.
+#[derive(Debug, Clone, Args)]
+pub struct Forward {
+    /// The admin API's address in the lab.
+    to: SocketAddr,
 }
 
 /// `plgw lab cut`, `plgw lab heal`.
@@ -110,7 +159,7 @@ pub struct Down {
     all: bool,
 }
 
-/// What the first process is told.
+/// Arguments of the first process.
 #[derive(Debug, Clone, Args)]
 pub struct Hold {
     /// The lab's directory.
@@ -120,14 +169,14 @@ pub struct Hold {
     asked: String,
     /// The processes to start.
     #[arg(long)]
-    part: Vec<Part>,
+    process: Vec<Process>,
 }
 
-/// What a part is told.
+/// Arguments of a process.
 #[derive(Debug, Clone, Args)]
-pub struct PartOf {
-    /// Which part.
-    part: Part,
+pub struct ProcessOf {
+    /// Which process.
+    process: Process,
     /// The lab's directory.
     dir: PathBuf,
 }
@@ -143,17 +192,23 @@ impl LabCommand {
         match self {
             Self::Up(up) => actions::up(&up.which.name, up.config.as_deref(), up.stand_ins).map(|()| ExitCode::SUCCESS),
             Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),
+            Self::Run(Run { config: Some(config), stand_ins, at, command, .. }) => {
+                actions::run_in_new(&config, stand_ins, at, &command)
+            }
             Self::Run(run) => actions::run(&run.which.name, run.at, run.command),
             Self::Status(status) => actions::status(status.name.as_deref(), status.json),
+            Self::List(list) => actions::list(list.output == Output::Json).map(|()| ExitCode::SUCCESS),
+            Self::Console(console) => actions::console(&console.which.name, console.port),
+            Self::Forward(forward) => super::admin::forward(forward.to).map(|()| ExitCode::SUCCESS),
             Self::Cut(zone) => actions::cut(&zone.which.name, &zone.zone, true).map(|()| ExitCode::SUCCESS),
             Self::Heal(zone) => actions::cut(&zone.which.name, &zone.zone, false).map(|()| ExitCode::SUCCESS),
             Self::Down(down) if down.all => actions::down_all().map(|()| ExitCode::SUCCESS),
             Self::Down(down) => actions::down(&down.which.name).map(|()| ExitCode::SUCCESS),
             Self::Hold(hold) => {
-                let order = super::holder::Order { dir: hold.dir, asked: hold.asked, parts: hold.part };
+                let order = super::holder::Order { dir: hold.dir, asked: hold.asked, processes: hold.process };
                 super::holder::hold(&order).map(|()| ExitCode::SUCCESS)
             }
-            Self::Part(part) => super::part::serve(part.part, &part.dir).map(|()| ExitCode::SUCCESS),
+            Self::Process(process) => super::process::serve(process.process, &process.dir).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use toml::{Table, Value};
 
-use super::LabError;
 use super::backends::Backend;
 use super::topology::{self, Topology};
+use super::{LabError, admin};
+use crate::config::DEFAULT_ADMIN;
 use crate::model::Desired;
 
 /// Says what the file is, at its top.
@@ -86,8 +87,8 @@ fn tables<'t>(table: &'t mut Table, key: &str) -> impl Iterator<Item = &'t mut T
     array.into_iter().flatten().filter_map(Value::as_table_mut)
 }
 
-/// `text`, which is a good config, with what is the lab's to say: where DNS listens, and where state and certificates
-/// lie unless the file says so itself. `base` is what relative paths in it are relative to.
+/// `text`, which is a good config, with what is the lab's to say: where DNS and the admin API listen, and where state and
+/// certificates lie unless the file says so itself. `base` is what relative paths in it are relative to.
 pub(super) fn effective(
     text: &str,
     file: &str,
@@ -113,6 +114,12 @@ pub(super) fn effective(
     if let Some(dns) = dns.as_table_mut() {
         dns.insert("listen".to_owned(), Value::Array(listen));
     }
+    let api = table.entry("admin").or_insert_with(|| Value::Table(Table::new()));
+    if let Some(api) = api.as_table_mut() {
+        let asked: Option<SocketAddr> = api.get("listen").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        let port = asked.unwrap_or(DEFAULT_ADMIN).port();
+        api.insert("listen".to_owned(), Value::String(format!("{}:{port}", admin::ADDRESS)));
+    }
     Ok(format!("{HEAD}{table}"))
 }
 
@@ -135,7 +142,9 @@ mod tests {
         let topology = topology::topology(&asked.desired, "asked.toml").expect("a lab");
         let made =
             effective(text, "asked.toml", &topology, Path::new("/run/x"), Path::new("/home/me")).expect("a config");
-        parse(&made, "made.toml").expect("what is made is good")
+        // Off loopback the admin API needs credentials in the environment, which the lab's processes have and a test has not.
+        assert!(made.contains("listen = \"169.254.0.2:8474\""), "{made}");
+        parse(&made.replace("169.254.0.2", "127.0.0.1"), "made.toml").expect("what is made is good")
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::Place;
+use super::Host;
 
 /// Why the lab did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +46,33 @@ pub enum LabError {
         /// ` --name NAME` where the name is not the default.
         flag: String,
     },
-    /// This lab has no such place.
-    #[error("the lab has no place `{place}`: {reason}")]
-    NoPlace {
-        /// The place.
-        place: Place,
+    /// A lab runs, but not where this process could reach it.
+    #[error(
+        "the lab `{name}` is up, but its processes cannot be seen from here: it was built in another PID namespace, as a \
+         container has one, or /proc hides them; run this where `plgw lab up` ran, as the same user"
+    )]
+    Unseen {
+        /// Its name.
+        name: String,
+    },
+    /// The command makes no sense inside of a lab.
+    #[error("you are in the lab `{name}`{host}; `exit` first, then `{command}`")]
+    Inside {
+        /// Its name.
+        name: String,
+        /// ` at HOST` where that is known.
+        host: String,
+        /// What was asked for.
+        command: &'static str,
+    },
+    /// The lab's config turns its admin API off.
+    #[error("the lab's gateway has no admin API: its config turns it off; remove `enabled = false` from `[admin]`")]
+    NoAdmin,
+    /// This lab has no such host.
+    #[error("the lab has no host `{host}`: {reason}")]
+    NoHost {
+        /// The host.
+        host: Host,
         /// Why it has none.
         reason: &'static str,
     },
@@ -72,23 +94,23 @@ pub enum LabError {
     #[error("cannot build the lab: {0}")]
     Build(String),
     /// A request to the kernel's network configuration failed.
-    #[error("cannot {what} in `{place}`")]
+    #[error("cannot {what} in `{host}`")]
     Netlink {
         /// What was asked for.
         what: String,
         /// Where.
-        place: Place,
+        host: Host,
         /// What the kernel said.
         #[source]
         source: rtnetlink::Error,
     },
     /// An interface that was just made is not there.
-    #[error("cannot find the interface `{name}` in `{place}`")]
+    #[error("cannot find the interface `{name}` in `{host}`")]
     NoInterface {
         /// Its name.
         name: String,
         /// Where.
-        place: Place,
+        host: Host,
     },
     /// Two things of the config would hold one address.
     #[error("the address {0} is wanted twice in the lab")]

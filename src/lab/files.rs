@@ -1,4 +1,4 @@
-//! What a place's processes read instead of the host's files: its resolver, and where names are looked up.
+//! What a lab host's processes read instead of the machine's files: its resolver, and where names are looked up.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -7,30 +7,30 @@ use std::path::Path;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use super::error::Doing;
-use super::{LabError, Place};
+use super::{Host, LabError};
 
 const RESOLV: &str = "/etc/resolv.conf";
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// Sockets of name services that reach the host's resolver from any network namespace.
+/// Sockets of name services that reach the machine's resolver from any network namespace.
 const NAME_SERVICES: [&str; 2] = ["/run/nscd", "/run/systemd/resolve"];
 
 /// Keeps what is mounted from here on to this mount namespace, and shows the lab's own processes under /proc.
 pub(super) fn part_from_host() -> Result<(), LabError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing("keep the lab's mounts from the host")?;
+        .doing("keep the lab's mounts from the machine")?;
     // A container may hide parts of /proc, and then no new one may be mounted. The old one serves as well: only `ps`
-    // then shows the host's processes.
+    // then shows the machine's processes.
     let _ = mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
     Ok(())
 }
 
-/// Puts a place's files, kept in `dir`, over the host's in this mount namespace.
-pub(super) fn put(dir: &Path, place: Place, resolver: Option<Ipv4Addr>) -> Result<(), LabError> {
+/// Puts a lab host's files, kept in `dir`, over the machine's in this mount namespace.
+pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<(), LabError> {
     // Before the files: what `/etc/resolv.conf` is a link to may lie in one of these.
-    let resolv = dir.join(format!("resolv.{place}"));
-    write(&resolv, &resolv_conf(place, resolver))?;
-    mount_bind(&resolv, RESOLV).doing(format!("put the resolver of `{place}` over {RESOLV} (the file must exist)"))?;
+    let resolv = dir.join(format!("resolv.{host}"));
+    write(&resolv, &resolv_conf(host, resolver))?;
+    mount_bind(&resolv, RESOLV).doing(format!("put the resolver of `{host}` over {RESOLV} (the file must exist)"))?;
     if let Ok(text) = fs::read_to_string(NSSWITCH) {
         let nsswitch = dir.join("nsswitch.conf");
         write(&nsswitch, &dns_alone(&text))?;
@@ -43,22 +43,22 @@ pub(super) fn put(dir: &Path, place: Place, resolver: Option<Ipv4Addr>) -> Resul
             continue;
         }
         fs::create_dir_all(&empty).map_err(|source| LabError::File { what: "make", path: empty.clone(), source })?;
-        mount_bind(&empty, service).doing(format!("hide the host's name service at {}", service.display()))?;
+        mount_bind(&empty, service).doing(format!("hide the machine's name service at {}", service.display()))?;
     }
     Ok(())
 }
 
-fn resolv_conf(place: Place, resolver: Option<Ipv4Addr>) -> String {
+fn resolv_conf(host: Host, resolver: Option<Ipv4Addr>) -> String {
     match resolver {
-        // Tools wait 5 s and ask again otherwise, and search domains of the host mean nothing here.
-        Some(ip) => format!("# The resolver of `{place}` in the lab.\nnameserver {ip}\noptions timeout:2 attempts:2\n"),
+        // Tools wait 5 s and ask again otherwise, and search domains of the machine mean nothing here.
+        Some(ip) => format!("# The resolver of `{host}` in the lab.\nnameserver {ip}\noptions timeout:2 attempts:2\n"),
         None => format!(
-            "# `{place}` gets no answers from the gateway.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+            "# `{host}` gets no answers from the gateway.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
         ),
     }
 }
 
-/// The same file with host names looked up in `/etc/hosts` and by DNS: other ways ask the host's resolver.
+/// The same file with host names looked up in `/etc/hosts` and by DNS: other ways ask the machine's resolver.
 fn dns_alone(nsswitch: &str) -> String {
     let others = nsswitch.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
     others.chain(["hosts: files dns"]).map(|line| format!("{line}\n")).collect()
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_places_resolver_is_its_only_one() {
-        let text = resolv_conf(Place::Vpc, Some(Ipv4Addr::new(10, 0, 0, 2)));
+        let text = resolv_conf(Host::Vpc, Some(Ipv4Addr::new(10, 0, 0, 2)));
         assert_eq!(
             text.lines().filter(|line| line.starts_with("nameserver")).collect::<Vec<_>>(),
             ["nameserver 10.0.0.2"]

@@ -1,4 +1,4 @@
-//! The lab's first process: builds the lab, holds its namespaces open, and says how its processes fare.
+//! The lab's first process: builds the lab, holds its namespaces open, and records which of its processes ended.
 //!
 //! It is process 1 of a PID namespace: when it ends, however it ends, the kernel ends every process of the lab, and with
 //! the last of them go all namespaces, interfaces and mounts. So `down` is its end, and so is `kill -9`.
@@ -19,17 +19,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::Doing;
 use super::namespaces::{self, Namespace};
-use super::record::{self, Held, Lab, Process};
+use super::record::{self, HostRecord, Lab, ProcessRecord};
 use super::topology::Topology;
-use super::{CONFIG_FILE, LabError, Part, Place, files, links, topology};
+use super::{CONFIG_FILE, Host, LabError, Process, files, links, topology};
 
-/// What the first process says when the lab stands; anything else is why it does not.
-pub(super) const STANDS: &str = "stands\n";
+/// The first process's answer when the lab is ready; any other is why it is not.
+pub(super) const READY: &str = "ready\n";
 
-/// What a part says when it serves.
+/// A process's answer when it serves.
 pub(super) const SERVES: &str = "serves\n";
 
-/// How often it looks whether its record is still there: nobody could end a lab without one.
+/// How often it looks whether its record is still there: without one the lab could not be ended.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// What the lab is built from.
@@ -39,18 +39,18 @@ pub(super) struct Order {
     pub(super) dir: PathBuf,
     /// The config that was asked for, for people.
     pub(super) asked: String,
-    /// The parts to start.
-    pub(super) parts: Vec<Part>,
+    /// The processes to start.
+    pub(super) processes: Vec<Process>,
 }
 
-/// Builds the lab and keeps it until this process is ended. Says on standard output when it stands, or why it does not.
+/// Builds the lab and keeps it until this process is ended. Writes to standard output that it is ready, or why it is not.
 pub(super) fn hold(order: &Order) -> Result<(), LabError> {
     namespaces::one_thread()?;
     // A session of its own: neither the terminal nor its Ctrl-C reach the lab.
     rustix::process::setsid().doing("leave the terminal")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     let built = runtime.block_on(build(order));
-    let Built { mut lab, places, way_out } = match built {
+    let Built { mut lab, hosts, way_out } = match built {
         Ok(built) => built,
         Err(error) => {
             say(&crate::control::chain(&error))?;
@@ -58,24 +58,24 @@ pub(super) fn hold(order: &Order) -> Result<(), LabError> {
         }
     };
     lab.write(&order.dir)?;
-    say(STANDS)?;
+    say(READY)?;
     let watched = runtime.block_on(watch(&mut lab, &order.dir));
-    drop((places, way_out));
+    drop((hosts, way_out));
     watched
 }
 
-/// The namespaces of one place.
+/// The namespaces of one host.
 #[derive(Debug)]
 struct Namespaces {
     network: Namespace,
     mounts: Namespace,
 }
 
-/// A lab, and what has to stay open for as long as it stands.
+/// A lab, and what has to stay open for as long as it is up.
 #[derive(Debug)]
 struct Built {
     lab: Lab,
-    places: BTreeMap<Place, Namespaces>,
+    hosts: BTreeMap<Host, Namespaces>,
     /// The process that reaches real backends ends when this does.
     way_out: Option<UnixStream>,
 }
@@ -85,94 +85,96 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     let topology = topology::topology(&config.desired, &order.asked)?;
     let mut processes = BTreeMap::new();
     // Started first, while this process is in the machine's network still.
-    let mut backends = if order.parts.contains(&Part::Backends) {
+    let mut backends = if order.processes.contains(&Process::Backends) {
         let (ours, theirs) = UnixStream::pair().doing("make a pair of sockets")?;
-        Some((spawn(Part::Backends, &order.dir, OwnedFd::from(theirs).into())?, ours))
+        Some((spawn(Process::Backends, &order.dir, OwnedFd::from(theirs).into())?, ours))
     } else {
         None
     };
-    let held = make_places(&topology, &order.dir)?;
-    let networks = held.iter().map(|(place, held)| Ok((*place, duplicate(&held.network)?)));
+    let held = make_hosts(&topology, &order.dir)?;
+    let networks = held.iter().map(|(host, held)| Ok((*host, duplicate(&held.network)?)));
     links::wire(&topology, &networks.collect::<Result<_, LabError>>()?).await?;
 
     if let Some((starting, ours)) = &mut backends {
-        let service = held.get(&Place::Service).expect("every place is made");
+        let service = held.get(&Host::Service).expect("every host is made");
         namespaces::enter_network(&service.network)?;
         super::backends::hand_over(&super::backends::read(&order.dir)?, ours)?;
         let pid = starting.until_it_serves(&order.dir)?;
-        processes.insert(Part::Backends.name().to_owned(), Process { pid, ended: None });
+        processes.insert(Process::Backends.name().to_owned(), ProcessRecord { pid, ended: None });
     }
-    for (part, place) in order.parts.iter().filter_map(|part| Some((*part, part.place()?))) {
-        let place = held.get(&place).expect("every place is made");
-        namespaces::enter_network(&place.network)?;
-        namespaces::enter_mounts(&place.mounts)?;
-        let pid = spawn(part, &order.dir, Stdio::null())?.until_it_serves(&order.dir)?;
-        processes.insert(part.name().to_owned(), Process { pid, ended: None });
+    for (process, host) in order.processes.iter().filter_map(|process| Some((*process, process.host()?))) {
+        let host = held.get(&host).expect("every host is made");
+        namespaces::enter_network(&host.network)?;
+        namespaces::enter_mounts(&host.mounts)?;
+        let pid = spawn(process, &order.dir, Stdio::null())?.until_it_serves(&order.dir)?;
+        processes.insert(process.name().to_owned(), ProcessRecord { pid, ended: None });
     }
-    let places = held.iter().map(|(place, held)| {
-        let host = topology.host(*place);
-        let record = Held {
+    let hosts = held.iter().map(|(host, held)| {
+        let net = topology.host(*host);
+        let record = HostRecord {
             network: held.network.as_raw_fd(),
             mounts: held.mounts.as_raw_fd(),
-            address: host.map(topology::Host::address),
-            resolver: host.and_then(|host| host.resolver),
+            address: net.map(topology::HostNet::address),
+            resolver: net.and_then(|net| net.resolver),
         };
-        (*place, record)
+        (*host, record)
     });
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
-    let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, processes };
-    Ok(Built { lab, places: held, way_out: backends.map(|(_, ours)| ours) })
+    let ca = config.settings.lab_dir.join("ca.pem");
+    let admin = config.settings.admin;
+    let lab = Lab { config: order.asked.clone(), hosts: hosts.collect(), zones, processes, ca, admin };
+    Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }
 
-/// Makes the namespaces of every place: a network, and mounts with the place's own files.
-fn make_places(topology: &Topology, dir: &Path) -> Result<BTreeMap<Place, Namespaces>, LabError> {
+/// Makes the namespaces of every host: a network, and mounts with the host's own files.
+fn make_hosts(topology: &Topology, dir: &Path) -> Result<BTreeMap<Host, Namespaces>, LabError> {
     let base = namespaces::new_mounts()?;
     files::part_from_host()?;
-    let hosts = topology.hosts.iter().map(|host| (host.place, host.resolver));
+    let hosts = topology.hosts.iter().map(|host| (host.kind, host.resolver));
     let mut held = BTreeMap::new();
-    for (place, resolver) in hosts.chain([(Place::Gateway, None::<Ipv4Addr>), (Place::Router, None)]) {
+    for (host, resolver) in hosts.chain([(Host::Gateway, None::<Ipv4Addr>), (Host::Router, None)]) {
         namespaces::enter_mounts(&base)?;
         let mounts = namespaces::new_mounts()?;
         let network = namespaces::new_network()?;
-        files::put(dir, place, resolver)?;
-        held.insert(place, Namespaces { network, mounts });
+        files::put(dir, host, resolver)?;
+        held.insert(host, Namespaces { network, mounts });
     }
     Ok(held)
 }
 
-/// A part that was started and has not said yet that it serves.
+/// A process that was started and has not said yet that it serves.
 struct Starting {
-    part: Part,
+    process: Process,
     child: Child,
 }
 
-/// Starts a part of the lab where this thread is.
-fn spawn(part: Part, dir: &Path, input: Stdio) -> Result<Starting, LabError> {
-    let path = dir.join(part.log());
-    let log = OpenOptions::new().create(true).append(true).open(&path);
+/// Starts a process of the lab where this thread is.
+fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<Starting, LabError> {
+    let path = dir.join(process.log());
+    let log = crate::files::append(&path, crate::files::LOG);
     let log = log.map_err(|source| LabError::File { what: "open", path, source })?;
     let mut command = Command::new(super::program()?);
-    command.args(["lab", "part", part.name()]).arg(dir).current_dir(dir);
+    command.args(["lab", "process", process.name()]).arg(dir).current_dir(dir);
     command.stdin(input).stdout(Stdio::piped()).stderr(log);
     if env::var_os("RUST_LOG").is_none() {
         // The log is a file that people read when something went wrong.
         command.env("RUST_LOG", "info");
     }
-    let child = command.spawn().map_err(|source| LabError::Command { command: part.name().to_owned(), source })?;
-    Ok(Starting { part, child })
+    let child = command.spawn().map_err(|source| LabError::Command { command: process.name().to_owned(), source })?;
+    Ok(Starting { process, child })
 }
 
 impl Starting {
-    /// Waits until the part serves and answers its number inside the lab.
+    /// Waits until the process serves and answers its number inside the lab.
     fn until_it_serves(&mut self, dir: &Path) -> Result<i32, LabError> {
-        let name = self.part.name();
+        let name = self.process.name();
         let mut said = String::new();
-        // The pipe's other end closes when the part has said that it serves, and when it ends.
+        // The pipe's other end closes when the process has said that it serves, and when it ends.
         if let Some(mut out) = self.child.stdout.take() {
-            out.read_to_string(&mut said).doing(format!("hear from the {name}"))?;
+            out.read_to_string(&mut said).doing(format!("read the answer of the {name}"))?;
         }
         if said != SERVES {
-            let log = std::fs::read_to_string(dir.join(self.part.log())).unwrap_or_default();
+            let log = std::fs::read_to_string(dir.join(self.process.log())).unwrap_or_default();
             return Err(LabError::Build(format!("the {name} does not start: {}", last_lines(&log))));
         }
         Ok(i32::try_from(self.child.id()).expect("a process' number is positive and fits"))
@@ -185,7 +187,7 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-/// Reaps what ends, notes which needed process did, and ends when it is asked to or nobody knows of it any more.
+/// Reaps what ends, notes which needed process did, and ends when it is asked to or its record is gone.
 async fn watch(lab: &mut Lab, dir: &Path) -> Result<(), LabError> {
     let mut children = signal(SignalKind::child()).doing("listen for ended processes")?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
@@ -224,11 +226,11 @@ fn reap(lab: &mut Lab) -> bool {
     needed
 }
 
-/// Says the one thing that whoever started this process waits for, and closes standard output.
+/// Writes the one answer that this process's parent waits for, and closes standard output.
 pub(super) fn say(text: &str) -> Result<(), LabError> {
     let mut out = io::stdout();
-    // Whoever asked is gone: then nobody has a record of this process, and it must not stay.
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing("say that the lab stands")?;
+    // Fails when the parent is gone: then this process has no record, and must not stay.
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing("answer the parent process")?;
     let null = OpenOptions::new().write(true).open("/dev/null").doing("open /dev/null")?;
     rustix::stdio::dup2_stdout(&null).doing("close standard output")
 }

@@ -1,4 +1,4 @@
-//! Cables, addresses, routes and rules: the topology as the kernel is told it, over netlink.
+//! Cables, addresses, routes and rules: the topology as the kernel gets it, over netlink.
 //!
 //! One-way lies here, below any socket of the gateway:
 //!
@@ -23,8 +23,8 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::error::Doing;
 use super::namespaces::{self, Namespace};
-use super::topology::{Host, Topology};
-use super::{LabError, Place};
+use super::topology::{HostNet, Topology};
+use super::{Host, LabError, admin};
 
 /// A host's end of its cable.
 const HOST_END: &str = "eth0";
@@ -32,9 +32,9 @@ const HOST_END: &str = "eth0";
 /// The cable between router and gateway, as the gateway calls it.
 const VPC_SIDE: &str = "vpc";
 
-/// The two ends of that cable. Link-local, so that they are nobody's: RFC 3927.
+/// The two ends of that cable. Link-local, so that no network of a config has them: RFC 3927.
 const ROUTER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
-const GATEWAY_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
+const GATEWAY_END: Ipv4Addr = admin::ADDRESS;
 
 /// Rules and tables of the gateway's cables are counted from here.
 const FIRST_TABLE: u32 = 100;
@@ -54,39 +54,39 @@ const EXISTS: i32 = -rustix::io::Errno::EXIST.raw_os_error();
 /// The kernel's answer to the removal of a rule that is not there.
 const MISSING: i32 = -rustix::io::Errno::NOENT.raw_os_error();
 
-/// Everybody: 0.0.0.0/0.
+/// Every address: 0.0.0.0/0.
 const ANYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
 
 /// Wires the namespaces of `topology`. Leaves the calling thread in one of them.
-pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Place, Namespace>) -> Result<(), LabError> {
+pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespace>) -> Result<(), LabError> {
     let mut kernels = BTreeMap::new();
-    for (place, namespace) in networks {
-        let kernel = Kernel::of(*place, namespace)?;
+    for (host, namespace) in networks {
+        let kernel = Kernel::of(*host, namespace)?;
         kernel.settings()?;
         let lo = kernel.index("lo").await?;
         kernel.up(lo).await?;
-        kernels.insert(*place, kernel);
+        kernels.insert(*host, kernel);
     }
-    let kernel = |place: Place| kernels.get(&place).expect("every place has a namespace");
-    let (gateway, router) = (kernel(Place::Gateway), kernel(Place::Router));
+    let kernel = |host: Host| kernels.get(&host).expect("every host has a namespace");
+    let (gateway, router) = (kernel(Host::Gateway), kernel(Host::Router));
 
-    gateway.cable(VPC_SIDE, networks.get(&Place::Router).expect("every place has a namespace"), "gateway").await?;
+    gateway.cable(VPC_SIDE, networks.get(&Host::Router).expect("every host has a namespace"), "gateway").await?;
     join_gateway_and_router(gateway, router, topology).await?;
     for host in &topology.hosts {
         let hub = kernel(host.hub());
-        let namespace = networks.get(&host.place).expect("every place has a namespace");
-        hub.cable(host.place.name(), namespace, HOST_END).await?;
-        settle_host(kernel(host.place), host).await?;
-        settle_hub(hub, host, topology).await?;
+        let namespace = networks.get(&host.kind).expect("every host has a namespace");
+        hub.cable(host.kind.name(), namespace, HOST_END).await?;
+        wire_host(kernel(host.kind), host).await?;
+        wire_hub(hub, host, topology).await?;
     }
-    // What is nobody's vanishes, as it does in a VPC.
+    // What no host has vanishes, as it does in a VPC.
     router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
     strong_host(gateway, topology).await
 }
 
 /// Lets packets to and from these addresses vanish on the router, as in an outage of their zone; or lets them be again.
 pub(super) async fn cut(router: &Namespace, addresses: &[Ipv4Addr], dead: bool) -> Result<(), LabError> {
-    let router = Kernel::of(Place::Router, router)?;
+    let router = Kernel::of(Host::Router, router)?;
     for ip in addresses {
         for towards in [true, false] {
             let mut rule = router.handle.rule().add().v4().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
@@ -128,7 +128,7 @@ async fn join_gateway_and_router(gateway: &Kernel, router: &Kernel, topology: &T
 }
 
 /// A host's own end: its addresses, and all else by its next hop, even its own subnet, as in a VPC.
-async fn settle_host(kernel: &Kernel, host: &Host) -> Result<(), LabError> {
+async fn wire_host(kernel: &Kernel, host: &HostNet) -> Result<(), LabError> {
     let index = kernel.index(HOST_END).await?;
     for ip in &host.addresses {
         kernel.address(index, *ip, if host.net.contains(ip) { host.net.prefix_len() } else { 32 }).await?;
@@ -140,14 +140,14 @@ async fn settle_host(kernel: &Kernel, host: &Host) -> Result<(), LabError> {
 }
 
 /// The other end of a host's cable.
-async fn settle_hub(hub: &Kernel, host: &Host, topology: &Topology) -> Result<(), LabError> {
-    let index = hub.index(host.place.name()).await?;
+async fn wire_hub(hub: &Kernel, host: &HostNet, topology: &Topology) -> Result<(), LabError> {
+    let index = hub.index(host.kind.name()).await?;
     hub.address(index, host.next_hop, 32).await?;
-    for ip in gateway_addresses(host.place, topology) {
+    for ip in gateway_addresses(host.kind, topology) {
         hub.address(index, ip, 32).await?;
     }
     hub.up(index).await?;
-    if host.place == Place::Service {
+    if host.kind == Host::Service {
         for net in &topology.service {
             hub.route(*net, index, None, topology.sources.first().copied().or(Some(host.next_hop))).await?;
         }
@@ -159,27 +159,30 @@ async fn settle_hub(hub: &Kernel, host: &Host, topology: &Topology) -> Result<()
     Ok(())
 }
 
-/// What the gateway holds on the cable of the host at `place`, besides its next hop.
-fn gateway_addresses(place: Place, topology: &Topology) -> Vec<Ipv4Addr> {
-    let resolver = topology.host(place).and_then(|host| host.resolver);
-    match place {
-        Place::Internet => topology.public_side.iter().copied().chain(resolver).collect(),
-        Place::InternetB => resolver.into_iter().collect(),
-        Place::Service => topology.sources.clone(),
-        Place::Vpc | Place::VpcB | Place::Peer | Place::Onprem | Place::Gateway | Place::Router => Vec::new(),
+/// What the gateway holds on the cable of `host`, besides its next hop.
+fn gateway_addresses(host: Host, topology: &Topology) -> Vec<Ipv4Addr> {
+    let resolver = topology.host(host).and_then(|host| host.resolver);
+    match host {
+        Host::Internet => topology.public_side.iter().copied().chain(resolver).collect(),
+        Host::InternetB => resolver.into_iter().collect(),
+        Host::Service => topology.sources.clone(),
+        Host::Vpc | Host::VpcB | Host::Peer | Host::Onprem | Host::Gateway | Host::Router => Vec::new(),
     }
 }
 
 /// Makes the gateway answer on each cable to what belongs on it, and to nothing else.
 async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabError> {
     let mut cables = vec![(VPC_SIDE, topology.vpc_side.iter().copied().chain([GATEWAY_END]).collect::<Vec<_>>())];
-    for host in topology.hosts.iter().filter(|host| host.hub() == Place::Gateway) {
-        let mut own = gateway_addresses(host.place, topology);
-        if host.place == Place::InternetB {
+    for host in topology.hosts.iter().filter(|host| host.hub() == Host::Gateway) {
+        let mut own = gateway_addresses(host.kind, topology);
+        if host.kind == Host::InternetB {
             own.extend(&topology.public_side);
         }
+        if host.kind != Host::Service {
+            own.push(GATEWAY_END);
+        }
         own.push(host.next_hop);
-        cables.push((host.place.name(), own));
+        cables.push((host.kind.name(), own));
     }
     for (table, (cable, own)) in (FIRST_TABLE..).zip(cables) {
         let index = gateway.index(cable).await?;
@@ -211,24 +214,24 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
 
 /// One namespace's network configuration.
 struct Kernel {
-    place: Place,
+    host: Host,
     handle: Handle,
 }
 
 impl Kernel {
-    /// Enters the namespace of `place` and speaks to it from then on, wherever this thread goes.
-    fn of(place: Place, namespace: &Namespace) -> Result<Self, LabError> {
+    /// Enters the namespace of `host` and speaks to it from then on, wherever this thread goes.
+    fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
         namespaces::enter_network(namespace)?;
-        let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{place}`"))?;
+        let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{host}`"))?;
         tokio::spawn(connection);
-        Ok(Self { place, handle })
+        Ok(Self { host, handle })
     }
 
-    /// Sets what must not be inherited from the host, whose settings a new namespace starts with.
+    /// Sets what must not be inherited from the machine, whose settings a new namespace starts with.
     ///
-    /// The files under /proc/sys/net are those of whoever opens them, so this needs the thread in this place.
+    /// The files under /proc/sys/net are those of the thread that opens them, so this needs the thread in this namespace.
     fn settings(&self) -> Result<(), LabError> {
-        let forward = if self.place == Place::Router { "1" } else { "0" };
+        let forward = if self.host == Host::Router { "1" } else { "0" };
         for (name, value) in [
             ("ipv4/ip_forward", forward),
             ("ipv4/conf/all/rp_filter", "1"),
@@ -257,7 +260,7 @@ impl Kernel {
     }
 
     fn done<T>(&self, what: impl Into<String>, result: Result<T, rtnetlink::Error>) -> Result<T, LabError> {
-        result.map_err(|source| LabError::Netlink { what: what.into(), place: self.place, source })
+        result.map_err(|source| LabError::Netlink { what: what.into(), host: self.host, source })
     }
 
     /// Makes a cable with one end here, called `name`, and the other in `namespace`.
@@ -274,7 +277,7 @@ impl Kernel {
         let found = links.try_next().await;
         let link = self.done(format!("find the interface {name}"), found)?;
         link.map(|link| link.header.index)
-            .ok_or_else(|| LabError::NoInterface { name: name.to_owned(), place: self.place })
+            .ok_or_else(|| LabError::NoInterface { name: name.to_owned(), host: self.host })
     }
 
     async fn up(&self, index: u32) -> Result<(), LabError> {
@@ -311,7 +314,7 @@ impl Kernel {
         self.done(format!("route {net}"), self.handle.route().add(route.build()).execute().await)
     }
 
-    /// An address that is at home here for whoever looks it up in `table`.
+    /// An address that is local to this namespace in lookups of `table`.
     async fn local(&self, ip: Ipv4Addr, index: u32, table: u32) -> Result<(), LabError> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(ip, 32)

@@ -2,11 +2,12 @@
 //!
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
-//! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `part`
+//! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
 //! runs the gateway behind its `packet_filter`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a
 //! cut zone. Nothing else in this crate reads this module.
 
 mod actions;
+mod admin;
 mod backends;
 mod command;
 mod config;
@@ -14,13 +15,14 @@ mod enter;
 mod error;
 mod files;
 mod holder;
+mod host;
 mod links;
+mod list;
 mod namespaces;
 mod outages;
 mod packet_filter;
-mod part;
 mod permit;
-mod place;
+mod process;
 mod record;
 mod stand_ins;
 mod status;
@@ -28,10 +30,11 @@ mod topology;
 
 use std::path::{Path, PathBuf};
 
-pub use command::{Cut, Down, Hold, LabCommand, PartOf, Run, Shell, Status, Up, Which};
+pub use admin::AdminApi;
+pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, List, ProcessOf, Run, Shell, Status, Up, Which};
 pub use error::LabError;
-pub use part::Part;
-pub use place::Place;
+pub use host::Host;
+pub use process::Process;
 pub use record::{DEFAULT_NAME, DIR_VARIABLE};
 
 /// What `plgw lab up` builds when no config is named, as it lies in `config/scenarios/`.
@@ -43,14 +46,27 @@ const CONFIG_FILE: &str = "gateway.toml";
 /// Zones that are cut, in the lab's directory.
 const CUT_FILE: &str = "cut.json";
 
-/// The network namespace of a place in the lab whose directory is `dir`: a thread that enters it has the place's
+/// Names the host that a command runs on, in its environment.
+pub const HOST_VARIABLE: &str = "PLGW_HOST";
+
+/// Enters the network of the lab `name`'s gateway, and answers how a client of its admin API is let in there. To be called
+/// while the process has one thread.
+///
+/// # Errors
+///
+/// [`LabError::NotUp`], [`LabError::Unseen`], [`LabError::NoAdmin`], and what the system says.
+pub fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
+    actions::enter_admin(name)
+}
+
+/// The network namespace of a host in the lab whose directory is `dir`: a thread that enters it has the host's
 /// addresses and routes.
 ///
 /// # Errors
 ///
-/// [`LabError::NotUp`] and [`LabError::NoPlace`].
-pub fn network(dir: &Path, place: Place) -> Result<std::fs::File, LabError> {
-    actions::network(dir, place)
+/// [`LabError::NotUp`] and [`LabError::NoHost`].
+pub fn network(dir: &Path, host: Host) -> Result<std::fs::File, LabError> {
+    actions::network(dir, host)
 }
 
 /// This program: the lab's processes are it again.

@@ -1,11 +1,10 @@
 //! Zones that are cut: the list, and how DNS comes to know of it.
 //!
 //! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
-//! the lab the wire is cut on the router, behind which the gateway does not see; so it is told, as late as checks with the
+//! the lab the wire is cut on the router, behind which the gateway does not see; so it reads the list, and goes by it as late as checks with the
 //! pace of its own would have noticed, and again when they would pass.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,8 +39,8 @@ pub(super) fn notice(desired: &Desired) -> Notice {
 
 /// The list in the file at `path`.
 pub(super) fn read(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    let text = files::read_trusted(path).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// Puts the list into the lab's directory, whole at any moment.

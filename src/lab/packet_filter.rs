@@ -2,7 +2,7 @@
 //!
 //! So in the gateway's namespace a packet filter (nf_tables) drops what comes to an endpoint's address and is no connection to
 //! a port that is open there: the same addresses, one by one, on which the gateway listens. A port whose target refuses is
-//! open in this sense, as its refusal is the target's own. Told over netlink, so that no program is needed for it.
+//! open in this sense, as its refusal is the target's own. Set over netlink, so that no program is needed for it.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Why the kernel refused namespaces with `error`, as far as its settings under `proc` tell, and what would allow them.
-/// `user`: a user namespace was asked for, as by everybody without CAP_SYS_ADMIN.
+/// `user`: a user namespace was asked for, as without CAP_SYS_ADMIN.
 pub(super) fn why_forbidden(proc: &Path, user: bool, error: &std::io::Error) -> String {
     let setting = |name: &str| -> Option<String> {
         Some(fs::read_to_string(proc.join("sys").join(name.replace('.', "/"))).ok()?.trim().to_owned())
@@ -16,7 +16,7 @@ pub(super) fn why_forbidden(proc: &Path, user: bool, error: &std::io::Error) -> 
     if user {
         if is("kernel.unprivileged_userns_clone", "0") {
             return "kernel.unprivileged_userns_clone is 0; `sysctl kernel.unprivileged_userns_clone=1` as root allows \
-                    them to everybody, or run this as root with CAP_SYS_ADMIN"
+                    them to all users, or run this as root with CAP_SYS_ADMIN"
                 .to_owned();
         }
         if is("user.max_user_namespaces", "0") {

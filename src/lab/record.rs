@@ -1,19 +1,22 @@
-//! A lab's directory: who its first process is, where its places are held, what runs in it.
+//! A lab's directory: who its first process is, where its hosts are held, what runs in it.
 //!
 //! The directory is all of a lab that outlives its processes. It is made before them and removed after them, under one
 //! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{collections::BTreeMap, env};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::{LabError, Place};
+use super::{Host, LabError};
 use crate::files;
 
 /// The name of a lab that was given none.
@@ -22,13 +25,22 @@ pub const DEFAULT_NAME: &str = "default";
 /// Names the directory of all labs in place of the usual one.
 pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
 
+/// Locked for as long as the lab's first process lives: a lock is seen where the process is not.
+const LOCK: &str = "lock";
+
+/// How long the first process may take to end once its directory is gone.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Who the lab's first process is: written by `up`, which alone sees its number.
 const FIRST: &str = "first.json";
 
-/// What stands: written by the first process.
+/// What the lab consists of: written by the first process.
 const LAB: &str = "lab.json";
 
-/// Where the directories of all labs lie, locked: nobody else builds or removes one.
+/// How often the directory of all labs is tried while others remove it.
+const TRIES: u32 = 100;
+
+/// Where the directories of all labs lie, locked: no other process builds or removes one.
 #[derive(Debug)]
 pub(super) struct Labs {
     dir: PathBuf,
@@ -49,27 +61,31 @@ pub(super) struct First {
     pub(super) user_namespace: bool,
 }
 
-/// What stands in a lab.
+/// What a lab consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lab {
     /// The config that was asked for.
     pub(super) config: String,
-    /// The places.
-    pub(super) places: BTreeMap<Place, Held>,
+    /// The hosts.
+    pub(super) hosts: BTreeMap<Host, HostRecord>,
     /// Endpoint addresses by zone.
     pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
     /// Processes that the lab needs, by name.
-    pub(super) processes: BTreeMap<String, Process>,
+    pub(super) processes: BTreeMap<String, ProcessRecord>,
+    /// Its CA's certificate.
+    pub(super) ca: PathBuf,
+    /// Its gateway's admin API; `None` where the config turns it off.
+    pub(super) admin: Option<SocketAddr>,
 }
 
-/// A place and where the first process holds it.
+/// A host and where the first process holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct HostRecord {
     /// The first process' descriptor of its network namespace.
     pub(super) network: i32,
     /// The first process' descriptor of its mount namespace.
     pub(super) mounts: i32,
-    /// Its own address, where a host stands there.
+    /// Its own address, where it has one.
     pub(super) address: Option<std::net::Ipv4Addr>,
     /// Its resolver.
     pub(super) resolver: Option<std::net::Ipv4Addr>,
@@ -77,7 +93,7 @@ pub(super) struct Held {
 
 /// A process that the lab needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
+pub(super) struct ProcessRecord {
     /// Its number inside the lab.
     pub(super) pid: i32,
     /// How it ended, when it has.
@@ -88,17 +104,27 @@ impl Labs {
     /// The directory of all labs, made where it is missing, and locked.
     pub(super) fn lock() -> Result<Self, LabError> {
         let dir = base()?;
+        // The last lab's `down` may remove it until it is locked, so this is tried again; not for ever, as the directory may
+        // lie where none can be made.
+        let mut tries = 1..=TRIES;
         loop {
-            private_dir(&dir)?;
-            let lock = File::open(&dir).map_err(file("open", &dir))?;
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| file("lock", &dir)(e.into()))?;
-            // The last lab's `down` may have removed it while this waited.
-            let mine = lock.metadata().map_err(file("look at", &dir))?;
-            match fs::metadata(&dir) {
-                Ok(now) if (now.dev(), now.ino()) == (mine.dev(), mine.ino()) => return Ok(Self { dir, _lock: lock }),
-                _ => continue,
+            match (Self::lock_dir(&dir), tries.next()) {
+                (Ok(Some(lock)), _) => return Ok(Self { dir, _lock: lock }),
+                (Err(error), last) if error.kind() != io::ErrorKind::NotFound || last.is_none() => {
+                    return Err(file("use", &dir)(error));
+                }
+                _ => {}
             }
         }
+    }
+
+    /// `None`: the directory was replaced while this waited.
+    fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
+        files::trusted_dir(dir, files::PRIVATE_DIR)?;
+        let lock = File::open(dir)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let (locked, now) = (lock.metadata()?, fs::metadata(dir)?);
+        Ok(((locked.dev(), locked.ino()) == (now.dev(), now.ino())).then_some(lock))
     }
 
     /// The directory of the lab `name`, there or not.
@@ -106,19 +132,33 @@ impl Labs {
         self.dir.join(name)
     }
 
-    /// Makes the directory of the lab `name`.
-    pub(super) fn make(&self, name: &str) -> Result<PathBuf, LabError> {
+    /// Makes the directory of the lab `name`, and locks it for its first process.
+    pub(super) fn make(&self, name: &str) -> Result<(PathBuf, File), LabError> {
         let dir = self.dir_of(name);
-        private_dir(&dir)?;
-        Ok(dir)
+        files::trusted_dir(&dir, files::PRIVATE_DIR).map_err(file("use", &dir))?;
+        let lock = files::append(&dir.join(LOCK), files::PRIVATE).map_err(file("make a lock in", &dir))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| file("lock", &dir)(e.into()))?;
+        Ok((dir, lock))
     }
 
-    /// Removes what is left of the lab `name`.
+    /// Removes what is left of the lab `name`, and waits until no process of it is left either: one whose `up` was killed
+    /// before it was recorded ends once its directory is gone.
     pub(super) fn remove(&self, name: &str) -> Result<(), LabError> {
         let dir = self.dir_of(name);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("remove", &dir)(error)),
-            _ => Ok(()),
+        let lock = File::open(dir.join(LOCK)).ok();
+        let began = Instant::now();
+        loop {
+            let ended = lock.as_ref().is_none_or(|lock| !is_locked(lock));
+            let removed = match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            match removed {
+                Ok(()) if ended => return Ok(()),
+                _ if !ended && began.elapsed() < ENDS_WITHIN => std::thread::sleep(Duration::from_millis(20)),
+                Ok(()) => return Err(LabError::Unseen { name: name.to_owned() }),
+                Err(error) => return Err(file("remove", &dir)(error)),
+            }
         }
     }
 
@@ -137,19 +177,35 @@ impl First {
         Ok(Self { pid, started, boot: boot(), user_namespace })
     }
 
-    /// The record in `dir`; `None` when there is none, or a torn one: then `up` died before its first process was told
-    /// to go on, and that process is gone too.
+    /// The record in `dir`; `None` when there is none that can be read: then `up` died before it wrote one, and its first
+    /// process, which finds no parent to answer, ends by itself.
     pub(super) fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(FIRST)).ok()?).ok()
+        serde_json::from_slice(&files::read_trusted(&dir.join(FIRST)).ok()?).ok()
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
         write_whole(dir, FIRST, self)
     }
 
-    /// Whether it runs.
-    pub(super) fn is_alive(&self) -> bool {
-        self.boot == boot() && started(self.pid) == Some(self.started)
+    /// Whether it runs, and whether it can be reached from here.
+    pub(super) fn life(&self, dir: &Path) -> Life {
+        let is_locked = File::open(dir.join(LOCK)).is_ok_and(|lock| is_locked(&lock));
+        match self.seen_as() {
+            _ if !is_locked => Life::Ended,
+            _ if self.is_around_this() => Life::AroundThis,
+            Some(_) if proc_is_own() => Life::Runs,
+            _ => Life::Unseen,
+        }
+    }
+
+    /// Whether this process is one of its lab.
+    pub(super) fn is_around_this(&self) -> bool {
+        self.seen_as() == Some(1)
+    }
+
+    /// Its number under this process's /proc: inside the lab, where it is the first of its PID namespace, that is 1.
+    fn seen_as(&self) -> Option<i32> {
+        [self.pid, 1].into_iter().find(|pid| started(*pid) == Some(self.started) && self.boot == boot())
     }
 
     /// Kills it, and with it every process of the lab, and waits until they are gone.
@@ -162,7 +218,7 @@ impl First {
             other => other.map_err(system)?,
         };
         // Looked at again with the handle open: from here on the number cannot become another's.
-        if !self.is_alive() {
+        if self.seen_as() != Some(self.pid) || !proc_is_own() {
             return Ok(());
         }
         match pidfd_send_signal(&handle, Signal::KILL) {
@@ -182,14 +238,32 @@ impl First {
 
     /// A path in its directory under /proc.
     pub(super) fn proc(&self, rest: impl AsRef<Path>) -> PathBuf {
-        PathBuf::from(format!("/proc/{}", self.pid)).join(rest)
+        PathBuf::from(format!("/proc/{}", self.seen_as().unwrap_or(self.pid))).join(rest)
+    }
+
+    /// When it started, in seconds since 1970.
+    pub(super) fn since(&self) -> Option<u64> {
+        since(self.started)
     }
 }
 
+/// Whether a lab's first process runs, as far as it can be seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It runs and can be reached.
+    Runs,
+    /// It runs, and this process is one of its lab.
+    AroundThis,
+    /// It runs, in a PID namespace that cannot be seen from here, or hidden by /proc.
+    Unseen,
+    /// It has ended, and the lab's other processes with it.
+    Ended,
+}
+
 impl Lab {
-    /// What stands in the lab whose directory is `dir`; `None` before it stands.
+    /// What the lab in `dir` consists of; `None` before it is ready.
     pub(super) fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(LAB)).ok()?).ok()
+        serde_json::from_slice(&files::read_trusted(&dir.join(LAB)).ok()?).ok()
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
@@ -202,17 +276,29 @@ impl Lab {
     }
 }
 
-/// Whether the first process' record is still in `dir`: without it nobody finds the lab any more.
+/// Whether the lab's lock, which is the first process' standard input, still has its name: a lab whose directory was removed
+/// or made anew cannot be ended any more.
 pub(super) fn is_recorded(dir: &Path) -> bool {
-    dir.join(FIRST).exists()
+    rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(|lock| lock.st_nlink > 0) && dir.join(FIRST).exists()
+}
+
+fn is_locked(lock: &File) -> bool {
+    let tried = rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared);
+    let _ = rustix::fs::flock(lock, FlockOperation::Unlock);
+    tried == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// Names of labs that have a directory, in order.
 pub(super) fn names() -> Result<Vec<String>, LabError> {
-    let dir = base()?;
-    let entries = match fs::read_dir(&dir) {
+    let base = base()?;
+    names_in(&base).map_err(file("read", &base))
+}
+
+/// Names of labs that have a directory in `base`, in order.
+pub(super) fn names_in(base: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(base) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(file("read", &dir))?,
+        other => other?,
     };
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_name(name)).collect();
@@ -220,9 +306,21 @@ pub(super) fn names() -> Result<Vec<String>, LabError> {
     Ok(names)
 }
 
-/// The directory of the lab `name`.
+/// The directory of the lab `name`, whether it is there or not; it and the directory of all labs are trusted where they are.
 pub(super) fn dir_of(name: &str) -> Result<PathBuf, LabError> {
-    Ok(base()?.join(name))
+    let base = base()?;
+    let dir = base.join(name);
+    check(&base)?;
+    check(&dir)?;
+    Ok(dir)
+}
+
+/// Whether `dir`, where it is there, is trusted.
+pub(super) fn check(dir: &Path) -> Result<(), LabError> {
+    match files::check_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("use", dir)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether `name` can be a lab's.
@@ -233,7 +331,7 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// Where the directories of all labs lie: where processes of this user keep what must not outlive the machine.
-fn base() -> Result<PathBuf, LabError> {
+pub(super) fn base() -> Result<PathBuf, LabError> {
     if let Some(dir) = env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
         return std::path::absolute(&dir).map_err(file("find", Path::new(&dir)));
     }
@@ -245,23 +343,6 @@ fn base() -> Result<PathBuf, LabError> {
     Ok(runtime.map_or_else(|| env::temp_dir().join(format!("plgw-lab-{}", user.as_raw())), |dir| dir.join("plgw-lab")))
 }
 
-/// Makes a directory that is its owner's alone, or checks that one is: others may write where it lies.
-fn private_dir(dir: &Path) -> Result<(), LabError> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file("make", dir)(error)),
-        _ => {}
-    }
-    let found = match fs::symlink_metadata(dir) {
-        // Removed in between, by the last lab's `down`: whoever opens it next sees so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(file("look at", dir))?,
-    };
-    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
-        return Ok(());
-    }
-    Err(file("use", dir)(io::Error::other("it is not this user's directory; remove it, or set PLGW_LAB_DIR")))
-}
-
 /// Writes a file so that no reader ever sees a part of it.
 fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
     let path = dir.join(name);
@@ -270,7 +351,7 @@ fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), Lab
 }
 
 /// When the process `pid` started, in ticks since boot; `None` when there is none or it has ended.
-fn started(pid: i32) -> Option<u64> {
+pub(super) fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in brackets, may hold anything. Behind it come the state, third of all fields, and at 22 the start.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
@@ -279,6 +360,18 @@ fn started(pid: i32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// `started`, in ticks since boot, in seconds since 1970.
+pub(super) fn since(started: u64) -> Option<u64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + started / rustix::param::clock_ticks_per_second())
+}
+
+/// Whether /proc shows the PID namespace of this process: where it is another's, a number in it is no number to signal.
+fn proc_is_own() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|me| me.as_os_str() == std::process::id().to_string().as_str())
 }
 
 fn boot() -> String {
@@ -296,9 +389,26 @@ mod tests {
     #[test]
     fn a_process_is_itself_and_no_other_start_is() {
         let me = First::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
-        assert!(me.is_alive());
-        assert!(!First { started: me.started + 1, ..me.clone() }.is_alive());
-        assert!(!First { boot: "another".to_owned(), ..me }.is_alive());
+        assert_eq!(me.seen_as(), Some(me.pid));
+        assert_eq!(First { started: me.started + 1, ..me.clone() }.seen_as(), None);
+        assert_eq!(First { boot: "another".to_owned(), ..me }.seen_as(), None);
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_seen_is_not_dead_while_its_lock_is_held() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let elsewhere = First { pid: i32::MAX, started: 1, boot: boot(), user_namespace: false };
+        assert_eq!(elsewhere.life(dir.path()), Life::Ended);
+        let labs = Labs { dir: dir.path().to_owned(), _lock: File::open(dir.path()).expect("a directory") };
+        let (dir, lock) = labs.make("default").expect("a directory");
+        assert_eq!(elsewhere.life(&dir), Life::Unseen);
+        let me = First::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
+        assert_eq!(me.life(&dir), Life::Runs);
+        drop(lock);
+        assert_eq!(elsewhere.life(&dir), Life::Ended);
+        assert_eq!(me.life(&dir), Life::Ended);
+        labs.remove("default").expect("nothing holds it");
+        assert!(!dir.exists());
     }
 
     #[test]

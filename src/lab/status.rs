@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::record::{First, Lab};
-use super::{CONFIG_FILE, CUT_FILE, LabError, Place, actions, outages};
+use super::record::{First, Lab, Life};
+use super::{CONFIG_FILE, CUT_FILE, Host, LabError, actions, outages};
 
 /// A lab as people look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,8 +26,10 @@ pub(super) struct View {
     config: PathBuf,
     /// Its CA's certificate.
     ca: PathBuf,
+    /// Its admin API, for its hosts but those of the service's side.
+    admin: Option<String>,
     /// Places, addresses, resolvers.
-    places: Vec<PlaceView>,
+    hosts: Vec<HostView>,
     /// Zones, whether they are cut, and the endpoint addresses in them.
     zones: Vec<ZoneView>,
     /// Its processes, and how each that is gone ended.
@@ -35,8 +37,8 @@ pub(super) struct View {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct PlaceView {
-    place: Place,
+struct HostView {
+    host: Host,
     address: Ipv4Addr,
     resolver: Option<Ipv4Addr>,
 }
@@ -48,6 +50,42 @@ struct ZoneView {
     addresses: Vec<Ipv4Addr>,
 }
 
+/// How a lab is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// Everything of it runs.
+    Up,
+    /// It is being built, or its `up` was killed while it was.
+    Building,
+    /// It runs, but cannot be reached from here.
+    Unseen,
+    /// A process that it needs has ended.
+    Died(String),
+}
+
+impl State {
+    pub(super) fn of(first: Option<&First>, lab: Option<&Lab>, dir: &Path) -> Self {
+        match (first.map_or(Life::Ended, |first| first.life(dir)), lab) {
+            (Life::Ended, _) => Self::Died("its first process is gone, and everything else with it".to_owned()),
+            (Life::Unseen, _) => Self::Unseen,
+            (Life::Runs | Life::AroundThis, None) => Self::Building,
+            (Life::Runs | Life::AroundThis, Some(lab)) => match lab.dead_process() {
+                Some((process, how)) => Self::Died(format!("the {process} {how}")),
+                None => Self::Up,
+            },
+        }
+    }
+
+    fn problem(self) -> Option<String> {
+        match self {
+            Self::Up | Self::Unseen => None,
+            Self::Building => Some("it is being built".to_owned()),
+            Self::Died(why) => Some(why),
+        }
+    }
+}
+
 impl View {
     /// The lab whose directory is `dir`; `None` when there is none.
     pub(super) fn of(name: &str, dir: &Path) -> Option<Self> {
@@ -55,17 +93,12 @@ impl View {
             return None;
         }
         let first = First::read(dir);
-        let alive = first.as_ref().is_some_and(First::is_alive);
         let lab = Lab::read(dir);
-        let problem = match &lab {
-            Some(lab) if alive => lab.dead_process().map(|(part, how)| format!("the {part} {how}")),
-            None if alive => Some("it is being built".to_owned()),
-            _ => Some("its first process is gone, and everything else with it".to_owned()),
-        };
+        let problem = State::of(first.as_ref(), lab.as_ref(), dir).problem();
         let lab = lab.unwrap_or_default();
         let cut = outages::read(&dir.join(CUT_FILE));
-        let host = |(place, held): (&Place, &super::record::Held)| {
-            held.address.map(|address| PlaceView { place: *place, address, resolver: held.resolver })
+        let host = |(host, held): (&Host, &super::record::HostRecord)| {
+            held.address.map(|address| HostView { host: *host, address, resolver: held.resolver })
         };
         Some(Self {
             name: name.to_owned(),
@@ -74,8 +107,9 @@ impl View {
             asked: lab.config.clone(),
             dir: dir.to_owned(),
             config: dir.join(CONFIG_FILE),
-            ca: actions::ca(dir),
-            places: lab.places.iter().filter_map(host).collect(),
+            ca: lab.ca.clone(),
+            admin: lab.admin.map(|address| format!("http://{address}")),
+            hosts: lab.hosts.iter().filter_map(host).collect(),
             zones: lab
                 .zones
                 .iter()
@@ -95,10 +129,10 @@ impl View {
                 return writeln!(out, "  logs are in {}", self.dir.display());
             }
         }
-        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "PLACE", "ADDRESS")?;
-        for place in &self.places {
-            let resolver = place.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
-            writeln!(out, "  {:<12} {:<15} {resolver}", place.place.name(), place.address.to_string())?;
+        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "HOST", "ADDRESS")?;
+        for host in &self.hosts {
+            let resolver = host.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
+            writeln!(out, "  {:<12} {:<15} {resolver}", host.host.name(), host.address.to_string())?;
         }
         writeln!(out, "\n  {:<12} {:<5} ENDPOINT ADDRESSES", "ZONE", "STATE")?;
         for zone in &self.zones {
@@ -107,6 +141,9 @@ impl View {
         }
         writeln!(out, "\n  {:<12} {}", "config", self.config.display())?;
         writeln!(out, "  {:<12} {}", "CA", self.ca.display())?;
+        if let Some(admin) = &self.admin {
+            writeln!(out, "  {:<12} {admin} inside; `plgw lab console{flag}` leads to it", "admin API")?;
+        }
         for (name, _) in &self.processes {
             writeln!(out, "  {:<12} running, logs to {}", name, self.dir.join(format!("{name}.log")).display())?;
         }
@@ -126,7 +163,12 @@ pub(super) fn table(views: &[View]) -> String {
         }
         view.write(&mut out).expect("a string takes all");
     }
-    out
+    printable(&out)
+}
+
+/// Without escape sequences and other control characters, which a file's name may hold and a terminal would obey.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// All labs, for programs.
@@ -137,7 +179,7 @@ pub(super) fn json(views: &[View]) -> Result<String, LabError> {
 }
 
 /// A lab that was just built, with what to try.
-pub(super) fn stands(name: &str, dir: &Path) -> Result<String, LabError> {
+pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
     let Some(view) = View::of(name, dir) else {
         return Err(LabError::NotUp { name: name.to_owned(), flag: actions::flag(name) });
     };
@@ -156,12 +198,12 @@ pub(super) fn stands(name: &str, dir: &Path) -> Result<String, LabError> {
 }
 
 /// What a shell's first lines say.
-pub(super) fn welcome(place: Place, lab: &Lab) -> String {
-    let held = lab.places.get(&place);
+pub(super) fn welcome(host: Host, lab: &Lab) -> String {
+    let held = lab.hosts.get(&host);
     let address = held.and_then(|held| held.address).map_or_else(String::new, |ip| format!(" at {ip}"));
     let resolver = held.and_then(|held| held.resolver);
     let resolver = resolver.map_or_else(|| "It has no resolver.".to_owned(), |ip| format!("Its resolver is {ip}."));
-    format!("You are on `{place}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
+    format!("You are on `{host}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
 }
 
 fn joined(addresses: &[Ipv4Addr]) -> String {

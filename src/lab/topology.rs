@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{LabError, Place};
+use super::{Host, LabError};
 use crate::model::{CidrSet, Desired, Vpc, Zone};
 
 /// The port of every resolver in the lab.
@@ -32,7 +32,7 @@ const ELSEWHERE: [Ipv4Net; 3] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
     /// The hosts. The service's is one of them.
-    pub(super) hosts: Vec<Host>,
+    pub(super) hosts: Vec<HostNet>,
     /// The endpoints' addresses, by zone.
     pub(super) zones: BTreeMap<Zone, Vec<Ipv4Addr>>,
     /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
@@ -51,9 +51,9 @@ pub(super) struct Topology {
 
 /// A host, and the cable it hangs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Host {
+pub(super) struct HostNet {
     /// Where it is.
-    pub(super) place: Place,
+    pub(super) kind: Host,
     /// Its network.
     pub(super) net: Ipv4Net,
     /// Its addresses, its own first.
@@ -64,17 +64,17 @@ pub(super) struct Host {
     pub(super) resolver: Option<Ipv4Addr>,
 }
 
-impl Host {
+impl HostNet {
     /// Its own address.
     pub(super) fn address(&self) -> Ipv4Addr {
         *self.addresses.first().expect("every constructor gives a host an address")
     }
 
     /// What the other end of its cable is plugged into.
-    pub(super) fn hub(&self) -> Place {
-        match self.place {
-            Place::Vpc | Place::VpcB | Place::Peer | Place::Onprem => Place::Router,
-            Place::Internet | Place::InternetB | Place::Service | Place::Gateway | Place::Router => Place::Gateway,
+    pub(super) fn hub(&self) -> Host {
+        match self.kind {
+            Host::Vpc | Host::VpcB | Host::Peer | Host::Onprem => Host::Router,
+            Host::Internet | Host::InternetB | Host::Service | Host::Gateway | Host::Router => Host::Gateway,
         }
     }
 }
@@ -94,25 +94,25 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
 
     let vpc_resolver = nth(first_v4(&vpc.cidrs, "the VPC").map_err(unsuited)?, 2).map_err(unsuited)?;
     resolvers.insert(vpc_resolver);
-    for (place, subnet) in [Place::Vpc, Place::VpcB].into_iter().zip(subnets(desired, vpc)) {
+    for (host, subnet) in [Host::Vpc, Host::VpcB].into_iter().zip(subnets(desired, vpc)) {
         let net = v4(&subnet, "subnet").map_err(unsuited)?;
-        hosts.push(host(place, net, vpc_resolver, &used).map_err(unsuited)?);
+        hosts.push(host_net(host, net, vpc_resolver, &used).map_err(unsuited)?);
     }
     if hosts.is_empty() {
         return Err(unsuited(format!("the VPC `{}` has no subnet for a host; add one", vpc.id)));
     }
-    for (place, nets) in [(Place::Peer, &vpc.peered), (Place::Onprem, &vpc.on_premises)] {
+    for (host, nets) in [(Host::Peer, &vpc.peered), (Host::Onprem, &vpc.on_premises)] {
         if let Some(net) = nets.iter().next() {
-            let net = v4(net, place.name()).map_err(unsuited)?;
+            let net = v4(net, host.name()).map_err(unsuited)?;
             let resolver = nth(net, 2).map_err(unsuited)?;
             resolvers.insert(resolver);
-            hosts.push(host(place, net, resolver, &used).map_err(unsuited)?);
+            hosts.push(host_net(host, net, resolver, &used).map_err(unsuited)?);
         }
     }
-    for (place, net) in [(Place::Internet, listed_net(desired)), (Place::InternetB, unlisted_net(desired))] {
+    for (host, net) in [(Host::Internet, listed_net(desired)), (Host::InternetB, unlisted_net(desired))] {
         let resolver = nth(net, 2).map_err(unsuited)?;
         resolvers.insert(resolver);
-        hosts.push(host(place, net, resolver, &used).map_err(unsuited)?);
+        hosts.push(host_net(host, net, resolver, &used).map_err(unsuited)?);
     }
 
     let zones = zones(desired);
@@ -138,9 +138,9 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
 }
 
 impl Topology {
-    /// The host at `place`.
-    pub(super) fn host(&self, place: Place) -> Option<&Host> {
-        self.hosts.iter().find(|host| host.place == place)
+    /// The host at `host`.
+    pub(super) fn host(&self, host: Host) -> Option<&HostNet> {
+        self.hosts.iter().find(|net| net.kind == host)
     }
 
     /// Where the gateway's resolver is to listen.
@@ -233,7 +233,7 @@ fn unlisted_net(desired: &Desired) -> Ipv4Net {
 }
 
 /// The service's VPC: the host that holds the nodes' addresses, its networks, and where the gateway dials from.
-fn service(desired: &Desired) -> Result<(Host, Vec<Ipv4Net>, Vec<Ipv4Addr>), String> {
+fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), String> {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let cidrs = services.clone().map(|service| &service.cidrs);
     let cidrs = cidrs.chain(desired.app_services.iter().map(|service| &service.cidrs));
@@ -247,7 +247,7 @@ fn service(desired: &Desired) -> Result<(Host, Vec<Ipv4Net>, Vec<Ipv4Addr>), Str
     let net = *nets.first().ok_or("it has no endpoint service; add a `[[project.endpoint_service]]`")?;
     let addresses = backends(desired)?;
     if addresses.is_empty() {
-        return Err("nothing stands behind its endpoint services; add a `[[project.cluster]]`".to_owned());
+        return Err("its endpoint services have no targets; add a `[[project.cluster]]`".to_owned());
     }
     for ip in &addresses {
         if !nets.iter().any(|net| net.contains(ip)) {
@@ -256,7 +256,7 @@ fn service(desired: &Desired) -> Result<(Host, Vec<Ipv4Net>, Vec<Ipv4Addr>), Str
     }
     let sources: BTreeSet<IpAddr> = services.flat_map(|service| service.source_addresses.iter().copied()).collect();
     let sources = sources.into_iter().map(|ip| v4_address(ip, "a source address")).collect::<Result<_, _>>()?;
-    let host = Host { place: Place::Service, net, addresses, next_hop: nth(net, 1)?, resolver: None };
+    let host = HostNet { kind: Host::Service, net, addresses, next_hop: nth(net, 1)?, resolver: None };
     Ok((host, nets, sources))
 }
 
@@ -277,21 +277,21 @@ pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
     Ok(addresses.into_iter().collect())
 }
 
-/// Where `http://10.1.0.31:9080/…` leads; `None` where a name stands for the address.
+/// Where `http://10.1.0.31:9080/…` leads; `None` where it has a name instead of an address.
 pub(super) fn backend_address(url: &str) -> Option<SocketAddr> {
     let authority = url.split_once("://")?.1.split('/').next()?;
     authority.parse().ok().or_else(|| Some(SocketAddr::from((authority.parse::<Ipv4Addr>().ok()?, 80))))
 }
 
 /// A host in `net`, at the first address from base + 10 on that is free.
-fn host(place: Place, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Addr>) -> Result<Host, String> {
+fn host_net(host: Host, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Addr>) -> Result<HostNet, String> {
     let next_hop = nth(net, 1)?;
     let mut candidates = (HOST..).map_while(|n| nth(net, n).ok());
     let address = candidates.find(|ip| !used.contains(ip) && *ip != resolver && *ip != net.broadcast());
     let address = address.ok_or_else(|| {
-        format!("`{net}` has no room for the host `{place}`: it stands at base + {HOST} or behind; use a /24")
+        format!("`{net}` has no room for the host `{host}`: it is at base + {HOST} or behind; use a /24")
     })?;
-    Ok(Host { place, net, addresses: vec![address], next_hop, resolver: Some(resolver) })
+    Ok(HostNet { kind: host, net, addresses: vec![address], next_hop, resolver: Some(resolver) })
 }
 
 fn nth(net: Ipv4Net, n: u32) -> Result<Ipv4Addr, String> {
@@ -355,16 +355,16 @@ mod tests {
         for address in ["10.0.30.194", "10.0.20.54", "10.0.0.2"] {
             assert!(lab.vpc_side.contains(&ip(address)), "{address}");
         }
-        let vpc = lab.host(Place::Vpc).expect("a host");
+        let vpc = lab.host(Host::Vpc).expect("a host");
         assert_eq!((vpc.address(), vpc.resolver), (ip("10.0.30.10"), Some(ip("10.0.0.2"))));
-        let vpc_b = lab.host(Place::VpcB).expect("a host");
+        let vpc_b = lab.host(Host::VpcB).expect("a host");
         assert_eq!((vpc_b.address(), vpc_b.resolver), (ip("10.0.20.10"), Some(ip("10.0.0.2"))));
     }
 
     #[test]
     fn the_services_host_holds_every_node_and_has_no_resolver() {
         let lab = documented();
-        let service = lab.host(Place::Service).expect("a host");
+        let service = lab.host(Host::Service).expect("a host");
         for node in ["10.1.0.11", "10.1.0.12", "10.1.0.13", "10.1.0.21", "10.1.0.22", "10.1.0.31"] {
             assert!(service.addresses.contains(&ip(node)), "{node}");
         }
@@ -375,12 +375,12 @@ mod tests {
     fn one_internet_host_is_on_the_access_list_and_the_other_is_not() {
         let config = crate::config::parse(DEFAULT_CONFIG, "lab.toml").expect("the embedded file is good");
         let lab = documented();
-        let on_list = |place| {
-            let address = lab.host(place).expect("a host").address();
+        let on_list = |host| {
+            let address = lab.host(host).expect("a host").address();
             config.desired.projects[0].access_list.contains(address.into())
         };
-        assert!(on_list(Place::Internet));
-        assert!(!on_list(Place::InternetB));
+        assert!(on_list(Host::Internet));
+        assert!(!on_list(Host::InternetB));
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
         let text = DEFAULT_CONFIG.replace("\"10.0.30.194\"", "\"10.0.30.10\"");
         let config = crate::config::parse(&text, "lab.toml").expect("a good file");
         let lab = topology(&config.desired, "lab.toml").expect("a lab");
-        assert_eq!(lab.host(Place::Vpc).expect("a host").address(), ip("10.0.30.11"));
+        assert_eq!(lab.host(Host::Vpc).expect("a host").address(), ip("10.0.30.11"));
     }
 
     #[test]

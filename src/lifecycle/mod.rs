@@ -3,6 +3,7 @@
 
 mod alarm;
 mod bind;
+mod command;
 mod manager;
 mod phase;
 mod readiness;
@@ -10,6 +11,7 @@ mod signals;
 
 pub use alarm::{Alarm, Losses};
 pub use bind::{BindError, BindProblem, bind_tcp, bind_udp};
+pub use command::{exit_code, run_command};
 pub use manager::{STILL_STOPPING, ServiceManager};
 pub use phase::Phase;
 pub use readiness::{Condition, ConditionView, Readiness, ReadinessView};

@@ -39,7 +39,7 @@ use crate::tls::{LabCa, TlsError, identity};
 /// How long targets may take to become healthy. A first probe that passes is enough, and the stand-ins are there.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long flows may last once the quickstart is to stop: whoever pressed Ctrl-C waits for it.
+/// How long flows may last once the quickstart is to stop: a user who pressed Ctrl-C waits for it.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Where the quickstart is to run.
@@ -94,7 +94,7 @@ pub enum QuickstartError {
     Gateway(#[from] StartError),
 }
 
-/// What is being done, for whoever waits.
+/// What is being done, for the user who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Certificates.

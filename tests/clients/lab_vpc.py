@@ -4,6 +4,7 @@ Builds a lab with `plgw lab up` and stands on its hosts with `plgw lab run`. Nee
 namespaces it prints SKIP and why, and ends with 77, as automake has it. `.ci/run` installs pymongo and dnspython.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -107,6 +108,34 @@ def test_nslookup_in_the_vpc_prints_what_the_page_prints():
         said = at(place, "nslookup", HOST).stdout
         assert lines(said) == lines(PAGE_HOST), (place, said)
         assert re.search(r"^Address:\s+10\.0\.0\.2#53$", said, re.M), "the resolver is the VPC's base + 2"
+
+
+# A control client as a test that runs in the lab has one: it moves a port and sets a fault, by what its environment names.
+CONTROL = """
+import json, os, urllib.request
+def ask(method, path, body=None):
+    request = urllib.request.Request(os.environ["PLGW_ADMIN"] + path, json.dumps(body).encode() if body else None, method=method)
+    request.add_header("Authorization", "Bearer " + os.environ["PLGW_ADMIN_TOKEN"])
+    request.add_header("Content-Type", "application/json")
+    text = urllib.request.urlopen(request, timeout=20).read()
+    return json.loads(text) if text else None
+targets = {target["id"]: target["port"] for target in ask("GET", "/v1/targets")["targets"]}
+moved = ask("POST", "/v1/targets/Cluster0/shard-00-01/move", {"port": 1200})
+print(targets["Cluster0/shard-00-01"], moved)
+"""
+
+
+def test_a_control_client_in_the_lab_moves_a_port_and_drivers_follow():
+    """Every host but the service's has an admin API in its environment, with its token."""
+    before = at("vpc", PLGW, "targets", "--output", "json")
+    ports = {target["id"]: target["port"] for target in json.loads(before.stdout)["targets"]}
+    target = "Cluster0/shard-00-01"
+    done = at("peer", sys.executable, "-c", CONTROL)
+    assert done.returncode == 0 and done.stdout.startswith(str(ports[target])), done.stdout + done.stderr
+    assert drive("vpc", PRIVATE), "through the ports as they are now"
+    back = at("onprem", PLGW, "target", "move", target, "--port", str(ports[target]))
+    assert back.returncode == 0, back.stderr
+    assert at("service", PLGW, "targets").returncode != 0
 
 
 def test_joined_networks_connect_by_name_without_an_access_list_and_others_do_not():

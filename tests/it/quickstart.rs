@@ -101,6 +101,26 @@ fn a_second_quickstart_says_that_everything_is_taken_and_the_first_ends_well_on_
     }
 }
 
+#[test]
+fn a_command_runs_beside_it_with_its_addresses_in_the_environment_and_its_exit_code_is_passed_on() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let run = |script: &str| {
+        let mut command = plgw(["quickstart", "--shift", &shift.text(), "--lab-dir"]);
+        Ran::from(command.arg(lab.path()).args(["--", "sh", "-c", script]).output().expect("the binary runs"))
+    };
+    // The operator's commands read the address from the environment.
+    let script = format!(
+        "{} status --check && head -1 $PLGW_CA && echo $PLGW_DNS $PLGW_URI; exit 7",
+        env!("CARGO_BIN_EXE_plgw")
+    );
+    let ran = run(&script);
+    assert_eq!(ran.code, Some(7), "{} {}", ran.out, ran.err);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let ["-----BEGIN CERTIFICATE-----", addresses] = lines[..] else { panic!("{} {}", ran.out, ran.err) };
+    assert!(addresses.ends_with(":5335 mongodb+srv://cluster0-pl-0-k45tj.mongodb.net"), "{addresses}");
+    assert_eq!(run("exec no-such-command").code, Some(127));
+}
+
 /// A quickstart that runs.
 struct Running {
     child: Child,

@@ -23,6 +23,13 @@ try {
 
 export const hasToken = () => token !== null;
 
+// `plgw lab console` prints a link with the token behind its `#`: no request carries it, and it does not stay in the history.
+const LINK = "#token=";
+if (location.hash.startsWith(LINK)) {
+  setToken(location.hash.slice(LINK.length));
+  history.replaceState(null, "", location.pathname);
+}
+
 export function setToken(value) {
   token = value;
   try {

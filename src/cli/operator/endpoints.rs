@@ -32,11 +32,12 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.wait {
+        let client = args.ask.client()?;
         let waited = wait(async {
             let look = async {
                 let mut last = String::new();
                 loop {
-                    let answer: Value = args.ask.client().get("/v1/endpoints").await?;
+                    let answer: Value = client.get("/v1/endpoints").await?;
                     let found = list(&answer, "endpoints").iter().find(|endpoint| endpoint["id"] == id.as_str());
                     let state = found.map_or_else(|| "unknown".to_owned(), |endpoint| cell(&endpoint["state"]));
                     if state != last {

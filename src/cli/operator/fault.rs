@@ -263,7 +263,7 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::List(List { ask }) => ask.show("GET", "/v1/faults", String::new(), table)?,
         Command::Remove(Remove { name, ask }) => {
-            let () = wait(ask.client().call("DELETE", &format!("/v1/faults/{}", segment(&name)), String::new()))?;
+            let () = wait(ask.client()?.call("DELETE", &format!("/v1/faults/{}", segment(&name)), String::new()))?;
             ask.say(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
         }
         Command::Clear(Clear { ask }) => {

@@ -38,7 +38,7 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.kill {
-        let () = wait(args.ask.client().call("DELETE", &format!("/v1/flows/{}", segment(id)), String::new()))?;
+        let () = wait(args.ask.client()?.call("DELETE", &format!("/v1/flows/{}", segment(id)), String::new()))?;
         args.ask.say(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -11,39 +11,73 @@ pub(super) mod target;
 pub(super) mod targets;
 pub(super) mod zone;
 
+use std::cell::OnceCell;
 use std::future::Future;
-use std::net::SocketAddr;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::table::print;
 use super::{Failure, Kind, Output, json};
-use crate::api::client::{Client, ClientError};
+use crate::api::client::{AdminAddress, Client, ClientError};
+use crate::config::DEFAULT_ADMIN;
 use crate::control::chain;
+use crate::lab::{self, AdminApi};
 
 /// Which gateway is asked, and how its answer is printed.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Ask {
-    /// The gateway's admin API
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8474")]
-    admin: SocketAddr,
+    /// The gateway's admin API: an address, a name with a port, or a URL
+    ///
+    /// PLGW_ADMIN_TOKEN is the token that it asks for, or else PLGW_ADMIN_PRIVATE_KEY; PLGW_CA names the CA certificates
+    /// that an `https` URL is checked with.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "PLGW_ADMIN", hide_env_values = true, default_value_t = DEFAULT_ADMIN.into())]
+    admin: AdminAddress,
+    /// Ask the gateway of this lab instead (`plgw lab list` has their names)
+    #[arg(long, value_name = "NAME")]
+    lab: Option<String>,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
+    /// Made once: a process can enter a lab's network only once.
+    #[arg(skip)]
+    client: OnceCell<Client>,
 }
 
 impl Ask {
-    pub(super) fn client(&self) -> Client {
-        // As the gateway has it: the token, or else the private key.
-        let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-        let token = set("PLGW_ADMIN_TOKEN").or_else(|| set("PLGW_ADMIN_PRIVATE_KEY"));
-        Client::new(self.admin).with_token(token)
+    /// The client of the gateway that is asked. To be called before any runtime starts: it may enter a lab's network.
+    pub(super) fn client(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = match &self.lab {
+            Some(name) => {
+                let AdminApi { address, token } = lab::enter_admin(name)?;
+                Client::new(address).with_token(Some(token))
+            }
+            None if self.is_on_service_side() => {
+                let reason = "hosts on the service's side of a lab cannot reach its admin API (one-way); run this on another \
+                              host, as with `plgw lab run --at vpc -- plgw …`, or with `--lab NAME` outside of the lab";
+                return Err(Failure::new(Kind::Unavailable, reason));
+            }
+            None => {
+                // As the gateway has it: the token, or else the private key.
+                let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+                let token = set("PLGW_ADMIN_TOKEN").or_else(|| set("PLGW_ADMIN_PRIVATE_KEY"));
+                Client::new(self.admin.clone()).with_token(token)
+            }
+        };
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// Whether this runs on a host of a lab that is given no admin API, and none is named.
+    fn is_on_service_side(&self) -> bool {
+        self.admin == DEFAULT_ADMIN.into() && std::env::var_os(lab::HOST_VARIABLE).is_some_and(|host| host == "service")
     }
 
     /// Asks once and prints the answer, as a table that `table` makes of it.
     fn show(&self, method: &str, path: &str, body: String, table: impl Fn(&Value) -> String) -> Result<(), Failure> {
-        let answer: Value = wait(self.client().call(method, path, body))?;
+        let answer: Value = wait(self.client()?.call(method, path, body))?;
         match self.output {
             Output::Json => print(&json(&answer)?)?,
             Output::Table => print(&table(&answer))?,

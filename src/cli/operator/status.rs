@@ -31,7 +31,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn check(ask: &Ask) -> Result<ExitCode, Failure> {
-    let status: Value = wait(ask.client().call("GET", "/v1/status", String::new()))?;
+    let status: Value = wait(ask.client()?.call("GET", "/v1/status", String::new()))?;
     let readiness = &status["readiness"];
     if readiness["ready"] == true {
         return Ok(ExitCode::SUCCESS);

@@ -3,14 +3,15 @@
 mod page;
 mod progress;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use self::progress::Progress;
 use super::table::{Look, print};
 use super::{Failure, Kind, runtime};
-use crate::lifecycle::{SignalEvent, Signals};
+use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
 use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step};
 use crate::telemetry::LogHandle;
 
@@ -23,11 +24,16 @@ use crate::telemetry::LogHandle;
 /// Every address lies in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (whoever
 /// connects without binding an address is in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
 /// 127.3.0.0/16, and the internet 127.9.0.0/16.
+///
+/// A command behind `--` is run once every check has passed; it finds PLGW_ADMIN (the admin API's URL), PLGW_DNS (the
+/// resolver's address), PLGW_CA (the file of the CA's certificate), and the private connection strings in its environment:
+/// PLGW_URI the first cluster's, PLGW_URI_CLUSTER0 that of Cluster0. When it ends the quickstart stops, with its exit code.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   plgw quickstart
   plgw quickstart --once                  only check, and exit
+  plgw quickstart -- pytest tests/        run a command beside it, and end with its exit code
   plgw quickstart --shift 10              a second one beside the first
   plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
 
@@ -54,6 +60,9 @@ pub(super) struct Args {
     /// Keep no state file: every start gives ports anew
     #[arg(long)]
     state_in_memory: bool,
+    /// Run this command beside it
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]
+    command: Vec<OsString>,
 }
 
 fn shift(text: &str) -> Result<Shift, String> {
@@ -87,19 +96,19 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         logs: Some(logs),
         timing: None,
     };
-    runtime()?.block_on(Box::pin(start_and_stay(&options, args.once)))
+    runtime()?.block_on(Box::pin(start_and_stay(&options, args)))
 }
 
-async fn start_and_stay(options: &Options, once: bool) -> Result<ExitCode, Failure> {
+async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Whoever presses Ctrl-C while it starts wants it gone.
     tokio::select! {
-        exit = run_until_told(options, once) => exit,
+        exit = run_until_stopped(options, args) => exit,
         () = stop_now(&mut signals) => Err(Failure::new(Kind::Failed, "stopped while starting or stopping")),
     }
 }
 
-async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failure> {
+async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
     let look = Look::of_stdout();
     let progress = Progress::new(Look::of_stderr());
     let mut signals = Signals::listen()?;
@@ -108,8 +117,16 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
     let checks = quickstart.check().await?;
     progress.clear();
     let by_check = quickstart.carried();
-    print(&page::started(&quickstart, &checks, look, look.width.is_some() && !once))?;
-    if once {
+    if let Some((program, arguments)) = args.command.split_first() {
+        let ended = match verdict(&checks) {
+            Ok(_) => run_beside(&quickstart, program, arguments).await,
+            failed => failed,
+        };
+        quickstart.stop().await;
+        return ended;
+    }
+    print(&page::started(&quickstart, &checks, look, look.width.is_some() && !args.once))?;
+    if args.once {
         let carried = quickstart.stop().await;
         print(&page::carried(&carried, &by_check, look))?;
         return verdict(&checks);
@@ -122,6 +139,36 @@ async fn run_until_told(options: &Options, once: bool) -> Result<ExitCode, Failu
         None => Ok(ExitCode::SUCCESS),
         Some(what) => Err(Failure::new(Kind::Unavailable, what)),
     }
+}
+
+/// Runs a command that finds the quickstart in its environment.
+async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("PLGW_CA", std::path::absolute(quickstart.ca_path())?);
+    if let Some(address) = quickstart.gateway().admin_address() {
+        command.env("PLGW_ADMIN", format!("http://{address}"));
+    }
+    if let Some(address) = quickstart.gateway().dns_addresses().first() {
+        command.env("PLGW_DNS", address.to_string());
+    }
+    let snapshot = quickstart.gateway().snapshot();
+    let of_clusters =
+        snapshot.strings.iter().filter_map(|of| Some((&of.cluster, &of.private.first()?.srv_connection_string)));
+    for (index, (cluster, string)) in of_clusters.enumerate() {
+        if index == 0 {
+            command.env("PLGW_URI", string);
+        }
+        let name = cluster.as_str().to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        command.env(format!("PLGW_URI_{name}"), string);
+    }
+    let ended = tokio::select! {
+        ended = run_command(&mut command) => ended,
+        what = quickstart.gateway().failed() => return Err(Failure::new(Kind::Unavailable, what)),
+    };
+    if let Err(error) = &ended {
+        eprintln!("plgw: cannot run `{}`: {error}", program.display());
+    }
+    Ok(exit_code(&ended))
 }
 
 /// 0 when every check passed; else the failure names those that did not.

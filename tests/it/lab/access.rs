@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
-use plgw::lab::Place;
+use plgw::lab::Host;
 
 use super::support::{ENI_A, ENI_B, TestLab, eventually};
 
@@ -18,31 +18,31 @@ fn is_silence(error: &std::io::Error) -> bool {
 fn joined_networks_reach_the_endpoint_without_an_access_list_and_others_do_not() {
     let Some(lab) = TestLab::up() else { return };
     lab.edit(|config| config.replace("access_list = [\"198.51.100.0/24\"]", "access_list = []"));
-    for place in [Place::Vpc, Place::VpcB, Place::Peer, Place::Onprem] {
+    for host in [Host::Vpc, Host::VpcB, Host::Peer, Host::Onprem] {
         for endpoint in [ENI_A, ENI_B] {
-            lab.hello(place, (endpoint, 1024)).unwrap_or_else(|error| panic!("{place} to {endpoint}: {error}"));
+            lab.hello(host, (endpoint, 1024)).unwrap_or_else(|error| panic!("{host} to {endpoint}: {error}"));
         }
     }
-    for place in [Place::Internet, Place::InternetB] {
-        let error = lab.connect(place, (ENI_A, 1024)).expect_err("not joined");
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{place}: there is no way, and nothing says so");
+    for host in [Host::Internet, Host::InternetB] {
+        let error = lab.connect(host, (ENI_A, 1024)).expect_err("not joined");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{host}: there is no way, and nothing says so");
     }
 }
 
 #[test]
 fn listed_addresses_of_the_internet_reach_the_standard_ports_and_others_are_met_by_silence() {
     let Some(lab) = TestLab::up() else { return };
-    lab.hello(Place::Internet, PUBLIC).expect("on the list");
+    lab.hello(Host::Internet, PUBLIC).expect("on the list");
     let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"access_list\""]).expect("a series");
     assert_eq!(refused(), 0.0);
-    let error = lab.hello(Place::InternetB, PUBLIC).expect_err("on no list");
+    let error = lab.hello(Host::InternetB, PUBLIC).expect_err("on no list");
     assert!(is_silence(&error), "{error}");
     eventually("the refusal is counted", || refused() == 1.0);
     for port in [1024, 1025, 27017, 443] {
-        let error = lab.connect(Place::Internet, (ENI_A, port)).expect_err("listed, and still outside");
+        let error = lab.connect(Host::Internet, (ENI_A, port)).expect_err("listed, and still outside");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{port}");
     }
-    let error = lab.connect(Place::Vpc, PUBLIC).expect_err("the VPC has no way out");
+    let error = lab.connect(Host::Vpc, PUBLIC).expect_err("the VPC has no way out");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
@@ -57,16 +57,14 @@ fn a_port_or_source_that_the_security_group_does_not_admit_hangs_is_counted_and_
         assert!(config.contains(&rule("1024-65535", all)), "the rule is written as expected: {config}");
         config.replace(&rule("1024-65535", all), &rule("1025-65535", vpc_alone))
     });
-    eventually("port 1024 is closed to the VPC", || {
-        lab.hello(Place::Vpc, (ENI_A, 1024)).is_err_and(|e| is_silence(&e))
-    });
-    lab.hello(Place::Vpc, (ENI_A, 1025)).expect("the next port is open");
+    eventually("port 1024 is closed to the VPC", || lab.hello(Host::Vpc, (ENI_A, 1024)).is_err_and(|e| is_silence(&e)));
+    lab.hello(Host::Vpc, (ENI_A, 1025)).expect("the next port is open");
     let before = refused();
-    let error = lab.hello(Place::Peer, (ENI_A, 1025)).expect_err("another source");
+    let error = lab.hello(Host::Peer, (ENI_A, 1025)).expect_err("another source");
     assert!(is_silence(&error), "{error}");
     eventually("the refusal is counted", || refused() == before + 1.0);
     assert_eq!(lab.metric("plgw_refused_flows_total", &["reason=\"origin\""]), Some(0.0));
 
     lab.edit(|config| config.replace(&rule("1025-65535", vpc_alone), &rule("1024-65535", all)));
-    eventually("it is open again", || lab.hello(Place::Peer, (ENI_A, 1024)).is_ok());
+    eventually("it is open again", || lab.hello(Host::Peer, (ENI_A, 1024)).is_ok());
 }

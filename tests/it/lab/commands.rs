@@ -1,4 +1,4 @@
-//! `run`, `shell`, `status`, and the files of each place.
+//! `run`, `shell`, `status`, and the files of each host.
 
 use super::support::{Labs, processes_with, text};
 
@@ -19,7 +19,7 @@ fn each_place_has_its_own_resolver_and_the_host_keeps_its_own() {
     let host = std::fs::read_to_string("/etc/resolv.conf").expect("a host has one");
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
-    for (place, resolver) in [
+    for (host, resolver) in [
         ("vpc", "10.0.0.2"),
         ("vpc-b", "10.0.0.2"),
         ("peer", "10.3.0.2"),
@@ -28,9 +28,9 @@ fn each_place_has_its_own_resolver_and_the_host_keeps_its_own() {
         ("internet-b", "192.0.2.2"),
         ("service", "127.0.0.1"),
     ] {
-        let conf = labs.told(&["run", "--at", place, "--", "cat", "/etc/resolv.conf"]);
+        let conf = labs.told(&["run", "--at", host, "--", "cat", "/etc/resolv.conf"]);
         let servers: Vec<&str> = conf.lines().filter_map(|line| line.strip_prefix("nameserver ")).collect();
-        assert_eq!(servers, [resolver], "{place}");
+        assert_eq!(servers, [resolver], "{host}");
     }
     assert_eq!(std::fs::read_to_string("/etc/resolv.conf").expect("still there"), host);
 }
@@ -43,7 +43,7 @@ fn a_shell_stands_where_it_is_told_and_reads_commands() {
     shell.env("SHELL", "/bin/sh").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = shell.spawn().expect("it starts");
     let mut input = child.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut input, b"echo at $PLGW_PLACE; head -1 $PLGW_CA; exit 3\n").expect("it reads");
+    std::io::Write::write_all(&mut input, b"echo at $PLGW_HOST; head -1 $PLGW_CA; exit 3\n").expect("it reads");
     drop(input);
     let output = child.wait_with_output().expect("it ends");
     let said = text(&output.stdout);
@@ -64,6 +64,27 @@ fn labs_of_different_names_stand_side_by_side() {
     labs.told(&["run", "--name", "two", "--", "true"]);
     let status = labs.told(&["status"]);
     assert!(status.contains("`two` is up") && !status.contains("`one`"), "{status}");
+}
+
+#[test]
+fn a_command_can_have_a_lab_of_its_own_which_is_gone_afterwards() {
+    let labs = Labs::new();
+    let Some(_) = labs.up(&[]) else { return };
+    labs.told(&["down"]);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config/scenarios/lab.toml");
+    let before = ["run", "--config", config, "--stand-ins", "--at", "peer", "--", "sh", "-c"];
+    let run =
+        labs.run(&[&before[..], &["echo $PLGW_HOST of $PLGW_LAB has $PLGW_ADMIN and $PLGW_DNS; exit 5"]].concat());
+    let said = text(&run.stdout);
+    assert!(
+        said.starts_with("peer of run-") && said.ends_with(" has http://169.254.0.2:8474 and 10.3.0.2:53\n"),
+        "{said}"
+    );
+    assert_eq!(run.status.code(), Some(5), "{}", text(&run.stderr));
+    assert!(!labs.base().exists(), "nothing is left");
+    let failed = labs.run(&["run", "--config", "no-such-file.toml", "--", "true"]);
+    assert!(!failed.status.success() && text(&failed.stderr).contains("no-such-file.toml"), "{}", text(&failed.stderr));
+    assert!(!labs.base().exists(), "nothing is left");
 }
 
 #[test]

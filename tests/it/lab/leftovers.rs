@@ -83,7 +83,7 @@ fn twenty_labs_in_a_row_leave_nothing() {
         // Said, and not asserted: a busy machine is no defect.
         println!("round {round}: up took {:?}", began.elapsed());
         let theirs = namespaces_of(&labs);
-        assert!(theirs.len() >= 18, "nine places with a network and mounts each are seen: {theirs:?}");
+        assert!(theirs.len() >= 18, "nine hosts with a network and mounts each are seen: {theirs:?}");
         labs.told(&["down"]);
         nothing_is_left(&labs, &theirs);
     }
@@ -93,14 +93,14 @@ fn twenty_labs_in_a_row_leave_nothing() {
 #[test]
 fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
     let labs = Labs::alone();
-    for part in [" lab hold ", " lab part gateway ", " lab part stand-ins "] {
+    for process in [" lab hold ", " lab process gateway ", " lab process stand-ins "] {
         for next in ["up", "down"] {
             if labs.up(&[]).is_none() {
                 return;
             }
             let theirs = namespaces_of(&labs);
             let processes = processes_with(&labs.base());
-            let (pid, _) = processes.iter().find(|(_, line)| line.contains(part)).expect("it runs");
+            let (pid, _) = processes.iter().find(|(_, line)| line.contains(process)).expect("it runs");
             kill_process(Pid::from_raw(*pid).expect("a pid"), Signal::KILL).expect("it is ours");
             eventually("status says that the lab has died", || {
                 let status = labs.run(&["status"]);
@@ -147,6 +147,41 @@ fn a_lab_whose_directory_was_removed_by_hand_ends_by_itself() {
     let theirs = namespaces_of(&labs);
     std::fs::remove_dir_all(labs.base()).expect("it is there");
     nothing_is_left(&labs, &theirs);
+}
+
+#[test]
+fn a_lab_whose_directory_was_removed_and_made_anew_ends_too() {
+    let labs = Labs::alone();
+    if labs.up(&[]).is_none() {
+        return;
+    }
+    let (old, theirs) = (processes_with(&labs.base()), namespaces_of(&labs));
+    std::fs::remove_dir_all(labs.base()).expect("it is there");
+    labs.up(&[]).expect("it came up before");
+    eventually("the first lab ends, which no record leads to", || {
+        processes_with(&labs.base()).iter().all(|process| !old.contains(process))
+    });
+    labs.told(&["run", "--", "true"]);
+    let theirs = &theirs | &namespaces_of(&labs);
+    labs.told(&["down"]);
+    nothing_is_left(&labs, &theirs);
+}
+
+#[test]
+fn an_up_that_fails_leaves_nothing() {
+    let labs = Labs::alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("lab.toml");
+    // No host of the lab has this address.
+    let text = format!("{}\n[metrics]\nlisten = \"203.0.113.250:9464\"\n", plgw::lab::DEFAULT_CONFIG);
+    std::fs::write(&file, text).expect("a file");
+    let failed = labs.run(&["up", "--stand-ins", "--config", file.to_str().expect("UTF-8")]);
+    let said = super::support::text(&failed.stderr);
+    if said.contains("cannot make network namespaces") {
+        return skip(&said);
+    }
+    assert!(!failed.status.success() && said.contains("203.0.113.250:9464"), "{said}");
+    nothing_is_left(&labs, &BTreeSet::new());
 }
 
 #[test]

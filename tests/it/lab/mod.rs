@@ -5,11 +5,13 @@
 
 mod access;
 mod commands;
+mod inside;
 mod leftovers;
 mod names;
 mod one_way;
 mod packets;
 mod real_backends;
 mod support;
+mod trust;
 mod unassigned;
 mod zones;

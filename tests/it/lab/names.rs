@@ -5,20 +5,20 @@ use std::str::FromStr;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
-use plgw::lab::Place;
+use plgw::lab::Host;
 
 use super::support::{ENI_A, ENI_B, RESOLVER, SOON, TestLab, eventually};
 
 const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net.";
 const APP: &str = "us-east-1.aws.services.cloud.mongodb.com.";
 
-/// The answer that the resolver of `place` has, or that of another.
-fn ask(lab: &TestLab, place: Place, resolver: Ipv4Addr, name: &str) -> Option<(ResponseCode, Vec<Ipv4Addr>)> {
+/// The answer that the resolver of `host` has, or that of another.
+fn ask(lab: &TestLab, host: Host, resolver: Ipv4Addr, name: &str) -> Option<(ResponseCode, Vec<Ipv4Addr>)> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(Name::from_str(name).expect("a name"), RecordType::A));
     let bytes = question.to_vec().expect("a message");
-    let answer = lab.at(place, || {
+    let answer = lab.at(host, || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(super::support::SILENCE))?;
         socket.send_to(&bytes, (resolver, 53))?;
@@ -40,24 +40,24 @@ fn ask(lab: &TestLab, place: Place, resolver: Ipv4Addr, name: &str) -> Option<(R
 fn the_vpc_sees_the_private_view_and_everybody_else_the_public_one() {
     let Some(lab) = TestLab::up() else { return };
     let both = vec![ENI_B, ENI_A];
-    for place in [Place::Vpc, Place::VpcB] {
-        let answer = ask(&lab, place, RESOLVER, APP).expect("an answer");
-        assert_eq!(answer.1, [Ipv4Addr::new(10, 0, 20, 55), Ipv4Addr::new(10, 0, 30, 195)], "{place}");
-        assert_eq!(ask(&lab, place, RESOLVER, PRIVATE).expect("an answer").1, both);
+    for host in [Host::Vpc, Host::VpcB] {
+        let answer = ask(&lab, host, RESOLVER, APP).expect("an answer");
+        assert_eq!(answer.1, [Ipv4Addr::new(10, 0, 20, 55), Ipv4Addr::new(10, 0, 30, 195)], "{host}");
+        assert_eq!(ask(&lab, host, RESOLVER, PRIVATE).expect("an answer").1, both);
     }
     let public = [Ipv4Addr::new(203, 0, 113, 10)];
-    for (place, resolver) in [
-        (Place::Peer, Ipv4Addr::new(10, 3, 0, 2)),
-        (Place::Onprem, Ipv4Addr::new(10, 2, 0, 2)),
-        (Place::Internet, Ipv4Addr::new(198, 51, 100, 2)),
-        (Place::InternetB, Ipv4Addr::new(192, 0, 2, 2)),
+    for (host, resolver) in [
+        (Host::Peer, Ipv4Addr::new(10, 3, 0, 2)),
+        (Host::Onprem, Ipv4Addr::new(10, 2, 0, 2)),
+        (Host::Internet, Ipv4Addr::new(198, 51, 100, 2)),
+        (Host::InternetB, Ipv4Addr::new(192, 0, 2, 2)),
     ] {
-        assert_eq!(ask(&lab, place, resolver, APP).expect("an answer").1, public, "{place}");
+        assert_eq!(ask(&lab, host, resolver, APP).expect("an answer").1, public, "{host}");
         // Atlas' names are public records with private answers.
-        assert_eq!(ask(&lab, place, resolver, PRIVATE).expect("an answer").1, both, "{place}");
+        assert_eq!(ask(&lab, host, resolver, PRIVATE).expect("an answer").1, both, "{host}");
     }
     for resolver in [RESOLVER, Ipv4Addr::new(198, 51, 100, 2)] {
-        assert_eq!(ask(&lab, Place::Service, resolver, PRIVATE), None, "the service's side gets no answer");
+        assert_eq!(ask(&lab, Host::Service, resolver, PRIVATE), None, "the service's side gets no answer");
     }
 }
 
@@ -65,7 +65,7 @@ fn the_vpc_sees_the_private_view_and_everybody_else_the_public_one() {
 fn with_either_dns_attribute_off_private_names_do_not_resolve_and_on_again_they_do() {
     let Some(lab) = TestLab::up() else { return };
     let private = [Ipv4Addr::new(10, 0, 20, 55), Ipv4Addr::new(10, 0, 30, 195)];
-    let resolves = || ask(&lab, Place::Vpc, RESOLVER, APP).is_some_and(|answer| answer.1 == private);
+    let resolves = || ask(&lab, Host::Vpc, RESOLVER, APP).is_some_and(|answer| answer.1 == private);
     assert!(resolves());
     for attribute in ["enable_dns_hostnames", "enable_dns_support"] {
         let (on, off) = (format!("{attribute} = true"), format!("{attribute} = false"));
@@ -83,7 +83,7 @@ fn answers_come_over_tcp_as_well() {
     let mut question = Message::query();
     question.add_query(Query::query(Name::from_str(PRIVATE).expect("a name"), RecordType::A));
     let bytes = question.to_vec().expect("a message");
-    let mut stream = lab.connect(Place::VpcB, (RESOLVER, 53)).expect("TCP is served");
+    let mut stream = lab.connect(Host::VpcB, (RESOLVER, 53)).expect("TCP is served");
     stream.set_read_timeout(Some(SOON)).expect("a time-out");
     stream.write_all(&u16::try_from(bytes.len()).expect("short").to_be_bytes()).expect("it takes it");
     stream.write_all(&bytes).expect("it takes it");

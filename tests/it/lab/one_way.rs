@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 
-use plgw::lab::Place;
+use plgw::lab::Host;
 use rtnetlink::packet_route::rule::RuleAction;
 
 use super::packets::{Capture, Forge, MARK, Packet, Transport};
 use super::support::{ENI_A, RESOLVER, SILENCE, TestLab, eventually};
 
 /// The consumer's namespaces, where packets are looked for.
-const CONSUMER: [Place; 5] = [Place::Vpc, Place::VpcB, Place::Peer, Place::Onprem, Place::Router];
+const CONSUMER: [Host; 5] = [Host::Vpc, Host::VpcB, Host::Peer, Host::Onprem, Host::Router];
 
 /// Its hosts.
 const HOSTS: [Ipv4Addr; 4] = [
@@ -32,9 +32,9 @@ fn sources() -> Vec<Ipv4Addr> {
     others.into_iter().chain(HOSTS).chain([Ipv4Addr::new(172, 31, 9, 9)]).collect()
 }
 
-/// Addresses and ports on which a process of `place` listens, from the kernel's own table; loopback left out.
-fn listening(lab: &TestLab, place: Place, table: &str) -> Vec<SocketAddrV4> {
-    let text = lab.at(place, || std::fs::read_to_string(format!("/proc/thread-self/net/{table}"))).expect("a table");
+/// Addresses and ports on which a process of `host` listens, from the kernel's own table; loopback left out.
+fn listening(lab: &TestLab, host: Host, table: &str) -> Vec<SocketAddrV4> {
+    let text = lab.at(host, || std::fs::read_to_string(format!("/proc/thread-self/net/{table}"))).expect("a table");
     // State 0A is LISTEN; a UDP socket that is not connected is 07.
     let open = if table == "tcp" { "0A" } else { "07" };
     let rows = text.lines().skip(1).filter_map(|line| {
@@ -55,8 +55,8 @@ fn of_the_service(packet: &Packet) -> bool {
 #[test]
 fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims() {
     let Some(lab) = TestLab::up() else { return };
-    let tcp = listening(&lab, Place::Gateway, "tcp");
-    let udp = listening(&lab, Place::Gateway, "udp");
+    let tcp = listening(&lab, Host::Gateway, "tcp");
+    let udp = listening(&lab, Host::Gateway, "udp");
     assert!(
         tcp.contains(&SocketAddrV4::new(ENI_A, 1024)) && udp.contains(&SocketAddrV4::new(RESOLVER, 53)),
         "{tcp:?} {udp:?}"
@@ -65,9 +65,9 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
     let opened = lab.metric("plgw_flows_opened_total", &[]).expect("a series");
     let asked = lab.metric("plgw_dns_queries_total", &[]).expect("a series");
 
-    let captures: Vec<(Place, Capture)> = CONSUMER.map(|place| (place, lab.at(place, Capture::start))).into();
-    let service = lab.at(Place::Service, Capture::start);
-    let sent = lab.at(Place::Service, || {
+    let captures: Vec<(Host, Capture)> = CONSUMER.map(|host| (host, lab.at(host, Capture::start))).into();
+    let service = lab.at(Host::Service, Capture::start);
+    let sent = lab.at(Host::Service, || {
         let forge = Forge::new();
         let mut sent = 0;
         for source in sources() {
@@ -85,7 +85,7 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
     assert!(sent > 500, "{sent}");
 
     // A fence: one packet of the same make on an open way, seen by the same eyes, after all the others.
-    lab.at(Place::Peer, || {
+    lab.at(Host::Peer, || {
         let forge = Forge::new();
         for host in HOSTS {
             forge.send(
@@ -95,7 +95,7 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
             );
         }
     });
-    for (place, capture) in &captures {
+    for (host, capture) in &captures {
         let mut seen = Vec::new();
         eventually("the fence is seen", || {
             seen.extend(capture.seen());
@@ -103,7 +103,7 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
         });
         let theirs: Vec<_> =
             seen.iter().filter(|p| of_the_service(p) && p.from.port() != 50_000 && p.to.port() != 50_000).collect();
-        assert_eq!(theirs, Vec::<&Packet>::new(), "in `{place}`");
+        assert_eq!(theirs, Vec::<&Packet>::new(), "in `{host}`");
     }
     // The service's side saw its own packets leave and not one answer: no SYN-ACK, no RST, no datagram, no ICMP.
     let back: Vec<_> =
@@ -117,24 +117,24 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
 #[test]
 fn connecting_from_the_services_side_comes_to_nothing_while_the_same_from_the_vpc_connects() {
     let Some(lab) = TestLab::up() else { return };
-    let host = lab.at(Place::Vpc, || TcpListener::bind("10.0.30.10:7777")).expect("a listener in the VPC");
-    lab.connect(Place::VpcB, (HOSTS[0], 7777)).expect("hosts of the VPC reach each other");
+    let host = lab.at(Host::Vpc, || TcpListener::bind("10.0.30.10:7777")).expect("a listener in the VPC");
+    lab.connect(Host::VpcB, (HOSTS[0], 7777)).expect("hosts of the VPC reach each other");
     drop(host.accept().expect("it was reached"));
     host.set_nonblocking(true).expect("a listener");
     for to in [(ENI_A, 1024), (RESOLVER, 53), (Ipv4Addr::new(203, 0, 113, 11), 27017), (HOSTS[0], 7777), (HOSTS[2], 22)]
     {
-        let error = lab.connect(Place::Service, to).expect_err("one-way");
+        let error = lab.connect(Host::Service, to).expect_err("one-way");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{to:?}: it vanishes");
     }
     assert_eq!(host.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);
-    lab.connect(Place::Vpc, (ENI_A, 1024)).expect("the endpoint serves the VPC all the while");
+    lab.connect(Host::Vpc, (ENI_A, 1024)).expect("the endpoint serves the VPC all the while");
 }
 
 /// The gateway's sockets are a second wall behind that of the kernel's routing; it is opened for this test.
 #[test]
 fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_side() {
     let Some(lab) = TestLab::up() else { return };
-    lab.at(Place::Gateway, || {
+    lab.at(Host::Gateway, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().expect("netlink");
@@ -146,10 +146,13 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
     });
     let counted = || lab.metric("plgw_refused_flows_total", &["reason=\"one_way\""]).expect("a series");
     let (before, opened) = (counted(), lab.metric("plgw_flows_opened_total", &[]).expect("a series"));
-    let endpoints: Vec<_> = listening(&lab, Place::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024).collect();
+    let all = listening(&lab, Host::Gateway, "tcp").into_iter().filter(|to| to.port() >= 1024);
+    let (admin, endpoints): (Vec<_>, Vec<_>) = all.partition(|to| to.ip().is_link_local());
+    assert_eq!(admin.len(), 1, "{admin:?}");
+    lab.hello(Host::Service, (*admin[0].ip(), admin[0].port())).expect_err("closed unanswered");
     for to in &endpoints {
         // A handshake is the kernel's; what a client sends then must meet nobody.
-        let error = lab.hello(Place::Service, (*to.ip(), to.port())).expect_err("one-way");
+        let error = lab.hello(Host::Service, (*to.ip(), to.port())).expect_err("one-way");
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{to}: silence, not {error}");
     }
     let attempts = f64::from(u32::try_from(endpoints.len()).expect("few"));
@@ -157,13 +160,13 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
     assert_eq!(lab.metric("plgw_flows_opened_total", &[]), Some(opened));
 
     // Forged sources don't come so far: the way back to them is another cable.
-    lab.at(Place::Service, || {
+    lab.at(Host::Service, || {
         let forge = Forge::new();
         for source in sources().into_iter().filter(|ip| !ip.octets().starts_with(&[10, 1])) {
             forge.send(Transport::Syn, SocketAddrV4::new(source, 41_000), SocketAddrV4::new(ENI_A, 1024));
         }
     });
-    lab.hello(Place::Service, (ENI_A, 1024)).expect_err("a fence behind the forged ones");
+    lab.hello(Host::Service, (ENI_A, 1024)).expect_err("a fence behind the forged ones");
     eventually("the fence is counted", || counted() - before == attempts + 1.0);
     assert_eq!(lab.metric("plgw_flows_opened_total", &[]), Some(opened));
     assert_eq!(lab.metric("plgw_refused_flows_total", &["reason=\"origin\""]), Some(0.0));
@@ -172,16 +175,15 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
 #[test]
 fn a_node_can_open_nothing_back_along_a_flow_that_a_client_has_open() {
     let Some(lab) = TestLab::up() else { return };
-    let client = lab.connect(Place::Vpc, (ENI_A, 1024)).expect("the endpoint accepts");
+    let client = lab.connect(Host::Vpc, (ENI_A, 1024)).expect("the endpoint accepts");
     client.set_read_timeout(Some(SILENCE)).expect("a time-out");
     let gateways_end = established(&lab, 27017);
-    let capture = lab.at(Place::Vpc, Capture::start);
+    let capture = lab.at(Host::Vpc, Capture::start);
     for port in [gateways_end.port(), 1024, 27017, 53, 8474, 9464] {
-        let error = lab.connect(Place::Service, (*gateways_end.ip(), port)).expect_err("one-way");
+        let error = lab.connect(Host::Service, (*gateways_end.ip(), port)).expect_err("one-way");
         assert!(matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut), "{port}: {error}");
     }
-    let datagram =
-        lab.at(Place::Service, || UdpSocket::bind("10.1.0.11:0").and_then(|s| s.send_to(b"x", gateways_end)));
+    let datagram = lab.at(Host::Service, || UdpSocket::bind("10.1.0.11:0").and_then(|s| s.send_to(b"x", gateways_end)));
     datagram.expect("it leaves");
     // The client's flow is as it was, and has not been sent a byte: a server of MongoDB's speaks when it is spoken to.
     let silent = std::io::Read::read(&mut &client, &mut [0]).expect_err("silence");
@@ -194,7 +196,7 @@ fn a_node_can_open_nothing_back_along_a_flow_that_a_client_has_open() {
 fn established(lab: &TestLab, port: u16) -> SocketAddrV4 {
     let mut found = None;
     eventually("the flow reaches its node", || {
-        let text = lab.at(Place::Service, || std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("a table");
+        let text = lab.at(Host::Service, || std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("a table");
         found = text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let address = |field: &str| {
@@ -215,7 +217,7 @@ fn the_gateway_forwards_nothing_and_checks_sources() {
     let Some(lab) = TestLab::up() else { return };
     let setting = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
-        lab.at(Place::Gateway, || std::fs::read_to_string(path)).expect("a setting").trim().to_owned()
+        lab.at(Host::Gateway, || std::fs::read_to_string(path)).expect("a setting").trim().to_owned()
     };
     assert_eq!(setting("ip_forward"), "0");
     for interface in ["vpc", "internet", "internet-b", "service"] {

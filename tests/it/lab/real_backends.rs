@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
-use plgw::lab::{DEFAULT_CONFIG, Place};
+use plgw::lab::{DEFAULT_CONFIG, Host};
 
 use super::support::{ENI_A, Labs, SOON, TestLab, eventually};
 use crate::support::skip;
@@ -38,21 +38,21 @@ fn the_configs_own_nodes_are_reached_where_they_really_are() {
     std::fs::write(&file, text).expect("a file");
     let Some(_) = labs.up(&["--config", file.to_str().expect("UTF-8")]) else { return };
     let lab = TestLab { labs };
-    let heard = |place| {
-        let mut stream = lab.connect(place, (ENI_A, 1024)).ok()?;
+    let heard = |host| {
+        let mut stream = lab.connect(host, (ENI_A, 1024)).ok()?;
         stream.set_read_timeout(Some(SOON)).ok()?;
         let mut word = String::new();
         stream.read_to_string(&mut word).ok()?;
         Some(word)
     };
-    for place in [Place::Vpc, Place::Peer] {
-        eventually("the real node's word arrives", || heard(place).as_deref() == Some("real"));
+    for host in [Host::Vpc, Host::Peer] {
+        eventually("the real node's word arrives", || heard(host).as_deref() == Some("real"));
     }
     // The node that has no server behind it is not there, rather than silent.
     eventually("a node without a server refuses", || {
         let log = std::fs::read_to_string(lab.dir().join("gateway.log")).unwrap_or_default();
         log.contains("shard-00-01") && log.contains("refused")
     });
-    let outside = lab.connect(Place::Service, (Ipv4Addr::LOCALHOST, port));
+    let outside = lab.connect(Host::Service, (Ipv4Addr::LOCALHOST, port));
     outside.expect_err("the service's side has no way to this machine but through its nodes' addresses");
 }

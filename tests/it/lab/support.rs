@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
-use plgw::lab::{DIR_VARIABLE, Place};
+use plgw::lab::{DIR_VARIABLE, Host};
 use rustix::fs::FlockOperation;
 
 use crate::support::skip;
@@ -125,9 +125,9 @@ impl TestLab {
         self.labs.dir("default")
     }
 
-    /// Does `work` on a thread that is at `place`: its sockets have the place's addresses and routes, and keep them.
-    pub(super) fn at<T: Send>(&self, place: Place, work: impl FnOnce() -> T + Send) -> T {
-        let network = plgw::lab::network(&self.dir(), place).expect("the place is there");
+    /// Does `work` on a thread that is at `host`: its sockets have the host's addresses and routes, and keep them.
+    pub(super) fn at<T: Send>(&self, host: Host, work: impl FnOnce() -> T + Send) -> T {
+        let network = plgw::lab::network(&self.dir(), host).expect("the host is there");
         let enter = || {
             setns(&network, CloneFlags::CLONE_NEWNET).expect("root may enter");
             work()
@@ -135,14 +135,14 @@ impl TestLab {
         std::thread::scope(|scope| scope.spawn(enter).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
-    /// A connection from `place`; the error is what connecting came to within [`SILENCE`].
-    pub(super) fn connect(&self, place: Place, to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
-        self.at(place, || TcpStream::connect_timeout(&SocketAddr::from(to), SILENCE))
+    /// A connection from `host`; the error is what connecting came to within [`SILENCE`].
+    pub(super) fn connect(&self, host: Host, to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
+        self.at(host, || TcpStream::connect_timeout(&SocketAddr::from(to), SILENCE))
     }
 
     /// Whether a stand-in node answers `hello` through `to`: `Ok` when it does, else what came instead.
-    pub(super) fn hello(&self, place: Place, to: (Ipv4Addr, u16)) -> std::io::Result<()> {
-        let mut stream = self.connect(place, to)?;
+    pub(super) fn hello(&self, host: Host, to: (Ipv4Addr, u16)) -> std::io::Result<()> {
+        let mut stream = self.connect(host, to)?;
         stream.set_read_timeout(Some(SILENCE))?;
         // A TLS ClientHello's first bytes that no server takes: the stand-in answers with an alert, so a byte comes back.
         stream.write_all(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")?;
@@ -156,7 +156,7 @@ impl TestLab {
 
     /// The text of `/metrics`, which is served in the gateway's own namespace alone.
     pub(super) fn metrics(&self) -> String {
-        self.at(Place::Gateway, || {
+        self.at(Host::Gateway, || {
             let mut stream = TcpStream::connect(("127.0.0.1", 9464)).expect("metrics are served");
             stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
             let mut page = String::new();

@@ -4,17 +4,18 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
-use plgw::lab::Place;
+use plgw::lab::{DIR_VARIABLE, Host};
 
 use super::support::{ENI_A, ENI_B, RESOLVER, SILENCE, TestLab, eventually, processes_with, text};
 
 /// The General endpoint of App Services in zone a.
 const APPS_A: Ipv4Addr = Ipv4Addr::new(10, 0, 30, 195);
 
-/// `plgw` as an operator runs it at the gateway.
+/// `plgw` as an operator runs it on the machine around the lab.
 fn operate(lab: &TestLab, arguments: &[&str]) -> String {
-    let plgw = env!("CARGO_BIN_EXE_plgw");
-    let output = lab.at(Place::Gateway, || Command::new(plgw).args(arguments).output().expect("the program runs"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plgw"));
+    command.args(arguments).args(["--lab", "default"]).env(DIR_VARIABLE, lab.labs.base());
+    let output = command.output().expect("the program runs");
     assert!(output.status.success(), "plgw {arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
 }
@@ -22,40 +23,40 @@ fn operate(lab: &TestLab, arguments: &[&str]) -> String {
 #[test]
 fn ports_that_nothing_listens_on_time_out_and_follow_what_is_open() {
     let Some(lab) = TestLab::up() else { return };
-    for place in [Place::Vpc, Place::Peer] {
+    for host in [Host::Vpc, Host::Peer] {
         for to in [(ENI_A, 1023), (ENI_A, 2000), (ENI_B, 27017), (ENI_A, 443), (APPS_A, 80), (APPS_A, 1024)] {
-            let error = lab.connect(place, to).expect_err("nothing is there");
-            assert_eq!(error.kind(), ErrorKind::TimedOut, "{place} to {to:?}: it vanishes");
+            let error = lab.connect(host, to).expect_err("nothing is there");
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{host} to {to:?}: it vanishes");
         }
         for to in [(ENI_A, 1024), (ENI_B, 1026), (APPS_A, 443), (RESOLVER, 53)] {
-            lab.connect(place, to).unwrap_or_else(|error| panic!("{place} to {to:?}: {error}"));
+            lab.connect(host, to).unwrap_or_else(|error| panic!("{host} to {to:?}: {error}"));
         }
     }
     // The resolver is no endpoint: a host's kernel answers for it.
-    let error = lab.connect(Place::Vpc, (RESOLVER, 80)).expect_err("nothing is there");
+    let error = lab.connect(Host::Vpc, (RESOLVER, 80)).expect_err("nothing is there");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 
     let free = 3000;
     operate(&lab, &["target", "move", "Cluster0/shard-00-00", "--port", &free.to_string()]);
-    lab.hello(Place::Vpc, (ENI_A, free)).expect("the new port is open at once");
+    lab.hello(Host::Vpc, (ENI_A, free)).expect("the new port is open at once");
     eventually("the old port is silent", || {
-        lab.connect(Place::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+        lab.connect(Host::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::TimedOut)
     });
-    lab.hello(Place::Vpc, (ENI_B, free)).expect("and stays open");
+    lab.hello(Host::Vpc, (ENI_B, free)).expect("and stays open");
 }
 
 /// A port whose target refuses is no unassigned one: its refusal is what the client meets on AWS too.
 #[test]
 fn a_port_whose_target_refuses_refuses_behind_the_packet_filter() {
     let Some(lab) = TestLab::up() else { return };
-    let stand_ins = processes_with(&lab.dir()).into_iter().find(|(_, line)| line.contains(" part stand-ins "));
+    let stand_ins = processes_with(&lab.dir()).into_iter().find(|(_, line)| line.contains(" process stand-ins "));
     let (stand_ins, _) = stand_ins.expect("they stand in");
     let pid = rustix::process::Pid::from_raw(stand_ins).expect("a process");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the test's own lab");
     eventually("the port refuses", || {
-        lab.connect(Place::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        lab.connect(Host::Vpc, (ENI_A, 1024)).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     });
-    let error = lab.connect(Place::Vpc, (ENI_A, 2000)).expect_err("nothing is there");
+    let error = lab.connect(Host::Vpc, (ENI_A, 2000)).expect_err("nothing is there");
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
 
@@ -64,7 +65,7 @@ fn a_port_whose_target_refuses_refuses_behind_the_packet_filter() {
 fn datagrams_to_an_endpoint_meet_silence() {
     let Some(lab) = TestLab::up() else { return };
     let answer = |to: (Ipv4Addr, u16)| {
-        lab.at(Place::Vpc, || {
+        lab.at(Host::Vpc, || {
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
             socket.set_read_timeout(Some(SILENCE)).expect("a time-out");
             socket.connect(to).expect("a way");

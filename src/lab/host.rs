@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A network namespace of the lab. All but the last two are hosts that people stand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum Host {
     /// A host in the VPC, in the first subnet.
     Vpc,
     /// A host in the VPC, in the second subnet: another zone.
@@ -29,8 +29,8 @@ pub enum Place {
     Router,
 }
 
-impl Place {
-    /// Every place.
+impl Host {
+    /// Every host.
     pub const ALL: [Self; 9] = [
         Self::Vpc,
         Self::VpcB,
@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -72,11 +72,11 @@ mod tests {
 
     #[test]
     fn the_command_line_the_record_and_the_interface_call_a_place_the_same() {
-        for place in Place::ALL {
-            let value = place.to_possible_value().expect("no place is skipped");
-            assert_eq!(value.get_name(), place.name());
-            assert_eq!(serde_json::to_value(place).expect("a name"), place.name());
-            assert!(place.name().len() < 16, "an interface's name has at most 15 bytes");
+        for host in Host::ALL {
+            let value = host.to_possible_value().expect("no host is skipped");
+            assert_eq!(value.get_name(), host.name());
+            assert_eq!(serde_json::to_value(host).expect("a name"), host.name());
+            assert!(host.name().len() < 16, "an interface's name has at most 15 bytes");
         }
     }
 }

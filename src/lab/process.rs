@@ -1,4 +1,4 @@
-//! The processes that a lab needs, each in a place of its own.
+//! The processes that a lab needs, each on a host of its own.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::error::Doing;
 use super::packet_filter::PacketFilter;
-use super::{CONFIG_FILE, CUT_FILE, LabError, Place, holder, outages};
+use super::{CONFIG_FILE, CUT_FILE, Host, LabError, holder, outages};
 use crate::app::{Gateway, GatewayOptions, PortWatch};
 use crate::config::{self, Config};
 use crate::lifecycle::{SignalEvent, Signals};
@@ -15,8 +15,8 @@ use crate::model::Desired;
 
 /// A process that the lab needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// What stands where the nodes and apps would.
+pub enum Process {
+    /// The stand-ins of nodes and apps.
     StandIns,
     /// The way to the real nodes and apps.
     Backends,
@@ -24,7 +24,7 @@ pub enum Part {
     Gateway,
 }
 
-impl Part {
+impl Process {
     /// Its name on the command line and in `status`.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -35,11 +35,11 @@ impl Part {
     }
 
     /// Where it runs; `None`: in this machine's own network.
-    pub(super) fn place(self) -> Option<Place> {
+    pub(super) fn host(self) -> Option<Host> {
         match self {
-            Self::StandIns => Some(Place::Service),
+            Self::StandIns => Some(Host::Service),
             Self::Backends => None,
-            Self::Gateway => Some(Place::Gateway),
+            Self::Gateway => Some(Host::Gateway),
         }
     }
 
@@ -49,14 +49,14 @@ impl Part {
     }
 }
 
-/// Runs a part until it is told to stop, and says on standard output when it serves.
-pub(super) fn serve(part: Part, dir: &Path) -> Result<(), LabError> {
+/// Runs a process until it is to stop, and writes to standard output when it serves.
+pub(super) fn serve(process: Process, dir: &Path) -> Result<(), LabError> {
     let path = dir.join(CONFIG_FILE);
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
-    match part {
-        Part::Backends => super::backends::serve(dir),
-        Part::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
-        Part::StandIns => runtime()?.block_on(super::stand_ins::serve(config::load(&path)?, &path)),
+    match process {
+        Process::Backends => super::backends::serve(dir),
+        Process::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
+        Process::StandIns => runtime()?.block_on(super::stand_ins::serve(config::load(&path)?, &path)),
     }
 }
 
@@ -88,7 +88,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Keeps the endpoints' ports that nothing listens on silent. The lab stands without it too, where the kernel has no packet
+/// Keeps the endpoints' ports that nothing listens on silent. The lab works without it too, where the kernel has no packet
 /// filter: they refuse then.
 fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);

@@ -1,0 +1,115 @@
+//! The gateway's admin API in a lab: its credentials, and how hosts of the lab and the machine around it reach it.
+//!
+//! It listens at one link-local address, as AWS' own services for instances do, which every host reaches but those of the
+//! service's side: they have no route to it, and it refuses their sources. As other hosts reach it, it asks for credentials.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::error::Doing;
+use super::{Host, LabError};
+use crate::files;
+
+/// Where it listens: the gateway's end of its cable to the VPC's router. Link-local: RFC 3927.
+pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
+
+/// The credentials, in the lab's directory.
+const FILE: &str = "admin.json";
+
+/// Where a client finds the admin API, and with which token.
+pub(super) const ADMIN: &str = "PLGW_ADMIN";
+const TOKEN: &str = "PLGW_ADMIN_TOKEN";
+const PUBLIC_KEY: &str = "PLGW_ADMIN_PUBLIC_KEY";
+const PRIVATE_KEY: &str = "PLGW_ADMIN_PRIVATE_KEY";
+
+/// Every variable that this module may set: what a command inherits of another gateway's must not reach it.
+pub(super) const VARIABLES: [&str; 4] = [ADMIN, TOKEN, PUBLIC_KEY, PRIVATE_KEY];
+
+/// A lab's admin API.
+#[derive(Debug, Clone)]
+pub struct AdminApi {
+    /// Where it is, in the network of the lab's gateway.
+    pub address: SocketAddr,
+    /// The token of `/v1`.
+    pub token: String,
+}
+
+/// What the admin API asks for: made anew with every lab.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Credentials {
+    public_key: String,
+    private_key: String,
+    pub(super) token: String,
+}
+
+impl Credentials {
+    /// New ones, kept in `dir` for their owner alone.
+    pub(super) fn make(dir: &Path) -> Result<Self, LabError> {
+        let made = Self { public_key: random::<8>()?, private_key: random::<32>()?, token: random::<32>()? };
+        let path = dir.join(FILE);
+        let text = serde_json::to_vec(&made).expect("texts are JSON");
+        files::create(&path, files::PRIVATE, &text).map_err(|source| LabError::File { what: "write", path, source })?;
+        Ok(made)
+    }
+
+    /// Those in `dir`.
+    pub(super) fn read(dir: &Path) -> Result<Self, LabError> {
+        let path = dir.join(FILE);
+        let text = files::read_trusted(&path);
+        let read = text.and_then(|text| serde_json::from_slice(&text).map_err(Into::into));
+        read.map_err(|source| LabError::File { what: "read", path, source })
+    }
+
+    /// As the gateway and its clients find them in their environment.
+    pub(super) fn environment(&self) -> BTreeMap<&'static str, String> {
+        let pairs = [(TOKEN, &self.token), (PUBLIC_KEY, &self.public_key), (PRIVATE_KEY, &self.private_key)];
+        pairs.map(|(name, value)| (name, value.clone())).into()
+    }
+}
+
+/// `N` random bytes in hex.
+fn random<const N: usize>() -> Result<String, LabError> {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"));
+    filled.doing("make credentials")?;
+    Ok(hex::encode(bytes))
+}
+
+/// What a process at `host` has in its environment to use the admin API at `address` with.
+pub(super) fn environment(
+    host: Host,
+    address: Option<SocketAddr>,
+    dir: &Path,
+) -> Result<BTreeMap<&'static str, String>, LabError> {
+    let Some(address) = address.filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
+    let mut environment = Credentials::read(dir)?.environment();
+    environment.insert(ADMIN, format!("http://{address}"));
+    Ok(environment)
+}
+
+/// Moves bytes between clients of the listener that is this process' standard input, which lies in the machine's network,
+/// and the admin API at `to`, which lies in this process' own.
+pub(super) fn forward(to: SocketAddr) -> Result<(), LabError> {
+    let input: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
+    let listener = std::net::TcpListener::from(input);
+    listener.set_nonblocking(true).doing("prepare the console's socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).doing("use the console's socket")?;
+        loop {
+            let (mut client, _) = listener.accept().await.doing("accept a client of the console")?;
+            tokio::spawn(async move {
+                // A client whose gateway is gone sees its connection end; the command ends with the lab.
+                if let Ok(mut admin) = TcpStream::connect(to).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut admin).await;
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,158 @@
+//! Every lab of this machine: those whose directories can be read, and those whose first process can be seen.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::LabError;
+use super::record::{self, First, Lab};
+use super::status::{State, printable};
+use crate::files;
+
+/// A lab, as far as it can be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Entry {
+    name: String,
+    /// The number of the user who built it.
+    user: u32,
+    #[serde(flatten)]
+    state: Listed,
+    /// Since when it is up, as in RFC 3339.
+    since: Option<String>,
+    /// Its first process; `None` when it is gone.
+    pid: Option<i32>,
+    directory: PathBuf,
+}
+
+/// How it is, in words that stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Listed {
+    state: &'static str,
+    /// Why, where it has died.
+    problem: Option<String>,
+}
+
+impl From<State> for Listed {
+    fn from(state: State) -> Self {
+        let (state, problem) = match state {
+            State::Up => ("up", None),
+            State::Building => ("building", None),
+            State::Unseen => ("unseen", None),
+            State::Died(why) => ("died", Some(why)),
+        };
+        Self { state, problem }
+    }
+}
+
+/// A lab's first process, found by its command line: another user's directory cannot be read.
+struct FirstProcess {
+    pid: i32,
+    user: u32,
+    since: Option<u64>,
+}
+
+/// The labs of this machine.
+pub(super) struct Labs(Vec<Entry>);
+
+/// Looks for labs.
+pub(super) fn labs() -> Result<Labs, LabError> {
+    let mut processes = processes();
+    let mut entries = Vec::new();
+    let own = record::base()?;
+    for base in bases(own.clone()) {
+        let names = match record::names_in(&base) {
+            Ok(names) => names,
+            Err(source) if base == own => return Err(LabError::File { what: "read", path: base, source }),
+            // Another user's.
+            Err(_) => continue,
+        };
+        for name in names {
+            let dir = base.join(&name);
+            let process = processes.remove(&dir);
+            entries.extend(entry(dir, process));
+        }
+    }
+    entries.extend(processes.into_iter().filter_map(|(dir, process)| entry(dir, Some(process))));
+    entries.sort_by(|a, b| (a.user, &a.name, &a.directory).cmp(&(b.user, &b.name, &b.directory)));
+    Ok(Labs(entries))
+}
+
+/// Directories of labs: this user's, and the usual ones of others.
+fn bases(own: PathBuf) -> Vec<PathBuf> {
+    let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let temporary = std::env::temp_dir();
+    let of_users = below(Path::new("/run/user")).map(|dir| dir.join("plgw-lab"));
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("plgw-lab-"));
+    let mut bases = vec![own, PathBuf::from("/run/plgw-lab")];
+    bases.extend(of_users);
+    // Links are not followed: their owner decides where they lead.
+    bases.extend(below(&temporary).filter(named).filter(|dir| fs::symlink_metadata(dir).is_ok_and(|dir| dir.is_dir())));
+    bases.sort();
+    bases.dedup();
+    bases
+}
+
+/// The first processes of labs, by their lab's directory.
+fn processes() -> BTreeMap<PathBuf, FirstProcess> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let ["lab", "hold", dir] = words.get(1..4)? else { return None };
+        let user = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+        let started = record::started(pid)?;
+        Some((PathBuf::from(dir), FirstProcess { pid, user, since: record::since(started) }))
+    })
+    .collect()
+}
+
+/// The lab in `dir`; `None` where there is neither a readable directory nor a process.
+fn entry(dir: PathBuf, process: Option<FirstProcess>) -> Option<Entry> {
+    let name = dir.file_name()?.to_string_lossy().into_owned();
+    let owner = fs::symlink_metadata(&dir).ok().map(|found| found.uid());
+    let is_own = owner == Some(rustix::process::geteuid().as_raw()) && files::check_dir(&dir).is_ok();
+    let first = if is_own { First::read(&dir) } else { None };
+    let state = match &process {
+        Some(_) if !is_own => State::Up,
+        None if !is_own => State::Died("none of its processes can be seen".to_owned()),
+        _ => State::of(first.as_ref(), Lab::read(&dir).as_ref(), &dir),
+    };
+    let since = process.as_ref().and_then(|process| process.since).or_else(|| first.as_ref()?.since());
+    let is_gone = matches!(state, State::Died(_)) && process.is_none();
+    let since = since
+        .filter(|_| !is_gone)
+        .and_then(|since| OffsetDateTime::from_unix_timestamp(i64::try_from(since).ok()?).ok()?.format(&Rfc3339).ok());
+    let pid = process.as_ref().map(|process| process.pid).or_else(|| Some(first.as_ref()?.pid).filter(|_| !is_gone));
+    let user = owner.or_else(|| Some(process.as_ref()?.user))?;
+    Some(Entry { name, user, state: state.into(), since, pid, directory: dir })
+}
+
+impl Labs {
+    /// As people or, with `as_json`, programs read it.
+    pub(super) fn text(&self, as_json: bool) -> Result<String, LabError> {
+        if as_json {
+            let text = serde_json::to_string_pretty(&self.0);
+            let text = text
+                .map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() });
+            return Ok(text? + "\n");
+        }
+        if self.0.is_empty() {
+            return Ok("no lab is up; `plgw lab up` builds one\n".to_owned());
+        }
+        let mut out = format!("  {:<12} {:>5} {:<8} {:<20} DIRECTORY\n", "NAME", "USER", "STATE", "SINCE");
+        for entry in &self.0 {
+            let since = entry.since.as_deref().unwrap_or_default();
+            let (name, user, state) = (&entry.name, entry.user, entry.state.state);
+            let line = writeln!(out, "  {name:<12} {user:>5} {state:<8} {since:<20} {}", entry.directory.display());
+            line.expect("a string takes all");
+        }
+        Ok(printable(&out))
+    }
+}

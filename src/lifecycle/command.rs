@@ -1,0 +1,74 @@
+//! A command that this process runs for its user: signals are passed on to it, and its exit code is this process's.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What shells answer when a command is not there, and when it is but cannot be run: POSIX, *Exit Status for Commands*.
+const NOT_FOUND: u8 = 127;
+const NOT_RUNNABLE: u8 = 126;
+
+/// Shells add the signal's number to this when one ended a command.
+const SIGNALLED: i32 = 128;
+
+/// Runs a command to its end. What this process is asked to do by SIGTERM and SIGHUP is passed on; Ctrl-C goes to the command
+/// by itself, as the terminal sends it to both.
+///
+/// # Errors
+///
+/// What the system says: of the signal handlers, or when the command cannot be started.
+///
+/// # Panics
+///
+/// Outside a runtime.
+pub async fn run_command(command: &mut Command) -> io::Result<ExitStatus> {
+    let mut children = signal(SignalKind::child())?;
+    let (mut interrupt, mut quit) = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let mut running = Running(command.spawn()?);
+    loop {
+        if let Some(status) = running.0.try_wait()? {
+            return Ok(status);
+        }
+        let passed_on = tokio::select! {
+            _ = children.recv() => None,
+            _ = interrupt.recv() => None,
+            _ = quit.recv() => None,
+            _ = terminate.recv() => Some(Signal::TERM),
+            _ = hangup.recv() => Some(Signal::HUP),
+        };
+        if let Some(signal) = passed_on {
+            // Not waited for yet, so its number is still its own.
+            let _ = kill_process(pid_of(&running.0), signal);
+        }
+    }
+}
+
+/// A command that ends with its handle.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing happens to one that was waited for.
+        let _ = self.0.kill();
+    }
+}
+
+/// The exit code of a command as a shell has it: its own, 128 + N where signal N ended it, 126 or 127 where it could not be
+/// started.
+#[must_use]
+pub fn exit_code(ended: &io::Result<ExitStatus>) -> ExitCode {
+    let code = match ended {
+        Ok(status) => status.code().or_else(|| status.signal().map(|signal| SIGNALLED + signal)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(NOT_FOUND.into()),
+        Err(_) => Some(NOT_RUNNABLE.into()),
+    };
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+fn pid_of(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child's number is positive and fits")
+}
