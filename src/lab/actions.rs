@@ -1,5 +1,6 @@
 //! What the commands do.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -175,10 +176,13 @@ pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabErro
 
 pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     let (dir, first, lab) = find(name)?;
-    let Some(addresses) = lab.zones.get(zone) else {
-        let known = lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let (endpoints, nodes) = (lab.zones.get(zone), lab.nodes.get(zone));
+    if endpoints.or(nodes).is_none() {
+        let known: BTreeSet<&str> = lab.zones.keys().chain(lab.nodes.keys()).map(String::as_str).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
-    };
+    }
+    let (endpoints, nodes) = (endpoints.map_or(&[][..], Vec::as_slice), nodes.map_or(&[][..], Vec::as_slice));
     let mut zones = outages::read(&dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
@@ -186,11 +190,12 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     }
     outages::write(&dir, &zones)?;
 
-    let door = Door::open(&first, &lab, Place::Router)?;
-    door.enter_network()?;
+    let (router, service) = (Door::open(&first, &lab, Place::Router)?, Door::open(&first, &lab, Place::Service)?);
+    router.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
-    runtime.block_on(links::cut(door.network(), addresses, dead))?;
-    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    runtime.block_on(links::cut(Place::Router, router.network(), endpoints, dead))?;
+    runtime.block_on(links::cut(Place::Service, service.network(), nodes, dead))?;
+    let list = endpoints.iter().chain(nodes).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if dead {
         println!("zone {zone} is cut: packets to and from {list} vanish; `plgw lab heal {zone}{}` ends it", flag(name));
     } else {

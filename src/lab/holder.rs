@@ -120,7 +120,8 @@ async fn build(order: &Order) -> Result<Built, LabError> {
         (*place, record)
     });
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
-    let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, processes };
+    let nodes = topology.nodes.iter().map(|(zone, ips)| (zone.to_string(), ips.iter().copied().collect())).collect();
+    let lab = Lab { config: order.asked.clone(), places: places.collect(), zones, nodes, processes };
     Ok(Built { lab, places: held, way_out: backends.map(|(_, ours)| ours) })
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,6 +14,7 @@ use super::horizon::Horizons;
 use super::member::{Link, Member, Set};
 use super::node::{Node, Port, Role};
 use super::store::{Carried, Store};
+use crate::model::StandInState;
 use crate::standin::StandinError;
 use crate::standin::server::{BoundSocket, Server};
 
@@ -60,12 +60,12 @@ struct Running {
 }
 
 /// How a member is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
     /// Where clients reach it.
     pub address: SocketAddr,
-    /// `PRIMARY`, `SECONDARY` or `DOWN`.
-    pub state: &'static str,
+    /// What it is in its set.
+    pub state: StandInState,
     /// Nothing passes between it and the other members.
     pub isolated: bool,
 }
@@ -134,9 +134,9 @@ impl ReplicaSet {
         let running = self.running();
         let links = self.set.links.borrow();
         let states = running.iter().map(|running| match running.as_ref().map(|it| it.member.states().borrow().role) {
-            None => "DOWN",
-            Some(MemberRole::Primary) => "PRIMARY",
-            Some(_) => "SECONDARY",
+            None => StandInState::Down,
+            Some(MemberRole::Primary) => StandInState::Primary,
+            Some(_) => StandInState::Secondary,
         });
         let members = states.zip(links.iter()).zip(&self.set.nodes);
         members

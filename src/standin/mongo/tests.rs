@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::wire::{self, Form};
 use super::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::data::proxy_protocol;
+use crate::model::StandInState;
 use crate::standin::StandinError;
 use crate::tls::{LabCa, identity};
 
@@ -433,7 +434,7 @@ async fn a_minority_elects_nobody_until_a_majority_is_back() {
     assert!(!alone.contains_key("primary") && !alone.contains_key("electionId"));
     assert_eq!(set.primary(), None);
     let states = |set: &ReplicaSet| set.members().iter().map(|member| member.state).collect::<Vec<_>>();
-    assert_eq!(states(&set), ["SECONDARY", "DOWN", "DOWN"]);
+    assert_eq!(states(&set), [StandInState::Secondary, StandInState::Down, StandInState::Down]);
     let mut raw = Raw::dial(set.addresses()[0]).await;
     assert_eq!(code(&raw.run(doc! { "find": "c" }).await), 13435);
     let secondary = doc! { "find": "c", "$readPreference": { "mode": "secondaryPreferred" } };
