@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{Answer, Client};
-use super::{Api, ApiParts, Credentials, FlowsView};
+use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
 use crate::control::store::{MemoryStore, StateStore};
 use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
-use crate::model::{DrainReason, FlowId, Origin};
+use crate::model::{DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState};
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
 
@@ -89,6 +89,28 @@ impl FlowsView for PaperFlows {
     }
 }
 
+/// A set of one stand-in, `Cluster0/shard-00-00`, that stays primary.
+fn paper_stand_ins(command: StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> {
+    let member = StandInMember {
+        cluster: "Cluster0".to_owned(),
+        member: "shard-00-00".to_owned(),
+        zone: "us-east-1a".parse().expect("a zone"),
+        address: "127.1.0.11:27017".parse().expect("an address"),
+        state: StandInState::Primary,
+        isolated: false,
+    };
+    let is_known = match &command {
+        StandInCommand::List => true,
+        StandInCommand::StepDown { cluster } => *cluster == member.cluster,
+        StandInCommand::Stop { cluster, member: name } | StandInCommand::Start { cluster, member: name } => {
+            (cluster, name) == (&member.cluster, &member.member)
+        }
+    };
+    let unknown =
+        || StandInRefusal::Unknown { wanted: format!("{command:?}"), known: "Cluster0/shard-00-00".to_owned() };
+    Box::pin(std::future::ready(if is_known { Ok(vec![member]) } else { Err(unknown()) }))
+}
+
 /// The quickstart's inventory behind a served API.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
@@ -138,6 +160,7 @@ impl Gateway {
             }),
             readiness: Readiness::new(),
             logs: Some(logs),
+            stand_ins: Some(StandInControl::new(paper_stand_ins)),
             recorder: Arc::new(NoopRecorder),
         };
         let api = Api::guarded(parts, credentials);

@@ -18,6 +18,7 @@ mod route;
 mod routes;
 mod serve;
 mod sessions;
+mod stand_ins;
 mod text;
 mod v1;
 
@@ -32,6 +33,7 @@ use self::auth::Auth;
 pub use self::auth::Credentials;
 use self::metrics::ApiMetrics;
 use self::sessions::Sessions;
+pub use self::stand_ins::StandInControl;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
@@ -69,6 +71,8 @@ pub struct ApiParts {
     pub readiness: Readiness,
     /// The process' log; `None`: it can't be changed from here.
     pub logs: Option<LogHandle>,
+    /// The stand-ins behind the gateway; `None`: it has other servers.
+    pub stand_ins: Option<StandInControl>,
     /// Where it counts.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
 }
@@ -86,6 +90,7 @@ struct Shared {
     reload: ReloadFn,
     readiness: Readiness,
     logs: Option<LogHandle>,
+    stand_ins: Option<StandInControl>,
     metrics: ApiMetrics,
     sessions: Sessions,
     auth: Auth,
@@ -96,7 +101,7 @@ impl Api {
     /// listener lets in may use it.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
-        let ApiParts { control, flows, reload, readiness, logs, recorder } = parts;
+        let ApiParts { control, flows, reload, readiness, logs, stand_ins, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
         Self {
             shared: Arc::new(Shared {
@@ -105,6 +110,7 @@ impl Api {
                 reload,
                 readiness,
                 logs,
+                stand_ins,
                 metrics,
                 sessions: Sessions::default(),
                 auth: Auth::new(credentials),

@@ -315,6 +315,7 @@ async fn operator(walk: &mut Walk) {
         "zones",
         "limits",
         "logs",
+        "standins",
     ] {
         walk.call("GET", &format!("/v1/{path}"), &[], none.clone()).await;
     }
@@ -322,6 +323,9 @@ async fn operator(walk: &mut Walk) {
     walk.call("POST", "/v1/targets/{cluster}/{member}/move", &target, json!({ "port": 2000 })).await;
     walk.call("POST", "/v1/targets/{cluster}/{member}/deregister", &target, none.clone()).await;
     walk.call("POST", "/v1/targets/{cluster}/{member}/register", &target, none.clone()).await;
+    walk.call("POST", "/v1/standins/{cluster}/{member}/stop", &target, none.clone()).await;
+    walk.call("POST", "/v1/standins/{cluster}/{member}/start", &target, none.clone()).await;
+    walk.call("POST", "/v1/standins/{cluster}/step-down", &target[..1], none.clone()).await;
     let slow = json!({ "name": "slow", "kind": { "type": "latency", "delay_ms": 1 }, "lasts_ms": 3_600_000 });
     walk.call("POST", "/v1/faults", &[], slow).await;
     walk.call("GET", "/v1/faults", &[], none.clone()).await;

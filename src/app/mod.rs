@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
-use crate::api::{Api, ApiParts, Credentials, FlowsView};
+use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::appservices::AppOptions;
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
@@ -56,6 +56,8 @@ pub struct GatewayOptions {
     pub flags: Option<Flags>,
     /// The process' log, to be set as the config says; `None`: it stays as it is.
     pub logs: Option<LogHandle>,
+    /// The stand-ins behind the gateway, for the admin API; `None`: it has other servers.
+    pub stand_ins: Option<StandInControl>,
     /// Who is told that the gateway is ready, reloads, stops.
     pub manager: ServiceManager,
 }
@@ -135,7 +137,7 @@ impl Gateway {
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
         let Config { settings, mut desired } = config;
-        let GatewayOptions { source, tick, flags, ports, logs, manager } = options;
+        let GatewayOptions { source, tick, flags, ports, logs, stand_ins, manager } = options;
         let flags = flags.unwrap_or_default();
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
@@ -257,6 +259,7 @@ impl Gateway {
                 }),
                 readiness: readiness.clone(),
                 logs,
+                stand_ins,
                 recorder: registry.shared_recorder(),
             };
             let api = Api::guarded(parts, credentials);

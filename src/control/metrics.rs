@@ -20,7 +20,7 @@ pub(super) struct ControlMetrics {
     last_success: Gauge,
     last_reload_ok: Gauge,
     generation: Gauge,
-    zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 2]>>,
+    zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 3]>>,
     faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     figures: Figures,
@@ -69,6 +69,11 @@ impl ControlMetrics {
             ("plgw_zonal_health", None, "1 while every target group is healthy in the zone (NLB: ZonalHealthStatus)."),
             ("plgw_fault_active", None, "1 while a fault that was asked for has begun and is not over."),
             ("plgw_zonal_shift", None, "1 while an operator has shifted away from the zone."),
+            (
+                "plgw_zonal_fail_open",
+                None,
+                "1 while DNS answers the zone's addresses for want of a better one: it is unhealthy or lost.",
+            ),
             ("plgw_target_slots_used", None, "Addressable targets that hold a port."),
             ("plgw_target_slots_limit", None, "Addressable targets that a region may have."),
         ] {
@@ -137,11 +142,11 @@ impl ControlMetrics {
         for view in &snapshot.zones {
             let labels = [("service", view.service.as_str()), ("zone", view.zone.as_str())];
             let register = |name| self.recorder.register_gauge(&key(name, &labels), &METADATA);
-            let [healthy, shifted] = zones
-                .entry((view.service.clone(), view.zone.clone()))
-                .or_insert_with(|| [register("plgw_zonal_health"), register("plgw_zonal_shift")]);
-            healthy.set(f64::from(u8::from(view.healthy)));
-            shifted.set(f64::from(u8::from(view.shifted)));
+            let names = ["plgw_zonal_health", "plgw_zonal_shift", "plgw_zonal_fail_open"];
+            let gauges = zones.entry((view.service.clone(), view.zone.clone())).or_insert_with(|| names.map(register));
+            for (gauge, value) in gauges.iter().zip([view.healthy, view.shifted, view.fail_open().is_some()]) {
+                gauge.set(f64::from(u8::from(value)));
+            }
         }
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.values().for_each(|gauge| gauge.set(0.0));

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -284,10 +285,14 @@ pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabErro
 
 pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     let found = find(name)?;
-    let Some(addresses) = found.lab.zones.get(zone) else {
-        let known = found.lab.zones.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let lab = &found.lab;
+    let (endpoints, nodes) = (lab.zones.get(zone), lab.nodes.get(zone));
+    if endpoints.or(nodes).is_none() {
+        let known: BTreeSet<&str> = lab.zones.keys().chain(lab.nodes.keys()).map(String::as_str).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
         return Err(LabError::NoZone { zone: zone.to_owned(), known });
-    };
+    }
+    let (endpoints, nodes) = (endpoints.map_or(&[][..], Vec::as_slice), nodes.map_or(&[][..], Vec::as_slice));
     let mut zones = outages::read(&found.dir.join(CUT_FILE));
     zones.retain(|other| other != zone);
     if dead {
@@ -295,11 +300,12 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     }
     outages::write(&found.dir, &zones)?;
 
-    let entry = Entry::open(&found.first, &found.lab, Host::Router)?;
-    entry.enter_network()?;
+    let (router, service) = (Entry::open(&found.first, lab, Host::Router)?, Entry::open(&found.first, lab, Host::Service)?);
+    router.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
-    runtime.block_on(links::cut(entry.network(), addresses, dead))?;
-    let list = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    runtime.block_on(links::cut(Host::Router, router.network(), endpoints, dead))?;
+    runtime.block_on(links::cut(Host::Service, service.network(), nodes, dead))?;
+    let list = endpoints.iter().chain(nodes).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if dead {
         println!("zone {zone} is cut: packets to and from {list} vanish; `plgw lab heal {zone}{}` ends it", flag(name));
     } else {

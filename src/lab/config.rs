@@ -1,6 +1,6 @@
 //! The config that the lab's gateway runs with: the one that was asked for, at the lab's addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,10 @@ pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(St
     let free =
         first_service_net(desired).into_iter().flat_map(|base| (ALIASES..).map(move |n| Ipv4Addr::from(base + n)));
     let free = free.filter(|ip| !all.contains(ip));
-    let aliases: BTreeMap<Ipv4Addr, Ipv4Addr> = all.iter().copied().filter(Ipv4Addr::is_loopback).zip(free).collect();
+    // One each: nodes of one machine may stand for several zones, of which one can be cut.
+    let mut real = BTreeSet::new();
+    for_each_backend(&mut table, |value| real.extend(named(value).filter(|address| address.ip().is_loopback())));
+    let aliases: BTreeMap<SocketAddrV4, Ipv4Addr> = real.into_iter().zip(free).collect();
     let mut backends = Vec::new();
     for_each_backend(&mut table, |value| {
         if let Some((text, backend)) = moved(value, &aliases) {
@@ -55,11 +58,19 @@ fn first_service_net(desired: &Desired) -> Option<u32> {
 }
 
 /// An address, or a URL with one, moved where `aliases` says; and the backend that it names. `None` for names.
-fn moved(text: &str, aliases: &BTreeMap<Ipv4Addr, Ipv4Addr>) -> Option<(String, Backend)> {
-    let found = if text.contains("://") { topology::backend_address(text) } else { text.parse().ok() };
-    let Some(SocketAddr::V4(real)) = found else { return None };
-    let at = SocketAddrV4::new(*aliases.get(real.ip()).unwrap_or(real.ip()), real.port());
+fn moved(text: &str, aliases: &BTreeMap<SocketAddrV4, Ipv4Addr>) -> Option<(String, Backend)> {
+    let real = named(text)?;
+    let at = SocketAddrV4::new(*aliases.get(&real).unwrap_or(real.ip()), real.port());
     Some((text.replacen(&real.ip().to_string(), &at.ip().to_string(), 1), Backend { at, real }))
+}
+
+/// The address that a node's or an app's value names.
+fn named(text: &str) -> Option<SocketAddrV4> {
+    let found = if text.contains("://") { topology::backend_address(text) } else { text.parse().ok() };
+    match found? {
+        SocketAddr::V4(address) => Some(address),
+        SocketAddr::V6(_) => None,
+    }
 }
 
 /// Every address of a node, a BI Connector or an app's backend.
@@ -166,11 +177,11 @@ mod tests {
         let desired = parse(&moved, "moved.toml").expect("good").desired;
         let nodes: Vec<String> =
             desired.projects[0].clusters[0].nodes.iter().map(|node| node.address.to_string()).collect();
-        assert_eq!(nodes, ["10.1.0.100:27017", "10.1.0.100:27018", "10.1.0.13:27017"]);
-        assert_eq!(desired.apps[0].backend, "http://10.1.0.101:9080");
+        assert_eq!(nodes, ["10.1.0.100:27017", "10.1.0.101:27018", "10.1.0.13:27017"]);
+        assert_eq!(desired.apps[0].backend, "http://10.1.0.102:9080");
         let real = |at: &str| backends.iter().find(|backend| backend.at.to_string() == at).map(|b| b.real.to_string());
-        assert_eq!(real("10.1.0.100:27018").as_deref(), Some("127.0.0.1:27018"));
-        assert_eq!(real("10.1.0.101:9080").as_deref(), Some("127.0.0.2:9080"));
+        assert_eq!(real("10.1.0.101:27018").as_deref(), Some("127.0.0.1:27018"));
+        assert_eq!(real("10.1.0.102:9080").as_deref(), Some("127.0.0.2:9080"));
         assert_eq!(real("10.1.0.13:27017").as_deref(), Some("10.1.0.13:27017"));
     }
 

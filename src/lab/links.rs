@@ -81,25 +81,26 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
     }
     // What no host has vanishes, as it does in a VPC.
     router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
+    kernel(Place::Service).local_addresses_last().await?;
     strong_host(gateway, topology).await
 }
 
-/// Lets packets to and from these addresses vanish on the router, as in an outage of their zone; or lets them be again.
-pub(super) async fn cut(router: &Namespace, addresses: &[Ipv4Addr], dead: bool) -> Result<(), LabError> {
-    let router = Kernel::of(Host::Router, router)?;
+/// Lets packets to and from these addresses vanish at `host`, as in an outage of their zone; or lets them be again.
+pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[Ipv4Addr], dead: bool) -> Result<(), LabError> {
+    let kernel = Kernel::of(host, network)?;
     for ip in addresses {
         for towards in [true, false] {
-            let mut rule = router.handle.rule().add().v4().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
+            let mut rule = kernel.handle.rule().add().v4().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
             rule = if towards { rule.destination_prefix(*ip, 32) } else { rule.source_prefix(*ip, 32) };
             let done = if dead {
                 rule.execute().await
             } else {
                 let message = rule.message_mut().clone();
-                router.handle.rule().del(message).execute().await
+                kernel.handle.rule().del(message).execute().await
             };
             match done {
                 Err(error) if is_errno(&error, if dead { EXISTS } else { MISSING }) => {}
-                other => router.done(format!("cut off or heal {ip}"), other)?,
+                other => kernel.done(format!("cut off or heal {ip}"), other)?,
             }
         }
     }
@@ -196,20 +197,7 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
         })?;
     }
     // The kernel's own first rule would hold every address to be at home on every cable.
-    let last = gateway
-        .handle
-        .rule()
-        .add()
-        .v4()
-        .table_id(LOCAL_TABLE.into())
-        .priority(LOCAL_PRIORITY)
-        .action(RuleAction::ToTable);
-    gateway.done("move the rule for local addresses behind the others", last.execute().await)?;
-    let mut first = RuleMessage::default();
-    first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
-    first.header.table = LOCAL_TABLE;
-    first.header.action = RuleAction::ToTable;
-    gateway.done("remove the kernel's first rule", gateway.handle.rule().del(first).execute().await)
+    gateway.local_addresses_last().await
 }
 
 /// One namespace's network configuration.
@@ -283,6 +271,18 @@ impl Kernel {
     async fn up(&self, index: u32) -> Result<(), LabError> {
         let up = LinkUnspec::new_with_index(index).up().build();
         self.done(format!("bring up interface {index}"), self.handle.link().change(up).execute().await)
+    }
+
+    /// Moves the kernel's first rule, by which every local address is found, behind those of [`strong_host`] and [`cut`].
+    async fn local_addresses_last(&self) -> Result<(), LabError> {
+        let last = self.handle.rule().add().v4().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
+        let last = last.action(RuleAction::ToTable).execute().await;
+        self.done("move the rule for local addresses behind the others", last)?;
+        let mut first = RuleMessage::default();
+        first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        first.header.table = LOCAL_TABLE;
+        first.header.action = RuleAction::ToTable;
+        self.done("remove the kernel's first rule", self.handle.rule().del(first).execute().await)
     }
 
     /// An address without the route to its network that the kernel would add: every way is written out.

@@ -65,7 +65,8 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let mut signals = Signals::listen().doing("listen for signals")?;
     let notice = outages::notice(&config.desired);
     let ports = packet_filter(&config.desired);
-    let options = GatewayOptions { source: Some(path.to_owned()), ports, ..GatewayOptions::default() };
+    let stand_ins = path.parent().and_then(super::stand_ins::control);
+    let options = GatewayOptions { source: Some(path.to_owned()), ports, stand_ins, ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;
     let _outages = outages::follow(path.with_file_name(CUT_FILE), gateway.control().clone(), notice);

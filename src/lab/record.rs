@@ -70,6 +70,8 @@ pub(super) struct Lab {
     pub(super) hosts: BTreeMap<Host, HostRecord>,
     /// Endpoint addresses by zone.
     pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
+    /// Nodes' addresses by zone.
+    pub(super) nodes: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
     /// Processes that the lab needs, by name.
     pub(super) processes: BTreeMap<String, ProcessRecord>,
     /// Its CA's certificate.

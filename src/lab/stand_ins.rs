@@ -1,26 +1,36 @@
 //! Stand-ins for the config's nodes and apps, where the config says that these are.
 //!
 //! They run on the service's side, from where the gateway cannot be asked anything. What their members are called depends
-//! on the gateway's ports, and which of them are lost on its faults, so they look at what it has saved, and at the config,
-//! whenever one of the two files changes.
+//! on the gateway's ports, and which of them are lost on its faults and on the zones that are cut, so they look at what it
+//! has saved, at the config and at the list of those zones whenever one of the three files changes.
+//!
+//! The operator's commands come over a Unix socket in the lab's directory: the gateway, which takes them by its admin API,
+//! has no way to the service's side but to the backends' ports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::error::Doing;
-use super::{LabError, holder};
+use super::{CUT_FILE, LabError, holder, outages};
+use crate::api::StandInControl;
 use crate::config::{self, Config, StateLocation};
 use crate::lifecycle::{SignalEvent, Signals};
+use crate::model::{Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
 use crate::quickstart::{StandIns, Timing, planned};
 use crate::tls::LabCa;
 
 /// How soon a moved port is known to the members: well before the old one closes (`move_grace`).
 const LOOK: Duration = Duration::from_millis(200);
+
+/// The socket for commands, in the lab's directory.
+const SOCKET: &str = "stand-ins.sock";
 
 /// When the files last changed, and how long they are.
 type Look = Vec<Option<(SystemTime, u64)>>;
@@ -35,7 +45,11 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     let stand_ins = StandIns::start(&config.desired, &snapshot, &ca, Timing::default()).await;
     let mut stand_ins = stand_ins.map_err(|error| failed(&error))?;
     let (sender, receiver) = watch::channel(snapshot);
-    let _follower = stand_ins.follow(receiver);
+    let cut = path.with_file_name(CUT_FILE);
+    let is_cut = move |node: &Node| outages::read(&cut).iter().any(|zone| zone == node.zone.as_str());
+    let _follower = stand_ins.follow(receiver, is_cut);
+    let socket = path.with_file_name(SOCKET);
+    let commands = UnixListener::bind(&socket).doing(format!("listen on {}", socket.display()))?;
     holder::say(holder::SERVES)?;
     let mut tick = tokio::time::interval(LOOK);
     loop {
@@ -44,6 +58,10 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
                 SignalEvent::Stop | SignalEvent::StopNow => return Ok(()),
                 SignalEvent::Reload => {}
             },
+            Ok((stream, _)) = commands.accept() => {
+                tokio::spawn(answer(stream, stand_ins.control()));
+                continue;
+            }
             _ = tick.tick() => {}
         }
         let now = look(&files);
@@ -67,7 +85,7 @@ fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
         StateLocation::File(path) => Some(path.clone()),
         StateLocation::Memory => None,
     };
-    [path.to_owned()].into_iter().chain(state).collect()
+    [path.to_owned(), path.with_file_name(CUT_FILE)].into_iter().chain(state).collect()
 }
 
 fn look(files: &[PathBuf]) -> Look {
@@ -76,4 +94,42 @@ fn look(files: &[PathBuf]) -> Look {
         Some((found.modified().ok()?, found.len()))
     };
     files.iter().map(stamp).collect()
+}
+
+type Answer = Result<Vec<StandInMember>, StandInRefusal>;
+
+/// Runs the one command that comes over `stream`: JSON to the end of the input, and JSON back.
+async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Result<()> {
+    let mut command = Vec::new();
+    stream.read_to_end(&mut command).await?;
+    let answer: Answer = control.run(serde_json::from_slice(&command)?).await;
+    stream.write_all(&serde_json::to_vec(&answer)?).await
+}
+
+/// The way of the operator's commands to the stand-ins of the lab in `dir`; `None` where it has none.
+pub(super) fn control(dir: &Path) -> Option<StandInControl> {
+    let socket = dir.join(SOCKET);
+    // They are started before the gateway.
+    socket.exists().then(|| {
+        StandInControl::new(move |command| {
+            let socket = socket.clone();
+            Box::pin(async move {
+                let failed = |error: std::io::Error| {
+                    let message =
+                        format!("the lab's stand-ins do not answer: {error}; `plgw lab status` says whether they run");
+                    StandInRefusal::Unavailable(message)
+                };
+                ask(&socket, &command).await.map_err(failed)?
+            })
+        })
+    })
+}
+
+async fn ask(socket: &Path, command: &StandInCommand) -> std::io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(&serde_json::to_vec(command)?).await?;
+    stream.shutdown().await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(serde_json::from_slice(&answer)?)
 }

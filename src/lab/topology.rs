@@ -35,6 +35,8 @@ pub(super) struct Topology {
     pub(super) hosts: Vec<HostNet>,
     /// The endpoints' addresses, by zone.
     pub(super) zones: BTreeMap<Zone, Vec<Ipv4Addr>>,
+    /// Nodes' addresses, by zone.
+    pub(super) nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>>,
     /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
     pub(super) vpc_side: Vec<Ipv4Addr>,
     /// What it answers to on its cables to the internet: nodes' and apps' public addresses.
@@ -128,6 +130,7 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
         public_side: public_addresses(desired).into_iter().collect(),
         hosts,
         zones,
+        nodes: nodes(desired),
         consumer,
         service,
         sources,
@@ -202,6 +205,17 @@ fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<Ipv4Addr>> {
         }
     }
     zones
+}
+
+/// Where the gateway reaches the nodes of each zone. `backends` sees that all are IPv4.
+fn nodes(desired: &Desired) -> BTreeMap<Zone, BTreeSet<Ipv4Addr>> {
+    let mut nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    for node in desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes) {
+        if let IpAddr::V4(ip) = node.address.ip() {
+            nodes.entry(node.zone.clone()).or_default().insert(ip);
+        }
+    }
+    nodes
 }
 
 /// Where nodes and apps are reached from the internet.

@@ -131,6 +131,38 @@ impl FaultKind {
         }
     }
 
+    /// Whether the members of a replica set lose each other by it, so that a set which loses its primary elects another.
+    /// All other faults lie on the clients' path alone and elect nothing, however long they last.
+    #[must_use]
+    pub fn elects(&self) -> bool {
+        matches!(self, Self::ZoneOutage | Self::TargetDown { .. })
+    }
+
+    /// What drivers see of it, with their default settings and with retryable writes (`docs/experiments.md`).
+    #[must_use]
+    pub fn drivers_see(&self) -> &'static str {
+        match self {
+            Self::Latency { .. } | Self::Bandwidth { .. } | Self::SlowClose { .. } => {
+                "operations take longer; errors come only where a time-out of the driver's passes"
+            }
+            Self::Reset { .. } => "a network error at each reset, which is retried once",
+            Self::BlackHole => {
+                "operations hang; new connections fail after connectTimeoutMS (10 to 30 s), writes to a primary after 30 s"
+            }
+            Self::Refuse => "new connections are reset; writes to a primary fail after serverSelectionTimeoutMS (30 s)",
+            Self::HalfOpen { .. } => {
+                "operations that were sent hang until the monitor gives up (20 to 70 s; Java and C: until the flow ends)"
+            }
+            Self::ZoneOutage | Self::TargetDown { silent: true } => {
+                "new operations go on once another primary is elected, 10 to 12 s; those that were sent hang until the \
+                 monitor gives up (20 to 70 s; Java and C: until the flow ends)"
+            }
+            Self::TargetDown { silent: false } => "writes go on once another primary is elected, after 10 to 12 s",
+            Self::PortMove { .. } => "hello names the new port, and drivers connect to it; no operation fails",
+            Self::DnsFailure { .. } => "new clients cannot resolve; connected ones go on until they connect anew",
+        }
+    }
+
     /// Whether it befalls single flows, and is decided when they start.
     #[must_use]
     pub fn is_of_flows(&self) -> bool {

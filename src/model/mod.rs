@@ -18,6 +18,7 @@ mod origin;
 mod pace;
 mod port;
 mod provider;
+mod stand_in;
 mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
@@ -45,4 +46,5 @@ pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
     HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
 };
+pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};

@@ -119,6 +119,7 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
             healthy: survey.is_zone_healthy(service, &zone),
             shifted: survey.is_shifted(service, &zone),
             silent: survey.desired.silent_zones.contains(&zone),
+            lost: survey.is_zone_lost(service, &zone),
             unhealthy_targets: survey.unhealthy_targets(service, &zone).to_vec(),
             addresses: addresses_in(survey, service, &zone),
             zone,
@@ -130,10 +131,14 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
 fn addresses_in(survey: &Survey<'_>, service: &VpceServiceId, zone: &Zone) -> Vec<ZoneAddress> {
     let endpoints = survey.endpoints_of(service).iter();
     let of_endpoint = |endpoint: &&InterfaceEndpoint| {
-        let answered = if is_available(endpoint) { survey.answered(endpoint) } else { BTreeSet::new() };
+        let answered = is_available(endpoint).then(|| survey.answered(endpoint));
         let here = endpoint.addresses.iter().filter(|address| address.zone == *zone).map(|address| address.ip);
         let id = &endpoint.id;
-        here.map(|ip| ZoneAddress { endpoint: id.clone(), ip, in_dns: answered.contains(&ip) }).collect::<Vec<_>>()
+        let view = |ip| {
+            let answer = answered.as_ref().filter(|(ips, _)| ips.contains(&ip)).map(|(_, answer)| *answer);
+            ZoneAddress { endpoint: id.clone(), ip, in_dns: answer.is_some(), dns_answer: answer }
+        };
+        here.map(view).collect::<Vec<_>>()
     };
     endpoints.flat_map(of_endpoint).collect()
 }

@@ -166,7 +166,7 @@ fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId
         if gate.state != EndpointState::Available {
             continue;
         }
-        zones.at(&zone, gate.regional_name.clone()).addresses = survey.answered(endpoint);
+        zones.at(&zone, gate.regional_name.clone()).addresses = survey.answered(endpoint).0;
         let first = gate.regional_name.as_str().split('.').next().unwrap_or_default();
         for address in &gate.addresses {
             let zonal = zone.prefixed(&format!("{first}-{}", address.zone)).expect("22 + 1 + 8 + 1 + 15 letters fit");
@@ -206,7 +206,7 @@ fn managed(survey: &Survey<'_>) -> BTreeMap<VpcId, BTreeMap<DnsName, BTreeSet<Ip
                 continue;
             }
             for name in managed_zones(registered.kind, &app.region) {
-                zones.entry(endpoint.vpc.clone()).or_default().insert(name, survey.answered(endpoint));
+                zones.entry(endpoint.vpc.clone()).or_default().insert(name, survey.answered(endpoint).0);
             }
         }
     }
@@ -246,7 +246,7 @@ fn consumers_zone(survey: &Survey<'_>, zone: &PrivateZone) -> DnsZone {
             ZoneRecord::Cname { target, .. } => sets.cname = Some(target.clone()),
             ZoneRecord::Alias { endpoint, .. } => {
                 if let Some(endpoint) = survey.desired.endpoints.get(endpoint).filter(|e| is_available(e)) {
-                    sets.addresses.extend(survey.answered(endpoint));
+                    sets.addresses.extend(survey.answered(endpoint).0);
                 }
             }
         }
@@ -262,7 +262,11 @@ mod tests {
         two_regions, with_app,
     };
     use super::*;
-    use crate::model::{Desired, ListenerPort, Naming, TargetId};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::model::{Desired, Fault, FaultKind, FaultScope, ListenerPort, Naming, Share, TargetId, TargetState};
+    use crate::plan::{DnsAnswer, ZoneView};
 
     const REGIONAL: &str = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
 
@@ -434,6 +438,42 @@ mod tests {
 
         desired.silent_zones.insert(of("us-east-1b"));
         assert_eq!(public(&plan(&desired), zone, REGIONAL).len(), 2, "with every zone silent all are answered");
+    }
+
+    /// A lost zone is the last to be answered: not while another is there, though with cross-zone load balancing its lost
+    /// target makes every zone unhealthy, and though an operator shifted away from the other.
+    #[test]
+    fn a_lost_zone_stays_out_of_dns_as_long_as_another_zone_is_not_lost() {
+        let zone = "vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
+        let lost = |letter: &str| {
+            let name = format!("lost-{letter}");
+            let scope = FaultScope { zone: Some(of(&format!("us-east-1{letter}"))), ..FaultScope::default() };
+            let (kind, share) = (FaultKind::ZoneOutage, Share::default());
+            Arc::new(Fault { name, kind, scope, share, seed: 0, after: Duration::ZERO, lasts: None })
+        };
+        let answers = |desired: &Desired| {
+            let snapshot = plan(desired);
+            let why = |at: &ZoneView| at.fail_open();
+            (public(&snapshot, zone, REGIONAL), snapshot.zones.iter().map(why).collect::<Vec<_>>())
+        };
+        let mut desired = documented();
+        desired.faults.insert("lost-a".to_owned(), lost("a"));
+        assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, None]));
+
+        // Past the time of the health checks.
+        let key = (of(SERVICE), of("Cluster0/shard-00-00"), "shard-00-00".to_owned());
+        desired.health.insert(key, TargetState::Unhealthy.into());
+        let open = Some(DnsAnswer::NoHealthyZone);
+        assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, open]));
+
+        desired.shifted_zones.insert((of(SERVICE), of("us-east-1b")));
+        let open = Some(DnsAnswer::ShiftedZonesAlone);
+        assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, open]));
+
+        desired.shifted_zones.clear();
+        desired.faults.insert("lost-b".to_owned(), lost("b"));
+        let open = Some(DnsAnswer::EveryZoneLost);
+        assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned(), "A 10.0.30.194".to_owned()], vec![open, open]));
     }
 
     /// B14, and the reason for private hosted zones: the same name leads elsewhere inside the VPC.

@@ -36,7 +36,7 @@ pub use port_allocations::PortAllocations;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    Answer, ClientGroup, ClusterStrings, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation,
-    Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup, TargetKind,
-    TargetView, VpcDns, ZoneAddress, ZoneView,
+    Answer, ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress,
+    Generation, Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
+    TargetKind, TargetView, VpcDns, ZoneAddress, ZoneView,
 };

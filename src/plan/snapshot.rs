@@ -264,6 +264,8 @@ pub struct ZoneView {
     pub shifted: bool,
     /// Its addresses were found not to answer clients.
     pub silent: bool,
+    /// Its addresses do not answer: they are silent, or in a `zone-outage`.
+    pub lost: bool,
     /// Groups that have too few healthy targets for it.
     pub unhealthy_targets: Vec<TargetId>,
     /// The endpoints' addresses in it, in order of endpoint.
@@ -279,6 +281,49 @@ pub struct ZoneAddress {
     pub ip: IpAddr,
     /// Whether DNS answers it.
     pub in_dns: bool,
+    /// Why DNS answers it; nothing where it does not.
+    pub dns_answer: Option<DnsAnswer>,
+}
+
+/// Why DNS answers the addresses of an endpoint that it answers. All but the first are fail-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DnsAnswer {
+    /// Their zones are healthy.
+    HealthyZones,
+    /// No zone is healthy: those that are not lost and not shifted away from are answered.
+    NoHealthyZone,
+    /// All other zones are lost: those that were shifted away from are answered.
+    ShiftedZonesAlone,
+    /// Every zone is lost.
+    EveryZoneLost,
+}
+
+impl DnsAnswer {
+    /// Whether DNS fails open.
+    #[must_use]
+    pub fn is_fail_open(self) -> bool {
+        self != Self::HealthyZones
+    }
+
+    /// The reason in words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::HealthyZones => "healthy",
+            Self::NoHealthyZone => "fail-open: no zone is healthy",
+            Self::ShiftedZonesAlone => "fail-open: every zone that is not shifted away from is lost",
+            Self::EveryZoneLost => "fail-open: every zone is lost",
+        }
+    }
+}
+
+impl ZoneView {
+    /// Why DNS answers addresses of this zone though that is no healthy answer; `None`: it does not, or they are healthy.
+    #[must_use]
+    pub fn fail_open(&self) -> Option<DnsAnswer> {
+        self.addresses.iter().filter_map(|address| address.dns_answer).find(|answer| answer.is_fail_open())
+    }
 }
 
 /// What an addressable target is.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::snapshot::DnsAnswer;
 use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
@@ -170,14 +171,17 @@ impl<'a> Survey<'a> {
     ///
     /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
     pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone) -> bool {
-        let lost = |fault: &&Arc<Fault>| {
+        !self.is_zone_lost(service, zone) && self.unhealthy_targets(service, zone).is_empty()
+    }
+
+    /// Whether the zone's addresses do not answer: in a `zone-outage`, or found silent.
+    pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        let lost = |fault: &Arc<Fault>| {
             fault.kind == FaultKind::ZoneOutage
                 && fault.scope.zone.as_ref() == Some(zone)
                 && fault.scope.service.as_ref().is_none_or(|of| of == service)
         };
-        !self.desired.silent_zones.contains(zone)
-            && !self.faults().any(|fault| lost(&fault))
-            && self.unhealthy_targets(service, zone).is_empty()
+        self.desired.silent_zones.contains(zone) || self.faults().any(lost)
     }
 
     /// The groups that have too few healthy members for a node in `zone`.
@@ -217,21 +221,26 @@ impl<'a> Survey<'a> {
         groups.filter(ill).map(|target| &target.id)
     }
 
-    /// The addresses of an endpoint that DNS answers: those in healthy zones that no operator shifted away from. With
-    /// none of them left every one is answered, as Route 53 does when nothing is healthy.
-    pub(super) fn answered(&self, endpoint: &InterfaceEndpoint) -> BTreeSet<IpAddr> {
-        let all = endpoint.addresses.iter();
+    /// The addresses of an endpoint that DNS answers, and why those.
+    ///
+    /// With none in a good zone DNS fails open, as Route 53 does when nothing is healthy. A lost zone's addresses answer
+    /// nothing, so they are the last to be answered: AWS measures a zone's loss by the same checks as targets' health, and
+    /// with cross-zone load balancing a lost target alone makes every zone unhealthy.
+    pub(super) fn answered(&self, endpoint: &InterfaceEndpoint) -> (BTreeSet<IpAddr>, DnsAnswer) {
         let service = endpoint.service.service();
-        let kept = all.clone().filter(|a| !self.is_shifted(service, &a.zone));
-        let unshifted: BTreeSet<IpAddr> = kept.clone().map(|a| a.ip).collect();
-        let well: BTreeSet<IpAddr> = kept.filter(|a| self.is_zone_healthy(service, &a.zone)).map(|a| a.ip).collect();
-        if !well.is_empty() {
-            well
-        } else if unshifted.is_empty() {
-            all.map(|address| address.ip).collect()
-        } else {
-            unshifted
-        }
+        let shifted = |zone: &Zone| self.is_shifted(service, zone);
+        let lost = |zone: &Zone| self.is_zone_lost(service, zone);
+        let among = |keep: &dyn Fn(&Zone) -> bool| -> BTreeSet<IpAddr> {
+            endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip).collect()
+        };
+        let tries: [(&dyn Fn(&Zone) -> bool, DnsAnswer); 4] = [
+            (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),
+            (&|zone| !shifted(zone) && !lost(zone), DnsAnswer::NoHealthyZone),
+            (&|zone| !lost(zone), DnsAnswer::ShiftedZonesAlone),
+            (&|zone| !shifted(zone), DnsAnswer::EveryZoneLost),
+        ];
+        let found = tries.into_iter().map(|(keep, why)| (among(keep), why)).find(|(kept, _)| !kept.is_empty());
+        found.unwrap_or_else(|| (among(&|_| true), DnsAnswer::EveryZoneLost))
     }
 }
 

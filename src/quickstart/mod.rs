@@ -22,7 +22,7 @@ use self::check::Bench;
 pub use self::check::Check;
 pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
-pub use self::standins::{StandInCarried, StandInControlError, StandInMember, StandIns};
+pub use self::standins::{StandInCarried, StandIns};
 pub use self::taken::Taken;
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
@@ -157,10 +157,14 @@ impl Quickstart {
         step(Step::StandIns);
         let mut standins = StandIns::start(&config.desired, &planned, &ca, options.timing.unwrap_or_default()).await?;
         step(Step::Gateway);
-        let gateway_options =
-            GatewayOptions { flags: Some(taken::FLAGS), logs: options.logs.clone(), ..GatewayOptions::default() };
+        let gateway_options = GatewayOptions {
+            flags: Some(taken::FLAGS),
+            logs: options.logs.clone(),
+            stand_ins: Some(standins.control()),
+            ..GatewayOptions::default()
+        };
         let gateway = Gateway::start(config.clone(), gateway_options).await?;
-        let follower = standins.follow(gateway.control().snapshots());
+        let follower = standins.follow(gateway.control().snapshots(), |_| false);
         step(Step::Health);
         let quickstart = Self { config, gateway, standins, ca, _follower: follower };
         quickstart.until_healthy().await;
@@ -204,7 +208,7 @@ impl Quickstart {
         &self.gateway
     }
 
-    /// The stand-ins: to stop, start and step down members of.
+    /// The stand-ins.
     #[must_use]
     pub fn stand_ins(&self) -> &StandIns {
         &self.standins
@@ -288,6 +292,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::model::StandInCommand;
 
     /// A shift that no other test of this machine has: integration tests claim from 32 on, in the same way.
     fn claim() -> (Shift, Vec<TcpListener>) {
@@ -332,7 +337,8 @@ mod tests {
         }
         assert_eq!(failures(&checks), []);
 
-        quickstart.standins.stop_member("Cluster0", "shard-00-02").await.expect("a member");
+        let stop = StandInCommand::Stop { cluster: "Cluster0".to_owned(), member: "shard-00-02".to_owned() };
+        quickstart.standins.run(stop).await.expect("a member");
         let checks = quickstart.check().await.expect("clients");
         let failed = failures(&checks);
         let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();

@@ -11,18 +11,21 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::QuickstartError;
 use super::horizons::{horizons, listed, private_hosts, strings_of};
-use crate::model::{App, Cluster, ClusterKind, Desired, DnsName, Node};
+use crate::api::StandInControl;
+use crate::model::{App, Cluster, ClusterKind, Desired, DnsName, Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
-use crate::standin::StandinError;
 use crate::standin::app::{App as AppBackend, AppCarried, AppLocation, AppSpec, Apps};
 use crate::standin::mongo::{
-    Carried, Horizons, MemberStatus, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing,
+    Carried, Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing,
 };
 use crate::tls::LabCa;
 
 /// App Services' name for `us-east-1` in the answer to an SDK's location call; other regions have others, which the
 /// quickstart doesn't need.
 const LOCATION: &str = "US-VA";
+
+/// How long a primary that an operator lets step down does not stand: `replSetStepDown` without a number.
+const STEP_DOWN: Duration = Duration::from_secs(60);
 
 /// The running stand-ins. Dropped, they stop.
 #[derive(Debug)]
@@ -48,28 +51,9 @@ pub enum StandInCarried {
     App(String, AppCarried),
 }
 
-/// A member of a stand-in set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StandInMember {
-    /// Its cluster.
-    pub cluster: String,
-    /// Its node's name in the config.
-    pub node: String,
-    /// How it is doing.
-    #[serde(flatten)]
-    pub status: MemberStatus,
-}
-
-/// Why a stand-in member was not stopped, started or stepped down.
-#[derive(Debug, thiserror::Error)]
-pub enum StandInControlError {
-    /// No stand-in set has such a cluster or node.
-    #[error("no stand-in {0}; the stand-ins of replica sets are: {1}")]
-    Unknown(String, String),
-    /// The set refused.
-    #[error(transparent)]
-    Refused(#[from] StandinError),
-}
+/// The stand-in sets, each with its cluster.
+#[derive(Debug, Clone)]
+struct Sets(Arc<[(Cluster, Arc<ReplicaSet>)]>);
 
 /// Tells the stand-ins what their members are called; ends when it is dropped.
 #[derive(Debug)]
@@ -122,8 +106,12 @@ impl StandIns {
     }
 
     /// From now on the members' names are those of the latest snapshot, after a port move too; and a member that a fault
-    /// makes unreachable is lost to the others, as its machine or its zone would be.
-    pub(crate) fn follow(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Follower {
+    /// makes unreachable, or whose node `is_lost` (asked at each snapshot), is lost to the others.
+    pub(crate) fn follow(
+        &mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        is_lost: impl Fn(&Node) -> bool + Send + 'static,
+    ) -> Follower {
         let senders = std::mem::take(&mut self.horizons);
         let sets = self.sets();
         let take = move |snapshot: &Snapshot| {
@@ -135,7 +123,7 @@ impl StandIns {
                     changed
                 });
             }
-            isolate(&sets, |node| is_faulted(snapshot, node.address));
+            sets.isolate(|node| is_faulted(snapshot, node.address) || is_lost(node));
         };
         take(&snapshots.borrow_and_update());
         let task = tokio::spawn(async move {
@@ -147,69 +135,36 @@ impl StandIns {
         Follower { _task: AbortOnDropHandle::new(task) }
     }
 
-    fn sets(&self) -> Vec<(Cluster, Arc<ReplicaSet>)> {
+    fn sets(&self) -> Sets {
         let set = |(cluster, backend): &(Cluster, Backend)| match backend {
             Backend::Set(set) => Some((cluster.clone(), Arc::clone(set))),
             Backend::Routers(_) => None,
         };
-        self.clusters.iter().filter_map(set).collect()
+        Sets(self.clusters.iter().filter_map(set).collect())
     }
 
     /// The members of the stand-in sets.
     #[must_use]
     pub fn list(&self) -> Vec<StandInMember> {
-        let members = self.sets().into_iter().flat_map(|(cluster, set)| {
-            let named = cluster.nodes.into_iter().zip(set.members());
-            let name = cluster.name.to_string();
-            named.map(move |(node, status)| StandInMember { cluster: name.clone(), node: node.name, status })
-        });
-        members.collect()
+        self.sets().members()
     }
 
-    /// Stops a member as a crash would: nothing is handed over, its connections end.
+    /// Runs an operator's command; the members as they then are.
     ///
     /// # Errors
     ///
-    /// [`StandInControlError::Unknown`] when there is no such member.
-    pub async fn stop_member(&self, cluster: &str, node: &str) -> Result<(), StandInControlError> {
-        let (set, index) = self.member(cluster, node)?;
-        Ok(set.stop_node(index).await?)
+    /// [`StandInRefusal`] when there is no such set or member, or the set refuses.
+    pub async fn run(&self, command: StandInCommand) -> Result<Vec<StandInMember>, StandInRefusal> {
+        self.sets().run(command).await
     }
 
-    /// Starts a member that was stopped.
-    ///
-    /// # Errors
-    ///
-    /// [`StandInControlError`] when there is no such member, or its address is taken by now.
-    pub async fn start_member(&self, cluster: &str, node: &str) -> Result<(), StandInControlError> {
-        let (set, index) = self.member(cluster, node)?;
-        Ok(set.start_node(index).await?)
-    }
-
-    /// Lets the set's primary step down for `period` and hand over.
-    ///
-    /// # Errors
-    ///
-    /// [`StandInControlError`] when there is no such set, no primary, or no member that could take over.
-    pub async fn step_down(&self, cluster: &str, period: Duration) -> Result<(), StandInControlError> {
-        let set = self.sets().into_iter().find(|(candidate, _)| candidate.name.to_string() == cluster);
-        let (_, set) = set.ok_or_else(|| self.unknown(cluster))?;
-        Ok(set.step_down(period).await?)
-    }
-
-    fn member(&self, cluster: &str, node: &str) -> Result<(Arc<ReplicaSet>, usize), StandInControlError> {
-        let members = self.sets().into_iter().filter(|(candidate, _)| candidate.name.to_string() == cluster);
-        let position = |(cluster, set): (Cluster, Arc<ReplicaSet>)| {
-            let index = cluster.nodes.iter().position(|candidate| candidate.name == node)?;
-            Some((set, index))
-        };
-        members.filter_map(position).next().ok_or_else(|| self.unknown(&format!("{cluster}/{node}")))
-    }
-
-    fn unknown(&self, wanted: &str) -> StandInControlError {
-        let known: Vec<String> =
-            self.list().into_iter().map(|member| format!("{}/{}", member.cluster, member.node)).collect();
-        StandInControlError::Unknown(wanted.to_owned(), known.join(", "))
+    /// Takes commands as long as the sets run.
+    pub(crate) fn control(&self) -> StandInControl {
+        let sets = self.sets();
+        StandInControl::new(move |command| {
+            let sets = sets.clone();
+            Box::pin(async move { sets.run(command).await })
+        })
     }
 
     /// What each has carried so far.
@@ -239,12 +194,62 @@ impl StandIns {
     }
 }
 
-/// Isolates the members whose nodes `is_lost` says so of, and connects the others.
-fn isolate(sets: &[(Cluster, Arc<ReplicaSet>)], is_lost: impl Fn(&Node) -> bool) {
-    for (cluster, set) in sets {
-        for (index, node) in cluster.nodes.iter().enumerate() {
-            // The set has a member for every node.
-            let _ = set.isolate_node(index, is_lost(node));
+impl Sets {
+    fn members(&self) -> Vec<StandInMember> {
+        let members = self.0.iter().flat_map(|(cluster, set)| {
+            cluster.nodes.iter().zip(set.members()).map(|(node, status)| StandInMember {
+                cluster: cluster.name.to_string(),
+                member: node.name.clone(),
+                zone: node.zone.clone(),
+                address: status.address,
+                state: status.state,
+                isolated: status.isolated,
+            })
+        });
+        members.collect()
+    }
+
+    async fn run(&self, command: StandInCommand) -> Result<Vec<StandInMember>, StandInRefusal> {
+        let done = match &command {
+            StandInCommand::List => Ok(()),
+            StandInCommand::Stop { cluster, member } => {
+                let (set, index) = self.member(cluster, member)?;
+                set.stop_node(index).await
+            }
+            StandInCommand::Start { cluster, member } => {
+                let (set, index) = self.member(cluster, member)?;
+                set.start_node(index).await
+            }
+            StandInCommand::StepDown { cluster } => {
+                let set = self.0.iter().find(|(candidate, _)| candidate.name.as_str() == cluster);
+                let (_, set) = set.ok_or_else(|| self.unknown(cluster.clone()))?;
+                set.step_down(STEP_DOWN).await
+            }
+        };
+        done.map_err(|error| StandInRefusal::Refused(crate::control::chain(&error)))?;
+        Ok(self.members())
+    }
+
+    fn member(&self, cluster: &str, member: &str) -> Result<(Arc<ReplicaSet>, usize), StandInRefusal> {
+        let sets = self.0.iter().filter(|(candidate, _)| candidate.name.as_str() == cluster);
+        let position = |(cluster, set): &(Cluster, Arc<ReplicaSet>)| {
+            Some((Arc::clone(set), cluster.nodes.iter().position(|node| node.name == member)?))
+        };
+        sets.filter_map(position).next().ok_or_else(|| self.unknown(format!("{cluster}/{member}")))
+    }
+
+    fn unknown(&self, wanted: String) -> StandInRefusal {
+        let known = self.members().into_iter().map(|found| format!("{}/{}", found.cluster, found.member));
+        StandInRefusal::Unknown { wanted, known: known.collect::<Vec<_>>().join(", ") }
+    }
+
+    /// Isolates the members whose nodes `is_lost` says so of, and connects the others.
+    fn isolate(&self, is_lost: impl Fn(&Node) -> bool) {
+        for (cluster, set) in &*self.0 {
+            for (index, node) in cluster.nodes.iter().enumerate() {
+                // The set has a member for every node.
+                let _ = set.isolate_node(index, is_lost(node));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{ClientOptions, ServerAddress};
 use mongodb::{Client, ServerType};
-use plgw::model::{Fault, FaultKind, FaultScope, Share};
+use plgw::model::{Fault, FaultKind, FaultScope, Share, StandInCommand, StandInState};
 use plgw::quickstart::{Options, Quickstart, Timing};
 use tokio::sync::watch;
 
@@ -92,13 +92,15 @@ fn inside_the_driver_loses_its_primary() {
         let control = quickstart.gateway().control();
         let primary = |not: &str| {
             let members = quickstart.stand_ins().list();
-            members.into_iter().find(|member| member.status.state == "PRIMARY" && member.node != not)
+            members.into_iter().find(|found| found.state == StandInState::Primary && found.member != not)
         };
         let fault = |kind: FaultKind, scope: FaultScope| {
             let name = "loss".to_owned();
             Fault { name, kind, scope, share: Share::default(), seed: 0, after: Duration::ZERO, lasts: None }
         };
-        let first = primary("").expect("a primary").node;
+        let cluster = || "Cluster0".to_owned();
+        let command = |command| quickstart.stand_ins().run(command);
+        let first = primary("").expect("a primary").member;
         let target = |node: &str| Some(format!("Cluster0/{node}").parse().expect("a target"));
 
         let zone = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
@@ -108,26 +110,26 @@ fn inside_the_driver_loses_its_primary() {
         control.clear_fault("loss".to_owned()).await.expect("cleared");
         insert(&at, "zone").await;
 
-        let scope = FaultScope { target: target(&second.node), ..FaultScope::default() };
+        let scope = FaultScope { target: target(&second.member), ..FaultScope::default() };
         control.set_fault(fault(FaultKind::TargetDown { silent: false }, scope)).await.expect("set");
         insert(&at, "member").await;
-        let third = primary(&second.node).expect("the one that took the write");
+        let third = primary(&second.member).expect("the one that took the write");
         control.clear_fault("loss".to_owned()).await.expect("cleared");
 
-        quickstart.stand_ins().step_down("Cluster0", Duration::from_secs(60)).await.expect("stepped down");
+        command(StandInCommand::StepDown { cluster: cluster() }).await.expect("stepped down");
         insert(&at, "step-down").await;
-        let fourth = primary(&third.node).expect("the one that took the write").node;
+        let fourth = primary(&third.member).expect("the one that took the write").member;
 
-        quickstart.stand_ins().stop_member("Cluster0", &fourth).await.expect("a member");
+        command(StandInCommand::Stop { cluster: cluster(), member: fourth.clone() }).await.expect("a member");
         insert(&at, "stopped").await;
-        quickstart.stand_ins().start_member("Cluster0", &fourth).await.expect("a member");
-        let fifth = primary(&fourth).expect("the one that took the write").node;
+        command(StandInCommand::Start { cluster: cluster(), member: fourth.clone() }).await.expect("a member");
+        let fifth = primary(&fourth).expect("the one that took the write").member;
 
         let scope = FaultScope { target: target(&fifth), ..FaultScope::default() };
         control.set_fault(fault(FaultKind::Refuse, scope)).await.expect("set");
         // Longer than an election would take: an election is what must not come.
         tokio::time::sleep(4 * QUICK.election_timeout).await;
-        assert_eq!(primary("").expect("a primary").node, fifth);
+        assert_eq!(primary("").expect("a primary").member, fifth);
         control.clear_fault("loss".to_owned()).await.expect("cleared");
         insert(&at, "path").await;
         let moves = at.client.database("lab").collection::<Document>("moves");

@@ -36,6 +36,10 @@ struct FaultView {
     /// `waiting` until it begins, then `active`.
     #[schemars(extend("enum" = ["waiting", "active"]))]
     state: &'static str,
+    /// Whether a replica set that loses its primary by it elects another. Else it lies on the clients' path alone.
+    elects: bool,
+    /// What drivers see of it.
+    drivers_see: &'static str,
     set_at: String,
     begins_at: String,
     ends_at: Option<String>,
@@ -50,6 +54,8 @@ impl FaultView {
             fault: Arc::clone(&record.fault),
             origin: record.origin,
             state: if record.begun { "active" } else { "waiting" },
+            elects: record.fault.kind.elects(),
+            drivers_see: record.fault.kind.drivers_see(),
             set_at: text(record.since),
             begins_at: text(record.begins()),
             ends_at: record.ends().map(text),

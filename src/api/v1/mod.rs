@@ -10,6 +10,7 @@ mod limits;
 mod logs;
 mod operation;
 mod private_endpoints;
+mod stand_ins;
 mod targets;
 mod throughput;
 mod views;
@@ -41,6 +42,7 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         throughput::operations(),
         flows::operations(),
         apps::operations(),
+        stand_ins::operations(),
         lifecycle::operations(),
         logs::operations(),
     ]

@@ -12,7 +12,7 @@ use super::{Refusal, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{Control, Shift};
 use crate::model::{Fault, FaultKind, VpceServiceId, Zone};
-use crate::plan::ZoneView;
+use crate::plan::{DnsAnswer, ZoneView};
 
 pub(super) fn operations() -> Vec<Operation> {
     let shift_path = "/v1/zones/{zone}/shift";
@@ -35,6 +35,8 @@ struct ZoneOut {
     view: ZoneView,
     /// Whether DNS answers any of its addresses.
     in_dns: bool,
+    /// Why DNS answers them though the zone is unhealthy or lost; nothing where that is not so.
+    fail_open: Option<&'static str>,
     /// The zonal shift that stands.
     shift: Option<ShiftOut>,
     /// Outages that have begun there, by the fault's name.
@@ -62,6 +64,7 @@ fn zones(control: &Control) -> Zones {
     let zones = snapshot.zones.iter().map(|view| ZoneOut {
         view: view.clone(),
         in_dns: view.addresses.iter().any(|address| address.in_dns),
+        fail_open: view.fail_open().map(DnsAnswer::reason),
         shift: shifts.iter().find(|s| s.service == view.service && s.zone == view.zone).map(ShiftOut::from),
         outages: outages(&snapshot.faults, view),
     });

@@ -257,7 +257,13 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
             let fault = Fault { name, kind, scope, share, seed, after: after.0, lasts };
             let added = |fault: &Value| {
                 let how = if fault["state"] == "waiting" { "waits for its time" } else { "strikes" };
-                format!("  fault {} is set and {how}\n", cell(&fault["name"]))
+                let path = if fault["elects"] == true {
+                    "members of a set lose each other too: a set that loses its primary elects another"
+                } else {
+                    "on the clients' path alone: members of a set still reach each other, and nothing is elected"
+                };
+                let (name, drivers) = (cell(&fault["name"]), cell(&fault["drivers_see"]));
+                format!("  fault {name} is set and {how}\n  {path}\n  drivers see: {drivers}\n")
             };
             ask.show("POST", "/v1/faults", serde_json::json!(fault).to_string(), added)?;
         }

@@ -6,6 +6,7 @@ pub(super) mod fault;
 pub(super) mod flows;
 pub(super) mod limits;
 pub(super) mod log_level;
+pub(super) mod standin;
 pub(super) mod status;
 pub(super) mod target;
 pub(super) mod targets;

@@ -87,8 +87,16 @@ fn table(answer: &Value) -> String {
     let look = Look::of_stdout();
     let mut table = Table::new(["ZONE", "SERVICE", "HEALTH", "DNS", "SHIFT", "ADDRESSES"]);
     for zone in list(answer, "zones") {
-        let health = if zone["healthy"] == true { look.green("healthy") } else { look.red("unhealthy") };
-        let dns = if zone["in_dns"] == true { look.green("in") } else { look.red("out") };
+        let health = match (zone["healthy"] == true, zone["lost"] == true) {
+            (true, _) => look.green("healthy"),
+            (false, true) => look.red("lost"),
+            (false, false) => look.red("unhealthy"),
+        };
+        let dns = match (zone["in_dns"] == true, zone["fail_open"].as_str()) {
+            (true, None) => look.green("in"),
+            (true, Some(reason)) => look.red(&format!("in, {reason}")),
+            (false, _) => look.red("out"),
+        };
         let shift = match (&zone["shift"], zone["shift"]["expires"].as_str()) {
             (Value::Null, _) => String::new(),
             (_, Some(end)) => format!("until {end}"),

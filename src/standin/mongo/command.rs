@@ -45,13 +45,14 @@ pub(super) async fn run(node: &Node, client: &Client, body: &Document) -> Docume
     node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
     let name = body.keys().next().map_or("", String::as_str);
     let call = Call { node, client, name, body };
+    let rollbacks = node.store.data().rollbacks();
     let outcome = match (name, &node.role) {
         ("replSetStepDown", Role::Member(member)) => member.step_down(body).await,
         ("replSetFreeze", Role::Member(member)) => member.freeze(body),
         _ => call.run(),
     };
     match outcome {
-        Ok(reply) if is_write(name) => call.with_write_concern(reply).await,
+        Ok(reply) if is_write(name) => call.with_write_concern(reply, rollbacks).await,
         Ok(reply) => reply,
         Err(error) => error.reply(),
     }
@@ -235,7 +236,7 @@ impl Call<'_> {
 
     /// Waits until as many members have the write as its concern asks for: those that the primary reaches. Majority is the
     /// default since MongoDB 5.0.
-    async fn with_write_concern(&self, mut reply: Document) -> Document {
+    async fn with_write_concern(&self, mut reply: Document, rollbacks: u64) -> Document {
         let Role::Member(member) = &self.node.role else { return reply };
         let concern = self.body.get_document("writeConcern").ok();
         let count = member.set.nodes.len();
@@ -250,8 +251,9 @@ impl Call<'_> {
             let replicated = replicated(member, wanted, self.node.state.clone());
             let limit = limit.and_then(|limit| u64::try_from(limit).ok()).map_or(Duration::MAX, Duration::from_millis);
             match tokio::time::timeout(limit, replicated).await {
-                Ok(true) => return reply,
-                Ok(false) => {
+                // What was rolled back while it waited, a majority never had.
+                Ok(true) if self.node.store.data().rollbacks() == rollbacks => return reply,
+                Ok(_) => {
                     let message = "Primary stepped down while waiting for replication";
                     doc! { "code": 189, "codeName": "PrimarySteppedDown", "errmsg": message }
                 }

@@ -21,6 +21,7 @@ use super::election::{Due, Election, Heartbeat, MemberRole, Timing};
 use super::error::{CommandError, CommandResult};
 use super::horizon::Horizons;
 use super::order::integer;
+use super::store::Store;
 use super::wire::{self, Form};
 
 /// How long a member stays in a state between two others, so that clients see it.
@@ -40,6 +41,8 @@ pub(super) struct Set {
     /// The clients' address of each member.
     pub(super) nodes: Vec<SocketAddr>,
     pub(super) timing: Timing,
+    /// The data; [`Store::of`] a member is its own.
+    pub(super) store: Store,
     /// How each member is reached by the others.
     pub(super) links: watch::Sender<Vec<Link>>,
 }
@@ -179,6 +182,7 @@ impl Member {
                     // The new primary's config, with its term.
                     self.state.send_modify(|state| state.counter += 1);
                     sleep(PHASE).await;
+                    self.set.store.of(self.index).elected();
                     self.with(Election::take_over);
                 }
                 Some(Due::Stand { dry_run }) => self.stand(dry_run).await,

@@ -33,7 +33,7 @@ pub struct MongosAddresses {
 /// The running routers of one cluster, over one store. Dropped, they stop.
 #[derive(Debug)]
 pub struct Mongos {
-    store: Arc<Store>,
+    store: Store,
     addresses: Vec<MongosAddresses>,
     servers: Vec<Server>,
     /// Kept so that a `hello` that waits for a change goes on waiting.
@@ -47,7 +47,7 @@ impl Mongos {
     ///
     /// [`StandinError::Bind`] for the first address that can't be had; nothing then runs.
     pub async fn start(spec: MongosSpec) -> Result<Self, StandinError> {
-        let store = Arc::<Store>::default();
+        let store = Store::default();
         let state = watch::Sender::new(MemberState::default());
         let (mut addresses, mut servers) = (Vec::new(), Vec::new());
         for (index, wanted) in spec.nodes.iter().enumerate() {

@@ -38,8 +38,8 @@ pub(super) struct Node {
     pub(super) process: ObjectId,
     /// The member's state; a `mongos` has one that never changes.
     pub(super) state: watch::Receiver<MemberState>,
-    /// What it shares with the others.
-    pub(super) store: Arc<Store>,
+    /// Its data, which it shares with the others.
+    pub(super) store: Store,
     /// Its own cursors.
     pub(super) cursors: Cursors,
     /// Connections so far: the last one's number.
@@ -93,7 +93,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 type Wire = BufReader<Pin<Box<dyn Stream>>>;
 
 impl Node {
-    pub(super) fn new(role: Role, store: Arc<Store>, state: watch::Receiver<MemberState>) -> Self {
+    pub(super) fn new(role: Role, store: Store, state: watch::Receiver<MemberState>) -> Self {
         Self {
             role,
             process: ObjectId::new(),

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,6 +14,7 @@ use super::horizon::Horizons;
 use super::member::{Link, Member, Set};
 use super::node::{Node, Port, Role};
 use super::store::{Carried, Store};
+use crate::model::StandInState;
 use crate::standin::StandinError;
 use crate::standin::server::{BoundSocket, Server};
 
@@ -37,12 +37,11 @@ pub struct ReplicaSetSpec {
 
 /// A running replica set. Dropped, it stops.
 ///
-/// All nodes share one store, so a write is on every node at once: nothing is rolled back. A write is acknowledged when
-/// the primary reaches as many members as its write concern asks for.
+/// A write is on every node that the primary reaches at once, and acknowledged when these are as many as its write concern
+/// asks for. What an isolated member wrote alone is rolled back when another was elected meanwhile.
 #[derive(Debug)]
 pub struct ReplicaSet {
     set: Arc<Set>,
-    store: Arc<Store>,
     port: Port,
     horizons: watch::Receiver<Horizons>,
     /// Terms and votes, which outlive a stop of their member.
@@ -60,12 +59,12 @@ struct Running {
 }
 
 /// How a member is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
     /// Where clients reach it.
     pub address: SocketAddr,
-    /// `PRIMARY`, `SECONDARY` or `DOWN`.
-    pub state: &'static str,
+    /// What it is in its set.
+    pub state: StandInState,
     /// Nothing passes between it and the other members.
     pub isolated: bool,
 }
@@ -86,8 +85,7 @@ impl ReplicaSet {
         let elections = (0..count).map(|me| Arc::new(Mutex::new(Election::new(me, count, spec.timing, now)))).collect();
         let links = watch::Sender::new(vec![Link::default(); count]);
         let replica_set = Self {
-            set: Arc::new(Set { name: spec.set_name, nodes, timing: spec.timing, links }),
-            store: Arc::default(),
+            set: Arc::new(Set { name: spec.set_name, nodes, timing: spec.timing, links, store: Store::default() }),
             port: Port { tls: spec.tls, proxied: spec.proxied },
             horizons: spec.horizons,
             elections,
@@ -114,7 +112,7 @@ impl ReplicaSet {
     /// What it has carried so far.
     #[must_use]
     pub fn carried(&self) -> Carried {
-        self.store.counters.read()
+        self.set.store.counters.read()
     }
 
     /// Which node takes writes; `None` while there is none. Of two, as in a set that is split, the one of the newer term.
@@ -134,9 +132,9 @@ impl ReplicaSet {
         let running = self.running();
         let links = self.set.links.borrow();
         let states = running.iter().map(|running| match running.as_ref().map(|it| it.member.states().borrow().role) {
-            None => "DOWN",
-            Some(MemberRole::Primary) => "PRIMARY",
-            Some(_) => "SECONDARY",
+            None => StandInState::Down,
+            Some(MemberRole::Primary) => StandInState::Primary,
+            Some(_) => StandInState::Secondary,
         });
         let members = states.zip(links.iter()).zip(&self.set.nodes);
         members
@@ -182,7 +180,18 @@ impl ReplicaSet {
     /// [`StandinError::NoNode`] when there is none.
     pub fn isolate_node(&self, index: usize, isolated: bool) -> Result<(), StandinError> {
         self.check(index)?;
-        self.set.links.send_if_modified(|links| std::mem::replace(&mut links[index].isolated, isolated) != isolated);
+        self.set.links.send_if_modified(|links| {
+            let changed = links[index].isolated != isolated;
+            let store = self.set.store.of(index);
+            // Before anything waits for the link that was cut, or goes over the one that is there again.
+            match isolated {
+                true if changed => store.fork(),
+                false if changed => store.join(),
+                _ => {}
+            }
+            links[index].isolated = isolated;
+            changed
+        });
         Ok(())
     }
 
@@ -231,7 +240,7 @@ impl ReplicaSet {
             Server::start(&what, any_port, move |stream, _| member.clone().answer(stream)).await?
         };
         self.set.links.send_modify(|links| links[index].address = Some(peers.address()));
-        let node = Arc::new(Node::new(Role::Member(member.clone()), self.store.clone(), member.states()));
+        let node = Arc::new(Node::new(Role::Member(member.clone()), self.set.store.of(index), member.states()));
         let port = self.port.clone();
         let clients = socket.serve(move |stream, peer| node.clone().serve(stream, peer, port.clone()));
         let (working, follower) = (member.clone(), member.clone());

@@ -1,8 +1,9 @@
-//! The data that all nodes of a set, or all `mongos` of a cluster, share: databases of collections, in memory.
+//! The data of the nodes of a set, or of the `mongos` of a cluster: databases of collections, in memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
@@ -63,26 +64,125 @@ impl Counters {
     }
 }
 
-/// Databases, what was carried, and the last write of every session.
-#[derive(Debug, Default)]
+/// What a node of a set, or a `mongos` of a cluster, holds: databases, and the last write of every session.
+///
+/// All nodes share one copy, so that a write is on every node at once. A member that is cut off from the others has its
+/// own from then on ([`fork`](Self::fork)), which is rolled back when another was elected meanwhile ([`join`](Self::join)).
+#[derive(Debug, Clone, Default)]
 pub(super) struct Store {
-    pub(super) counters: Counters,
-    data: Mutex<Data>,
-    /// By session: its latest retryable write, with its reply and when it was.
-    retries: Mutex<HashMap<Vec<u8>, (i64, Document, Instant)>>,
+    pub(super) counters: Arc<Counters>,
+    copies: Arc<Copies>,
+    member: usize,
+}
+
+#[derive(Debug, Default)]
+struct Copies {
+    /// Locked before `data` where both are.
+    retries: Mutex<Copied<Retries>>,
+    data: Mutex<Copied<Data>>,
+}
+
+/// By session: its latest retryable write, with its reply and when it was.
+type Retries = HashMap<Vec<u8>, (i64, Document, Instant)>;
+
+/// Something that members share, and the copies of those that are cut off.
+#[derive(Debug, Default)]
+struct Copied<T> {
+    shared: T,
+    forks: BTreeMap<usize, T>,
+}
+
+impl<T: Clone> Copied<T> {
+    fn of(&self, member: usize) -> &T {
+        self.forks.get(&member).unwrap_or(&self.shared)
+    }
+
+    fn of_mut(&mut self, member: usize) -> &mut T {
+        self.forks.get_mut(&member).unwrap_or(&mut self.shared)
+    }
+
+    fn fork(&mut self, member: usize) {
+        let copy = self.shared.clone();
+        self.forks.entry(member).or_insert(copy);
+    }
+
+    /// Ends a member's own copy: it is the shared one from now on, or gone.
+    fn join(&mut self, member: usize, keep: bool) {
+        if let Some(copy) = self.forks.remove(&member).filter(|_| keep) {
+            self.shared = copy;
+        }
+    }
+}
+
+/// A member's data, locked.
+pub(super) struct DataGuard<'a> {
+    copies: MutexGuard<'a, Copied<Data>>,
+    member: usize,
+}
+
+impl Deref for DataGuard<'_> {
+    type Target = Data;
+
+    fn deref(&self) -> &Data {
+        self.copies.of(self.member)
+    }
+}
+
+impl DerefMut for DataGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Data {
+        self.copies.of_mut(self.member)
+    }
 }
 
 impl Store {
+    /// The same, as `member` has it.
+    pub(super) fn of(&self, member: usize) -> Self {
+        Self { member, ..self.clone() }
+    }
+
     /// The data, for one command: no other sees a part of what it does.
-    pub(super) fn data(&self) -> MutexGuard<'_, Data> {
-        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn data(&self) -> DataGuard<'_> {
+        let copies = self.copies.data.lock().unwrap_or_else(PoisonError::into_inner);
+        DataGuard { copies, member: self.member }
+    }
+
+    fn retries(&self) -> MutexGuard<'_, Copied<Retries>> {
+        self.copies.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The member is cut off from the others: what it writes from now on, and what they do, the other side has not.
+    pub(super) fn fork(&self) {
+        let (mut retries, mut data) = (self.retries(), self.data());
+        retries.fork(self.member);
+        data.copies.fork(self.member);
+        data.forked_at = data.version;
+    }
+
+    /// The member reaches the others again. What it wrote alone is everywhere when the others wrote nothing and elected
+    /// none; else it is rolled back, with the records of its retryable writes. (*Rollbacks* in the MongoDB manual.)
+    pub(super) fn join(&self) {
+        let (mut retries, mut data) = (self.retries(), self.data());
+        let (base, alone) = (data.forked_at, data.version);
+        let keep = data.copies.shared.version == base;
+        retries.join(self.member, keep);
+        data.copies.join(self.member, keep);
+        if !keep && alone > base {
+            data.rollbacks += 1;
+            tracing::info!(member = self.member, "stand-in member rolls back what it wrote while it was cut off");
+        }
+    }
+
+    /// The member was elected: a primary's term begins with a write of its own.
+    pub(super) fn elected(&self) {
+        self.data().wrote(0, 0);
     }
 
     /// Runs a retryable write once: the same number in the same session gets the first run's reply.
     ///
     /// A driver repeats a write whose reply it did not get, as when the connection was reset on the way.
     pub(super) fn once(&self, session: &[u8], number: i64, write: impl FnOnce() -> CommandResult) -> CommandResult {
-        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = self.retries();
+        let retries = copies.of_mut(self.member);
         if let Some((last, reply, _)) = retries.get(session) {
             if number == *last {
                 return Ok(reply.clone());
@@ -106,21 +206,28 @@ impl Store {
 
     /// Forgets a session.
     pub(super) fn end_session(&self, session: &[u8]) {
-        self.retries.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        self.retries().of_mut(self.member).remove(session);
     }
 }
 
 /// All databases.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Data {
     databases: BTreeMap<String, BTreeMap<String, Collection>>,
     bytes: usize,
     last_write: DateTime,
+    /// One more with every write.
+    version: u64,
+    /// Of a member's own copy: the version that it began with.
+    forked_at: u64,
+    /// How often a member rolled back.
+    rollbacks: u64,
 }
 
 impl Default for Data {
     fn default() -> Self {
-        Self { databases: BTreeMap::new(), bytes: 0, last_write: DateTime::now() }
+        let (version, forked_at, rollbacks) = (0, 0, 0);
+        Self { databases: BTreeMap::new(), bytes: 0, last_write: DateTime::now(), version, forked_at, rollbacks }
     }
 }
 
@@ -128,6 +235,11 @@ impl Data {
     /// When something was last written.
     pub(super) fn last_write(&self) -> DateTime {
         self.last_write
+    }
+
+    /// How often members of the set rolled back.
+    pub(super) fn rollbacks(&self) -> u64 {
+        self.rollbacks
     }
 
     /// Databases by name.
@@ -238,6 +350,7 @@ impl Data {
     fn wrote(&mut self, gone: usize, new: usize) {
         self.bytes = self.bytes - gone + new;
         self.last_write = DateTime::now();
+        self.version += 1;
     }
 }
 
@@ -246,7 +359,7 @@ impl Data {
 pub(super) struct Place(u64);
 
 /// Documents in the order they were inserted in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Collection {
     documents: BTreeMap<u64, Stored>,
     ids: BTreeMap<Key, u64>,
@@ -257,7 +370,7 @@ pub(super) struct Collection {
     pub(super) uuid: bson::Uuid,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stored {
     document: Document,
     size: usize,
@@ -313,7 +426,48 @@ fn check_names(db: &str, collection: &str) -> Result<(), CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever members are cut off and come back in whatever order: what a member wrote while the others had it too
+        /// is never lost, and no member has what another wrote alone.
+        #[test]
+        fn what_was_written_on_all_stays_whatever_members_are_cut_off(
+            steps in proptest::collection::vec((0_usize..3, 0_usize..5), 1..60)
+        ) {
+            let store = Store::default();
+            let has = |member: usize, n: usize| {
+                store.of(member).data().collection("d", "c").is_some_and(|all| all.by_id(&Bson::Int64(n as i64)).is_some())
+            };
+            let (mut alone, mut everywhere) = ([false; 3], Vec::new());
+            for (n, (member, step)) in steps.into_iter().enumerate() {
+                let own = store.of(member);
+                match step {
+                    0 if !alone[member] => {
+                        own.fork();
+                        alone[member] = true;
+                    }
+                    1 if alone[member] => {
+                        own.join();
+                        alone[member] = false;
+                    }
+                    2 if !alone[member] => own.elected(),
+                    _ => {
+                        own.data().insert("d", "c", doc! { "_id": n as i64 }).expect("it fits");
+                        if alone[member] {
+                            prop_assert!((0..3).all(|other| other == member || !has(other, n)));
+                        } else {
+                            everywhere.push(n);
+                        }
+                    }
+                }
+                let connected = (0..3).filter(|member| !alone[*member]);
+                prop_assert!(connected.into_iter().all(|member| everywhere.iter().all(|n| has(member, *n))));
+            }
+        }
+    }
 
     #[test]
     fn ids_are_unique_across_number_types_and_stand_in_front() {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::wire::{self, Form};
 use super::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::data::proxy_protocol;
+use crate::model::StandInState;
 use crate::standin::StandinError;
 use crate::tls::{LabCa, identity};
 
@@ -415,12 +416,33 @@ async fn an_isolated_primary_steps_down_and_its_writes_wait_for_a_majority() {
     let primary = new_primary(&set, 0).await;
     let retried = Raw::dial(set.addresses()[primary]).await.run(insert).await;
     assert_eq!((retried.get_i32("n").unwrap(), retried.contains_key("writeConcernError")), (1, false));
-    assert_eq!(Raw::dial(set.addresses()[primary]).await.run(doc! { "count": "c" }).await.get_i32("n").unwrap(), 3);
+    let count = async |index: usize| {
+        let read = doc! { "count": "c", "$readPreference": { "mode": "secondaryPreferred" } };
+        Raw::dial(set.addresses()[index]).await.run(read).await.get_i32("n").unwrap()
+    };
+    assert_eq!((count(primary).await, count(0).await), (1, 3), "the others never had what the isolated one wrote");
     let refused = old.run(doc! { "insert": "c", "documents": [{}] }).await;
     assert_eq!(code(&refused), 10107);
     set.isolate_node(0, false).expect("a node");
+    assert_eq!(count(0).await, 1, "what it wrote alone is rolled back");
     let known = set.addresses()[primary].to_string();
     until(set.addresses()[0], doc! { "hello": 1 }, |hello| hello.get_str("primary").is_ok_and(|it| it == known)).await;
+}
+
+/// As on a real set: nobody else wrote or was elected, so the others copy what it has.
+#[tokio::test]
+async fn what_an_isolated_primary_wrote_is_kept_when_it_comes_back_in_time() {
+    let (set, _horizons) = plain_set().await;
+    let mut primary = Raw::dial(set.addresses()[0]).await;
+    set.isolate_node(0, true).expect("a node");
+    let alone = doc! { "insert": "c", "documents": [{ "_id": 1 }], "writeConcern": { "w": 1 } };
+    assert_eq!(primary.run(alone).await.get_i32("n").unwrap(), 1);
+    let read = doc! { "count": "c", "$readPreference": { "mode": "secondary" } };
+    let mut secondary = Raw::dial(set.addresses()[1]).await;
+    assert_eq!(secondary.run(read.clone()).await.get_i32("n").unwrap(), 0);
+    set.isolate_node(0, false).expect("a node");
+    assert_eq!(secondary.run(read).await.get_i32("n").unwrap(), 1);
+    assert!(!primary.run(doc! { "insert": "c", "documents": [{}] }).await.contains_key("writeConcernError"));
 }
 
 #[tokio::test]
@@ -433,7 +455,7 @@ async fn a_minority_elects_nobody_until_a_majority_is_back() {
     assert!(!alone.contains_key("primary") && !alone.contains_key("electionId"));
     assert_eq!(set.primary(), None);
     let states = |set: &ReplicaSet| set.members().iter().map(|member| member.state).collect::<Vec<_>>();
-    assert_eq!(states(&set), ["SECONDARY", "DOWN", "DOWN"]);
+    assert_eq!(states(&set), [StandInState::Secondary, StandInState::Down, StandInState::Down]);
     let mut raw = Raw::dial(set.addresses()[0]).await;
     assert_eq!(code(&raw.run(doc! { "find": "c" }).await), 13435);
     let secondary = doc! { "find": "c", "$readPreference": { "mode": "secondaryPreferred" } };

@@ -4,7 +4,9 @@ use std::io::ErrorKind;
 
 use plgw::lab::Host;
 
-use super::support::{ENI_A, ENI_B, RESOLVER, TestLab, text};
+use serde_json::{Value, json};
+
+use super::support::{ENI_A, ENI_B, RESOLVER, TestLab, eventually, text};
 
 #[test]
 fn packets_of_a_cut_zone_vanish_for_every_client_while_the_other_zone_and_the_resolver_serve() {
@@ -49,4 +51,61 @@ fn a_zone_that_no_endpoint_has_an_address_in_is_refused_with_those_that_have() {
     let output = lab.labs.run(&["cut", "eu-west-1a"]);
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("us-east-1a, us-east-1b"), "{}", text(&output.stderr));
+}
+
+/// The members of a stand-in set, by name: state and isolation.
+fn members(answer: &Value) -> Vec<(String, Value, Value)> {
+    let members = answer["members"].as_array().unwrap_or_else(|| panic!("members: {answer}"));
+    let view =
+        |it: &Value| (it["member"].as_str().expect("a name").to_owned(), it["state"].clone(), it["isolated"].clone());
+    members.iter().map(view).collect()
+}
+
+fn primary(lab: &TestLab) -> Option<String> {
+    members(&lab.admin("GET /v1/standins")).into_iter().find(|member| member.1 == "PRIMARY").map(|member| member.0)
+}
+
+fn zone(lab: &TestLab, name: &str) -> Value {
+    let answer = lab.admin("GET /v1/zones");
+    answer["zones"].as_array().expect("zones").iter().find(|zone| zone["zone"] == name).expect("the zone").clone()
+}
+
+/// Its target's health checks fail, and with cross-zone load balancing they make every zone unhealthy.
+#[test]
+fn with_a_cut_zone_its_member_is_lost_the_others_elect_and_its_addresses_stay_out_of_dns() {
+    let Some(lab) = TestLab::up() else { return };
+    assert_eq!(primary(&lab).as_deref(), Some("shard-00-00"));
+    lab.labs.told(&["cut", "us-east-1a"]);
+    eventually("the member in the zone is alone", || {
+        members(&lab.admin("GET /v1/standins"))[0] == ("shard-00-00".to_owned(), json!("SECONDARY"), json!(true))
+    });
+    eventually("another primary", || primary(&lab).is_some_and(|primary| primary != "shard-00-00"));
+    eventually("its checks have failed", || zone(&lab, "us-east-1b")["healthy"] == false);
+    eventually("DNS has noticed", || zone(&lab, "us-east-1a")["lost"] == true);
+    assert_eq!(zone(&lab, "us-east-1a")["in_dns"], false);
+    assert_eq!(zone(&lab, "us-east-1b")["fail_open"], "fail-open: no zone is healthy");
+    assert_eq!(lab.metric("plgw_zonal_fail_open", &["zone=\"us-east-1b\""]), Some(1.0));
+    assert_eq!(lab.metric("plgw_zonal_fail_open", &["zone=\"us-east-1a\""]), Some(0.0));
+    lab.labs.told(&["heal", "us-east-1a"]);
+    eventually("everything is as before", || {
+        zone(&lab, "us-east-1a")["healthy"] == true && zone(&lab, "us-east-1b")["fail_open"].is_null()
+    });
+    assert_eq!(members(&lab.admin("GET /v1/standins"))[0].2, false);
+}
+
+/// The stand-ins are another process on the service's side; the gateway takes the operator's commands to them.
+#[test]
+fn stand_ins_of_the_lab_are_stopped_started_and_stepped_down_by_the_gateways_admin_api() {
+    let Some(lab) = TestLab::up() else { return };
+    let state = |answer: &Value, name: &str| members(answer).into_iter().find(|m| m.0 == name).expect("a member").1;
+    let answer = lab.admin("POST /v1/standins/Cluster0/step-down");
+    assert_eq!(state(&answer, "shard-00-00"), "SECONDARY");
+    eventually("another primary", || primary(&lab).is_some_and(|primary| primary != "shard-00-00"));
+    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-00/stop");
+    assert_eq!(state(&answer, "shard-00-00"), "DOWN");
+    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-00/start");
+    assert_eq!(state(&answer, "shard-00-00"), "SECONDARY");
+    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-07/stop");
+    assert_eq!(answer["code"], "no_such_stand_in");
+    assert!(answer["message"].as_str().expect("a message").contains("Cluster0/shard-00-02"), "{answer}");
 }

@@ -1,0 +1,103 @@
+//! `plgw standin`: the members of the stand-in replica sets.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::table::{Look, Table};
+use super::{Ask, cell, list, segment};
+use crate::model::{ClusterName, TargetId};
+
+/// Stop, start and step down members of the stand-in replica sets of a quickstart or a lab
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    List(List),
+    Stop(Stop),
+    Start(Start),
+    StepDown(StepDown),
+}
+
+/// List the members with their states
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw standin list")]
+struct List {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Stop a member as a crash would: connections end, nothing is handed over, the others elect after 10 to 11.5 s
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw standin stop Cluster0/shard-00-00")]
+struct Stop {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Start a member that was stopped: it comes back as a secondary
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw standin start Cluster0/shard-00-00")]
+struct Start {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The member, as `plgw standin list` shows it
+    #[arg(value_name = "CLUSTER/MEMBER")]
+    member: TargetId,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Let a set's primary hand over to another member, as replSetStepDown does: within a second, connections stay
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw standin step-down Cluster0")]
+struct StepDown {
+    /// The set's cluster
+    cluster: ClusterName,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.command {
+        Command::List(List { ask }) => ask.show("GET", "/v1/standins", String::new(), table)?,
+        Command::Stop(Stop { which }) => which.send("stop")?,
+        Command::Start(Start { which }) => which.send("start")?,
+        Command::StepDown(StepDown { cluster, ask }) => {
+            let path = format!("/v1/standins/{}/step-down", segment(cluster.as_str()));
+            ask.show("POST", &path, String::new(), table)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Which {
+    fn send(&self, word: &str) -> Result<(), Failure> {
+        let (cluster, member) = self.member.as_str().split_once('/').expect("a target id has two parts: it parses so");
+        let path = format!("/v1/standins/{}/{}/{word}", segment(cluster), segment(member));
+        self.ask.show("POST", &path, String::new(), table)
+    }
+}
+
+fn table(answer: &Value) -> String {
+    let look = Look::of_stdout();
+    let mut table = Table::new(["MEMBER", "STATE", "ZONE", "ADDRESS", ""]);
+    for member in list(answer, "members") {
+        let state = cell(&member["state"]);
+        let state = if state == "DOWN" { look.red(&state) } else { state };
+        let isolated =
+            if member["isolated"] == true { look.red("isolated from the other members") } else { String::new() };
+        let name = format!("{}/{}", cell(&member["cluster"]), cell(&member["member"]));
+        table.row([name, state, cell(&member["zone"]), cell(&member["address"]), isolated]);
+    }
+    if table.is_empty() { "  no cluster is a stand-in replica set\n".to_owned() } else { table.render(look) }
+}
