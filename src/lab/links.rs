@@ -81,7 +81,7 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
     }
     // What no host has vanishes, as it does in a VPC.
     router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
-    kernel(Place::Service).local_addresses_last().await?;
+    kernel(Host::Service).local_addresses_last().await?;
     strong_host(gateway, topology).await
 }
 
