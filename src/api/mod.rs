@@ -10,6 +10,7 @@ mod auth;
 mod call;
 pub mod client;
 mod console;
+mod digest;
 mod ec2;
 mod metrics;
 mod oauth;
@@ -18,6 +19,7 @@ mod route;
 mod routes;
 mod serve;
 mod sessions;
+mod signature;
 mod text;
 mod v1;
 

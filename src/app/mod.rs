@@ -30,6 +30,7 @@ use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
+use crate::limits::{REFUSALS, RefusedSource, budget};
 use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
@@ -39,6 +40,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How many of those until series of what has ended are looked for: the memory that they hold is small.
 const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
+
+/// How often refusals are logged together.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -140,6 +144,7 @@ impl Gateway {
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
         }
+        budget::raise_limit();
         Phase::Starting.enter();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");
@@ -177,6 +182,7 @@ impl Gateway {
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
+            held: data.held_refusals(),
             losses: losses.clone(),
         });
         let flows = Arc::new(Flows::new(data, front, ports));
@@ -276,6 +282,7 @@ impl Gateway {
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
+        log_refusals(&tasks, &last_stop);
         if let Some(flow_log) = &flow_log {
             close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
         }
@@ -506,6 +513,26 @@ fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToke
                 ticks.tick().await;
                 let Some(flows) = flows.upgrade() else { return };
                 flows.sample_rates();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Logs once a second what each source was refused, beyond the first time, which is logged at once.
+fn log_refusals(tasks: &TaskTracker, stop: &CancellationToken) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(REFUSAL_INTERVAL);
+            loop {
+                ticks.tick().await;
+                for (RefusedSource { listener, source, reason }, refused) in REFUSALS.take() {
+                    if refused > 1 {
+                        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
+                        tracing::info!(target: "access", { listener, client.ip = source, reason, refused }, "refused in a second");
+                    }
+                }
             }
         };
         stop.run_until_cancelled(work).await;
