@@ -1,16 +1,122 @@
-//! Files that appear whole, with their final mode, or not at all.
+//! Files that appear whole, with their final mode, or not at all; and whether a file or directory may be trusted.
+//!
+//! A directory in a shared place (`/tmp`, a checkout of another user's) may have been made by another user, who then
+//! decides what is read there and where a symbolic link in it leads. So what the program keeps is trusted only when its
+//! owner is this user or root, when no user outside of this process's own group may write it, and when no link of another
+//! user's leads to it.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+use rustix::process::{getegid, geteuid};
 use tempfile::NamedTempFile;
 
 /// Mode of a private key: its owner alone.
 pub(crate) const PRIVATE: u32 = 0o600;
 /// Mode of what anybody may read.
 pub(crate) const PUBLIC: u32 = 0o644;
+/// Mode of a log: who is in the owner's group may read it.
+pub(crate) const LOG: u32 = 0o640;
+/// Mode of a directory that is its owner's alone.
+pub(crate) const PRIVATE_DIR: u32 = 0o700;
+/// Mode of a directory that anybody may look into.
+pub(crate) const PUBLIC_DIR: u32 = 0o755;
+
+/// Makes the directory `path` with `mode`, and those above it that are missing; one that is there must be trusted.
+///
+/// # Errors
+///
+/// What the system says, or [`io::ErrorKind::PermissionDenied`] with the reason why it is not trusted.
+pub(crate) fn trusted_dir(path: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PUBLIC_DIR).create(parent(path))?;
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => check_dir(path),
+    }
+}
+
+/// Whether the directory at `path` is trusted.
+///
+/// # Errors
+///
+/// As [`trusted_dir`]; [`io::ErrorKind::NotFound`] without one.
+pub(crate) fn check_dir(path: &Path) -> io::Result<()> {
+    let link = fs::symlink_metadata(path)?;
+    // A link's own mode says nothing, so its owner decides: root's are how systemd places a state directory.
+    if link.is_symlink() && !is_trusted_owner(&link) {
+        return Err(untrusted(format!("it is a symbolic link of user {}", link.uid())));
+    }
+    let found = fs::metadata(path)?;
+    if !found.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    check(&found)
+}
+
+/// The content of the trusted file at `path`, which is no symbolic link.
+///
+/// # Errors
+///
+/// As [`check_dir`].
+pub(crate) fn read_trusted(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open(path, OpenOptions::new().read(true))?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Opens the file at `path` to append to it, made with `mode` where it is missing; one that is there must be trusted, and
+/// be no link, neither a symbolic nor a hard one.
+///
+/// # Errors
+///
+/// As [`trusted_dir`].
+pub(crate) fn append(path: &Path, mode: u32) -> io::Result<File> {
+    let file = open(path, OpenOptions::new().append(true).create(true).mode(mode))?;
+    match file.metadata()?.nlink() {
+        0 | 1 => Ok(file),
+        names => Err(untrusted(format!("the same file has {} other names", names - 1))),
+    }
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // A named pipe at its place must not block the process.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path);
+    let file = file.map_err(|error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::LOOP) => untrusted("it is a symbolic link".to_owned()),
+        _ => error,
+    })?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(untrusted("it is not a regular file".to_owned()));
+    }
+    check(&found)?;
+    Ok(file)
+}
+
+fn check(found: &Metadata) -> io::Result<()> {
+    if !is_trusted_owner(found) {
+        return Err(untrusted(format!("it belongs to user {}", found.uid())));
+    }
+    let writable = |bit: u32| found.mode() & bit != 0;
+    if writable(0o002) || writable(0o020) && found.gid() != getegid().as_raw() {
+        return Err(untrusted(format!("other users may write it (mode {:04o})", found.mode() & 0o7777)));
+    }
+    Ok(())
+}
+
+fn is_trusted_owner(found: &Metadata) -> bool {
+    [0, geteuid().as_raw()].contains(&found.uid())
+}
+
+fn untrusted(reason: String) -> io::Error {
+    let this = geteuid().as_raw();
+    let reason = format!("{reason}, and this process trusts only what user {this} or root owns and no other may write");
+    io::Error::new(io::ErrorKind::PermissionDenied, reason)
+}
 
 /// Puts `content` at `path`, which must not exist yet.
 pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
@@ -57,5 +163,78 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("it is there"), b"third");
         assert_eq!(std::fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, PUBLIC);
         assert_eq!(std::fs::read_dir(&dir).expect("it is there").count(), 1);
+    }
+
+    fn refusal<T: std::fmt::Debug>(result: io::Result<T>) -> String {
+        let error = result.expect_err("it is not trusted");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        error.to_string()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is this user's");
+    }
+
+    #[test]
+    fn a_directory_is_made_with_its_mode_and_one_that_others_may_write_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a/b");
+        trusted_dir(&path, PRIVATE_DIR).expect("it is new");
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, PRIVATE_DIR);
+        trusted_dir(&path, PRIVATE_DIR).expect("it is this user's");
+        set_mode(&path, 0o777);
+        assert!(refusal(trusted_dir(&path, PRIVATE_DIR)).contains("(mode 0777)"));
+        set_mode(&path, 0o775);
+        check_dir(&path).expect("this process's own group may write it");
+        fs::write(dir.path().join("file"), "").expect("writable");
+        let error = check_dir(&dir.path().join("file")).expect_err("a file");
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn files_that_are_links_or_that_others_may_write_are_neither_read_nor_appended_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (secret, path) = (dir.path().join("secret"), dir.path().join("log"));
+        create(&secret, PRIVATE, b"secret").expect("it is new");
+        std::os::unix::fs::symlink(&secret, &path).expect("a link");
+        assert!(refusal(read_trusted(&path)).contains("symbolic link"));
+        assert!(refusal(append(&path, LOG)).contains("symbolic link"));
+        fs::remove_file(&path).expect("it is there");
+        fs::hard_link(&secret, &path).expect("a link");
+        assert!(refusal(append(&path, LOG)).contains("1 other name"));
+        fs::remove_file(&path).expect("it is there");
+        append(&path, LOG).expect("it is new").write_all(b"line\n").expect("writable");
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, LOG);
+        assert_eq!(read_trusted(&path).expect("it is trusted"), b"line\n");
+        set_mode(&path, 0o666);
+        assert!(refusal(read_trusted(&path)).contains("(mode 0666)"));
+        assert!(refusal(append(&path, LOG)).contains("(mode 0666)"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("pipe"), rustix::fs::Mode::RUSR).expect("a pipe");
+        assert!(refusal(read_trusted(&dir.path().join("pipe"))).contains("regular file"));
+        assert_eq!(fs::read(&secret).expect("it is there"), b"secret");
+    }
+
+    #[test]
+    fn what_another_user_owns_or_links_to_is_refused() {
+        if !geteuid().is_root() {
+            // Only root can give a file away.
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for path in [&own, &other] {
+            trusted_dir(path, PRIVATE_DIR).expect("it is new");
+            fs::write(path.join("ca.pem"), "").expect("writable");
+        }
+        for path in [other.clone(), own.join("ca.pem")] {
+            std::os::unix::fs::chown(&path, Some(65_534), None).expect("root may");
+        }
+        assert!(refusal(trusted_dir(&other, PRIVATE_DIR)).contains("it belongs to user 65534"));
+        assert!(refusal(read_trusted(&own.join("ca.pem"))).contains("it belongs to user 65534"));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&own, &link).expect("a link");
+        check_dir(&link).expect("root's own link");
+        std::os::unix::fs::lchown(&link, Some(65_534), None).expect("root may");
+        assert!(refusal(check_dir(&link)).contains("a symbolic link of user 65534"));
     }
 }

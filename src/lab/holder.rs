@@ -149,7 +149,7 @@ struct Starting {
 /// Starts a part of the lab where this thread is.
 fn spawn(part: Part, dir: &Path, input: Stdio) -> Result<Starting, LabError> {
     let path = dir.join(part.log());
-    let log = OpenOptions::new().create(true).append(true).open(&path);
+    let log = crate::files::append(&path, crate::files::LOG);
     let log = log.map_err(|source| LabError::File { what: "open", path, source })?;
     let mut command = Command::new(super::program()?);
     command.args(["lab", "part", part.name()]).arg(dir).current_dir(dir);

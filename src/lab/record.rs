@@ -3,9 +3,9 @@
 //! The directory is all of a lab that outlives its processes. It is made before them and removed after them, under one
 //! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{collections::BTreeMap, env};
 
@@ -27,6 +27,9 @@ const FIRST: &str = "first.json";
 
 /// What stands: written by the first process.
 const LAB: &str = "lab.json";
+
+/// How often the directory of all labs is tried while others remove it.
+const TRIES: u32 = 100;
 
 /// Where the directories of all labs lie, locked: nobody else builds or removes one.
 #[derive(Debug)]
@@ -88,17 +91,27 @@ impl Labs {
     /// The directory of all labs, made where it is missing, and locked.
     pub(super) fn lock() -> Result<Self, LabError> {
         let dir = base()?;
+        // The last lab's `down` may remove it until it is locked, so this is tried again; not for ever, as the directory may
+        // lie where none can be made.
+        let mut tries = 1..=TRIES;
         loop {
-            private_dir(&dir)?;
-            let lock = File::open(&dir).map_err(file("open", &dir))?;
-            rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| file("lock", &dir)(e.into()))?;
-            // The last lab's `down` may have removed it while this waited.
-            let mine = lock.metadata().map_err(file("look at", &dir))?;
-            match fs::metadata(&dir) {
-                Ok(now) if (now.dev(), now.ino()) == (mine.dev(), mine.ino()) => return Ok(Self { dir, _lock: lock }),
-                _ => continue,
+            match (Self::lock_dir(&dir), tries.next()) {
+                (Ok(Some(lock)), _) => return Ok(Self { dir, _lock: lock }),
+                (Err(error), last) if error.kind() != io::ErrorKind::NotFound || last.is_none() => {
+                    return Err(file("use", &dir)(error));
+                }
+                _ => {}
             }
         }
+    }
+
+    /// `None`: the directory was replaced while this waited.
+    fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
+        files::trusted_dir(dir, files::PRIVATE_DIR)?;
+        let lock = File::open(dir)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let (locked, now) = (lock.metadata()?, fs::metadata(dir)?);
+        Ok(((locked.dev(), locked.ino()) == (now.dev(), now.ino())).then_some(lock))
     }
 
     /// The directory of the lab `name`, there or not.
@@ -109,7 +122,7 @@ impl Labs {
     /// Makes the directory of the lab `name`.
     pub(super) fn make(&self, name: &str) -> Result<PathBuf, LabError> {
         let dir = self.dir_of(name);
-        private_dir(&dir)?;
+        files::trusted_dir(&dir, files::PRIVATE_DIR).map_err(file("use", &dir))?;
         Ok(dir)
     }
 
@@ -140,7 +153,7 @@ impl First {
     /// The record in `dir`; `None` when there is none, or a torn one: then `up` died before its first process was told
     /// to go on, and that process is gone too.
     pub(super) fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(FIRST)).ok()?).ok()
+        serde_json::from_slice(&files::read_trusted(&dir.join(FIRST)).ok()?).ok()
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
@@ -189,7 +202,7 @@ impl First {
 impl Lab {
     /// What stands in the lab whose directory is `dir`; `None` before it stands.
     pub(super) fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(LAB)).ok()?).ok()
+        serde_json::from_slice(&files::read_trusted(&dir.join(LAB)).ok()?).ok()
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
@@ -243,23 +256,6 @@ fn base() -> Result<PathBuf, LabError> {
     }
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
     Ok(runtime.map_or_else(|| env::temp_dir().join(format!("plgw-lab-{}", user.as_raw())), |dir| dir.join("plgw-lab")))
-}
-
-/// Makes a directory that is its owner's alone, or checks that one is: others may write where it lies.
-fn private_dir(dir: &Path) -> Result<(), LabError> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file("make", dir)(error)),
-        _ => {}
-    }
-    let found = match fs::symlink_metadata(dir) {
-        // Removed in between, by the last lab's `down`: whoever opens it next sees so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(file("look at", dir))?,
-    };
-    if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
-        return Ok(());
-    }
-    Err(file("use", dir)(io::Error::other("it is not this user's directory; remove it, or set PLGW_LAB_DIR")))
 }
 
 /// Writes a file so that no reader ever sees a part of it.

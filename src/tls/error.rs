@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum TlsError {
     /// The directory of the lab CA.
-    #[error("cannot make the directory {} for the lab CA", path.display())]
+    #[error("cannot use the directory {} for the lab CA", path.display())]
     Directory {
         /// Which.
         path: PathBuf,

@@ -4,7 +4,7 @@
 //! stands in these files is never overwritten: people hand `ca.pem` to their clients, and a CA that changes silently
 //! shows up as a TLS failure far away.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ impl LabCa {
     /// [`TlsError`] when a file cannot be read or written, or when one of the two is missing, holds something else,
     /// does not belong to the other, or has expired. Nothing is then written.
     pub fn open_or_create(dir: &Path) -> Result<Self, TlsError> {
-        fs::create_dir_all(dir).map_err(|source| TlsError::Directory { path: dir.to_owned(), source })?;
+        files::trusted_dir(dir, files::PUBLIC_DIR)
+            .map_err(|source| TlsError::Directory { path: dir.to_owned(), source })?;
         // Held until the end of this function: whoever comes second finds both files, never one.
         let _lock = lock(dir).map_err(|source| TlsError::Read { path: dir.to_owned(), source })?;
         let half = |present, missing| TlsError::Half { dir: dir.to_owned(), present, missing };
@@ -235,7 +236,7 @@ fn lock(dir: &Path) -> io::Result<File> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, TlsError> {
-    match fs::read_to_string(path) {
+    match files::read_trusted(path).and_then(|text| String::from_utf8(text).map_err(io::Error::other)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TlsError::Read { path: path.to_owned(), source }),
@@ -271,6 +272,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
