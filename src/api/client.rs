@@ -1,18 +1,27 @@
 //! A small client of `/v1`, for the operator's commands and for tests.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::CONTENT_TYPE;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{HeaderMap, Request, StatusCode};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use crate::tls::identity::client_config;
 
 /// How long an answer may take. A reload with many listeners is the slowest there is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,7 +41,7 @@ pub enum ClientError {
         address: SocketAddr,
         /// Why not.
         #[source]
-        source: legacy::Error,
+        source: io::Error,
     },
     /// The exchange broke off.
     #[error("the gateway's admin API at {address} broke off: {reason}")]
@@ -91,19 +100,26 @@ struct Problem {
 pub struct Client {
     address: SocketAddr,
     token: Option<String>,
+    ca: Option<PathBuf>,
 }
 
 impl Client {
     /// A client of the admin API at `address`.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, token: None }
+        Self { address, token: None, ca: None }
     }
 
     /// The same client, with a bearer token.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The same client, over TLS if there is a file with the CA certificate that the gateway's is checked by.
+    #[must_use]
+    pub fn with_ca(self, ca: Option<PathBuf>) -> Self {
+        Self { ca, ..self }
     }
 
     /// What `GET path` answers.
@@ -146,8 +162,12 @@ impl Client {
         body: String,
     ) -> Result<Answer, ClientError> {
         let address = self.address;
-        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
-        if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        let mut request = Request::builder().method(method).uri(path);
+        let has = |wanted: &str| headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        if !has("host") {
+            request = request.header(HOST, address.to_string());
+        }
+        if !body.is_empty() && !has("content-type") {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         if let Some(token) = &self.token {
@@ -157,19 +177,31 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::<Bytes>::from(body)).map_err(|error| self.broken(error.to_string()))?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
         let exchange = async {
-            let response = client.request(request).await.map_err(|source| match source.is_connect() {
-                true => ClientError::Connect { address, source },
-                false => self.broken(crate::control::chain(&source)),
-            })?;
-            let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| self.broken(error.to_string()))?.to_bytes();
+            let broken = |error: hyper::Error| self.broken(crate::control::chain(&error));
+            let (mut requests, connection) =
+                http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
+            tokio::spawn(connection);
+            let (head, body) = requests.send_request(request).await.map_err(broken)?.into_parts();
+            let body = body.collect().await.map_err(broken)?.to_bytes();
             Ok(Answer { status: head.status, headers: head.headers, body })
         };
         timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
+    }
+
+    /// A connection, over TLS if there is a CA to check the gateway by.
+    async fn connect(&self) -> Result<Either<TcpStream, TlsStream<TcpStream>>, ClientError> {
+        let address = self.address;
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let stream = connected.map_err(|source| ClientError::Connect { address, source })?;
+        let Some(path) = &self.ca else { return Ok(Either::Left(stream)) };
+        let ca = CertificateDer::from_pem_file(path)
+            .map_err(|error| self.broken(format!("cannot read the CA certificate `{}`: {error}", path.display())))?;
+        let config = client_config(&ca, &[]).map_err(|error| self.broken(crate::control::chain(&error)))?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let shaken = TlsConnector::from(config).connect(name, stream).await;
+        shaken.map(Either::Right).map_err(|error| self.broken(format!("no TLS with it: {error}")))
     }
 
     fn broken(&self, reason: String) -> ClientError {

@@ -209,9 +209,9 @@ async fn what_was_made_outlives_the_process() {
 }
 
 #[tokio::test]
-async fn a_hundred_writers_at_once_lose_nothing() {
+async fn writers_at_once_lose_nothing() {
     let gateway = Arc::new(Gateway::start().await);
-    let writers: Vec<_> = (0..100)
+    let writers: Vec<_> = (0..40)
         .map(|n| {
             let gateway = Arc::clone(&gateway);
             tokio::spawn(async move {
@@ -224,12 +224,12 @@ async fn a_hundred_writers_at_once_lose_nothing() {
     for writer in writers {
         made.insert(writer.await.unwrap());
     }
-    assert_eq!(made.len(), 100);
+    assert_eq!(made.len(), 40);
     let inventory = gateway.control.inventory();
     let addresses: std::collections::BTreeSet<_> =
         inventory.endpoints.values().flat_map(|e| e.endpoint.addresses.iter().map(|a| a.ip)).collect();
-    assert_eq!(inventory.endpoints.len(), 103);
-    assert_eq!(addresses.len(), 106, "no address was given twice");
+    assert_eq!(inventory.endpoints.len(), 43);
+    assert_eq!(addresses.len(), 46, "no address was given twice");
 }
 
 #[tokio::test]
@@ -281,6 +281,77 @@ async fn ec2_refuses_with_its_own_codes() {
         assert!(refused.status.is_client_error(), "{form}");
     }
     assert_eq!(gateway.control.inventory().endpoints.len(), 3, "nothing was made");
+}
+
+/// AWS's default quotas, with AWS's codes.
+#[tokio::test]
+async fn ec2_makes_no_more_than_its_quotas_allow() {
+    let gateway = Gateway::start().await;
+    let code = async |form: String| {
+        let answer = gateway.ec2(&form).await.text();
+        if answer.contains("<Code>") { element(&answer, "Code") } else { "ok".to_owned() }
+    };
+    let numbered = |name: &str, count: usize, value: &dyn Fn(usize) -> String| {
+        (1..=count).map(|n| format!("&{name}.{}", value(n))).collect::<String>()
+    };
+    let tags = |from: usize, to: usize| {
+        let tag = |n: usize| format!("&Tag.{n}.Key=k{n}&Tag.{n}.Value=v");
+        format!("Action=CreateTags&ResourceId.1={VPC}{}", (from..=to).map(tag).collect::<String>())
+    };
+    assert_eq!(code(tags(1, 50)).await, "ok");
+    assert_eq!(code(tags(50, 51)).await, "TagLimitExceeded");
+    for (key, value, expected) in [
+        ("k".repeat(128), "v".repeat(256), "ok"),
+        ("k".repeat(129), String::new(), "InvalidParameterValue"),
+        (String::new(), String::new(), "InvalidParameterValue"),
+        ("k".to_owned(), "v".repeat(257), "InvalidParameterValue"),
+        ("AWS:k".to_owned(), String::new(), "InvalidParameterValue"),
+    ] {
+        let form = format!("Action=CreateTags&ResourceId.1={SUBNET}&Tag.1.Key={key}&Tag.1.Value={value}");
+        assert_eq!(code(form).await, expected, "{} {}", key.len(), value.len());
+    }
+    let group = gateway.ec2(&format!("Action=CreateSecurityGroup&GroupName=a&GroupDescription=a&VpcId={VPC}")).await;
+    let group = element(&group.text(), "groupId");
+    let ranges = |from: usize, to: usize| {
+        let range = |n: usize| format!("&IpPermissions.1.IpRanges.{n}.CidrIp=10.0.{n}.0/24");
+        let ranges: String = (from..=to).map(range).collect();
+        format!(
+            "Action=AuthorizeSecurityGroupIngress&GroupId={group}&IpPermissions.1.IpProtocol=tcp\
+             &IpPermissions.1.FromPort=1024&IpPermissions.1.ToPort={}{ranges}",
+            2000 + from
+        )
+    };
+    assert_eq!(code(ranges(1, 60)).await, "ok");
+    assert_eq!(code(ranges(61, 61)).await, "RulesPerSecurityGroupLimitExceeded");
+    let mut groups = vec![group];
+    for n in 0..5 {
+        let made =
+            gateway.ec2(&format!("Action=CreateSecurityGroup&GroupName=g{n}&GroupDescription=a&VpcId={VPC}")).await;
+        groups.push(element(&made.text(), "groupId"));
+    }
+    let create = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={SERVICE}&SubnetId.1={SUBNET}"
+    );
+    let with = numbered("SecurityGroupId", 6, &|n| format!("{n}={}", groups[n - 1]));
+    assert_eq!(code(format!("{create}{with}")).await, "SecurityGroupsPerInterfaceLimitExceeded");
+    let mut last = "ok".to_owned();
+    let mut made = 0;
+    while last == "ok" && made < 51 {
+        last = code(create.clone()).await;
+        made += 1;
+    }
+    assert_eq!(
+        (
+            last.as_str(),
+            gateway.control.inventory().endpoints.values().filter(|e| e.endpoint.vpc.as_str() == VPC).count()
+        ),
+        ("VpcEndpointLimitExceeded", 50)
+    );
+    let mut vpcs = Vec::new();
+    for n in 0..5 {
+        vpcs.push(code(format!("Action=CreateVpc&CidrBlock=10.{n}.0.0/16")).await);
+    }
+    assert!(vpcs.starts_with(&["ok".to_owned()]) && vpcs.ends_with(&["VpcLimitExceeded".to_owned()]), "{vpcs:?}");
 }
 
 /// A18, A22, A28.

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -114,9 +115,10 @@ impl Api {
         }
     }
 
-    /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
-        crate::http::serve(Arc::clone(&self.shared), listener, stop).await;
+    /// Serves an already bound listener, over TLS with `tls`, until `stop` is cancelled, then lets answers that are under
+    /// way end.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, stop: CancellationToken) {
+        crate::http::serve(Arc::clone(&self.shared), listener, tls, stop).await;
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use super::certificates::{Certificates, ListenerCertificates};
+use super::certificates::Certificates;
 use super::context::{Common, ListenerEnd};
 use super::metrics;
 use super::options::AppOptions;
@@ -299,13 +299,7 @@ fn pseudonym() -> Result<String, FrontError> {
 }
 
 fn server_config(certificates: &Arc<Certificates>, address: SocketAddr) -> Result<Arc<ServerConfig>, FrontError> {
-    let resolver = ListenerCertificates::new(Arc::clone(certificates), address.ip());
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::from)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut config = certificates.server_config(address.ip(), &[b"h2", b"http/1.1"])?;
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(FrontError::Tickets)?;
     Ok(Arc::new(config))
 }

@@ -20,8 +20,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -113,8 +117,15 @@ pub(crate) trait Site: Send + Sync + 'static {
     fn answer(self: Arc<Self>, call: Self::Call) -> impl Future<Output = Reply> + Send;
 }
 
-/// Serves `site` on a bound listener until `stop` is cancelled, then lets answers that are under way end.
-pub(crate) async fn serve<S: Site>(site: Arc<S>, listener: TcpListener, stop: CancellationToken) {
+/// Serves `site` on a bound listener, over TLS where there is a configuration for it, until `stop` is cancelled, then lets
+/// answers that are under way end.
+pub(crate) async fn serve<S: Site>(
+    site: Arc<S>,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+) {
+    let tls = tls.map(TlsAcceptor::from);
     let limit = budget::share(S::DESCRIPTOR_PART, S::CONNECTION_LIMIT);
     let connections =
         Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: RESERVED.min(limit / 4) });
@@ -131,7 +142,9 @@ pub(crate) async fn serve<S: Site>(site: Arc<S>, listener: TcpListener, stop: Ca
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 match admit(&*site, &connections, from.ip()) {
                     Ok(connection) => {
-                        tasks.spawn(serve_connection(Arc::clone(&site), stream, from, connection, stop.clone()));
+                        let serving =
+                            serve_connection(Arc::clone(&site), stream, tls.clone(), from, connection, stop.clone());
+                        tasks.spawn(serving);
                     }
                     Err(reason) => {
                         site.count_refused(reason);
@@ -178,11 +191,24 @@ struct OneWay;
 async fn serve_connection<S: Site>(
     site: Arc<S>,
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     from: SocketAddr,
     connection: Connection,
     stop: CancellationToken,
 ) {
     let Ok(local) = stream.local_addr() else { return };
+    let scheme = if tls.is_some() { "https://" } else { "http://" };
+    let stream = match tls {
+        None => Either::Left(stream),
+        Some(tls) => tokio::select! {
+            () = stop.cancelled() => return,
+            () = connection.evicted() => return,
+            shaken = timeout(HEAD_TIMEOUT, tls.accept(stream)) => match shaken {
+                Ok(Ok(stream)) => Either::Right(Box::new(stream)),
+                Ok(Err(_)) | Err(_) => return,
+            },
+        },
+    };
     let (connection, local) = (&connection, local.ip());
     let service = service_fn(move |request: Request<Incoming>| {
         let site = Arc::clone(&site);
@@ -190,7 +216,7 @@ async fn serve_connection<S: Site>(
             if site.is_service_side(from.ip()) {
                 return Err(OneWay);
             }
-            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS) {
+            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS, scheme) {
                 tracing::debug!(listener = S::NAME, client.addr = %from, reason = %suspicion, "request refused");
                 return Ok(site.forbidden(suspicion));
             }

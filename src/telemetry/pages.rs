@@ -69,7 +69,7 @@ impl Pages {
 
     /// Serves a bound listener until `stop` is cancelled, then lets answers that are under way end.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        http::serve(Arc::new(self), listener, stop).await;
+        http::serve(Arc::new(self), listener, None, stop).await;
     }
 
     fn count(&self, path: &'static str, status: StatusCode) {

@@ -13,6 +13,7 @@ pub(super) mod zone;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -28,6 +29,9 @@ pub(super) struct Ask {
     /// The gateway's admin API
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8474")]
     admin: SocketAddr,
+    /// Ask over TLS: the CA certificate (PEM) that the admin API's certificate is checked by
+    #[arg(long, value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
     /// How to print the answer
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
@@ -38,7 +42,7 @@ impl Ask {
         // As the gateway has it: the token, or else the private key.
         let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
         let token = set("PLGW_ADMIN_TOKEN").or_else(|| set("PLGW_ADMIN_PRIVATE_KEY"));
-        Client::new(self.admin).with_token(token)
+        Client::new(self.admin).with_token(token).with_ca(self.admin_ca.clone())
     }
 
     /// Asks once and prints the answer, as a table that `table` makes of it.
