@@ -151,7 +151,8 @@ impl Gateway {
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
         }
-        budget::raise_limit();
+        let descriptors = budget::raise_limit();
+        tracing::debug!(descriptors, "the soft limit of descriptors is raised to the hard one");
         Phase::Starting.enter();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");

@@ -58,14 +58,14 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
         } else {
             admit(&ctx, route, accepted.peer)
         };
-        let (spare, peer) = (accepted.spare.take(), accepted.peer.ip());
+        let (spare, peer) = (accepted.spare.take(), accepted.peer);
         // The client is in the table or refused, so the listener may close: see `Routes::open`.
         drop(accepted);
         let mut flow = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 ctx.keep_spare(spare);
-                return Box::pin(refuse(&ctx, &client, peer, refusal)).await;
+                return Box::pin(refuse(&ctx, &client, peer.ip(), refusal)).await;
             }
         };
         // In boxes: what an idle flow does not need, it has no room for.

@@ -20,14 +20,14 @@ const MOST_RESERVED: usize = 1024;
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Raises the soft limit to the hard one, and counts on what the process then has. A gateway that may not raise it works
-/// with what it has.
-pub(crate) fn raise_limit() {
+/// with what it has. Returns their number.
+pub(crate) fn raise_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     LIMIT.store(limit, Ordering::Relaxed);
-    tracing::debug!(limit, raised = raised.is_ok(), "descriptors that the process may have");
+    limit
 }
 
 /// The `part`th part of the process' descriptors, at least 2 and at most `most`.

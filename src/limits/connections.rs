@@ -50,15 +50,17 @@ impl Connections {
     }
 
     /// Takes a connection of `source`. Beyond a limit the connection that was idle for longest is closed instead, of the
-    /// same source if it has its share, and never a trusted source's for another's; `None` when none is idle.
+    /// same source if it has its share, and of the reserved ones none of a trusted source for another's; `None` when none
+    /// is idle.
     pub fn admit(self: &Arc<Self>, source: IpAddr, is_trusted: bool) -> Option<Connection> {
         let Shares { limit, per_source, reserved } = self.shares;
         let mut open = self.lock();
         let has_its_share = !is_trusted && open.iter().filter(|state| state.source == source).count() >= per_source;
         let limit = if is_trusted { limit } else { limit - reserved };
         if has_its_share || open.len() >= limit {
+            let trusted_may = is_trusted || open.iter().filter(|state| state.is_trusted).count() > reserved;
             let may_be_evicted = |state: &State| {
-                if has_its_share { state.source == source } else { is_trusted || !state.is_trusted }
+                if has_its_share { state.source == source } else { trusted_may || !state.is_trusted }
             };
             let idle = open.iter().enumerate().filter(|(_, state)| may_be_evicted(state));
             let idle = idle.map(|(at, state)| (state.idle_since.load(Ordering::Relaxed), at));
@@ -169,6 +171,16 @@ mod tests {
         let _remote = connections.admit(source(100), false).expect("an idle one goes");
         assert!(local.iter().all(|connection| !is_evicted(connection)), "not one of a trusted source");
         assert_eq!(held.iter().filter(|connection| is_evicted(connection)).count(), 1);
+    }
+
+    #[test]
+    fn trusted_sources_cannot_take_every_place_for_ever() {
+        let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let held: Vec<_> = (0..40).map(|_| connections.admit(local, true).expect("an idle one goes")).collect();
+        let remote: Vec<_> = (0..40).map(|n| connections.admit(source(n), false).expect("an idle one goes")).collect();
+        let open = |held: &[Connection]| held.iter().filter(|connection| !is_evicted(connection)).count();
+        assert_eq!((open(&held), open(&remote)), (8, 24));
     }
 
     #[test]

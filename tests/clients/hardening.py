@@ -32,6 +32,9 @@ echo = lab.echo
 
 def setup():
     lab.own_addresses(GATEWAY, *ATTACKERS, OPERATOR)
+    # This process holds both ends of every flow, and the attackers' connections.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def start(*, limit=LIMIT, more="", admin="", ready=True):
@@ -140,6 +143,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(gateway):
 
 def test_refused_and_idle_clients_leave_descriptors_for_everything_else(gateway, echo):
     """S2, S3."""
+    lab.eventually("the target is found", flow_answers)
     everything_answers()
     before = descriptors(gateway)
     with Held() as held:
@@ -173,6 +177,7 @@ def test_clients_that_send_their_request_slowly_make_place(gateway):
 
 def test_one_source_leaves_flows_to_others(gateway, echo):
     """Three quarters of the descriptors are one source's at most; what is beyond is reset, and counted."""
+    lab.eventually("the target is found", flow_answers)
     with Held() as held:
         held.open(500, CLIENT, ENDPOINT)
         lab.eventually("the rest is refused", lambda: counted("source_limit"))
@@ -300,29 +305,32 @@ def test_files_of_others_and_links_are_refused():
     secret.write_text("secret\n")
     log = lab.work() / "flow.log"
     log.symlink_to(secret)
-    refused = start(more=f'[flow_logs]\npath = "{log}"\n', ready=False)
+    refused = start(more=f'[flow_logs]\nenabled = true\npath = "{log}"\n', ready=False)
     assert refused.process.wait(timeout=lab.SOON) != 0
     says(refused, "symbolic link")
     assert secret.read_text() == "secret\n"
     log.unlink()
-    running = start(more=f'[flow_logs]\npath = "{log}"\n')
+    running = start(more=f'[flow_logs]\nenabled = true\npath = "{log}"\n')
     assert oct(log.stat().st_mode & 0o777) == "0o640"
     running.stop()
 
 
 def certificate(name):
-    """A certificate that is its own CA, for the gateway's addresses, and its key."""
-    files = lab.work() / f"{name}.pem", lab.work() / f"{name}-key.pem"
-    names = f"subjectAltName=IP:{GATEWAY},IP:127.0.0.1"
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", files[1]]
-    lab.run("openssl", "req", "-x509", *key, "-out", files[0], "-days", "30", "-subj", f"/CN={name}", "-addext", names)
-    return files
+    """A certificate for the gateway's addresses with its key, and that of the CA which signed it."""
+    ca, ca_key, chain, key, request, names = (lab.work() / f"{name}-{part}" for part in ("ca", "cakey", "pem", "key", "csr", "san"))
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"]
+    lab.run("openssl", "req", "-x509", *new, "-keyout", ca_key, "-out", ca, "-days", "30")
+    lab.run("openssl", "req", *new, "-keyout", key, "-out", request)
+    names.write_text(f"subjectAltName=IP:{GATEWAY},IP:127.0.0.1\n")
+    signing = ["-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-extfile", names]
+    lab.run("openssl", "x509", "-req", "-in", request, *signing, "-out", chain, "-days", "30")
+    return chain, key, ca
 
 
 def test_the_admin_api_speaks_tls_with_a_certificate_and_takes_a_renewed_one():
     lab.need("openssl")
-    first, key = certificate("admin")
-    running = start(admin=f'certificate = "{first}"\nkey = "{key}"\n')
+    chain, key, first = certificate("admin")
+    running = start(admin=f'certificate = "{chain}"\nkey = "{key}"\n')
 
     def status(ca):
         context = ssl.create_default_context(cafile=ca)
@@ -348,11 +356,11 @@ def test_the_admin_api_speaks_tls_with_a_certificate_and_takes_a_renewed_one():
         for attacker in ATTACKERS:
             held.open(256, attacker, (GATEWAY, lab.ADMIN[1]), b"\x16\x03\x01")
         assert status(first) == 200, "half-made handshakes make place"
-    renewed, its_key = certificate("renewed")
+    its_chain, its_key, renewed = certificate("renewed")
     its_key.replace(key)
-    first.write_bytes(renewed.read_bytes())
+    its_chain.replace(chain)
     lab.eventually("the renewed certificate is shown", lambda: status(renewed))
-    half = start(admin=f'certificate = "{first}"\n', ready=False)
+    half = start(admin=f'certificate = "{chain}"\n', ready=False)
     assert half.process.wait(timeout=lab.SOON) == 78
     says(half, "write both, or neither")
     running.stop()
