@@ -287,71 +287,34 @@ async fn ec2_refuses_with_its_own_codes() {
 #[tokio::test]
 async fn ec2_makes_no_more_than_its_quotas_allow() {
     let gateway = Gateway::start().await;
-    let code = async |form: String| {
-        let answer = gateway.ec2(&form).await.text();
+    let code = async |form: &str| {
+        let answer = gateway.ec2(form).await.text();
         if answer.contains("<Code>") { element(&answer, "Code") } else { "ok".to_owned() }
     };
-    let numbered = |name: &str, count: usize, value: &dyn Fn(usize) -> String| {
-        (1..=count).map(|n| format!("&{name}.{}", value(n))).collect::<String>()
-    };
-    let tags = |from: usize, to: usize| {
-        let tag = |n: usize| format!("&Tag.{n}.Key=k{n}&Tag.{n}.Value=v");
-        format!("Action=CreateTags&ResourceId.1={VPC}{}", (from..=to).map(tag).collect::<String>())
-    };
-    assert_eq!(code(tags(1, 50)).await, "ok");
-    assert_eq!(code(tags(50, 51)).await, "TagLimitExceeded");
-    for (key, value, expected) in [
-        ("k".repeat(128), "v".repeat(256), "ok"),
-        ("k".repeat(129), String::new(), "InvalidParameterValue"),
-        (String::new(), String::new(), "InvalidParameterValue"),
-        ("k".to_owned(), "v".repeat(257), "InvalidParameterValue"),
-        ("AWS:k".to_owned(), String::new(), "InvalidParameterValue"),
-    ] {
-        let form = format!("Action=CreateTags&ResourceId.1={SUBNET}&Tag.1.Key={key}&Tag.1.Value={value}");
-        assert_eq!(code(form).await, expected, "{} {}", key.len(), value.len());
-    }
-    let group = gateway.ec2(&format!("Action=CreateSecurityGroup&GroupName=a&GroupDescription=a&VpcId={VPC}")).await;
-    let group = element(&group.text(), "groupId");
-    let ranges = |from: usize, to: usize| {
-        let range = |n: usize| format!("&IpPermissions.1.IpRanges.{n}.CidrIp=10.0.{n}.0/24");
-        let ranges: String = (from..=to).map(range).collect();
-        format!(
-            "Action=AuthorizeSecurityGroupIngress&GroupId={group}&IpPermissions.1.IpProtocol=tcp\
-             &IpPermissions.1.FromPort=1024&IpPermissions.1.ToPort={}{ranges}",
-            2000 + from
-        )
-    };
-    assert_eq!(code(ranges(1, 60)).await, "ok");
-    assert_eq!(code(ranges(61, 61)).await, "RulesPerSecurityGroupLimitExceeded");
-    let mut groups = vec![group];
-    for n in 0..5 {
-        let made =
-            gateway.ec2(&format!("Action=CreateSecurityGroup&GroupName=g{n}&GroupDescription=a&VpcId={VPC}")).await;
-        groups.push(element(&made.text(), "groupId"));
+    let mut groups = String::new();
+    for n in 1..=6 {
+        let form = format!("Action=CreateSecurityGroup&GroupName=g{n}&GroupDescription=a&VpcId={VPC}");
+        let made = gateway.ec2(&form).await;
+        groups += &format!("&SecurityGroupId.{n}={}", element(&made.text(), "groupId"));
     }
     let create = format!(
         "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={SERVICE}&SubnetId.1={SUBNET}"
     );
-    let with = numbered("SecurityGroupId", 6, &|n| format!("{n}={}", groups[n - 1]));
-    assert_eq!(code(format!("{create}{with}")).await, "SecurityGroupsPerInterfaceLimitExceeded");
-    let mut last = "ok".to_owned();
-    let mut made = 0;
-    while last == "ok" && made < 51 {
-        last = code(create.clone()).await;
-        made += 1;
+    assert_eq!(code(&format!("{create}{groups}")).await, "SecurityGroupsPerInterfaceLimitExceeded");
+    let in_vpc = || {
+        let inventory = gateway.control.inventory();
+        inventory.endpoints.values().filter(|record| record.endpoint.vpc.as_str() == VPC).count()
+    };
+    while in_vpc() < 50 {
+        assert_eq!(code(&create).await, "ok");
     }
-    assert_eq!(
-        (
-            last.as_str(),
-            gateway.control.inventory().endpoints.values().filter(|e| e.endpoint.vpc.as_str() == VPC).count()
-        ),
-        ("VpcEndpointLimitExceeded", 50)
-    );
-    let mut vpcs = Vec::new();
+    assert_eq!(code(&create).await, "VpcEndpointLimitExceeded");
+    let mut codes = Vec::new();
     for n in 0..5 {
-        vpcs.push(code(format!("Action=CreateVpc&CidrBlock=10.{n}.0.0/16")).await);
+        codes.push(code(&format!("Action=CreateVpc&CidrBlock=10.{n}.0.0/16")).await);
     }
-    assert!(vpcs.starts_with(&["ok".to_owned()]) && vpcs.ends_with(&["VpcLimitExceeded".to_owned()]), "{vpcs:?}");
+    assert_eq!(codes.first().map(String::as_str), Some("ok"), "{codes:?}");
+    assert_eq!(codes.last().map(String::as_str), Some("VpcLimitExceeded"), "{codes:?}");
 }
 
 /// A18, A22, A28.

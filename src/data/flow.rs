@@ -73,12 +73,11 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
             Ok(target) => target,
             Err(end) => {
                 flow.close(end);
-                return match end {
-                    FlowEnd::Unreachable(ConnectError::PortAllocation) => {
-                        Box::pin(blackhole(&ctx, &client, peer)).await
-                    }
-                    _ => client.reset(),
-                };
+                if end != FlowEnd::Unreachable(ConnectError::PortAllocation) {
+                    return client.reset();
+                }
+                let source = flow.record.client.ip();
+                return Box::pin(blackhole(&ctx, &client, source)).await;
             }
         };
         start_idle_timeout(&flow);
