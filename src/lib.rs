@@ -3,7 +3,7 @@
 //! The modules, in reading order: [`model`] has the domain's types, [`config`] turns text into a checked config, [`plan`]
 //! turns the desired state into a snapshot, [`control`] owns the desired state, [`data`] carries flows, [`appservices`]
 //! serves apps over HTTP, [`dns`] answers names, [`flowlog`] writes flow logs, [`tls`] makes certificates, `http` serves
-//! the gateway's own listeners, [`telemetry`] has metrics and logs, [`lifecycle`] readiness, signals and the phases of a stop, [`api`] the HTTP APIs and the console;
+//! the gateway's own listeners, [`limits`] says what a source may take, [`telemetry`] has metrics and logs, [`lifecycle`] readiness, signals and the phases of a stop, [`api`] the HTTP APIs and the console;
 //! [`standin`] has backends to try it with; [`app`] wires them; [`quickstart`] runs everything on loopback and checks it,
 //! [`lab`] in network namespaces; [`cli`] is the command line. ARCHITECTURE.md says what each imports.
 
@@ -20,6 +20,7 @@ pub mod flowlog;
 mod http;
 pub mod lab;
 pub mod lifecycle;
+pub mod limits;
 pub mod model;
 pub mod plan;
 pub mod quickstart;

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::auth::{Pair, with_scheme};
 use super::call::{Call, Reply, empty, json as reply};
 use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, Use};
 use super::text::object_id;
@@ -118,7 +119,7 @@ fn ok(body: Value) -> (StatusCode, Option<Value>) {
 }
 
 fn bearer(call: &Call) -> Option<&str> {
-    call.header("authorization")?.strip_prefix("Bearer ")
+    with_scheme(call.header("authorization")?, "Bearer")
 }
 
 fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
@@ -141,24 +142,30 @@ fn login(shared: &Shared, call: &Call) -> Outcome {
             "(Unauthorized) username and apiKey are required",
         ));
     }
-    if shared.auth.is_shut(call.from.ip()) {
-        let message = "too many wrong attempts; wait a minute";
-        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message));
+    match shared.auth.pair(call.from.ip(), &login.username, &login.api_key) {
+        Pair::Right => {}
+        Pair::Wrong => {
+            let message = "(Unauthorized) invalid username or apiKey";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", message));
+        }
+        Pair::TooMany => {
+            let message = "too many wrong attempts; wait a minute";
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message));
+        }
     }
-    if !shared.auth.is_pair(call.from.ip(), &login.username, &login.api_key) {
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", "(Unauthorized) invalid username or apiKey"));
-    }
+    let refresh = shared.sessions.open(Use::Refresh, REFRESH_LIFETIME, None);
     Ok(ok(json!({
-        "access_token": shared.sessions.open(Use::Access, ACCESS_LIFETIME),
+        "access_token": shared.sessions.open(Use::Access, ACCESS_LIFETIME, Some(&refresh)),
         "device_id": "000000000000000000000000",
-        "refresh_token": shared.sessions.open(Use::Refresh, REFRESH_LIFETIME),
+        "refresh_token": refresh,
         "user_id": object_id("user", &login.username),
     })))
 }
 
 fn refresh(shared: &Shared, call: &Call) -> Outcome {
-    bearer(call).filter(|token| shared.sessions.holds(token, Use::Refresh)).ok_or_else(Refusal::session)?;
-    let token = shared.sessions.open(Use::Access, ACCESS_LIFETIME);
+    let refresh = bearer(call).filter(|token| shared.sessions.holds(token, Use::Refresh));
+    let refresh = refresh.ok_or_else(Refusal::session)?;
+    let token = shared.sessions.open(Use::Access, ACCESS_LIFETIME, Some(refresh));
     Ok((StatusCode::CREATED, Some(json!({ "access_token": token }))))
 }
 

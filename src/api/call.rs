@@ -17,6 +17,8 @@ pub(super) use crate::http::Reply;
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
+    /// The path and the query as sent.
+    pub(super) target: String,
     /// The path as sent.
     pub(super) path: String,
     /// The path's segments, decoded.

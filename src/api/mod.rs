@@ -10,6 +10,7 @@ mod auth;
 mod call;
 pub mod client;
 mod console;
+mod digest;
 mod ec2;
 mod metrics;
 mod oauth;
@@ -18,6 +19,7 @@ mod route;
 mod routes;
 mod serve;
 mod sessions;
+mod signature;
 mod stand_ins;
 mod text;
 mod v1;
@@ -26,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -118,9 +121,10 @@ impl Api {
         }
     }
 
-    /// Serves an already bound listener until `stop` is cancelled, then lets answers that are under way end.
-    pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
-        crate::http::serve(Arc::clone(&self.shared), listener, stop).await;
+    /// Serves an already bound listener, over TLS with `tls`, until `stop` is cancelled, then lets answers that are under
+    /// way end.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, stop: CancellationToken) {
+        crate::http::serve(Arc::clone(&self.shared), listener, tls, stop).await;
     }
 }
 

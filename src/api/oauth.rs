@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::Shared;
+use super::auth::{Pair, with_scheme};
 use super::call::{Call, Reply, json as reply, pairs};
 use super::sessions::Use;
 
@@ -21,16 +22,14 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
             if field("grant_type").as_deref() != Some("client_credentials") {
                 return error(StatusCode::BAD_REQUEST, "unsupported_grant_type");
             }
-            if shared.auth.is_shut(call.from.ip()) {
-                return error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts");
-            }
             let pair = basic(call).or_else(|| field("client_id").zip(field("client_secret")));
-            match pair {
-                Some((id, secret))
-                    if !id.is_empty() && !secret.is_empty() && shared.auth.is_pair(call.from.ip(), &id, &secret) => {}
-                _ => return error(StatusCode::UNAUTHORIZED, "invalid_client"),
+            let pair = pair.filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            match pair.map(|(id, secret)| shared.auth.pair(call.from.ip(), &id, &secret)) {
+                Some(Pair::Right) => {}
+                Some(Pair::TooMany) => return error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+                Some(Pair::Wrong) | None => return error(StatusCode::UNAUTHORIZED, "invalid_client"),
             }
-            let token = shared.sessions.open(Use::Atlas, LIFETIME);
+            let token = shared.sessions.open(Use::Atlas, LIFETIME, None);
             let expires = LIFETIME.as_secs();
             reply(StatusCode::OK, &json!({ "access_token": token, "token_type": "Bearer", "expires_in": expires }))
         }
@@ -45,7 +44,7 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
 
 /// The pair of an `Authorization: Basic` header.
 fn basic(call: &Call) -> Option<(String, String)> {
-    let encoded = call.header("authorization")?.strip_prefix("Basic ")?;
+    let encoded = with_scheme(call.header("authorization")?, "Basic")?;
     let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
     let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();

@@ -26,6 +26,8 @@ impl Site for Shared {
     /// A hundred parallel writers fit twice.
     const CONNECTION_LIMIT: usize = 256;
 
+    const DESCRIPTOR_PART: usize = 16;
+
     const HOSTS: Hosts = Hosts::Own;
 
     fn is_service_side(&self, source: IpAddr) -> bool {
@@ -41,14 +43,22 @@ impl Site for Shared {
         finish(problem(StatusCode::FORBIDDEN, "forbidden", suspicion.to_string()))
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, from: SocketAddr) -> Reply {
-        match read(request, from).await {
-            Ok(call) => finish(route(&self, call).await),
-            Err((status, code, message)) => {
-                self.metrics.answered("refused", status);
-                finish(problem(status, code, message))
-            }
-        }
+    /// As well as loopback's, those of a source that has shown credentials of late.
+    fn is_trusted(&self, source: IpAddr) -> bool {
+        source.is_loopback() || self.auth.is_known(source)
+    }
+
+    type Call = Call;
+
+    async fn read(&self, request: Request<Incoming>, from: SocketAddr) -> Result<Call, Reply> {
+        read(request, from).await.map_err(|(status, code, message)| {
+            self.metrics.answered("refused", status);
+            finish(problem(status, code, message))
+        })
+    }
+
+    async fn answer(self: Arc<Self>, call: Call) -> Reply {
+        finish(route(&self, call).await)
     }
 }
 
@@ -67,6 +77,7 @@ async fn read(request: Request<Incoming>, from: SocketAddr) -> Result<Call, (Sta
     let path = head.uri.path().to_owned();
     Ok(Call {
         method: head.method,
+        target: head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         segments: segments(&path),
         path,
         query: pairs(head.uri.query().unwrap_or_default().as_bytes()),

@@ -31,37 +31,52 @@ pub(super) enum Use {
 
 /// Tokens by their digest, so that looking one up compares no secret byte by byte.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<[u8; 32], (Use, Instant)>>);
+pub(super) struct Sessions(Mutex<HashMap<Digest, Token>>);
+
+type Digest = [u8; 32];
+
+#[derive(Debug)]
+struct Token {
+    purpose: Use,
+    until: Instant,
+    /// The session that it belongs to, by the token that the session began with.
+    session: Digest,
+}
 
 impl Sessions {
-    /// A new token.
-    pub(super) fn open(&self, purpose: Use, lifetime: Duration) -> String {
+    /// A new token, which begins a session or belongs to that of another token.
+    pub(super) fn open(&self, purpose: Use, lifetime: Duration, of: Option<&str>) -> String {
         let token = random_hex(32);
         let now = Instant::now();
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.retain(|_, (_, until)| *until > now);
+        tokens.retain(|_, token| token.until > now);
         if tokens.len() >= MOST
-            && let Some(first) = tokens.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key)
+            && let Some(first) = tokens.iter().min_by_key(|(_, token)| token.until).map(|(key, _)| *key)
         {
             tokens.remove(&first);
         }
-        tokens.insert(digest(&token), (purpose, now + lifetime));
+        let key = digest(&token);
+        let session = of.and_then(|of| tokens.get(&digest(of))).map_or(key, |of| of.session);
+        tokens.insert(key, Token { purpose, until: now + lifetime, session });
         token
     }
 
     /// Whether `token` was given out for `purpose` and holds.
     pub(super) fn holds(&self, token: &str, purpose: Use) -> bool {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.get(&digest(token)).is_some_and(|(known, until)| *known == purpose && *until > Instant::now())
+        tokens.get(&digest(token)).is_some_and(|token| token.purpose == purpose && token.until > Instant::now())
     }
 
-    /// Ends a token.
+    /// Ends a token's session, with every token of it.
     pub(super) fn close(&self, token: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest(token));
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Token { session, .. }) = tokens.remove(&digest(token)) {
+            tokens.retain(|_, token| token.session != session);
+        }
     }
 }
 
-fn digest(token: &str) -> [u8; 32] {
+fn digest(token: &str) -> Digest {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.as_ref());

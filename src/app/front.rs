@@ -11,6 +11,7 @@ use crate::appservices::{AppFront, AppOptions, BoundListeners, CertificateFiles,
 use crate::control::chain;
 use crate::data::FlowView;
 use crate::lifecycle::Losses;
+use crate::limits::Connections;
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::{LabCa, TlsError};
@@ -23,6 +24,8 @@ pub(super) struct FrontParts {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) lab_dir: PathBuf,
     pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
+    /// Refused clients that are held, the data plane's too.
+    pub(super) held: Arc<Connections>,
     /// Hears of what broke and can't be done without.
     pub(super) losses: Losses,
 }
@@ -93,7 +96,7 @@ impl LazyFront {
         if let Some(front) = front.as_ref() {
             return Ok(Arc::clone(front));
         }
-        let FrontParts { options, files, snapshots, lab_dir, recorder, losses } = &self.parts;
+        let FrontParts { options, files, snapshots, lab_dir, recorder, held, losses } = &self.parts;
         let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
         let source = if files.is_empty() {
             CertificateSource::LabCa(Arc::clone(&ca))
@@ -106,6 +109,7 @@ impl LazyFront {
             snapshots.clone(),
             certificates,
             Some(ca.certificate()),
+            Arc::clone(held),
             Arc::clone(recorder),
             losses.clone(),
         )

@@ -21,7 +21,7 @@ use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl};
-use crate::appservices::AppOptions;
+use crate::appservices::{AppOptions, CertificateFiles, CertificateSource, Certificates};
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
@@ -30,15 +30,23 @@ use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
+use crate::limits::{REFUSALS, RefusedSource, budget};
 use crate::model::FlowId;
 use crate::plan::{Gate, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
+use crate::tls::TlsError;
 
 /// How often the samples of histograms are counted into their buckets: 16 bytes a sample wait until then.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How many of those until series of what has ended are looked for: the memory that they hold is small.
 const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
+
+/// How often the admin API's certificate files are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often refusals are logged together.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -97,6 +105,9 @@ pub enum StartError {
     /// The admin API would be open to other machines.
     #[error("cannot serve the admin API: {0}")]
     Exposed(String),
+    /// The admin API's certificate can't be used.
+    #[error("cannot serve the admin API over TLS")]
+    Certificate(#[from] TlsError),
     /// A flow log can't be written.
     #[error(transparent)]
     FlowLog(#[from] FlowLogError),
@@ -142,6 +153,8 @@ impl Gateway {
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
         }
+        let descriptors = budget::raise_limit();
+        tracing::debug!(descriptors, "the soft limit of descriptors is raised to the hard one");
         Phase::Starting.enter();
         let readiness = Readiness::new();
         let listeners_ready = readiness.condition("listeners");
@@ -160,6 +173,10 @@ impl Gateway {
         if let Some(address) = settings.admin {
             config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
         }
+        let admin_certificate = settings.admin_certificate.clone().map(|(certificate, key)| {
+            Certificates::new(CertificateSource::Files(vec![CertificateFiles { certificate, key }]))
+        });
+        let admin_certificate = admin_certificate.transpose()?;
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let bound =
             [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
@@ -179,6 +196,7 @@ impl Gateway {
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
+            held: data.held_refusals(),
             losses: losses.clone(),
         });
         let flows = Arc::new(Flows::new(data, front, ports));
@@ -263,10 +281,18 @@ impl Gateway {
                 recorder: registry.shared_recorder(),
             };
             let api = Api::guarded(parts, credentials);
+            let tls = match (admin_certificate, admin_address) {
+                (Some(certificate), Some(address)) => {
+                    let config = certificate.server_config(address.ip(), &[b"http/1.1"])?;
+                    watch_certificate(certificate, &tasks, &last_stop);
+                    Some(Arc::new(config))
+                }
+                _ => None,
+            };
             let (alarm, until) = (Alarm::new("the admin API", &losses), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
-                api.serve(socket, until).await;
+                api.serve(socket, tls, until).await;
             }));
         }
         if settings.watch_file {
@@ -279,6 +305,7 @@ impl Gateway {
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
+        log_refusals(&tasks, &last_stop);
         if let Some(flow_log) = &flow_log {
             close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
         }
@@ -509,6 +536,44 @@ fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToke
                 ticks.tick().await;
                 let Some(flows) = flows.upgrade() else { return };
                 flows.sample_rates();
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Reads the admin API's certificate again when it changes.
+fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let stop = stop.clone();
+    tasks.spawn(stop.run_until_cancelled_owned(async move {
+        let mut look = tokio::time::interval(CERTIFICATE_INTERVAL);
+        loop {
+            look.tick().await;
+            let certificate = Arc::clone(&certificate);
+            let _ = tokio::task::spawn_blocking(move || match certificate.reload_if_changed() {
+                Ok(false) => {}
+                Ok(true) => tracing::info!("the admin API's certificate was read again"),
+                Err(error) => tracing::error!(%error, "failed to read the admin API's certificate: it stays as it was"),
+            })
+            .await;
+        }
+    }));
+}
+
+/// Logs once a second what each source was refused, beyond the first time, which is logged at once.
+fn log_refusals(tasks: &TaskTracker, stop: &CancellationToken) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let work = async {
+            let mut ticks = tokio::time::interval(REFUSAL_INTERVAL);
+            loop {
+                ticks.tick().await;
+                for (RefusedSource { listener, source, reason }, refused) in REFUSALS.take() {
+                    if refused > 1 {
+                        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
+                        tracing::info!(target: "access", { listener, client.ip = source, reason, refused }, "refused in a second");
+                    }
+                }
             }
         };
         stop.run_until_cancelled(work).await;

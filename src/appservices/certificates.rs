@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::model::DnsName;
 use crate::plan::AppsView;
+use crate::tls::identity::provider;
 use crate::tls::{Identity, LabCa, TlsError};
 
 /// A certificate chain and its key, in two PEM files.
@@ -131,6 +133,21 @@ impl Certificates {
         self.reload().map(|()| true)
     }
 
+    /// What the listener at `address` shows its clients, offering `alpn`, best first.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Config`] when rustls has no protocol version.
+    pub fn server_config(self: &Arc<Self>, address: IpAddr, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+        let resolver = ListenerCertificates { certificates: Arc::clone(self), address };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(config)
+    }
+
     /// Has certificates for every listener of `view`, for its address and the names of its apps.
     pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
         let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
@@ -172,15 +189,9 @@ impl Certificates {
 
 /// The certificates of one listener.
 #[derive(Debug)]
-pub(super) struct ListenerCertificates {
+struct ListenerCertificates {
     certificates: Arc<Certificates>,
     address: IpAddr,
-}
-
-impl ListenerCertificates {
-    pub(super) fn new(certificates: Arc<Certificates>, address: IpAddr) -> Self {
-        Self { certificates, address }
-    }
 }
 
 impl ResolvesServerCert for ListenerCertificates {

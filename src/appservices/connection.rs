@@ -1,7 +1,7 @@
 //! One client's connection: admission, TLS, HTTP.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use super::context::{ListenerEnd, WorkerContext};
 use super::metrics::endpoint_type;
 use super::request::{answer, note_refused_by_library};
 use crate::data::admission::admit_private;
+use crate::limits::{REFUSALS, budget};
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
 
@@ -43,9 +44,18 @@ pub(crate) fn accept(context: &Rc<WorkerContext>, listener: &Rc<Listener>, clien
     };
     let endpoint = endpoint_type(&door);
     match admit(context, &door, peer) {
+        // What the rest of the process needs is left to it.
+        Ok(()) if budget::is_reserved(&client) => {
+            context.metrics.refused(endpoint, "descriptors");
+            reset(&client);
+        }
+        Ok(()) if !context.sources.has_room(peer.ip()) => {
+            context.metrics.refused(endpoint, Refusal::SourceLimit.label());
+            reset(&client);
+        }
         Ok(()) if context.connections.get() < context.options.limits.connections => {
             context.metrics.connection(endpoint);
-            let open = OpenConnection::new(context);
+            let open = OpenConnection::new(context, peer.ip());
             let serving = serve(open, Rc::clone(listener), client, peer);
             tokio::task::spawn_local(context.open.track_future(serving));
         }
@@ -55,12 +65,14 @@ pub(crate) fn accept(context: &Rc<WorkerContext>, listener: &Rc<Listener>, clien
         }
         Err(refusal) => {
             context.metrics.refused(endpoint, refusal.label());
-            tracing::info!(
-                target: "access",
-                { client.addr = %peer, endpoint.id = door.label(), refusal = refusal.label() },
-                "connection refused"
-            );
-            refuse(context, client, refusal);
+            if REFUSALS.is_first("app_services", peer.ip(), refusal.label()) {
+                tracing::info!(
+                    target: "access",
+                    { client.addr = %peer, endpoint.id = door.label(), refusal = refusal.label() },
+                    "connection refused"
+                );
+            }
+            refuse(context, client, peer.ip(), refusal);
         }
     }
 }
@@ -81,38 +93,44 @@ fn reset(client: &TcpStream) {
     let _ = client.set_zero_linger();
 }
 
-/// Ends a refused connection as AWS does: by silence, where that drops packets, while fewer than `held_refusals` are held.
-fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, refusal: Refusal) {
-    if refusal.look() == WireLook::Reset || context.held.get() >= context.options.held_refusals {
-        return reset(&client);
-    }
-    context.held.set(context.held.get() + 1);
-    let context = Rc::clone(context);
+/// Ends a refused connection as AWS does: by silence, where that drops packets, as long as its place isn't needed.
+fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
+    let held = match refusal.look() {
+        WireLook::Reset => None,
+        WireLook::Dropped => context.held.admit(source, false),
+    };
+    let Some(held) = held else { return reset(&client) };
+    let hold_time = context.options.hold_time;
     tokio::task::spawn_local(async move {
         let mut sink = [0; 512];
         let discard = async { while matches!(client.read(&mut sink).await, Ok(n) if n > 0) {} };
-        let _ = timeout(context.options.hold_time, discard).await;
+        tokio::select! {
+            () = held.evicted() => {}
+            _ = timeout(hold_time, discard) => {}
+        }
         reset(&client);
-        context.held.set(context.held.get() - 1);
     });
 }
 
 /// Counts a connection as open until it is dropped.
 struct OpenConnection {
     context: Rc<WorkerContext>,
+    source: IpAddr,
     number: u64,
 }
 
 impl OpenConnection {
-    fn new(context: &Rc<WorkerContext>) -> Self {
+    fn new(context: &Rc<WorkerContext>, source: IpAddr) -> Self {
         context.connections.set(context.connections.get() + 1);
-        Self { context: Rc::clone(context), number: context.next_number() }
+        context.sources.add(source);
+        Self { context: Rc::clone(context), source, number: context.next_number() }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.context.connections.set(self.context.connections.get() - 1);
+        self.context.sources.remove(self.source);
         if self.context.options.proxy_protocol {
             self.context.backends.forget(self.number);
         }

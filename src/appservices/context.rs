@@ -23,6 +23,7 @@ use crate::data::pipes::Pipes;
 use crate::data::relay::Tools;
 use crate::data::scratch::Scratch;
 use crate::lifecycle::Losses;
+use crate::limits::{Connections, SourceCounts};
 use crate::model::{CidrSet, Origin};
 use crate::plan::{AppsView, Door, DoorWay, Snapshot};
 
@@ -44,6 +45,10 @@ pub(crate) struct Common {
     pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
     /// Gets the names of threads and listeners that panicked.
     pub(crate) losses: Losses,
+    /// Refused clients that are held unanswered, of every listener of the process.
+    pub(crate) held: Arc<Connections>,
+    /// The connections of each source.
+    pub(crate) sources: Arc<SourceCounts>,
     /// The tasks of open connections and WebSockets, over all workers.
     pub(crate) open: TaskTracker,
     pub(crate) websockets: Arc<WebSockets>,
@@ -70,8 +75,8 @@ pub(crate) struct WorkerContext {
     /// whatever was agreed, and has no limit on the size of a head.
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<StreamExecutor>,
-    /// Refused clients that are held unanswered now.
-    pub(crate) held: Cell<usize>,
+    pub(crate) held: Arc<Connections>,
+    pub(crate) sources: Arc<SourceCounts>,
     /// Connections that are open here.
     pub(crate) connections: Cell<usize>,
     pub(crate) open: TaskTracker,
@@ -102,7 +107,8 @@ impl WorkerContext {
             tools: Tools { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
             http1: http1_builder(&options.limits),
             http2: http2_builder(&options.limits),
-            held: Cell::new(0),
+            held: Arc::clone(&common.held),
+            sources: Arc::clone(&common.sources),
             connections: Cell::new(0),
             open: common.open.clone(),
             websockets: Arc::clone(&common.websockets),

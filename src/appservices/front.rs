@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use super::certificates::{Certificates, ListenerCertificates};
+use super::certificates::Certificates;
 use super::context::{Common, ListenerEnd};
 use super::metrics;
 use super::options::AppOptions;
@@ -25,6 +25,7 @@ use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::{bind_shared, listen};
 use crate::lifecycle::{Alarm, BindError, Losses};
+use crate::limits::{Connections, SourceCounts, budget};
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
@@ -86,7 +87,7 @@ pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>
 impl AppFront {
     /// Starts the threads; nothing is bound yet. `losses` gets the names of those that panic; `snapshots` says what holds
     /// at each moment, `certificates` is what clients are shown, `lab_ca` what `https` backends are checked against
-    /// besides [`AppOptions::backend_ca`].
+    /// besides [`AppOptions::backend_ca`]; refused clients are held with those of the data plane, in `held`.
     ///
     /// # Errors
     ///
@@ -96,6 +97,7 @@ impl AppFront {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         certificates: Arc<Certificates>,
         lab_ca: Option<&CertificateDer<'static>>,
+        held: Arc<Connections>,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
         losses: Losses,
     ) -> Result<Self, FrontError> {
@@ -109,6 +111,8 @@ impl AppFront {
             snapshots,
             recorder,
             losses,
+            held,
+            sources: Arc::new(SourceCounts::new(budget::flows_of_one_source())),
             open: open.clone(),
             websockets: Arc::clone(&websockets),
             pseudonym: pseudonym()?,
@@ -295,13 +299,7 @@ fn pseudonym() -> Result<String, FrontError> {
 }
 
 fn server_config(certificates: &Arc<Certificates>, address: SocketAddr) -> Result<Arc<ServerConfig>, FrontError> {
-    let resolver = ListenerCertificates::new(Arc::clone(certificates), address.ip());
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::from)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut config = certificates.server_config(address.ip(), &[b"h2", b"http/1.1"])?;
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(FrontError::Tickets)?;
     Ok(Arc::new(config))
 }

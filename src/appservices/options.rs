@@ -16,8 +16,6 @@ pub struct AppOptions {
     pub accepts_per_wake: u32,
     /// Probe silent peers after this long.
     pub keepalive: Option<Duration>,
-    /// Refused clients that a worker holds unanswered at once; more are reset.
-    pub held_refusals: usize,
     /// How long a refused client is held.
     pub hold_time: Duration,
     /// Put a PROXY protocol v2 header with the endpoint's id in front of every connection to a backend. Connections are
@@ -40,7 +38,6 @@ impl Default for AppOptions {
             backlog: 4096,
             accepts_per_wake: 32,
             keepalive: Some(Duration::from_secs(120)),
-            held_refusals: 1024,
             hold_time: Duration::from_secs(127),
             proxy_protocol: false,
             backend_ca: None,
@@ -61,7 +58,6 @@ impl From<&Settings> for AppOptions {
             backlog: i32::try_from(settings.limits.backlog).unwrap_or(i32::MAX),
             accepts_per_wake: u32::try_from(settings.limits.accepts_per_wake).unwrap_or(u32::MAX),
             keepalive: settings.keepalive,
-            held_refusals: settings.limits.held_refusals,
             hold_time: settings.limits.hold_time,
             proxy_protocol: apps.proxy_protocol,
             backend_ca: apps.backend_ca.clone(),

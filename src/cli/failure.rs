@@ -186,7 +186,7 @@ impl From<StartError> for Failure {
             StartError::Dns(error) => error.into(),
             StartError::State(error) => error.into(),
             StartError::Change(error) => error.into(),
-            StartError::Exposed(_) => Self::of(Kind::Config, &error),
+            StartError::Exposed(_) | StartError::Certificate(_) => Self::of(Kind::Config, &error),
             StartError::FlowLog(_) => Self::of(Kind::Unavailable, &error),
             StartError::Threads(_) => Self::of(Kind::System, &error),
         }

@@ -101,6 +101,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// The chain and the key with which the admin API is served over TLS; `None`: it is served in clear.
+    pub admin_certificate: Option<(PathBuf, PathBuf)>,
     /// How bytes are moved.
     pub relay: RelaySettings,
     /// How much is taken on at once.
@@ -144,6 +146,7 @@ impl Default for Settings {
             dns: Some(DnsSettings::default()),
             metrics: Some(DEFAULT_METRICS),
             admin: Some(DEFAULT_ADMIN),
+            admin_certificate: None,
             relay: RelaySettings::default(),
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),

@@ -107,6 +107,8 @@ pub enum Kind {
     Subnet,
     /// A security group.
     SecurityGroup,
+    /// A security group on an endpoint's interfaces.
+    InterfaceGroup,
     /// A rule of a security group, by what it says.
     SecurityRule,
     /// A rule of a security group, by its id.
@@ -153,6 +155,7 @@ impl std::fmt::Display for Kind {
             Self::Vpc => "VPC",
             Self::Subnet => "subnet",
             Self::SecurityGroup => "security group",
+            Self::InterfaceGroup => "security group on an interface",
             Self::SecurityRule | Self::SecurityRuleId => "security group rule",
             Self::Tag => "tag",
             Self::Endpoint => "interface endpoint",

@@ -27,7 +27,6 @@ pub(crate) struct WorkerOptions {
     pub(crate) pipe_size: usize,
     pub(crate) accepts_per_wake: u32,
     pub(crate) backlog: i32,
-    pub(crate) blackholed_clients: usize,
     pub(crate) blackhole_time: Duration,
     pub(crate) leg: LegOptions,
     /// The length of a tick: what idle and connect time-outs are rounded up to.
@@ -42,8 +41,6 @@ pub(crate) struct WorkerContext {
     pub(crate) options: WorkerOptions,
     pub(crate) tools: Tools,
     pub(crate) clock: Clock,
-    /// Refused clients that are kept without an answer now.
-    pub(crate) blackholed: Cell<usize>,
     /// To ask the kernel about silent flows; `None` where it gives no such socket.
     pub(crate) diag: Option<SockDiag>,
     /// Which flow is checked for silence at which tick.
@@ -68,7 +65,6 @@ impl WorkerContext {
             tools,
             clock: Clock::new(options.tick)?,
             options,
-            blackholed: Cell::new(0),
             diag: SockDiag::open().ok(),
             wheel: RefCell::new(Wheel::new(0)),
             spare: RefCell::default(),

@@ -12,6 +12,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limits::budget::is_reserved;
+
 /// A socket towards a target, made before it is known which one.
 #[derive(Debug)]
 pub(crate) struct SpareSocket {
@@ -24,10 +26,15 @@ impl SpareSocket {
     ///
     /// # Errors
     ///
-    /// What the kernel says; [`is_scarcity`] tells whether waiting helps.
+    /// What the kernel says, or as it says when no descriptor is left but those that are kept for other purposes;
+    /// [`is_scarcity`] tells whether waiting helps.
     pub(crate) fn new(target: SocketAddr) -> io::Result<Self> {
         let domain = Domain::for_address(target);
-        Ok(Self { domain, socket: Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))? })
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        if is_reserved(&socket) {
+            return Err(Errno::MFILE.into());
+        }
+        Ok(Self { domain, socket })
     }
 
     /// Whether it can connect to `target`.

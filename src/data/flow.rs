@@ -58,14 +58,14 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
         } else {
             admit(&ctx, route, accepted.peer)
         };
-        let spare = accepted.spare.take();
+        let (spare, peer) = (accepted.spare.take(), accepted.peer);
         // The client is in the table or refused, so the listener may close: see `Routes::open`.
         drop(accepted);
         let mut flow = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 ctx.keep_spare(spare);
-                return Box::pin(refuse(&ctx, &client, refusal)).await;
+                return Box::pin(refuse(&ctx, &client, peer.ip(), refusal)).await;
             }
         };
         // In boxes: what an idle flow does not need, it has no room for.
@@ -73,10 +73,11 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
             Ok(target) => target,
             Err(end) => {
                 flow.close(end);
-                return match end {
-                    FlowEnd::Unreachable(ConnectError::PortAllocation) => Box::pin(blackhole(&ctx, &client)).await,
-                    _ => client.reset(),
-                };
+                if end != FlowEnd::Unreachable(ConnectError::PortAllocation) {
+                    return client.reset();
+                }
+                let source = flow.record.client.ip();
+                return Box::pin(blackhole(&ctx, &client, source)).await;
             }
         };
         start_idle_timeout(&flow);
@@ -128,6 +129,9 @@ async fn admit_by_header(ctx: &Rc<WorkerContext>, routes: &Routes, client: &Sock
 fn admit(ctx: &Rc<WorkerContext>, routes: &watch::Receiver<Arc<Route>>, client: SocketAddr) -> Admitted {
     let route = routes.borrow();
     let admitted = admission::admit(&route.listener, client, &ctx.state.service_side.borrow()).and_then(|origin| {
+        if !ctx.state.sources.has_room(client.ip()) {
+            return Err(Refusal::SourceLimit);
+        }
         let slot = target_select::reserve(ctx, &route, client)?;
         let faults = FlowFaults::draw(&route.faults, route.cap.as_ref())?;
         let record = FlowRecord::new(slot.flow, client, origin, &route, slot.member, ctx.clock.tick(), faults);

@@ -29,6 +29,7 @@ impl FlowGuard {
             shard.unhealthy_routing.add(1);
         }
         ctx.state.table.insert(&record);
+        ctx.state.sources.add(record.client.ip());
         Self { ctx, record, slot: Some(slot) }
     }
 
@@ -50,6 +51,7 @@ impl FlowGuard {
         self.count(end);
         let record = &self.record;
         self.ctx.state.table.remove(record.id);
+        self.ctx.state.sources.remove(record.client.ip());
         self.ctx.state.flow_ended();
         let age = record.opened.elapsed().unwrap_or_default();
         record.series.duration.record(age.as_secs_f64());

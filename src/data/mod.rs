@@ -62,6 +62,7 @@ use self::table::{FlowRecord, Order};
 use self::worker::Command;
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
+use crate::limits::{Connections, Shares, budget};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Gate, Listener, Member};
 
@@ -80,7 +81,8 @@ pub struct DataOptions {
     pub backlog: i32,
     /// Connections that a listener accepts at most before others have their turn.
     pub accepts_per_wake: u32,
-    /// Refused clients that a worker holds unanswered at once; more are reset.
+    /// Refused clients that the process holds unanswered at once, at most an eighth of its descriptors and half of them of
+    /// one source; beyond, the one that was held for longest is reset.
     pub held_refusals: usize,
     /// How long a refused client is held.
     pub hold_time: Duration,
@@ -164,7 +166,9 @@ impl DataPlane {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
         let metrics = DataMetrics::new(recorder);
-        let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), losses, failed));
+        let limit = budget::share(8, options.held_refusals);
+        let held = Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: 0 });
+        let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), held, losses, failed));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -181,6 +185,12 @@ impl DataPlane {
         }
         let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
         Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials })
+    }
+
+    /// The refused clients that the process holds, for listeners of other kinds.
+    #[must_use]
+    pub fn held_refusals(&self) -> Arc<Connections> {
+        Arc::clone(&self.state.held)
     }
 
     /// Binds what is to be opened: all of it or nothing.
@@ -490,7 +500,6 @@ fn worker_options(options: &DataOptions) -> WorkerOptions {
         pipe_size: options.pipe_size,
         accepts_per_wake: options.accepts_per_wake,
         backlog: options.backlog,
-        blackholed_clients: options.held_refusals,
         blackhole_time: options.hold_time,
         leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },
         tick: options.tick,

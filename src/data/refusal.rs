@@ -1,8 +1,7 @@
 //! What a refused client sees.
 
-use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Poll, ready};
 
 use tokio::task::coop::poll_proceed;
@@ -12,6 +11,7 @@ use super::flow_log_events;
 use super::leg::Leg;
 use super::route::Route;
 use super::socket::Socket;
+use crate::limits::REFUSALS;
 use crate::model::{Refusal, WireLook};
 
 /// Counts and logs a refusal.
@@ -25,6 +25,9 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
     if let Some(log) = &ctx.state.flow_log {
         log.refused(flow_log_events::refused(&route.listener, client, refusal));
     }
+    if !REFUSALS.is_first("flows", client.ip(), refusal.label()) {
+        return;
+    }
     tracing::info!(
             target: "access",
     {        client.addr = %client,
@@ -37,19 +40,25 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
 }
 
 /// Ends a refused connection as AWS would: with RST, or without an answer.
-pub(crate) async fn refuse(ctx: &WorkerContext, client: &Socket, refusal: Refusal) {
+pub(crate) async fn refuse(ctx: &WorkerContext, client: &Socket, source: IpAddr, refusal: Refusal) {
     match refusal.look() {
-        WireLook::Dropped => blackhole(ctx, client).await,
+        WireLook::Dropped => blackhole(ctx, client, source).await,
         WireLook::Reset => client.reset(),
     }
 }
 
 /// Keeps a client waiting, as one whose packets are dropped: what it sends is read and forgotten, until it gives up or the
 /// time is over. In AWS not even its SYN would be answered; a socket that accepts can't do that. Where too many wait already,
-/// it is reset.
-pub(crate) async fn blackhole(ctx: &WorkerContext, client: &Socket) {
-    if let Some(_client) = BlackholedClient::new(&ctx.blackholed, ctx.options.blackholed_clients) {
-        let _ = ctx.clock.within(ctx.options.blackhole_time, read_and_forget(ctx, client, || {})).await;
+/// the one that has waited for longest is reset.
+pub(crate) async fn blackhole(ctx: &WorkerContext, client: &Socket, source: IpAddr) {
+    if let Some(held) = ctx.state.held.admit(source, false) {
+        let silence = async {
+            tokio::select! {
+                () = held.evicted() => {}
+                _ = read_and_forget(ctx, client, || {}) => {}
+            }
+        };
+        let _ = ctx.clock.within(ctx.options.blackhole_time, silence).await;
     }
     client.reset();
 }
@@ -69,22 +78,4 @@ pub(crate) async fn read_and_forget(ctx: &WorkerContext, mut client: &Socket, re
         }
     })
     .await
-}
-
-/// One of the clients that a worker keeps without an answer.
-struct BlackholedClient<'c>(&'c Cell<usize>);
-
-impl<'c> BlackholedClient<'c> {
-    fn new(count: &'c Cell<usize>, most: usize) -> Option<Self> {
-        (count.get() < most).then(|| {
-            count.set(count.get() + 1);
-            Self(count)
-        })
-    }
-}
-
-impl Drop for BlackholedClient<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }

@@ -17,6 +17,7 @@ use super::shape::Bucket;
 use super::table::FlowTable;
 use crate::flowlog::FlowLog;
 use crate::lifecycle::Losses;
+use crate::limits::{Connections, SourceCounts, budget};
 use crate::model::{CidrSet, Fault, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
@@ -41,6 +42,10 @@ pub(crate) struct DataPlaneState {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
     pub(crate) flow_log: Option<FlowLog>,
+    /// Refused clients that are kept without an answer, of every listener of the process.
+    pub(crate) held: Arc<Connections>,
+    /// The flows of each source.
+    pub(crate) sources: SourceCounts,
     workers: usize,
     series: Mutex<SeriesTable>,
     flows_of_members: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
@@ -64,6 +69,7 @@ impl DataPlaneState {
         workers: usize,
         metrics: DataMetrics,
         flow_log: Option<FlowLog>,
+        held: Arc<Connections>,
         losses: Losses,
         failed_dials: mpsc::Sender<SocketAddr>,
     ) -> Self {
@@ -71,6 +77,8 @@ impl DataPlaneState {
             table: FlowTable::default(),
             metrics,
             flow_log,
+            held,
+            sources: SourceCounts::new(budget::flows_of_one_source()),
             workers,
             series: Mutex::default(),
             flows_of_members: Mutex::default(),

@@ -18,6 +18,7 @@ use crate::data::metrics::DataMetrics;
 use crate::data::route::Route;
 use crate::data::table::FlowRecord;
 use crate::data::testing::{listener_to, pair, worker_runtime};
+use crate::limits::{Connections, Shares};
 use crate::model::{DrainReason, Fault, FaultDirection, FaultKind, FaultScope, Share};
 use crate::plan::{Listener, TargetGroup};
 use crate::telemetry::Registry;
@@ -67,12 +68,18 @@ fn worker() -> Rc<WorkerContext> {
         pipe_size: 0,
         accepts_per_wake: 1,
         backlog: 1,
-        blackholed_clients: 1,
         blackhole_time: Duration::from_secs(1),
         leg: LegOptions::default(),
         tick: Duration::from_millis(1),
     };
-    let state = Arc::new(DataPlaneState::new(1, metrics, None, losses, failed));
+    let state = Arc::new(DataPlaneState::new(
+        1,
+        metrics,
+        None,
+        Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
+        losses,
+        failed,
+    ));
     let ctx = WorkerContext::new(0, state, options).expect("a timer");
     let (commands, received) = mpsc::unbounded_channel();
     let working = Rc::clone(&ctx);

@@ -4,8 +4,7 @@
 //! limits are here; framing, parsing and writing are the library's.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
 use super::{DnsError, ViewKind};
+use crate::limits::{Connection, Connections, Shares, budget};
 
 /// Connections that one source address may hold at once over one listener.
 pub(super) const MAXIMUM_PER_SOURCE: usize = 32;
@@ -35,7 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REPLY_BUFFER: usize = 4;
 
 /// Connections that all sources of a view may hold at once over one listener. Each view has its own places, so that
-/// public clients cannot take those of VPC clients; sources without a view get no answer but REFUSED.
+/// public clients cannot take those of VPC clients; sources without a view get no answer but REFUSED. Where the process has
+/// few descriptors they are fewer: 1/64 of them, 1/256 and 1/512.
 pub(super) const fn maximum_connections(view: ViewKind) -> usize {
     match view {
         ViewKind::Vpc => 128,
@@ -46,7 +47,10 @@ pub(super) const fn maximum_connections(view: ViewKind) -> usize {
 
 /// Accepts connections until `stop`.
 pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: CancellationToken) -> Result<(), DnsError> {
-    let open = Arc::new(OpenConnections::default());
+    let open = [(ViewKind::Vpc, 64), (ViewKind::Public, 256), (ViewKind::None, 512)].map(|(view, part)| {
+        let limit = budget::share(part, maximum_connections(view));
+        Connections::new(Shares { limit, per_source: limit.min(MAXIMUM_PER_SOURCE), reserved: 0 })
+    });
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -57,11 +61,13 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: Cancell
         };
         match accepted {
             Ok((stream, source)) => {
-                let place = open.insert(source.ip(), handler.view_of(source));
+                // When its source or its view has no place left, the longest idle connection of the same source or view
+                // is closed (RFC 7766 §6.2.3).
+                let Some(place) = open[handler.view_of(source) as usize].admit(source.ip(), false) else { continue };
                 let handler = handler.clone();
                 tasks.spawn(async move {
                     tokio::select! {
-                        () = place.connection.closed.cancelled() => {}
+                        () = place.evicted() => {}
                         ended = connection(stream, source, handler, &place) => if let Err(error) = ended {
                             tracing::debug!(client.addr = %source, %error, "DNS connection ended");
                         }
@@ -77,11 +83,12 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: Cancell
 }
 
 /// Answers until the client closes, is idle for too long, or sends what cannot be parsed, such as an empty message.
-async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, place: &Place) -> io::Result<()> {
+async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, place: &Connection) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut messages, replies) =
         Messages::from_stream_with_buffer_size(AsyncIoTokioAsStd(stream), source, REPLY_BUFFER);
-    while let Some(message) = timeout_at(place.deadline(), messages.next()).await? {
+    let mut active = Instant::now();
+    while let Some(message) = timeout_at(active + IDLE_TIMEOUT, messages.next()).await? {
         let (message, _) = message?.into_parts();
         let Ok(request) = Request::from_bytes(message, source, Protocol::Tcp) else {
             handler.count_malformed();
@@ -91,72 +98,7 @@ async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, pla
         let replies = ResponseHandle::new(source, replies.clone(), Protocol::Tcp);
         handler.handle_request::<_, TokioTime>(&request, replies).await;
         place.mark_active();
+        active = Instant::now();
     }
     Ok(())
-}
-
-/// The connections of one listener.
-#[derive(Debug, Default)]
-struct OpenConnections(Mutex<Vec<Arc<OpenConnection>>>);
-
-#[derive(Debug)]
-struct OpenConnection {
-    source: IpAddr,
-    view: ViewKind,
-    /// When it was accepted, or last had a question or an answer.
-    active: Mutex<Instant>,
-    /// Cancelled when another connection takes its place.
-    closed: CancellationToken,
-}
-
-impl OpenConnections {
-    /// Makes a place for a connection. When its source or its view has none left, the longest idle connection of the same
-    /// source or view is closed (RFC 7766 §6.2.3).
-    fn insert(self: &Arc<Self>, source: IpAddr, view: ViewKind) -> Place {
-        let (active, closed) = (Mutex::new(Instant::now()), CancellationToken::new());
-        let connection = Arc::new(OpenConnection { source, view, active, closed });
-        let mut open = lock(&self.0);
-        close_longest_idle(&mut open, MAXIMUM_PER_SOURCE, |other| other.source == source);
-        close_longest_idle(&mut open, maximum_connections(view), |other| other.view == view);
-        open.push(Arc::clone(&connection));
-        Place { open: Arc::clone(self), connection }
-    }
-}
-
-/// Closes the longest idle of the connections that `competes` holds for, if there are `maximum` of them.
-fn close_longest_idle(open: &mut Vec<Arc<OpenConnection>>, maximum: usize, competes: impl Fn(&OpenConnection) -> bool) {
-    let competing = || open.iter().enumerate().filter(|(_, other)| competes(other));
-    if competing().count() < maximum {
-        return;
-    }
-    if let Some((index, _)) = competing().min_by_key(|(_, other)| *lock(&other.active)) {
-        open.swap_remove(index).closed.cancel();
-    }
-}
-
-/// A connection's place among the open ones; freed when it is dropped.
-struct Place {
-    open: Arc<OpenConnections>,
-    connection: Arc<OpenConnection>,
-}
-
-impl Place {
-    /// When the connection has been idle for too long.
-    fn deadline(&self) -> Instant {
-        *lock(&self.connection.active) + IDLE_TIMEOUT
-    }
-
-    fn mark_active(&self) {
-        *lock(&self.connection.active) = Instant::now();
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        lock(&self.open.0).retain(|other| !Arc::ptr_eq(other, &self.connection));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
 //! A file that is put aside when it is large: `flow.log`, `flow.log.1`, `flow.log.2` …
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 /// More bytes than the names of all fields have.
 const LONGEST_HEADER: u64 = 64 << 10;
@@ -84,7 +86,7 @@ impl RotatingFile {
 }
 
 fn append(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let file = files::append(path, files::LOG)?;
     let written = file.metadata()?.len();
     Ok((BufWriter::new(file), written))
 }

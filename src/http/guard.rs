@@ -29,7 +29,7 @@ pub(crate) enum Suspicion {
     CrossSite,
 }
 
-/// Checks the head of a request that came to `local`.
+/// Checks the head of a request that came to `local` by `scheme`, `http://` or `https://`.
 ///
 /// A browser sends the page's own name as Host, so a name that was rebound to this address shows; it sends Origin with
 /// whatever another page makes it do. Programs send neither a foreign Host nor an Origin.
@@ -37,7 +37,7 @@ pub(crate) enum Suspicion {
 /// # Errors
 ///
 /// [`Suspicion`].
-pub(super) fn check(headers: &HeaderMap, local: IpAddr, hosts: Hosts) -> Result<(), Suspicion> {
+pub(super) fn check(headers: &HeaderMap, local: IpAddr, hosts: Hosts, scheme: &str) -> Result<(), Suspicion> {
     let mut all = headers.get_all(HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else { return Err(Suspicion::NoHost) };
     let host = host.to_str().map_err(|_| Suspicion::NoHost)?;
@@ -45,7 +45,7 @@ pub(super) fn check(headers: &HeaderMap, local: IpAddr, hosts: Hosts) -> Result<
         return Err(Suspicion::Rebound);
     }
     for origin in headers.get_all(ORIGIN) {
-        let same = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")).is_some_and(|o| o == host);
+        let same = origin.to_str().ok().and_then(|origin| origin.strip_prefix(scheme)).is_some_and(|o| o == host);
         if !same {
             return Err(Suspicion::CrossSite);
         }
@@ -85,7 +85,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().expect("a header value"));
         }
-        check(&headers, local.parse().expect("an address"), Hosts::Own)
+        check(&headers, local.parse().expect("an address"), Hosts::Own, "http://")
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
     fn a_scraper_may_use_any_address_and_the_name_of_a_container() {
         let scrape = |host: &str| {
             let headers = HeaderMap::from_iter([(HOST, host.parse().expect("a header value"))]);
-            check(&headers, IpAddr::from([172, 17, 0, 2]), Hosts::OwnAddressOrShortName)
+            check(&headers, IpAddr::from([172, 17, 0, 2]), Hosts::OwnAddressOrShortName, "http://")
         };
         for host in ["localhost:9464", "10.0.0.8:9464", "[2001:db8::1]:9464", "gateway:9464", "gateway"] {
             assert_eq!(scrape(host), Ok(()), "{host}");

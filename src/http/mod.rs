@@ -4,7 +4,6 @@
 //! hyper serves each connection. The limit over all connections is kept here: hyper-util's `GracefulShutdown` ends every
 //! connection, and cannot choose one that is idle.
 
-mod connections;
 mod guard;
 
 use std::future::Future;
@@ -21,16 +20,23 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connections::{Connection, Connections};
 pub(crate) use self::guard::{Hosts, Suspicion};
+use crate::limits::{Connection, Connections, REFUSALS, Shares, budget};
 
 /// How long a client may take to send a request's head, or to send the next one on a kept connection.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that only trusted sources may have: the operator's own, and probes on the same machine.
+const RESERVED: usize = 8;
 
 /// Bytes of a request's head, with its query.
 const HEAD_LIMIT: usize = 32 * 1024;
@@ -71,8 +77,9 @@ pub(crate) trait Site: Send + Sync + 'static {
     /// The listener's name in log lines.
     const NAME: &'static str;
 
-    /// Connections at once.
+    /// Connections at once: a number, and a part of the process' descriptors; the smaller one counts.
     const CONNECTION_LIMIT: usize;
+    const DESCRIPTOR_PART: usize;
 
     /// The Host headers that requests may have.
     const HOSTS: Hosts;
@@ -81,19 +88,47 @@ pub(crate) trait Site: Send + Sync + 'static {
     /// may have put the source of a kept connection there.
     fn is_service_side(&self, source: IpAddr) -> bool;
 
+    /// Whether connections of a source are kept while others have to make place: loopback's are, the operator's own.
+    fn is_trusted(&self, source: IpAddr) -> bool {
+        source.is_loopback()
+    }
+
     /// Counts a connection that is closed unanswered.
     fn count_refused(&self, reason: Refused);
 
     /// The answer to a request that [`guard`] refuses.
     fn forbidden(&self, suspicion: Suspicion) -> Reply;
 
-    /// The answer to any other request.
-    fn answer(self: Arc<Self>, request: Request<Incoming>, from: SocketAddr) -> impl Future<Output = Reply> + Send;
+    /// A request that was read.
+    type Call: Send;
+
+    /// Reads any other request; while it does so the connection counts as idle, as a client may take its time to send.
+    ///
+    /// # Errors
+    ///
+    /// The answer to one that can't be read.
+    fn read(
+        &self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+    ) -> impl Future<Output = Result<Self::Call, Reply>> + Send;
+
+    /// The answer.
+    fn answer(self: Arc<Self>, call: Self::Call) -> impl Future<Output = Reply> + Send;
 }
 
-/// Serves `site` on a bound listener until `stop` is cancelled, then lets answers that are under way end.
-pub(crate) async fn serve<S: Site>(site: Arc<S>, listener: TcpListener, stop: CancellationToken) {
-    let connections = Connections::new(S::CONNECTION_LIMIT);
+/// Serves `site` on a bound listener, over TLS where there is a configuration for it, until `stop` is cancelled, then lets
+/// answers that are under way end.
+pub(crate) async fn serve<S: Site>(
+    site: Arc<S>,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+) {
+    let tls = tls.map(TlsAcceptor::from);
+    let limit = budget::share(S::DESCRIPTOR_PART, S::CONNECTION_LIMIT);
+    let connections =
+        Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: RESERVED.min(limit / 4) });
     let tasks = TaskTracker::new();
     let mut wait = ACCEPT_WAIT.0;
     loop {
@@ -107,12 +142,16 @@ pub(crate) async fn serve<S: Site>(site: Arc<S>, listener: TcpListener, stop: Ca
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 match admit(&*site, &connections, from.ip()) {
                     Ok(connection) => {
-                        tasks.spawn(serve_connection(Arc::clone(&site), stream, from, connection, stop.clone()));
+                        let serving =
+                            serve_connection(Arc::clone(&site), stream, tls.clone(), from, connection, stop.clone());
+                        tasks.spawn(serving);
                     }
                     Err(reason) => {
                         site.count_refused(reason);
                         let reason = reason.label();
-                        tracing::debug!(listener = S::NAME, client.addr = %from, reason, "connection refused");
+                        if REFUSALS.is_first(S::NAME, from.ip(), reason) {
+                            tracing::info!(listener = S::NAME, client.addr = %from, reason, "connection refused");
+                        }
                     }
                 }
             }
@@ -141,7 +180,7 @@ fn admit<S: Site>(site: &S, connections: &Arc<Connections>, source: IpAddr) -> R
     if site.is_service_side(source) {
         return Err(Refused::OneWay);
     }
-    connections.admit(source).ok_or(Refused::ConnectionLimit)
+    connections.admit(source, site.is_trusted(source)).ok_or(Refused::ConnectionLimit)
 }
 
 /// Why a connection ends without an answer: its source lies on the service's side by now.
@@ -152,11 +191,24 @@ struct OneWay;
 async fn serve_connection<S: Site>(
     site: Arc<S>,
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     from: SocketAddr,
     connection: Connection,
     stop: CancellationToken,
 ) {
     let Ok(local) = stream.local_addr() else { return };
+    let scheme = if tls.is_some() { "https://" } else { "http://" };
+    let stream = match tls {
+        None => Either::Left(stream),
+        Some(tls) => tokio::select! {
+            () = stop.cancelled() => return,
+            () = connection.evicted() => return,
+            shaken = timeout(HEAD_TIMEOUT, tls.accept(stream)) => match shaken {
+                Ok(Ok(stream)) => Either::Right(Box::new(stream)),
+                Ok(Err(_)) | Err(_) => return,
+            },
+        },
+    };
     let (connection, local) = (&connection, local.ip());
     let service = service_fn(move |request: Request<Incoming>| {
         let site = Arc::clone(&site);
@@ -164,13 +216,16 @@ async fn serve_connection<S: Site>(
             if site.is_service_side(from.ip()) {
                 return Err(OneWay);
             }
-            let _busy = connection.busy();
-            Ok(match guard::check(request.headers(), local, S::HOSTS) {
-                Ok(()) => site.answer(request, from).await,
-                Err(suspicion) => {
-                    tracing::debug!(listener = S::NAME, client.addr = %from, reason = %suspicion, "request refused");
-                    site.forbidden(suspicion)
+            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS, scheme) {
+                tracing::debug!(listener = S::NAME, client.addr = %from, reason = %suspicion, "request refused");
+                return Ok(site.forbidden(suspicion));
+            }
+            Ok(match site.read(request, from).await {
+                Ok(call) => {
+                    let _busy = connection.busy();
+                    site.answer(call).await
                 }
+                Err(reply) => reply,
             })
         }
     });

@@ -18,6 +18,7 @@ struct Echo {
 impl Site for Echo {
     const NAME: &'static str = "test";
     const CONNECTION_LIMIT: usize = 64;
+    const DESCRIPTOR_PART: usize = 16;
     const HOSTS: Hosts = Hosts::Own;
 
     fn is_service_side(&self, source: IpAddr) -> bool {
@@ -34,12 +35,20 @@ impl Site for Echo {
         reply
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Reply {
-        if request.uri().path() == "/slow" {
+    type Call = String;
+
+    async fn read(&self, request: Request<Incoming>, _: SocketAddr) -> Result<String, Reply> {
+        let path = request.uri().path().to_owned();
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        Ok(path)
+    }
+
+    async fn answer(self: Arc<Self>, path: String) -> Reply {
+        if path == "/slow" {
             self.slow.fetch_add(1, Ordering::Relaxed);
             self.release.notified().await;
         }
-        Reply::new(Full::from(request.uri().path().to_owned()))
+        Reply::new(Full::from(path))
     }
 }
 
@@ -54,7 +63,7 @@ impl Fixture {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (site, address, stop) = (Arc::<Echo>::default(), listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(serve(Arc::clone(&site), listener, stop.clone()));
+        let serving = tokio::spawn(serve(Arc::clone(&site), listener, None, stop.clone()));
         Self { site, address, stop, serving }
     }
 
@@ -144,6 +153,18 @@ async fn above_the_limit_a_connection_is_refused_while_every_other_one_is_being_
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_body_slowly_makes_place() {
+    let fixture = Fixture::start().await;
+    let mut slow = Vec::new();
+    for _ in 0..Echo::CONNECTION_LIMIT {
+        let mut stream = fixture.connect().await;
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(fixture.status("/new").await, "HTTP/1.1 200 OK");
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ pub enum Refusal {
     AccessList,
     /// The target holds as many flows as it may.
     FlowLimit,
+    /// Its source holds as many flows as one may, of the descriptors that the process has.
+    SourceLimit,
     /// No target is registered behind the listener.
     NoTarget,
     /// It came from a load balancer whose PROXY protocol header is taken, and had none.
@@ -73,13 +75,14 @@ pub enum WireLook {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::EndpointState,
         Self::OneWay,
         Self::Origin,
         Self::SecurityGroup,
         Self::AccessList,
         Self::FlowLimit,
+        Self::SourceLimit,
         Self::NoTarget,
         Self::ProxyHeader,
         Self::FaultReset,
@@ -96,6 +99,7 @@ impl Refusal {
             Self::SecurityGroup => "security_group",
             Self::AccessList => "access_list",
             Self::FlowLimit => "flow_limit",
+            Self::SourceLimit => "source_limit",
             Self::NoTarget => "no_target",
             Self::ProxyHeader => "proxy_header",
             Self::FaultReset => "fault_reset",
@@ -114,7 +118,7 @@ impl Refusal {
             | Self::AccessList
             | Self::FlowLimit
             | Self::FaultDropped => WireLook::Dropped,
-            Self::NoTarget | Self::ProxyHeader | Self::FaultReset => WireLook::Reset,
+            Self::SourceLimit | Self::NoTarget | Self::ProxyHeader | Self::FaultReset => WireLook::Reset,
         }
     }
 }

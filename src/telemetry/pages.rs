@@ -69,7 +69,7 @@ impl Pages {
 
     /// Serves a bound listener until `stop` is cancelled, then lets answers that are under way end.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        http::serve(Arc::new(self), listener, stop).await;
+        http::serve(Arc::new(self), listener, None, stop).await;
     }
 
     fn count(&self, path: &'static str, status: StatusCode) {
@@ -91,6 +91,8 @@ impl Site for Pages {
     /// A few scrapers, probes and people need no more.
     const CONNECTION_LIMIT: usize = 64;
 
+    const DESCRIPTOR_PART: usize = 64;
+
     const HOSTS: Hosts = Hosts::OwnAddressOrShortName;
 
     fn is_service_side(&self, source: IpAddr) -> bool {
@@ -106,7 +108,13 @@ impl Site for Pages {
         text(StatusCode::FORBIDDEN, format!("{suspicion}\n"))
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, _: SocketAddr) -> Reply {
+    type Call = Request<Incoming>;
+
+    async fn read(&self, request: Request<Incoming>, _: SocketAddr) -> Result<Request<Incoming>, Reply> {
+        Ok(request)
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
         // Unknown paths share a label: a client must not be able to make series.
         let path = match request.uri().path() {
             "/metrics" => "/metrics",

@@ -477,6 +477,18 @@ def test_the_manifests_fit_together():
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     service_side = {"namespaceSelector": {"matchLabels": {"plgw/vpc": "service"}}}
     assert all(service_side not in rule["from"] for rule in policy["ingress"])
+    # Each of the gateway's own ports is for those alone who have business there: DNS for clients, metrics for monitoring.
+    reached = {}
+    for rule in policy["ingress"]:
+        (who,) = rule["from"][0]["namespaceSelector"]["matchLabels"].values()
+        for each in rule["ports"]:
+            for port in (1024, 5334, 5335, 8474, 9464):
+                if each["port"] <= port <= each.get("endPort", each["port"]):
+                    reached.setdefault((port, each["protocol"]), set()).add(who)
+    assert reached == {
+        (1024, "TCP"): {"consumer"}, (5334, "TCP"): {"consumer"}, (5335, "TCP"): {"consumer"}, (5335, "UDP"): {"consumer"},
+        (9464, "TCP"): {"monitoring"},
+    }, reached
     assert [rule["to"] for rule in policy["egress"]] == [[service_side]]
 
 

@@ -99,16 +99,23 @@ fn levels_by_module_are_shown_and_changed_while_it_runs() {
     assert_eq!((&shown["levels"], &shown["format"], &shown["dropped"]), (&"info".into(), &"text".into(), &0.into()));
     assert_eq!(shown["modules"]["data"], "info");
 
-    // Nothing of the metrics page is logged at `info`; at `debug` its refusals of the service's side are.
+    // At `info` the metrics page logs whom it refuses; at `debug` requests that it refuses, too.
     let metrics = gateway.net.metrics();
-    drop(gateway.net.connect(Place::Service, metrics));
+    let rebound = |from: Place| {
+        let mut stream = gateway.net.connect(from, metrics).expect("it listens");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: attacker.example\r\nConnection: close\r\n\r\n").expect("open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    };
+    rebound(Place::Vpc);
     let changed = gateway.log_level(&["http=debug,dns=warn"]);
     assert_eq!((changed.code, changed.err.as_str()), (Some(0), ""));
     assert!(changed.out.contains("info,dns=warn,http=debug, as text"), "{}", changed.out);
-    drop(gateway.net.connect(Place::Service, metrics));
-    let refused = gateway.read_until("connection refused listener=\"metrics\"");
-    assert!(refused.contains("reason=\"one_way\""), "{refused}");
-    let before = gateway.said.matches("connection refused").count();
+    rebound(Place::Vpc);
+    let refused = gateway.read_until("request refused listener=\"metrics\"");
+    assert!(refused.contains("Host header"), "{refused}");
+    let before = gateway.said.matches("request refused").count();
     assert_eq!(before, 1, "the first one came at `info`: {}", gateway.said);
     assert!(gateway.said.contains("logs: levels changed from=info to=info,dns=warn,http=debug"), "{}", gateway.said);
 

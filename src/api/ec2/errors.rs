@@ -72,7 +72,17 @@ fn of_edit(error: &EditError) -> Refusal {
         EditError::Limit { what: Kind::Tag, .. } => {
             Refusal::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
         }
-        EditError::Limit { .. } => Refusal::new("ResourceLimitExceeded", error.to_string()),
+        EditError::Limit { what, most } => {
+            let code = match what {
+                Kind::Vpc => "VpcLimitExceeded",
+                Kind::Subnet => "SubnetLimitExceeded",
+                Kind::SecurityGroup => "SecurityGroupLimitExceeded",
+                Kind::InterfaceGroup => "SecurityGroupsPerInterfaceLimitExceeded",
+                Kind::Endpoint => "VpcEndpointLimitExceeded",
+                _ => "ResourceLimitExceeded",
+            };
+            Refusal::new(code, format!("The maximum number of {what}s has been reached: {most}."))
+        }
         EditError::DefaultGroup(id) => Refusal::new(
             "CannotDelete",
             format!("the specified group: \"{id}\" name: \"default\" cannot be deleted by a user"),
@@ -108,7 +118,7 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
     let (code, text) = match what {
         Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
         Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
-        Kind::SecurityGroup => ("InvalidGroup.NotFound", "The security group"),
+        Kind::SecurityGroup | Kind::InterfaceGroup => ("InvalidGroup.NotFound", "The security group"),
         Kind::SecurityRule => {
             let message = format!("The specified rule does not exist in this security group: {id}");
             return Refusal::new("InvalidPermission.NotFound", message);

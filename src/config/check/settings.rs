@@ -34,12 +34,14 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
+    let (admin, admin_certificate) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: root.table("state", |section| state(section, &lab_dir, declared)),
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
-        admin: root.table("admin", |section| admin(section, declared)),
+        admin,
+        admin_certificate,
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
         keepalive: root.table("keepalive", |section| {
@@ -121,13 +123,23 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
     Some(listen)
 }
 
-fn admin(section: &Section<'_>, declared: &mut Declared) -> Option<SocketAddr> {
-    let listen = listen(section, DEFAULT_ADMIN, declared)?;
-    let address = listen.value;
-    if let Err(problem) = admin_may_listen(address, credentials_are_set()) {
-        section.problems.report(&listen.spot, problem);
+fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>, Option<(PathBuf, PathBuf)>) {
+    let listen = listen(section, DEFAULT_ADMIN, declared);
+    if let Some(At { value, spot }) = &listen
+        && let Err(problem) = admin_may_listen(*value, credentials_are_set())
+    {
+        section.problems.report(spot, problem);
     }
-    Some(address)
+    let [certificate, key] = ["certificate", "key"].map(|name| section.get(name, words));
+    for file in certificate.iter().chain(&key) {
+        declared.reads(Path::new(&file.value), &file.spot);
+    }
+    if certificate.is_some() != key.is_some() {
+        let missing = if key.is_none() { "key" } else { "certificate" };
+        section.report(missing, "TLS needs both `certificate` and `key`; write both, or neither".to_owned());
+    }
+    let certificate = certificate.zip(key);
+    (listen.map(|listen| listen.value), certificate.map(|(chain, key)| (chain.value.into(), key.value.into())))
 }
 
 /// Whether the environment has credentials for the admin API: a secret stays out of files, so this is the one thing that

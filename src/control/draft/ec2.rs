@@ -22,6 +22,15 @@ const RESERVED: (u32, u32) = (4, 1);
 /// quotas*.
 const MOST_RULES: usize = 60;
 
+/// VPCs and security groups of a Region, subnets and interface endpoints of a VPC, and groups of a network interface, at
+/// most. What a config declares is not limited, and counts. Source: AWS, *Amazon VPC quotas* and *AWS PrivateLink quotas*,
+/// the defaults.
+const MOST_VPCS: usize = 5;
+const MOST_GROUPS: usize = 2500;
+const MOST_SUBNETS: usize = 200;
+const MOST_ENDPOINTS: usize = 50;
+const MOST_INTERFACE_GROUPS: usize = 5;
+
 /// Tags that a resource has at most. Source: AWS, *Tag restrictions*.
 const MOST_TAGS: usize = 50;
 
@@ -94,7 +103,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Limit`] for too many tags.
+    /// [`EditError::Limit`] for too many VPCs or tags.
     pub fn create_vpc(&mut self, region: Region, cidr: IpNet, tags: Tags) -> Result<VpcId, EditError> {
         let id: VpcId = new_id("vpc-", |id| self.inventory.vpcs.contains_key(id));
         let vpc = Vpc {
@@ -108,6 +117,8 @@ impl Draft {
             subnets: BTreeMap::new(),
             security_groups: BTreeMap::new(),
         };
+        let in_region = self.inventory.vpcs.values().filter(|record| record.vpc.region == vpc.region).count();
+        check_limit(Kind::Vpc, in_region + 1, MOST_VPCS)?;
         self.inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc));
         self.tag(id.as_str(), tags)?;
         let group =
@@ -178,6 +189,7 @@ impl Draft {
             None => record.vpc.region.zones().next().expect("every region has a zone"),
         };
         record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr });
+        check_limit(Kind::Subnet, record.vpc.subnets.len(), MOST_SUBNETS)?;
         self.tag(id.as_str(), tags)?;
         Ok(id)
     }
@@ -232,6 +244,10 @@ impl Draft {
     ) -> Result<SecurityGroupId, EditError> {
         let taken: BTreeSet<SecurityGroupId> =
             self.inventory.vpcs.values().flat_map(|record| record.vpc.security_groups.keys().cloned()).collect();
+        let region = self.vpc_mut(vpc)?.vpc.region.clone();
+        let in_region = self.inventory.vpcs.values().filter(|record| record.vpc.region == region);
+        let in_region = in_region.map(|record| record.vpc.security_groups.len()).sum::<usize>();
+        check_limit(Kind::SecurityGroup, in_region + 1, MOST_GROUPS)?;
         let record = self.vpc_mut(vpc)?;
         if record.vpc.security_groups.values().any(|group| group.name.eq_ignore_ascii_case(&name)) {
             return Err(EditError::Exists { what: Kind::SecurityGroup, id: name });
@@ -436,7 +452,7 @@ impl Draft {
         }
         let tags = self.tags_mut(id)?;
         tags.extend(set);
-        if tags.len() > MOST_TAGS { Err(EditError::Limit { what: Kind::Tag, most: MOST_TAGS }) } else { Ok(()) }
+        check_limit(Kind::Tag, tags.len(), MOST_TAGS)
     }
 
     /// Removes tags of a resource: those with these keys and, where one is given, this value; all without any key.
@@ -469,6 +485,10 @@ impl Draft {
             }
         }
         let mut groups = new.groups;
+        check_limit(Kind::InterfaceGroup, groups.len(), MOST_INTERFACE_GROUPS)?;
+        let in_vpc = self.inventory.endpoints.values().map(|record| &record.endpoint);
+        let in_vpc = in_vpc.filter(|e| e.vpc == new.vpc && e.state != EndpointState::Deleted).count();
+        check_limit(Kind::Endpoint, in_vpc + 1, MOST_ENDPOINTS)?;
         let vpc = &self.vpc_mut(&new.vpc)?.vpc;
         if groups.is_empty() {
             groups.extend(vpc.security_groups.values().find(|group| group.name == "default").map(|g| g.id.clone()));
@@ -621,6 +641,7 @@ impl Draft {
                 groups.push(group);
             }
         }
+        check_limit(Kind::InterfaceGroup, groups.len(), MOST_INTERFACE_GROUPS)?;
         if groups.is_empty() {
             return Err(EditError::Invalid("an interface endpoint needs a security group".to_owned()));
         }
@@ -713,6 +734,13 @@ fn is_reserved(net: IpNet, ip: IpAddr) -> bool {
 pub(super) fn hosts(net: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
     let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
     (first.saturating_add(RESERVED.0)..=last.saturating_sub(RESERVED.1)).map(Ipv4Addr::from)
+}
+
+/// # Errors
+///
+/// [`EditError::Limit`] where `count` is more than `most`.
+fn check_limit(what: Kind, count: usize, most: usize) -> Result<(), EditError> {
+    if count > most { Err(EditError::Limit { what, most }) } else { Ok(()) }
 }
 
 /// IPv4 and IPv6 rules have a limit each; groups and prefix lists count as both.

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use super::core::Core;
 use super::document::{DecodeError, Document, decode};
 use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch, legacy};
+use crate::files;
 
 /// Why a state file was not opened. In none of these cases is anything written to it.
 #[derive(Debug, thiserror::Error)]
@@ -273,22 +274,16 @@ fn find(path: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, OpenError> {
 
 /// The content of the regular file at `path`; `None` without one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
-    let failed = |source| OpenError::Io { action: "read", path: path.to_owned(), source };
     let resolved = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    // A named pipe at its place must not block the process.
-    let flags = flags(OFlags::NOFOLLOW | OFlags::NONBLOCK);
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(resolved) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed(source)),
-    };
-    if !file.metadata().map_err(failed)?.is_file() {
+    if fs::metadata(&resolved).is_ok_and(|found| !found.is_file()) {
         let reason = DecodeError::Damaged("not a regular file");
         return Err(OpenError::Refused { path: path.to_owned(), reason });
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+    match files::read_trusted(&resolved) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Io { action: "read", path: path.to_owned(), source }),
+    }
 }
 
 fn checked(path: &Path, bytes: &[u8]) -> Result<Document, OpenError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plgw::appservices::{AppFront, AppOptions, CertificateSource, Certificates};
 use plgw::config::quickstart;
+use plgw::limits::{Connections, Shares};
 use plgw::model::{App, Desired};
 use plgw::plan::{Generation, PortAllocations, Snapshot, compile};
 use plgw::telemetry::Registry;
@@ -87,6 +88,7 @@ impl Lab {
             receiver,
             certificates,
             Some(ca.certificate()),
+            Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
             registry.shared_recorder(),
             losses,
         )

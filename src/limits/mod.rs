@@ -1,0 +1,10 @@
+//! What one source, and all of them together, may take of the process: connections, descriptors, lines of the log.
+
+pub(crate) mod budget;
+mod connections;
+mod refusals;
+mod sources;
+
+pub use connections::{Connection, Connections, Shares};
+pub(crate) use refusals::{REFUSALS, RefusedSource};
+pub(crate) use sources::SourceCounts;
