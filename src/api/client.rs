@@ -222,8 +222,11 @@ impl Client {
         // The admin API answers to its own address and to `localhost` alone (DNS rebinding), and knows neither a name that
         // leads to it nor an address that is translated on the way. A TLS proxy goes by its own name.
         let host = if self.address.tls { self.address.authority.as_str() } else { "localhost" };
-        request = request.header(HOST, host);
-        if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+        let has = |wanted: &str| headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        if !has("host") {
+            request = request.header(HOST, host);
+        }
+        if !body.is_empty() && !has("content-type") {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         if let Some(token) = &self.token {

@@ -121,7 +121,7 @@ fn parse<'a>(fields: &'a str, call: &Call) -> Result<Authorization<'a>, Refusal>
              '{credential}'"
         )));
     };
-    if service != "ec2" {
+    if !["ec2", "iam", "sts"].contains(&service) {
         return Err(mismatch("Credential should be scoped to correct service: 'ec2'."));
     }
     if term != "aws4_request" {
