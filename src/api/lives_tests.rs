@@ -271,7 +271,6 @@ async fn ec2_refuses_with_its_own_codes() {
             format!("Action=ModifyVpcAttribute&VpcId={VPC}&EnableDnsSupport.Value=true&EnableDnsHostnames.Value=true"),
             "InvalidParameterCombination",
         ),
-        ("Action=CreateVpc&CidrBlock=127.0.4.0/24".to_owned(), "InvalidParameterValue"),
         (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=127.0.30.0/25"), "InvalidSubnet.Conflict"),
         (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=10.0.0.0/24"), "InvalidSubnet.Range"),
         (format!("Action=DeleteVpc&VpcId={VPC}"), "DependencyViolation"),
