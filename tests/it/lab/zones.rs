@@ -70,7 +70,7 @@ fn zone(lab: &TestLab, name: &str) -> Value {
     answer["zones"].as_array().expect("zones").iter().find(|zone| zone["zone"] == name).expect("the zone").clone()
 }
 
-/// Its target's health checks fail, and with cross-zone load balancing they make every zone unhealthy.
+/// A4. Its target's health checks fail, and with cross-zone load balancing they make every zone unhealthy.
 #[test]
 fn with_a_cut_zone_its_member_is_lost_the_others_elect_and_its_addresses_stay_out_of_dns() {
     let Some(lab) = TestLab::up() else { return };
