@@ -65,7 +65,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let mut signals = Signals::listen().doing("listen for signals")?;
     let notice = outages::notice(&config.desired);
     let ports = packet_filter(&config.desired);
-    let stand_ins = path.parent().and_then(super::stand_ins::control);
+    let stand_ins = super::stand_ins::control();
     let options = GatewayOptions { source: Some(path.to_owned()), ports, stand_ins, ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
     holder::say(holder::SERVES)?;

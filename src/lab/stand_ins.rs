@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::error::Doing;
 use super::{CUT_FILE, LabError, holder, outages};
@@ -29,8 +30,12 @@ use crate::tls::LabCa;
 /// How soon a moved port is known to the members: well before the old one closes (`move_grace`).
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The socket for commands, in the lab's directory.
+/// The socket for commands, in the lab's directory. By its name alone, as the lab's processes run in there: the path of a
+/// socket has 107 bytes at most.
 const SOCKET: &str = "stand-ins.sock";
+
+/// How long the stand-ins may take for a command: each is done at once.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// When the files last changed, and how long they are.
 type Look = Vec<Option<(SystemTime, u64)>>;
@@ -48,8 +53,7 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     let cut = path.with_file_name(CUT_FILE);
     let is_cut = move |node: &Node| outages::read(&cut).iter().any(|zone| zone == node.zone.as_str());
     let _follower = stand_ins.follow(receiver, is_cut);
-    let socket = path.with_file_name(SOCKET);
-    let commands = UnixListener::bind(&socket).doing(format!("listen on {}", socket.display()))?;
+    let commands = UnixListener::bind(SOCKET).doing("listen for commands to the stand-ins")?;
     holder::say(holder::SERVES)?;
     let mut tick = tokio::time::interval(LOOK);
     loop {
@@ -106,27 +110,26 @@ async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Res
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
-/// The way of the operator's commands to the stand-ins of the lab in `dir`; `None` where it has none.
-pub(super) fn control(dir: &Path) -> Option<StandInControl> {
-    let socket = dir.join(SOCKET);
+/// The way of the operator's commands to the stand-ins of the lab that this process is of; `None` where it has none.
+pub(super) fn control() -> Option<StandInControl> {
     // They are started before the gateway.
-    socket.exists().then(|| {
-        StandInControl::new(move |command| {
-            let socket = socket.clone();
+    Path::new(SOCKET).exists().then(|| {
+        StandInControl::new(|command| {
             Box::pin(async move {
                 let failed = |error: std::io::Error| {
                     let message =
                         format!("the lab's stand-ins do not answer: {error}; `plgw lab status` says whether they run");
                     StandInRefusal::Unavailable(message)
                 };
-                ask(&socket, &command).await.map_err(failed)?
+                let answer = timeout(ANSWER, ask(&command)).await;
+                answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?
             })
         })
     })
 }
 
-async fn ask(socket: &Path, command: &StandInCommand) -> std::io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket).await?;
+async fn ask(command: &StandInCommand) -> std::io::Result<Answer> {
+    let mut stream = UnixStream::connect(SOCKET).await?;
     stream.write_all(&serde_json::to_vec(command)?).await?;
     stream.shutdown().await?;
     let mut answer = Vec::new();

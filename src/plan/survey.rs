@@ -30,6 +30,9 @@ pub(super) struct Survey<'a> {
 /// The targets without enough healthy members for a zone's node.
 type IllByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
 
+/// Whether a zone's addresses are meant.
+type Keep<'a> = &'a dyn Fn(&Zone) -> bool;
+
 /// Whose endpoint service it is.
 #[derive(Clone, Copy)]
 pub(super) enum Provider<'a> {
@@ -230,10 +233,10 @@ impl<'a> Survey<'a> {
         let service = endpoint.service.service();
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
         let lost = |zone: &Zone| self.is_zone_lost(service, zone);
-        let among = |keep: &dyn Fn(&Zone) -> bool| -> BTreeSet<IpAddr> {
+        let among = |keep: Keep<'_>| -> BTreeSet<IpAddr> {
             endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip).collect()
         };
-        let tries: [(&dyn Fn(&Zone) -> bool, DnsAnswer); 4] = [
+        let tries: [(Keep<'_>, DnsAnswer); 4] = [
             (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),
             (&|zone| !shifted(zone) && !lost(zone), DnsAnswer::NoHealthyZone),
             (&|zone| !lost(zone), DnsAnswer::ShiftedZonesAlone),

@@ -4,10 +4,11 @@ Each driver inserts a document every 200 ms, whatever became of those before, wi
 script prints the longest time without an acknowledged write, the slowest write and the errors that the application saw,
 and afterwards it compares what is there with what was acknowledged.
 
-With `--write` it makes docs/experiments.md of what it saw.
+With `--write` it makes docs/experiments.md, and the table of the README, of what it saw.
 """
 
 import collections
+import re
 import pathlib
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import lab
 from pymongo_driver import SRV, client, setup  # noqa: F401
 
 WRITERS = lab.ROOT / "tests" / "clients" / "writers"
-PAGE = lab.ROOT / "docs" / "experiments.md"
+PAGE, MARK = lab.ROOT / "docs" / "experiments.md", "<!-- recorded -->\n"
+README, SECONDS = lab.ROOT / "README.md", "<!-- seconds of docs/experiments.md -->\n"
 
 # MongoDB: 10 s election time-out, up to 15 % more by chance, half a second until a driver looks again; and the slack of a
 # busy machine. A member may have heard of the primary a heartbeat (2 s) before the loss.
@@ -168,11 +170,10 @@ def lose(name, act, undo, span, lasts=0, elects=True):
         back = time.monotonic()
         lab.eventually("all members are back", members_are_back)
         time.sleep(1)
-        after = primary()
+        after, shown = primary(), int(time.monotonic() - began)
     finally:
         hung = [writer.stop() for writer in writers]
     lines, timelines = [], []
-    shown = int(max(writer.ended[n] for writer in writers for n in writer.ended) - began) + 1
     for writer, left in zip(writers, hung):
         pause, slowest = writer.pause(began), writer.slowest(began)
         kinds = collections.Counter(kind(error) for error in writer.errors.values())
@@ -214,7 +215,7 @@ def zone_of(node):
 
 
 def test_after_the_loss_of_the_primarys_zone_every_driver_writes_again(gateway):
-    """The primary's node is alone in its zone. Meanwhile the zone's addresses stay out of DNS, past the health checks."""
+    """A4. The primary's node is alone in its zone. Meanwhile the zone's addresses stay out of DNS, past the health checks."""
     def act(node):
         return plgw("fault", "add", "zone-outage", "--zone", zone_of(node), "--name", "loss")
 
@@ -255,25 +256,42 @@ def test_a_fault_on_the_clients_path_elects_nothing(gateway):
     assert primary() == before
 
 
-def page():
-    """docs/experiments.md of what was seen."""
-    head = PAGE.read_text().partition("<!-- recorded -->\n")[0]
-    parts = [head + "<!-- recorded -->\n"]
-    parts.append("\n| | " + " | ".join(DRIVERS) + " |\n|---" + "|---" * len(DRIVERS) + "|\n")
+def table():
+    """How long writes stopped, for each experiment and driver."""
+    rows = ["| longest time without a write | " + " | ".join(DRIVERS) + " |", "|---" * (len(DRIVERS) + 1) + "|"]
     for name, _, lines, _ in RECORD:
-        cells = [f"{pause:.1f} s; slowest {'until it is back' if until else f'{slow:.1f} s'}" for _, pause, slow, until, _ in lines]
-        parts.append(f"| {name} | " + " | ".join(cells) + " |\n")
+        rows.append(f"| {name} | " + " | ".join(f"{pause:.1f} s" for _, pause, *_ in lines) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def write_pages():
+    """What was seen, below the line of docs/experiments.md; its table in the README too."""
+    parts = [PAGE.read_text().partition(MARK)[0], MARK, "\n", table()]
     for name, typed, lines, timelines in RECORD:
-        parts.append(f"\n## {name[0].upper()}{name[1:]}\n\n```console\n{typed}```\n\nEach second from then on:\n\n```text\n")
-        parts.append("\n".join(timelines) + "\n```\n\nErrors that the applications saw: ")
-        parts.append("; ".join(f"{driver}: {errors}" for driver, _, _, _, errors in lines) + ".\n")
+        parts.append(f"\n## {name[0].upper()}{name[1:]}\n\n```console\n{typed}```\n\n```text\n")
+        parts.append("\n".join(timelines) + "\n```\n\n| | slowest write | errors |\n|---|---|---|\n")
+        for driver, _, slowest, until_back, errors in lines:
+            slow = f"{slowest:.1f} s" + (", until the zone was back" if until_back else "")
+            parts.append(f"| {driver} | {slow} | {errors} |\n")
     PAGE.write_text("".join(parts))
+    text = README.read_text()
+    before, found, rest = text.partition(SECONDS)
+    if found:
+        README.write_text(before + SECONDS + "\n" + table() + rest[rest.index("\n\n") + 1 :])
 
 
-def test_what_was_seen_becomes_the_page(gateway):
-    """With `--write` alone."""
+def shape(text):
+    """The experiments of a page and what is typed for each, whichever member was primary."""
+    lines = [line for line in text.splitlines() if line.startswith(("## ", "$ "))]
+    return [re.sub(r"shard-00-0\d", "shard-00-0N", line) for line in lines]
+
+
+def test_the_page_shows_these_experiments(gateway):
+    """With `--write` it is made of them; without, it must have the same commands."""
     if "--write" in sys.argv:
-        page()
+        write_pages()
+    seen = "".join(f"## {name[0].upper()}{name[1:]}\n{typed}\n" for name, typed, _, _ in RECORD)
+    assert shape(PAGE.read_text()) == shape(seen), (shape(PAGE.read_text()), shape(seen))
 
 
 if __name__ == "__main__":

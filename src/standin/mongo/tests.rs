@@ -429,7 +429,7 @@ async fn an_isolated_primary_steps_down_and_its_writes_wait_for_a_majority() {
     until(set.addresses()[0], doc! { "hello": 1 }, |hello| hello.get_str("primary").is_ok_and(|it| it == known)).await;
 }
 
-/// As on a real set: nobody else wrote or was elected, so the others copy what it has.
+/// As on a real set: no other was elected meanwhile, so the others copy what it has.
 #[tokio::test]
 async fn what_an_isolated_primary_wrote_is_kept_when_it_comes_back_in_time() {
     let (set, _horizons) = plain_set().await;

@@ -156,25 +156,20 @@ impl TestLab {
 
     /// The text of `/metrics`, which is served in the gateway's own namespace alone.
     pub(super) fn metrics(&self) -> String {
-        self.request(9464, "GET /metrics")
-    }
-
-    /// What the admin API, which is served in the gateway's own namespace, answers to `request`: a method and a path.
-    pub(super) fn admin(&self, request: &str) -> serde_json::Value {
-        let answer = self.request(8474, request);
-        let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{request}: {error}: {answer}"))
-    }
-
-    fn request(&self, port: u16, request: &str) -> String {
         self.at(Host::Gateway, || {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it is served");
-            let head = format!("{request} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n");
-            stream.write_all(format!("{head}content-length: 0\r\n\r\n").as_bytes()).expect("a request");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("an answer");
-            answer
+            let mut stream = TcpStream::connect(("127.0.0.1", 9464)).expect("metrics are served");
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
+            let mut page = String::new();
+            stream.read_to_string(&mut page).expect("a page");
+            page
         })
+    }
+
+    /// What an operator's command at the gateway's host answers, as JSON.
+    pub(super) fn operator(&self, words: &[&str]) -> serde_json::Value {
+        let command = [&["run", "--at", "gateway", "--", env!("CARGO_BIN_EXE_plgw")], words, &["--output", "json"]];
+        let said = self.labs.told(&command.concat());
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{words:?}: {error}: {said}"))
     }
 
     /// Changes the gateway's config while it runs.

@@ -62,22 +62,22 @@ fn members(answer: &Value) -> Vec<(String, Value, Value)> {
 }
 
 fn primary(lab: &TestLab) -> Option<String> {
-    members(&lab.admin("GET /v1/standins")).into_iter().find(|member| member.1 == "PRIMARY").map(|member| member.0)
+    members(&lab.operator(&["standin", "list"])).into_iter().find(|member| member.1 == "PRIMARY").map(|member| member.0)
 }
 
 fn zone(lab: &TestLab, name: &str) -> Value {
-    let answer = lab.admin("GET /v1/zones");
+    let answer = lab.operator(&["zone", "list"]);
     answer["zones"].as_array().expect("zones").iter().find(|zone| zone["zone"] == name).expect("the zone").clone()
 }
 
-/// Its target's health checks fail, and with cross-zone load balancing they make every zone unhealthy.
+/// A4. Its target's health checks fail, and with cross-zone load balancing they make every zone unhealthy.
 #[test]
 fn with_a_cut_zone_its_member_is_lost_the_others_elect_and_its_addresses_stay_out_of_dns() {
     let Some(lab) = TestLab::up() else { return };
     assert_eq!(primary(&lab).as_deref(), Some("shard-00-00"));
     lab.labs.told(&["cut", "us-east-1a"]);
     eventually("the member in the zone is alone", || {
-        members(&lab.admin("GET /v1/standins"))[0] == ("shard-00-00".to_owned(), json!("SECONDARY"), json!(true))
+        members(&lab.operator(&["standin", "list"]))[0] == ("shard-00-00".to_owned(), json!("SECONDARY"), json!(true))
     });
     eventually("another primary", || primary(&lab).is_some_and(|primary| primary != "shard-00-00"));
     eventually("its checks have failed", || zone(&lab, "us-east-1b")["healthy"] == false);
@@ -90,7 +90,7 @@ fn with_a_cut_zone_its_member_is_lost_the_others_elect_and_its_addresses_stay_ou
     eventually("everything is as before", || {
         zone(&lab, "us-east-1a")["healthy"] == true && zone(&lab, "us-east-1b")["fail_open"].is_null()
     });
-    assert_eq!(members(&lab.admin("GET /v1/standins"))[0].2, false);
+    assert_eq!(members(&lab.operator(&["standin", "list"]))[0].2, false);
 }
 
 /// The stand-ins are another process on the service's side; the gateway takes the operator's commands to them.
@@ -98,14 +98,15 @@ fn with_a_cut_zone_its_member_is_lost_the_others_elect_and_its_addresses_stay_ou
 fn stand_ins_of_the_lab_are_stopped_started_and_stepped_down_by_the_gateways_admin_api() {
     let Some(lab) = TestLab::up() else { return };
     let state = |answer: &Value, name: &str| members(answer).into_iter().find(|m| m.0 == name).expect("a member").1;
-    let answer = lab.admin("POST /v1/standins/Cluster0/step-down");
+    let answer = lab.operator(&["standin", "step-down", "Cluster0"]);
     assert_eq!(state(&answer, "shard-00-00"), "SECONDARY");
     eventually("another primary", || primary(&lab).is_some_and(|primary| primary != "shard-00-00"));
-    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-00/stop");
+    let answer = lab.operator(&["standin", "stop", "Cluster0/shard-00-00"]);
     assert_eq!(state(&answer, "shard-00-00"), "DOWN");
-    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-00/start");
+    let answer = lab.operator(&["standin", "start", "Cluster0/shard-00-00"]);
     assert_eq!(state(&answer, "shard-00-00"), "SECONDARY");
-    let answer = lab.admin("POST /v1/standins/Cluster0/shard-00-07/stop");
-    assert_eq!(answer["code"], "no_such_stand_in");
-    assert!(answer["message"].as_str().expect("a message").contains("Cluster0/shard-00-02"), "{answer}");
+    let stop = ["run", "--at", "gateway", "--", env!("CARGO_BIN_EXE_plgw"), "standin", "stop", "Cluster0/shard-00-07"];
+    let refused = lab.labs.run(&stop);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("Cluster0/shard-00-02"), "{}", text(&refused.stderr));
 }
