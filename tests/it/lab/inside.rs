@@ -63,7 +63,7 @@ fn a_control_client_inside_moves_a_port_and_sets_a_fault() {
     let Some(_) = labs.up(&[]) else { return };
     let moved = inside(&labs, "peer", &["target", "move", "Cluster0/shard-00-01", "--port", "1100"]);
     assert!(moved.status.success(), "{}", text(&moved.stderr));
-    let fault = ["fault", "add", "--name", "slow", "--target", "Cluster0/shard-00-01", "delay", "5ms"];
+    let fault = ["fault", "add", "latency", "--name", "slow", "--target", "Cluster0/shard-00-01", "--delay", "5ms"];
     let set = inside(&labs, "vpc", &fault);
     assert!(set.status.success(), "{}", text(&set.stderr));
     let targets = text(&outside(&labs, &["targets", "--lab", "default", "--output", "json"]).stdout);
