@@ -7,13 +7,10 @@ use std::process::{Command, Output, Stdio};
 use plgw::lab::{DIR_VARIABLE, Host};
 use serde_json::Value;
 
-use super::support::{Labs, TestLab, eventually, text};
+use super::support::{ADMIN, Labs, TestLab, eventually, text};
 use crate::support::skip;
 
 const PLGW: &str = env!("CARGO_BIN_EXE_plgw");
-
-/// Where the admin API is in every lab.
-const ADMIN: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 0, 2), 8474);
 
 /// `plgw …` on a host of the lab.
 fn inside(labs: &Labs, host: &str, arguments: &[&str]) -> Output {

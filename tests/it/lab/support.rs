@@ -23,6 +23,8 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 pub(super) const ENI_A: Ipv4Addr = Ipv4Addr::new(10, 0, 30, 194);
 /// And in zone b.
 pub(super) const ENI_B: Ipv4Addr = Ipv4Addr::new(10, 0, 20, 54);
+/// Where the admin API is in every lab.
+pub(super) const ADMIN: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 0, 2), 8474);
 /// The VPC's resolver.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -156,20 +158,23 @@ impl TestLab {
 
     /// The text of `/metrics`, which is served in the gateway's own namespace alone.
     pub(super) fn metrics(&self) -> String {
-        self.request(9464, "GET /metrics")
+        self.request((Ipv4Addr::LOCALHOST, 9464), "GET /metrics", "")
     }
 
-    /// What the admin API, which is served in the gateway's own namespace, answers to `request`: a method and a path.
+    /// What the admin API answers to `request`: a method and a path.
     pub(super) fn admin(&self, request: &str) -> serde_json::Value {
-        let answer = self.request(8474, request);
+        let credentials = std::fs::read(self.dir().join("admin.json")).expect("the lab's credentials");
+        let credentials: serde_json::Value = serde_json::from_slice(&credentials).expect("JSON");
+        let token = format!("authorization: Bearer {}\r\n", credentials["token"].as_str().expect("a token"));
+        let answer = self.request(ADMIN, request, &token);
         let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{request}: {error}: {answer}"))
     }
 
-    fn request(&self, port: u16, request: &str) -> String {
+    fn request(&self, to: (Ipv4Addr, u16), request: &str, header: &str) -> String {
         self.at(Host::Gateway, || {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it is served");
-            let head = format!("{request} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n");
+            let mut stream = TcpStream::connect(to).expect("it is served");
+            let head = format!("{request} HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n");
             stream.write_all(format!("{head}content-length: 0\r\n\r\n").as_bytes()).expect("a request");
             let mut answer = String::new();
             stream.read_to_string(&mut answer).expect("an answer");
