@@ -7,13 +7,10 @@ use std::process::{Command, Output, Stdio};
 use plgw::lab::{DIR_VARIABLE, Host};
 use serde_json::Value;
 
-use super::support::{Labs, TestLab, eventually, text};
+use super::support::{ADMIN, Labs, TestLab, eventually, text};
 use crate::support::skip;
 
 const PLGW: &str = env!("CARGO_BIN_EXE_plgw");
-
-/// Where the admin API is in every lab.
-const ADMIN: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 0, 2), 8474);
 
 /// `plgw …` on a host of the lab.
 fn inside(labs: &Labs, host: &str, arguments: &[&str]) -> Output {
@@ -63,7 +60,7 @@ fn a_control_client_inside_moves_a_port_and_sets_a_fault() {
     let Some(_) = labs.up(&[]) else { return };
     let moved = inside(&labs, "peer", &["target", "move", "Cluster0/shard-00-01", "--port", "1100"]);
     assert!(moved.status.success(), "{}", text(&moved.stderr));
-    let fault = ["fault", "add", "--name", "slow", "--target", "Cluster0/shard-00-01", "delay", "5ms"];
+    let fault = ["fault", "add", "latency", "--name", "slow", "--target", "Cluster0/shard-00-01", "--delay", "5ms"];
     let set = inside(&labs, "vpc", &fault);
     assert!(set.status.success(), "{}", text(&set.stderr));
     let targets = text(&outside(&labs, &["targets", "--lab", "default", "--output", "json"]).stdout);

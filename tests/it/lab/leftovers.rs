@@ -91,11 +91,19 @@ fn twenty_labs_in_a_row_leave_nothing() {
 }
 
 #[test]
-fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
+fn a_lab_that_lost_any_process_is_listed_as_died_and_cleaned_up_by_the_next_up_or_down() {
     let labs = Labs::alone();
-    for process in [" lab hold ", " lab process gateway ", " lab process stand-ins "] {
+    // Its nodes are looked for on this machine's network, where none is.
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config/scenarios/lab.toml");
+    let with_backends = ["--config", config];
+    for (process, options) in [
+        (" lab hold ", &[][..]),
+        (" lab process gateway ", &[]),
+        (" lab process stand-ins ", &[]),
+        (" lab process backends ", &with_backends),
+    ] {
         for next in ["up", "down"] {
-            if labs.up(&[]).is_none() {
+            if labs.up(options).is_none() {
                 return;
             }
             let theirs = namespaces_of(&labs);
@@ -106,6 +114,12 @@ fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
                 let status = labs.run(&["status"]);
                 !status.status.success() && text(&status.stdout).contains("has died")
             });
+            let dir = labs.dir("default");
+            let is_listed = |state: &str| {
+                let list = labs.told(&["list"]);
+                list.lines().any(|line| line.contains(state) && line.contains(dir.to_str().expect("UTF-8")))
+            };
+            assert!(is_listed(" died "), "{process}");
             if next == "up" {
                 labs.up(&[]).expect("it came up before");
                 labs.told(&["run", "--", "true"]);
@@ -115,6 +129,7 @@ fn a_lab_that_lost_any_process_is_cleaned_up_by_the_next_up_or_down() {
             let theirs = &theirs | &namespaces_of(&labs);
             labs.told(&["down"]);
             nothing_is_left(&labs, &theirs);
+            assert!(!is_listed(""), "{process}");
         }
     }
 }
@@ -214,6 +229,16 @@ fn an_unprivileged_user_has_a_lab_too() {
     let run = |command: &str| text(&as_user(&["run", "--", "sh", "-c", command]).expect("it runs").stdout);
     assert_eq!(run("id -u"), "0\n", "who made the lab is root in it");
     assert!(run("cat /etc/resolv.conf").contains("nameserver 10.0.0.2"));
+    let plgw = env!("CARGO_BIN_EXE_plgw");
+    let inside = as_user(&["run", "--at", "peer", "--", plgw, "status", "--check"]).expect("it runs");
+    assert!(inside.status.success(), "{}", text(&inside.stderr));
+    let again =
+        as_user(&["run", "--", plgw, "lab", "run", "--at", "peer", "--", "printenv", "PLGW_HOST"]).expect("it runs");
+    assert_eq!(text(&again.stdout), "peer\n", "{}", text(&again.stderr));
+    let mut outside = std::process::Command::new(plgw);
+    outside.args(["targets", "--lab", "default"]).env(plgw::lab::DIR_VARIABLE, labs.base()).uid(USER).gid(USER);
+    let outside = outside.output().expect("it runs");
+    assert!(text(&outside.stdout).contains("Cluster0/shard-00-00"), "{}", text(&outside.stderr));
     assert!(as_user(&["cut", "us-east-1a"]).expect("it runs").status.success());
     let theirs = namespaces_of(&labs);
     assert!(as_user(&["down"]).expect("it runs").status.success());

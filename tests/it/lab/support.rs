@@ -23,6 +23,8 @@ pub(super) const SILENCE: Duration = Duration::from_secs(1);
 pub(super) const ENI_A: Ipv4Addr = Ipv4Addr::new(10, 0, 30, 194);
 /// And in zone b.
 pub(super) const ENI_B: Ipv4Addr = Ipv4Addr::new(10, 0, 20, 54);
+/// Where the admin API is in every lab.
+pub(super) const ADMIN: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 0, 2), 8474);
 /// The VPC's resolver.
 pub(super) const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
