@@ -1,13 +1,15 @@
 //! A client's socket under TLS: it notes its traffic, and closes in stages where the client may still be sending.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -145,5 +147,57 @@ impl AsyncWrite for ClientIo {
             self.lingering = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
         self.poll_linger(cx).map(Ok)
+    }
+}
+
+/// What is written to an HTTP/2 client before it is flushed: at most what one TLS record carries.
+const BATCH: usize = 16 << 10;
+
+/// An HTTP/2 client's connection that sends what is written to it by one poll of hyper at once. hyper flushes after every
+/// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here its
+/// flushes do nothing: who polls hyper calls [`flush`](Self::flush) afterwards.
+#[derive(Debug, Clone)]
+pub(crate) struct Batched(Rc<RefCell<BufWriter<ClientIo>>>);
+
+impl Batched {
+    pub(crate) fn new(io: ClientIo) -> Self {
+        Self(Rc::new(RefCell::new(BufWriter::with_capacity(BATCH, io))))
+    }
+
+    /// Sends what was written.
+    pub(crate) fn flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+}
+
+impl AsyncRead for Batched {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Batched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
     }
 }
