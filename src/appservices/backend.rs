@@ -334,6 +334,11 @@ impl Backends {
         });
     }
 
+    /// Closes HTTP/1.1 connections without a request: clients need the descriptors.
+    pub(crate) fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes the connections that were one client's own.
     pub(crate) fn forget(&self, client: u64) {
         self.idle.borrow_mut().retain(|key, _| key.client != client);

@@ -156,11 +156,17 @@ const BATCH: usize = 16 << 10;
 /// An HTTP/2 client's connection that sends what is written to it by one poll of hyper at once. hyper flushes after every
 /// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here its
 /// flushes do nothing: who polls hyper calls [`flush`](Self::flush) afterwards.
-#[derive(Debug, Clone)]
-pub(crate) struct Batched(Rc<RefCell<BufWriter<ClientIo>>>);
+#[derive(Debug)]
+pub(crate) struct Batched<T>(Rc<RefCell<BufWriter<T>>>);
 
-impl Batched {
-    pub(crate) fn new(io: ClientIo) -> Self {
+impl<T> Clone for Batched<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Batched<T> {
+    pub(crate) fn new(io: T) -> Self {
         Self(Rc::new(RefCell::new(BufWriter::with_capacity(BATCH, io))))
     }
 
@@ -170,13 +176,13 @@ impl Batched {
     }
 }
 
-impl AsyncRead for Batched {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Batched {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
     }
@@ -199,5 +205,62 @@ impl AsyncWrite for Batched {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What each write brought.
+    #[derive(Debug, Default)]
+    struct Writes(Vec<Vec<u8>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn writes(batched: &Batched<Writes>) -> Vec<usize> {
+        batched.0.borrow().get_ref().0.iter().map(Vec::len).collect()
+    }
+
+    #[tokio::test]
+    async fn what_hyper_writes_and_flushes_in_one_turn_is_sent_at_once() {
+        let batched = Batched::new(Writes::default());
+        let mut hyper = batched.clone();
+        for _ in 0..3 {
+            hyper.write_all(&[1; 100]).await.expect("kept");
+            hyper.flush().await.expect("put off");
+        }
+        assert_eq!(writes(&batched), [0; 0]);
+        poll_fn(|cx| batched.flush(cx)).await.expect("sent");
+        assert_eq!(writes(&batched), [300]);
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_batch_is_kept_and_the_end_keeps_nothing() {
+        let batched = Batched::new(Writes::default());
+        let mut hyper = batched.clone();
+        for _ in 0..3 {
+            hyper.write_all(&[1; BATCH / 2]).await.expect("written");
+        }
+        assert_eq!(writes(&batched), [BATCH]);
+        hyper.shutdown().await.expect("sent");
+        assert_eq!(writes(&batched), [BATCH, BATCH / 2]);
     }
 }

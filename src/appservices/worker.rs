@@ -123,6 +123,7 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
                 context.accept_errors.count(&error);
                 // Else a client that went away before it was accepted.
                 if is_scarcity(&error) {
+                    context.backends.close_idle();
                     let wait = backoff.next();
                     tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
                     tokio::time::sleep(wait).await;
