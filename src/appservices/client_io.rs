@@ -155,7 +155,7 @@ const BATCH: usize = 16 << 10;
 
 /// An HTTP/2 client's connection that sends what is written to it by one poll of hyper at once. hyper flushes after every
 /// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here its
-/// flushes do nothing: who polls hyper calls [`flush`](Self::flush) afterwards.
+/// flushes do nothing: who polls hyper calls [`poll_send`](Self::poll_send) afterwards.
 #[derive(Debug)]
 pub(crate) struct Batched<T>(Rc<RefCell<BufWriter<T>>>);
 
@@ -171,7 +171,7 @@ impl<T: AsyncWrite + Unpin> Batched<T> {
     }
 
     /// Sends what was written.
-    pub(crate) fn flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
     }
 }
@@ -248,7 +248,7 @@ mod tests {
             hyper.flush().await.expect("put off");
         }
         assert_eq!(writes(&batched), [0; 0]);
-        poll_fn(|cx| batched.flush(cx)).await.expect("sent");
+        poll_fn(|cx| batched.poll_send(cx)).await.expect("sent");
         assert_eq!(writes(&batched), [300]);
     }
 

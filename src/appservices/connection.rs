@@ -166,7 +166,7 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
     if is_h2 {
         let io = Batched::new(io);
         let http = pin!(context.http2.serve_connection(TokioIo::new(io.clone()), service));
-        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown(), |cx| io.flush(cx)).await;
+        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown(), |cx| io.poll_send(cx)).await;
     } else {
         let http = pin!(context.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
         let flush = |_: &mut Context<'_>| Poll::Ready(Ok(()));
