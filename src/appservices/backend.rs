@@ -38,6 +38,7 @@ use tokio_rustls::TlsConnector;
 use super::options::AppLimits;
 use super::request_body::RequestBody;
 use crate::data::connect::{LegOptions, connect};
+use crate::data::descriptors::SpareSocket;
 use crate::data::proxy_protocol;
 use crate::model::{BackendScheme, BackendUrl, ConnectError};
 
@@ -225,19 +226,21 @@ impl Backends {
         })
     }
 
-    /// Sends a request on an idle connection or on a new one. Its URI is path and query; `authority` is the host that the
-    /// client asked for.
+    /// Sends a request on an idle connection or on a new one, for which `spare` is used. Its URI is path and query;
+    /// `authority` is the host that the client asked for.
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &Destination,
         mut request: Request<RequestBody>,
         authority: &HeaderValue,
+        spare: &RefCell<Option<SpareSocket>>,
     ) -> Result<(Response<Incoming>, Lease), BackendError> {
         let key = to.key();
         loop {
             let (sender, reused) = match self.take(&key) {
                 Some(sender) => (sender, true),
-                None => (self.connect(to, &key).await?, false),
+                // Boxed: most requests find one, and each one's future is moved.
+                None => (Box::pin(self.connect(to, &key, spare)).await?, false),
             };
             // An idle connection may be closed at this very moment. What may be repeated is.
             let spare =
@@ -273,9 +276,10 @@ impl Backends {
         to: &Destination,
         mut request: Request<RequestBody>,
         authority: &HeaderValue,
+        spare: &RefCell<Option<SpareSocket>>,
     ) -> Result<Response<Incoming>, BackendError> {
         let broken = |source| BackendError::Broken { backend: to.url.to_string(), source };
-        let tcp = self.dial(to).await?;
+        let tcp = self.dial(to, spare).await?;
         if to.url.scheme == BackendScheme::H2c {
             let (mut sender, connection) =
                 http2::Builder::new(LocalExecutor).handshake(TokioIo::new(tcp)).await.map_err(broken)?;
@@ -330,6 +334,11 @@ impl Backends {
         });
     }
 
+    /// Closes HTTP/1.1 connections without a request: clients need the descriptors.
+    pub(crate) fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes the connections that were one client's own.
     pub(crate) fn forget(&self, client: u64) {
         self.idle.borrow_mut().retain(|key, _| key.client != client);
@@ -353,9 +362,14 @@ impl Backends {
         Some(Sender::Http1(idle.remove(at).sender))
     }
 
-    async fn connect(&self, to: &Destination, key: &Key) -> Result<Sender, BackendError> {
+    async fn connect(
+        &self,
+        to: &Destination,
+        key: &Key,
+        spare: &RefCell<Option<SpareSocket>>,
+    ) -> Result<Sender, BackendError> {
         let broken = |source| BackendError::Broken { backend: to.url.to_string(), source };
-        let tcp = self.dial(to).await?;
+        let tcp = self.dial(to, spare).await?;
         match to.url.scheme {
             BackendScheme::Http => Ok(Sender::Http1(open_http1(tcp).await.map_err(broken)?)),
             BackendScheme::H2c => self.open_http2(TokioIo::new(tcp), key).await.map_err(broken),
@@ -394,13 +408,13 @@ impl Backends {
     }
 
     /// A TCP connection, with the PROXY header already on it.
-    async fn dial(&self, to: &Destination) -> Result<TcpStream, BackendError> {
+    async fn dial(&self, to: &Destination, spare: &RefCell<Option<SpareSocket>>) -> Result<TcpStream, BackendError> {
         let url = &to.url;
         let limit = self.limits.connect;
         let reach = async {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in resolve(url).await? {
-                match connect(address, &self.leg).await {
+                match connect(address, &self.leg, spare.take()).await {
                     Ok(mut tcp) => {
                         // It is kept for later requests.
                         self.leg.keep_alive(&SockRef::from(&tcp));

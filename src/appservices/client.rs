@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::headers::ForwardedFields;
+use crate::data::descriptors::SpareSocket;
 
 /// A client's connection, shared by its requests.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct ClientConnection {
     pub(crate) listener: SocketAddr,
     pub(crate) is_h2: bool,
     pub(crate) activity: Arc<Activity>,
+    /// For the first connection to a backend that one of its requests needs.
+    pub(crate) spare: RefCell<Option<SpareSocket>>,
     /// The fields written for the last request: most requests of a connection need the same.
     pub(crate) forwarded: RefCell<Option<ForwardedFields>>,
     /// It takes no more requests.
@@ -153,6 +156,7 @@ mod tests {
             listener: address,
             is_h2,
             activity: Activity::new(),
+            spare: RefCell::default(),
             forwarded: RefCell::default(),
             closing: Cell::default(),
             cut: CancellationToken::new(),

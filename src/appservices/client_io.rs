@@ -1,13 +1,15 @@
 //! A client's socket under TLS: it notes its traffic, and closes in stages where the client may still be sending.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -145,5 +147,120 @@ impl AsyncWrite for ClientIo {
             self.lingering = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
         self.poll_linger(cx).map(Ok)
+    }
+}
+
+/// What is written to an HTTP/2 client before it is flushed: at most what one TLS record carries.
+const BATCH: usize = 16 << 10;
+
+/// An HTTP/2 client's connection that sends what is written to it by one poll of hyper at once. hyper flushes after every
+/// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here its
+/// flushes do nothing: who polls hyper calls [`poll_send`](Self::poll_send) afterwards.
+#[derive(Debug)]
+pub(crate) struct Batched<T>(Rc<RefCell<BufWriter<T>>>);
+
+impl<T> Clone for Batched<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Batched<T> {
+    pub(crate) fn new(io: T) -> Self {
+        Self(Rc::new(RefCell::new(BufWriter::with_capacity(BATCH, io))))
+    }
+
+    /// Sends what was written.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What each write brought.
+    #[derive(Debug, Default)]
+    struct Writes(Vec<Vec<u8>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn writes(batched: &Batched<Writes>) -> Vec<usize> {
+        batched.0.borrow().get_ref().0.iter().map(Vec::len).collect()
+    }
+
+    #[tokio::test]
+    async fn what_hyper_writes_and_flushes_in_one_turn_is_sent_at_once() {
+        let batched = Batched::new(Writes::default());
+        let mut hyper = batched.clone();
+        for _ in 0..3 {
+            hyper.write_all(&[1; 100]).await.expect("kept");
+            hyper.flush().await.expect("put off");
+        }
+        assert_eq!(writes(&batched), [0; 0]);
+        poll_fn(|cx| batched.poll_send(cx)).await.expect("sent");
+        assert_eq!(writes(&batched), [300]);
+    }
+
+    #[tokio::test]
+    async fn no_more_than_a_batch_is_kept_and_the_end_keeps_nothing() {
+        let batched = Batched::new(Writes::default());
+        let mut hyper = batched.clone();
+        for _ in 0..3 {
+            hyper.write_all(&[1; BATCH / 2]).await.expect("written");
+        }
+        assert_eq!(writes(&batched), [BATCH]);
+        hyper.shutdown().await.expect("sent");
+        assert_eq!(writes(&batched), [BATCH, BATCH / 2]);
     }
 }

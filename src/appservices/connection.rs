@@ -1,10 +1,13 @@
 //! One client's connection: admission, TLS, HTTP.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -17,11 +20,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::activity::{Activity, Expired};
 use super::client::ClientConnection;
-use super::client_io::ClientIo;
+use super::client_io::{Batched, ClientIo};
 use super::context::{ListenerEnd, WorkerContext};
 use super::metrics::endpoint_type;
 use super::request::{answer, note_refused_by_library};
 use crate::data::admission::admit_private;
+use crate::data::descriptors::SpareSocket;
 use crate::limits::{REFUSALS, budget};
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
@@ -36,8 +40,14 @@ pub(crate) struct Listener {
     pub(crate) end: ListenerEnd,
 }
 
-/// Serves a connection that was accepted, or refuses it.
-pub(crate) fn accept(context: &Rc<WorkerContext>, listener: &Rc<Listener>, client: TcpStream, peer: SocketAddr) {
+/// Serves a connection that was accepted, or refuses it. `spare` is for its first connection to a backend.
+pub(crate) fn accept(
+    context: &Rc<WorkerContext>,
+    listener: &Rc<Listener>,
+    client: TcpStream,
+    peer: SocketAddr,
+    spare: SpareSocket,
+) {
     let Some(door) = context.door(listener.address) else {
         // Between the snapshot and the closing of the socket.
         return reset(&client);
@@ -56,14 +66,16 @@ pub(crate) fn accept(context: &Rc<WorkerContext>, listener: &Rc<Listener>, clien
         Ok(()) if context.connections.get() < context.options.limits.connections => {
             context.metrics.connection(endpoint);
             let open = OpenConnection::new(context, peer.ip());
-            let serving = serve(open, Rc::clone(listener), client, peer);
+            let serving = serve(open, Rc::clone(listener), client, peer, spare);
             tokio::task::spawn_local(context.open.track_future(serving));
         }
         Ok(()) => {
+            context.left_over.keep(Some(spare));
             context.metrics.refused(endpoint, "connection_limit");
             reset(&client);
         }
         Err(refusal) => {
+            context.left_over.keep(Some(spare));
             context.metrics.refused(endpoint, refusal.label());
             if REFUSALS.is_first("app_services", peer.ip(), refusal.label()) {
                 tracing::info!(
@@ -138,7 +150,7 @@ impl Drop for OpenConnection {
 }
 
 /// The whole life of a connection.
-async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, peer: SocketAddr) {
+async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, peer: SocketAddr, spare: SpareSocket) {
     let context = &open.context;
     let limits = &context.options.limits;
     let handshake = timeout(limits.handshake, listener.tls.accept(client));
@@ -155,6 +167,7 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
         listener: listener.address,
         is_h2,
         activity: Activity::new(),
+        spare: RefCell::new(Some(spare)),
         forwarded: RefCell::default(),
         closing: Cell::new(false),
         cut: listener.end.cut.clone(),
@@ -163,17 +176,19 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
         answered: Cell::default(),
         cancelled: Cell::default(),
     });
-    let io = TokioIo::new(ClientIo::new(tls, Arc::clone(&connection.activity), is_h2));
+    let io = ClientIo::new(tls, Arc::clone(&connection.activity), is_h2);
     let service = service_fn(|request| {
         // Boxed: hyper moves the future of a request.
         Box::pin(answer(Rc::clone(context), Rc::clone(&connection), request))
     });
     if is_h2 {
-        let http = pin!(context.http2.serve_connection(io, service));
-        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown()).await;
+        let io = Batched::new(io);
+        let http = pin!(context.http2.serve_connection(TokioIo::new(io.clone()), service));
+        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown(), |cx| io.poll_send(cx)).await;
     } else {
-        let http = pin!(context.http1.serve_connection(io, service).with_upgrades());
-        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown()).await;
+        let http = pin!(context.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let flush = |_: &mut Context<'_>| Poll::Ready(Ok(()));
+        drive(context, &connection, &listener.end, http, |http| http.graceful_shutdown(), flush).await;
     }
 }
 
@@ -184,11 +199,12 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     listener: &ListenerEnd,
     mut http: Pin<&mut C>,
     shut_down: impl Fn(Pin<&mut C>),
+    flush: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
 ) {
     loop {
         tokio::select! {
             biased;
-            ended = http.as_mut() => {
+            ended = serving(http.as_mut(), &flush) => {
                 if let Err(error) = ended {
                     note_refused_by_library(context, connection, &error);
                 }
@@ -207,9 +223,21 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 }
                 shut_down(http.as_mut());
                 // What goes wrong on a client's idle connection is the client's.
-                let _ = timeout(GOAWAY_TIMEOUT, http.as_mut()).await;
+                let _ = timeout(GOAWAY_TIMEOUT, serving(http.as_mut(), &flush)).await;
                 return;
             }
         }
     }
+}
+
+/// Polls HTTP, and sends what it wrote; over when the client takes no more.
+async fn serving<C: Future<Output = hyper::Result<()>>>(
+    mut http: Pin<&mut C>,
+    flush: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+) -> hyper::Result<()> {
+    poll_fn(|cx| match http.as_mut().poll(cx) {
+        Poll::Pending if matches!(flush(cx), Poll::Ready(Err(_))) => Poll::Ready(Ok(())),
+        polled => polled,
+    })
+    .await
 }

@@ -19,6 +19,7 @@ use super::options::{AppLimits, AppOptions};
 use super::streams::StreamExecutor;
 use super::websockets::WebSockets;
 use crate::data::connect::LegOptions;
+use crate::data::descriptors::{AcceptErrors, LeftOver};
 use crate::data::pipes::Pipes;
 use crate::data::relay::Tools;
 use crate::data::scratch::Scratch;
@@ -70,6 +71,8 @@ pub(crate) struct WorkerContext {
     pub(crate) options: AppOptions,
     pub(crate) backends: Rc<Backends>,
     pub(crate) metrics: AppMetrics,
+    pub(crate) accept_errors: AcceptErrors,
+    pub(crate) left_over: LeftOver,
     pub(crate) tools: Tools,
     /// HTTP/1.1 and HTTP/2, as ALPN chooses. Not hyper-util's `auto`: with upgrades it reads the version off the first bytes,
     /// whatever was agreed, and has no limit on the size of a head.
@@ -104,6 +107,8 @@ impl WorkerContext {
         Rc::new(Self {
             backends: Backends::new(&common.client, options.limits.clone(), leg),
             metrics: AppMetrics::new(Arc::clone(&common.recorder)),
+            accept_errors: AcceptErrors::new(common.recorder.as_ref()),
+            left_over: LeftOver::default(),
             tools: Tools { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
             http1: http1_builder(&options.limits),
             http2: http2_builder(&options.limits),

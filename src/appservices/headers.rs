@@ -20,21 +20,6 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// Belong to one connection: RFC 9110 §7.6.1, RFC 9113 §8.2.2, and what is in use besides.
-const HOP_BY_HOP: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "alt-svc",
-];
-
 /// Prefixes of names by which proxies and content networks say where a request came from or what it was for; `x-plgw-` is
 /// the gateway's own.
 const CLAIM_PREFIXES: [&str; 22] = [
@@ -78,24 +63,8 @@ const ADDRESS_ENDS: [&str; 12] = [
     "ipaddress",
 ];
 
-/// Words that name a peer, and those that, together with one of them, claim something of it.
-const PEERS: [&str; 14] = [
-    "client",
-    "real",
-    "source",
-    "src",
-    "peer",
-    "viewer",
-    "originating",
-    "external",
-    "user",
-    "visitor",
-    "true",
-    "connecting",
-    "cluster",
-    "backend",
-];
-const CLAIMED: [&str; 6] = ["addr", "address", "ipaddr", "host", "hostname", "port"];
+/// Fields that a request may have after [`to_backend`] besides the client's, with `Via` and those of the framing.
+const OWN_FIELDS: usize = 12;
 
 /// A request's sender, as the gateway knows it.
 #[derive(Debug, Clone, Copy)]
@@ -126,10 +95,28 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     // A message has few fields and seldom one of these: comparing is cheaper than looking each of them up.
-    let bound: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(&name.as_str())).cloned().collect();
+    let bound: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
     for name in bound {
         headers.remove(name);
     }
+}
+
+/// Whether a field belongs to one connection: RFC 9110 §7.6.1, RFC 9113 §8.2.2, and what is in use besides.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "expect"
+            | "alt-svc"
+    )
 }
 
 /// The fields that describe a request's sender, written out.
@@ -180,6 +167,7 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &Sender<'_>, fields: &
     }
     strip_claims(headers);
     join_cookies(headers);
+    headers.reserve(OWN_FIELDS);
     headers.insert(header::HOST, sender.authority.clone());
     headers.insert(ORIGIN, HeaderValue::from_static(sender.origin.label()));
     if let Some(endpoint) = sender.endpoint {
@@ -214,8 +202,8 @@ fn is_claim(name: &str) -> bool {
     }
     let (mut has_peer, mut has_claimed) = (false, false);
     for word in name.split('-') {
-        has_peer |= PEERS.contains(&word);
-        has_claimed |= CLAIMED.contains(&word);
+        has_peer |= is_peer(word);
+        has_claimed |= matches!(word, "addr" | "address" | "ipaddr" | "host" | "hostname" | "port");
         if word.starts_with("forward")
             || matches!(word, "remote" | "ip" | "ips" | "ip4" | "ip6" | "ipv4" | "ipv6")
             || ADDRESS_ENDS.iter().any(|end| word.ends_with(end))
@@ -224,6 +212,27 @@ fn is_claim(name: &str) -> bool {
         }
     }
     has_peer && has_claimed
+}
+
+/// Whether a word names a peer, of which the rest of the field's name may claim something.
+fn is_peer(word: &str) -> bool {
+    matches!(
+        word,
+        "client"
+            | "real"
+            | "source"
+            | "src"
+            | "peer"
+            | "viewer"
+            | "originating"
+            | "external"
+            | "user"
+            | "visitor"
+            | "true"
+            | "connecting"
+            | "cluster"
+            | "backend"
+    )
 }
 
 /// HTTP/2 may split cookies over several fields; HTTP/1.1 has one (RFC 9113 §8.2.3).

@@ -337,8 +337,12 @@ impl Forwarded<'_> {
         let Some(to) = self.destination() else { return Ok(no_backend()) };
         let (parts, body) = request.into_parts();
         let outbound = self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle));
-        let sent = context.backends.send(&to, outbound, &self.target.authority);
-        let (response, lease) = match timeout(limits.answer, sent).await {
+        let spare = &in_flight.connection.spare;
+        let sent = context.backends.send(&to, outbound, &self.target.authority, spare);
+        let sent = timeout(limits.answer, sent).await;
+        // A connection that was kept took its place.
+        context.left_over.keep(spare.take());
+        let (response, lease) = match sent {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
                 return match in_flight.body_error() {
@@ -443,7 +447,7 @@ impl Forwarded<'_> {
         let (parts, _) = request.into_parts();
         let mut outbound = self.outbound(parts, RequestBody::Empty);
         let key = upgrade::ask(&mut outbound, &upgrade, to.url.scheme);
-        let sent = context.backends.send_upgrade(&to, outbound, &self.target.authority);
+        let sent = context.backends.send_upgrade(&to, outbound, &self.target.authority, &in_flight.connection.spare);
         let mut answer = match timeout(limits.answer, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Ok(self.gateway_error(&error)),

@@ -1,11 +1,17 @@
 //! A worker: one thread, one current-thread runtime, its own listening sockets, clients and connections to backends.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
@@ -13,14 +19,11 @@ use tokio_util::task::TaskTracker;
 use super::certificates::Certificates;
 use super::connection::{self, Listener};
 use super::context::{Common, ListenerEnd, WorkerContext};
-use crate::data::listener::is_scarcity;
+use crate::data::descriptors::{Backoff, SpareSocket, is_scarcity};
+use crate::data::socket::register;
 use crate::lifecycle::Alarm;
 use crate::plan::Snapshot;
 
-/// First wait when no descriptor is left; doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// Longest wait between two tries to accept without descriptors.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How often certificate files are looked at: a few seconds, as a renewed certificate is not urgent.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often idle connections to backends are looked through.
@@ -90,7 +93,7 @@ async fn watch_certificates(certificates: Arc<Certificates>) {
 /// Accepts until the listener closes.
 async fn accept(context: Rc<WorkerContext>, opened: Opened) {
     let Opened { address, socket, tls, end, .. } = opened;
-    let socket = match TcpListener::from_std(socket) {
+    let socket = match register(socket.into(), Interest::READABLE) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(%error, %address, "failed to watch the listening socket: the App Services address is lost");
@@ -98,31 +101,60 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
         }
     };
     let listener = Rc::new(Listener { address, tls: TlsAcceptor::from(tls), end });
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::new();
     let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
             () = listener.end.closing.cancelled() => return,
-            accepted = socket.accept() => accepted,
+            accepted = accept_one(&context, &socket) => accepted,
         };
         match accepted {
-            Ok((client, peer)) => {
-                wait = FIRST_WAIT;
-                connection::accept(&context, &listener, client, peer);
+            Ok((client, peer, spare)) => {
+                backoff.reset();
+                connection::accept(&context, &listener, client, peer, spare);
                 in_a_row += 1;
                 if in_a_row >= context.options.accepts_per_wake {
                     in_a_row = 0;
                     tokio::task::yield_now().await;
                 }
             }
-            Err(error) if is_scarcity(&error) => {
-                tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
+            Err(error) => {
+                context.accept_errors.count(&error);
+                // Else a client that went away before it was accepted.
+                if is_scarcity(&error) {
+                    context.backends.close_idle();
+                    let wait = backoff.next();
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
+                    tokio::time::sleep(wait).await;
+                }
             }
-            // A client that went away before it was accepted.
-            Err(_) => {}
+        }
+    }
+}
+
+/// Waits for a client, and accepts it once there is a socket for its first connection to a backend (see `descriptors`). On
+/// an error that socket is given up: another worker may have a client for it.
+async fn accept_one(
+    context: &WorkerContext,
+    socket: &AsyncFd<OwnedFd>,
+) -> io::Result<(TcpStream, SocketAddr, SpareSocket)> {
+    // Its family is a guess; for a backend of the other one its descriptor is enough.
+    const ANY_BACKEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    loop {
+        let mut ready = socket.readable().await?;
+        let spare = context.left_over.take(ANY_BACKEND)?;
+        match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok((client, peer)) => {
+                let peer =
+                    peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+                return Ok((TcpStream::from_std(client.into())?, peer, spare));
+            }
+            Err(Errno::AGAIN) => {
+                context.left_over.keep(Some(spare));
+                ready.clear_ready();
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -56,14 +56,18 @@ pub(crate) struct Source<'a> {
     pub(crate) turn: usize,
 }
 
-/// Connects to `target` on the runtime that this is called in.
+/// Connects to `target` on the runtime that this is called in; `spare` is used if it fits.
 ///
 /// # Errors
 ///
 /// What the kernel says: refused, or unreachable. There is no time-out here. Keepalive is left to the owner of the
 /// connection ([`LegOptions::keep_alive`]).
-pub(crate) async fn connect(target: SocketAddr, options: &LegOptions) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options, None)?))?;
+pub(crate) async fn connect(
+    target: SocketAddr,
+    options: &LegOptions,
+    spare: Option<SpareSocket>,
+) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options, spare)?))?;
     // The runtime's own `connect` asks the kernel for an error after every success too; here it is asked when the readiness
     // says that there is one.
     if stream.ready(Interest::WRITABLE).await?.is_write_closed() {
@@ -127,10 +131,10 @@ mod tests {
     async fn a_target_that_refuses_is_distinguished_from_one_that_accepts() {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let target = listener.local_addr().expect("bound");
-        let connected = connect(target, &LegOptions::default()).await.expect("it listens");
+        let connected = connect(target, &LegOptions::default(), None).await.expect("it listens");
         assert_eq!(connected.peer_addr().expect("connected"), target);
         drop(listener);
-        let refused = connect(target, &LegOptions::default()).await.expect_err("nothing listens");
+        let refused = connect(target, &LegOptions::default(), None).await.expect_err("nothing listens");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 

@@ -2,14 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::connect::LegOptions;
-use super::descriptors::SpareSocket;
+use super::descriptors::LeftOver;
 use super::idle::Wheel;
 use super::keepalive::CHECKS;
 use super::pipes::Pipes;
@@ -45,7 +44,7 @@ pub(crate) struct WorkerContext {
     pub(crate) diag: Option<SockDiag>,
     /// Which flow is checked for silence at which tick.
     pub(crate) wheel: RefCell<Wheel<FlowId>>,
-    spare: RefCell<Option<SpareSocket>>,
+    pub(crate) left_over: LeftOver,
     next_flow: Cell<u64>,
     next_source: Cell<usize>,
 }
@@ -67,7 +66,7 @@ impl WorkerContext {
             options,
             diag: SockDiag::open().ok(),
             wheel: RefCell::new(Wheel::new(0)),
-            spare: RefCell::default(),
+            left_over: LeftOver::default(),
             next_flow: Cell::new(0),
             next_source: Cell::new(0),
         }))
@@ -92,22 +91,5 @@ impl WorkerContext {
         let n = self.next_source.get();
         self.next_source.set(n.wrapping_add(1));
         n
-    }
-
-    /// A socket towards `target`: one that was left over, or a new one.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says, out of descriptors most likely.
-    pub(crate) fn take_spare(&self, target: SocketAddr) -> io::Result<SpareSocket> {
-        let left = self.spare.borrow_mut().take();
-        left.filter(|spare| spare.fits(target)).map_or_else(|| SpareSocket::new(target), Ok)
-    }
-
-    /// Keeps a socket that was not needed for the next client.
-    pub(crate) fn keep_spare(&self, spare: Option<SpareSocket>) {
-        if spare.is_some() {
-            *self.spare.borrow_mut() = spare;
-        }
     }
 }

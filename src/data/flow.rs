@@ -65,7 +65,7 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
         let mut flow = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                ctx.keep_spare(spare);
+                ctx.left_over.keep(spare);
                 return Box::pin(refuse(&ctx, &client, peer, refusal)).await;
             }
         };

@@ -261,7 +261,7 @@ async fn accept_waiting(
     for _ in 0..ctx.options.accepts_per_wake {
         // Before the client, see `descriptors`. Without a member there is nothing to dial, and no socket is needed.
         let target = routes.current.borrow().any_target();
-        let spare = target.map(|target| ctx.take_spare(target)).transpose()?;
+        let spare = target.map(|target| ctx.left_over.take(target)).transpose()?;
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((client, peer)) => {
                 backoff.reset();
@@ -272,11 +272,11 @@ async fn accept_waiting(
                 }
             }
             Err(Errno::AGAIN) => {
-                ctx.keep_spare(spare);
+                ctx.left_over.keep(spare);
                 ready.clear_ready();
                 return Ok(());
             }
-            Err(Errno::INTR) => ctx.keep_spare(spare),
+            Err(Errno::INTR) => ctx.left_over.keep(spare),
             // The spare socket is given up meanwhile: another worker may have a client for it.
             Err(error) => return Err(error.into()),
         }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use tokio::time::Instant;
 
 use super::counters::SeriesKey;
+use super::descriptors::AcceptErrors;
 use super::state::DataPlaneState;
 use crate::model::{FlowEnd, Refusal};
 use crate::plan::TargetGroup;
@@ -28,7 +28,6 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
         "plgw_unhealthy_routing_flows_total",
         "Flows admitted while their group failed open (NLB: UnhealthyRoutingFlowCount).",
     ),
-    ("plgw_accept_errors_total", "Failures to accept a connection."),
 ];
 
 /// Peak throughput: sampled every 10 s, not at a scrape.
@@ -44,7 +43,7 @@ const HISTOGRAMS: [(&str, Unit, &str); 3] = [
 /// Handles, resolved when their series first shows.
 pub(crate) struct DataMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
-    accept_errors: [Counter; 2],
+    pub(crate) accept_errors: AcceptErrors,
     /// In the order in which an owner's values are written, which is always the same: names and labels are made once.
     handles: Mutex<HashMap<Owner, Vec<Handle>>>,
 }
@@ -92,8 +91,7 @@ impl DataMetrics {
         for (name, unit, text) in HISTOGRAMS {
             recorder.describe_histogram(name.into(), Some(unit), text.into());
         }
-        let accept_errors = ["descriptors", "other"]
-            .map(|kind| recorder.register_counter(&key("plgw_accept_errors_total", &[("kind", kind)]), &METADATA));
+        let accept_errors = AcceptErrors::new(recorder.as_ref());
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
@@ -106,14 +104,6 @@ impl DataMetrics {
     /// Lets go of an owner's series.
     pub(crate) fn forget(&self, owner: &Owner) {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(owner);
-    }
-
-    pub(crate) fn accept_error(&self, error: &io::Error) {
-        let scarce = matches!(
-            rustix::io::Errno::from_io_error(error),
-            Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
-        );
-        self.accept_errors[usize::from(!scarce)].increment(1);
     }
 
     /// Writes all values of `owner`, which always come in one order. Names and labels are asked for once.

@@ -258,7 +258,7 @@ impl DataPlaneState {
 
     /// Accepting failed.
     pub(crate) fn accept_error(&self, error: &io::Error) {
-        self.metrics.accept_error(error);
+        self.metrics.accept_errors.count(error);
     }
 
     /// A target did not take a connection.

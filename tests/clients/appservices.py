@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Real HTTP and WebSocket clients against the App Services front of a running gateway.
 
-curl by HTTP/1.1 and HTTP/2, Python's `websockets`, Node's `ws`, `h2load`, and Python's `h2` for WebSockets over HTTP/2, from
-the places of the quickstart, each of which is a source address, or of a lab, by addresses and by name. Whatever client is
-not installed is skipped, and said so; `--require` makes that a failure.
+curl by HTTP/1.1 and HTTP/2, Python's `websockets`, Node's `ws`, `h2load`, Java's `HttpClient`, and Python's `h2` for
+WebSockets over HTTP/2, from the places of the quickstart, each of which is a source address, or of a lab, by addresses and
+by name. Whatever client is not installed is skipped, and said so; `--require` makes that a failure.
 
     tests/clients/appservices.py --ca plgw-lab/ca.pem [--port 8443] [--public 404|200] [--require curl,websockets]
     tests/clients/appservices.py --ca ~/.plgw/labs/default/ca.pem --lab target/release/plgw
@@ -12,9 +12,11 @@ not installed is skipped, and said so; `--require` makes that a failure.
 import argparse
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 
 APP = "myapp-abcde"
@@ -22,7 +24,8 @@ HOST = "us-east-1.aws.services.cloud.mongodb.com"
 WS_HOSTS = ("us-east-1.aws.ws.services.cloud.mongodb.com", "ws.us-east-1.aws.services.cloud.mongodb.com")
 LOCATION = f"/api/client/v2.0/app/{APP}/location"
 SYNC_PATH = f"/api/client/v2.0/app/{APP}/realm-sync"
-CLIENTS = ("curl", "websockets", "ws", "h2", "h2load")
+CLIENTS = ("curl", "websockets", "ws", "h2", "h2load", "java")
+JAVA = pathlib.Path(__file__).with_name("AppServices.java")
 
 passed, failed, skipped = [], [], []
 
@@ -145,10 +148,15 @@ def by_curl(options):
         check(f"curl --{http}: a name that is not the app's has no certificate", status == 0, status)
 
 
+def unbound(world):
+    """The places of clients that can't be told where to come from: on loopback they come from 127.0.0.1, which is in the
+    VPC."""
+    return world.joined if world.joined[0].within else world.joined[:1]
+
+
 def by_h2load(options):
-    """It can't be told where to come from: on loopback it comes from 127.0.0.1, which is in the VPC."""
     world, requests = options.world, 2000
-    places = world.joined if world.joined[0].within else world.joined[:1]
+    places = unbound(world)
     asked = [(place, world.general[0], 2) for place in places]
     asked.append((world.internet, world.public, 2 if options.public == 200 else 4))
     for http in ("h2", "http/1.1"):
@@ -305,6 +313,38 @@ def by_websocket(options, name, command):
     check(f"{name}: the internet gets {expected}", heard == expected, heard)
 
 
+def by_java(options):
+    """Both versions of HTTP, and WebSockets. Before Java 19 the client can't be told where to come from."""
+    world = options.world
+
+    def said(place, to, host, path, what):
+        command = ["java", "-XX:TieredStopAtLevel=1"]
+        with tempfile.NamedTemporaryFile("w", suffix=".hosts") as hosts:
+            if to:
+                print(to, host, file=hosts, flush=True)
+                command.append(f"-Djdk.net.hosts.file={hosts.name}")
+            done = run(place, [*command, JAVA, options.ca, host, str(world.port), path, what])
+        return done.stdout.strip() or done.stderr.strip()[-500:]
+
+    def gets(place, to, status):
+        lines = said(place, to, HOST, LOCATION, "GET").splitlines()
+        heard = [line.split(" ", 2)[:2] for line in lines]
+        what = f"java: {place.name}, by {by(to)}, gets {status} by HTTP/1.1 and HTTP/2"
+        check(what, heard == [["HTTP_1_1", str(status)], ["HTTP_2", str(status)]], lines)
+
+    for place in unbound(world):
+        for to in ways(place, world.general):
+            gets(place, to, 200)
+        for to in ways(place, world.sync[:1]):
+            heard = said(place, to, WS_HOSTS[0], SYNC_PATH, "SYNC")
+            check(f"java: {place.name}, by {by(to)}, gets its words back", heard == "the same", heard)
+    for to in ways(world.internet, (world.public,)):
+        gets(world.internet, to, options.public)
+    heard = said(world.internet, world.public, WS_HOSTS[0], SYNC_PATH, "SYNC")
+    expected = "the same" if options.public == 200 else str(options.public)
+    check(f"java: the internet gets {expected} for a WebSocket", heard == expected, heard)
+
+
 def python_has(*modules):
     return subprocess.run([sys.executable, "-c", f"import {','.join(modules)}"], capture_output=True).returncode == 0
 
@@ -319,6 +359,7 @@ def clients(options):
         "ws": has_ws and (lambda: by_websocket(options, "ws", node)),
         "h2": python_has("h2", "wsproto") and (lambda: by_websocket(options, "h2", [*python, EXTENDED])),
         "h2load": shutil.which("h2load") and (lambda: by_h2load(options)),
+        "java": shutil.which("java") and shutil.which("javac") and (lambda: by_java(options)),
     }
 
 

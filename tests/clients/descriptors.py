@@ -3,6 +3,8 @@
 import resource
 import select
 import socket
+import ssl
+import threading
 import time
 
 import lab
@@ -94,6 +96,68 @@ def test_clients_wait_for_descriptors_whether_their_number_is_even_or_odd(echo):
             for connection in waiting:
                 connection.close()
             plgw.stop()
+
+
+class HoldingBackend:
+    """Answers HTTP requests once it is told to."""
+
+    def __init__(self, address):
+        self.release = threading.Event()
+        self.listener = socket.create_server(address, backlog=512)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as stream:
+            while True:
+                while (line := stream.readline()) not in (b"\r\n", b""):
+                    pass
+                if not line:
+                    return
+                self.release.wait()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def test_clients_of_the_http_front_end_wait_for_descriptors_and_none_gets_a_bad_gateway():
+    host, path = "us-east-1.aws.services.cloud.mongodb.com", "/api/client/v2.0/app/myapp-abcde/functions/call"
+    backend = HoldingBackend(("127.1.0.31", 9080))
+    config = lab.work() / "front.toml"
+    scenario = (lab.ROOT / "config/scenarios/app-services.toml").read_text()
+    config.write_text(f'lab_dir = "{lab.work() / "front"}"\n\n[state]\nstore = "memory"\n\n' + scenario)
+    limit = 4 * LIMIT
+    plgw = lab.Gateway("serve", "--config", config, limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+    trust, answers = ssl.create_default_context(cafile=lab.work() / "front" / "ca.pem"), []
+
+    def ask():
+        try:
+            with socket.create_connection(("127.0.30.195", 8443), 60, ("127.0.0.9", 0)) as tcp:
+                with trust.wrap_socket(tcp, server_hostname=host) as tls:
+                    tls.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                    answers.append(tls.recv(65536)[:12])
+        except OSError as error:
+            answers.append(repr(error))
+
+    clients = [threading.Thread(target=ask, daemon=True) for _ in range(limit)]
+    for client in clients:
+        client.start()
+
+    def accepting_waits():
+        assert "accepting waits" in plgw.log.read_text(errors="replace")
+
+    try:
+        lab.eventually("descriptors are at their end", accepting_waits, gateway=plgw)
+        assert not answers, answers
+    finally:
+        backend.release.set()
+    for client in clients:
+        client.join()
+    assert answers == [b"HTTP/1.1 200"] * limit, {answer: answers.count(answer) for answer in set(answers)}
+    assert lab.metric("plgw_accept_errors_total", 'kind="descriptors"') > 0, "the failures are counted"
+    plgw.stop()
 
 
 if __name__ == "__main__":
