@@ -300,7 +300,8 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     }
     outages::write(&found.dir, &zones)?;
 
-    let (router, service) = (Entry::open(&found.first, lab, Host::Router)?, Entry::open(&found.first, lab, Host::Service)?);
+    let (router, service) =
+        (Entry::open(&found.first, lab, Host::Router)?, Entry::open(&found.first, lab, Host::Service)?);
     router.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     runtime.block_on(links::cut(Host::Router, router.network(), endpoints, dead))?;
