@@ -272,23 +272,6 @@ pub struct ZoneView {
     pub addresses: Vec<ZoneAddress>,
 }
 
-impl ZoneView {
-    /// Why the zone's addresses are not answered, as the end of a sentence; `None`: no reason is known.
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        if self.shifted {
-            Some(": traffic is shifted away".to_owned())
-        } else if self.silent {
-            Some(": they do not answer clients".to_owned())
-        } else if let [first, rest @ ..] = self.unhealthy_targets.as_slice() {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            Some(format!(": too few healthy targets of {first}{more}"))
-        } else {
-            None
-        }
-    }
-}
-
 /// An endpoint's address in a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ZoneAddress {
@@ -340,6 +323,21 @@ impl ZoneView {
     #[must_use]
     pub fn fail_open(&self) -> Option<DnsAnswer> {
         self.addresses.iter().filter_map(|address| address.dns_answer).find(|answer| answer.is_fail_open())
+    }
+
+    /// Why the zone's addresses are not answered, as the end of a sentence; `None`: no reason is known.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        if self.shifted {
+            Some(": traffic is shifted away".to_owned())
+        } else if self.lost {
+            Some(": they do not answer clients".to_owned())
+        } else if let [first, rest @ ..] = self.unhealthy_targets.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            Some(format!(": too few healthy targets of {first}{more}"))
+        } else {
+            None
+        }
     }
 }
 

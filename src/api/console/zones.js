@@ -28,19 +28,19 @@ export function start(refreshed) {
   });
 }
 
-export const isWell = (zone) => zone.healthy && !zone.silent && !zone.outages.length;
+export const isWell = (zone) => zone.healthy && !zone.lost && !zone.outages.length;
 
 export function show({ zones }) {
   draw(zones);
 }
 
 /** Why a zone isn't healthy, as far as it is known. */
-function remarks({ unhealthy_targets: few, outages, silent, fail_open }) {
+function remarks({ unhealthy_targets: few, outages, lost, fail_open }) {
   const more = few.length > 3 ? ` and ${few.length - 3} more` : "";
   return [
     few.length && `too few healthy targets: ${few.slice(0, 3).join(", ")}${more}`,
     outages.length && `outage by fault ${outages.join(", ")}`,
-    silent && "its addresses do not answer clients",
+    lost && !outages.length && "its addresses do not answer clients",
     fail_open,
   ].filter(Boolean).join("; ");
 }

@@ -9,7 +9,7 @@ use crate::control::events::Severity;
 use crate::control::{FaultRecord, Shift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
-use crate::plan::{Member, Snapshot, TargetView, ZoneView};
+use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
 
 /// The share of a limit from which on it is near, in percent.
 const NEAR: usize = 80;
@@ -171,12 +171,11 @@ fn zones(facts: &Facts<'_>, list: &mut List) {
     let views = &facts.snapshot.zones;
     let is_in_dns = |view: &ZoneView| view.addresses.iter().any(|address| address.in_dns);
     let (mut open, mut out): (Vec<&ZoneView>, Vec<&ZoneView>) = (Vec::new(), Vec::new());
-    for view in views.iter().filter(|view| !view.addresses.is_empty() && !view.shifted) {
-        let is_usable = view.healthy && !view.silent;
-        match (is_usable, is_in_dns(view)) {
-            (false, true) => open.push(view),
-            (_, false) => out.push(view),
-            (true, true) => {}
+    for view in views.iter().filter(|view| !view.addresses.is_empty()) {
+        if view.fail_open().is_some() {
+            open.push(view);
+        } else if !view.shifted && !is_in_dns(view) {
+            out.push(view);
         }
     }
     for view in out {
@@ -187,7 +186,8 @@ fn zones(facts: &Facts<'_>, list: &mut List) {
     for same in open.chunk_by(|a, b| a.service == b.service) {
         let ids: Vec<_> = same.iter().map(|view| view.zone.to_string()).collect();
         let why = same[0].reason().unwrap_or_default();
-        let message = format!("DNS of {} fails open, as no zone is healthy{why}", same[0].service);
+        let cause = same[0].fail_open().map_or("", DnsAnswer::reason).trim_start_matches("fail-open: ");
+        let message = format!("DNS of {} fails open, as {cause}{why}", same[0].service);
         list.add(Severity::Critical, SubjectKind::Zone, ids, message);
     }
 }
