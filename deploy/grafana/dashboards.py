@@ -285,6 +285,11 @@ OVERVIEW = dashboard(
                "[$__rate_interval])))", "median"),
               (f"histogram_quantile(0.99, sum by (le) (rate(plgw_connect_duration_seconds_bucket{{{ALL}}}"
                "[$__rate_interval])))", "99 %"), unit="s"),
+        lines("Time to the first byte", "What do clients wait for, faults included?",
+              (f"histogram_quantile(0.5, sum by (le) (rate(plgw_first_byte_duration_seconds_bucket{{{ALL}}}"
+               "[$__rate_interval])))", "median"),
+              (f"histogram_quantile(0.99, sum by (le) (rate(plgw_first_byte_duration_seconds_bucket{{{ALL}}}"
+               "[$__rate_interval])))", "99 %"), unit="s"),
     ],
 )
 
@@ -358,6 +363,9 @@ TARGET_DASHBOARD = dashboard(
                "{{end}}"), unit="cps", stacked=True),
         lines("Time to accept, 99 %", "Is it slow?",
               ('histogram_quantile(0.99, sum by (le, target) (rate(plgw_connect_duration_seconds_bucket'
+               '{job=~"$job",target=~"$target"}[$__rate_interval])))', "{{target}}"), unit="s"),
+        lines("Time to the first byte, 99 %", "What do its clients wait for?",
+              ('histogram_quantile(0.99, sum by (le, target) (rate(plgw_first_byte_duration_seconds_bucket'
                '{job=~"$job",target=~"$target"}[$__rate_interval])))', "{{target}}"), unit="s"),
         lines("How long flows last", "Do clients keep their connections?",
               ('histogram_quantile(0.5, sum by (le) (rate(plgw_flow_duration_seconds_bucket'

@@ -21,7 +21,9 @@ use crate::control::store::{MemoryStore, StateStore};
 use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
-use crate::model::{DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState};
+use crate::model::{
+    DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId, VpceServiceId,
+};
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
 
@@ -77,6 +79,16 @@ impl FlowsView for PaperFlows {
 
     fn affected_flows(&self) -> std::collections::BTreeMap<String, u64> {
         [("slow".to_owned(), 3)].into()
+    }
+
+    fn flows_by_member(&self) -> BTreeMap<(VpceServiceId, TargetId, String), usize> {
+        let service = "vpce-svc-02863655456245e5c".parse().expect("an id");
+        let target = "Cluster0/shard-00-00".parse().expect("a target");
+        BTreeMap::from([((service, target, "shard-00-00".to_owned()), 2)])
+    }
+
+    fn flow_log_problem(&self) -> Option<String> {
+        None
     }
 
     fn carried(&self) -> Carried {
@@ -158,6 +170,7 @@ impl Gateway {
                 let control = again.clone();
                 Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
             }),
+            pending_settings: tokio::sync::watch::channel(Vec::new()).1,
             readiness: Readiness::new(),
             logs: Some(logs),
             stand_ins: Some(StandInControl::new(paper_stand_ins)),

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::auth::Auth;
@@ -40,7 +41,7 @@ pub use self::stand_ins::StandInControl;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
-use crate::model::FlowId;
+use crate::model::{FlowId, TargetId, VpceServiceId};
 use crate::telemetry::LogHandle;
 
 /// The flows of the data plane, as the API needs them. The wiring implements it.
@@ -55,12 +56,19 @@ pub trait FlowsView: Send + Sync + 'static {
     fn carried(&self) -> Carried;
     /// The same by target.
     fn carried_by_target(&self) -> BTreeMap<String, Carried>;
-    /// How many flows each fault befell, by its name.
+    /// How many flows each fault affected, by its name.
     fn affected_flows(&self) -> BTreeMap<String, u64>;
+    /// How many flows each process behind a target carries: by load balancer, target and member.
+    fn flows_by_member(&self) -> BTreeMap<(VpceServiceId, TargetId, String), usize>;
+    /// Why a flow log or the access log is not written; `None`: it is.
+    fn flow_log_problem(&self) -> Option<String>;
 }
 
 /// Reads the config again and hands it to control; answers when it is in force or refused.
 pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ChangeError>> + Send + Sync>;
+
+/// The keys of settings that changed since the start and take effect at the next one.
+pub type PendingSettings = watch::Receiver<Vec<String>>;
 
 /// What the API is built on.
 pub struct ApiParts {
@@ -70,6 +78,8 @@ pub struct ApiParts {
     pub flows: Arc<dyn FlowsView>,
     /// Reads the config again.
     pub reload: ReloadFn,
+    /// Settings that wait for a restart.
+    pub pending_settings: PendingSettings,
     /// Whether the gateway can do its work.
     pub readiness: Readiness,
     /// The process' log; `None`: it can't be changed from here.
@@ -91,6 +101,7 @@ struct Shared {
     control: Control,
     flows: Arc<dyn FlowsView>,
     reload: ReloadFn,
+    pending_settings: PendingSettings,
     readiness: Readiness,
     logs: Option<LogHandle>,
     stand_ins: Option<StandInControl>,
@@ -104,13 +115,14 @@ impl Api {
     /// listener lets in may use it.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
-        let ApiParts { control, flows, reload, readiness, logs, stand_ins, recorder } = parts;
+        let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
         Self {
             shared: Arc::new(Shared {
                 control,
                 flows,
                 reload,
+                pending_settings,
                 readiness,
                 logs,
                 stand_ins,

@@ -274,3 +274,101 @@ async fn a_hundred_parallel_writers_lose_nothing() {
     drop(gateway);
     assert_eq!(names(&get(&Gateway::start_on(store).await, "/v1/faults").await), names(&faults));
 }
+
+#[tokio::test]
+async fn events_are_read_page_by_page_and_waited_for() {
+    let gateway = Gateway::start().await;
+    let before = get(&gateway, "/v1/events?limit=1000").await["next"].as_u64().expect("a number");
+    let (status, _) = send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-00/move", json!({ "port": 2000 })).await;
+    assert_eq!(status, 200);
+    let fault = json!({ "name": "slow", "kind": { "type": "refuse" } });
+    assert_eq!(send(&gateway, "POST", "/v1/faults", fault).await.0, 201);
+    assert_eq!(send(&gateway, "DELETE", "/v1/faults/slow", Value::Null).await.0, 204);
+    let (status, _) = send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-01/deregister", Value::Null).await;
+    assert_eq!(status, 200);
+    let body = json!({ "service": SERVICE, "expires_in_seconds": 600 });
+    assert_eq!(send(&gateway, "POST", "/v1/zones/us-east-1a/shift", body).await.0, 200);
+    assert_eq!(send(&gateway, "POST", "/v1/reload", Value::Null).await.0, 200);
+
+    let page = get(&gateway, &format!("/v1/events?since={before}")).await;
+    let all: Vec<_> = page["events"].as_array().expect("a list").clone();
+    let found = |kind: &str, subject: &Value, message: &str| {
+        let fits = |event: &&Value| {
+            event["kind"] == kind
+                && event["subject"] == *subject
+                && event["message"].as_str().unwrap().contains(message)
+        };
+        assert!(all.iter().any(|event| fits(&event)), "{kind} {subject} {message}: {all:#?}");
+    };
+    found("move", &json!("Cluster0/shard-00-00"), "moved from port 1024 to port 2000; port 1024 drains");
+    found("fault", &json!("slow"), "fault `slow` is on: refuse");
+    found("fault", &json!("slow"), "fault `slow` was cleared");
+    found("registration", &json!("Cluster0/shard-00-01"), "shard-00-01 of Cluster0/shard-00-01 deregistered");
+    found("zone", &json!("us-east-1a"), "traffic is shifted away from us-east-1a for 600 s");
+    found("zone", &json!("us-east-1a"), "left DNS: traffic is shifted away");
+    found("reload", &Value::Null, "the config was read again");
+    let numbers: Vec<_> = all.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+
+    let first = get(&gateway, &format!("/v1/events?since={before}&limit=2")).await;
+    assert_eq!(first["events"].as_array().map(Vec::len), Some(2));
+    let rest = get(&gateway, &format!("/v1/events?since={}", first["next"])).await;
+    assert_eq!(rest["events"].as_array().map(Vec::len), Some(all.len() - 2));
+    assert_eq!(rest["missed"], false);
+
+    let path = format!("/v1/events?since={}&wait=30", rest["next"]);
+    let (next, _) = tokio::join!(get(&gateway, &path), async {
+        send(&gateway, "DELETE", &format!("/v1/zones/us-east-1a/shift?service={SERVICE}"), Value::Null).await
+    });
+    assert_eq!(next["events"][0]["subject"], "us-east-1a");
+    for query in ["since=-1", "limit=1001", "wait=31", "limit=many"] {
+        let answer = gateway.ask("GET", &format!("/v1/events?{query}"), "").await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (400, &json!("bad_request")), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn status_begins_with_what_is_wrong() {
+    let gateway = Gateway::start().await;
+    let status = get(&gateway, "/v1/status").await;
+    assert_eq!((&status["ok"], &status["problems"]), (&json!(true), &json!([])));
+    let fault = json!({ "name": "slow", "kind": { "type": "refuse" }, "scope": { "zone": "us-east-1b" } });
+    assert_eq!(send(&gateway, "POST", "/v1/faults", fault).await.0, 201);
+    let limit = json!({ "service": SERVICE, "targets_per_region": 5 });
+    assert_eq!(send(&gateway, "PUT", "/v1/limits", limit).await.0, 200);
+    let status = get(&gateway, "/v1/status").await;
+    assert_eq!(status["ok"], false);
+    let expected = json!([
+        { "severity": "warning", "message": "fault `slow` is on: refuse at zone us-east-1b", "kind": "fault",
+          "ids": ["slow"], "console": "/console#faults" },
+        { "severity": "warning", "message": format!("80 % of the limit of addressable targets of {SERVICE}: 4 of 5"),
+          "kind": "service", "ids": [SERVICE], "console": "/console#limits" },
+    ]);
+    assert_eq!(status["problems"], expected);
+}
+
+#[tokio::test]
+async fn a_query_parameter_that_there_is_not_is_refused() {
+    let gateway = Gateway::start().await;
+    for (path, known) in
+        [("/v1/status?verbose=1", "none"), ("/v1/flows?vpc=a", "`endpoint`, `target`, `origin`, `client`")]
+    {
+        let answer = gateway.ask("GET", path, "").await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(answer.json()["message"].as_str().is_some_and(|text| text.ends_with(known)), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_state_store_that_fails_is_a_problem_until_it_takes_a_change() {
+    let store = Arc::new(FailingStore::new());
+    let gateway = Gateway::start_on(store.clone()).await;
+    store.fail(Failure::Refused);
+    let fault = json!({ "name": "slow", "kind": { "type": "refuse" } });
+    assert_eq!(send(&gateway, "POST", "/v1/faults", fault.clone()).await.0, 503);
+    let status = get(&gateway, "/v1/status").await;
+    assert_eq!((&status["ok"], &status["problems"][0]["kind"]), (&json!(false), &json!("state_store")), "{status}");
+    assert_eq!(send(&gateway, "POST", "/v1/faults", fault).await.0, 201);
+    let kinds = get(&gateway, "/v1/status").await["problems"].to_string();
+    assert!(!kinds.contains("state_store"), "{kinds}");
+}

@@ -5,8 +5,10 @@ mod logs;
 mod options;
 mod plane;
 mod ports;
+mod refusals;
 mod reload;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::limits::{REFUSALS, RefusedSource, budget};
 use crate::model::FlowId;
-use crate::plan::{Gate, Snapshot};
+use crate::plan::{Gate, Listener, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
 use crate::tls::TlsError;
 
@@ -188,7 +190,7 @@ impl Gateway {
         let (losses, lost) = mpsc::unbounded_channel();
         let data = DataPlane::start(data_options, registry.shared_recorder(), losses.clone());
         let data = data.map_err(StartError::Threads)?;
-        let failed_dials = data.failed_dials();
+        let (failed_dials, refused) = (data.failed_dials(), data.refused());
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
             options: AppOptions::from(&settings),
@@ -213,6 +215,12 @@ impl Gateway {
         let control = Control::start(parts, desired, &tasks).await?;
         if let Some(failed_dials) = failed_dials {
             report_failed_dials(failed_dials, &control, &tasks, &stop);
+        }
+        if let Some(refused) = refused {
+            let (events, stop) = (control.events().clone(), stop.clone());
+            tasks.spawn(async move {
+                stop.run_until_cancelled(refusals::record(refused, events)).await;
+            });
         }
         show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
@@ -275,6 +283,7 @@ impl Gateway {
                     let again = again.clone();
                     Box::pin(async move { again.reload().await })
                 }),
+                pending_settings: reload.pending(),
                 readiness: readiness.clone(),
                 logs,
                 stand_ins,
@@ -299,7 +308,7 @@ impl Gateway {
             reload.watch_file(&tasks, &stop);
         }
         settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
-        log_addresses(&dns_addresses, metrics_address, admin_address, control.snapshot().listeners.len());
+        log_addresses(&dns_addresses, metrics_address, admin_address, &control.snapshot());
         Phase::Running.enter();
         keep_up(&registry, &flows, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
@@ -490,8 +499,9 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
-/// Logs where the gateway's own listeners are, which may have chosen their ports themselves, and how many others there are.
-fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, admin: Option<SocketAddr>, listeners: usize) {
+/// Logs where the gateway listens, a line each kind of listener: its own, which may have chosen their ports themselves, and those
+/// of the snapshot by the addresses that they are at.
+fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, admin: Option<SocketAddr>, snapshot: &Snapshot) {
     for address in dns {
         tracing::info!(listen.addr = %address, "DNS listens");
     }
@@ -501,7 +511,29 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, admin: Option<
     if let Some(address) = admin {
         tracing::info!(listen.addr = %address, console = %format_args!("http://{address}/console"), "admin API listens");
     }
-    tracing::info!(listeners, "listeners accept connections");
+    let (private, public): (Vec<_>, Vec<_>) =
+        snapshot.listeners.values().partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
+    let apps = snapshot.apps.doors.keys().copied().collect();
+    let addresses = |listeners: Vec<&Arc<Listener>>| listeners.iter().map(|listener| listener.address).collect();
+    for (kind, addresses) in
+        [("private endpoints", addresses(private)), ("public path", addresses(public)), ("App Services", apps)]
+    {
+        let addresses: Vec<SocketAddr> = addresses;
+        if !addresses.is_empty() {
+            let ips: BTreeSet<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            let ports: BTreeSet<_> = addresses.iter().map(SocketAddr::port).collect();
+            let ports = (ports.first().copied().unwrap_or_default(), ports.last().copied().unwrap_or_default());
+            let ports = if ports.0 == ports.1 { ports.0.to_string() } else { format!("{}-{}", ports.0, ports.1) };
+            let ips = ips.into_iter().collect::<Vec<_>>().join(" ");
+            tracing::info!(
+                kind,
+                listeners = addresses.len(),
+                listen.addr = ips,
+                listen.port = ports,
+                "listeners accept"
+            );
+        }
+    }
 }
 
 /// Keeps the registry in order whether or not it is scraped, and has the data plane forget what is gone.

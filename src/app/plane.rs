@@ -14,7 +14,7 @@ use crate::appservices::BoundListeners;
 use crate::control::{Plane, chain};
 use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
-use crate::model::{DrainReason, FlowId};
+use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Changes, Leave, Listener, Snapshot};
 use crate::tls::TlsError;
 
@@ -138,6 +138,14 @@ impl FlowsView for Flows {
 
     fn affected_flows(&self) -> BTreeMap<String, u64> {
         self.data.affected_flows()
+    }
+
+    fn flows_by_member(&self) -> BTreeMap<(VpceServiceId, TargetId, String), usize> {
+        self.data.flows_by_member()
+    }
+
+    fn flow_log_problem(&self) -> Option<String> {
+        self.data.flow_log_problem()
     }
 }
 

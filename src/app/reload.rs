@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{EventKind, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::plane::Flows;
-use crate::config::{self, Config, LoggingSettings, Settings};
+use crate::config::{self, Config, LoggingSettings};
 use crate::control::{ChangeError, Control, chain};
 use crate::lifecycle::{Condition, ServiceManager};
 use crate::telemetry::LogHandle;
@@ -29,6 +29,8 @@ pub(super) struct Reloader {
     control: Control,
     /// What the gateway was started with.
     started_with: Arc<Config>,
+    /// The keys of settings that take effect at the next start.
+    pending: watch::Sender<Vec<String>>,
     logs: Option<LogHandle>,
     manager: ServiceManager,
     flows: Arc<Flows>,
@@ -53,7 +55,13 @@ impl Reloader {
     ) -> Self {
         let turn = Turn { logs: started_with.settings.logs.clone() };
         let (source, started_with) = (source.map(Arc::from), Arc::new(started_with));
-        Self { source, control, started_with, logs, manager, flows, turn: Arc::new(tokio::sync::Mutex::new(turn)) }
+        let (pending, turn) = (watch::Sender::default(), Arc::new(tokio::sync::Mutex::new(turn)));
+        Self { source, control, started_with, pending, logs, manager, flows, turn }
+    }
+
+    /// The keys of settings that changed since the start, which take effect at the next one.
+    pub(super) fn pending(&self) -> watch::Receiver<Vec<String>> {
+        self.pending.subscribe()
     }
 
     /// Reads the file and applies it: all of it or nothing; and the certificates of the apps.
@@ -82,24 +90,22 @@ impl Reloader {
     async fn read_and_apply(&self, turn: &mut Turn, source: Arc<Path>) -> Result<(), ChangeError> {
         let path = Arc::clone(&source);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let mut logging = None;
+        let (mut logging, mut pending) = (None, Vec::new());
         let inventory = match loaded {
             Ok(Ok(config)) => {
                 logging = Some(config.settings.logs.clone());
-                // The log's settings take effect at once.
-                let logs = self.started_with.settings.logs.clone();
-                if (Settings { logs, ..config.settings }) != self.started_with.settings {
-                    tracing::warn!(
-                        file = %source.display(),
-                        "settings outside the inventory changed; they take effect at the next start"
-                    );
-                }
+                pending = self.started_with.settings.differing_keys(&config.settings);
                 Ok(config.desired)
             }
             Ok(Err(problems)) => Err(problems.to_string()),
             Err(panic) => Err(format!("cannot read {}: {panic}", source.display())),
         };
         self.control.replace_inventory(inventory).await?;
+        if !pending.is_empty() {
+            let (file, keys) = (source.display(), pending.join(", "));
+            tracing::warn!(%file, keys, "settings changed that take effect at the next start");
+        }
+        self.pending.send_replace(pending);
         if let (Some(logs), Some(now)) = (&self.logs, logging) {
             super::logs::change(logs, &std::mem::replace(&mut turn.logs, now.clone()), &now);
         }

@@ -78,6 +78,10 @@ pub(super) fn as_text(views: &[StringsView], look: Look) -> String {
         if let Some(reason) = &view.unavailable {
             text.push_str(&format!("    private: {}\n", look.dim(reason)));
         }
+        if !view.is_public {
+            text.push_str(&format!("    standard: {}\n", look.dim("no node has a public address")));
+            continue;
+        }
         text.push_str("    standard\n");
         for string in [&view.standard_srv, &view.standard] {
             text.push_str(&format!("      {string}\n"));

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::model::{CidrSet, FlowLogFormat, LogLevels, Pace};
 
@@ -87,19 +89,22 @@ pub fn everybody() -> CidrSet {
 }
 
 /// The process' own settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// Threads that carry flows; 0 is one per core.
     pub workers: usize,
     /// Where ports and restrictions are kept.
+    #[serde(rename = "state.path")]
     pub state: StateLocation,
     /// Where the lab's CA, certificates and state lie.
     pub lab_dir: PathBuf,
     /// The resolver; `None`: none runs.
     pub dns: Option<DnsSettings>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere.
+    #[serde(rename = "metrics.listen")]
     pub metrics: Option<SocketAddr>,
     /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
+    #[serde(rename = "admin.listen")]
     pub admin: Option<SocketAddr>,
     /// The chain and the key with which the admin API is served over TLS; `None`: it is served in clear.
     pub admin_certificate: Option<(PathBuf, PathBuf)>,
@@ -108,6 +113,7 @@ pub struct Settings {
     /// How much is taken on at once.
     pub limits: LimitSettings,
     /// Silence after which the kernel probes a peer; `None`: it never does.
+    #[serde(rename = "keepalive.idle")]
     pub keepalive: Option<Duration>,
     /// App Services' front.
     pub app_services: AppServicesSettings,
@@ -116,6 +122,7 @@ pub struct Settings {
     /// Where one JSON object goes for every flow; `None`: nowhere.
     pub access_log: Option<LogDestination>,
     /// What is logged: the one setting that a reload changes.
+    #[serde(skip)]
     pub logs: LoggingSettings,
     /// How long flows may last once the process was asked to stop.
     pub shutdown_grace: Duration,
@@ -133,6 +140,29 @@ impl Settings {
     pub fn own_addresses(&self) -> BTreeSet<SocketAddr> {
         let dns = self.dns.iter().flat_map(|dns| &dns.listen);
         dns.chain(&self.metrics).chain(&self.admin).copied().collect()
+    }
+
+    /// The keys whose values differ in `other`: `dns.ttl`, or `dns` where a whole table is new or gone. Settings take effect
+    /// at the next start, but for what is logged, which is left out here.
+    #[must_use]
+    pub fn differing_keys(&self, other: &Self) -> Vec<String> {
+        fn add(keys: &mut Vec<String>, path: &str, ours: &Value, others: &Value) {
+            match (ours, others) {
+                // A duration is a value, although serde makes a table of it.
+                (Value::Object(fields), Value::Object(other)) if !fields.contains_key("secs") => {
+                    for (key, value) in fields {
+                        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                        add(keys, &path, value, &other[key]);
+                    }
+                }
+                _ if ours != others => keys.push(path.to_owned()),
+                _ => {}
+            }
+        }
+        let values = [self, other].map(|settings| serde_json::to_value(settings).expect("settings have text keys"));
+        let mut keys = Vec::new();
+        add(&mut keys, "", &values[0], &values[1]);
+        keys
     }
 }
 
@@ -163,7 +193,8 @@ impl Default for Settings {
 }
 
 /// Where a log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "destination", rename_all = "lowercase")]
 pub enum LogDestination {
     /// To standard output.
     Stdout,
@@ -179,7 +210,7 @@ pub enum LogDestination {
 }
 
 /// Which flows are recorded, in AWS' words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum TrafficType {
     /// All.
     #[default]
@@ -191,9 +222,10 @@ pub enum TrafficType {
 }
 
 /// The settings of flow logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FlowLogSettings {
     /// Where they go.
+    #[serde(flatten)]
     pub destination: LogDestination,
     /// The aggregation interval.
     pub interval: Duration,
@@ -206,7 +238,8 @@ pub struct FlowLogSettings {
 }
 
 /// Where ports and restrictions are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum StateLocation {
     /// In this file: they outlive the process.
     File(PathBuf),
@@ -215,7 +248,7 @@ pub enum StateLocation {
 }
 
 /// The resolver's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DnsSettings {
     /// Where it answers, over UDP and TCP. At least one.
     pub listen: Vec<SocketAddr>,
@@ -242,7 +275,7 @@ impl Default for DnsSettings {
 }
 
 /// How bytes are moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RelaySettings {
     /// Bytes of a worker's one read buffer.
     pub scratch: usize,
@@ -289,7 +322,7 @@ impl LoggingSettings {
 }
 
 /// How much is taken on at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LimitSettings {
     /// Connections that a listener accepts at most before others get their turn.
     pub accepts_per_wake: usize,
@@ -313,7 +346,7 @@ impl Default for LimitSettings {
 }
 
 /// The settings of App Services' front.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppServicesSettings {
     /// What clients are shown: files of a chain and its key. None: the lab's CA signs certificates.
     pub certificates: Vec<(PathBuf, PathBuf)>,
@@ -377,4 +410,35 @@ pub fn admin_may_listen(address: SocketAddr, has_credentials: bool) -> Result<()
         "`{address}` can be reached from other machines and the admin API has no credentials; set PLGW_ADMIN_PUBLIC_KEY \
          and PLGW_ADMIN_PRIVATE_KEY in the environment, or write a loopback address, as `{DEFAULT_ADMIN}`"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_differ_are_named_by_their_keys() {
+        let before = Settings { access_log: Some(LogDestination::Stdout), ..Settings::default() };
+        let mut after = before.clone();
+        after.logs.levels = Some(LogLevels::standard());
+        assert!(before.differing_keys(&after).is_empty(), "a reload changes what is logged");
+        after.workers += 1;
+        after.metrics = None;
+        after.relay.splice = !after.relay.splice;
+        after.dns.as_mut().expect("DNS is on").ttl += Duration::from_secs(1);
+        after.access_log = Some(LogDestination::File { path: "access.log".into(), rotate_size: 4096, keep: 1 });
+        let keys = before.differing_keys(&after);
+        assert_eq!(keys, ["access_log.destination", "dns.ttl", "metrics.listen", "relay.splice", "workers"]);
+        after.dns = None;
+        assert!(before.differing_keys(&after).contains(&"dns".to_owned()));
+        let flow_logs = |interval| FlowLogSettings {
+            destination: LogDestination::Stdout,
+            interval: Duration::from_secs(interval),
+            traffic: TrafficType::All,
+            format: FlowLogFormat::default(),
+            account_id: DEFAULT_ACCOUNT_ID.to_owned(),
+        };
+        let of = |interval| Settings { flow_logs: Some(flow_logs(interval)), ..Settings::default() };
+        assert_eq!(of(60).differing_keys(&of(600)), ["flow_logs.interval"]);
+    }
 }

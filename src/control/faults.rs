@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::{EditError, Kind};
+use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
 use super::owner::{ChangeError, Command, FaultPhase, Owner, RETRY, chain};
@@ -30,8 +31,14 @@ impl<P: Plane> Owner<P> {
         self.set_overrides(overrides).await?;
         let record = self.overrides.faults[&name].clone();
         tracing::warn!(fault = name, r#type = record.fault.kind.label(), "fault set");
+        let (kind, begun) = (record.fault.kind.label(), if record.begun { "is on" } else { "is set for later" });
+        self.note_fault(&name, format!("fault `{name}` {begun}: {kind}"));
         self.start_clocks();
         Ok(record)
+    }
+
+    fn note_fault(&self, name: &str, message: String) {
+        self.events.record(EventKind::Fault, Severity::Info, name, message);
     }
 
     /// Whether there is what a fault is to strike: one that strikes nothing is a slip of the pen.
@@ -76,7 +83,10 @@ impl<P: Plane> Owner<P> {
             }
         }
         self.set_overrides(overrides).await?;
-        names.iter().for_each(|name| tracing::warn!(fault = name, "fault cleared"));
+        for name in &names {
+            tracing::warn!(fault = name, "fault cleared");
+            self.note_fault(name, format!("fault `{name}` was cleared"));
+        }
         Ok(names.len())
     }
 
@@ -119,6 +129,7 @@ impl<P: Plane> Owner<P> {
         match due {
             FaultPhase::Begin if !begun => {
                 tracing::warn!(fault = name, r#type = fault.kind.label(), "fault begins");
+                self.note_fault(&name, format!("fault `{name}` begins: {}", fault.kind.label()));
                 if let Some(record) = overrides.faults.get_mut(&name) {
                     record.begun = true;
                 }
@@ -129,6 +140,7 @@ impl<P: Plane> Owner<P> {
             FaultPhase::Begin => {}
             FaultPhase::End => {
                 tracing::warn!(fault = name, "fault ends");
+                self.note_fault(&name, format!("fault `{name}` is over"));
                 overrides.clear(&name, &self.configured_faults, false);
                 if !self.set_overrides_or_log(overrides).await {
                     return self.later(RETRY, Command::FaultDue { name, epoch, due });

@@ -1,7 +1,7 @@
 //! Health checks: which members of which target groups take flows.
 //!
 //! [`Checker`] is the pure state machine of one member; [`HealthProber`] runs one for every member that it is given,
-//! through a [`Probe`], and reports and logs changes alone. Source: *Health checks for Network Load Balancer target groups*.
+//! through a [`Probe`], and reports changes alone. Source: *Health checks for Network Load Balancer target groups*.
 
 mod checker;
 mod http;

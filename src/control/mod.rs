@@ -5,6 +5,7 @@
 //! crash; [`health`] probes targets and says what changed.
 
 pub mod draft;
+pub mod events;
 mod faults;
 mod figures;
 pub mod health;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::draft::{Draft, EditError};
+use self::events::EventLog;
 use self::health::{HealthProber, Probe};
 use self::inventory::{Inventory, Timestamp};
 use self::metrics::ControlMetrics;
@@ -92,6 +94,9 @@ pub struct Control {
     inventories: watch::Receiver<Arc<Inventory>>,
     pace: watch::Receiver<Pace>,
     published_overrides: watch::Receiver<Arc<OperatorOverrides>>,
+    draining: watch::Receiver<Vec<(VpceServiceId, ListenerPort)>>,
+    store_problem: watch::Receiver<Option<String>>,
+    events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
 
@@ -119,6 +124,8 @@ impl Control {
         let (pace, pace_seen) = watch::channel(overrides.pace.unwrap_or(parts.pace));
         let (published_overrides, published_overrides_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
+        let (published_draining, draining) = watch::channel(Vec::new());
+        let (store_problem, events) = (saved.problem.subscribe(), EventLog::default());
         let (health, health_results) = mpsc::unbounded_channel();
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
         let failed_dials = prober.failed_dials();
@@ -143,6 +150,8 @@ impl Control {
             prober,
             metrics,
             status,
+            events: events.clone(),
+            published_draining,
             commands: commands.clone(),
             move_grace: parts.move_grace,
             drains: tracker.clone(),
@@ -162,6 +171,9 @@ impl Control {
             inventories: inventories_seen,
             pace: pace_seen,
             published_overrides: published_overrides_seen,
+            draining,
+            store_problem,
+            events,
             failed_dials,
         })
     }
@@ -188,6 +200,24 @@ impl Control {
     #[must_use]
     pub fn last_problem(&self) -> watch::Receiver<Option<String>> {
         self.problem.clone()
+    }
+
+    /// What happened lately.
+    #[must_use]
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// Ports that were given up and whose flows still drain, with their load balancers.
+    #[must_use]
+    pub fn draining_ports(&self) -> Vec<(VpceServiceId, ListenerPort)> {
+        self.draining.borrow().clone()
+    }
+
+    /// Why the state store did not take the last change; `None` when it did.
+    #[must_use]
+    pub fn store_problem(&self) -> Option<String> {
+        self.store_problem.borrow().clone()
     }
 
     /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
-use super::health::{HealthEvent, HealthProber, MemberKey, ProbedMember};
+use super::events::{EventKind, EventLog, Severity};
+use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
 use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};
 use super::metrics::ControlMetrics;
@@ -22,10 +23,11 @@ use super::saved::Saved;
 use super::saved_error::SavedError;
 use super::store::StoreError;
 use crate::model::{
-    Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
+    ConnectError, Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
 use crate::plan::{
-    Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, compile, diff,
+    Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView, compile,
+    diff,
 };
 
 /// Why a change was refused. Nothing of it was done.
@@ -225,6 +227,9 @@ pub(super) struct Owner<P: Plane> {
     pub(super) prober: HealthProber,
     pub(super) metrics: ControlMetrics,
     pub(super) status: watch::Sender<Option<String>>,
+    pub(super) events: EventLog,
+    /// The keys of `draining`, for readers.
+    pub(super) published_draining: watch::Sender<Vec<(VpceServiceId, ListenerPort)>>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
@@ -336,11 +341,15 @@ impl<P: Plane> Owner<P> {
         match &outcome {
             Ok(generation) => {
                 tracing::info!(generation = generation.0, "config reloaded");
+                let message = format!("the config was read again; generation {} is in force", generation.0);
+                self.events.record(EventKind::Reload, Severity::Info, "", message);
                 self.status.send_replace(None);
             }
             Err(error) => {
                 let reason = chain(error);
                 tracing::error!(reason, "config refused; the snapshot in force stays");
+                let message = format!("the config was refused, what was before is in force: {reason}");
+                self.events.record(EventKind::Reload, Severity::Warning, "", message);
                 self.status.send_replace(Some(reason));
             }
         }
@@ -437,6 +446,8 @@ impl<P: Plane> Owner<P> {
         // The ledger keeps the port from here on.
         self.desired.moves.clear();
         tracing::info!(target.id = %target, from = from.get(), to = to.get(), "target moved to another port");
+        let message = format!("{target} moved from port {from} to port {to}; port {from} drains");
+        self.events.record(EventKind::Move, Severity::Info, target.as_str(), message);
         Ok(Moved { target, service, from, to })
     }
 
@@ -474,7 +485,8 @@ impl<P: Plane> Owner<P> {
         let mut desired = self.desired.clone();
         for event in events {
             let key = (event.key.service.clone(), event.key.target.clone(), event.key.member.clone());
-            let before = self.desired.health.get(&key).map(|health| health.state);
+            let before = desired.health.get(&key).map(|health| health.state);
+            self.note_health(&event, before);
             let mut state = event.state;
             if state == TargetState::Unhealthy
                 && let Some(interval) = self.draining_interval(&event.key.service)
@@ -491,6 +503,53 @@ impl<P: Plane> Owner<P> {
             desired.health.insert(key, Health { state, reach: event.reach });
         }
         self.apply_or_log(desired).await;
+    }
+
+    /// Logs a change of health, once: a change of reach alone, as the first failed check has it, is not one.
+    fn note_health(&self, event: &HealthEvent, before: Option<TargetState>) {
+        let HealthEvent { key, address, state, reason, cause, reach } = event;
+        let (reach, cause) = (reach.map(ConnectError::label), cause.map(ConnectError::label));
+        // The draining interval is a part of being unhealthy.
+        let is_same = before == Some(*state)
+            || (before == Some(TargetState::UnhealthyDraining) && *state == TargetState::Unhealthy)
+            || (before.is_none() && *state == TargetState::Initial);
+        if is_same {
+            tracing::debug!(
+                service.id = %key.service, target.id = %key.target, target.member = key.member, target.addr = %address, reach,
+                "target reach changed"
+            );
+            return;
+        }
+        tracing::info!(
+            service.id = %key.service, target.id = %key.target, target.member = key.member, target.addr = %address,
+            state = state.label(), reason = reason.map(HealthReason::code), cause, reach, "target health changed"
+        );
+        let severity = if *state == TargetState::Unhealthy { Severity::Warning } else { Severity::Info };
+        let why = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let message = format!("{} of {} at {address} is {}{why}", key.member, key.target, state.label());
+        self.events.record(EventKind::Health, severity, key.target.as_str(), message);
+    }
+
+    /// Records what another snapshot means for zones and endpoints.
+    fn note_changes(&self, old: &Snapshot, new: &Snapshot) {
+        for view in &new.zones {
+            let before = old.zones.iter().find(|zone| zone.service == view.service && zone.zone == view.zone);
+            let is_in_dns = |zone: &ZoneView| zone.addresses.iter().any(|address| address.in_dns);
+            let Some(before) = before.filter(|before| is_in_dns(before) != is_in_dns(view)) else { continue };
+            let (severity, what) = match is_in_dns(view) {
+                true => (Severity::Info, "are in DNS again".to_owned()),
+                false => (Severity::Warning, format!("left DNS{}", view.reason().unwrap_or_default())),
+            };
+            let message = format!("the addresses of {} in {} {what}", view.service, before.zone);
+            self.events.record(EventKind::Zone, severity, view.zone.as_str(), message);
+        }
+        for (id, gate) in &new.endpoints {
+            let before = old.endpoints.get(id).map(|gate| gate.state);
+            if before.is_some_and(|before| before != gate.state) {
+                let message = format!("endpoint {id} is {}", gate.state.label());
+                self.events.record(EventKind::Endpoint, Severity::Info, id.as_str(), message);
+            }
+        }
     }
 
     /// How long an unhealthy member of the load balancer is `unhealthy.draining`; `None`: not at all.
@@ -571,6 +630,7 @@ impl<P: Plane> Owner<P> {
             return;
         }
         self.draining.remove(&key);
+        self.publish_draining();
         let mut held = self.held.clone();
         if held.release(&key.0, key.1) {
             self.keep(held).await;
@@ -604,6 +664,7 @@ impl<P: Plane> Owner<P> {
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
+        self.note_changes(&old, &snapshot);
         self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.forget_absent_members(&snapshot);
@@ -773,6 +834,13 @@ impl<P: Plane> Owner<P> {
                 stop.run_until_cancelled(work).await;
             });
         }
+        self.publish_draining();
+    }
+
+    fn publish_draining(&self) {
+        let mut ports: Vec<_> = self.draining.keys().cloned().collect();
+        ports.sort();
+        self.published_draining.send_replace(ports);
     }
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
+use super::owner::chain;
 use super::saved_error::SavedError;
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
@@ -26,6 +28,8 @@ pub(super) struct Saved {
     written: BTreeMap<StateKey, (Bytes, Revision)>,
     /// The outcome of a commit is not known, so `written` has to be read again before anything is written.
     in_doubt: bool,
+    /// Why the last save that had something to write failed.
+    pub(super) problem: watch::Sender<Option<String>>,
 }
 
 impl Saved {
@@ -34,7 +38,7 @@ impl Saved {
     pub(super) async fn load(
         store: Arc<dyn StateStore>,
     ) -> Result<(Self, PortAllocations, ApiResources, OperatorOverrides), SavedError> {
-        let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false };
+        let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false, problem: watch::Sender::default() };
         let entries = saved.read().await?;
         let mut held = PortAllocations::default();
         let (mut resources, mut overrides) = (Vec::new(), Vec::new());
@@ -77,12 +81,19 @@ impl Saved {
         if !held.indexes.is_empty() {
             wanted.insert(key(INDEXES), json(&held.indexes));
         }
-        let mut commits = self.commits(&wanted);
-        if self.in_doubt && !commits.is_empty() {
-            self.read().await?;
-            commits = self.commits(&wanted);
+        if self.commits(&wanted).is_empty() {
+            return Ok(());
         }
-        for txn in commits {
+        let outcome = self.write(&wanted).await;
+        self.problem.send_replace(outcome.as_ref().err().map(|error| chain(error)));
+        outcome
+    }
+
+    async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>) -> Result<(), SavedError> {
+        if self.in_doubt {
+            self.read().await?;
+        }
+        for txn in self.commits(wanted) {
             self.commit(txn).await?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::draft::EditError;
+use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::Shift;
 use super::owner::{ChangeError, Command, Owner, RETRY};
@@ -56,6 +57,12 @@ impl<P: Plane> Owner<P> {
         }
         let generation = self.set_overrides(overrides).await?;
         tracing::info!(%zone, away, "zonal shift");
+        let message = match (away, lasts) {
+            (true, Some(lasts)) => format!("traffic is shifted away from {zone} for {} s", lasts.as_secs()),
+            (true, None) => format!("traffic is shifted away from {zone}"),
+            (false, _) => format!("the shift away from {zone} was ended"),
+        };
+        self.events.record(EventKind::Zone, Severity::Info, zone.as_str(), message);
         self.start_clocks();
         Ok(generation)
     }
@@ -76,6 +83,8 @@ impl<P: Plane> Owner<P> {
         let key = (service, zone);
         if self.overrides.is_shift(&key, epoch) {
             tracing::info!(service = %key.0, zone = %key.1, "zonal shift ends");
+            let message = format!("the shift of {} away from {} is over", key.0, key.1);
+            self.events.record(EventKind::Zone, Severity::Info, key.1.as_str(), message);
             let mut overrides = self.overrides.clone();
             overrides.shifts.remove(&key);
             if !self.set_overrides_or_log(overrides).await {
@@ -115,6 +124,9 @@ impl<P: Plane> Owner<P> {
                 .retain(|(of, id, name), _| !(*of == view.service && *id == target && meant.contains(name)));
         }
         tracing::info!(target.id = %target, members = meant.join(" "), registered, "targets registered or deregistered");
+        let word = if registered { "registered" } else { "deregistered" };
+        let message = format!("{} of {target} {word}", meant.join(", "));
+        self.events.record(EventKind::Registration, Severity::Info, target.as_str(), message);
         Ok(meant)
     }
 }

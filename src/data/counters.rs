@@ -120,6 +120,8 @@ pub(crate) struct Series {
     pub(crate) key: SeriesKey,
     /// Seconds that the target took to accept a new flow's connection.
     pub(crate) connect_time: Histogram,
+    /// Seconds from a flow's admission until its client had the first byte of its target.
+    pub(crate) first_byte: Histogram,
     /// Seconds that flows lasted.
     pub(crate) duration: Histogram,
     /// Payload bytes of flows, both ways.
@@ -129,9 +131,13 @@ pub(crate) struct Series {
 
 impl Series {
     /// Shards for `workers` workers.
-    pub(crate) fn new(key: SeriesKey, [connect_time, duration, bytes]: [Histogram; 3], workers: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        key: SeriesKey,
+        [connect_time, first_byte, duration, bytes]: [Histogram; 4],
+        workers: usize,
+    ) -> Arc<Self> {
         let shards = (0..workers).map(|_| Shard::default()).collect();
-        Arc::new(Self { key, connect_time, duration, bytes, shards })
+        Arc::new(Self { key, connect_time, first_byte, duration, bytes, shards })
     }
 
     /// The shard that `worker` writes.

@@ -110,6 +110,15 @@ pub(crate) struct FlowMeter<'f> {
     tick: u32,
 }
 
+impl FlowMeter<'_> {
+    /// Once a flow: out of the way of the bytes that follow.
+    #[cold]
+    fn note_first_byte(&self) {
+        let age = self.record.opened.elapsed().unwrap_or_default();
+        self.record.series.first_byte.record(age.as_secs_f64());
+    }
+}
+
 impl Meter for FlowMeter<'_> {
     #[inline]
     fn to_target(&self, n: usize) {
@@ -120,7 +129,9 @@ impl Meter for FlowMeter<'_> {
 
     #[inline]
     fn to_client(&self, n: usize) {
-        self.record.add_to_client(n as u64);
+        if self.record.add_to_client(n as u64) == 0 && n > 0 {
+            self.note_first_byte();
+        }
         self.shard.to_client.add(n as u64);
         self.record.mark_active(self.tick);
     }

@@ -34,8 +34,13 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
 const PEAK: &str = "plgw_peak_bytes_per_second";
 
 /// What is noted of each flow once, by target.
-const HISTOGRAMS: [(&str, Unit, &str); 3] = [
+const HISTOGRAMS: [(&str, Unit, &str); 4] = [
     ("plgw_connect_duration_seconds", Unit::Seconds, "Time that a target took to accept a new flow's connection."),
+    (
+        "plgw_first_byte_duration_seconds",
+        Unit::Seconds,
+        "Time from a flow's admission until its client had the first byte of its target.",
+    ),
     ("plgw_flow_duration_seconds", Unit::Seconds, "How long flows lasted, from admission to end."),
     ("plgw_flow_bytes", Unit::Bytes, "Payload bytes of a flow, both ways."),
 ];
@@ -95,8 +100,8 @@ impl DataMetrics {
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// Where is noted how long a target takes to accept a connection, and how long and how large its flows are.
-    pub(crate) fn histograms(&self, group: &TargetGroup) -> [Histogram; 3] {
+    /// In the order of [`HISTOGRAMS`].
+    pub(crate) fn histograms(&self, group: &TargetGroup) -> [Histogram; 4] {
         let labels = [("service", group.service.as_str()), ("target", group.target.as_str())];
         HISTOGRAMS.map(|(name, _, _)| self.recorder.register_histogram(&key(name, &labels), &METADATA))
     }

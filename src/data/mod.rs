@@ -56,7 +56,8 @@ pub use self::counters::Carried;
 pub use self::listener::BindError;
 use self::metrics::DataMetrics;
 use self::route::{Route, Routes};
-use self::state::DataPlaneState;
+pub use self::state::RefusedConnection;
+use self::state::{DataPlaneState, Reports};
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::Command;
@@ -118,8 +119,10 @@ impl Default for DataOptions {
 /// How long flows may take to end once they are ordered to: a turn of their worker, which is busy at worst.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failed connections to targets that are queued for the receiver; of a storm of them the first ones say it all.
+/// Failed connections to targets that are queued for the receiver.
 const FAILED_DIALS: usize = 64;
+/// Refused connections that are queued for the receiver.
+const REFUSED: usize = 1024;
 
 /// The running data plane.
 #[derive(Debug)]
@@ -130,6 +133,7 @@ pub struct DataPlane {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     listeners: Mutex<HashMap<SocketAddr, OpenListener>>,
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
+    refused: Mutex<Option<mpsc::Receiver<RefusedConnection>>>,
 }
 
 /// A listener that the workers accept on.
@@ -165,10 +169,12 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
+        let (refuse, refused) = mpsc::channel(REFUSED);
+        let reports = Reports { failed_dials: failed, refused: refuse };
         let metrics = DataMetrics::new(recorder);
         let limit = budget::share(8, options.held_refusals);
         let held = Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: 0 });
-        let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), held, losses, failed));
+        let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), held, losses, reports));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
@@ -183,8 +189,9 @@ impl DataPlane {
             workers.push(commands);
             threads.push(thread);
         }
-        let (threads, failed_dials) = (Mutex::new(threads), Mutex::new(Some(failed_dials)));
-        Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials })
+        let (failed_dials, refused) = (Mutex::new(Some(failed_dials)), Mutex::new(Some(refused)));
+        let threads = Mutex::new(threads);
+        Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials, refused })
     }
 
     /// The refused clients that the process holds, for listeners of other kinds.
@@ -339,6 +346,24 @@ impl DataPlane {
     #[must_use]
     pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
         self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Connections that are refused, each as it happens, as far as the receiver keeps up. For the first caller.
+    #[must_use]
+    pub fn refused(&self) -> Option<mpsc::Receiver<RefusedConnection>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How many flows each process behind a target carries: by load balancer, target and member.
+    #[must_use]
+    pub fn flows_by_member(&self) -> std::collections::BTreeMap<(VpceServiceId, TargetId, String), usize> {
+        self.state.flows_by_member()
+    }
+
+    /// Why a flow log or the access log is not written; `None`: it is.
+    #[must_use]
+    pub fn flow_log_problem(&self) -> Option<String> {
+        self.state.flow_log.as_ref().and_then(FlowLog::problem)
     }
 
     /// Every flow that is open.

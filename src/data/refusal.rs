@@ -25,6 +25,7 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
     if let Some(log) = &ctx.state.flow_log {
         log.refused(flow_log_events::refused(&route.listener, client, refusal));
     }
+    ctx.state.refused(&route.listener, client, refusal);
     if !REFUSALS.is_first("flows", client.ip(), refusal.label()) {
         return;
     }

@@ -18,14 +18,34 @@ use super::table::FlowTable;
 use crate::flowlog::FlowLog;
 use crate::lifecycle::Losses;
 use crate::limits::{Connections, SourceCounts, budget};
-use crate::model::{CidrSet, Fault, TargetId, VpceServiceId};
+use crate::model::{CidrSet, Fault, Refusal, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
 /// What endpoints count, by endpoint and zone.
 pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
 
 /// A target process: load balancer, addressable target, member.
-type MemberKey = (VpceServiceId, TargetId, String);
+pub(crate) type MemberKey = (VpceServiceId, TargetId, String);
+
+/// A connection that was refused.
+#[derive(Debug, Clone)]
+pub struct RefusedConnection {
+    /// Where it came to.
+    pub listener: Arc<Listener>,
+    /// Who came.
+    pub client: IpAddr,
+    /// Why it was refused.
+    pub refusal: Refusal,
+}
+
+/// Where the data plane reports what others act on or show. Both queues are bounded, and a full one takes no more: of a storm
+/// the first ones say it all.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    /// Targets that did not take a connection.
+    pub(crate) failed_dials: mpsc::Sender<SocketAddr>,
+    pub(crate) refused: mpsc::Sender<RefusedConnection>,
+}
 
 /// Every series, and what is left of those that are gone.
 #[derive(Debug, Default)]
@@ -61,7 +81,7 @@ pub(crate) struct DataPlaneState {
     ended: Notify,
     /// Where a loss of something essential is reported.
     pub(crate) losses: Losses,
-    failed_dials: mpsc::Sender<SocketAddr>,
+    reports: Reports,
 }
 
 impl DataPlaneState {
@@ -71,7 +91,7 @@ impl DataPlaneState {
         flow_log: Option<FlowLog>,
         held: Arc<Connections>,
         losses: Losses,
-        failed_dials: mpsc::Sender<SocketAddr>,
+        reports: Reports,
     ) -> Self {
         Self {
             table: FlowTable::default(),
@@ -90,7 +110,7 @@ impl DataPlaneState {
             peaks: Mutex::default(),
             ended: Notify::new(),
             losses,
-            failed_dials,
+            reports,
         }
     }
 
@@ -190,6 +210,12 @@ impl DataPlaneState {
             .collect()
     }
 
+    /// How many flows each member carries.
+    pub(crate) fn flows_by_member(&self) -> BTreeMap<MemberKey, usize> {
+        let flows = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
+        flows.iter().map(|(member, flows)| (member.clone(), flows.load(Ordering::Relaxed))).collect()
+    }
+
     /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; the flows that it affected are counted on.
     pub(crate) fn live_fault(&self, fault: &Arc<Fault>) -> LiveFault {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,8 +289,13 @@ impl DataPlaneState {
 
     /// A target did not take a connection.
     pub(crate) fn failed_dial(&self, target: SocketAddr) {
-        // A full queue says as much as one more would.
-        let _ = self.failed_dials.try_send(target);
+        let _ = self.reports.failed_dials.try_send(target);
+    }
+
+    /// A connection was refused. Never waits.
+    pub(crate) fn refused(&self, listener: &Arc<Listener>, client: SocketAddr, refusal: Refusal) {
+        let listener = Arc::clone(listener);
+        let _ = self.reports.refused.try_send(RefusedConnection { listener, client: client.ip(), refusal });
     }
 
     /// A listener can't go on. It is essential: the process is ended for it.

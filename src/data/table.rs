@@ -112,10 +112,12 @@ impl FlowRecord {
         self.to_target.store(self.to_target.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// Notes bytes that the client took. The flow's own worker only.
+    /// Notes bytes that the client took, and returns how many it had taken before. The flow's own worker only.
     #[inline]
-    pub(crate) fn add_to_client(&self, n: u64) {
-        self.to_client.store(self.to_client.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    pub(crate) fn add_to_client(&self, n: u64) -> u64 {
+        let before = self.to_client.load(Ordering::Relaxed);
+        self.to_client.store(before + n, Ordering::Relaxed);
+        before
     }
 
     /// Bytes written to the target.

@@ -16,6 +16,7 @@ use crate::data::fault::LiveFault;
 use crate::data::flow::{Accepted, serve};
 use crate::data::metrics::DataMetrics;
 use crate::data::route::Route;
+use crate::data::state::Reports;
 use crate::data::table::FlowRecord;
 use crate::data::testing::{listener_to, pair, worker_runtime};
 use crate::limits::{Connections, Shares};
@@ -60,7 +61,8 @@ fn given() -> impl Strategy<Value = Given> {
 /// A worker whose clock ticks every millisecond.
 fn worker() -> Rc<WorkerContext> {
     let (losses, _) = mpsc::unbounded_channel();
-    let (failed, _) = mpsc::channel(1);
+    let (failed_dials, _) = mpsc::channel(1);
+    let (refused, _) = mpsc::channel(1);
     let metrics = DataMetrics::new(Registry::new().shared_recorder());
     let options = WorkerOptions {
         scratch: 4096,
@@ -78,7 +80,7 @@ fn worker() -> Rc<WorkerContext> {
         None,
         Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
         losses,
-        failed,
+        Reports { failed_dials, refused },
     ));
     let ctx = WorkerContext::new(0, state, options).expect("a timer");
     let (commands, received) = mpsc::unbounded_channel();

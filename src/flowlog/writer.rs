@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashSet;
@@ -114,6 +114,7 @@ enum Message {
 pub struct FlowLog {
     queue: SyncSender<Message>,
     lost: Arc<Lost>,
+    problem: Arc<Mutex<Option<String>>>,
     interval: Option<Duration>,
 }
 
@@ -150,6 +151,7 @@ impl FlowLog {
         let counter = |name: &'static str, log: &'static str| {
             recorder.register_counter(&Key::from_parts(name, vec![Label::from_static_parts("log", log)]), &METADATA)
         };
+        let problem = Arc::new(Mutex::default());
         let interval = flow.as_ref().map(|flow| flow.interval);
         let mut counters = Vec::new();
         let mut log = |log: &'static str, destination: &Destination, header: String| {
@@ -158,6 +160,7 @@ impl FlowLog {
                 out: Out::open(log, destination, header)?,
                 written: counter(RECORDS, log),
                 skipped: counter(SKIPPED, log),
+                problem: Arc::clone(&problem),
                 failing: false,
                 name: log,
             })
@@ -174,13 +177,19 @@ impl FlowLog {
             .name("plgw-flow-logs".to_owned())
             .spawn(move || writer.run(&messages))
             .map_err(FlowLogError::Thread)?;
-        Ok(Some(Self { queue, lost, interval }))
+        Ok(Some(Self { queue, lost, problem, interval }))
     }
 
     /// The aggregation interval of flow logs; `None`: they are not written.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {
         self.interval
+    }
+
+    /// Why the last line could not be written; `None`: it was.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A flow ended. Never waits.
@@ -297,6 +306,7 @@ struct Log {
     out: Out,
     written: Counter,
     skipped: Counter,
+    problem: Arc<Mutex<Option<String>>>,
     /// The last line failed, which is said once.
     failing: bool,
     name: &'static str,
@@ -345,10 +355,16 @@ impl Log {
         match outcome {
             Err(error) if !self.failing => {
                 self.failing = true;
+                let problem = format!("the {} log can't be written: {error}", self.name);
+                *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
                 tracing::error!(log = self.name, %error, "flow logs can't be written; what is lost is counted");
             }
             Err(_) => {}
-            Ok(()) => self.failing = false,
+            Ok(()) if self.failing => {
+                self.failing = false;
+                *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            Ok(()) => {}
         }
     }
 }

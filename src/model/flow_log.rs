@@ -108,6 +108,12 @@ impl fmt::Display for FlowLogFormat {
     }
 }
 
+impl serde::Serialize for FlowLogFormat {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Why a text is no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseFormatError {

@@ -324,6 +324,21 @@ impl ZoneView {
     pub fn fail_open(&self) -> Option<DnsAnswer> {
         self.addresses.iter().filter_map(|address| address.dns_answer).find(|answer| answer.is_fail_open())
     }
+
+    /// Why the zone's addresses are not answered, as the end of a sentence; `None`: no reason is known.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        if self.shifted {
+            Some(": traffic is shifted away".to_owned())
+        } else if self.lost {
+            Some(": they do not answer clients".to_owned())
+        } else if let [first, rest @ ..] = self.unhealthy_targets.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            Some(format!(": too few healthy targets of {first}{more}"))
+        } else {
+            None
+        }
+    }
 }
 
 /// What an addressable target is.
@@ -349,8 +364,11 @@ pub struct ClusterStrings {
     pub cluster: ClusterName,
     /// `mongodb+srv://…` on the public path.
     pub standard_srv: String,
-    /// `mongodb://…` on the public path.
+    /// `mongodb://…` on the public path: the nodes that have a public address.
     pub standard: String,
+    /// Whether a node has a public address. Without one the standard strings are those that Atlas' API has for the cluster, and
+    /// their names do not exist.
+    pub is_public: bool,
     /// One entry per group of endpoints that are reached together. Empty with the reason in `unavailable`.
     pub private: Vec<PrivateStrings>,
     /// Why there are no private strings.

@@ -150,12 +150,15 @@ impl Paths<'_> {
     ///
     /// A cluster with optimized strings has one port, so its seed-list string and its standard string lead there too.
     pub(super) fn strings(&self) -> ClusterStrings {
-        let standard = self.nodes.iter().map(|(host, node)| format!("{host}:{}", self.standard_port(node)));
+        let is_public = self.nodes.iter().any(|(_, node)| node.public_address.is_some());
+        let listed = self.nodes.iter().filter(|(_, node)| !is_public || node.public_address.is_some());
+        let standard = listed.map(|(host, node)| format!("{host}:{}", self.standard_port(node)));
         ClusterStrings {
             project: self.project.clone(),
             cluster: self.cluster.name.clone(),
             standard_srv: seed_list(&self.standard),
             standard: self.listed(standard, false),
+            is_public,
             private: self.private.iter().map(|path| self.private_strings(path)).collect(),
             unavailable: self.unavailable.clone(),
         }
@@ -241,7 +244,7 @@ mod tests {
     fn a_public_address_brings_its_own_port_into_the_standard_string() {
         let mut desired = documented();
         desired.projects[0].clusters[0].nodes[1].public_address = Some(of("203.0.113.21:37017"));
-        assert!(strings(&desired)[0].standard.contains(",cluster0-shard-00-01-k45tj.mongodb.net:37017,"));
+        assert!(strings(&desired)[0].standard.starts_with("mongodb://cluster0-shard-00-01-k45tj.mongodb.net:37017/?"));
     }
 
     #[test]

@@ -362,8 +362,9 @@ def test_the_admin_api_speaks_tls_with_a_certificate_and_takes_a_renewed_one():
     except (OSError, http.client.HTTPException):
         answer = None
     assert answer is None, "in clear it answers nothing"
-    command = [lab.PLGW, "status", "--admin", f"https://{GATEWAY}:{lab.ADMIN[1]}", "--check"]
-    assert lab.run(*command, env={**os.environ, **KEYS, "PLGW_CA": str(first)}).returncode == 0
+    command = [lab.PLGW, "status", "--admin", f"https://{GATEWAY}:{lab.ADMIN[1]}", "--ready"]
+    environment = {**os.environ, **KEYS}
+    assert lab.run(*command, env={**environment, "PLGW_CA": str(first)}).returncode == 0
     with Held() as held:
         for attacker in ATTACKERS:
             held.open(256, attacker, (GATEWAY, lab.ADMIN[1]), b"\x16\x03\x01")

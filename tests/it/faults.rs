@@ -62,6 +62,14 @@ async fn latency_delays_each_way_and_only_flows_that_start_under_it() {
     let named = gateway.gateway.flows().into_iter().filter(|flow| flow.faults == ["slow"]).count();
     assert_eq!(named, 1);
     gateway.expect_metric("plgw_faulted_flows_total", &[r#"fault="slow""#, r#"type="latency""#], 1.0).await;
+    // Once a flow; the one without the fault had its first byte sooner than the delay of one way.
+    let first_byte = async |series: &str, labels: &[&str], count: f64| {
+        let name = format!("plgw_first_byte_duration_seconds_{series}");
+        gateway.expect_metric(&name, labels, count).await;
+    };
+    first_byte("count", &[], 2.0).await;
+    first_byte("bucket", &[r#"le="0.16""#], 1.0).await;
+    first_byte("bucket", &[r#"le="0.4""#], 2.0).await;
     let started = Instant::now();
     before.echo(b"as before").await;
     assert!(started.elapsed() < Duration::from_millis(150), "{:?}", started.elapsed());

@@ -89,7 +89,15 @@ async fn every_kind_of_fault_is_added_listed_and_removed_by_command() {
     let row = table.lines().find(|line| line.contains("latency-1")).expect("a row");
     assert!(row.contains("delay=100ms") && row.contains("endpoint=vpce-024f5b57108c8d3ed"), "{row}");
     assert!(!table.contains('\x1b'), "colours are for terminals: {table:?}");
-    assert!(operated.ok("status").await.contains("11 faults are set"));
+    let status = operated.ok("status").await;
+    assert!(status.lines().all(|line| line.chars().count() <= 80), "{status}");
+    assert!(status.contains("  warning   fault `reset-1` is on: reset everywhere\n"), "{status}");
+    let checked = operated.run("status --check").await;
+    assert_eq!((checked.code, checked.err.as_str()), (Some(1), ""));
+    assert!(checked.out.contains("  warning   fault `reset-1` is on: reset everywhere\n"), "{}", checked.out);
+    assert_eq!(operated.ok("status --ready").await, "");
+    let events = operated.ok("events --last 1000").await;
+    assert!(events.contains("fault `reset-1` is on: reset\n"), "{events}");
 
     assert_eq!(operated.ok("fault remove latency-1").await, "  fault latency-1 is removed\n");
     assert_eq!(operated.ok("fault clear").await, "  10 faults are removed\n");
@@ -231,7 +239,9 @@ async fn a_gateway_that_is_not_there_is_said_with_an_exit_code_of_its_own() {
     let operated = Operated::start().await;
     let admin = operated.admin;
     operated.gateway.gateway.stop_within(Duration::ZERO).await;
-    for line in ["status", "fault list", "zone list", "limits", "connection-strings", "flows", "targets", "endpoints"] {
+    for line in
+        ["status", "fault list", "zone list", "limits", "connection-strings", "flows", "targets", "endpoints", "events"]
+    {
         let mut command = plgw([line.split(' ').collect(), vec!["--admin"]].concat());
         let output = tokio::task::spawn_blocking(move || command.arg(admin.to_string()).output());
         let ran = Ran::from(output.await.expect("it ends").expect("the binary runs"));

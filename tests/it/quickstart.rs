@@ -110,7 +110,7 @@ fn a_command_runs_beside_it_with_its_addresses_in_the_environment_and_its_exit_c
     };
     // The operator's commands read the address from the environment.
     let script = format!(
-        "{} status --check && head -1 $PLGW_CA && echo $PLGW_DNS $PLGW_URI; exit 7",
+        "{} status --ready && head -1 $PLGW_CA && echo $PLGW_DNS $PLGW_URI; exit 7",
         env!("CARGO_BIN_EXE_plgw")
     );
     let ran = run(&script);

@@ -57,10 +57,21 @@ function leave(element, parent) {
 
 /** Table rows as `keep` makes children; with none, one row says `nothing`. */
 export function rows(body, items, key, make, nothing) {
-  const columns = body.closest("table").tHead.rows[0].cells.length;
+  const headings = [...body.closest("table").tHead.rows[0].cells];
+  const columns = headings.length;
   const empty = () => ({ element: el("tr", { class: "none" }, el("td", { colspan: columns }, nothing)) });
   const known = (item) => (item === undefined ? "" : `=${key(item)}`);
-  keep(body, items.length ? items : [undefined], known, (item) => (item === undefined ? empty() : make(item)));
+  keep(body, items.length ? items : [undefined], known, (item) => (item === undefined ? empty() : named(make(item), headings)));
+}
+
+/** In a small window a row is a card and each cell says its heading; the roles stay what they are in a table. */
+function named(row, headings) {
+  [...row.element.cells].forEach((cell, n) => {
+    mark(cell, "data-name", headings[n].textContent);
+    mark(cell, "role", cell.tagName === "TH" ? "rowheader" : "cell");
+  });
+  mark(row.element, "role", "row");
+  return row;
 }
 
 /** The options of a select, from `[value, text]` pairs; what was chosen stays chosen while it is there. */
@@ -75,9 +86,9 @@ export function options(select, pairs) {
 
 /** How a state looks, by its first letters in lower case; what isn't known looks neutral. */
 const LOOKS = [
-  ["good", ["available", "healthy", "ready", "serving"]],
-  ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused"]],
-  ["pending", ["pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come", "on"]],
+  ["good", ["available", "healthy", "ready", "serving", "primary", "in dns"]],
+  ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused", "critical", "down", "not in dns"]],
+  ["pending", ["warning", "pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come", "on"]],
 ];
 
 /** A state as a coloured word; the word alone says it. */

@@ -44,8 +44,8 @@ function makeRow() {
   const name = el("code", { class: "long" });
   const [serviceStatus, status] = [pill(""), pill("")];
   const [serviceError, error] = [el("span", { class: "problem below" }), el("span", { class: "problem below" })];
-  const [id, vpc] = [el("code"), el("code", { class: "quiet" })];
-  const addresses = el("ul", { class: "bare" });
+  const [id, vpc] = [el("code"), el("code", { class: "quiet whole" })];
+  const addresses = el("ul", { class: "bare whole" });
   const element = el(
     "tr", {},
     el("td", { class: "nowrap" }, region, project),

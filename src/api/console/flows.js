@@ -1,8 +1,9 @@
 // Open flows, and their end.
 
-import { byId, el, mark, rows, say } from "./dom.js";
+import { byId, el, mark, say } from "./dom.js";
 import { bytes, count, duration, words } from "./format.js";
 import { act } from "./notices.js";
+import { table } from "./table.js";
 import { part, remove } from "./v1.js";
 
 /** Flows that are asked for at once, and rows that are shown of them: more than that nobody reads. */
@@ -10,32 +11,34 @@ const MOST_ASKED = 5_000;
 const MOST_SHOWN = 100;
 
 let refresh;
-let now = { flows: null, status: null };
+let draw;
 
 export function start(refreshed) {
   refresh = refreshed;
-  byId("flow-filter").addEventListener("input", () => show(now));
+  draw = table("flow-rows", {
+    key: (flow) => flow.id,
+    make: makeRow,
+    text: (flow) => [flow.id, flow.client, flow.origin, flow.endpoint, flow.listener, flow.target, flow.member, flow.target_address, ...flow.faults].join(" "),
+    columns: {
+      client: ({ client }) => client,
+      target: ({ target }) => target,
+      age: ({ age_seconds: age }) => age,
+      sent: (flow) => -flow.bytes_to_target,
+      received: (flow) => -flow.bytes_to_client,
+      faults: (flow) => -flow.faults.length,
+    },
+    order: "age",
+    nothing: "No open flow.",
+    most: MOST_SHOWN,
+  });
 }
 
 /** Whether listing the flows is worth its cost, and the page's. */
 export const isListed = (status) => status.open_flows <= MOST_ASKED;
 
-export function show(latest) {
-  now = latest;
-  if (!now.status) return;
-  const wanted = byId("flow-filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const text = (flow) => [flow.id, flow.client, flow.origin, flow.endpoint, flow.listener, flow.target, flow.member, flow.target_address, ...flow.faults].join(" ").toLowerCase();
-  const all = now.flows ?? [];
-  const fitting = all.filter((flow) => wanted.every((word) => text(flow).includes(word))).reverse();
-  const shown = fitting.slice(0, MOST_SHOWN);
-  say(byId("flow-hint"), hint(all.length, fitting.length, shown.length));
-  rows(byId("flow-rows"), shown, (flow) => flow.id, makeRow, wanted.length ? "No open flow fits the filter." : "No open flow.");
-}
-
-function hint(all, fitting, shown) {
-  if (!now.flows) return `${count(now.status.open_flows)} flows are open, too many to list here: plgw flows lists them.`;
-  if (shown < fitting) return `${count(shown)} of ${count(fitting)} are shown; filter to see others.`;
-  return fitting === all ? `${count(all)} open` : `${count(fitting)} of ${count(all)} fit`;
+export function show({ status, flows }) {
+  say(byId("flow-hint"), flows ? `${count(flows.length)} open` : `${count(status.open_flows)} flows are open, too many to list here: plgw flows lists them.`);
+  draw(flows ?? []);
 }
 
 function makeRow(flow) {

@@ -29,3 +29,11 @@ export const words = (label) => label.replaceAll("_", " ").replaceAll("-", " ");
 
 /** A time of `/v1` as the reader's clock has it. */
 export const moment = (text) => new Date(text).toLocaleTimeString();
+
+/** The same to the millisecond, always as long, and with its date where that is not today. */
+export function clock(text) {
+  const at = new Date(text);
+  const two = (n) => String(n).padStart(2, "0");
+  const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+  return at.toDateString() === new Date().toDateString() ? time : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+}

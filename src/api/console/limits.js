@@ -1,17 +1,27 @@
 // What each load balancer may hold, how much of it is taken, and what it is allowed.
 
-import { byId, el, mark, rows, say } from "./dom.js";
+import { el, mark, say } from "./dom.js";
 import { count, rate } from "./format.js";
 import { act } from "./notices.js";
+import { table } from "./table.js";
 import { put } from "./v1.js";
 
 /** From here on a limit is near: the share of it that is taken. */
 const NEAR = 0.8;
 
 let refresh;
+let draw;
 
 export function start(refreshed) {
   refresh = refreshed;
+  draw = table("limit-rows", {
+    key: (line) => line.key,
+    make: makeRow,
+    text: ({ name, of }) => `${name} ${of}`,
+    columns: { name: ({ name }) => name, of: ({ of }) => of, share: ({ used, limit }) => -(used ?? 0) / (limit || Infinity) },
+    order: "share",
+    nothing: "No load balancer, nothing to limit.",
+  });
 }
 
 /** The lines of one load balancer. `field`: what `/v1/limits` takes; without one it can't be changed while it runs. */
@@ -33,7 +43,7 @@ function size(range) {
 
 export function show({ limits }) {
   const all = limits.limits.flatMap((of) => lines({ ...of, ports: { ...of.ports, size: size(of.ports.range) } }));
-  rows(byId("limit-rows"), all, (line) => line.key, makeRow, "No load balancer, nothing to limit.");
+  draw(all);
 }
 
 const shown = ({ field, limit }) => {

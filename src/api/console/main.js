@@ -1,16 +1,18 @@
 // Asks the gateway again and again, and gives what it says to the sections.
 
 import * as apps from "./apps.js";
-import * as changes from "./changes.js";
 import { byId, el, mark, say } from "./dom.js";
 import * as endpoints from "./endpoints.js";
+import * as events from "./events.js";
 import * as faults from "./faults.js";
 import * as flows from "./flows.js";
 import * as limits from "./limits.js";
 import { failed } from "./notices.js";
 import * as overview from "./overview.js";
+import * as standins from "./standins.js";
 import * as strings from "./strings.js";
 import * as targets from "./targets.js";
+import * as topology from "./topology.js";
 import { Lost, Refused, get, hasToken, setToken } from "./v1.js";
 import * as zones from "./zones.js";
 
@@ -23,10 +25,11 @@ const BACK_OFF = [1_000, 15_000];
 /** After too many wrong tokens; the gateway forgets them in a minute. */
 const SHUT_OUT = 20_000;
 
-const SECTIONS = [overview, endpoints, targets, strings, apps, flows, faults, zones, limits];
+const SECTIONS = [overview, topology, events, targets, endpoints, zones, faults, standins, flows, strings, apps, limits];
 
 let now = null;
-let before = null;
+let hasStandins = true;
+let seenAt = null;
 let stringsOf = null;
 let misses = 0;
 let timer = null;
@@ -48,10 +51,13 @@ async function read() {
     throughput: get("throughput"),
     flows: flows.isListed(status) ? get("flows") : null,
     strings: stringsOf === status.generation ? null : get("connection-strings"),
+    events: get(events.path()),
+    standins: hasStandins ? get("standins").catch(withoutStandins) : null,
   };
   const answers = await Promise.all(Object.values(wanted));
   const told = Object.fromEntries(Object.keys(wanted).map((key, at) => [key, answers[at]]));
   if (told.strings) stringsOf = status.generation;
+  events.take(told.events);
   return {
     status,
     services: told.services.private_endpoints,
@@ -63,9 +69,18 @@ async function read() {
     limits: told.limits,
     flows: told.flows?.flows ?? null,
     strings: told.strings?.connection_strings ?? now.strings,
+    standins: told.standins?.members ?? null,
     throughput: told.throughput,
+    hasRates: Boolean(now),
     rates: rates(now?.throughput, told.throughput),
   };
+}
+
+/** A gateway with real servers has no stand-ins: it is not asked again. */
+function withoutStandins(error) {
+  if (!(error instanceof Refused && error.status === 404)) throw error;
+  hasStandins = false;
+  return null;
 }
 
 /** What a second carried since the last round. A gateway that was restarted counts from 0 again. */
@@ -96,8 +111,7 @@ async function once() {
     complaint = null;
     banner(null);
     for (const section of SECTIONS) section.show(now);
-    changes.tell(before, now);
-    before = now;
+    seenAt = new Date();
     document.body.classList.remove("stale");
     byId("main").removeAttribute("aria-busy");
     byId("forget-token").hidden = !hasToken();
@@ -124,7 +138,7 @@ function missed(error) {
   if (error instanceof Lost) {
     say(byId("state").firstChild, "lost");
     mark(byId("state").firstChild, "class", "pill bad");
-    banner(`The gateway doesn't answer (${error.message}). What is shown is what it last said.`);
+    banner(`The gateway doesn't answer (${error.message}). What is shown is of ${seenAt ? seenAt.toLocaleTimeString() : "an earlier time"}.`);
   } else {
     banner(error instanceof Refused ? `The gateway says: ${error.message}` : `This page made a mistake: ${error.message}`);
     if (!(error instanceof Refused)) console.error(error);
@@ -181,19 +195,28 @@ function startTheme() {
   });
 }
 
-/** The link of the section that is being read is the current one. */
+/** The link of the section that is being read is the current one; one that was chosen stays so until the reader scrolls. */
 function startNavigation() {
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
-  const seen = new Set();
-  const observer = new IntersectionObserver(
-    (entries) => {
-      for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
-      const current = [...links.keys()].find((id) => seen.has(id));
-      for (const [id, link] of links) mark(link, "aria-current", id === current && "true");
-    },
-    { rootMargin: "-80px 0px -55% 0px" },
-  );
-  for (const id of links.keys()) observer.observe(byId(id));
+  const frame = document.querySelector(".frame");
+  let chosen = null;
+  const follow = () => {
+    // The line that is read goes from the top of the window to its end as the page is scrolled, so every section has its turn.
+    const progress = frame.scrollTop / Math.max(1, frame.scrollHeight - frame.clientHeight);
+    const line = frame.getBoundingClientRect().top + 40 + progress * frame.clientHeight;
+    const above = [...links.keys()].filter((id) => !byId(id).hidden && byId(id).getBoundingClientRect().top <= line);
+    const current = chosen ?? above.at(-1) ?? "overview";
+    for (const [id, link] of links) mark(link, "aria-current", id === current && "true");
+  };
+  const choose = () => {
+    chosen = links.has(location.hash.slice(1)) ? location.hash.slice(1) : null;
+    follow();
+  };
+  frame.addEventListener("scroll", follow, { passive: true });
+  for (const kind of ["wheel", "touchmove", "keydown"]) window.addEventListener(kind, () => (chosen = null), { passive: true });
+  window.addEventListener("hashchange", choose);
+  for (const link of links.values()) link.addEventListener("click", () => setTimeout(choose));
+  choose();
 }
 
 /** What can be scrolled can be reached by keys; what can't is no stop on the way. */

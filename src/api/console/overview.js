@@ -16,9 +16,10 @@ const TILES = [
 export function start(refresh) {
   byId("reload").addEventListener("click", (event) =>
     act(event.currentTarget, "The config was not reloaded", async () => {
-      const { generation } = await post("reload");
+      const { generation, needs_restart } = await post("reload");
       await refresh();
-      return `The config is read again; generation ${generation} is in force`;
+      const waits = needs_restart.length ? `; at the next start: ${needs_restart.join(", ")}` : "";
+      return `The config is read again; generation ${generation} is in force${waits}`;
     }),
   );
 }
@@ -28,24 +29,34 @@ export function show(now) {
   say(byId("version"), `${status.version} · generation ${status.generation}`);
   const state = pill(status.readiness.ready ? "ready" : "not ready").element;
   if (byId("state").textContent !== state.textContent) byId("state").replaceChildren(state);
+  const problems = byId("problems");
+  mark(problems, "class", status.problems.length ? "problems" : "problems well");
+  const known = status.problems.length ? status.problems : [{ severity: "good", message: "Nothing is wrong" }];
+  keep(problems, known, ({ severity, message }) => `${severity} ${message}`, makeProblem);
   keep(byId("tiles"), TILES, (tile) => tile.id, (tile) => makeTile(tile, now));
   for (const tile of TILES) byId("tiles").kept.get(tile.id).show(now);
   keep(byId("conditions"), status.readiness.conditions, (condition) => condition.name, makeCondition);
-  const remarks = [status.reload_problem && `The last reload was refused: ${status.reload_problem}`, ...status.notices];
-  const told = remarks.filter(Boolean);
-  byId("remarks").hidden = told.length === 0;
-  keep(byId("remarks"), told, (text) => text, (text) => ({ element: el("li", {}, text) }));
+  byId("remarks").hidden = status.notices.length === 0;
+  keep(byId("remarks"), status.notices, (text) => text, (text) => ({ element: el("li", {}, text) }));
+}
+
+/** A problem, with the way to where it is. */
+function makeProblem({ severity, message, console: at }) {
+  const look = pill(severity === "good" ? "Ready" : severity[0].toUpperCase() + severity.slice(1)).element;
+  const section = at?.split("#")[1];
+  const where = section && section !== "overview" ? el("a", { href: `#${section}` }, message) : message;
+  return { element: el("li", {}, look, el("span", {}, where)) };
 }
 
 function makeTile(tile) {
   const [value, note] = [el("span", { class: "value" }), el("span", { class: "note" })];
-  const { element: curve, push } = sparkline();
+  const { element: curve, push } = sparkline(`all ${tile.id}`);
   return {
     element: el("div", { class: "tile", id: `tile-${tile.id}` }, el("dt", {}, tile.name), el("dd", {}, value, curve, note)),
     show(now) {
       say(value, tile.value(now));
       say(note, tile.note(now));
-      push(tile.curve(now));
+      if (now.hasRates) push(tile.curve(now));
     },
   };
 }

@@ -2,20 +2,40 @@
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
-/** How many rates are kept: two minutes at one every two seconds. */
-const KEPT = 60;
+/** How far back it reaches, in milliseconds. */
+const KEPT = 120_000;
 
 const WIDTH = 96;
 const HEIGHT = 22;
 
-function svg(name, attributes) {
+/** Under this name the rates outlive a reload of the page, in this tab. */
+const KEY = "plgw-rates";
+
+/** Rates as `[time, rate]` by the name of the line. */
+const history = new Map();
+try {
+  const kept = Object.entries(JSON.parse(sessionStorage.getItem(KEY) ?? "{}"));
+  for (const [name, rates] of kept) history.set(name, rates.filter(([at]) => Date.now() - at < KEPT));
+} catch {
+  // Storage is off, or holds something else: the lines begin now.
+}
+window.addEventListener("pagehide", () => {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(Object.fromEntries(history)));
+  } catch {
+    // As above.
+  }
+});
+
+export function svg(name, attributes, ...children) {
   const element = document.createElementNS(NAMESPACE, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) if (value != null) element.setAttribute(key, value);
+  element.append(...children);
   return element;
 }
 
-/** A sparkline; beside it stands its number, so it is hidden from screen readers. */
-export function sparkline() {
+/** The sparkline of this name; beside it stands its number, so it is hidden from screen readers. */
+export function sparkline(name) {
   const area = svg("path", { class: "area" });
   const line = svg("path", { class: "line" });
   const element = svg("svg", {
@@ -23,16 +43,16 @@ export function sparkline() {
     "aria-hidden": "true", focusable: "false",
   });
   element.append(svg("path", { class: "base", d: `M0 ${HEIGHT - 0.5}H${WIDTH}` }), area, line);
-  const rates = [];
   const push = (rate) => {
-    rates.push(rate);
-    if (rates.length > KEPT) rates.shift();
-    const most = Math.max(...rates, 1);
-    const at = (rate, n) => {
-      const x = WIDTH - (rates.length - 1 - n) * (WIDTH / (KEPT - 1));
+    const now = Date.now();
+    const rates = (history.get(name) ?? []).filter(([at]) => now - at < KEPT && at <= now);
+    rates.push([now, rate]);
+    history.set(name, rates);
+    const most = Math.max(...rates.map(([, rate]) => rate), 1);
+    const points = rates.map(([at, rate]) => {
+      const x = WIDTH * (1 - (now - at) / KEPT);
       return `${x.toFixed(1)} ${(HEIGHT - 1.5 - (rate / most) * (HEIGHT - 3)).toFixed(1)}`;
-    };
-    const points = rates.map(at);
+    });
     const first = points[0].split(" ")[0];
     line.setAttribute("d", `M${points.join("L")}`);
     area.setAttribute("d", `M${first} ${HEIGHT}L${points.join("L")}L${WIDTH} ${HEIGHT}Z`);

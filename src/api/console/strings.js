@@ -45,7 +45,7 @@ function choose() {
   if (cluster && isPrivate) {
     const group = groups[Number(byId("connect-endpoint").value)];
     formats = group ? privateFormats(group) : [];
-  } else if (cluster) {
+  } else if (cluster?.is_public) {
     formats = [
       ["srv", "DNS seedlist connection (recommended)", cluster.standard_srv],
       ["list", "Standard connection string", cluster.standard],
@@ -64,5 +64,6 @@ function hint(cluster, isPrivate, format) {
   if (isPrivate && format === undefined) return `There is no private endpoint-aware string: ${cluster.unavailable ?? "no endpoint is available"}.`;
   if (isPrivate && format === "list") return "This string names ports. They can change; the DNS seedlist string follows them.";
   if (isPrivate) return "For clients in the endpoint's VPC, in VPCs peered with it, and on premises by Direct Connect. DNS updates the ports if they change.";
+  if (!cluster.is_public) return "There is no standard string: no node has a public address.";
   return "For clients on the project's IP access list.";
 }

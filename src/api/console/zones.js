@@ -1,63 +1,88 @@
 // Zones of load balancers, and zonal shifts away from them.
 
-import { byId, el, keep, pill, rows, say } from "./dom.js";
+import { el, keep, pill, say } from "./dom.js";
 import { moment } from "./format.js";
 import { act } from "./notices.js";
+import { table } from "./table.js";
 import { part, post, remove } from "./v1.js";
 
 let refresh;
+let draw;
+
+/** How long a shift can last, in seconds; "": until it is ended. */
+const DURATIONS = [["", "until ended"], ["60", "for 1 min"], ["600", "for 10 min"], ["3600", "for 1 h"], ["86400", "for 1 day"]];
 
 export function start(refreshed) {
   refresh = refreshed;
+  draw = table("zone-rows", {
+    key: (zone) => `${zone.service} ${zone.zone}`,
+    make: makeRow,
+    text: (zone) => [zone.zone, zone.service, remarks(zone), ...zone.addresses.map(({ ip }) => ip)].join(" "),
+    columns: {
+      zone: ({ zone }) => zone,
+      service: ({ service }) => service,
+      health: (zone) => (isWell(zone) ? 2 : 0) + (zone.shifted ? 0 : 1),
+    },
+    order: "health",
+    nothing: "No zone: no endpoint of a project's load balancer has an address.",
+  });
 }
 
+export const isWell = (zone) => zone.healthy && !zone.lost && !zone.outages.length;
+
 export function show({ zones }) {
-  rows(byId("zone-rows"), zones, (zone) => `${zone.service} ${zone.zone}`, makeRow, "No zone: no endpoint of a project's load balancer has an address.");
+  draw(zones);
 }
 
 /** Why a zone isn't healthy, as far as it is known. */
-function remarks({ unhealthy_targets, outages, silent }) {
+function remarks({ unhealthy_targets: few, outages, lost, fail_open }) {
+  const more = few.length > 3 ? ` and ${few.length - 3} more` : "";
   return [
-    unhealthy_targets.length && `too few healthy targets: ${unhealthy_targets.join(", ")}`,
+    few.length && `too few healthy targets: ${few.slice(0, 3).join(", ")}${more}`,
     outages.length && `outage by fault ${outages.join(", ")}`,
-    silent && "its addresses were found not to answer",
+    lost && !outages.length && "its addresses do not answer clients",
+    fail_open,
   ].filter(Boolean).join("; ");
 }
 
 function makeRow({ service, zone }) {
-  let shifted;
   const [health, shift] = [pill(""), pill("")];
   const [why, until] = [el("span", { class: "quiet below" }), el("span", { class: "quiet below" })];
-  const [verb, of] = [el("span"), el("span", { class: "unseen" }, ` ${zone} of ${service}`)];
+  const of = () => el("span", { class: "unseen" }, ` ${zone} of ${service}`);
   const addresses = el("ul", { class: "bare" });
-  const button = el("button", { type: "button" }, verb, of);
-  button.addEventListener("click", () => {
-    const away = !shifted;
-    return act(button, `The shift of ${zone} stays as it is`, async () => {
-      if (away) await post(`zones/${part(zone)}/shift`, { service });
-      else await remove(`zones/${part(zone)}/shift?service=${part(service)}`);
-      await refresh();
-      return away ? `Traffic is shifted away from ${zone}` : `${zone} is used again`;
-    });
-  });
-  const element = el(
-    "tr", {},
-    el("th", { scope: "row" }, zone),
-    el("td", {}, el("code", {}, service)),
-    el("td", {}, addresses),
-    el("td", {}, health.element, why),
-    el("td", { class: "shift" }, shift.element, until),
-    el("td", {}, button),
-  );
+  const lasts = el("select", { "aria-label": `How long traffic is shifted away from ${zone} of ${service}` }, ...DURATIONS.map(([value, text]) => el("option", { value }, text)));
+  const away = el("button", { type: "button" }, "Shift away", of());
+  const end = el("button", { type: "button" }, "End shift", of());
+  const change = (button, work, text) =>
+    button.addEventListener("click", () =>
+      act(button, `The shift of ${zone} stays as it is`, async () => {
+        const had = document.activeElement === button;
+        await work();
+        await refresh();
+        if (had) (button === away ? end : away).focus();
+        return text;
+      }),
+    );
+  const body = () => ({ service, ...(lasts.value ? { expires_in_seconds: Number(lasts.value) } : {}) });
+  change(away, () => post(`zones/${part(zone)}/shift`, body()), `Traffic is shifted away from ${zone}`);
+  change(end, () => remove(`zones/${part(zone)}/shift?service=${part(service)}`), `${zone} is used again`);
   return {
-    element,
+    element: el(
+      "tr", {},
+      el("th", { scope: "row" }, zone),
+      el("td", {}, el("code", {}, service)),
+      el("td", {}, addresses),
+      el("td", { class: "wide" }, health.element, why),
+      el("td", { class: "shift" }, shift.element, until),
+      el("td", {}, el("div", { class: "actions" }, away, lasts, end)),
+    ),
     update(view) {
-      shifted = view.shifted;
-      health.update(view.healthy && !view.outages.length ? "Healthy" : "Unhealthy");
+      health.update(isWell(view) ? "Healthy" : "Unhealthy");
       say(why, remarks(view));
-      shift.update(shifted ? "Shifted away" : "None");
+      shift.update(view.shifted ? "Shifted away" : "None");
       say(until, view.shift?.expires ? `until ${moment(view.shift.expires)}` : "");
-      say(verb, shifted ? "End shift" : "Shift away");
+      away.hidden = lasts.hidden = view.shifted;
+      end.hidden = !view.shifted;
       keep(addresses, view.addresses, (address) => address.ip, makeAddress);
     },
   };

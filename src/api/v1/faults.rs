@@ -19,10 +19,10 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::new(Method::GET, all, "listFaults", "Every fault that is set", list),
         Operation::with_body(Method::POST, all, "addFault", "Adds a fault", add),
-        Operation::new(Method::DELETE, all, "clearFaults", "Clears every fault", clear_all).refusals(&[503]),
-        Operation::new(Method::GET, one, "getFault", "One fault", show).refusals(&[404]),
+        Operation::new(Method::DELETE, all, "clearFaults", "Clears every fault", clear_all).refusals(&[400, 503]),
+        Operation::new(Method::GET, one, "getFault", "One fault", show).refusals(&[400, 404]),
         Operation::with_body(Method::PUT, one, "setFault", "Sets a fault, in the place of one that has its name", set),
-        Operation::new(Method::DELETE, one, "clearFault", "Clears a fault", clear).refusals(&[404, 409, 503]),
+        Operation::new(Method::DELETE, one, "clearFault", "Clears a fault", clear).refusals(&[400, 404, 409, 503]),
     ]
 }
 

@@ -21,9 +21,9 @@ pub(super) fn operations() -> Vec<Operation> {
             "Takes every resource that waits one state further",
             push,
         )
-        .refusals(&[503]),
+        .refusals(&[400, 503]),
         Operation::new(Method::POST, "/v1/reload", "reload", "Reads the config again and puts it in force", reload)
-            .refusals(&[409, 422, 503]),
+            .refusals(&[400, 409, 422, 503]),
     ]
 }
 
@@ -57,9 +57,12 @@ async fn push(request: Request) -> Result<Pushed, Refusal> {
 #[derive(Serialize, JsonSchema)]
 struct Reloaded {
     generation: Generation,
+    /// Keys of settings that changed since the start and take effect at the next one.
+    needs_restart: Vec<String>,
 }
 
 async fn reload(request: Request) -> Result<Reloaded, Refusal> {
     (request.shared.reload)().await.map_err(|error| refused(&error))?;
-    Ok(Reloaded { generation: request.shared.control.snapshot().generation })
+    let needs_restart = request.shared.pending_settings.borrow().clone();
+    Ok(Reloaded { generation: request.shared.control.snapshot().generation, needs_restart })
 }

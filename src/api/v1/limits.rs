@@ -1,7 +1,5 @@
 //! `/v1/limits`: how much each load balancer may hold, and how much of it is taken.
 
-use std::collections::BTreeMap;
-
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -21,38 +19,38 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Limits {
-    limits: Vec<LimitsOut>,
+pub(super) struct Limits {
+    pub(super) limits: Vec<LimitsOut>,
 }
 
 /// The limits of one load balancer.
 #[derive(Serialize, JsonSchema)]
-struct LimitsOut {
-    service: VpceServiceId,
+pub(super) struct LimitsOut {
+    pub(super) service: VpceServiceId,
     project: ProjectId,
     region: Region,
     /// Addressable targets in the region.
-    targets_per_region: Used,
+    pub(super) targets_per_region: Used,
     /// Flows that one process may hold, and the most that one holds now.
-    flows_per_target: Used,
+    pub(super) flows_per_target: Used,
     /// What one endpoint address may carry each way; null: no cap.
     bandwidth_bytes_per_second: Option<u64>,
     /// Listener ports.
-    ports: Ports,
+    pub(super) ports: Ports,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Used {
-    limit: usize,
-    used: usize,
+pub(super) struct Used {
+    pub(super) limit: usize,
+    pub(super) used: usize,
     /// What the limit can be set to.
     maximum: usize,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Ports {
-    range: String,
-    used: usize,
+pub(super) struct Ports {
+    pub(super) range: String,
+    pub(super) used: usize,
 }
 
 /// What can be set at run time; what is left out stays.
@@ -110,21 +108,15 @@ fn check(change: &LimitsRequest) -> Result<(), Refusal> {
     within("bandwidth_bytes_per_second", change.bandwidth_bytes_per_second.flatten(), MOST_BANDWIDTH)
 }
 
-fn view(shared: &Shared) -> Limits {
+pub(super) fn view(shared: &Shared) -> Limits {
     let (inventory, snapshot) = (shared.control.inventory(), shared.control.snapshot());
     let desired = inventory.desired();
-    let mut held: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for flow in shared.flows.flows() {
-        *held.entry((flow.target, flow.member)).or_default() += 1;
-    }
+    let flows = shared.flows.flows_by_member();
     let of_projects = desired.projects.iter().flat_map(|project| project.services.iter().map(move |s| (project, s)));
     let services = of_projects.map(|(project, service)| {
         let own = || snapshot.targets.iter().filter(|target| target.service == service.id);
-        let fullest = own().flat_map(|target| {
-            let held = &held;
-            let of = |name: &str| held.get(&(target.id.to_string(), name.to_owned())).copied();
-            target.members.iter().filter_map(move |member| of(&member.name)).collect::<Vec<_>>()
-        });
+        let of_service = flows.iter().filter(|((of, _, _), _)| *of == service.id);
+        let fullest = of_service.map(|(_, flows)| *flows);
         LimitsOut {
             service: service.id.clone(),
             project: project.id.clone(),

@@ -3,6 +3,7 @@
 //! An operation is one line in its module's table and one handler; route, parsing and OpenAPI description follow from both.
 
 mod apps;
+mod events;
 mod faults;
 mod flows;
 mod lifecycle;
@@ -10,6 +11,7 @@ mod limits;
 mod logs;
 mod operation;
 mod private_endpoints;
+mod problems;
 mod stand_ins;
 mod targets;
 mod throughput;
@@ -40,6 +42,7 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         limits::operations(),
         private_endpoints::operations(),
         throughput::operations(),
+        events::operations(),
         flows::operations(),
         apps::operations(),
         stand_ins::operations(),

@@ -109,7 +109,7 @@ impl Operation {
         F: Future<Output = Result<A, Refusal>> + Send + 'static,
     {
         let handler: Handler = Box::new(move |request| handler(request).map(|answer| answer.map(A::reply)).boxed());
-        let refusals: &[u16] = if method == Method::GET { &[] } else { &[400, 404, 409, 503] };
+        let refusals: &[u16] = if method == Method::GET { &[400] } else { &[400, 404, 409, 503] };
         let (status, answer) = (A::STATUS, A::SCHEMA);
         Self { method, path, id, summary, query: &[], refusals, body: None, status, answer, handler }
     }
@@ -148,6 +148,11 @@ impl Operation {
     }
 
     pub(super) async fn answer(&self, shared: &Arc<Shared>, call: &Call) -> Outcome {
+        if let Some((name, _)) = call.query.iter().find(|(name, _)| !self.query.contains(&name.as_str())) {
+            let known =
+                if self.query.is_empty() { "none".to_owned() } else { format!("`{}`", self.query.join("`, `")) };
+            return Err(bad(format!("there is no query parameter `{name}` here; there is: {known}")));
+        }
         let request = Request { shared: Arc::clone(shared), call: call.clone(), template: self.path };
         (self.handler)(request).await
     }

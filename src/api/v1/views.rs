@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::operation::{Operation, Request};
+use super::problems::{Facts, StatusProblem};
+use super::{limits, problems};
 use crate::data::Carried;
 use crate::lifecycle::ReadinessView;
 use crate::model::{CidrSet, VpcId, Zone};
@@ -18,7 +20,13 @@ use crate::plan::{ClusterStrings, DnsZone, EndpointGate, Generation, Listener, M
 pub(super) fn operations() -> Vec<Operation> {
     let get = Method::GET;
     vec![
-        Operation::new(get.clone(), "/v1/status", "getStatus", "What runs, what is ready, what was carried", status),
+        Operation::new(
+            get.clone(),
+            "/v1/status",
+            "getStatus",
+            "What is wrong, what is ready, what was carried",
+            status,
+        ),
         Operation::new(get.clone(), "/v1/snapshot", "getSnapshot", "All that the data plane and DNS go by", snapshot),
         Operation::new(get.clone(), "/v1/endpoints", "listEndpoints", "Every interface endpoint", endpoints),
         Operation::new(
@@ -34,6 +42,10 @@ pub(super) fn operations() -> Vec<Operation> {
 
 #[derive(Serialize, JsonSchema)]
 struct Status {
+    /// Whether no problem is more severe than `info`.
+    ok: bool,
+    /// What is wrong now, the most severe problems first.
+    problems: Vec<StatusProblem>,
     version: &'static str,
     generation: Generation,
     readiness: ReadinessView,
@@ -51,12 +63,28 @@ struct Status {
 
 async fn status(request: Request) -> Result<Status, Refusal> {
     let shared = &request.shared;
-    let snapshot = shared.control.snapshot();
+    let (control, snapshot, readiness) = (&shared.control, shared.control.snapshot(), shared.readiness.view());
+    let reload_problem = control.last_problem().borrow().clone();
+    let (store_problem, flow_log_problem) = (control.store_problem(), shared.flows.flow_log_problem());
+    let problems = problems::problems(&Facts {
+        readiness: &readiness,
+        reload_problem: reload_problem.as_deref(),
+        pending_settings: &shared.pending_settings.borrow(),
+        store_problem: store_problem.as_deref(),
+        flow_log_problem: flow_log_problem.as_deref(),
+        snapshot: &snapshot,
+        faults: &control.faults(),
+        shifts: &control.shifts(),
+        draining_ports: &control.draining_ports(),
+        limits: &limits::view(shared).limits,
+    });
     Ok(Status {
+        ok: problems.iter().all(StatusProblem::is_info),
+        problems,
         version: env!("CARGO_PKG_VERSION"),
         generation: snapshot.generation,
-        readiness: shared.readiness.view(),
-        reload_problem: shared.control.last_problem().borrow().clone(),
+        readiness,
+        reload_problem,
         listeners: snapshot.listeners.len(),
         targets: snapshot.targets.len(),
         endpoints: snapshot.endpoints.len(),

@@ -2,6 +2,7 @@
 
 pub(super) mod app;
 pub(super) mod endpoints;
+pub(super) mod events;
 pub(super) mod fault;
 pub(super) mod flows;
 pub(super) mod limits;

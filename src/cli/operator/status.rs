@@ -1,38 +1,49 @@
-//! `plgw status`: how the gateway is.
+//! `plgw status`: what is wrong with the gateway, and how it is.
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::table::{Look, Table};
+use super::super::table::{Look, Table, print};
 use super::super::{Failure, Kind};
 use super::{Ask, cell, list, wait};
 
-/// Show how a running gateway is
+/// Show what is wrong with a running gateway, and how it is
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  plgw status --output json | jq .readiness
-  plgw status --check || echo 'not ready'")]
+  plgw status --output json | jq -r '.problems[].message'
+  plgw status --check || echo 'something is wrong'
+  plgw status --ready || echo 'not ready'")]
 pub(in super::super) struct Args {
+    /// Print nothing but what is wrong, and exit with 1 then: unhealthy targets, zones out of DNS, faults that are on, limits
+    /// that are near, settings that wait for a restart
+    #[arg(long, conflicts_with = "ready")]
+    check: bool,
     /// Print nothing but why it is not ready, and exit with 1 then: for health checks
     #[arg(long)]
-    check: bool,
+    ready: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    if args.check {
-        return check(&args.ask);
+    if !args.check && !args.ready {
+        args.ask.show("GET", "/v1/status", String::new(), table)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    args.ask.show("GET", "/v1/status", String::new(), table)?;
-    Ok(ExitCode::SUCCESS)
+    let status: Value = wait(args.ask.client()?.call("GET", "/v1/status", String::new()))?;
+    if args.ready {
+        return ready(&status["readiness"]);
+    }
+    if status["ok"] == true {
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&problems(&status, Look::of_stdout()))?;
+    Ok(Kind::Failed.into())
 }
 
-fn check(ask: &Ask) -> Result<ExitCode, Failure> {
-    let status: Value = wait(ask.client()?.call("GET", "/v1/status", String::new()))?;
-    let readiness = &status["readiness"];
+fn ready(readiness: &Value) -> Result<ExitCode, Failure> {
     if readiness["ready"] == true {
         return Ok(ExitCode::SUCCESS);
     }
@@ -42,10 +53,46 @@ fn check(ask: &Ask) -> Result<ExitCode, Failure> {
     Err(Failure::new(Kind::Failed, format!("the gateway is not ready ({})", why.join("; "))))
 }
 
+/// Columns of a sentence where standard output is no terminal.
+const WIDTH: usize = 80;
+
+/// Columns before a sentence.
+const INDENT: usize = 12;
+
+/// A line a problem, broken at the terminal's width.
+fn problems(status: &Value, look: Look) -> String {
+    let width = look.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
+    let mut text = String::new();
+    for problem in list(status, "problems") {
+        let severity = cell(&problem["severity"]);
+        let painted = if severity == "info" { look.dim(&severity) } else { look.red(&severity) };
+        let mut lead = format!("  {painted}{}", " ".repeat(INDENT.saturating_sub(severity.len() + 2)));
+        let mut line = String::new();
+        let message = cell(&problem["message"]);
+        for word in message.split_whitespace() {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+                text.push_str(&format!("{lead}{line}\n"));
+                (lead, line) = (" ".repeat(INDENT), String::new());
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        text.push_str(&format!("{lead}{line}\n"));
+    }
+    text
+}
+
 fn table(status: &Value) -> String {
     let look = Look::of_stdout();
     let ready = status["readiness"]["ready"] == true;
-    let mut text = format!(
+    let mut text = if list(status, "problems").is_empty() {
+        format!("  {}\n", look.green("nothing is wrong"))
+    } else {
+        problems(status, look)
+    };
+    text.push_str(&format!(
         "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints; {} flows open, {} carried, {} refused\n",
         cell(&status["version"]),
         if ready { look.green("ready") } else { look.red("not ready") },
@@ -56,24 +103,37 @@ fn table(status: &Value) -> String {
         status["open_flows"],
         status["carried"]["flows"],
         status["carried"]["refused"],
-    );
+    ));
     let mut conditions = Table::new(["CONDITION", "READY", "DETAIL"]);
     for condition in list(&status["readiness"], "conditions") {
         conditions.row([cell(&condition["name"]), cell(&condition["ready"]), cell(&condition["detail"])]);
     }
     text.push_str(&conditions.render(look));
-    if let Some(faults @ 1..) = status["faults"].as_u64() {
-        let plural = if faults == 1 { " is" } else { "s are" };
-        text.push_str(&format!(
-            "  {faults} fault{plural} set; `plgw fault list` shows {}\n",
-            if faults == 1 { "it" } else { "them" }
-        ));
-    }
-    if let Some(problem) = status["reload_problem"].as_str() {
-        text.push_str(&format!("  the last reload was refused: {}\n", look.red(problem)));
-    }
     for notice in list(status, "notices") {
         text.push_str(&format!("  notice: {}\n", cell(notice)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn problems_fit_into_80_columns_and_no_word_is_cut() {
+        let message = "3 of 50 targets have no healthy member: Cluster0/shard-00-00, Cluster0/shard-00-01 and 1 more";
+        let status = json!({ "problems": [
+            { "severity": "critical", "message": message },
+            { "severity": "info", "message": "flows drain on ports that were given up: 1024" },
+        ] });
+        let expected = "  critical  3 of 50 targets have no healthy member: Cluster0/shard-00-00,\n            \
+                        Cluster0/shard-00-01 and 1 more\n  \
+                        info      flows drain on ports that were given up: 1024\n";
+        assert_eq!(problems(&status, Look::default()), expected);
+        assert!(expected.lines().all(|line| line.len() <= 80));
+        let coloured = problems(&status, Look { width: Some(80), colours: true });
+        assert!(coloured.starts_with("  \x1b[31mcritical\x1b[0m  3 of 50"), "{coloured:?}");
+    }
 }

@@ -47,7 +47,7 @@ struct Move {
 #[command(after_help = "\
 Examples:
   plgw target deregister Cluster0/shard-00-00
-  plgw target deregister Sharded0/lb --member shard-00-01")]
+  plgw target deregister Sharded0/lb --member mongos-01")]
 struct Deregister {
     #[command(flatten)]
     which: Which,

@@ -16,6 +16,7 @@ pub(super) fn render(view: &PlanView, state: &StateUsed, look: Look) -> String {
     section(counted(view.targets.len(), "target"), targets(view, look));
     section(counted(view.listeners.len(), "listener"), listeners(&view.listeners, look));
     section(counted(view.endpoints.len(), "endpoint"), endpoints(view, look));
+    section(counted(view.apps.len(), "app"), apps(view, look));
     section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, look));
     section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, look));
     section("The gateway's own addresses".to_owned(), services(view, look));
@@ -59,6 +60,21 @@ fn endpoints(view: &PlanView, look: Look) -> String {
     for endpoint in &view.endpoints {
         let addresses: Vec<String> = endpoint.addresses.iter().map(|at| format!("{} ({})", at.ip, at.zone)).collect();
         table.row([endpoint.id.clone(), endpoint.state.to_owned(), addresses.join(", ")]);
+    }
+    full(&table, look)
+}
+
+fn apps(view: &PlanView, look: Look) -> String {
+    let mut table = Table::new(["APP", "BACKEND", "RESTRICTED", "ADDRESS", "THROUGH"]);
+    for app in &view.apps {
+        let restricted = if app.restricted { "yes" } else { "no" };
+        let backend = app.backend.as_deref().unwrap_or("none");
+        let mut what = [app.app.clone(), backend.to_owned(), restricted.to_owned()];
+        for at in &app.addresses {
+            let through = at.endpoint.as_deref().unwrap_or("public path");
+            // Further addresses stand under the first.
+            table.row(std::mem::take(&mut what).into_iter().chain([at.address.to_string(), through.to_owned()]));
+        }
     }
     full(&table, look)
 }

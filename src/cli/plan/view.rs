@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::cli::planned::{Planned, StateUsed};
 use crate::plan::{
-    ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, Listener, PrivateStrings, RecordSets, Snapshot, TargetKind,
-    TargetView,
+    AppView, AppsView, ClusterStrings, DnsView, DnsZone, Door, DoorWay, EndpointGate, Gate, Listener, PrivateStrings,
+    RecordSets, Snapshot, TargetKind, TargetView,
 };
 
 /// What would run.
@@ -28,6 +29,8 @@ pub(in crate::cli) struct PlanView {
     pub(in crate::cli) endpoints: Vec<EndpointView>,
     /// What resolvers would be told, by view, zone and name.
     pub(in crate::cli) dns_records: Vec<RecordView>,
+    /// App Services' apps, by id.
+    pub(in crate::cli) apps: Vec<PlannedApp>,
     /// Connection strings, by project and cluster.
     pub(in crate::cli) connection_strings: Vec<StringsView>,
     /// What is allowed but not as it should be.
@@ -125,6 +128,50 @@ pub(in crate::cli) struct EndpointAddressView {
     pub(in crate::cli) ip: IpAddr,
 }
 
+/// An App Services app.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct PlannedApp {
+    pub(in crate::cli) app: String,
+    project: String,
+    /// Requests from outside the VPC get 404.
+    pub(in crate::cli) restricted: bool,
+    /// Where its requests go.
+    pub(in crate::cli) backend: Option<String>,
+    /// The names that its clients use.
+    hosts: Vec<String>,
+    pub(in crate::cli) addresses: Vec<AppAddressView>,
+}
+
+/// An address at which an app answers.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct AppAddressView {
+    pub(in crate::cli) address: SocketAddr,
+    /// The interface endpoint; none on the public path.
+    pub(in crate::cli) endpoint: Option<String>,
+}
+
+impl PlannedApp {
+    fn all(apps: &AppsView) -> Vec<Self> {
+        let addresses = |app: &AppView| {
+            let own = apps.doors.values().filter(|door| door.apps.contains_key(&app.id));
+            let view = |door: &Arc<Door>| AppAddressView {
+                address: door.address,
+                endpoint: matches!(door.way, DoorWay::Private { .. }).then(|| door.label().to_owned()),
+            };
+            own.map(view).collect()
+        };
+        let view = |app: &Arc<AppView>| Self {
+            app: app.id.to_string(),
+            project: app.project.to_string(),
+            restricted: app.restricted,
+            backend: app.backend.as_ref().map(ToString::to_string),
+            hosts: app.hosts.iter().map(ToString::to_string).collect(),
+            addresses: addresses(app),
+        };
+        apps.apps.values().map(view).collect()
+    }
+}
+
 /// One DNS record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(in crate::cli) struct RecordView {
@@ -154,6 +201,8 @@ pub(in crate::cli) struct StringsView {
     project: String,
     pub(in crate::cli) cluster: String,
     /// `mongodb+srv://…` on the public path.
+    /// Whether a node has a public address; without one the names of the standard strings do not exist.
+    pub(in crate::cli) is_public: bool,
     pub(in crate::cli) standard_srv: String,
     /// `mongodb://…` on the public path.
     pub(in crate::cli) standard: String,
@@ -198,6 +247,7 @@ impl PlanView {
             targets: snapshot.targets.iter().map(PlannedTarget::from).collect(),
             endpoints: snapshot.endpoints.values().map(|gate| EndpointView::from(gate.as_ref())).collect(),
             dns_records: records(snapshot),
+            apps: PlannedApp::all(&snapshot.apps),
             connection_strings: snapshot.strings.iter().map(StringsView::from).collect(),
             notices: snapshot.notices.clone(),
         }
@@ -289,6 +339,7 @@ impl From<&ClusterStrings> for StringsView {
         Self {
             project: strings.project.to_string(),
             cluster: strings.cluster.to_string(),
+            is_public: strings.is_public,
             standard_srv: strings.standard_srv.clone(),
             standard: strings.standard.clone(),
             private: strings.private.iter().map(PrivateStringsView::from).collect(),
@@ -316,6 +367,7 @@ impl From<&serde_json::Value> for StringsView {
         Self {
             project: of("project"),
             cluster: of("cluster"),
+            is_public: strings["is_public"] == true,
             standard_srv: of("standard_srv"),
             standard: of("standard"),
             private: strings["private"].as_array().into_iter().flatten().map(private).collect(),

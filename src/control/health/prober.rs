@@ -241,13 +241,6 @@ impl Member {
     }
 
     fn report(&self, event: HealthEvent) {
-        tracing::info!(
-            service.id = %event.key.service, target.id = %event.key.target, target.member = event.key.member,
-            target.addr = %event.address, state = event.state.label(),
-            reason = event.reason.map(HealthReason::code), cause = event.cause.map(ConnectError::label),
-            reach = event.reach.map(ConnectError::label),
-            "target health changed"
-        );
         // Closed: the prober is about to end.
         let _ = self.events.send(event);
     }

@@ -34,7 +34,7 @@ fn every_host_but_the_services_has_an_admin_api_that_answers_to_its_token() {
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
     for host in ["vpc", "vpc-b", "peer", "onprem", "internet", "internet-b", "gateway", "router"] {
-        let status = inside(&labs, host, &["status", "--check"]);
+        let status = inside(&labs, host, &["status", "--ready"]);
         assert!(status.status.success(), "{host}: {}", text(&status.stderr));
         let bare = ["run", "--at", host, "--", "env", "-u", "PLGW_ADMIN_TOKEN", "-u", "PLGW_ADMIN_PRIVATE_KEY"];
         let bare = labs.run(&[&bare[..], &[PLGW, "status"]].concat());

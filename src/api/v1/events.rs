@@ -1,0 +1,82 @@
+//! `/v1/events`: what happened lately, page by page, and what happens next.
+
+use std::time::Duration;
+
+use hyper::Method;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::operation::{Operation, Request};
+use super::{Refusal, bad};
+use crate::api::text::iso8601;
+use crate::control::events::{Event, EventKind, KEPT, Severity};
+
+/// The longest wait for an event, in seconds: less than a client waits for an answer.
+const LONGEST_WAIT: u64 = 30;
+
+pub(super) fn operations() -> Vec<Operation> {
+    let summary = "What happened lately: after `since`, or without it the last `limit` events; waits for one up to `wait` seconds";
+    let list = Operation::new(Method::GET, "/v1/events", "listEvents", summary, list);
+    vec![list.query(&["since", "limit", "wait"])]
+}
+
+/// Events, oldest first.
+#[derive(Serialize, JsonSchema)]
+struct Events {
+    events: Vec<EventOut>,
+    /// The `since` of the next page.
+    next: u64,
+    /// Whether events after `since` are kept no more.
+    missed: bool,
+}
+
+/// Something that happened.
+#[derive(Serialize, JsonSchema)]
+struct EventOut {
+    /// Its number: it grows with each event, over restarts too.
+    seq: u64,
+    at: String,
+    kind: EventKind,
+    severity: Severity,
+    /// The name of the target, zone, fault or endpoint that it is about.
+    subject: Option<String>,
+    message: String,
+}
+
+impl From<Event> for EventOut {
+    fn from(event: Event) -> Self {
+        let Event { seq, at, kind, severity, subject, message } = event;
+        Self { seq, at: iso8601(at, true), kind, severity, subject, message }
+    }
+}
+
+async fn list(request: Request) -> Result<Events, Refusal> {
+    let number = |name: &str, most: u64| match request.query(name) {
+        None => Ok(None),
+        Some(text) => match text.parse::<u64>() {
+            Ok(number) if number <= most => Ok(Some(number)),
+            _ => Err(bad(format!("`{name}` is `{text}`; write a whole number up to {most}, or leave it out"))),
+        },
+    };
+    let (since, wait) = (number("since", u64::MAX)?, number("wait", LONGEST_WAIT)?);
+    let limit = number("limit", KEPT as u64)?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(KEPT);
+    let (events, control) = (request.shared.control.events(), &request.shared.control);
+    let page = match since {
+        None => events.latest(limit),
+        Some(since) => {
+            if let Some(wait) = wait {
+                // A gateway that stops keeps no client waiting.
+                let next = async {
+                    tokio::select! {
+                        () = events.wait(since) => {}
+                        () = control.ended() => {}
+                    }
+                };
+                let _ = timeout(Duration::from_secs(wait), next).await;
+            }
+            events.after(since, limit)
+        }
+    };
+    Ok(Events { events: page.events.into_iter().map(EventOut::from).collect(), next: page.next, missed: page.missed })
+}

@@ -1,0 +1,424 @@
+//! What is wrong now, in one list: the first thing that `/v1/status`, `plgw status` and the console show.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::limits::LimitsOut;
+use crate::api::text::iso8601;
+use crate::control::events::Severity;
+use crate::control::{FaultRecord, Shift};
+use crate::lifecycle::ReadinessView;
+use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
+use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
+
+/// The share of a limit from which on it is near, in percent.
+const NEAR: usize = 80;
+
+/// How many names a sentence has; the others are counted.
+const NAMES: usize = 3;
+
+/// Something that is wrong now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct StatusProblem {
+    severity: Severity,
+    /// What is wrong, in a sentence without a full stop.
+    message: String,
+    /// What it is about.
+    kind: SubjectKind,
+    /// The names of what it is about; none: the whole gateway.
+    ids: Vec<String>,
+    /// Where the console shows it.
+    console: &'static str,
+}
+
+impl StatusProblem {
+    pub(super) fn is_info(&self) -> bool {
+        self.severity == Severity::Info
+    }
+}
+
+/// What a problem is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SubjectKind {
+    /// A readiness condition.
+    Readiness,
+    /// The config file.
+    Config,
+    /// A setting, by its key.
+    Setting,
+    /// The state store.
+    StateStore,
+    /// A flow log or the access log.
+    FlowLog,
+    /// An addressable target.
+    Target,
+    /// A zone.
+    Zone,
+    /// A fault.
+    Fault,
+    /// A load balancer, by its endpoint service.
+    Service,
+}
+
+impl SubjectKind {
+    fn console(self) -> &'static str {
+        match self {
+            Self::Readiness | Self::Config | Self::Setting | Self::StateStore | Self::FlowLog => "/console#overview",
+            Self::Target => "/console#targets",
+            Self::Zone => "/console#zones",
+            Self::Fault => "/console#faults",
+            Self::Service => "/console#limits",
+        }
+    }
+}
+
+/// What the list is made of.
+pub(super) struct Facts<'a> {
+    pub(super) readiness: &'a ReadinessView,
+    pub(super) reload_problem: Option<&'a str>,
+    pub(super) pending_settings: &'a [String],
+    pub(super) store_problem: Option<&'a str>,
+    pub(super) flow_log_problem: Option<&'a str>,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) faults: &'a [FaultRecord],
+    pub(super) shifts: &'a [Shift],
+    pub(super) draining_ports: &'a [(VpceServiceId, ListenerPort)],
+    pub(super) limits: &'a [LimitsOut],
+}
+
+/// The problems, the most severe ones first; of one severity, in the order of the checks.
+pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
+    let mut list = List::default();
+    not_ready(facts, &mut list);
+    targets(facts.snapshot, &mut list);
+    zones(facts, &mut list);
+    faults(facts.faults, &mut list);
+    limits(facts.limits, &mut list);
+    changes(facts, &mut list);
+    draining(facts, &mut list);
+    list.0.sort_by_key(|problem| problem.severity);
+    list.0
+}
+
+#[derive(Default)]
+struct List(Vec<StatusProblem>);
+
+impl List {
+    fn add(&mut self, severity: Severity, kind: SubjectKind, ids: Vec<String>, message: String) {
+        self.0.push(StatusProblem { severity, message, kind, ids, console: kind.console() });
+    }
+}
+
+fn not_ready(facts: &Facts<'_>, list: &mut List) {
+    for condition in facts.readiness.conditions.iter().filter(|condition| !condition.ready) {
+        let message = format!("not ready: {}: {}", condition.name, condition.detail);
+        list.add(Severity::Critical, SubjectKind::Readiness, vec![condition.name.to_owned()], message);
+    }
+}
+
+fn is_well(member: &Member) -> bool {
+    matches!(member.state, TargetState::Healthy | TargetState::Initial) && member.reach.is_none()
+}
+
+/// Targets of which no member takes flows as it should, then those of which some do not.
+fn targets(snapshot: &Snapshot, list: &mut List) {
+    let all = snapshot.targets.len();
+    // A member that an operator took out drains: it is as it was asked for.
+    let is_bad = |member: &&Member| !is_well(member) && member.state != TargetState::Draining;
+    let unwell = |target: &&TargetView| !target.paused && target.members.iter().any(|member| is_bad(&member));
+    let (down, impaired): (Vec<_>, Vec<_>) =
+        snapshot.targets.iter().filter(unwell).partition(|target| !target.members.iter().any(is_well));
+    for (targets, severity, what) in
+        [(down, Severity::Critical, "no healthy member"), (impaired, Severity::Warning, "unhealthy members")]
+    {
+        let [first, rest @ ..] = targets.as_slice() else { continue };
+        let ids: Vec<_> = targets.iter().map(|target| target.id.to_string()).collect();
+        let why = if rest.is_empty() { why(first) } else { String::new() };
+        let verb = if rest.is_empty() { "has" } else { "have" };
+        let message = format!("{} of {all} targets {verb} {what}: {}{why}", ids.len(), names(&ids));
+        list.add(severity, SubjectKind::Target, ids, message);
+    }
+    let taken_out: Vec<_> = snapshot
+        .targets
+        .iter()
+        .filter(|target| target.members.iter().any(|member| member.state == TargetState::Draining))
+        .map(|target| target.id.to_string())
+        .collect();
+    if !taken_out.is_empty() {
+        let message = format!("members are deregistered or drain: {}", names(&taken_out));
+        list.add(Severity::Info, SubjectKind::Target, taken_out, message);
+    }
+}
+
+/// The states of the members of a target that are not well.
+fn why(target: &TargetView) -> String {
+    let state = |member: &Member| {
+        let reach = member.reach.map(|reach| format!(", {}", ConnectError::label(reach))).unwrap_or_default();
+        format!("{} {}{reach}", member.name, member.state.label())
+    };
+    let states: Vec<_> = target.members.iter().filter(|member| !is_well(member)).map(state).collect();
+    format!(" ({})", names(&states))
+}
+
+/// Zones that are shifted away from, lost, or out of DNS; and load balancers whose DNS fails open.
+fn zones(facts: &Facts<'_>, list: &mut List) {
+    for Shift { service, zone, expires, .. } in facts.shifts {
+        let until = expires.map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
+        let message = format!("traffic of {service} is shifted away from {zone}{until}");
+        list.add(Severity::Warning, SubjectKind::Zone, vec![zone.to_string()], message);
+    }
+    let views = &facts.snapshot.zones;
+    let is_in_dns = |view: &ZoneView| view.addresses.iter().any(|address| address.in_dns);
+    let (mut open, mut out): (Vec<&ZoneView>, Vec<&ZoneView>) = (Vec::new(), Vec::new());
+    for view in views.iter().filter(|view| !view.addresses.is_empty()) {
+        if view.fail_open().is_some() {
+            open.push(view);
+        } else if !view.shifted && !is_in_dns(view) {
+            out.push(view);
+        }
+    }
+    for view in out {
+        let why = view.reason().unwrap_or_default();
+        let message = format!("{} of {} is out of DNS{why}", view.zone, view.service);
+        list.add(Severity::Warning, SubjectKind::Zone, vec![view.zone.to_string()], message);
+    }
+    for same in open.chunk_by(|a, b| a.service == b.service) {
+        let ids: Vec<_> = same.iter().map(|view| view.zone.to_string()).collect();
+        let why = same[0].reason().unwrap_or_default();
+        let cause = same[0].fail_open().map_or("", DnsAnswer::reason).trim_start_matches("fail-open: ");
+        let message = format!("DNS of {} fails open, as {cause}{why}", same[0].service);
+        list.add(Severity::Critical, SubjectKind::Zone, ids, message);
+    }
+}
+
+fn faults(records: &[FaultRecord], list: &mut List) {
+    for record in records.iter().filter(|record| record.begun) {
+        let Fault { name, kind, scope, .. } = &*record.fault;
+        let until = record.ends().map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
+        let message = format!("fault `{name}` is on{until}: {} {}", kind.label(), place(scope));
+        list.add(Severity::Warning, SubjectKind::Fault, vec![name.clone()], message);
+    }
+}
+
+/// Where a fault acts.
+fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) -> String {
+    let parts = [
+        ("target", target.as_ref().map(ToString::to_string)),
+        ("member", member.clone()),
+        ("endpoint", endpoint.as_ref().map(ToString::to_string)),
+        ("zone", zone.as_ref().map(ToString::to_string)),
+        ("service", service.as_ref().map(ToString::to_string)),
+    ];
+    let parts: Vec<_> = parts.into_iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name?))).collect();
+    if parts.is_empty() { "everywhere".to_owned() } else { format!("at {}", parts.join(", ")) }
+}
+
+/// Limits of which [`NEAR`] percent or more are used.
+fn limits(limits: &[LimitsOut], list: &mut List) {
+    for of in limits {
+        let used =
+            [("addressable targets", &of.targets_per_region), ("flows of the fullest target", &of.flows_per_target)];
+        for (what, used) in used {
+            let percent = used.used * 100 / used.limit.max(1);
+            if percent >= NEAR {
+                let message =
+                    format!("{percent} % of the limit of {what} of {}: {} of {}", of.service, used.used, used.limit);
+                list.add(Severity::Warning, SubjectKind::Service, vec![of.service.to_string()], message);
+            }
+        }
+    }
+}
+
+/// Changes that were refused or wait, and what can't be written.
+fn changes(facts: &Facts<'_>, list: &mut List) {
+    if let Some(problem) = facts.reload_problem {
+        let message = format!("the last reload was refused, what was before is in force: {problem}");
+        list.add(Severity::Warning, SubjectKind::Config, Vec::new(), message);
+    }
+    if !facts.pending_settings.is_empty() {
+        let keys = facts.pending_settings.join(", ");
+        let message = format!("changed settings take effect at the next start: {keys}");
+        list.add(Severity::Warning, SubjectKind::Setting, facts.pending_settings.to_vec(), message);
+    }
+    if let Some(problem) = facts.store_problem {
+        let message = format!("the state store did not take the last change: {problem}");
+        list.add(Severity::Critical, SubjectKind::StateStore, Vec::new(), message);
+    }
+    if let Some(problem) = facts.flow_log_problem {
+        list.add(Severity::Warning, SubjectKind::FlowLog, Vec::new(), problem.to_owned());
+    }
+}
+
+fn draining(facts: &Facts<'_>, list: &mut List) {
+    if !facts.draining_ports.is_empty() {
+        let ports: Vec<_> = facts.draining_ports.iter().map(|(_, port)| port.to_string()).collect();
+        let message = format!("flows drain on ports that were given up: {}", names(&ports));
+        list.add(Severity::Info, SubjectKind::Target, Vec::new(), message);
+    }
+}
+
+/// The first few names, and how many more there are.
+fn names(all: &[String]) -> String {
+    match all.len().saturating_sub(NAMES) {
+        0 => all.join(", "),
+        more => format!("{} and {more} more", all[..NAMES].join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::config;
+    use crate::lifecycle::Readiness;
+    use crate::model::{Desired, FaultKind, Health, TargetId, Zone};
+    use crate::plan::{Generation, PortAllocations, compile};
+
+    const SERVICE: &str = "vpce-svc-02863655456245e5c";
+
+    fn snapshot(desired: &Desired) -> Snapshot {
+        compile(desired, &PortAllocations::default(), Generation(1)).expect("the quickstart can be planned").0
+    }
+
+    /// The quickstart with every member in the state that `state` gives for its target and name.
+    fn with_health(state: impl Fn(&str, &str) -> TargetState) -> Snapshot {
+        let mut desired = config::quickstart().desired;
+        let members: Vec<(TargetId, String)> = {
+            let snapshot = snapshot(&desired);
+            let of =
+                |view: &TargetView| view.members.iter().map(|member| (view.id.clone(), member.name.clone())).collect();
+            snapshot.targets.iter().flat_map(|view| -> Vec<_> { of(view) }).collect()
+        };
+        for (target, member) in members {
+            let health = Health::from(state(target.as_str(), &member));
+            desired.health.insert((SERVICE.parse().unwrap(), target, member), health);
+        }
+        snapshot(&desired)
+    }
+
+    /// A gateway that is well.
+    fn well() -> Facts<'static> {
+        static READINESS: LazyLock<ReadinessView> = LazyLock::new(|| Readiness::new().view());
+        static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| with_health(|_, _| TargetState::Healthy));
+        Facts {
+            readiness: &READINESS,
+            reload_problem: None,
+            pending_settings: &[],
+            store_problem: None,
+            flow_log_problem: None,
+            snapshot: &SNAPSHOT,
+            faults: &[],
+            shifts: &[],
+            draining_ports: &[],
+            limits: &[],
+        }
+    }
+
+    /// `severity kind: message` of everything that is wrong.
+    fn lines(facts: &Facts<'_>) -> Vec<String> {
+        let line = |problem: StatusProblem| {
+            let problem = serde_json::to_value(&problem).expect("JSON");
+            let text = |field: &str| problem[field].as_str().expect("a text").to_owned();
+            format!("{} {}: {}", text("severity"), text("kind"), text("message"))
+        };
+        problems(facts).into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_gateway_that_is_well_has_no_problem() {
+        assert_eq!(lines(&well()), [""; 0]);
+        let initial = with_health(|_, _| TargetState::Initial);
+        let facts = Facts { snapshot: &initial, ..well() };
+        assert_eq!(lines(&facts), [""; 0], "what is not checked yet is not wrong");
+    }
+
+    #[test]
+    fn unhealthy_targets_are_counted_and_named_those_without_a_healthy_member_first() {
+        let snapshot = with_health(|target, member| match (target, member) {
+            ("Cluster0/shard-00-01" | "Cluster0/shard-00-02", _) | ("Sharded0/lb", "mongos-00") => {
+                TargetState::Unhealthy
+            }
+            _ => TargetState::Healthy,
+        });
+        let lines = lines(&Facts { snapshot: &snapshot, ..well() });
+        assert_eq!(
+            lines[..2],
+            [
+                "critical target: 2 of 4 targets have no healthy member: Cluster0/shard-00-01, Cluster0/shard-00-02",
+                "critical zone: DNS of vpce-svc-02863655456245e5c fails open, as no zone is healthy: too few healthy targets \
+                 of Cluster0/shard-00-01 and 1 more",
+            ]
+        );
+        assert_eq!(
+            lines[2], "warning target: 1 of 4 targets has unhealthy members: Sharded0/lb (mongos-00 unhealthy)",
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_shift_says_until_when_and_its_zone_is_not_said_to_be_out_of_dns_too() {
+        let mut desired = config::quickstart().desired;
+        let (service, zone): (VpceServiceId, Zone) = (SERVICE.parse().unwrap(), "us-east-1a".parse().unwrap());
+        desired.shifted_zones.insert((service.clone(), zone.clone()));
+        let snapshot = snapshot(&desired);
+        let expires = 1_800_000_000_000_u64;
+        let shift = serde_json::json!({ "service": service, "zone": zone, "since": 0, "expires": expires });
+        let shift: Shift = serde_json::from_value(shift).unwrap();
+        let lines = lines(&Facts { snapshot: &snapshot, shifts: &[shift], ..well() });
+        let expected = "warning zone: traffic of vpce-svc-02863655456245e5c is shifted away from us-east-1a until \
+                        2027-01-15T08:00:00Z";
+        assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn faults_that_have_begun_are_named_with_their_kind_and_place() {
+        let fault = Fault {
+            name: "slow".to_owned(),
+            scope: FaultScope { target: Some("Cluster0/shard-00-00".parse().unwrap()), ..FaultScope::default() },
+            ..serde_json::from_value(serde_json::json!({ "kind": { "type": "refuse" } })).unwrap()
+        };
+        assert_eq!(fault.kind, FaultKind::Refuse);
+        let record = |fault: Fault| {
+            let begun = fault.after.is_zero();
+            let record = serde_json::json!({ "fault": fault, "since": 0 });
+            let mut record: FaultRecord = serde_json::from_value(record).unwrap();
+            record.begun = begun;
+            record
+        };
+        let later = Fault { name: "later".to_owned(), after: std::time::Duration::from_secs(60), ..fault.clone() };
+        let records = [record(fault), record(later)];
+        let lines = lines(&Facts { faults: &records, ..well() });
+        assert_eq!(lines, ["warning fault: fault `slow` is on: refuse at target Cluster0/shard-00-00"]);
+    }
+
+    #[test]
+    fn what_was_refused_or_waits_is_said_and_draining_ports_are_no_more_than_worth_knowing() {
+        let ports = [(SERVICE.parse().unwrap(), 1024_u16.try_into().unwrap())];
+        let lines = lines(&Facts {
+            reload_problem: Some("line 3: no such key"),
+            pending_settings: &["dns.ttl".to_owned(), "workers".to_owned()],
+            store_problem: Some("the disk is full"),
+            flow_log_problem: Some("the flow log can't be written: the disk is full"),
+            draining_ports: &ports,
+            ..well()
+        });
+        assert_eq!(
+            lines,
+            [
+                "critical state_store: the state store did not take the last change: the disk is full",
+                "warning config: the last reload was refused, what was before is in force: line 3: no such key",
+                "warning setting: changed settings take effect at the next start: dns.ttl, workers",
+                "warning flow_log: the flow log can't be written: the disk is full",
+                "info target: flows drain on ports that were given up: 1024",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_said_and_the_others_counted() {
+        let all: Vec<_> = (0..50).map(|n| format!("t{n}")).collect();
+        assert_eq!((names(&all[..3]), names(&all)), ("t0, t1, t2".to_owned(), "t0, t1, t2 and 47 more".to_owned()));
+    }
+}

@@ -1,0 +1,66 @@
+//! `plgw events`: what happened lately, and what happens next.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::super::table::{Look, print};
+use super::super::{Failure, Output};
+use super::{Ask, cell, list, wait};
+
+/// How long a question of `--follow` waits for an event, in seconds.
+const WAIT: u64 = 20;
+
+/// List what happened lately: health, port moves, faults, zones, reloads, refused connections
+///
+/// The gateway keeps the last 1,000 events, and as many refused connections, in memory. With `--follow --output json` each
+/// event is an object on a line of its own.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw events
+  plgw events --last 5
+  plgw events --follow --output json | jq -r 'select(.kind == \"health\").message'")]
+pub(in super::super) struct Args {
+    /// How many of the last events are listed
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    last: u16,
+    /// Print further events as they happen, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut path = format!("/v1/events?limit={}", args.last.min(1_000));
+    if !args.follow {
+        args.ask.show("GET", &path, String::new(), table)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let client = args.ask.client()?;
+    loop {
+        let page: Value = wait(client.call("GET", &path, String::new()))?;
+        match args.ask.output {
+            Output::Json => {
+                let lines = list(&page, "events").iter().map(|event| format!("{event}\n"));
+                print(&lines.collect::<String>())?;
+            }
+            Output::Table => print(&table(&page))?,
+        }
+        path = format!("/v1/events?since={}&wait={WAIT}", page["next"]);
+    }
+}
+
+fn table(page: &Value) -> String {
+    let look = Look::of_stdout();
+    let missed = if page["missed"] == true { "  … some events are kept no more\n" } else { "" };
+    let lines = list(page, "events").iter().map(|event| line(event, look));
+    missed.to_owned() + &lines.collect::<String>()
+}
+
+fn line(event: &Value, look: Look) -> String {
+    let (kind, severity, message) = (cell(&event["kind"]), cell(&event["severity"]), cell(&event["message"]));
+    let message = if severity == "info" { message } else { look.red(&message) };
+    format!("  {}  {kind:<12}  {message}\n", look.dim(&cell(&event["at"])))
+}
