@@ -24,6 +24,9 @@ pub(super) struct Listing<'l, T> {
 /// A filter's name, and what of a resource it looks at.
 pub(super) type Filter<T> = (&'static str, fn(&T) -> Vec<String>);
 
+/// What of a resource a filter looks at, once it is known which filter.
+type Look<'f, T> = Box<dyn Fn(&T) -> Vec<String> + 'f>;
+
 /// For resources that have no tags.
 pub(super) fn no_tags<T>(_: &T) -> Tags {
     Tags::new()
@@ -64,7 +67,7 @@ impl<T> Listing<'_, T> {
         page(params, items, !wanted.is_empty())
     }
 
-    fn filter<'f>(&'f self, name: &'f str) -> Result<Box<dyn Fn(&T) -> Vec<String> + 'f>, Refusal> {
+    fn filter<'f>(&'f self, name: &'f str) -> Result<Look<'f, T>, Refusal> {
         if let Some(key) = name.strip_prefix("tag:") {
             return Ok(Box::new(move |item| (self.tags)(item).remove(key).into_iter().collect()));
         }

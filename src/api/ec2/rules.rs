@@ -18,7 +18,8 @@ use crate::model::{Direction, Region, SecurityGroupId, SecurityRuleId};
 
 /// A group's rules of one direction as `IpPermissions`: merged by protocol and ports.
 pub(super) fn permissions(xml: &mut Xml, tag: &str, rules: &[RuleRecord], direction: Direction) {
-    let mut merged: Vec<((Protocol, Option<(i32, i32)>), Vec<&RuleRecord>)> = Vec::new();
+    type Ports = Option<(i32, i32)>;
+    let mut merged: Vec<((Protocol, Ports), Vec<&RuleRecord>)> = Vec::new();
     for rule in rules.iter().filter(|rule| rule.direction == direction) {
         let key = (rule.terms.protocol, rule.terms.ports);
         match merged.iter_mut().find(|(known, _)| *known == key) {
