@@ -9,6 +9,7 @@ mod elsewhere;
 mod security_rules;
 mod serverless;
 mod state;
+mod vpc;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,81 +24,17 @@ pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
 };
 pub(super) use self::serverless::{derived_id, mongos};
-pub use self::state::{ServiceState, Timestamp};
+pub use self::state::{ServiceState, Tags, Timestamp};
+pub use self::vpc::{SubnetAttributes, VpcRecord};
 use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{
     App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,
-    Region, SecurityGroupId, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone,
+    Region, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The prefix of the keys of what the APIs made or changed.
 pub(super) const RESOURCES: &str = "resources/";
-
-/// Tags by key.
-pub type Tags = BTreeMap<String, String>;
-
-/// A VPC with what EC2 says of it, its subnets and its groups beside the model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VpcRecord {
-    /// The VPC.
-    pub vpc: Vpc,
-    /// Tags by resource id: the VPC's own, its subnets', its groups'.
-    pub tags: BTreeMap<String, Tags>,
-    /// What its groups are for.
-    pub descriptions: BTreeMap<SecurityGroupId, String>,
-    /// The rules of its groups; the groups themselves have none here, see [`VpcRecord::planned_vpc`].
-    #[serde(default)]
-    pub rules: BTreeMap<SecurityGroupId, Vec<RuleRecord>>,
-    /// Attributes of its subnets that were changed.
-    #[serde(default)]
-    pub subnet_attributes: BTreeMap<SubnetId, SubnetAttributes>,
-    /// `enableNetworkAddressUsageMetrics`; shown, without effect.
-    #[serde(default)]
-    pub usage_metrics: bool,
-}
-
-/// Attributes of a subnet that matter to instances; none runs here, so they are kept and shown. Source: Amazon EC2 API
-/// Reference, *ModifySubnetAttribute*.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubnetAttributes {
-    /// Instances get a public IPv4 address.
-    pub map_public_ip_on_launch: bool,
-    /// The DNS resolver makes IPv6 addresses for names that have IPv4 alone.
-    pub enable_dns64: bool,
-    /// Host names of instances are of their id (`resource-name`), not of their address (`ip-name`).
-    pub resource_names: bool,
-    /// DNS answers such names with A records.
-    pub resource_name_a_record: bool,
-    /// DNS answers such names with AAAA records.
-    pub resource_name_aaaa_record: bool,
-}
-
-impl VpcRecord {
-    /// A VPC with the rules of its groups, and nothing else that EC2 says.
-    #[must_use]
-    pub fn new(vpc: Vpc) -> Self {
-        let mut record = Self {
-            vpc,
-            tags: BTreeMap::new(),
-            descriptions: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            subnet_attributes: BTreeMap::new(),
-            usage_metrics: false,
-        };
-        record.adopt_rules();
-        record
-    }
-
-    /// Whether the VPC, or a subnet, a group or a rule in it, has this id.
-    pub(super) fn has_resource(&self, id: &str) -> bool {
-        let vpc = &self.vpc;
-        vpc.id.as_str() == id
-            || vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
-            || vpc.security_groups.keys().any(|group| group.as_str() == id)
-            || self.rules.values().flatten().any(|rule| rule.id.as_str() == id)
-    }
-}
 
 /// An interface endpoint with what EC2 says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,11 @@
 //! In which state what is in the inventory is, and since when.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

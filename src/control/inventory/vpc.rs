@@ -1,0 +1,214 @@
+//! VPCs with what EC2 says of them, and what of it the plan wants.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
+use super::state::Tags;
+use crate::model::{CidrSet, Direction, PortRange, PortRule, SecurityGroupId, SecurityRuleId, SubnetId, Vpc};
+
+/// A VPC with what EC2 says of it, its subnets and its groups beside the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VpcRecord {
+    /// The VPC.
+    pub vpc: Vpc,
+    /// Tags by resource id: the VPC's own, its subnets', its groups'.
+    pub tags: BTreeMap<String, Tags>,
+    /// What its groups are for.
+    pub descriptions: BTreeMap<SecurityGroupId, String>,
+    /// The rules of its groups; the groups themselves have none here, see [`VpcRecord::planned_vpc`].
+    #[serde(default)]
+    pub rules: BTreeMap<SecurityGroupId, Vec<RuleRecord>>,
+    /// Attributes of its subnets that were changed.
+    #[serde(default)]
+    pub subnet_attributes: BTreeMap<SubnetId, SubnetAttributes>,
+    /// `enableNetworkAddressUsageMetrics`; shown, without effect.
+    #[serde(default)]
+    pub usage_metrics: bool,
+}
+
+/// Attributes of a subnet that matter to instances; none runs here, so they are kept and shown. Source: Amazon EC2 API
+/// Reference, *ModifySubnetAttribute*.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetAttributes {
+    /// Instances get a public IPv4 address.
+    pub map_public_ip_on_launch: bool,
+    /// The DNS resolver makes IPv6 addresses for names that have IPv4 alone.
+    pub enable_dns64: bool,
+    /// Host names of instances are of their id (`resource-name`), not of their address (`ip-name`).
+    pub resource_names: bool,
+    /// DNS answers such names with A records.
+    pub resource_name_a_record: bool,
+    /// DNS answers such names with AAAA records.
+    pub resource_name_aaaa_record: bool,
+}
+
+impl VpcRecord {
+    /// A VPC with the rules of its groups, and nothing else that EC2 says.
+    #[must_use]
+    pub fn new(vpc: Vpc) -> Self {
+        let mut record = Self {
+            vpc,
+            tags: BTreeMap::new(),
+            descriptions: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            subnet_attributes: BTreeMap::new(),
+            usage_metrics: false,
+        };
+        record.adopt_rules();
+        record
+    }
+
+    /// Whether the VPC, or a subnet, a group or a rule in it, has this id.
+    pub(in super::super) fn has_resource(&self, id: &str) -> bool {
+        let vpc = &self.vpc;
+        vpc.id.as_str() == id
+            || vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
+            || vpc.security_groups.keys().any(|group| group.as_str() == id)
+            || self.rules.values().flatten().any(|rule| rule.id.as_str() == id)
+    }
+}
+
+impl VpcRecord {
+    /// The rules of a group, in the order in which they were added.
+    pub fn rules_of(&self, group: &SecurityGroupId) -> &[RuleRecord] {
+        self.rules.get(group).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes over the rules that the groups of the config, or of a state that an earlier version saved, have: each network and
+    /// each group becomes a rule of its own, with an id that follows from what it says.
+    pub(super) fn adopt_rules(&mut self) {
+        for (id, group) in &mut self.vpc.security_groups {
+            let sides = [(Direction::Ingress, &mut group.ingress), (Direction::Egress, &mut group.egress)];
+            for (direction, rules) in sides {
+                let own = self.rules.entry(id.clone()).or_default();
+                for rule in std::mem::take(rules) {
+                    let (first, last) = (i32::from(rule.ports.first().get()), i32::from(rule.ports.last().get()));
+                    // The config knows TCP alone: all of its ports are everything that there is.
+                    let (protocol, ports) = match (first, last) {
+                        (1, 65_535) => (Protocol::All, None),
+                        ports => (Protocol::Tcp, Some(ports)),
+                    };
+                    let nets = rule.cidrs.iter().copied().map(RulePeer::Network);
+                    for peer in nets.chain(rule.groups.into_iter().map(RulePeer::Group)) {
+                        let terms = RuleTerms { protocol, ports, peer };
+                        if !own.iter().any(|known| known.direction == direction && known.terms == terms) {
+                            let id = derived_rule_id(&format!("{id}/{direction:?}/{terms}"));
+                            own.push(RuleRecord { id, direction, terms, description: None });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The VPC as the plan wants it: with what its groups' rules say of TCP, one rule for each range of ports.
+    pub(super) fn planned_vpc(&self) -> Vpc {
+        let mut vpc = self.vpc.clone();
+        for (id, group) in &mut vpc.security_groups {
+            for (direction, rules) in [(Direction::Ingress, &mut group.ingress), (Direction::Egress, &mut group.egress)]
+            {
+                *rules = port_rules(self.rules_of(id).iter().filter(|rule| rule.direction == direction));
+            }
+        }
+        vpc
+    }
+}
+
+fn port_rules<'a>(records: impl Iterator<Item = &'a RuleRecord>) -> Vec<PortRule> {
+    let mut merged: Vec<(PortRange, Vec<IpNet>, Vec<SecurityGroupId>)> = Vec::new();
+    for terms in records.map(|record| &record.terms) {
+        let Some(ports) = terms.tcp_ports() else { continue };
+        let at = merged.iter().position(|(known, ..)| *known == ports).unwrap_or_else(|| {
+            merged.push((ports, Vec::new(), Vec::new()));
+            merged.len() - 1
+        });
+        match &terms.peer {
+            RulePeer::Network(net) => merged[at].1.push(*net),
+            RulePeer::Group(group) => merged[at].2.push(group.clone()),
+            RulePeer::PrefixList(_) => {}
+        }
+    }
+    let rule = |(ports, nets, groups): (_, Vec<IpNet>, _)| PortRule {
+        ports,
+        cidrs: nets.into_iter().collect::<CidrSet>(),
+        groups,
+    };
+    merged.into_iter().map(rule).collect()
+}
+
+/// The id of a rule that the config names: it has none there, and keeps its own from start to start.
+fn derived_rule_id(text: &str) -> SecurityRuleId {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    format!("sgr-0{}", hex::encode(&digest.as_ref()[..8])).parse().expect("17 hex digits make an id")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::SecurityGroup;
+
+    fn net() -> impl Strategy<Value = IpNet> {
+        (any::<u32>(), 8u8..=32)
+            .prop_map(|(bits, length)| IpNet::V4(ipnet::Ipv4Net::new(bits.into(), length).expect("at most 32").trunc()))
+    }
+
+    fn port_rule() -> impl Strategy<Value = PortRule> {
+        let ports =
+            (1u16..=u16::MAX, 1u16..=u16::MAX).prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).expect("in order"));
+        (ports, prop::collection::vec(net(), 1..4)).prop_map(|(ports, nets)| PortRule {
+            ports,
+            cidrs: nets.into_iter().collect(),
+            groups: Vec::new(),
+        })
+    }
+
+    fn lets(rules: &[PortRule], port: u16, address: std::net::IpAddr) -> bool {
+        let port = port.try_into().expect("not 0");
+        rules.iter().any(|rule| rule.ports.contains(port) && rule.cidrs.contains(address))
+    }
+
+    proptest! {
+        /// Taken apart and put together again, rules let in what they let in before.
+        #[test]
+        fn rules_keep_their_meaning(
+            rules in prop::collection::vec(port_rule(), 0..6),
+            port in 1u16..=u16::MAX,
+            bits in any::<u32>(),
+        ) {
+            let mut vpc = a_vpc();
+            let group = vpc.security_groups.values_mut().next().expect("a group");
+            group.ingress.clone_from(&rules);
+            let mut record = VpcRecord::new(vpc);
+            record.adopt_rules();
+            let planned = record.planned_vpc();
+            let after = &planned.security_groups.values().next().expect("a group").ingress;
+            let net = rules.first().and_then(|rule| rule.cidrs.iter().next().copied());
+            for address in [std::net::IpAddr::V4(bits.into())].into_iter().chain(net.map(|net| net.network())) {
+                prop_assert_eq!(lets(&rules, port, address), lets(after, port, address));
+            }
+        }
+    }
+
+    fn a_vpc() -> Vpc {
+        let desired = crate::config::quickstart().desired;
+        let mut vpc = desired.vpcs.into_values().next().expect("one VPC");
+        vpc.security_groups.retain(|_, group| {
+            *group =
+                SecurityGroup { ingress: Vec::new(), egress: Vec::new(), members: CidrSet::default(), ..group.clone() };
+            true
+        });
+        vpc
+    }
+
+    #[test]
+    fn the_configs_rules_come_back() {
+        for vpc in crate::config::quickstart().desired.vpcs.into_values() {
+            assert_eq!(VpcRecord::new(vpc.clone()).planned_vpc(), vpc);
+        }
+    }
+}
