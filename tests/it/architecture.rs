@@ -74,6 +74,8 @@ fn walk(tokens: TokenStream, module: &Names, source: &mut Source, declared: &mut
                 }
                 _ => {}
             },
+            // How far something may be seen is no import: `pub(super)`, `pub(in super::super)`.
+            TokenTree::Ident(word) if word == "pub" && matches!(rest, [_, TokenTree::Group(_), ..]) => at += 1,
             TokenTree::Ident(word) if word == "use" => {
                 let end = rest.iter().position(|token| is_punct(token, ';')).unwrap_or(rest.len());
                 for (path, name) in paths(&rest[1..end]) {

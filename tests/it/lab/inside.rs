@@ -46,6 +46,7 @@ fn every_host_but_the_services_has_an_admin_api_that_answers_to_its_token() {
     assert!(!variables.contains("PLGW_ADMIN"), "{variables}");
 }
 
+/// A2.
 #[test]
 fn the_services_side_has_no_way_to_the_admin_api_and_other_hosts_have() {
     let Some(lab) = TestLab::up() else { return };
