@@ -172,7 +172,9 @@ impl Reloader {
                     // Where other files of the directory are written all the time, as logs are, it never gets quiet.
                     let _ = timeout(SETTLE_WITHIN, quiet).await;
                     let now = read(&source).await;
-                    if now != seen {
+                    // An empty file is one that is being written: its writer has cut it, and its text is to come.
+                    let is_cut = now.as_ref().is_some_and(|bytes| bytes.is_empty());
+                    if now != seen && !is_cut {
                         seen = now;
                         // Why it was refused is logged, counted and shown by control.
                         let _ = reloader.reload().await;
