@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
 use super::figures::Figures;
 use crate::model::{Desired, TargetState, VpceServiceId, Zone};
-use crate::plan::Snapshot;
+use crate::plan::{DnsAnswer, Snapshot};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -20,7 +20,7 @@ pub(super) struct ControlMetrics {
     last_success: Gauge,
     last_reload_ok: Gauge,
     generation: Gauge,
-    zones: Mutex<BTreeMap<(VpceServiceId, Zone), [Gauge; 3]>>,
+    zones: Mutex<BTreeMap<(VpceServiceId, Zone), Vec<Gauge>>>,
     faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     figures: Figures,
@@ -141,10 +141,15 @@ impl ControlMetrics {
         zones.retain(|key, _| there(key));
         for view in &snapshot.zones {
             let labels = [("service", view.service.as_str()), ("zone", view.zone.as_str())];
-            let register = |name| self.recorder.register_gauge(&key(name, &labels), &METADATA);
-            let names = ["plgw_zonal_health", "plgw_zonal_shift", "plgw_zonal_fail_open"];
-            let gauges = zones.entry((view.service.clone(), view.zone.clone())).or_insert_with(|| names.map(register));
-            for (gauge, value) in gauges.iter().zip([view.healthy, view.shifted, view.fail_open().is_some()]) {
+            let register = |name, labels: &[_]| self.recorder.register_gauge(&key(name, labels), &METADATA);
+            let gauges = zones.entry((view.service.clone(), view.zone.clone())).or_insert_with(|| {
+                let plain = ["plgw_zonal_health", "plgw_zonal_shift"].map(|name| register(name, &labels));
+                let fail_open = DnsAnswer::FAIL_OPEN
+                    .map(|why| register("plgw_zonal_fail_open", &[labels[0], labels[1], ("reason", why.label())]));
+                plain.into_iter().chain(fail_open).collect()
+            });
+            let fail_open = DnsAnswer::FAIL_OPEN.map(|why| view.fail_open() == Some(why));
+            for (gauge, value) in gauges.iter().zip([view.healthy, view.shifted].into_iter().chain(fail_open)) {
                 gauge.set(f64::from(u8::from(value)));
             }
         }

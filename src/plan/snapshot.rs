@@ -306,6 +306,20 @@ impl DnsAnswer {
         self != Self::HealthyZones
     }
 
+    /// The ways to fail open.
+    pub const FAIL_OPEN: [Self; 3] = [Self::NoHealthyZone, Self::ShiftedZonesAlone, Self::EveryZoneLost];
+
+    /// The lower-case name in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::HealthyZones => "healthy_zones",
+            Self::NoHealthyZone => "no_healthy_zone",
+            Self::ShiftedZonesAlone => "shifted_zones_alone",
+            Self::EveryZoneLost => "every_zone_lost",
+        }
+    }
+
     /// The reason in words.
     #[must_use]
     pub fn reason(self) -> &'static str {

@@ -18,7 +18,7 @@ pub struct VpcRecord {
     pub tags: BTreeMap<String, Tags>,
     /// What its groups are for.
     pub descriptions: BTreeMap<SecurityGroupId, String>,
-    /// The rules of its groups; the groups themselves have none here, see [`VpcRecord::planned_vpc`].
+    /// The rules of its groups; the groups themselves have none here, see `planned_vpc`.
     #[serde(default)]
     pub rules: BTreeMap<SecurityGroupId, Vec<RuleRecord>>,
     /// Attributes of its subnets that were changed.
