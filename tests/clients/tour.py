@@ -16,7 +16,8 @@ END = "==== end of the command ===="
 # What differs from run to run, by its kind.
 CHANGING = re.compile(
     r"(?P<endpoint>vpce-[0-9a-f]{17}(?:-[a-z0-9]{8}(?=[.-]))?)|(?P<service>vpce-svc-[0-9a-f]{17})|(?P<vpc>vpc-[0-9a-f]{17})"
-    r"|(?P<subnet>subnet-[0-9a-f]{17})|(?P<group>sg-[0-9a-f]{17})|(?P<interface>eni-[0-9a-f]{17})"
+    r"|(?P<subnet>subnet-[0-9a-f]{17})|(?P<group>sg-[0-9a-f]{17})|(?P<rule>sgr-[0-9a-f]{17})"
+    r"|(?P<interface>eni-[0-9a-f]{17})"
     r"|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00))|(?P<token>\b[0-9a-f]{64}\b)"
     r"|(?P<id>\b[0-9a-f]{24}\b)"
 )
