@@ -26,7 +26,7 @@ use super::metrics::endpoint_type;
 use super::request::{answer, note_refused_by_library};
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
-use crate::limits::{REFUSALS, budget};
+use crate::limits::REFUSALS;
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
 
@@ -54,11 +54,6 @@ pub(crate) fn accept(
     };
     let endpoint = endpoint_type(&door);
     match admit(context, &door, peer) {
-        // What the rest of the process needs is left to it.
-        Ok(()) if budget::is_reserved(&client) => {
-            context.metrics.refused(endpoint, "descriptors");
-            reset(&client);
-        }
         Ok(()) if !context.sources.has_room(peer.ip()) => {
             context.metrics.refused(endpoint, Refusal::SourceLimit.label());
             reset(&client);

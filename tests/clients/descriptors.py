@@ -132,16 +132,17 @@ def test_clients_of_the_http_front_end_wait_for_descriptors_and_none_gets_a_bad_
     plgw = lab.Gateway("serve", "--config", config, limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
     trust, answers = ssl.create_default_context(cafile=lab.work() / "front" / "ca.pem"), []
 
-    def ask():
+    # From four sources: one alone may not have all descriptors.
+    def ask(source):
         try:
-            with socket.create_connection(("127.0.30.195", 8443), 60, ("127.0.0.9", 0)) as tcp:
+            with socket.create_connection(("127.0.30.195", 8443), 60, (source, 0)) as tcp:
                 with trust.wrap_socket(tcp, server_hostname=host) as tls:
                     tls.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                     answers.append(tls.recv(65536)[:12])
         except OSError as error:
             answers.append(repr(error))
 
-    clients = [threading.Thread(target=ask, daemon=True) for _ in range(limit)]
+    clients = [threading.Thread(target=ask, args=(f"127.0.0.{9 + n % 4}",), daemon=True) for n in range(limit)]
     for client in clients:
         client.start()
 
