@@ -77,7 +77,7 @@ impl FromStr for Protocol {
 pub enum RulePeer {
     /// A network.
     Network(IpNet),
-    /// Whoever carries this security group.
+    /// The interfaces and instances that carry this security group.
     Group(SecurityGroupId),
     /// A prefix list; none has entries here, so it stands for no address.
     PrefixList(String),
