@@ -1,4 +1,4 @@
-//! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this room's tests.
+//! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this module's tests.
 
 use std::collections::BTreeMap;
 use std::io;

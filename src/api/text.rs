@@ -6,6 +6,7 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::control::inventory::Timestamp;
+use crate::model::derived_digits;
 
 const SECONDS: StaticFormatDescription = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 const MILLIS: StaticFormatDescription =
@@ -20,8 +21,7 @@ pub(super) fn iso8601(moment: Timestamp, millis: bool) -> String {
 
 /// An Atlas id for something that has another one: 24 hex digits, always the same.
 pub(super) fn object_id(kind: &str, id: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{kind}/{id}").as_bytes());
-    hex::encode(&digest.as_ref()[..12])
+    derived_digits(&format!("{kind}/{id}"))[..24].to_owned()
 }
 
 /// `length` random bytes in hex: tokens, nonces, request ids.

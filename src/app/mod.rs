@@ -1,4 +1,4 @@
-//! Builds and wires every room, binds every socket, and hands out the addresses. Tests start here too.
+//! Builds and wires every module, binds every socket, and hands out the addresses. Tests start here too.
 
 mod front;
 mod logs;

@@ -1,4 +1,4 @@
-//! The config's settings in the words of the rooms that take them.
+//! The config's settings in the words of the modules that take them.
 
 use std::time::Duration;
 

@@ -103,6 +103,11 @@ macro_rules! text_traits {
 }
 pub(super) use text_traits;
 
+/// 64 hex digits that follow from a text: ids of what has none of its own, the same from start to start.
+pub(crate) fn derived_digits(text: &str) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
+}
+
 hex_id!(
     /// A VPC: `vpc-` and 8 or 17 lower-case hex digits.
     VpcId, "vpc-", &[8, 17], "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)"

@@ -49,7 +49,7 @@ pub(super) fn view(
     });
     let mut vpcs: Vec<VpcDns> = vpcs.collect();
     // Where networks overlap, the VPC that has endpoints is the one that is looked at.
-    vpcs.sort_by_key(|view| !survey.has_endpoints(&view.vpc));
+    vpcs.sort_by_cached_key(|view| !survey.has_endpoints(&view.vpc));
     DnsView { vpcs, public: public.0, refused: service_side.clone(), faults: failures(survey) }
 }
 

@@ -1,15 +1,14 @@
 //! Connections of interface endpoints to a service, as the service's owner sees and decides them.
 
-use super::endpoints::{created, dns_entries, failed, seen, state};
+use super::endpoints::{change_each, created, dns_entries, seen, state, unsuccessful};
 use super::errors::not_found;
 use super::items::{Listing, none, one};
-use super::params::parse_id;
 use super::services::offers;
 use super::tags::tag_set;
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{OWNER, Outcome, Request, Xml};
 use crate::api::text::iso8601;
-use crate::control::draft::Kind;
+use crate::control::draft::{Draft, Kind};
 use crate::control::inventory::EndpointRecord;
 use crate::model::{VpceId, VpceServiceId};
 
@@ -64,27 +63,10 @@ pub(super) async fn decide(request: &Request<'_>, accept: bool) -> Outcome {
     if !offers(&inventory).iter().any(|offer| *offer.name.service() == service) {
         return Err(not_found(Kind::Service, service.as_str()));
     }
-    let wanted = params.list("VpcEndpointId");
-    if wanted.is_empty() {
-        return Err(Refusal::missing("VpcEndpointId"));
-    }
-    request.check_complete()?;
-    let mut unsuccessful = Vec::new();
-    for text in wanted {
-        let outcome = match parse_id::<VpceId>(text, "InvalidVpcEndpointId.Malformed", "vpce-") {
-            Ok(id) if inventory.endpoints.get(&id).is_none_or(|r| *r.endpoint.service.service() != service) => {
-                Err(not_found(Kind::Endpoint, text))
-            }
-            Ok(id) => {
-                let edit = request
-                    .edit(move |draft| if accept { draft.accept_endpoint(&id) } else { draft.reject_endpoint(&id) });
-                edit.await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        unsuccessful.extend(outcome.err().map(|refusal| (text, refusal)));
-    }
-    let mut xml = Xml::new();
-    xml.set("unsuccessful", &unsuccessful, |xml, (id, refusal)| failed(xml, id, refusal));
-    Ok(xml)
+    let leads_there = |id: &VpceId| {
+        let endpoint = inventory.endpoints.get(id).filter(|record| *record.endpoint.service.service() == service);
+        endpoint.map(|_| ()).ok_or_else(|| not_found(Kind::Endpoint, id.as_str()))
+    };
+    let change = if accept { Draft::accept_endpoint } else { Draft::reject_endpoint };
+    Ok(unsuccessful(&change_each(request, leads_there, change).await?))
 }

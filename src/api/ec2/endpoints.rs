@@ -12,8 +12,8 @@ use super::vpcs::vpc_id;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::{iso8601, object_id};
-use crate::control::draft::Kind;
 use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
+use crate::control::draft::{Draft, EditError, Kind};
 use crate::control::inventory::{EndpointRecord, Inventory, Timestamp};
 use crate::model::{EndpointState, Region, SecurityGroupId, ServiceName, SubnetId, VpceId};
 
@@ -275,16 +275,12 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
     Ok(Xml::done())
 }
 
-/// An element of `unsuccessful`.
-pub(super) fn failed(xml: &mut Xml, id: &str, refusal: &Refusal) {
-    xml.leaf("resourceId", id);
-    xml.nest("error", |xml| {
-        xml.leaf("code", refusal.code);
-        xml.leaf("message", &refusal.message);
-    });
-}
-
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+/// Changes each endpoint of `VpcEndpointId.N` by itself that `check` lets through; answers which were not changed, and why.
+pub(super) async fn change_each<'r>(
+    request: &'r Request<'_>,
+    check: impl Fn(&VpceId) -> Result<(), Refusal>,
+    change: fn(&mut Draft, &VpceId) -> Result<(), EditError>,
+) -> Result<Vec<(&'r str, Refusal)>, Refusal> {
     let wanted = request.params.list("VpcEndpointId");
     if wanted.is_empty() {
         return Err(Refusal::missing("VpcEndpointId"));
@@ -292,18 +288,36 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
     request.check_complete()?;
     let mut unsuccessful = Vec::new();
     for text in wanted {
-        let outcome = match parse_id::<VpceId>(text, "InvalidVpcEndpointId.Malformed", "vpce-") {
-            Ok(id) => request.edit(move |draft| draft.delete_endpoint(&id)).await,
+        let id = parse_id::<VpceId>(text, "InvalidVpcEndpointId.Malformed", "vpce-");
+        let outcome = match id.and_then(|id| check(&id).map(|()| id)) {
+            Ok(id) => request.edit(move |draft| change(draft, &id)).await,
             Err(refusal) => Err(refusal),
         };
-        if let Err(mut refusal) = outcome {
-            if refusal.code == "InvalidVpcEndpointId.NotFound" {
-                refusal.code = "InvalidVpcEndpoint.NotFound";
-            }
-            unsuccessful.push((text, refusal));
+        unsuccessful.extend(outcome.err().map(|refusal| (text, refusal)));
+    }
+    Ok(unsuccessful)
+}
+
+/// The answer that lists what was not changed.
+pub(super) fn unsuccessful(failed: &[(&str, Refusal)]) -> Xml {
+    let mut xml = Xml::new();
+    xml.set("unsuccessful", failed, |xml, (id, refusal)| {
+        xml.leaf("resourceId", id);
+        xml.nest("error", |xml| {
+            xml.leaf("code", refusal.code);
+            xml.leaf("message", &refusal.message);
+        });
+    });
+    xml
+}
+
+pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+    let mut failed = change_each(request, |_| Ok(()), Draft::delete_endpoint).await?;
+    for (_, refusal) in &mut failed {
+        // Here AWS writes the code in another way.
+        if refusal.code == "InvalidVpcEndpointId.NotFound" {
+            refusal.code = "InvalidVpcEndpoint.NotFound";
         }
     }
-    let mut xml = Xml::new();
-    xml.set("unsuccessful", &unsuccessful, |xml, (id, refusal)| failed(xml, id, refusal));
-    Ok(xml)
+    Ok(unsuccessful(&failed))
 }

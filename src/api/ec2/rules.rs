@@ -84,11 +84,22 @@ fn id_of(rule: &RuleRecord) -> &str {
 }
 
 fn body(xml: &mut Xml, View { region, group, rule, tags }: View<'_>) {
+    xml.leaf("securityGroupRuleArn", format!("arn:aws:ec2:{region}:{OWNER}:security-group-rule/{}", rule.id));
+    xml.leaf("groupOwnerId", OWNER);
+    fields(xml, group, rule, |xml, id| {
+        xml.nest("referencedGroupInfo", |xml| {
+            xml.leaf("groupId", id);
+            xml.leaf("userId", OWNER);
+        });
+    });
+    tag_set(xml, &tags);
+}
+
+/// What a rule that is there and one that was revoked have in common; they name a group as the far side each in its way.
+fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced: fn(&mut Xml, &SecurityGroupId)) {
     let (from, to) = rule.terms.ports.unwrap_or((-1, -1));
     xml.leaf("securityGroupRuleId", &rule.id);
-    xml.leaf("securityGroupRuleArn", format!("arn:aws:ec2:{region}:{OWNER}:security-group-rule/{}", rule.id));
     xml.leaf("groupId", group);
-    xml.leaf("groupOwnerId", OWNER);
     xml.leaf("isEgress", rule.direction == Direction::Egress);
     xml.leaf("ipProtocol", rule.terms.protocol);
     xml.leaf("fromPort", from);
@@ -97,15 +108,11 @@ fn body(xml: &mut Xml, View { region, group, rule, tags }: View<'_>) {
         RulePeer::Network(net @ IpNet::V4(_)) => xml.leaf("cidrIpv4", net),
         RulePeer::Network(net @ IpNet::V6(_)) => xml.leaf("cidrIpv6", net),
         RulePeer::PrefixList(id) => xml.leaf("prefixListId", id),
-        RulePeer::Group(id) => xml.nest("referencedGroupInfo", |xml| {
-            xml.leaf("groupId", id);
-            xml.leaf("userId", OWNER);
-        }),
+        RulePeer::Group(id) => referenced(xml, id),
     }
     if let Some(description) = &rule.description {
         xml.leaf("description", description);
     }
-    tag_set(xml, &tags);
 }
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
@@ -161,22 +168,7 @@ pub(super) async fn revoke(request: &Request<'_>, direction: Direction) -> Outco
     let mut xml = Xml::done();
     xml.set("unknownIpPermissionSet", Vec::<()>::new(), |_, ()| {});
     xml.set("revokedSecurityGroupRuleSet", &revoked, |xml, rule| {
-        let (from, to) = rule.terms.ports.unwrap_or((-1, -1));
-        xml.leaf("securityGroupRuleId", &rule.id);
-        xml.leaf("groupId", &group);
-        xml.leaf("isEgress", direction == Direction::Egress);
-        xml.leaf("ipProtocol", rule.terms.protocol);
-        xml.leaf("fromPort", from);
-        xml.leaf("toPort", to);
-        match &rule.terms.peer {
-            RulePeer::Network(net @ IpNet::V4(_)) => xml.leaf("cidrIpv4", net),
-            RulePeer::Network(net @ IpNet::V6(_)) => xml.leaf("cidrIpv6", net),
-            RulePeer::PrefixList(id) => xml.leaf("prefixListId", id),
-            RulePeer::Group(id) => xml.leaf("referencedGroupId", id),
-        }
-        if let Some(description) = &rule.description {
-            xml.leaf("description", description);
-        }
+        fields(xml, &group, rule, |xml, id| xml.leaf("referencedGroupId", id));
     });
     Ok(xml)
 }

@@ -4,6 +4,7 @@
 use super::errors::not_found;
 use super::items::{Filter, Listing, no_tags, none, one};
 use super::tags::tag_set;
+use super::vpcs::networks;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::object_id;
@@ -231,10 +232,6 @@ pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
 
 fn table(record: &VpcRecord) -> String {
     own_id("rtb", record)
-}
-
-fn networks(record: &VpcRecord) -> Vec<String> {
-    record.vpc.cidrs.iter().map(ToString::to_string).collect()
 }
 
 pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {

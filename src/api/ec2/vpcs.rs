@@ -38,7 +38,7 @@ fn association(record: &VpcRecord, n: usize) -> String {
     format!("vpc-cidr-assoc-{}{n}", record.vpc.id.as_str().trim_start_matches("vpc-"))
 }
 
-fn networks(record: &VpcRecord) -> Vec<String> {
+pub(super) fn networks(record: &VpcRecord) -> Vec<String> {
     record.vpc.cidrs.iter().map(ToString::to_string).collect()
 }
 

@@ -11,7 +11,7 @@ use super::state::Timestamp;
 use super::{ClusterState, Inventory};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, Label, Naming, Node,
-    PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+    PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone, derived_digits,
 };
 
 /// A serverless instance.
@@ -126,8 +126,7 @@ pub fn archive_region(id: &VpceServiceId) -> Option<Region> {
 
 /// 24 hex digits that follow from a text.
 pub(in super::super) fn derived_id(text: &str) -> ProjectId {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    hex::encode(&digest.as_ref()[..12]).parse().expect("24 hex digits are a project's id")
+    derived_digits(text)[..24].parse().expect("24 hex digits are a project's id")
 }
 
 impl Inventory {

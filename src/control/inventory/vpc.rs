@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 use super::state::Tags;
-use crate::model::{CidrSet, Direction, PortRange, PortRule, SecurityGroupId, SecurityRuleId, SubnetId, Vpc};
+use crate::model::{
+    CidrSet, Direction, PortRange, PortRule, SecurityGroupId, SecurityRuleId, SubnetId, Vpc, derived_digits,
+};
 
 /// A VPC with what EC2 says of it, its subnets and its groups beside the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,8 +143,7 @@ fn port_rules<'a>(records: impl Iterator<Item = &'a RuleRecord>) -> Vec<PortRule
 
 /// The id of a rule that the config names: it has none there, and keeps its own from start to start.
 fn derived_rule_id(text: &str) -> SecurityRuleId {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    format!("sgr-0{}", hex::encode(&digest.as_ref()[..8])).parse().expect("17 hex digits make an id")
+    format!("sgr-0{}", &derived_digits(text)[..16]).parse().expect("17 hex digits make an id")
 }
 
 #[cfg(test)]
