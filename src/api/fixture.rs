@@ -180,7 +180,7 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();
-        tokio::spawn(async move { api.serve(listener, None, until).await });
+        tokio::spawn(async move { api.serve(listener, None, Arc::default(), until).await });
         Self { address, control, _log: Box::new(log), stop }
     }
 

@@ -41,6 +41,7 @@ pub use self::stand_ins::StandInControl;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
+use crate::limits::Refusals;
 use crate::model::{FlowId, TargetId, VpceServiceId};
 use crate::telemetry::LogHandle;
 
@@ -134,9 +135,15 @@ impl Api {
     }
 
     /// Serves an already bound listener, over TLS with `tls`, until `stop` is cancelled, then lets answers that are under
-    /// way end.
-    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, stop: CancellationToken) {
-        crate::http::serve(Arc::clone(&self.shared), listener, tls, stop).await;
+    /// way end. Connections that it refuses are counted in `refusals`.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        refusals: Arc<Refusals>,
+        stop: CancellationToken,
+    ) {
+        crate::http::serve(Arc::clone(&self.shared), listener, tls, refusals, stop).await;
     }
 }
 

@@ -11,7 +11,7 @@ use crate::appservices::{AppFront, AppOptions, BoundListeners, CertificateFiles,
 use crate::control::chain;
 use crate::data::FlowView;
 use crate::lifecycle::Losses;
-use crate::limits::Connections;
+use crate::limits::{Connections, Refusals};
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::{LabCa, TlsError};
@@ -26,6 +26,8 @@ pub(super) struct FrontParts {
     pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
     /// Refused clients that are held, the data plane's too.
     pub(super) held: Arc<Connections>,
+    /// Where refused connections are counted.
+    pub(super) refusals: Arc<Refusals>,
     /// Hears of what broke and can't be done without.
     pub(super) losses: Losses,
 }
@@ -96,7 +98,7 @@ impl LazyFront {
         if let Some(front) = front.as_ref() {
             return Ok(Arc::clone(front));
         }
-        let FrontParts { options, files, snapshots, lab_dir, recorder, held, losses } = &self.parts;
+        let FrontParts { options, files, snapshots, lab_dir, recorder, held, refusals, losses } = &self.parts;
         let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
         let source = if files.is_empty() {
             CertificateSource::LabCa(Arc::clone(&ca))
@@ -110,6 +112,7 @@ impl LazyFront {
             certificates,
             Some(ca.certificate()),
             Arc::clone(held),
+            Arc::clone(refusals),
             Arc::clone(recorder),
             losses.clone(),
         )

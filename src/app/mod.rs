@@ -32,7 +32,7 @@ use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
-use crate::limits::{REFUSALS, RefusedSource, budget};
+use crate::limits::{Refusals, budget};
 use crate::model::FlowId;
 use crate::plan::{Gate, Listener, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
@@ -46,9 +46,6 @@ const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
 
 /// How often the admin API's certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often refusals are logged together.
-const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long DNS, admin and metrics may take to end once no flow is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -185,12 +182,17 @@ impl Gateway {
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         let store = open_store(&settings.state).await?;
 
+        let refusals = Arc::<Refusals>::default();
         let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
-        let data_options = DataOptions { flow_log: flow_log.clone(), ..options::data(&settings, tick) };
+        let data_options = DataOptions {
+            flow_log: flow_log.clone(),
+            refusals: Arc::clone(&refusals),
+            ..options::data(&settings, tick)
+        };
         let (losses, lost) = mpsc::unbounded_channel();
         let data = DataPlane::start(data_options, registry.shared_recorder(), losses.clone());
         let data = data.map_err(StartError::Threads)?;
-        let (failed_dials, refused) = (data.failed_dials(), data.refused());
+        let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
         let front = LazyFront::new(FrontParts {
             options: AppOptions::from(&settings),
@@ -199,6 +201,7 @@ impl Gateway {
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
             held: data.held_refusals(),
+            refusals: Arc::clone(&refusals),
             losses: losses.clone(),
         });
         let flows = Arc::new(Flows::new(data, front, ports));
@@ -216,10 +219,10 @@ impl Gateway {
         if let Some(failed_dials) = failed_dials {
             report_failed_dials(failed_dials, &control, &tasks, &stop);
         }
-        if let Some(refused) = refused {
-            let (events, stop) = (control.events().clone(), stop.clone());
+        {
+            let (refusals, events, stop) = (Arc::clone(&refusals), control.events().clone(), last_stop.clone());
             tasks.spawn(async move {
-                stop.run_until_cancelled(refusals::record(refused, events)).await;
+                stop.run_until_cancelled(refusals::report(&refusals, &events)).await;
             });
         }
         show_listeners(listeners_ready, &control, &tasks, &stop);
@@ -258,10 +261,11 @@ impl Gateway {
         let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(socket) = metrics_socket {
             let pages = pages(&registry, &readiness, &failed, &control);
-            let (alarm, until) = (Alarm::new("the metrics exporter", &losses), last_stop.clone());
+            let alarm = Alarm::new("the metrics exporter", &losses);
+            let (refused, until) = (Arc::clone(&refusals), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
-                pages.serve(socket, until).await;
+                pages.serve(socket, refused, until).await;
             }));
         }
         let reload = reload::Reloader::new(
@@ -298,10 +302,11 @@ impl Gateway {
                 }
                 _ => None,
             };
-            let (alarm, until) = (Alarm::new("the admin API", &losses), last_stop.clone());
+            let alarm = Alarm::new("the admin API", &losses);
+            let (refused, until) = (Arc::clone(&refusals), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
-                api.serve(socket, tls, until).await;
+                api.serve(socket, tls, refused, until).await;
             }));
         }
         if settings.watch_file {
@@ -314,7 +319,6 @@ impl Gateway {
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
-        log_refusals(&tasks, &last_stop);
         if let Some(flow_log) = &flow_log {
             close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
         }
@@ -590,26 +594,6 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
             .await;
         }
     }));
-}
-
-/// Logs once a second what each source was refused, beyond the first time, which is logged at once.
-fn log_refusals(tasks: &TaskTracker, stop: &CancellationToken) {
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        let work = async {
-            let mut ticks = tokio::time::interval(REFUSAL_INTERVAL);
-            loop {
-                ticks.tick().await;
-                for (RefusedSource { listener, source, reason }, refused) in REFUSALS.take() {
-                    if refused > 1 {
-                        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
-                        tracing::info!(target: "access", { listener, client.ip = source, reason, refused }, "refused in a second");
-                    }
-                }
-            }
-        };
-        stop.run_until_cancelled(work).await;
-    });
 }
 
 /// Closes the windows of the flow logs, one after the other.

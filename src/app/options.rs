@@ -24,6 +24,7 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
         congestion: relay.congestion.clone(),
         tick: tick.unwrap_or(defaults.tick),
         flow_log: None,
+        refusals: defaults.refusals,
     }
 }
 

@@ -1,83 +1,81 @@
-//! Refused connections as events: added up over a second, so that a client which tries all the time is one line a second.
+//! Refused connections in the log and among the events: once a second for each source, with a count.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, timeout_at};
-
 use crate::control::events::{EventKind, EventLog, Severity};
-use crate::data::RefusedConnection;
-use crate::model::{Refusal, TargetId};
+use crate::limits::{Refusals, RefusedCount, RefusedSource};
 
-/// How long refused connections are added up.
-const WINDOW: Duration = Duration::from_secs(1);
+/// How long refusals are added up.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many sources are named in a window; the others are added up.
-const SOURCES: usize = 16;
+/// How many sources are named among the events of a second; the log names more.
+const MOST_EVENTS: usize = 16;
 
-/// Where a connection was refused and why, and where it came from: `None` where there are too many sources to name.
-type Subject = (TargetId, String, Refusal, Option<IpAddr>);
-
-/// Records what is refused until the data plane ends.
-pub(super) async fn record(mut refused: Receiver<RefusedConnection>, events: EventLog) {
-    while let Some(first) = refused.recv().await {
-        let (until, mut counts) = (Instant::now() + WINDOW, BTreeMap::new());
-        add(&mut counts, &first);
-        while let Ok(Some(next)) = timeout_at(until, refused.recv()).await {
-            add(&mut counts, &next);
+/// Reports what is refused, every second, for as long as it is polled.
+pub(super) async fn report(refusals: &Refusals, events: &EventLog) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        let taken = refusals.take();
+        for refused in &taken {
+            log(refused);
         }
-        for ((target, path, refusal, source), count) in counts {
-            let source = source.map_or_else(|| "other sources".to_owned(), |source| source.to_string());
-            let plural = if count == 1 { "connection" } else { "connections" };
-            let message =
-                format!("refused {count} {plural} from {source} to {target} through {path}: {}", refusal.label());
-            events.record(EventKind::Refusal, Severity::Warning, target.as_str(), message);
-        }
+        record(&taken, events);
     }
 }
 
-fn add(counts: &mut BTreeMap<Subject, usize>, refused: &RefusedConnection) {
-    let RefusedConnection { listener, client, refusal } = refused;
-    let subject = |source| (listener.group.target.clone(), listener.gate.label().to_owned(), *refusal, source);
-    let named = subject(Some(client.to_canonical()));
-    let is_room = counts.len() < SOURCES || counts.contains_key(&named);
-    *counts.entry(if is_room { named } else { subject(None) }).or_default() += 1;
+/// The first refusal of a source was logged when it happened.
+fn log(RefusedCount { of: RefusedSource { listener, source, reason }, count, .. }: &RefusedCount) {
+    if *count > 1 {
+        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
+        tracing::info!(target: "access", { listener, client.ip = source, reason, refused = count }, "refused in a second");
+    }
+}
+
+fn record(taken: &[RefusedCount], events: &EventLog) {
+    for RefusedCount { of, subject, elsewhere, count } in taken.iter().take(MOST_EVENTS) {
+        let RefusedSource { listener, source, reason } = of;
+        let subject = if subject.is_empty() { listener } else { subject.as_str() };
+        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
+        let plural = if *count == 1 { "connection" } else { "connections" };
+        let others = if *elsewhere { " and others" } else { "" };
+        let message = format!("refused {count} {plural} from {source} to {subject}{others}: {reason}");
+        events.record(EventKind::Refusal, Severity::Warning, subject, message);
+    }
+    let others = taken.get(MOST_EVENTS..).unwrap_or_default();
+    if !others.is_empty() {
+        let (count, sources) = (others.iter().map(|refused| refused.count).sum::<u64>(), others.len());
+        let message = format!("refused {count} connections from {sources} other sources");
+        events.record(EventKind::Refusal, Severity::Warning, "", message);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::mpsc;
+    use std::net::IpAddr;
 
     use super::*;
-    use crate::config;
-    use crate::plan::{self, PortAllocations};
 
     #[tokio::test(start_paused = true)]
-    async fn refused_connections_are_added_up_by_source_and_reason_over_a_second() {
-        let desired = config::quickstart().desired;
-        let (snapshot, _) = plan::compile(&desired, &PortAllocations::default(), plan::Generation(1)).expect("a plan");
-        let listener = snapshot.listeners.values().next().expect("a listener");
-        let (refuse, refused) = mpsc::channel(1024);
-        for n in 0..40_u8 {
-            // Two named sources that come again, and more others than are named.
-            let client = if n % 4 == 0 { [127, 9, 9, 1] } else { [127, 9, 0, n] };
-            let refusal = if n % 8 == 0 { Refusal::Origin } else { Refusal::OneWay };
-            let refused = RefusedConnection { listener: Arc::clone(listener), client: client.into(), refusal };
-            refuse.send(refused).await.expect("there is room");
+    async fn refused_connections_are_one_event_a_second_for_each_source_and_reason() {
+        let (refusals, events) = (Refusals::default(), EventLog::default());
+        for n in 0..80_u8 {
+            // One source that comes again, and more others than are named.
+            let source = IpAddr::from(if n % 4 == 0 { [127, 9, 0, 0] } else { [127, 9, 1, n] });
+            let (reason, subject) = if n % 8 == 0 { ("origin", "shard-00-00") } else { ("one_way", "shard-00-01") };
+            refusals.is_first("flows", source, reason, subject);
         }
-        drop(refuse);
-        let events = EventLog::default();
-        record(refused, events.clone()).await;
+        refusals.is_first("admin", [127, 0, 0, 1].into(), "source_limit", "");
+        let _ = tokio::time::timeout(INTERVAL / 2, report(&refusals, &events)).await;
         let messages: Vec<_> = events.latest(1_000).events.into_iter().map(|event| event.message).collect();
-        let (target, path) = (&listener.group.target, listener.gate.label());
-        let named = format!("refused 5 connections from 127.9.9.1 to {target} through {path}: origin");
-        assert!(messages.contains(&named), "{messages:?}");
-        let others = format!("connections from other sources to {target} through {path}: one_way");
-        assert!(messages.iter().any(|message| message.ends_with(&others)), "{messages:?}");
-        assert!(messages.len() <= SOURCES + 2, "{messages:?}");
+        for expected in [
+            "refused 10 connections from 127.9.0.0 to shard-00-00: origin",
+            "refused 10 connections from 127.9.0.0 to shard-00-01: one_way",
+            "refused 1 connection from 127.0.0.1 to admin: source_limit",
+            "refused 47 connections from 47 other sources",
+        ] {
+            assert!(messages.iter().any(|message| message == expected), "{expected}: {messages:#?}");
+        }
+        assert_eq!(messages.len(), MOST_EVENTS + 1, "{messages:#?}");
     }
 }

@@ -26,7 +26,6 @@ use super::metrics::endpoint_type;
 use super::request::{answer, note_refused_by_library};
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
-use crate::limits::REFUSALS;
 use crate::model::{Refusal, WireLook};
 use crate::plan::{Door, DoorWay};
 
@@ -72,7 +71,7 @@ pub(crate) fn accept(
         Err(refusal) => {
             context.left_over.keep(Some(spare));
             context.metrics.refused(endpoint, refusal.label());
-            if REFUSALS.is_first("app_services", peer.ip(), refusal.label()) {
+            if context.refusals.is_first("app_services", peer.ip(), refusal.label(), door.label()) {
                 tracing::info!(
                     target: "access",
                     { client.addr = %peer, endpoint.id = door.label(), refusal = refusal.label() },

@@ -24,7 +24,7 @@ use crate::data::pipes::Pipes;
 use crate::data::relay::Tools;
 use crate::data::scratch::Scratch;
 use crate::lifecycle::Losses;
-use crate::limits::{Connections, SourceCounts};
+use crate::limits::{Connections, Refusals, SourceCounts};
 use crate::model::{CidrSet, Origin};
 use crate::plan::{AppsView, Door, DoorWay, Snapshot};
 
@@ -48,6 +48,8 @@ pub(crate) struct Common {
     pub(crate) losses: Losses,
     /// Refused clients that are held unanswered, of every listener of the process.
     pub(crate) held: Arc<Connections>,
+    /// Connections that are not let through.
+    pub(crate) refusals: Arc<Refusals>,
     /// The connections of each source.
     pub(crate) sources: Arc<SourceCounts>,
     /// The tasks of open connections and WebSockets, over all workers.
@@ -79,6 +81,7 @@ pub(crate) struct WorkerContext {
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<StreamExecutor>,
     pub(crate) held: Arc<Connections>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) sources: Arc<SourceCounts>,
     /// Connections that are open here.
     pub(crate) connections: Cell<usize>,
@@ -113,6 +116,7 @@ impl WorkerContext {
             http1: http1_builder(&options.limits),
             http2: http2_builder(&options.limits),
             held: Arc::clone(&common.held),
+            refusals: Arc::clone(&common.refusals),
             sources: Arc::clone(&common.sources),
             connections: Cell::new(0),
             open: common.open.clone(),

@@ -25,7 +25,7 @@ use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::{bind_shared, listen};
 use crate::lifecycle::{Alarm, BindError, Losses};
-use crate::limits::{Connections, SourceCounts, budget};
+use crate::limits::{Connections, Refusals, SourceCounts, budget};
 use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
@@ -87,7 +87,8 @@ pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>
 impl AppFront {
     /// Starts the threads; nothing is bound yet. `losses` gets the names of those that panic; `snapshots` says what holds
     /// at each moment, `certificates` is what clients are shown, `lab_ca` what `https` backends are checked against
-    /// besides [`AppOptions::backend_ca`]; refused clients are held with those of the data plane, in `held`.
+    /// besides [`AppOptions::backend_ca`]; refused clients are held with those of the data plane, in `held`, and counted in
+    /// `refusals`.
     ///
     /// # Errors
     ///
@@ -98,6 +99,7 @@ impl AppFront {
         certificates: Arc<Certificates>,
         lab_ca: Option<&CertificateDer<'static>>,
         held: Arc<Connections>,
+        refusals: Arc<Refusals>,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
         losses: Losses,
     ) -> Result<Self, FrontError> {
@@ -112,6 +114,7 @@ impl AppFront {
             recorder,
             losses,
             held,
+            refusals,
             sources: Arc::new(SourceCounts::new(budget::flows_of_one_source())),
             open: open.clone(),
             websockets: Arc::clone(&websockets),

@@ -56,14 +56,13 @@ pub use self::counters::Carried;
 pub use self::listener::BindError;
 use self::metrics::DataMetrics;
 use self::route::{Route, Routes};
-pub use self::state::RefusedConnection;
 use self::state::{DataPlaneState, Reports};
 pub use self::table::FlowView;
 use self::table::{FlowRecord, Order};
 use self::worker::Command;
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
-use crate::limits::{Connections, Shares, budget};
+use crate::limits::{Connections, Refusals, Shares, budget};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Gate, Listener, Member};
 
@@ -95,6 +94,8 @@ pub struct DataOptions {
     pub tick: Duration,
     /// Where flows are recorded at their end.
     pub flow_log: Option<FlowLog>,
+    /// Where refused connections are counted for the log and the events.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Default for DataOptions {
@@ -112,6 +113,7 @@ impl Default for DataOptions {
             congestion: None,
             tick: Duration::from_secs(1),
             flow_log: None,
+            refusals: Arc::default(),
         }
     }
 }
@@ -121,8 +123,6 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Failed connections to targets that are queued for the receiver.
 const FAILED_DIALS: usize = 64;
-/// Refused connections that are queued for the receiver.
-const REFUSED: usize = 1024;
 
 /// The running data plane.
 #[derive(Debug)]
@@ -133,7 +133,6 @@ pub struct DataPlane {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     listeners: Mutex<HashMap<SocketAddr, OpenListener>>,
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
-    refused: Mutex<Option<mpsc::Receiver<RefusedConnection>>>,
 }
 
 /// A listener that the workers accept on.
@@ -169,8 +168,7 @@ impl DataPlane {
     ) -> io::Result<Self> {
         let count = options.workers.max(1);
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
-        let (refuse, refused) = mpsc::channel(REFUSED);
-        let reports = Reports { failed_dials: failed, refused: refuse };
+        let reports = Reports { failed_dials: failed, refusals: Arc::clone(&options.refusals) };
         let metrics = DataMetrics::new(recorder);
         let limit = budget::share(8, options.held_refusals);
         let held = Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: 0 });
@@ -189,9 +187,8 @@ impl DataPlane {
             workers.push(commands);
             threads.push(thread);
         }
-        let (failed_dials, refused) = (Mutex::new(Some(failed_dials)), Mutex::new(Some(refused)));
-        let threads = Mutex::new(threads);
-        Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials, refused })
+        let (failed_dials, threads) = (Mutex::new(Some(failed_dials)), Mutex::new(threads));
+        Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials })
     }
 
     /// The refused clients that the process holds, for listeners of other kinds.
@@ -346,12 +343,6 @@ impl DataPlane {
     #[must_use]
     pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
         self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Connections that are refused, each as it happens, as far as the receiver keeps up. For the first caller.
-    #[must_use]
-    pub fn refused(&self) -> Option<mpsc::Receiver<RefusedConnection>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// How many flows each process behind a target carries: by load balancer, target and member.

@@ -11,7 +11,6 @@ use super::flow_log_events;
 use super::leg::Leg;
 use super::route::Route;
 use super::socket::Socket;
-use crate::limits::REFUSALS;
 use crate::model::{Refusal, WireLook};
 
 /// Counts and logs a refusal.
@@ -25,8 +24,7 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
     if let Some(log) = &ctx.state.flow_log {
         log.refused(flow_log_events::refused(&route.listener, client, refusal));
     }
-    ctx.state.refused(&route.listener, client, refusal);
-    if !REFUSALS.is_first("flows", client.ip(), refusal.label()) {
+    if !ctx.state.is_first_refusal(&route.listener, client, refusal) {
         return;
     }
     tracing::info!(

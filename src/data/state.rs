@@ -17,7 +17,7 @@ use super::shape::Bucket;
 use super::table::FlowTable;
 use crate::flowlog::FlowLog;
 use crate::lifecycle::Losses;
-use crate::limits::{Connections, SourceCounts, budget};
+use crate::limits::{Connections, Refusals, SourceCounts, budget};
 use crate::model::{CidrSet, Fault, Refusal, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
@@ -27,24 +27,13 @@ pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
 /// A target process: load balancer, addressable target, member.
 pub(crate) type MemberKey = (VpceServiceId, TargetId, String);
 
-/// A connection that was refused.
-#[derive(Debug, Clone)]
-pub struct RefusedConnection {
-    /// Where it came to.
-    pub listener: Arc<Listener>,
-    /// Who came.
-    pub client: IpAddr,
-    /// Why it was refused.
-    pub refusal: Refusal,
-}
-
-/// Where the data plane reports what others act on or show. Both queues are bounded, and a full one takes no more: of a storm
-/// the first ones say it all.
+/// Where the data plane reports what others act on or show.
 #[derive(Debug)]
 pub(crate) struct Reports {
-    /// Targets that did not take a connection.
+    /// Targets that did not take a connection. The queue is bounded, and a full one takes no more: of a storm the first ones
+    /// say it all.
     pub(crate) failed_dials: mpsc::Sender<SocketAddr>,
-    pub(crate) refused: mpsc::Sender<RefusedConnection>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// Every series, and what is left of those that are gone.
@@ -292,10 +281,9 @@ impl DataPlaneState {
         let _ = self.reports.failed_dials.try_send(target);
     }
 
-    /// A connection was refused. Never waits.
-    pub(crate) fn refused(&self, listener: &Arc<Listener>, client: SocketAddr, refusal: Refusal) {
-        let listener = Arc::clone(listener);
-        let _ = self.reports.refused.try_send(RefusedConnection { listener, client: client.ip(), refusal });
+    /// Counts a refused connection; see [`Refusals::is_first`].
+    pub(crate) fn is_first_refusal(&self, listener: &Listener, client: SocketAddr, refusal: Refusal) -> bool {
+        self.reports.refusals.is_first("flows", client.ip(), refusal.label(), listener.group.target.as_str())
     }
 
     /// A listener can't go on. It is essential: the process is ended for it.

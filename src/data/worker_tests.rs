@@ -62,7 +62,6 @@ fn given() -> impl Strategy<Value = Given> {
 fn worker() -> Rc<WorkerContext> {
     let (losses, _) = mpsc::unbounded_channel();
     let (failed_dials, _) = mpsc::channel(1);
-    let (refused, _) = mpsc::channel(1);
     let metrics = DataMetrics::new(Registry::new().shared_recorder());
     let options = WorkerOptions {
         scratch: 4096,
@@ -80,7 +79,7 @@ fn worker() -> Rc<WorkerContext> {
         None,
         Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
         losses,
-        Reports { failed_dials, refused },
+        Reports { failed_dials, refusals: Arc::default() },
     ));
     let ctx = WorkerContext::new(0, state, options).expect("a timer");
     let (commands, received) = mpsc::unbounded_channel();

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::guard::{Hosts, Suspicion};
-use crate::limits::{Connection, Connections, REFUSALS, Shares, budget};
+use crate::limits::{Connection, Connections, Refusals, Shares, budget};
 
 /// How long a client may take to send a request's head, or to send the next one on a kept connection.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -123,6 +123,7 @@ pub(crate) async fn serve<S: Site>(
     site: Arc<S>,
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
+    refusals: Arc<Refusals>,
     stop: CancellationToken,
 ) {
     let tls = tls.map(TlsAcceptor::from);
@@ -149,7 +150,7 @@ pub(crate) async fn serve<S: Site>(
                     Err(reason) => {
                         site.count_refused(reason);
                         let reason = reason.label();
-                        if REFUSALS.is_first(S::NAME, from.ip(), reason) {
+                        if refusals.is_first(S::NAME, from.ip(), reason, "") {
                             tracing::info!(listener = S::NAME, client.addr = %from, reason, "connection refused");
                         }
                     }

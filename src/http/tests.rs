@@ -63,7 +63,7 @@ impl Fixture {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (site, address, stop) = (Arc::<Echo>::default(), listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(serve(Arc::clone(&site), listener, None, stop.clone()));
+        let serving = tokio::spawn(serve(Arc::clone(&site), listener, None, Arc::default(), stop.clone()));
         Self { site, address, stop, serving }
     }
 

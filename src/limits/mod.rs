@@ -6,5 +6,5 @@ mod refusals;
 mod sources;
 
 pub use connections::{Connection, Connections, Shares};
-pub(crate) use refusals::{REFUSALS, RefusedSource};
+pub use refusals::{Refusals, RefusedCount, RefusedSource};
 pub(crate) use sources::SourceCounts;

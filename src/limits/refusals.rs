@@ -1,56 +1,97 @@
-//! Refused connections in the log: one line a second for a source, with a count. Refusing must not cost more than asking.
+//! Refused connections, added up over a second: one line of the log and one event for a source, with a count. Refusing must
+//! not cost more than asking.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Sources that are told apart in a second; the others have one line together.
+/// Sources that are told apart in a second; the others are counted together.
 const MOST_SOURCES: usize = 1024;
 
-/// Those of the process, as its log is.
-pub(crate) static REFUSALS: LazyLock<Refusals> = LazyLock::new(Refusals::default);
-
-/// What one line speaks of.
+/// Connections that were refused for the same reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RefusedSource {
-    /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`, `dns`.
-    pub(crate) listener: &'static str,
+pub struct RefusedSource {
+    /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`.
+    pub listener: &'static str,
     /// Where the connections came from; `None`: many places.
-    pub(crate) source: Option<IpAddr>,
-    /// Why.
-    pub(crate) reason: &'static str,
+    pub source: Option<IpAddr>,
+    /// Why they were refused.
+    pub reason: &'static str,
 }
 
-/// Refusals of the present second.
+/// How often a source was refused in the last second, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RefusedCount {
+    /// Who, and why.
+    pub of: RefusedSource,
+    /// What the first of the connections was for: the target, the app endpoint. Empty where the listener has but one purpose.
+    pub subject: String,
+    /// Whether others were for something else.
+    pub elsewhere: bool,
+    /// Connections.
+    pub count: u64,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<RefusedSource, u64>>);
+struct Counted {
+    subject: String,
+    elsewhere: bool,
+    count: u64,
+}
+
+impl Counted {
+    fn add(&mut self, subject: &str) {
+        if self.count == 0 {
+            self.subject.clear();
+            self.subject.push_str(subject);
+            self.elsewhere = false;
+        } else if self.subject != subject {
+            self.elsewhere = true;
+        }
+        self.count += 1;
+    }
+}
+
+/// The refusals of the present second, of all listeners of a gateway.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<RefusedSource, Counted>>);
 
 impl Refusals {
-    /// Counts a refusal. Whether it is the source's first in a while, which is logged at once with all that is known of it.
-    pub(crate) fn is_first(&self, listener: &'static str, source: IpAddr, reason: &'static str) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = RefusedSource { listener, source: Some(source), reason };
-        if let Some(count) = counts.get_mut(&of) {
-            *count += 1;
+    /// Counts a refusal of a connection to `subject`. Whether it is the source's first in a while, which is logged at once
+    /// with all that is known of it.
+    pub(crate) fn is_first(&self, listener: &'static str, source: IpAddr, reason: &'static str, subject: &str) -> bool {
+        let mut counts = self.lock();
+        let of = RefusedSource { listener, source: Some(source.to_canonical()), reason };
+        if let Some(counted) = counts.get_mut(&of) {
+            counted.add(subject);
             return false;
         }
-        if counts.len() < MOST_SOURCES {
-            counts.insert(of, 1);
-            return true;
-        }
-        *counts.entry(RefusedSource { source: None, ..of }).or_default() += 1;
-        false
+        let is_room = counts.len() < MOST_SOURCES;
+        let of = if is_room { of } else { RefusedSource { source: None, ..of } };
+        counts.entry(of).or_default().add(subject);
+        is_room
     }
 
-    /// What was refused since the last call, with its number; to be called once a second. A source's first refusal, which
-    /// was logged, is part of it.
-    pub(crate) fn take(&self) -> Vec<(RefusedSource, u64)> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What was refused since the last call; to be called once a second. A source's first refusal, which was logged, is part
+    /// of it.
+    pub(crate) fn take(&self) -> Vec<RefusedCount> {
+        let mut counts = self.lock();
         // A source that goes on is not logged at once again.
-        counts.retain(|_, count| *count > 0);
-        let mut taken: Vec<_> = counts.iter_mut().map(|(of, count)| (*of, std::mem::take(count))).collect();
+        counts.retain(|_, counted| counted.count > 0);
+        let mut taken: Vec<_> = counts
+            .iter_mut()
+            .map(|(of, counted)| {
+                let Counted { subject, elsewhere, count } = counted;
+                RefusedCount { of: *of, subject: subject.clone(), elsewhere: *elsewhere, count: std::mem::take(count) }
+            })
+            .collect();
+        drop(counts);
         taken.sort_unstable();
         taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RefusedSource, Counted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,29 +103,48 @@ mod tests {
         IpAddr::V4((0x0a00_0000 + n).into())
     }
 
+    fn is_first(refusals: &Refusals, listener: &'static str, n: u32, subject: &str) -> bool {
+        refusals.is_first(listener, source(n), "one_way", subject)
+    }
+
     #[test]
     fn a_flood_of_one_source_is_one_line_at_once_and_one_count_a_second() {
         let refusals = Refusals::default();
-        let at_once = (0..1000).filter(|_| refusals.is_first("flows", source(1), "one_way")).count();
+        let at_once = (0..1000).filter(|_| is_first(&refusals, "flows", 1, "a")).count();
         assert_eq!(at_once, 1);
-        assert!(refusals.is_first("flows", source(2), "one_way"), "another source has its own");
-        assert!(refusals.is_first("admin", source(1), "one_way"), "as another listener has");
-        let counts: Vec<_> = refusals.take().into_iter().map(|(_, count)| count).collect();
+        assert!(is_first(&refusals, "flows", 2, "a"), "another source has its own");
+        assert!(is_first(&refusals, "admin", 1, ""), "as another listener has");
+        let counts: Vec<_> = refusals.take().into_iter().map(|refused| refused.count).collect();
         assert_eq!(counts, [1, 1000, 1]);
-        assert!(!refusals.is_first("flows", source(1), "one_way"), "it goes on");
-        assert_eq!(refusals.take().into_iter().map(|(_, count)| count).sum::<u64>(), 1);
+        assert!(!is_first(&refusals, "flows", 1, "a"), "it goes on");
+        assert_eq!(refusals.take().into_iter().map(|refused| refused.count).sum::<u64>(), 1);
         assert!(refusals.take().is_empty());
-        assert!(refusals.is_first("flows", source(1), "one_way"), "it begins again");
+        assert!(is_first(&refusals, "flows", 1, "a"), "it begins again");
+    }
+
+    #[test]
+    fn a_count_names_the_first_target_of_its_second_and_says_that_there_were_others() {
+        let refusals = Refusals::default();
+        let second = |subjects: &[&str]| {
+            for subject in subjects {
+                is_first(&refusals, "flows", 1, subject);
+            }
+            let taken = refusals.take().pop().expect("a count");
+            (taken.subject, taken.elsewhere, taken.count)
+        };
+        assert_eq!(second(&["a", "a"]), ("a".to_owned(), false, 2));
+        assert_eq!(second(&["b", "a", "b"]), ("b".to_owned(), true, 3));
+        assert_eq!(second(&["c"]), ("c".to_owned(), false, 1));
     }
 
     #[test]
     fn many_sources_take_no_more_memory_than_some() {
         let refusals = Refusals::default();
-        let at_once = (0..100_000).filter(|n| refusals.is_first("flows", source(*n), "one_way")).count();
+        let at_once = (0..100_000).filter(|n| is_first(&refusals, "flows", *n, "a")).count();
         assert_eq!(at_once, MOST_SOURCES);
         let taken = refusals.take();
         assert_eq!(taken.len(), MOST_SOURCES + 1);
-        assert_eq!(taken.iter().map(|(_, count)| count).sum::<u64>(), 100_000);
-        assert_eq!(taken[0].0.source, None);
+        assert_eq!(taken.iter().map(|refused| refused.count).sum::<u64>(), 100_000);
+        assert_eq!(taken[0].of.source, None);
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::{CONTENT_TYPE as METRICS_TYPE, Registry};
 use crate::http::{self, Hosts, Refused, Reply, Site, Suspicion};
+use crate::limits::Refusals;
 
 const REFUSED: &str = "plgw_exporter_refused_connections_total";
 const REQUESTS: &str = "plgw_exporter_requests_total";
@@ -67,9 +68,10 @@ impl Pages {
         Self { registry, healthy, ready, service_side, refused }
     }
 
-    /// Serves a bound listener until `stop` is cancelled, then lets answers that are under way end.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        http::serve(Arc::new(self), listener, None, stop).await;
+    /// Serves a bound listener until `stop` is cancelled, then lets answers that are under way end. Connections that it
+    /// refuses are counted in `refusals`.
+    pub async fn serve(self, listener: TcpListener, refusals: Arc<Refusals>, stop: CancellationToken) {
+        http::serve(Arc::new(self), listener, None, refusals, stop).await;
     }
 
     fn count(&self, path: &'static str, status: StatusCode) {
@@ -187,7 +189,7 @@ mod tests {
             let service_side: SourceFilter = Arc::new(|source| source == IpAddr::from([127, 1, 0, 11]));
             let stop = CancellationToken::new();
             let pages = Pages::new(registry.clone(), healthz, readyz, service_side);
-            tokio::spawn(pages.serve(listener, stop.clone()));
+            tokio::spawn(pages.serve(listener, Arc::default(), stop.clone()));
             Self { address, registry, ready, stop }
         }
 

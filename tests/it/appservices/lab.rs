@@ -89,6 +89,7 @@ impl Lab {
             certificates,
             Some(ca.certificate()),
             Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
+            Arc::default(),
             registry.shared_recorder(),
             losses,
         )
