@@ -22,7 +22,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     (HEALTHY, "Healthy members of a target group, by their zone (NLB: HealthyHostCount)."),
     (UNHEALTHY, "Unhealthy members of a target group, by their zone (NLB: UnHealthyHostCount)."),
     (ENDPOINTS, "Interface endpoints of a service, by state; `available` is connected (PrivateLink: EndpointsCount)."),
-    (ENDPOINT_INFO, "The VPC and the service of an interface endpoint, to join with; always 1."),
+    (ENDPOINT_INFO, "The VPC and the service of an interface endpoint, each with its region, to join with; always 1."),
     (LISTENER_PORT, "The port of a target on its load balancer, which a port move changes."),
     (FLOWS_LIMIT, "Flows that one target may hold at once: its source ports."),
 ];
@@ -89,9 +89,12 @@ fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
     for endpoint in snapshot.endpoints.values() {
         let service = endpoint.service.service().as_str();
         *figures.entry(of_endpoints(service, endpoint.state.label())).or_default() += 1;
+        let region = desired.vpcs.get(&endpoint.vpc).map(|vpc| vpc.region.to_string());
         let labels = vec![
             ("endpoint", endpoint.id.to_string()),
+            ("region", region.unwrap_or_default()),
             ("service", service.to_owned()),
+            ("service_region", endpoint.service.region().to_string()),
             ("vpc", endpoint.vpc.to_string()),
         ];
         figures.insert((ENDPOINT_INFO, labels), 1);

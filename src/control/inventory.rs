@@ -72,8 +72,6 @@ pub struct ServiceRecord {
     pub since: Timestamp,
     /// Why it failed.
     pub error: Option<String>,
-    /// Other regions whose VPCs may connect.
-    pub remote_regions: Option<Vec<Region>>,
 }
 
 /// An endpoint that was added to a service on the provider's side, whether or not AWS knows it.
@@ -258,7 +256,6 @@ impl Inventory {
                 state: ServiceState::Available,
                 since: Timestamp::default(),
                 error: None,
-                remote_regions: None,
             };
             self.services.insert(service.id.clone(), record);
         }
@@ -298,7 +295,7 @@ impl Inventory {
     fn project(&self, id: &ProjectId, record: &ProjectRecord) -> Project {
         let clusters = ordered(&self.clusters, &self.fixed.cluster_order)
             .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
-        let services = self.services.values().filter(|s| s.project == *id && s.state == ServiceState::Available);
+        let services = self.services.values().filter(|s| s.project == *id && s.state.stands());
         let limited = |service: &EndpointService| EndpointService {
             target_limit: record.target_limit.unwrap_or(service.target_limit),
             ..service.clone()
@@ -322,7 +319,7 @@ impl Inventory {
     /// The region of the endpoint service with this id; `None`: nothing that an endpoint could lead to has it.
     #[must_use]
     pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
-        let of_project = self.services.get(id).filter(|service| service.state == ServiceState::Available);
+        let of_project = self.services.get(id).filter(|service| service.state.stands());
         let of_app = self.fixed.app_services.iter().find(|service| service.id == *id);
         let mut instances = self.serverless.values().filter(|record| record.state != ClusterState::Deleting);
         of_project
@@ -332,6 +329,19 @@ impl Inventory {
                 instances.find(|r| r.service().is_some_and(|own| own.id == *id)).map(|record| record.region.clone())
             })
             .or_else(|| archive_region(id))
+    }
+
+    /// Whether VPCs in `region` may have new endpoints to a service: in other regions than its own only to a project's.
+    #[must_use]
+    pub fn supports(&self, service: &VpceServiceId, region: &Region) -> bool {
+        self.services.get(service).is_some_and(|record| record.service.supports(region))
+            || self.service_region(service).as_ref() == Some(region)
+    }
+
+    /// The region that an endpoint's VPC lies in.
+    #[must_use]
+    pub fn region_of(&self, endpoint: &InterfaceEndpoint) -> Option<&Region> {
+        self.vpcs.get(&endpoint.vpc).map(|record| &record.vpc.region)
     }
 
     /// The availability zones that an endpoint service stands in: its region's first three, and those of its nodes.

@@ -80,7 +80,7 @@ pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
 fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
     let services = inventory.services.iter().filter_map(|(id, record)| {
         let wait = match record.state {
-            ServiceState::Initiating => times.service_creation,
+            ServiceState::Initiating | ServiceState::Updating => times.service_creation,
             ServiceState::Deleting => times.service_deletion,
             ServiceState::Available | ServiceState::Failed => return None,
         };
@@ -139,7 +139,7 @@ fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item 
         Some((record.since.plus(wait), Due::Archive(project.clone(), id.clone())))
     });
     let wait = |state: ServiceState| match state {
-        ServiceState::Initiating => Some(times.service_creation),
+        ServiceState::Initiating | ServiceState::Updating => Some(times.service_creation),
         ServiceState::Deleting => Some(times.service_deletion),
         ServiceState::Available | ServiceState::Failed => None,
     };
@@ -227,7 +227,9 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
 fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Timestamp) {
     let Some(record) = inventory.services.get_mut(id) else { return };
     match record.state {
-        ServiceState::Initiating => (record.state, record.since) = (ServiceState::Available, now),
+        ServiceState::Initiating | ServiceState::Updating => {
+            (record.state, record.since) = (ServiceState::Available, now);
+        }
         ServiceState::Deleting => {
             inventory.services.remove(id);
             inventory.registrations.retain(|key, _| key.0 != *id);

@@ -45,7 +45,7 @@ pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
-    HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
+    HealthCheck, HealthProtocol, MAXIMUM_REMOTE_REGIONS, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
 };
 pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};

@@ -144,6 +144,9 @@ pub struct Zone(Arc<str>);
 /// an account sees is its own.
 const MORE_ZONES: &[(&str, &str)] = &[("us-east-1", "abcdef"), ("us-west-2", "abcd"), ("ap-northeast-2", "abcd")];
 
+/// Ids of the zones without cross-region access.
+const NO_CROSS_REGION_ACCESS: &[&str] = &["use1-az3", "usw1-az2", "apne1-az3", "apne2-az2", "apne2-az4"];
+
 impl Zone {
     /// The zone's name.
     #[must_use]
@@ -155,6 +158,19 @@ impl Zone {
     #[must_use]
     pub fn region(&self) -> Region {
         Region(Arc::from(&self.0[..self.0.len() - 1]))
+    }
+
+    /// Whether another zone lies in the same region.
+    #[must_use]
+    pub fn is_in_region_of(&self, other: &Self) -> bool {
+        self.0[..self.0.len() - 1] == other.0[..other.0.len() - 1]
+    }
+
+    /// Whether an interface endpoint to a service of another region may have an address here. Source: AWS PrivateLink,
+    /// *Share your services*, cross-Region access, which names the zones that have none.
+    #[must_use]
+    pub fn has_cross_region_access(&self) -> bool {
+        !NO_CROSS_REGION_ACCESS.contains(&self.id().as_str())
     }
 
     /// `use1-az1` for `us-east-1a`. In AWS which letter is which id is the account's own; here it is the alphabet.

@@ -12,6 +12,9 @@ use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, 
 /// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
 pub const DEFAULT_TARGET_LIMIT: usize = 50;
 
+/// Remote regions that a service may have at most. Source: Atlas Administration API, `supportedRemoteRegions`.
+pub const MAXIMUM_REMOTE_REGIONS: usize = 35;
+
 /// What the limit can be raised to, once. Source: as for [`DEFAULT_TARGET_LIMIT`].
 pub const MAXIMUM_TARGET_LIMIT: usize = 100;
 
@@ -39,6 +42,9 @@ pub struct EndpointService {
     pub id: VpceServiceId,
     /// The region it stands in.
     pub region: Region,
+    /// Other regions whose VPCs may have new endpoints to it: AWS's `SupportedRegions`, Atlas' `supportedRemoteRegions`.
+    #[serde(default)]
+    pub remote_regions: Vec<Region>,
     /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
     pub cidrs: CidrSet,
     /// Addresses that the load balancer dials targets from, in turn; empty leaves the choice to the kernel.
@@ -56,6 +62,12 @@ impl EndpointService {
     #[must_use]
     pub fn name(&self) -> ServiceName {
         ServiceName::new(self.region.clone(), self.id.clone())
+    }
+
+    /// Whether VPCs in `region` may have new endpoints to it.
+    #[must_use]
+    pub fn supports(&self, region: &Region) -> bool {
+        self.region == *region || self.remote_regions.contains(region)
     }
 }
 

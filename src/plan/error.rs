@@ -276,16 +276,36 @@ pub enum RuleError {
     /// A service name that leads nowhere.
     #[error("the VPC endpoint service `{0}` does not exist")]
     NoSuchService(ServiceName),
-    /// An endpoint in another region than its service.
+    /// An endpoint in another region than its service, which does not support that.
     #[error(
-        "the endpoint lies in {vpc}, its service in {service}; an interface endpoint reaches its own region's services"
+        "the endpoint lies in {vpc}, and {service} takes no endpoints from there; let the service's owner add {vpc} to its \
+         supported remote regions, or use a service in {vpc}"
     )]
-    ServiceInOtherRegion {
+    UnsupportedRegion {
         /// The VPC's region.
         vpc: Region,
-        /// The service's region.
-        service: Region,
+        /// The service.
+        service: ServiceName,
     },
+    /// An address for a service of another region in a zone that has no way there.
+    #[error(
+        "subnet {subnet} lies in {zone} ({}), which has no cross-region access; choose a subnet in another zone", .zone.id()
+    )]
+    NoCrossRegionAccess {
+        /// The zone.
+        zone: Zone,
+        /// The subnet.
+        subnet: SubnetId,
+    },
+    /// A service's own region among its remote ones.
+    #[error("supported remote regions are other regions than the endpoint service's own, {}; leave it out", .0.atlas())]
+    RemoteRegionIsOwn(Region),
+    /// Cross-region access to a load balancer whose idle time-out was changed.
+    #[error(
+        "cross-region access is not supported for a load balancer with an idle time-out of its own, here {} s; leave it at \
+         AWS's 350 s, or take the supported remote regions away", .0.as_secs()
+    )]
+    CustomIdleTimeout(std::time::Duration),
     /// The DNS part of an endpoint's names.
     #[error("`{0}` cannot stand in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
     DnsSuffix(String),

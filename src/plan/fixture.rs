@@ -128,6 +128,7 @@ pub(super) fn service(id: &str, region: &str, net: &str) -> EndpointService {
     EndpointService {
         id: of(id),
         region: of(region),
+        remote_regions: Vec::new(),
         cidrs: nets(&[net]),
         source_addresses: Vec::new(),
         ports: PortRange::atlas(),

@@ -21,7 +21,7 @@ pub(super) use private_zones::owner;
 
 /// Checks everything.
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
-    network::check(survey, findings);
+    network::check(survey, held, findings);
     placement::check(survey, held, findings);
     apps::check(survey, findings);
     private_zones::check(survey, findings);
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_leads_from_a_vpc_to_a_service_of_its_region() {
+    fn an_endpoint_leads_from_a_vpc_to_a_service() {
         let lost = |change: fn(&mut Desired)| refused(change).remove(0);
         assert_eq!(
             lost(|desired| {
@@ -643,15 +643,6 @@ mod tests {
         assert_eq!(
             lost(|desired| endpoint(desired, ENDPOINT).addresses[0].subnet = of("subnet-0dead000000000001")),
             format!("endpoint {ENDPOINT}: there is no subnet `subnet-0dead000000000001`")
-        );
-        let mut desired = two_regions();
-        endpoint(&mut desired, WEST_ENDPOINT).service = of(&format!("com.amazonaws.vpce.us-east-1.{SERVICE}"));
-        assert_eq!(
-            refusals(&desired),
-            [format!(
-                "endpoint {WEST_ENDPOINT}: the endpoint lies in us-west-2, its service in us-east-1; an interface endpoint \
-                 reaches its own region's services"
-            )]
         );
     }
 

@@ -465,12 +465,13 @@ pub struct RecordSets {
 impl TargetGroup {
     /// Whether `member` is one of those that a node in `zone` may use at all.
     ///
+    /// What comes through an endpoint in another region arrives at a zone of AWS's choice, so all are meant there.
     /// A draining member gets no new flow, and none in a zone that was shifted away from (*Zonal shift*).
     #[must_use]
     pub fn is_registered(&self, member: &Member, zone: &Zone) -> bool {
         !matches!(member.state, TargetState::Draining | TargetState::Unused)
             && !member.shifted
-            && (self.cross_zone || member.zone == *zone)
+            && (self.cross_zone || member.zone == *zone || !member.zone.is_in_region_of(zone))
     }
 
     /// Whether a node in `zone` spreads flows over all members, as too few are healthy (*Target groups*, unhealthy

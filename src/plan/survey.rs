@@ -50,6 +50,14 @@ impl<'a> Provider<'a> {
         }
     }
 
+    /// Whether VPCs in `region` may have new endpoints to it: App Services' names no other region.
+    pub(super) fn supports(self, region: &Region) -> bool {
+        match self {
+            Self::Project(_, service) => service.supports(region),
+            Self::App(service) => service.region == *region,
+        }
+    }
+
     pub(super) fn cidrs(self) -> &'a CidrSet {
         match self {
             Self::Project(_, service) => &service.cidrs,
@@ -170,7 +178,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Whether every target group has enough healthy members for a node in `zone`: those of the zone, or with cross-zone
-    /// all. One group that has not pulls the zone's addresses out of DNS for all (*Target groups*, DNS failover).
+    /// and for endpoints of other regions all. One group that has not pulls the zone's addresses out of DNS for all (*Target groups*, DNS failover).
     ///
     /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
     pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone) -> bool {
@@ -210,7 +218,7 @@ impl<'a> Survey<'a> {
                 let is_in = |process: &&Process<'a>| {
                     let key = || (service.clone(), target.id.clone(), process.name.to_owned());
                     let deregistered = &self.desired.deregistered;
-                    (attributes.cross_zone || process.zone == zone)
+                    (attributes.cross_zone || process.zone == zone || !process.zone.is_in_region_of(zone))
                         && (deregistered.is_empty() || !deregistered.contains(&key()))
                 };
                 let registered = || target.processes.iter().filter(is_in);

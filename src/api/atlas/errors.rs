@@ -188,6 +188,9 @@ fn of_rule(rule: &RuleError) -> Refusal {
         RuleError::RegionalModeWithReplicaSet => conflict("REGIONALIZED_PRIVATE_ENDPOINTS_WITH_REPLICA_SET"),
         RuleError::RegionalModeInUse(_) => conflict("CANNOT_DISABLE_REGIONALIZED_PRIVATE_ENDPOINTS"),
         RuleError::EndpointSpread(_) => conflict("MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS"),
+        RuleError::RemoteRegionIsOwn(region) => {
+            Refusal::new(400, "CROSS_REGION_PRIVATE_LINK_SELF_REGION", rule.to_string()).with([region.atlas()])
+        }
         RuleError::PausedCluster { .. } => conflict("CLUSTER_PAUSED_IN_PRIVATE_ENDPOINT_REGION"),
         _ => conflict("CONFLICT"),
     }

@@ -8,7 +8,7 @@ use super::errors::{no_endpoint, no_service};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
-use crate::model::{EndpointState, Region, VpceId, VpceServiceId};
+use crate::model::{EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId};
 
 /// The Atlas id of an endpoint service.
 pub(super) fn atlas_id(id: &VpceServiceId) -> String {
@@ -41,8 +41,28 @@ pub(super) fn region(text: &str) -> Result<Region, Refusal> {
     })
 }
 
-fn regions(texts: Option<Vec<String>>) -> Result<Option<Vec<Region>>, Refusal> {
-    texts.map(|texts| texts.iter().map(|text| region(text)).collect()).transpose()
+/// `supportedRemoteRegions`: in Atlas' spelling alone, each once; none and `null` are the same.
+fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, Refusal> {
+    const NAME: &str = "supportedRemoteRegions";
+    let mut regions: Vec<Region> = Vec::new();
+    for text in texts.unwrap_or_default() {
+        let region: Option<Region> = text.parse().ok().filter(|region: &Region| region.atlas() == text);
+        let region = region.ok_or_else(|| invalid(NAME, &text))?;
+        if !regions.contains(&region) {
+            regions.push(region);
+        }
+    }
+    if regions.len() > MAXIMUM_REMOTE_REGIONS {
+        let detail = format!("{NAME} has {} regions; write {MAXIMUM_REMOTE_REGIONS} at most.", regions.len());
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([NAME]));
+    }
+    Ok(regions)
+}
+
+/// What only AWS has, asked of another provider.
+fn unsupported(provider: &str) -> Refusal {
+    let detail = format!("Cross-region private endpoints are not supported for the cloud provider {provider}.");
+    Refusal::new(400, "PROVIDER_UNSUPPORTED", detail).with([provider])
 }
 
 /// Whether a text is an id as Atlas gives them: 24 hex digits.
@@ -68,7 +88,8 @@ pub(super) fn view(inventory: &Inventory, record: &ServiceRecord) -> Value {
     let made = !matches!(record.state, ServiceState::Initiating | ServiceState::Failed);
     let endpoints: Vec<&str> =
         inventory.registrations.keys().filter(|key| key.0 == *id).map(|key| key.1.as_str()).collect();
-    let remote = record.remote_regions.as_ref().map(|regions| regions.iter().map(Region::atlas).collect::<Vec<_>>());
+    let remote = &record.service.remote_regions;
+    let remote = (!remote.is_empty()).then(|| remote.iter().map(Region::atlas).collect::<Vec<_>>());
     json!({
         "cloudProvider": "AWS",
         "endpointServiceName": made.then(|| record.service.name().to_string()),
@@ -96,6 +117,9 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     match body.provider_name.as_deref() {
         Some("AWS") => {}
         Some(other @ ("AZURE" | "GCP")) => {
+            if body.supported_remote_regions.is_some() {
+                return Err(unsupported(other));
+            }
             let wanted = body.region.ok_or_else(|| missing("region"))?;
             return super::elsewhere::create(request, other, &wanted, body.port_mapping_enabled).await;
         }
@@ -103,7 +127,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         None => return Err(missing("providerName")),
     }
     let wanted = region(&body.region.ok_or_else(|| missing("region"))?)?;
-    let remote = regions(body.supported_remote_regions)?;
+    let remote = remote_regions(body.supported_remote_regions)?;
     let project = request.project.clone();
     let id = request.shared.control.edit(move |draft| draft.create_service(&project, wanted, remote)).await?;
     // Its life may have gone on already; what was asked for is what is answered.
@@ -125,6 +149,7 @@ pub(super) fn invalid(name: &str, value: &str) -> Refusal {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ServiceChange {
+    cloud_provider: Option<String>,
     supported_remote_regions: Option<Vec<String>>,
 }
 
@@ -132,7 +157,13 @@ async fn change(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: ServiceChange = request.body()?;
-    let remote = regions(body.supported_remote_regions)?;
+    match body.cloud_provider.as_deref() {
+        Some("AWS") => {}
+        Some(other @ ("AZURE" | "GCP")) => return Err(unsupported(other)),
+        Some(other) => return Err(invalid("cloudProvider", other)),
+        None => return Err(missing("cloudProvider")),
+    }
+    let remote = remote_regions(body.supported_remote_regions)?;
     request.shared.control.edit(move |draft| draft.set_remote_regions(&service, remote)).await?;
     describe(request, id)
 }

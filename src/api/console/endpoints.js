@@ -40,26 +40,27 @@ export function show({ services, pace }) {
 }
 
 function makeRow() {
-  const [region, project] = [el("span"), el("span", { class: "quiet below" })];
+  const [region, project, remote] = [el("span"), el("span", { class: "quiet below" }), el("span", { class: "quiet below" })];
   const name = el("code", { class: "long" });
   const [serviceStatus, status] = [pill(""), pill("")];
   const [serviceError, error] = [el("span", { class: "problem below" }), el("span", { class: "problem below" })];
-  const [id, vpc] = [el("code"), el("code", { class: "quiet whole" })];
+  const [id, vpc, from] = [el("code"), el("code", { class: "quiet whole" }), el("span", { class: "quiet whole" })];
   const addresses = el("ul", { class: "bare whole" });
   const element = el(
     "tr", {},
-    el("td", { class: "nowrap" }, region, project),
+    el("td", { class: "nowrap" }, region, project, remote),
     el("td", {}, name),
     el("td", { class: "service-status" }, serviceStatus.element, serviceError),
     el("th", { scope: "row" }, id),
     el("td", { class: "endpoint-status" }, status.element, error),
-    el("td", {}, vpc, addresses),
+    el("td", {}, vpc, from, addresses),
   );
   return {
     element,
     update({ service, endpoint }) {
       say(region, service.region);
       say(project, service.project_name ?? service.project ?? "");
+      say(remote, service.supported_remote_regions.length ? `also from ${service.supported_remote_regions.join(", ")}` : "");
       say(name, service.name);
       serviceStatus.update(service.status);
       say(serviceError, service.error ?? "");
@@ -67,6 +68,7 @@ function makeRow() {
       status.update(endpointStatus(endpoint));
       say(error, endpoint?.error ?? "");
       say(vpc, endpoint?.vpc ?? "");
+      say(from, endpoint?.region && endpoint.region !== service.region ? `in ${endpoint.region}` : "");
       keep(addresses, endpoint?.addresses ?? [], (address) => address.eni, makeAddress);
     },
   };

@@ -1,6 +1,6 @@
 //! Connections of interface endpoints to a service, as the service's owner sees and decides them.
 
-use super::endpoints::{change_each, created, dns_entries, seen, state, unsuccessful};
+use super::endpoints::{change_each, created, dns_entries, state, there_are, unsuccessful};
 use super::errors::not_found;
 use super::items::{Listing, none, one};
 use super::services::offers;
@@ -10,28 +10,38 @@ use super::{OWNER, Outcome, Request, Xml};
 use crate::api::text::iso8601;
 use crate::control::draft::{Draft, Kind};
 use crate::control::inventory::EndpointRecord;
-use crate::model::{VpceId, VpceServiceId};
+use crate::model::{Region, VpceId, VpceServiceId};
+
+/// A connection, with the region that it comes from.
+struct Connection<'a> {
+    record: &'a EndpointRecord,
+    region: &'a Region,
+}
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
+    // The owner's side: the services of the caller's region, wherever their endpoints lie.
+    let own = there_are(&inventory).filter(|record| request.sees(record.endpoint.service.region()));
+    let connections =
+        own.filter_map(|record| Some(Connection { record, region: inventory.region_of(&record.endpoint)? }));
     let listing = Listing {
         ids: None,
-        id: |record: &&EndpointRecord| record.endpoint.id.to_string(),
-        tags: |record| record.tags.clone(),
+        id: |of: &Connection<'_>| of.record.endpoint.id.to_string(),
+        tags: |of| of.record.tags.clone(),
         filters: &[
             ("ip-address-type", |_| one("ipv4")),
-            ("service-id", |record| one(record.endpoint.service.service())),
+            ("service-id", |of| one(of.record.endpoint.service.service())),
             ("transit-gateway-attachment-id", none),
-            ("vpc-endpoint-id", |record| one(&record.endpoint.id)),
+            ("vpc-endpoint-id", |of| one(&of.record.endpoint.id)),
             ("vpc-endpoint-owner", |_| one(OWNER)),
-            ("vpc-endpoint-region", |record| one(record.endpoint.service.region())),
-            ("vpc-endpoint-state", |record| one(state(record).label())),
+            ("vpc-endpoint-region", |of| one(of.region)),
+            ("vpc-endpoint-state", |of| one(state(of.record).label())),
         ],
         missing: |id| not_found(Kind::Endpoint, id),
     };
-    let page = listing.select(&request.params, seen(request, &inventory))?;
+    let page = listing.select(&request.params, connections)?;
     let mut xml = Xml::new();
-    xml.set("vpcEndpointConnectionSet", page.items, |xml, record| {
+    xml.set("vpcEndpointConnectionSet", page.items, |xml, Connection { record, region }| {
         let endpoint = &record.endpoint;
         xml.leaf("serviceId", endpoint.service.service());
         xml.leaf("vpcEndpointId", &endpoint.id);
@@ -49,7 +59,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         let digits = endpoint.id.as_str().trim_start_matches("vpce-");
         xml.leaf("vpcEndpointConnectionId", format!("vpce-svc-conn-{digits}"));
         tag_set(xml, &record.tags);
-        xml.leaf("vpcEndpointRegion", endpoint.service.region());
+        xml.leaf("vpcEndpointRegion", region);
     });
     next(&mut xml, page.next);
     Ok(xml)

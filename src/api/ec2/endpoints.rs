@@ -6,7 +6,7 @@ use super::errors::not_found;
 use super::groups::group_set;
 use super::items::{Listing, one};
 use super::params::{Params, parse_id};
-use super::services::private_name;
+use super::services::{private_name, service_region};
 use super::tags::tag_set;
 use super::vpcs::vpc_id;
 use super::xml::next;
@@ -57,11 +57,14 @@ fn endpoint_id(params: &Params) -> Result<VpceId, Refusal> {
     params.id("VpcEndpointId", "InvalidVpcEndpointId.Malformed", "vpce-")
 }
 
-/// What describes see: everything but what is gone.
+/// What describes see of the consumer's side: everything in the caller's region but what is gone.
 pub(super) fn seen<'a>(request: &'a Request<'_>, inventory: &'a Inventory) -> impl Iterator<Item = &'a EndpointRecord> {
-    inventory.endpoints.values().filter(|record| {
-        record.endpoint.state != EndpointState::Deleted && request.sees(record.endpoint.service.region())
-    })
+    there_are(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.sees(own)))
+}
+
+/// Every endpoint but those that are gone.
+pub(super) fn there_are(inventory: &Inventory) -> impl Iterator<Item = &EndpointRecord> {
+    inventory.endpoints.values().filter(|record| record.endpoint.state != EndpointState::Deleted)
 }
 
 /// The state that EC2 shows: an accepted endpoint without a subnet has failed.
@@ -152,9 +155,11 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     }
     let unknown = || Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
     let service: ServiceName = name.parse().map_err(|_| unknown())?;
-    if let Some(region) = params.text("ServiceRegion").filter(|region| *region != service.region().as_str()) {
-        let message = format!("The Vpc Endpoint Service '{name}' does not exist in {region}");
-        return Err(Refusal::new("InvalidServiceName", message));
+    let home = request.shared.control.inventory().vpcs.get(&vpc).map(|record| record.vpc.region.clone());
+    let home = home.filter(|region| request.sees(region)).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
+    let service_region = params.text("ServiceRegion").map(service_region).transpose()?;
+    if service_region.unwrap_or(home) != *service.region() {
+        return Err(unknown());
     }
     check_options(params)?;
     let new = NewEndpoint {

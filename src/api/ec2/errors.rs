@@ -138,6 +138,8 @@ fn of_rule(rule: &RuleError) -> Refusal {
         RuleError::NoSuchService(name) => {
             return Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
         }
+        // AWS does not say which code it answers; tools take the name's for one that can't be used from there.
+        RuleError::UnsupportedRegion { .. } => "InvalidServiceName",
         RuleError::Unknown { what: "VPC", id } => return not_found(Kind::Vpc, id),
         RuleError::Unknown { what: "subnet", id } => return not_found(Kind::Subnet, id),
         RuleError::Unknown { what: "security group", id } => return not_found(Kind::SecurityGroup, id),

@@ -2,11 +2,10 @@
 
 use super::errors::not_found;
 use super::items::{Listing, no_tags, none, one};
-use super::params::Params;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
-use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation, ServiceState};
+use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation};
 use crate::model::{AppEndpointKind, Region, ServiceName, VpceServiceId};
 
 /// App Services' private names; Atlas' services have none.
@@ -25,7 +24,7 @@ pub(super) struct Offer {
 }
 
 pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
-    let atlas = inventory.services.values().filter(|record| record.state == ServiceState::Available);
+    let atlas = inventory.services.values().filter(|record| record.state.stands());
     let atlas = atlas.map(|record| Offer { name: record.service.name(), private: None });
     let apps = inventory
         .fixed
@@ -44,16 +43,24 @@ pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
     atlas.chain(apps).chain(instances).chain(archives).collect()
 }
 
-/// `ServiceRegion.N`: the regions whose services are listed; without it, the caller's own.
-fn regions(params: &Params) -> Result<Vec<Region>, Refusal> {
-    let region = |text: &str| text.parse().map_err(|_| Refusal::invalid("ServiceRegion", text));
-    params.list("ServiceRegion").into_iter().map(region).collect()
+/// `ServiceRegion`, or one of `ServiceRegion.N`.
+pub(super) fn service_region(text: &str) -> Result<Region, Refusal> {
+    text.parse().map_err(|_| Refusal::invalid("ServiceRegion", text))
+}
+
+/// The services that a caller sees: those of its own region, or with `ServiceRegion.N` those of these regions that support
+/// it. Source: AWS PrivateLink, *Cross-Region enabled services*, which lists so what an endpoint can be made to.
+fn seen(request: &Request<'_>, inventory: &Inventory) -> Result<Vec<Offer>, Refusal> {
+    let regions = request.params.list("ServiceRegion").into_iter().map(service_region);
+    let regions = regions.collect::<Result<Vec<_>, _>>()?;
+    let is_meant = |region: &Region| if regions.is_empty() { request.sees(region) } else { regions.contains(region) };
+    let supports =
+        |offer: &Offer| request.region.as_ref().is_none_or(|own| inventory.supports(offer.name.service(), own));
+    Ok(offers(inventory).into_iter().filter(|offer| is_meant(offer.name.region()) && supports(offer)).collect())
 }
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
-    let regions = regions(&request.params)?;
-    let is_seen = |region: &Region| if regions.is_empty() { request.sees(region) } else { regions.contains(region) };
     let listing = Listing {
         ids: Some("ServiceName"),
         id: |offer: &Offer| offer.name.to_string(),
@@ -67,8 +74,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         ],
         missing: |name| Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")),
     };
-    let offers = offers(&inventory).into_iter().filter(|offer| is_seen(offer.name.region()));
-    let page = listing.select(&request.params, offers)?;
+    let page = listing.select(&request.params, seen(request, &inventory)?.into_iter())?;
     let mut xml = Xml::new();
     xml.nest("serviceNameSet", |xml| page.items.iter().for_each(|offer| xml.leaf("item", &offer.name)));
     xml.set("serviceDetailSet", &page.items, |xml, offer| {

@@ -1,5 +1,6 @@
 //! Tags of VPCs, subnets, security groups and their rules, and interface endpoints.
 
+use super::endpoints::seen;
 use super::errors::not_found;
 use super::items::{Listing, one};
 use super::xml::next;
@@ -79,7 +80,7 @@ struct Tagged {
 
 fn all(request: &Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
     let own = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region)).flat_map(|record| &record.tags);
-    let endpoints = inventory.endpoints.values().filter(|record| request.sees(record.endpoint.service.region()));
+    let endpoints = seen(request, inventory);
     let endpoints = endpoints.map(|record| (record.endpoint.id.to_string(), &record.tags));
     let of_resource = |(resource, tags): (String, &Tags)| {
         let tagged = |(key, value): (&String, &String)| Tagged {

@@ -32,6 +32,8 @@ struct ServiceView {
     id: VpceServiceId,
     name: ServiceName,
     region: Region,
+    /// Other regions whose VPCs may have new endpoints.
+    supported_remote_regions: Vec<Region>,
     /// What is behind it: `atlas`, or App Services' `general` and `sync`.
     #[schemars(extend("enum" = ["atlas", "general", "sync"]))]
     kind: &'static str,
@@ -58,6 +60,8 @@ struct EndpointView {
     /// Whether the service's owner knows of it.
     registered: bool,
     vpc: Option<VpcId>,
+    /// The VPC's region, which may be another than the service's.
+    region: Option<Region>,
     addresses: Vec<EndpointAddress>,
 }
 
@@ -69,6 +73,7 @@ impl PrivateEndpoints {
                 id: id.clone(),
                 name: record.service.name(),
                 region: record.service.region.clone(),
+                supported_remote_regions: record.service.remote_regions.clone(),
                 kind: "atlas",
                 project: Some(record.project.clone()),
                 project_name: inventory.projects.get(&record.project).map(|ProjectRecord { name, .. }| name.clone()),
@@ -81,6 +86,7 @@ impl PrivateEndpoints {
             id: service.id.clone(),
             name: service.name(),
             region: service.region.clone(),
+            supported_remote_regions: Vec::new(),
             kind: match service.kind {
                 AppEndpointKind::General => "general",
                 AppEndpointKind::Sync => "sync",
@@ -109,6 +115,7 @@ fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView
             state: Some(record.endpoint.state.label()),
             registered: inventory.is_registered(&record.endpoint),
             vpc: Some(record.endpoint.vpc.clone()),
+            region: inventory.region_of(&record.endpoint).cloned(),
             addresses: record.endpoint.addresses.clone(),
         }
     });
@@ -124,6 +131,7 @@ fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView
             state: None,
             registered: !registration.deleting && registration.error.is_none(),
             vpc: None,
+            region: None,
             addresses: Vec::new(),
         }
     });
@@ -133,7 +141,7 @@ fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView
 /// Atlas Endpoint Service Status.
 fn service_status(state: ServiceState) -> &'static str {
     match state {
-        ServiceState::Initiating => "Creating private link",
+        ServiceState::Initiating | ServiceState::Updating => "Creating private link",
         ServiceState::Available => "Available",
         ServiceState::Failed => "Failed",
         ServiceState::Deleting => "Deleting",

@@ -6,7 +6,7 @@ use super::cluster::{Load, cluster};
 use super::declared::{Declared, Side, need_networks};
 use super::{cidr_set, values};
 use crate::config::HumanDuration;
-use crate::config::raw::Section;
+use crate::config::raw::{At, Section};
 use crate::config::value::{address, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
     Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum,
@@ -53,6 +53,8 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     let problems = section.problems;
     let id = section.need("id", parsed::<VpceServiceId>);
     let region = section.need("region", parsed::<Region>);
+    let remote = section.list("supported_remote_regions", parsed::<Region>).unwrap_or_default();
+    check_remote(section, region.as_ref(), &remote);
     let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
@@ -73,6 +75,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     let service = EndpointService {
         id: id?.value,
         region: region?.value,
+        remote_regions: values(remote),
         cidrs: cidr_set(&cidrs),
         source_addresses: values(sources),
         ports,
@@ -81,6 +84,20 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     };
     declared.services.insert(service.name(), Some(ports));
     Some(service)
+}
+
+/// Regions other than the service's own, each once.
+fn check_remote(section: &Section<'_>, own: Option<&At<Region>>, remote: &[At<Region>]) {
+    let mut seen = HashSet::new();
+    for region in remote {
+        if own.is_some_and(|own| own.value == region.value) {
+            section
+                .problems
+                .report(&region.spot, format!("`{}` is the service's own region; leave it out", region.value));
+        } else if !seen.insert(&region.value) {
+            section.problems.report(&region.spot, format!("`{}` stands here twice", region.value));
+        }
+    }
 }
 
 /// What AWS allows, where AWS has the attribute at all.

@@ -69,9 +69,16 @@ fn a_moved_targets_old_port_accepts_for_a_ttl_by_default() {
 #[test]
 fn every_scenario_parses() {
     let scenarios = scenarios();
-    for wanted in
-        ["quickstart", "replica-set", "sharded", "sharded-optimized", "two-zones", "two-regions", "app-services"]
-    {
+    for wanted in [
+        "quickstart",
+        "replica-set",
+        "sharded",
+        "sharded-optimized",
+        "two-zones",
+        "two-regions",
+        "cross-region",
+        "app-services",
+    ] {
         assert!(scenarios.iter().any(|path| path.file_stem().is_some_and(|stem| stem == wanted)), "{wanted} is there");
     }
     for path in scenarios {

@@ -107,14 +107,14 @@ impl Draft {
         &mut self,
         project: &ProjectId,
         region: Region,
-        remote_regions: Option<Vec<Region>>,
+        remote_regions: Vec<Region>,
     ) -> Result<VpceServiceId, EditError> {
         self.project_mut(project)?;
         if self.inventory.services.values().any(|s| s.project == *project && s.service.region == region) {
             return Err(RuleError::ServiceExistsForRegion(region).into());
         }
-        check_remote(&region, remote_regions.as_deref())?;
-        let service = self.new_service(project, region);
+        check_remote(&region, &remote_regions)?;
+        let service = EndpointService { remote_regions, ..self.new_service(project, region) };
         let id = service.id.clone();
         let record = ServiceRecord {
             project: project.clone(),
@@ -122,7 +122,6 @@ impl Draft {
             state: ServiceState::Initiating,
             since: self.now,
             error: None,
-            remote_regions,
         };
         self.inventory.services.insert(id.clone(), record);
         Ok(id)
@@ -134,6 +133,7 @@ impl Draft {
             id: new_id("vpce-svc-", |id| self.inventory.knows_service(id)),
             cidrs: self.service_networks(project, &region),
             region,
+            remote_regions: Vec::new(),
             source_addresses: Vec::new(),
             ports: PortRange::atlas(),
             target_limit: DEFAULT_TARGET_LIMIT,
@@ -155,15 +155,24 @@ impl Draft {
         nets.into_iter().collect()
     }
 
-    /// Sets the other regions whose VPCs may connect.
+    /// Sets the other regions whose VPCs may have new endpoints. Those that there are stay. A service that stands is
+    /// `INITIATING` for a while, and works on.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::Invalid`] for the service's own region.
-    pub fn set_remote_regions(&mut self, id: &VpceServiceId, regions: Option<Vec<Region>>) -> Result<(), EditError> {
+    /// [`EditError::Missing`]; [`RuleError::RemoteRegionIsOwn`]; [`EditError::WrongState`] while it is being removed.
+    pub fn set_remote_regions(&mut self, id: &VpceServiceId, regions: Vec<Region>) -> Result<(), EditError> {
+        let now = self.now;
         let record = self.service_mut(id)?;
-        check_remote(&record.service.region, regions.as_deref())?;
-        record.remote_regions = regions;
+        if record.state == ServiceState::Deleting {
+            let (state, id) = (record.state.label().to_owned(), id.to_string());
+            return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
+        }
+        check_remote(&record.service.region, &regions)?;
+        record.service.remote_regions = regions;
+        if record.state.stands() {
+            (record.state, record.since) = (ServiceState::Updating, now);
+        }
         Ok(())
     }
 
@@ -193,7 +202,7 @@ impl Draft {
     pub fn register(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let record = self.service_mut(service)?.clone();
-        if record.state != ServiceState::Available {
+        if !record.state.stands() {
             let (state, id) = (record.state.label().to_owned(), service.to_string());
             return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
         }
@@ -209,12 +218,21 @@ impl Draft {
         let place = (record.project.clone(), format!("AWS {}", record.service.region.atlas()));
         self.check_spread(&place.0, &place.1)?;
         let mut registration = Registration { since: now, deleting: false, error: None };
+        let known = self.inventory.endpoints.get(endpoint);
+        let region = known.and_then(|known| self.inventory.region_of(&known.endpoint)).cloned();
+        let unsupported = region.filter(|region| !record.service.supports(region));
         if let Some(record) = self.inventory.endpoints.get_mut(endpoint) {
             if record.endpoint.service.service() != service {
                 registration.error = Some(format!(
                     "Interface endpoint {endpoint} leads to {}, which is not this endpoint service. Click \"Edit\" to fix \
                      the problem.",
                     record.endpoint.service
+                ));
+            } else if let Some(region) = unsupported {
+                registration.error = Some(format!(
+                    "Interface endpoint {endpoint} lies in {}, which is not one of the accepted endpoint regions. Add it to \
+                     supportedRemoteRegions, and click \"Edit\" to try again.",
+                    region.atlas()
                 ));
             } else {
                 record.asked_again(now);
@@ -448,12 +466,6 @@ impl Draft {
     }
 }
 
-fn check_remote(own: &Region, regions: Option<&[Region]>) -> Result<(), EditError> {
-    if regions.is_some_and(|regions| regions.contains(own)) {
-        return Err(EditError::Invalid(format!(
-            "supportedRemoteRegions must not contain {}, the endpoint service's own region",
-            own.atlas()
-        )));
-    }
-    Ok(())
+fn check_remote(own: &Region, regions: &[Region]) -> Result<(), EditError> {
+    if regions.contains(own) { Err(RuleError::RemoteRegionIsOwn(own.clone()).into()) } else { Ok(()) }
 }

@@ -509,6 +509,10 @@ impl Draft {
         if !self.inventory.leads_somewhere(&endpoint) {
             return Err(RuleError::NoSuchService(endpoint.service).into());
         }
+        let region = self.vpc_mut(&new.vpc)?.vpc.region.clone();
+        if !self.inventory.supports(endpoint.service.service(), &region) {
+            return Err(RuleError::UnsupportedRegion { vpc: region, service: endpoint.service }.into());
+        }
         if new.private_dns {
             self.check_private_dns(&endpoint)?;
         }
@@ -553,7 +557,13 @@ impl Draft {
         let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
         let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
         let service = self.endpoint(id)?.endpoint.service.clone();
-        if !self.inventory.service_zones(service.service()).contains(&details.zone) {
+        // Zones of two regions need not match.
+        let is_supported = if details.zone.region() == *service.region() {
+            self.inventory.service_zones(service.service()).contains(&details.zone)
+        } else {
+            details.zone.has_cross_region_access()
+        };
+        if !is_supported {
             return Err(EditError::UnsupportedZone { service: service.to_string(), subnet: subnet.to_string() });
         }
         let ip = match wish {

@@ -167,6 +167,7 @@ impl Inventory {
             id,
             cidrs: self.service_networks(),
             region,
+            remote_regions: Vec::new(),
             source_addresses: Vec::new(),
             // Federated database instances listen on MongoDB's own port.
             ports: PortRange::new(27017, 65535).expect("27017 to 65535 is a range"),

@@ -41,6 +41,8 @@ pub enum ServiceState {
     Initiating,
     /// Ready for interface endpoints.
     Available,
+    /// It stands, and the regions that it supports are being changed. Atlas says `INITIATING` of it.
+    Updating,
     /// It could not be made.
     Failed,
     /// Being removed.
@@ -48,11 +50,17 @@ pub enum ServiceState {
 }
 
 impl ServiceState {
+    /// Whether interface endpoints may lead to it.
+    #[must_use]
+    pub fn stands(self) -> bool {
+        matches!(self, Self::Available | Self::Updating)
+    }
+
     /// Atlas' word for it.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Initiating => "INITIATING",
+            Self::Initiating | Self::Updating => "INITIATING",
             Self::Available => "AVAILABLE",
             Self::Failed => "FAILED",
             Self::Deleting => "DELETING",

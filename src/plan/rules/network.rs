@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::error::{Findings, Location, RuleError};
-use super::super::survey::{Provider, Survey, state_of};
+use super::super::port_allocations::PortAllocations;
+use super::super::survey::{Survey, state_of};
 use crate::model::{EndpointState, InterfaceEndpoint, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
 
-pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
+pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     check_networks(survey, findings);
     for (id, vpc) in &survey.desired.vpcs {
         check_subnets(id, vpc, findings);
@@ -19,6 +20,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, endpoint) in &survey.desired.endpoints {
         if endpoint.state != EndpointState::Deleted {
             check_endpoint(survey, id, endpoint, &mut in_use, findings);
+            check_region(survey, held, endpoint, findings);
         }
     }
 }
@@ -187,18 +189,32 @@ fn check_endpoint<'a>(
         findings.refuse(location, RuleError::Unknown { what: "VPC", id: endpoint.vpc.to_string() });
         return;
     };
-    if let Some(region) = provider.copied().map(Provider::region)
-        && *region != vpc.region
-    {
-        let (vpc, service) = (vpc.region.clone(), region.clone());
-        findings.refuse(location.clone(), RuleError::ServiceInOtherRegion { vpc, service });
-    }
     check_addresses(&location, vpc, endpoint, findings);
     for group in &endpoint.security_groups {
         if !vpc.security_groups.contains_key(group) {
             let rule = RuleError::Unknown { what: "security group", id: group.to_string() };
             findings.refuse(location.clone(), rule);
         }
+    }
+}
+
+/// An endpoint whose VPC lies in another region than its service. The service's owner says which regions may; an endpoint
+/// that was let in stays when its region is taken off the list. Source: AWS PrivateLink, *Configure an endpoint service*.
+fn check_region(survey: &Survey<'_>, held: &PortAllocations, endpoint: &InterfaceEndpoint, findings: &mut Findings) {
+    let provider = survey.providers.get(endpoint.service.service());
+    let Some((provider, vpc)) = provider.zip(survey.desired.vpcs.get(&endpoint.vpc)) else { return };
+    if *provider.region() == vpc.region {
+        return;
+    }
+    let at = || Location::Endpoint(endpoint.id.clone());
+    let is_held = held.indexes.contains_key(&endpoint.id);
+    if endpoint.registered && !is_held && !provider.supports(&vpc.region) {
+        let (vpc, service) = (vpc.region.clone(), endpoint.service.clone());
+        findings.refuse(at(), RuleError::UnsupportedRegion { vpc, service });
+    }
+    for address in endpoint.addresses.iter().filter(|address| !address.zone.has_cross_region_access()) {
+        let (zone, subnet) = (address.zone.clone(), address.subnet.clone());
+        findings.refuse(at(), RuleError::NoCrossRegionAccess { zone, subnet });
     }
 }
 
@@ -231,3 +247,7 @@ fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint,
         }
     }
 }
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

@@ -14,8 +14,8 @@ use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
 use super::distinct;
 use crate::model::{
-    Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, MAXIMUM_TARGET_LIMIT, Project, ProjectId,
-    Region, Tier, VpceId,
+    Attributes, Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, MAXIMUM_TARGET_LIMIT, Project,
+    ProjectId, Region, Tier, VpceId,
 };
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
@@ -114,6 +114,15 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         if !regions.insert(&service.region) {
             let rule = RuleError::ServiceExistsForRegion(service.region.clone());
             findings.refuse(Location::Project(project.id.clone()), rule);
+        }
+        let idle_timeout = service.attributes.idle_timeout;
+        if service.remote_regions.contains(&service.region) {
+            let rule = RuleError::RemoteRegionIsOwn(service.region.clone());
+            findings.refuse(Location::Service(service.id.clone()), rule);
+        }
+        // AWS PrivateLink, *Share your services*: no cross-region access with a custom TCP idle time-out.
+        if !service.remote_regions.is_empty() && idle_timeout != Attributes::default().idle_timeout {
+            findings.refuse(Location::Service(service.id.clone()), RuleError::CustomIdleTimeout(idle_timeout));
         }
         if service.target_limit > MAXIMUM_TARGET_LIMIT {
             let rule = RuleError::LimitTooHigh(service.target_limit);
