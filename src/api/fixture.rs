@@ -217,10 +217,13 @@ fn flow(id: u64, client: &str) -> FlowView {
 impl Gateway {
     /// An EC2 call, signed for `us-east-1` by name only; the answer's XML.
     pub(super) async fn ec2(&self, form: &str) -> Answer {
-        let headers = [
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("authorization", "AWS4-HMAC-SHA256 Credential=a/20260810/us-east-1/ec2/aws4_request, Signature=x"),
-        ];
+        self.ec2_in("us-east-1", form).await
+    }
+
+    /// An EC2 call, signed for `region` by name only; the answer's XML.
+    pub(super) async fn ec2_in(&self, region: &str, form: &str) -> Answer {
+        let scope = format!("AWS4-HMAC-SHA256 Credential=a/20260810/{region}/ec2/aws4_request, Signature=x");
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", scope.as_str())];
         Client::new(self.address).send("POST", "/", &headers, form.to_owned()).await.expect("an answer")
     }
 }

@@ -17,7 +17,7 @@ const SUBNET: &str = "subnet-0c1d2e3f4a5b60718";
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
 impl Gateway {
-    async fn atlas(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(super) async fn atlas(&self, method: &str, path: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.ask(method, &format!("/api/atlas/v2/groups/{PROJECT}/{path}"), &body).await
     }
@@ -34,12 +34,12 @@ impl Gateway {
         element(&made.text(), "vpcEndpointId")
     }
 
-    async fn service(&self) -> Value {
+    pub(super) async fn service(&self) -> Value {
         self.atlas("GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json()[0].clone()
     }
 
     /// Atlas' word for an endpoint, once it is `wanted`.
-    async fn until(&self, service: &str, endpoint: &str, wanted: &str) -> Value {
+    pub(super) async fn until(&self, service: &str, endpoint: &str, wanted: &str) -> Value {
         let path = format!("privateEndpoint/AWS/endpointService/{service}/endpoint/{endpoint}");
         eventually(|| async {
             let view = self.atlas("GET", &path, Value::Null).await.json();
@@ -48,14 +48,14 @@ impl Gateway {
         .await
     }
 
-    async fn ec2_state(&self, endpoint: &str) -> String {
+    pub(super) async fn ec2_state(&self, endpoint: &str) -> String {
         let described = self.ec2(&format!("Action=DescribeVpcEndpoints&VpcEndpointId.1={endpoint}")).await;
         if described.status == 200 { element(&described.text(), "state") } else { element(&described.text(), "Code") }
     }
 }
 
 /// What `look` finds within ten seconds.
-async fn eventually<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> T {
+pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> T {
     tokio::time::timeout(Duration::from_secs(10), async {
         loop {
             if let Some(found) = look().await {

@@ -160,6 +160,8 @@ mod lives_tests;
 #[cfg(test)]
 mod openapi_tests;
 #[cfg(test)]
+mod regions_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod v1_tests;

@@ -12,7 +12,7 @@ use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, 
 /// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
 pub const DEFAULT_TARGET_LIMIT: usize = 50;
 
-/// Remote regions that a service may have at most. Source: Atlas Administration API, `supportedRemoteRegions`.
+/// Remote regions that one request may name. Source: Atlas Administration API, `supportedRemoteRegions`.
 pub const MAXIMUM_REMOTE_REGIONS: usize = 35;
 
 /// What the limit can be raised to, once. Source: as for [`DEFAULT_TARGET_LIMIT`].

@@ -3,7 +3,7 @@
 The steps are in files of their own, which say what they show: `ec2.sh` (the `aws` command), `atlas.py` (the requests of the
 `atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_sdk.py` (a
 client generated from the published descriptions), `app_services.py` (App Services' admin API, and boto3), `appservices.py`
-(HTTP and WebSocket clients).
+(HTTP and WebSocket clients), `cross_region.py` (boto3).
 """
 
 import os
@@ -58,6 +58,11 @@ def test_the_aws_command_makes_describes_and_removes_an_endpoint():
 def test_boto3_signs_the_whole_procedure_and_is_known_by_its_signature():
     """A27, B10: with credentials set."""
     follow(VENV / "python", "-B", steps("app_services.py"), guarded=True)
+
+
+def test_boto3_makes_an_endpoint_to_a_service_of_another_region_and_reaches_it():
+    """A31."""
+    follow(VENV / "python", "-B", steps("cross_region.py"))
 
 
 def go_client():

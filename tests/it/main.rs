@@ -20,6 +20,7 @@ mod moves;
 mod operator;
 mod plane;
 mod quickstart;
+mod regions;
 mod reload;
 mod rules;
 mod store;

@@ -195,6 +195,27 @@ fn a_cluster_with_a_region_unreached_has_no_private_strings_and_says_which() {
     assert!(!strings.contains("pl-0"), "{strings}");
 }
 
+/// A31: the service's owner says which regions may.
+#[test]
+fn an_endpoint_of_another_region_needs_the_owners_word_and_awss_own_idle_time_out() {
+    let supported = "supported_remote_regions = [\"eu-west-1\"]";
+    let scenario = || Case::scenario("cross-region");
+    scenario().is_right();
+    scenario().with(supported, "").is_refused(&[
+        "vpce-0579c3e8a0d4f6b12",
+        "takes no endpoints from there",
+        "eu-west-1",
+    ]);
+    let own = "supported_remote_regions = [\"eu-west-1\", \"us-east-1\", \"eu-west-1\"]";
+    scenario()
+        .with(supported, own)
+        .is_refused(&["`us-east-1` is the service's own region", "`eu-west-1` stands here twice"]);
+    let idle = format!("{supported}\nidle_timeout = \"400s\"");
+    scenario().with(supported, &idle).is_refused(&["cross-region access is not supported", "400 s"]);
+    let said = scenario().run(&["connection-strings"]).1;
+    assert!(said.contains("pl-0-us-east-1"), "{said}");
+}
+
 /// A22: the first endpoint of a region waits until paused clusters there are resumed.
 #[test]
 fn the_first_endpoint_of_a_region_is_refused_while_a_cluster_there_is_paused() {

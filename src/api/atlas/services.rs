@@ -44,17 +44,18 @@ pub(super) fn region(text: &str) -> Result<Region, Refusal> {
 /// `supportedRemoteRegions`: in Atlas' spelling alone, each once; none and `null` are the same.
 fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, Refusal> {
     const NAME: &str = "supportedRemoteRegions";
+    let texts = texts.unwrap_or_default();
+    if texts.len() > MAXIMUM_REMOTE_REGIONS {
+        let detail = format!("{NAME} has {} regions; write {MAXIMUM_REMOTE_REGIONS} at most.", texts.len());
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([NAME]));
+    }
     let mut regions: Vec<Region> = Vec::new();
-    for text in texts.unwrap_or_default() {
+    for text in texts {
         let region: Option<Region> = text.parse().ok().filter(|region: &Region| region.atlas() == text);
         let region = region.ok_or_else(|| invalid(NAME, &text))?;
         if !regions.contains(&region) {
             regions.push(region);
         }
-    }
-    if regions.len() > MAXIMUM_REMOTE_REGIONS {
-        let detail = format!("{NAME} has {} regions; write {MAXIMUM_REMOTE_REGIONS} at most.", regions.len());
-        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([NAME]));
     }
     Ok(regions)
 }

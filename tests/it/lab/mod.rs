@@ -11,6 +11,7 @@ mod names;
 mod one_way;
 mod packets;
 mod real_backends;
+mod regions;
 mod support;
 mod trust;
 mod unassigned;

@@ -13,7 +13,7 @@ const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net.";
 const APP: &str = "us-east-1.aws.services.cloud.mongodb.com.";
 
 /// The answer that the resolver of `host` has, or that of another.
-fn ask(lab: &TestLab, host: Host, resolver: Ipv4Addr, name: &str) -> Option<(ResponseCode, Vec<Ipv4Addr>)> {
+pub(super) fn ask(lab: &TestLab, host: Host, resolver: Ipv4Addr, name: &str) -> Option<(ResponseCode, Vec<Ipv4Addr>)> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(Name::from_str(name).expect("a name"), RecordType::A));
