@@ -4,6 +4,7 @@
 """
 
 import functools
+import http.client
 import http.server
 import json
 import math
@@ -14,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import urllib.parse
 
 import lab
 
@@ -539,6 +541,38 @@ def test_lives_go_on_by_steps_when_they_are_frozen(gateway, page):
     assert "eu-west-1" in rows and "Creating" not in rows, rows
     page.choose("Lifecycle pace", "Fast")
     lab.eventually("lives go on", lambda: same(lambda: lab.api("GET", "/v1/lifecycle")["pace"], "fast"))
+
+
+def ec2(region, **parameters):
+    """An EC2 call of a region, by the scope of its signature; the answer's text."""
+    scope = f"AWS4-HMAC-SHA256 Credential=a/20261130/{region}/ec2/aws4_request, Signature=x"
+    connection = http.client.HTTPConnection(*lab.ADMIN, timeout=lab.SOON)
+    try:
+        connection.request("POST", "/", urllib.parse.urlencode(parameters), {"Authorization": scope})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == 200, text
+        return text
+    finally:
+        connection.close()
+
+
+def test_an_endpoint_of_another_region_is_shown_with_its_region(gateway, page):
+    """A31: and so are the regions that the service's owner supports."""
+    path = f"/api/atlas/v2/groups/{PROJECT}/privateEndpoint"
+    services = json.loads(lab.request(lab.ADMIN, "GET", f"{path}/AWS/endpointService")[1])
+    service = next(one for one in services if one["regionName"] == "US_EAST_1")
+    regions = {"cloudProvider": "AWS", "supportedRemoteRegions": ["EU_WEST_2"]}
+    status, text = lab.request(lab.ADMIN, "PATCH", f"{path}/endpointService/{service['id']}", regions)
+    assert status == 200, text
+    page.shows("#endpoint-rows", "also from eu-west-2")
+    of = lambda tag, xml: xml.split(f"<{tag}>")[1].split("<")[0]
+    vpc = of("vpcId", ec2("eu-west-2", Action="CreateVpc", CidrBlock="127.6.0.0/16"))
+    subnet = of("subnetId", ec2("eu-west-2", Action="CreateSubnet", VpcId=vpc, CidrBlock="127.6.1.0/24"))
+    wanted = {"VpcEndpointType": "Interface", "VpcId": vpc, "SubnetId.1": subnet, "ServiceRegion": "us-east-1"}
+    made = ec2("eu-west-2", Action="CreateVpcEndpoint", ServiceName=service["endpointServiceName"], **wanted)
+    page.shows("#endpoint-rows", "in eu-west-2")
+    ec2("eu-west-2", Action="DeleteVpcEndpoints", **{"VpcEndpointId.1": of("vpcEndpointId", made)})
 
 
 def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
