@@ -30,13 +30,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::options::AppLimits;
 use super::request_body::RequestBody;
+use super::socket::HttpSocket;
 use crate::data::connect::{LegOptions, connect};
 use crate::data::descriptors::SpareSocket;
 use crate::data::proxy_protocol;
@@ -408,7 +408,7 @@ impl Backends {
     }
 
     /// A TCP connection, with the PROXY header already on it.
-    async fn dial(&self, to: &Destination, spare: &RefCell<Option<SpareSocket>>) -> Result<TcpStream, BackendError> {
+    async fn dial(&self, to: &Destination, spare: &RefCell<Option<SpareSocket>>) -> Result<HttpSocket, BackendError> {
         let url = &to.url;
         let limit = self.limits.connect;
         let reach = async {
@@ -421,7 +421,7 @@ impl Backends {
                         if let Some((_, header)) = &to.proxy {
                             tcp.write_all(header).await?;
                         }
-                        return Ok(tcp);
+                        return Ok(HttpSocket::from(tcp));
                     }
                     Err(error) => last = error,
                 }
@@ -442,8 +442,8 @@ impl Backends {
         &self,
         to: &Destination,
         config: &Arc<ClientConfig>,
-        tcp: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, BackendError> {
+        tcp: HttpSocket,
+    ) -> Result<tokio_rustls::client::TlsStream<HttpSocket>, BackendError> {
         let backend = || to.url.to_string();
         let name = ServerName::try_from(to.url.host.clone()).map_err(|_| BackendError::Unsupported {
             backend: backend(),

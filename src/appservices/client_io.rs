@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
+use super::socket::HttpSocket;
 
 /// How long what a client still sends is read and discarded after its response, so that the response is not lost by RST
 /// (RFC 9112 §9.6). nginx's `lingering_timeout`.
@@ -24,7 +24,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     /// Boxed: it is large, and is moved.
-    tls: Box<TlsStream<TcpStream>>,
+    tls: Box<TlsStream<HttpSocket>>,
     /// `None` once it carries a WebSocket, whose limits and end are the relay's.
     activity: Option<Arc<Activity>>,
     is_h2: bool,
@@ -35,7 +35,7 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(tls: TlsStream<TcpStream>, activity: Arc<Activity>, is_h2: bool) -> Self {
+    pub(crate) fn new(tls: TlsStream<HttpSocket>, activity: Arc<Activity>, is_h2: bool) -> Self {
         Self { tls: Box::new(tls), activity: Some(activity), is_h2, lingering: None, before: Bytes::new() }
     }
 

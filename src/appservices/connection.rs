@@ -24,6 +24,7 @@ use super::client_io::{Batched, ClientIo};
 use super::context::{ListenerEnd, WorkerContext};
 use super::metrics::endpoint_type;
 use super::request::{answer, note_refused_by_library};
+use super::socket::HttpSocket;
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
 use crate::model::{Refusal, WireLook};
@@ -147,7 +148,7 @@ impl Drop for OpenConnection {
 async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, peer: SocketAddr, spare: SpareSocket) {
     let context = &open.context;
     let limits = &context.options.limits;
-    let handshake = timeout(limits.handshake, listener.tls.accept(client));
+    let handshake = timeout(limits.handshake, listener.tls.accept(HttpSocket::from(client)));
     // Boxed: a task keeps room for the largest of its parts for as long as it lasts.
     let Some(handshake) = Box::pin(listener.end.closing.run_until_cancelled(handshake)).await else { return };
     let Ok(Ok(tls)) = handshake else {

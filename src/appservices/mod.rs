@@ -26,6 +26,7 @@ mod path;
 mod request;
 mod request_body;
 mod response_body;
+mod socket;
 mod streams;
 mod upgrade;
 mod verdict;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,7 +339,8 @@ impl Forwarded<'_> {
         let (parts, body) = request.into_parts();
         let outbound = self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle));
         let spare = &in_flight.connection.spare;
-        let sent = context.backends.send(&to, outbound, &self.target.authority, spare);
+        // Pinned where it is made: it is large, and would be moved with its time limit.
+        let sent = pin!(context.backends.send(&to, outbound, &self.target.authority, spare));
         let sent = timeout(limits.answer, sent).await;
         // A connection that was kept took its place.
         context.left_over.keep(spare.take());
