@@ -36,6 +36,9 @@ pub(super) fn view(
     }
     add_endpoints(&mut public, survey, gates);
     add_apps(&mut public, survey);
+    for (name, address) in &survey.desired.own_names {
+        findings.take(|| Location::OwnName(name.clone()), add_own_name(&mut public, name, *address));
+    }
     let mut managed = managed(survey);
     let vpcs = survey.desired.vpcs.iter().map(|(id, vpc)| VpcDns {
         vpc: id.clone(),
@@ -193,6 +196,15 @@ fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
             zones.at(&domain, name).addresses.insert(app.public_address.ip());
         }
     }
+}
+
+/// A host name of the gateway's own APIs, a public one as the vendors' are: in the zone that it lies in, or else in one of its
+/// own, so that it hides no other name.
+fn add_own_name(zones: &mut Zones, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
+    let parents = zones.0.keys().filter(|zone| name.is_within(zone));
+    let zone = parents.max_by_key(|zone| zone.as_str().len()).unwrap_or(name).clone();
+    let records = RecordSets { addresses: BTreeSet::from([address]), ..RecordSets::default() };
+    zones.put(&zone, name.clone(), records).map_err(|_| RuleError::OwnNameTaken(name.clone()))
 }
 
 /// The zones that AWS manages, by VPC.
