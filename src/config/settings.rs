@@ -456,6 +456,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_admin_api_speaks_tls_where_it_has_names_or_leaves_the_machine() {
+        let at = |listen: &str| Settings { admin: Some(listen.parse().expect("an address")), ..Settings::default() };
+        assert_eq!(at("127.0.0.1:8474").admin_tls(), AdminTls::Off);
+        for listen in ["0.0.0.0:8474", "10.0.0.7:8474", "[2001:db8::1]:8474"] {
+            assert_eq!(at(listen).admin_tls(), AdminTls::LabCa, "{listen}");
+            assert_eq!(
+                Settings { admin_tls: Some(AdminTls::Off), ..at(listen) }.admin_tls(),
+                AdminTls::Off,
+                "{listen}"
+            );
+        }
+        let name: DnsName = "cloud.mongodb.com".parse().expect("a name");
+        let named = |listen| Settings { admin_names: BTreeSet::from([name.clone()]), ..at(listen) };
+        assert_eq!(named("127.0.0.1:443").admin_tls(), AdminTls::LabCa);
+        assert_eq!(named("127.0.0.1:443").own_names()[&name], IpAddr::from([127, 0, 0, 1]));
+        assert!(named("0.0.0.0:443").own_names().is_empty(), "no one address is where it answers");
+    }
+
+    #[test]
     fn settings_that_differ_are_named_by_their_keys() {
         let before = Settings { access_log: Some(LogDestination::Stdout), ..Settings::default() };
         let mut after = before.clone();

@@ -389,6 +389,21 @@ mod tests {
 
     /// A15.
     #[test]
+    fn names_of_the_gateways_apis_are_public_and_take_nobody_elses() {
+        let mut desired = documented();
+        desired.own_names.insert(of("cloud.mongodb.com"), of("169.254.0.2"));
+        let snapshot = plan(&desired);
+        let name: DnsName = of("cloud.mongodb.com");
+        assert_eq!(snapshot.dns.public[&name].records[&name].addresses, BTreeSet::from([of("169.254.0.2")]));
+        desired.own_names.insert(of("pl-0-us-east-1-k45tj.mongodb.net"), of("169.254.0.2"));
+        let refused = refusals(&desired).join("; ");
+        assert!(
+            refused.contains("admin.names, pl-0-us-east-1-k45tj.mongodb.net") && refused.contains("already"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn nodes_with_public_addresses_have_standard_records() {
         let mut desired = documented();
         for (n, node) in desired.projects[0].clusters[0].nodes.iter_mut().enumerate().skip(1) {

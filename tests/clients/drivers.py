@@ -1,4 +1,4 @@
-"""Five drivers use the gateway by every kind of string that Atlas gives, and follow ports that move.
+"""Five drivers use the gateway by the seed list and by the optimized string, and follow ports that move.
 
 The drivers' small programs are those of `failover.py`; `shell.py` has `mongosh`, and the tests of the crate the driver for
 Rust. Which port a driver uses is what the kernel says of its process' sockets.
@@ -10,11 +10,7 @@ import re
 
 import lab
 from failover import DRIVERS, Writer, primary
-from pymongo_driver import HOST, SET, SRV, client, setup  # noqa: F401
-
-# Drivers look for mongos' SRV records again after a minute at the soonest (MongoDB specifications, *Polling SRV Records for
-# mongos Discovery*), here twice at most: a look may fall on the moment before the move.
-POLLED = 200
+from pymongo_driver import HOST, SET, client, setup  # noqa: F401
 
 
 def gateway():
@@ -28,6 +24,7 @@ def seed_list():
 
 
 def strings():
+    """Of the cluster with the optimized string."""
     return lab.api("GET", "/v1/connection-strings?cluster=Sharded0")["connection_strings"][0]["private"][0]
 
 
@@ -59,9 +56,9 @@ def is_connected(writer, port):
     assert port in ports, f"{writer.driver} is connected to {sorted(ports)}, not to {port}"
 
 
-def follow(writers, port, within=lab.SOON):
+def follow(writers, port):
     for writer in writers:
-        lab.eventually(f"{writer.driver} uses port {port}", lambda: is_connected(writer, port), within=within)
+        lab.eventually(f"{writer.driver} uses port {port}", lambda: is_connected(writer, port))
         lab.eventually(f"{writer.driver} writes on", writer.writes)
 
 
@@ -75,7 +72,7 @@ def test_five_drivers_write_by_the_seed_list_and_follow_the_primarys_port(gatewa
 def test_five_drivers_write_by_the_optimized_string_while_its_port_moves(gateway):
     """A6, A16: those that are connected go on, those that come are led to the new port."""
     optimized = strings()["srv_shard_optimized_connection_string"]
-    [target] = [t for t in lab.api("GET", "/v1/targets")["targets"] if t["cluster"] == "Sharded0" and t["load_balanced"]]
+    [target] = [t for t in lab.api("GET", "/v1/targets")["targets"] if t["cluster"] == "Sharded0"]
     with writing("optimized", optimized) as writers:
         for writer in writers:
             is_connected(writer, target["port"])
@@ -85,16 +82,6 @@ def test_five_drivers_write_by_the_optimized_string_while_its_port_moves(gateway
             lab.eventually(f"{writer.driver} writes on", writer.writes)
         with writing("optimized-after", optimized) as others:
             follow(others, moved["to"])
-
-
-def test_five_drivers_find_a_moved_mongos_by_looking_at_its_srv_records_again(gateway):
-    """A6: mongos know nothing of each other's ports, so DNS alone can tell."""
-    sharded = strings()["srv_connection_string"]
-    with writing("polled", sharded) as writers:
-        mongos = sorted(t["id"] for t in lab.api("GET", "/v1/targets")["targets"]
-                        if t["cluster"] == "Sharded0" and not t["load_balanced"])
-        moved = lab.api("POST", f"/v1/targets/{mongos[0]}/move", {})
-        follow(writers, moved["to"], within=POLLED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-module ferret
+module ferretdb
 
 go 1.24
 
