@@ -67,6 +67,35 @@ pub(crate) fn read_trusted(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The content of the private key's file at `path`, which is this user's or root's and which no other user may read or write.
+/// A group may read what is root's, as PostgreSQL has it of its own key (*Secure TCP/IP Connections with SSL*). Links are
+/// followed where root or this user made them: that is how Kubernetes mounts a secret and certbot keeps the newest.
+///
+/// # Errors
+///
+/// What the system says, or [`io::ErrorKind::PermissionDenied`] with the reason and what to do.
+pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    let link = fs::symlink_metadata(path)?;
+    if link.is_symlink() && !is_trusted_owner(&link) {
+        return Err(untrusted(format!("it is a symbolic link of user {}", link.uid())));
+    }
+    let mut content = Vec::new();
+    let mut file = open_regular(path, OpenOptions::new().read(true), OFlags::empty())?;
+    let found = file.metadata()?;
+    if !is_trusted_owner(&found) {
+        return Err(untrusted(format!("it belongs to user {}", found.uid())));
+    }
+    let group = if found.uid() == 0 { 0o020 } else { 0o060 };
+    if found.mode() & (0o006 | group) != 0 {
+        let (mode, path) = (found.mode() & 0o7777, path.display());
+        let reason =
+            format!("other users may read or write this private key (mode {mode:04o}); run `chmod 600 {path}`");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    }
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
 /// Opens the file at `path` to append to it, made with `mode` where it is missing; one that is there must be trusted, and
 /// be no link, neither a symbolic nor a hard one.
 ///
@@ -82,18 +111,22 @@ pub(crate) fn append(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // A named pipe at its place must not block the process.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = options.custom_flags(flags.bits().cast_signed()).open(path);
+    let file = open_regular(path, options, OFlags::NOFOLLOW);
     let file = file.map_err(|error| match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::LOOP) => untrusted("it is a symbolic link".to_owned()),
         _ => error,
     })?;
-    let found = file.metadata()?;
-    if !found.is_file() {
+    check(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn open_regular(path: &Path, options: &mut OpenOptions, flags: OFlags) -> io::Result<File> {
+    // A named pipe at its place must not block the process.
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(untrusted("it is not a regular file".to_owned()));
     }
-    check(&found)?;
     Ok(file)
 }
 
@@ -212,6 +245,35 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("pipe"), rustix::fs::Mode::RUSR).expect("a pipe");
         assert!(refusal(read_trusted(&dir.path().join("pipe"))).contains("regular file"));
         assert_eq!(fs::read(&secret).expect("it is there"), b"secret");
+    }
+
+    #[test]
+    fn a_private_key_that_others_may_read_or_write_is_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key.pem");
+        create(&path, PRIVATE, b"key").expect("it is new");
+        for mode in [0o600, 0o400] {
+            set_mode(&path, mode);
+            assert_eq!(read_private(&path).expect("its owner's alone"), b"key", "{mode:o}");
+        }
+        for mode in [0o644, 0o604, 0o602, 0o620, 0o666] {
+            set_mode(&path, mode);
+            let reason = refusal(read_private(&path));
+            let way_out = format!("(mode {mode:04o}); run `chmod 600 {}`", path.display());
+            assert!(reason.ends_with(&way_out), "{reason}");
+        }
+        set_mode(&path, 0o640);
+        assert_eq!(read_private(&path).is_ok(), geteuid().is_root(), "a group may read what is root's");
+        set_mode(&path, PRIVATE);
+        let link = dir.path().join("link.pem");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        assert_eq!(read_private(&link).expect("this user's own link"), b"key");
+        if geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(65_534), None).expect("root may");
+            assert!(refusal(read_private(&link)).contains("a symbolic link of user 65534"));
+            std::os::unix::fs::chown(&path, Some(65_534), None).expect("root may");
+            assert!(refusal(read_private(&path)).contains("it belongs to user 65534"));
+        }
     }
 
     #[test]

@@ -164,19 +164,26 @@ struct Problem {
 pub struct Client {
     address: AdminAddress,
     token: Option<String>,
+    ca: Option<PathBuf>,
 }
 
 impl Client {
     /// A client of the admin API at `address`.
     #[must_use]
     pub fn new(address: impl Into<AdminAddress>) -> Self {
-        Self { address: address.into(), token: None }
+        Self { address: address.into(), token: None, ca: None }
     }
 
     /// The same client, with a bearer token.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The same client, which trusts the CAs in a file (PEM); `None`: those in the file that `PLGW_CA` names.
+    #[must_use]
+    pub fn trusting(self, ca: Option<PathBuf>) -> Self {
+        Self { ca, ..self }
     }
 
     /// What `GET path` answers.
@@ -255,7 +262,7 @@ impl Client {
                 return Ok(Err(tcp));
             }
             let name = ServerName::try_from(self.address.host().to_owned()).map_err(io::Error::other)?;
-            TlsConnector::from(tls_config()?).connect(name, tcp).await.map(Ok)
+            TlsConnector::from(tls_config(self.ca.clone())?).connect(name, tcp).await.map(Ok)
         };
         let connected = timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match connected.map_err(failed)? {
@@ -280,12 +287,15 @@ impl Client {
     }
 }
 
-/// Trusts the CAs in the file that `PLGW_CA` names: a public CA's certificates lie in the system's own such file.
-fn tls_config() -> io::Result<Arc<ClientConfig>> {
-    let path = std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from).ok_or_else(|| {
+/// Trusts the CAs in the file `ca`, or in the one that `PLGW_CA` names: a public CA's certificates lie in the system's own
+/// such file.
+fn tls_config(ca: Option<PathBuf>) -> io::Result<Arc<ClientConfig>> {
+    let named = || std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let path = ca.or_else(named).ok_or_else(|| {
         io::Error::other(format!("{CA_VARIABLE} is not set; https needs it to name a file of CA certificates (PEM)"))
     })?;
-    let unusable = |error: &dyn fmt::Display| io::Error::other(format!("{CA_VARIABLE}, {}: {error}", path.display()));
+    let unusable =
+        |error: &dyn fmt::Display| io::Error::other(format!("the CA certificates in {}: {error}", path.display()));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(&path).map_err(|error| unusable(&error))? {
         roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;

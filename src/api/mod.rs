@@ -28,7 +28,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +39,7 @@ use self::sessions::Sessions;
 pub use self::stand_ins::StandInControl;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
+use crate::http::Tls;
 use crate::lifecycle::Readiness;
 use crate::limits::Refusals;
 use crate::model::{FlowId, TargetId, VpceServiceId};
@@ -136,10 +136,10 @@ impl Api {
 
     /// Serves an already bound listener, over TLS with `tls`, until `stop` is cancelled, then lets answers that are under
     /// way end. Connections that it refuses are counted in `refusals`.
-    pub async fn serve(
+    pub(crate) async fn serve(
         &self,
         listener: TcpListener,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Tls>,
         refusals: Arc<Refusals>,
         stop: CancellationToken,
     ) {

@@ -1,5 +1,6 @@
 //! Builds and wires every module, binds every socket, and hands out the addresses. Tests start here too.
 
+mod admin_tls;
 mod front;
 mod logs;
 mod options;
@@ -19,11 +20,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admin_tls::{AdminCertificate, admin_certificate};
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
 use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl};
-use crate::appservices::{AppOptions, CertificateFiles, CertificateSource, Certificates};
+use crate::appservices::{AppOptions, Certificates};
 use crate::config::{self, Config, Settings, StateLocation};
 use crate::control::health::TcpProbe;
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
@@ -172,14 +174,12 @@ impl Gateway {
         if let Some(address) = settings.admin {
             config::admin_may_listen(address, credentials.is_some()).map_err(StartError::Exposed)?;
         }
-        let admin_certificate = settings.admin_certificate.clone().map(|(certificate, key)| {
-            Certificates::new(CertificateSource::Files(vec![CertificateFiles { certificate, key }]))
-        });
-        let admin_certificate = admin_certificate.transpose()?;
+        let admin_certificate = admin_certificate(&settings)?;
         let admin_socket = settings.admin.map(|address| bind_tcp(address, "the admin API", flags.admin)).transpose()?;
         let bound =
             [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
+        desired.own_names = settings.own_names();
         let store = open_store(&settings.state).await?;
 
         let refusals = Arc::<Refusals>::default();
@@ -278,6 +278,9 @@ impl Gateway {
         );
         reload.show_problems(config_ready, &tasks, &stop);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        if let Some(address) = admin_address {
+            log_admin(address, admin_certificate.as_ref());
+        }
         if let Some(socket) = admin_socket {
             let again = reload.clone();
             let parts = ApiParts {
@@ -294,14 +297,12 @@ impl Gateway {
                 recorder: registry.shared_recorder(),
             };
             let api = Api::guarded(parts, credentials);
-            let tls = match (admin_certificate, admin_address) {
-                (Some(certificate), Some(address)) => {
-                    let config = certificate.server_config(address.ip(), &[b"http/1.1"])?;
-                    watch_certificate(certificate, &tasks, &last_stop);
-                    Some(Arc::new(config))
+            let tls = admin_certificate.map(|AdminCertificate { tls, files, .. }| {
+                if let Some(files) = files {
+                    watch_certificate(files, &tasks, &last_stop);
                 }
-                _ => None,
-            };
+                tls
+            });
             let alarm = Alarm::new("the admin API", &losses);
             let (refused, until) = (Arc::clone(&refusals), last_stop.clone());
             servers.push(tasks.spawn(async move {
@@ -313,7 +314,7 @@ impl Gateway {
             reload.watch_file(&tasks, &stop);
         }
         settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
-        log_addresses(&dns_addresses, metrics_address, admin_address, &control.snapshot());
+        log_addresses(&dns_addresses, metrics_address, &control.snapshot());
         Phase::Running.enter();
         keep_up(&registry, &flows, &tasks, &last_stop);
         say_alive(&manager, &flows, &failed, &tasks, &last_stop);
@@ -503,17 +504,32 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
+/// Logs where the admin API listens, and what its clients have to trust.
+fn log_admin(address: SocketAddr, certificate: Option<&AdminCertificate>) {
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let console = format!("{scheme}://{address}/console");
+    match certificate.and_then(|certificate| certificate.ca.as_ref()) {
+        Some(ca) => tracing::info!(
+            listen.addr = %address,
+            console,
+            ca = %ca.display(),
+            "admin API listens; over TLS by the lab CA, which its clients have to trust (`admin.tls`)"
+        ),
+        None => tracing::info!(listen.addr = %address, console, "admin API listens"),
+    }
+    if certificate.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(listen.addr = %address, "the admin API's token and answers leave this machine in clear: `admin.tls` is `off`");
+    }
+}
+
 /// Logs where the gateway listens, a line each kind of listener: its own, which may have chosen their ports themselves, and those
 /// of the snapshot by the addresses that they are at.
-fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, admin: Option<SocketAddr>, snapshot: &Snapshot) {
+fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Snapshot) {
     for address in dns {
         tracing::info!(listen.addr = %address, "DNS listens");
     }
     if let Some(address) = metrics {
         tracing::info!(listen.addr = %address, "metrics listener listens");
-    }
-    if let Some(address) = admin {
-        tracing::info!(listen.addr = %address, console = %format_args!("http://{address}/console"), "admin API listens");
     }
     let (private, public): (Vec<_>, Vec<_>) =
         snapshot.listeners.values().partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));

@@ -236,6 +236,9 @@ fn names_of(identity: &Identity) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -264,7 +267,8 @@ mod tests {
         let put = |name: &str, at: u64| {
             let identity = ca.issue(&[name.parse().expect("a name")], &[]).expect("issued");
             for path in [&files.certificate, &files.key] {
-                std::fs::write(path, identity.pem()).expect("written");
+                let written = std::fs::write(path, identity.pem());
+                written.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o600))).expect("written");
                 let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at);
                 std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(time)).expect("stamped");
             }

@@ -126,6 +126,8 @@ pub(crate) struct ForwardedFields {
     origin: Origin,
     client: HeaderValue,
     forwarded: HeaderValue,
+    port: HeaderValue,
+    endpoint: Option<HeaderValue>,
 }
 
 impl ForwardedFields {
@@ -147,6 +149,8 @@ impl ForwardedFields {
             origin: sender.origin,
             client: text(&client),
             forwarded: text(&forwarded),
+            port: HeaderValue::from(sender.listener.port()),
+            endpoint: sender.endpoint.map(|endpoint| text(endpoint.as_str())),
         }
     }
 
@@ -170,13 +174,13 @@ pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &Sender<'_>, fields: &
     headers.reserve(OWN_FIELDS);
     headers.insert(header::HOST, sender.authority.clone());
     headers.insert(ORIGIN, HeaderValue::from_static(sender.origin.label()));
-    if let Some(endpoint) = sender.endpoint {
-        headers.insert(ENDPOINT, text(endpoint.as_str()));
+    if let Some(endpoint) = &fields.endpoint {
+        headers.insert(ENDPOINT, endpoint.clone());
     }
     headers.insert(FORWARDED_FOR, fields.client.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
     headers.insert(FORWARDED_HOST, sender.authority.clone());
-    headers.insert(FORWARDED_PORT, HeaderValue::from(sender.listener.port()));
+    headers.insert(FORWARDED_PORT, fields.port.clone());
     headers.insert(header::FORWARDED, fields.forwarded.clone());
 }
 

@@ -47,6 +47,7 @@ impl fmt::Display for StateUsed {
 pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure> {
     let mut config = config::load(path)?;
     config.desired.own_addresses = config.settings.own_addresses();
+    config.desired.own_names = config.settings.own_names();
     let location = state.map_or(config.settings.state.clone(), |path| StateLocation::File(path.to_owned()));
     let (held, state) = held(location)?;
     let (snapshot, _) = compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &errors))?;

@@ -1,15 +1,15 @@
 //! What the process itself is told: threads, addresses, limits. Where the file says nothing, the defaults here hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{CidrSet, FlowLogFormat, LogLevels, Pace};
+use crate::model::{CidrSet, DnsName, FlowLogFormat, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -106,8 +106,12 @@ pub struct Settings {
     /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
     #[serde(rename = "admin.listen")]
     pub admin: Option<SocketAddr>,
-    /// The chain and the key with which the admin API is served over TLS; `None`: it is served in clear.
-    pub admin_certificate: Option<(PathBuf, PathBuf)>,
+    /// How the admin API is served, where the file says so; [`Self::admin_tls`] says what it comes to.
+    #[serde(rename = "admin.tls")]
+    pub admin_tls: Option<AdminTls>,
+    /// Host names that the admin API answers to, over TLS alone, and that DNS answers with its address.
+    #[serde(rename = "admin.names")]
+    pub admin_names: BTreeSet<DnsName>,
     /// How bytes are moved.
     pub relay: RelaySettings,
     /// How much is taken on at once.
@@ -140,6 +144,22 @@ impl Settings {
     pub fn own_addresses(&self) -> BTreeSet<SocketAddr> {
         let dns = self.dns.iter().flat_map(|dns| &dns.listen);
         dns.chain(&self.metrics).chain(&self.admin).copied().collect()
+    }
+
+    /// By which certificate the admin API is served: by the lab CA's where the file says nothing and the API has host names,
+    /// or can be reached from other machines, as credentials go with every request.
+    #[must_use]
+    pub fn admin_tls(&self) -> AdminTls {
+        let leaves = self.admin.is_some_and(|address| !address.ip().is_loopback());
+        let default = if leaves || !self.admin_names.is_empty() { AdminTls::LabCa } else { AdminTls::Off };
+        self.admin_tls.clone().unwrap_or(default)
+    }
+
+    /// What DNS answers for the host names of the admin API: where it listens. Nothing for one that listens at every address.
+    #[must_use]
+    pub fn own_names(&self) -> BTreeMap<DnsName, IpAddr> {
+        let at = self.admin.map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
+        self.admin_names.iter().filter_map(|name| Some((name.clone(), at?))).collect()
     }
 
     /// The keys whose values differ in `other`: `dns.ttl`, or `dns` where a whole table is new or gone. Settings take effect
@@ -176,7 +196,8 @@ impl Default for Settings {
             dns: Some(DnsSettings::default()),
             metrics: Some(DEFAULT_METRICS),
             admin: Some(DEFAULT_ADMIN),
-            admin_certificate: None,
+            admin_tls: None,
+            admin_names: BTreeSet::new(),
             relay: RelaySettings::default(),
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
@@ -190,6 +211,24 @@ impl Default for Settings {
             watch_file: true,
         }
     }
+}
+
+/// By which certificate the admin API is served over TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminTls {
+    /// By none: it is served in clear.
+    #[default]
+    Off,
+    /// By one that the lab's CA signs at the start.
+    LabCa,
+    /// By the user's own.
+    Files {
+        /// The chain, the listener's own certificate first.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
 }
 
 /// Where a log goes.
@@ -415,6 +454,25 @@ pub fn admin_may_listen(address: SocketAddr, has_credentials: bool) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_admin_api_speaks_tls_where_it_has_names_or_leaves_the_machine() {
+        let at = |listen: &str| Settings { admin: Some(listen.parse().expect("an address")), ..Settings::default() };
+        assert_eq!(at("127.0.0.1:8474").admin_tls(), AdminTls::Off);
+        for listen in ["0.0.0.0:8474", "10.0.0.7:8474", "[2001:db8::1]:8474"] {
+            assert_eq!(at(listen).admin_tls(), AdminTls::LabCa, "{listen}");
+            assert_eq!(
+                Settings { admin_tls: Some(AdminTls::Off), ..at(listen) }.admin_tls(),
+                AdminTls::Off,
+                "{listen}"
+            );
+        }
+        let name: DnsName = "cloud.mongodb.com".parse().expect("a name");
+        let named = |listen| Settings { admin_names: BTreeSet::from([name.clone()]), ..at(listen) };
+        assert_eq!(named("127.0.0.1:443").admin_tls(), AdminTls::LabCa);
+        assert_eq!(named("127.0.0.1:443").own_names()[&name], IpAddr::from([127, 0, 0, 1]));
+        assert!(named("0.0.0.0:443").own_names().is_empty(), "no one address is where it answers");
+    }
 
     #[test]
     fn settings_that_differ_are_named_by_their_keys() {

@@ -133,7 +133,11 @@ impl Control {
         let metrics = ControlMetrics::new(parts.recorder);
         let mut owner = Owner {
             plane: parts.plane,
-            desired: Desired { own_addresses: desired.own_addresses.clone(), ..Desired::default() },
+            desired: Desired {
+                own_addresses: desired.own_addresses.clone(),
+                own_names: desired.own_names.clone(),
+                ..Desired::default()
+            },
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
             resources,

@@ -404,6 +404,7 @@ impl<P: Plane> Owner<P> {
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.own_addresses = self.desired.own_addresses.clone();
+        desired.own_names = self.desired.own_names.clone();
         desired.draining = self.desired.draining.clone();
         let mut overrides = self.overrides.clone();
         overrides.forget_absent(&desired);

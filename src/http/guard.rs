@@ -1,9 +1,12 @@
 //! Refuses requests that a browser makes for a foreign page: one whose name was rebound to this address (DNS rebinding), or
 //! one of another site. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hyper::header::{HOST, HeaderMap, ORIGIN};
+
+use crate::model::DnsName;
 
 /// The Host headers that requests may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +25,16 @@ pub(crate) enum Suspicion {
     #[error("a request needs one Host header")]
     NoHost,
     /// Host is a name that may have been rebound to this address.
-    #[error("the Host header must be `localhost`, a loopback address or the address that is listened on")]
+    #[error(
+        "the Host header must be `localhost`, a loopback address, the address that is listened on or one of `admin.names`"
+    )]
     Rebound,
     /// A page of another site asks.
     #[error("requests from pages of other sites are refused")]
     CrossSite,
 }
 
-/// Checks the head of a request that came to `local` by `scheme`, `http://` or `https://`.
+/// Checks the head of a request that came to `local` by `scheme`, `http://` or `https://`, where the listener has `names`.
 ///
 /// A browser sends the page's own name as Host, so a name that was rebound to this address shows; it sends Origin with
 /// whatever another page makes it do. Programs send neither a foreign Host nor an Origin.
@@ -37,11 +42,19 @@ pub(crate) enum Suspicion {
 /// # Errors
 ///
 /// [`Suspicion`].
-pub(super) fn check(headers: &HeaderMap, local: IpAddr, hosts: Hosts, scheme: &str) -> Result<(), Suspicion> {
+pub(super) fn check(
+    headers: &HeaderMap,
+    local: IpAddr,
+    hosts: Hosts,
+    names: &BTreeSet<DnsName>,
+    scheme: &str,
+) -> Result<(), Suspicion> {
     let mut all = headers.get_all(HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else { return Err(Suspicion::NoHost) };
     let host = host.to_str().map_err(|_| Suspicion::NoHost)?;
-    if !is_allowed(host_part(host), local, hosts) {
+    let name = host_part(host);
+    let is_named = name.parse::<DnsName>().is_ok_and(|name| names.contains(&name));
+    if !is_named && !is_allowed(name, local, hosts) {
         return Err(Suspicion::Rebound);
     }
     for origin in headers.get_all(ORIGIN) {
@@ -85,7 +98,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().expect("a header value"));
         }
-        check(&headers, local.parse().expect("an address"), Hosts::Own, "http://")
+        check(&headers, local.parse().expect("an address"), Hosts::Own, &BTreeSet::new(), "http://")
     }
 
     #[test]
@@ -109,13 +122,28 @@ mod tests {
     fn a_scraper_may_use_any_address_and_the_name_of_a_container() {
         let scrape = |host: &str| {
             let headers = HeaderMap::from_iter([(HOST, host.parse().expect("a header value"))]);
-            check(&headers, IpAddr::from([172, 17, 0, 2]), Hosts::OwnAddressOrShortName, "http://")
+            check(&headers, IpAddr::from([172, 17, 0, 2]), Hosts::OwnAddressOrShortName, &BTreeSet::new(), "http://")
         };
         for host in ["localhost:9464", "10.0.0.8:9464", "[2001:db8::1]:9464", "gateway:9464", "gateway"] {
             assert_eq!(scrape(host), Ok(()), "{host}");
         }
         for host in ["attacker.example:9464", "localhost.attacker.example", "127.0.0.1.nip.io", "gateway.", ""] {
             assert_eq!(scrape(host), Err(Suspicion::Rebound), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_listeners_names_are_hosts_and_no_name_around_them_is() {
+        let names = BTreeSet::from(["cloud.mongodb.com".parse().expect("a name")]);
+        let named = |host: &str| {
+            let headers = HeaderMap::from_iter([(HOST, host.parse().expect("a header value"))]);
+            check(&headers, IpAddr::from([10, 0, 0, 7]), Hosts::Own, &names, "https://")
+        };
+        for host in ["cloud.mongodb.com", "Cloud.MongoDB.com:443", "cloud.mongodb.com.", "10.0.0.7", "localhost"] {
+            assert_eq!(named(host), Ok(()), "{host}");
+        }
+        for host in ["mongodb.com", "a.cloud.mongodb.com", "cloud.mongodb.com.attacker.example", "*.mongodb.com"] {
+            assert_eq!(named(host), Err(Suspicion::Rebound), "{host}");
         }
     }
 

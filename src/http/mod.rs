@@ -6,6 +6,7 @@
 
 mod guard;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::guard::{Hosts, Suspicion};
 use crate::limits::{Connection, Connections, Refusals, Shares, budget};
+use crate::model::DnsName;
 
 /// How long a client may take to send a request's head, or to send the next one on a kept connection.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,6 +72,16 @@ impl Refused {
             Self::ConnectionLimit => "connection_limit",
         }
     }
+}
+
+/// How a listener proves what it is.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    /// What clients at a local address are shown; `None`: nothing, as no certificate can be had.
+    pub(crate) at: Arc<dyn Fn(IpAddr) -> Option<Arc<ServerConfig>> + Send + Sync>,
+    /// Host names that requests may have besides the [`Hosts`] of the site. Over TLS alone: a name that was rebound to this
+    /// address proves nothing, and a certificate does.
+    pub(crate) names: Arc<BTreeSet<DnsName>>,
 }
 
 /// What is served on a listener.
@@ -117,16 +129,15 @@ pub(crate) trait Site: Send + Sync + 'static {
     fn answer(self: Arc<Self>, call: Self::Call) -> impl Future<Output = Reply> + Send;
 }
 
-/// Serves `site` on a bound listener, over TLS where there is a configuration for it, until `stop` is cancelled, then lets
+/// Serves `site` on a bound listener, over `tls` where there is one, until `stop` is cancelled, then lets
 /// answers that are under way end.
 pub(crate) async fn serve<S: Site>(
     site: Arc<S>,
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Tls>,
     refusals: Arc<Refusals>,
     stop: CancellationToken,
 ) {
-    let tls = tls.map(TlsAcceptor::from);
     let limit = budget::share(S::DESCRIPTOR_PART, S::CONNECTION_LIMIT);
     let connections =
         Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: RESERVED.min(limit / 4) });
@@ -192,32 +203,38 @@ struct OneWay;
 async fn serve_connection<S: Site>(
     site: Arc<S>,
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     from: SocketAddr,
     connection: Connection,
     stop: CancellationToken,
 ) {
     let Ok(local) = stream.local_addr() else { return };
-    let scheme = if tls.is_some() { "https://" } else { "http://" };
+    let (connection, local) = (&connection, local.ip().to_canonical());
+    let (scheme, names) = match &tls {
+        Some(tls) => ("https://", Arc::clone(&tls.names)),
+        None => ("http://", Arc::default()),
+    };
     let stream = match tls {
         None => Either::Left(stream),
-        Some(tls) => tokio::select! {
-            () = stop.cancelled() => return,
-            () = connection.evicted() => return,
-            shaken = timeout(HEAD_TIMEOUT, tls.accept(stream)) => match shaken {
-                Ok(Ok(stream)) => Either::Right(Box::new(stream)),
-                Ok(Err(_)) | Err(_) => return,
-            },
-        },
+        Some(tls) => {
+            let Some(config) = (tls.at)(local) else { return };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = connection.evicted() => return,
+                shaken = timeout(HEAD_TIMEOUT, TlsAcceptor::from(config).accept(stream)) => match shaken {
+                    Ok(Ok(stream)) => Either::Right(Box::new(stream)),
+                    Ok(Err(_)) | Err(_) => return,
+                },
+            }
+        }
     };
-    let (connection, local) = (&connection, local.ip());
     let service = service_fn(move |request: Request<Incoming>| {
-        let site = Arc::clone(&site);
+        let (site, names) = (Arc::clone(&site), Arc::clone(&names));
         async move {
             if site.is_service_side(from.ip()) {
                 return Err(OneWay);
             }
-            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS, scheme) {
+            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS, &names, scheme) {
                 tracing::debug!(listener = S::NAME, client.addr = %from, reason = %suspicion, "request refused");
                 return Ok(site.forbidden(suspicion));
             }

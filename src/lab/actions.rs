@@ -15,15 +15,17 @@ use super::error::Doing;
 use super::record::{self, DEFAULT_NAME, First, Lab, Labs, Life};
 use super::{
     CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, Host, LabError, Process, config, holder, links, list,
-    namespaces, outages, status, topology,
+    namespaces, outages, status, topology, vendor_names,
 };
+use crate::config::AdminTls;
 use crate::files;
 use crate::lifecycle::{exit_code, run_command};
+use crate::model::DnsName;
 
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
 
-pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(), LabError> {
+pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool, vendor_names: bool) -> Result<(), LabError> {
     check_name(name)?;
     not_inside("plgw lab up")?;
     let (text, asked) = match file {
@@ -39,7 +41,8 @@ pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool) -> Result<(),
     let desired = crate::config::parse(&text, &asked)?.desired;
     let (text, backends) = config::relocated(&text, &asked, &desired)?;
     let topology = topology::topology(&crate::config::parse(&text, &asked)?.desired, &asked)?;
-    let plan = Plan { text, asked, topology, backends, stand_ins: file.is_none() || stand_ins };
+    let names = if vendor_names { vendor_names::of(&desired) } else { BTreeSet::new() };
+    let plan = Plan { text, asked, topology, backends, names, stand_ins: file.is_none() || stand_ins };
 
     let labs = Labs::lock()?;
     if let Some((first, life)) = found(&labs, name)? {
@@ -72,6 +75,8 @@ struct Plan {
     asked: String,
     topology: topology::Topology,
     backends: Vec<Backend>,
+    /// Host names of the vendors' APIs that the gateway's are to answer to.
+    names: BTreeSet<DnsName>,
     /// Whether stand-ins serve instead of the backends.
     stand_ins: bool,
 }
@@ -83,7 +88,7 @@ fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
         let path = dir.join(name);
         fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })
     };
-    write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, dir, &here)?)?;
+    write(CONFIG_FILE, config::effective(&plan.text, &plan.asked, &plan.topology, &plan.names, dir, &here)?)?;
     write(backends::FILE, serde_json::to_string_pretty(&plan.backends).expect("addresses are JSON"))?;
     let log_path = dir.join("lab.log");
     let log = files::append(&log_path, files::LOG);
@@ -184,6 +189,7 @@ pub(super) fn run(name: &str, host: Host, command: Vec<OsString>) -> Result<Exit
 pub(super) fn run_in_new(
     config: &Path,
     stand_ins: bool,
+    vendor_names: bool,
     host: Host,
     command: &[OsString],
 ) -> Result<ExitCode, LabError> {
@@ -199,7 +205,8 @@ pub(super) fn run_in_new(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     runtime.block_on(async {
         let mut up = plgw("up");
-        up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins")).stdout(Stdio::null());
+        up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins"));
+        up.args(vendor_names.then_some("--vendor-names")).stdout(Stdio::null());
         let mut ended = run_command(&mut up).await;
         if ended.as_ref().is_ok_and(ExitStatus::success) {
             let mut run = plgw("run");
@@ -224,22 +231,22 @@ pub(super) fn shell(name: &str, host: Host) -> Result<ExitCode, LabError> {
 fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
     let held = found.lab.hosts.get(&host);
     let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
-    let mut environment = admin::environment(host, found.lab.admin, &found.dir)?;
-    environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, host.name().to_owned())]);
-    environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
-    let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
-    let paths = paths.map(|(name, path)| (name, path.into_os_string()));
-    let environment = environment.into_iter().map(|(name, value)| (name, OsString::from(value))).chain(paths);
-    Ok(Job { command, environment: environment.collect(), input: None })
+    let mut environment = admin::environment(host, &found.lab, &found.dir)?;
+    environment.extend([("PLGW_LAB", found.name.clone().into()), (HOST_VARIABLE, host.name().into())]);
+    environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver.into())));
+    environment.extend([("PLGW_CA", found.lab.ca.clone().into()), (record::DIR_VARIABLE, record::base()?.into())]);
+    Ok(Job { command, environment, input: None })
 }
 
 /// Enters the network of the lab's gateway, for a client of its admin API.
 pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
     let found = find(name)?;
-    let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
+    let url = found.lab.admin_url().ok_or(LabError::NoAdmin)?;
+    let address = url.parse().expect("a scheme and a socket address");
     let token = Credentials::read(&found.dir)?.token;
     Entry::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
-    Ok(AdminApi { address, token })
+    let ca = (found.lab.admin_tls == AdminTls::LabCa).then_some(found.lab.ca);
+    Ok(AdminApi { address, token, ca })
 }
 
 /// Listens on this machine's loopback at `port`, and forwards to the lab's admin API until the lab ends.
@@ -251,7 +258,8 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
     let here = listener.local_addr().doing("find the console's address")?;
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
-    let link = format!("http://{here}/console#token={token}");
+    let scheme = if found.lab.admin_tls == AdminTls::Off { "http" } else { "https" };
+    let link = format!("{scheme}://{here}/console#token={token}");
     // The reader of a pipe may have closed it after the link.
     let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
     let entry = Entry::open(&found.first, &found.lab, Host::Gateway)?;

@@ -4,16 +4,20 @@
 //! service's side: they have no route to it, and it refuses their sources. As other hosts reach it, it asks for credentials.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::error::Doing;
+use super::record::Lab;
 use super::{Host, LabError};
+use crate::api::client::AdminAddress;
+use crate::config::AdminTls;
 use crate::files;
 
 /// Where it listens: the gateway's end of its cable to the VPC's router. Link-local: RFC 3927.
@@ -28,16 +32,24 @@ const TOKEN: &str = "PLGW_ADMIN_TOKEN";
 const PUBLIC_KEY: &str = "PLGW_ADMIN_PUBLIC_KEY";
 const PRIVATE_KEY: &str = "PLGW_ADMIN_PRIVATE_KEY";
 
-/// Every variable that this module may set: what a command inherits of another gateway's must not reach it.
+/// Every variable that this module may set in a command's environment: what it inherits of another gateway's must not reach
+/// it.
 pub(super) const VARIABLES: [&str; 4] = [ADMIN, TOKEN, PUBLIC_KEY, PRIVATE_KEY];
+
+/// Where clients look for the file of CAs that they trust: OpenSSL's and Go's; curl's; Node's, besides its own; Python's
+/// requests; and AWS's own tools and SDK for Python.
+const TRUST: [&str; 5] =
+    ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"];
 
 /// A lab's admin API.
 #[derive(Debug, Clone)]
 pub struct AdminApi {
     /// Where it is, in the network of the lab's gateway.
-    pub address: SocketAddr,
+    pub address: AdminAddress,
     /// The token of `/v1`.
     pub token: String,
+    /// The CA of its certificate; `None`: it has none, or another CA's.
+    pub ca: Option<PathBuf>,
 }
 
 /// What the admin API asks for: made anew with every lab.
@@ -81,15 +93,15 @@ fn random<const N: usize>() -> Result<String, LabError> {
     Ok(hex::encode(bytes))
 }
 
-/// What a process at `host` has in its environment to use the admin API at `address` with.
-pub(super) fn environment(
-    host: Host,
-    address: Option<SocketAddr>,
-    dir: &Path,
-) -> Result<BTreeMap<&'static str, String>, LabError> {
-    let Some(address) = address.filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
-    let mut environment = Credentials::read(dir)?.environment();
-    environment.insert(ADMIN, format!("http://{address}"));
+/// What a process at `host` has in its environment to use the admin API of `lab`, in `dir`, with.
+pub(super) fn environment(host: Host, lab: &Lab, dir: &Path) -> Result<BTreeMap<&'static str, OsString>, LabError> {
+    let Some(url) = lab.admin_url().filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
+    let credentials = Credentials::read(dir)?.environment().into_iter().map(|(name, value)| (name, value.into()));
+    let mut environment: BTreeMap<_, OsString> = credentials.collect();
+    environment.insert(ADMIN, url.into());
+    if lab.admin_tls == AdminTls::LabCa {
+        environment.extend(TRUST.map(|name| (name, lab.ca.clone().into_os_string())));
+    }
     Ok(environment)
 }
 

@@ -63,6 +63,10 @@ pub struct Up {
     /// Put stand-ins where the config's nodes and apps are, instead of reaching the real ones.
     #[arg(long, requires = "config")]
     stand_ins: bool,
+    /// Answer the vendors' own host names, as `cloud.mongodb.com` and `ec2.us-east-1.amazonaws.com`, with the gateway's APIs,
+    /// over TLS by the lab CA, which commands in the lab are told to trust. In a config: `admin.names`.
+    #[arg(long)]
+    vendor_names: bool,
 }
 
 /// `plgw lab shell`.
@@ -89,6 +93,9 @@ pub struct Run {
     /// In that lab, put stand-ins where the config's nodes and apps are.
     #[arg(long, requires = "config")]
     stand_ins: bool,
+    /// In that lab, answer the vendors' own host names with the gateway's APIs, as `plgw lab up --vendor-names` does.
+    #[arg(long, requires = "config")]
+    vendor_names: bool,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -190,10 +197,13 @@ impl LabCommand {
     /// [`LabError`], with a source chain worth printing.
     pub fn run(self) -> Result<ExitCode, LabError> {
         match self {
-            Self::Up(up) => actions::up(&up.which.name, up.config.as_deref(), up.stand_ins).map(|()| ExitCode::SUCCESS),
+            Self::Up(up) => {
+                let up = actions::up(&up.which.name, up.config.as_deref(), up.stand_ins, up.vendor_names);
+                up.map(|()| ExitCode::SUCCESS)
+            }
             Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),
-            Self::Run(Run { config: Some(config), stand_ins, at, command, .. }) => {
-                actions::run_in_new(&config, stand_ins, at, &command)
+            Self::Run(Run { config: Some(config), stand_ins, vendor_names, at, command, .. }) => {
+                actions::run_in_new(&config, stand_ins, vendor_names, at, &command)
             }
             Self::Run(run) => actions::run(&run.which.name, run.at, run.command),
             Self::Status(status) => actions::status(status.name.as_deref(), status.json),

@@ -11,7 +11,7 @@ use super::backends::Backend;
 use super::topology::{self, Topology};
 use super::{LabError, admin};
 use crate::config::DEFAULT_ADMIN;
-use crate::model::Desired;
+use crate::model::{Desired, DnsName};
 
 /// Says what the file is, at its top.
 const HEAD: &str = "\
@@ -19,6 +19,9 @@ const HEAD: &str = "\
 # addresses, nodes' addresses and networks are the lab's and stay as they are. It goes with the lab.
 
 ";
+
+/// Where tools look that have a host name built in.
+const HTTPS: u16 = 443;
 
 /// Where in the service's VPC backends of this machine's loopback get addresses: from base + 100 on.
 const ALIASES: u32 = 100;
@@ -98,12 +101,13 @@ fn tables<'t>(table: &'t mut Table, key: &str) -> impl Iterator<Item = &'t mut T
     array.into_iter().flatten().filter_map(Value::as_table_mut)
 }
 
-/// `text`, which is a good config, with what is the lab's to say: where DNS and the admin API listen, and where state and
-/// certificates lie unless the file says so itself. `base` is what relative paths in it are relative to.
+/// `text`, which is a good config, with what is the lab's to say: where DNS and the admin API listen, to which `names` that
+/// answers besides the file's own, and where state and certificates lie unless the file says so itself. `base` is what relative paths in it are relative to.
 pub(super) fn effective(
     text: &str,
     file: &str,
     topology: &Topology,
+    names: &BTreeSet<DnsName>,
     dir: &Path,
     base: &Path,
 ) -> Result<String, LabError> {
@@ -127,8 +131,27 @@ pub(super) fn effective(
     }
     let api = table.entry("admin").or_insert_with(|| Value::Table(Table::new()));
     if let Some(api) = api.as_table_mut() {
+        for file in ["certificate", "key"] {
+            if let Some(path) = api.get(file).and_then(Value::as_str) {
+                let path = text_of(&base.join(path))?;
+                api.insert(file.to_owned(), Value::String(path));
+            }
+        }
+        let own = api.get("names").and_then(Value::as_array).cloned().unwrap_or_default();
+        let own = own.iter().filter_map(Value::as_str).map(str::to_owned);
+        let names: BTreeSet<String> = own.chain(names.iter().map(ToString::to_string)).collect();
         let asked: Option<SocketAddr> = api.get("listen").and_then(Value::as_str).and_then(|text| text.parse().ok());
-        let port = asked.unwrap_or(DEFAULT_ADMIN).port();
+        let port = if names.is_empty() {
+            // Its cables have two ends and no one between them.
+            if !api.contains_key("certificate") {
+                api.entry("tls").or_insert_with(|| Value::String("off".to_owned()));
+            }
+            asked.unwrap_or(DEFAULT_ADMIN).port()
+        } else {
+            api.remove("tls");
+            api.insert("names".to_owned(), Value::Array(names.into_iter().map(Value::String).collect()));
+            HTTPS
+        };
         api.insert("listen".to_owned(), Value::String(format!("{}:{port}", admin::ADDRESS)));
     }
     Ok(format!("{HEAD}{table}"))
@@ -152,7 +175,8 @@ mod tests {
         let asked = parse(text, "asked.toml").expect("a good config");
         let topology = topology::topology(&asked.desired, "asked.toml").expect("a lab");
         let made =
-            effective(text, "asked.toml", &topology, Path::new("/run/x"), Path::new("/home/me")).expect("a config");
+            effective(text, "asked.toml", &topology, &BTreeSet::new(), Path::new("/run/x"), Path::new("/home/me"));
+        let made = made.expect("a config");
         // Off loopback the admin API needs credentials in the environment, which the lab's processes have and a test has not.
         assert!(made.contains("listen = \"169.254.0.2:8474\""), "{made}");
         parse(&made.replace("169.254.0.2", "127.0.0.1"), "made.toml").expect("what is made is good")

@@ -122,8 +122,17 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
     let nodes = topology.nodes.iter().map(|(zone, ips)| (zone.to_string(), ips.iter().copied().collect())).collect();
     let ca = config.settings.lab_dir.join("ca.pem");
-    let admin = config.settings.admin;
-    let lab = Lab { config: order.asked.clone(), hosts: hosts.collect(), zones, nodes, processes, ca, admin };
+    let lab = Lab {
+        config: order.asked.clone(),
+        hosts: hosts.collect(),
+        zones,
+        nodes,
+        processes,
+        ca,
+        admin: config.settings.admin,
+        admin_tls: config.settings.admin_tls(),
+        admin_names: config.settings.admin_names,
+    };
     Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }
 

@@ -1,7 +1,7 @@
 //! The lab VPC: the network that the documentation draws, in network namespaces on one Linux machine.
 //!
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
-//! of a config looks like; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
+//! of a config looks like, and `vendor_names` which names of the vendors' APIs its gateway answers to; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
 //! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
 //! runs the gateway behind its `packet_filter`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a
 //! cut zone. Nothing else in this crate reads this module.
@@ -27,6 +27,7 @@ mod record;
 mod stand_ins;
 mod status;
 mod topology;
+mod vendor_names;
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{collections::BTreeMap, env};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -17,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Host, LabError};
+use crate::config::AdminTls;
 use crate::files;
+use crate::model::DnsName;
 
 /// The name of a lab that was given none.
 pub const DEFAULT_NAME: &str = "default";
@@ -78,6 +83,10 @@ pub(super) struct Lab {
     pub(super) ca: PathBuf,
     /// Its gateway's admin API; `None` where the config turns it off.
     pub(super) admin: Option<SocketAddr>,
+    /// How it is served.
+    pub(super) admin_tls: AdminTls,
+    /// The host names that it answers to.
+    pub(super) admin_names: BTreeSet<DnsName>,
 }
 
 /// A host and where the first process holds it.
@@ -263,6 +272,12 @@ pub(super) enum Life {
 }
 
 impl Lab {
+    /// The URL of its gateway's admin API.
+    pub(super) fn admin_url(&self) -> Option<String> {
+        let scheme = if self.admin_tls == AdminTls::Off { "http" } else { "https" };
+        self.admin.map(|address| format!("{scheme}://{address}"))
+    }
+
     /// What the lab in `dir` consists of; `None` before it is ready.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read_trusted(&dir.join(LAB)).ok()?).ok()

@@ -108,7 +108,7 @@ impl View {
             dir: dir.to_owned(),
             config: dir.join(CONFIG_FILE),
             ca: lab.ca.clone(),
-            admin: lab.admin.map(|address| format!("http://{address}")),
+            admin: lab.admin_url(),
             hosts: lab.hosts.iter().filter_map(host).collect(),
             zones: lab
                 .zones

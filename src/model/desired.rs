@@ -44,4 +44,6 @@ pub struct Desired {
     pub silent_zones: BTreeSet<super::Zone>,
     /// Where the gateway itself answers beside endpoints and public addresses: DNS, metrics, the admin API.
     pub own_addresses: BTreeSet<std::net::SocketAddr>,
+    /// Host names of the gateway's own APIs, and the address that they lead to.
+    pub own_names: BTreeMap<super::DnsName, std::net::IpAddr>,
 }

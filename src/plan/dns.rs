@@ -36,6 +36,9 @@ pub(super) fn view(
     }
     add_endpoints(&mut public, survey, gates);
     add_apps(&mut public, survey);
+    for (name, address) in &survey.desired.own_names {
+        findings.take(|| Location::OwnName(name.clone()), add_own_name(&mut public, name, *address));
+    }
     let mut managed = managed(survey);
     let vpcs = survey.desired.vpcs.iter().map(|(id, vpc)| VpcDns {
         vpc: id.clone(),
@@ -193,6 +196,15 @@ fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
             zones.at(&domain, name).addresses.insert(app.public_address.ip());
         }
     }
+}
+
+/// A host name of the gateway's own APIs, a public one as the vendors' are: in the zone that it lies in, or else in one of its
+/// own, so that it hides no other name.
+fn add_own_name(zones: &mut Zones, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
+    let parents = zones.0.keys().filter(|zone| name.is_within(zone));
+    let zone = parents.max_by_key(|zone| zone.as_str().len()).unwrap_or(name).clone();
+    let records = RecordSets { addresses: BTreeSet::from([address]), ..RecordSets::default() };
+    zones.put(&zone, name.clone(), records).map_err(|_| RuleError::OwnNameTaken(name.clone()))
 }
 
 /// The zones that AWS manages, by VPC.
@@ -376,6 +388,21 @@ mod tests {
     }
 
     /// A15.
+    #[test]
+    fn names_of_the_gateways_apis_are_public_and_take_nobody_elses() {
+        let mut desired = documented();
+        desired.own_names.insert(of("cloud.mongodb.com"), of("169.254.0.2"));
+        let snapshot = plan(&desired);
+        let name: DnsName = of("cloud.mongodb.com");
+        assert_eq!(snapshot.dns.public[&name].records[&name].addresses, BTreeSet::from([of("169.254.0.2")]));
+        desired.own_names.insert(of("pl-0-us-east-1-k45tj.mongodb.net"), of("169.254.0.2"));
+        let refused = refusals(&desired).join("; ");
+        assert!(
+            refused.contains("admin.names, pl-0-us-east-1-k45tj.mongodb.net") && refused.contains("already"),
+            "{refused}"
+        );
+    }
+
     #[test]
     fn nodes_with_public_addresses_have_standard_records() {
         let mut desired = documented();

@@ -62,6 +62,8 @@ pub enum Location {
     App(AppId),
     /// A private hosted zone of a consumer.
     PrivateZone(DnsName),
+    /// A host name of the gateway's own APIs.
+    OwnName(DnsName),
 }
 
 impl fmt::Display for Location {
@@ -74,6 +76,7 @@ impl fmt::Display for Location {
             Self::Service(id) => write!(f, "endpoint service {id}"),
             Self::App(id) => write!(f, "app {id}"),
             Self::PrivateZone(name) => write!(f, "private hosted zone {name}"),
+            Self::OwnName(name) => write!(f, "admin.names, {name}"),
         }
     }
 }
@@ -176,6 +179,9 @@ pub enum RuleError {
     /// Two things would have one host name.
     #[error("the host name `{0}` is made twice; rename one of the clusters or nodes")]
     HostNameTaken(DnsName),
+    /// A name of the gateway's own APIs that is something else's.
+    #[error("`{0}` is already the name of a cluster's host, an endpoint or an app; leave it out")]
+    OwnNameTaken(DnsName),
     /// Two processes at one address.
     #[error("`{target}` is at {address}, and so is `{other}`; two targets cannot be at one address")]
     TargetAddressTaken {

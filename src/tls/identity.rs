@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::TlsError;
+use crate::files;
 
 const CHAIN: &str = "certificates in PEM form";
 
@@ -50,7 +51,7 @@ impl Identity {
         if chain.is_empty() {
             return Err(wrong(certificate, CHAIN, "there is none in it".to_owned()));
         }
-        let key_pem = text(key)?;
+        let key_pem = files::read_private(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|error| wrong(key, "private key in PEM form", error.to_string()))?;
         let both = [pem.as_slice(), b"\n", key_pem.as_slice()].concat();

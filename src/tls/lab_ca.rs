@@ -59,7 +59,7 @@ impl LabCa {
         // Held until the end of this function: whoever comes second finds both files, never one.
         let _lock = lock(dir).map_err(|source| TlsError::Read { path: dir.to_owned(), source })?;
         let half = |present, missing| TlsError::Half { dir: dir.to_owned(), present, missing };
-        match (read(&dir.join(CERTIFICATE))?, read(&dir.join(KEY))?) {
+        match (read(&dir.join(CERTIFICATE))?, read_key(&dir.join(KEY))?) {
             (Some(pem), Some(key)) => Self::open(dir, &pem, &key),
             (Some(_), None) => Err(half(CERTIFICATE, KEY)),
             (None, Some(_)) => Err(half(KEY, CERTIFICATE)),
@@ -111,7 +111,7 @@ impl LabCa {
         if [CERTIFICATE, KEY].iter().any(|own| path == self.dir.join(own)) {
             return Err(TlsError::Reserved { path });
         }
-        if let Some(pem) = read(&path)?
+        if let Some(pem) = read_key(&path)?
             && let Some(identity) = self.usable(&pem, names, ips)
         {
             return Ok(identity);
@@ -177,7 +177,7 @@ impl LabCa {
         }
         let lost = |name| TlsError::Read { path: dir.join(name), source: io::ErrorKind::NotFound.into() };
         let pem = read(&dir.join(CERTIFICATE))?.ok_or_else(|| lost(CERTIFICATE))?;
-        Self::open(dir, &pem, &read(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
+        Self::open(dir, &pem, &read_key(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
     }
 
     fn leaf(&self, subject: &str, names: &[DnsName], ips: &[IpAddr]) -> Result<CertificateParams, rcgen::Error> {
@@ -236,7 +236,16 @@ fn lock(dir: &Path) -> io::Result<File> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, TlsError> {
-    match files::read_trusted(path).and_then(|text| String::from_utf8(text).map_err(io::Error::other)) {
+    text(path, files::read_trusted(path))
+}
+
+/// A file that the CA made with a private key in it: no link, and nobody else's to read.
+fn read_key(path: &Path) -> Result<Option<String>, TlsError> {
+    text(path, files::read_trusted(path).and_then(|_| files::read_private(path)))
+}
+
+fn text(path: &Path, content: io::Result<Vec<u8>>) -> Result<Option<String>, TlsError> {
+    match content.and_then(|text| String::from_utf8(text).map_err(io::Error::other)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TlsError::Read { path: path.to_owned(), source }),

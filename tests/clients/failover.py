@@ -42,22 +42,22 @@ def gateway():
     yield lab.quickstart()
 
 
-def command(driver, collection):
+def command(driver, collection, uri=SRV):
     ca = str(lab.ca())
     match driver:
         case "pymongo":
-            return [sys.executable, "-B", WRITERS / "writer.py", SRV, ca, collection]
+            return [sys.executable, "-B", WRITERS / "writer.py", uri, ca, collection]
         case "Node":
             lab.need("node")
-            return ["node", WRITERS / "writer.mjs", lab.node_modules(), SRV, ca, collection]
+            return ["node", WRITERS / "writer.mjs", lab.node_modules(), uri, ca, collection]
         case "Go":
-            return [built("go_writer"), SRV, ca, collection]
+            return [built("go_writer"), uri, ca, collection]
         case "Java":
             lab.need("java")
             heap = ["-XX:+UseSerialGC", "-Xmx128m", "-XX:TieredStopAtLevel=1"]
-            return ["java", *heap, "-cp", f"{built('java')}/*:{built('java')}", "Writer", SRV, ca, collection]
+            return ["java", *heap, "-cp", f"{built('java')}/*:{built('java')}", "Writer", uri, ca, collection]
         case "C":
-            return [built("c_writer"), f"{SRV}/?tlsCAFile={ca}", collection]
+            return [built("c_writer"), f"{uri}{'&' if '?' in uri else '/?'}tlsCAFile={ca}", collection]
 
 
 def built(name):
@@ -70,13 +70,13 @@ def built(name):
 class Writer:
     """A driver that writes until it is stopped; every line that it says with its time."""
 
-    def __init__(self, driver, collection):
+    def __init__(self, driver, collection, uri=SRV):
         self.driver, self.collection = driver, f"{collection}-{driver}"
         self.started, self.ended, self.errors = {}, {}, {}
         self.complaints = lab.work() / f"{self.collection}.log"
         with open(self.complaints, "w") as log:
             self.process = subprocess.Popen(
-                list(map(str, command(driver, self.collection))),
+                list(map(str, command(driver, self.collection, uri))),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )
         self.reader = threading.Thread(target=self.read, daemon=True)

@@ -4,6 +4,7 @@ import json
 import os
 
 import lab
+from pymongo_driver import HOST, SRV
 
 
 def setup():
@@ -35,12 +36,25 @@ def test_the_shell_connects_by_the_documented_string_and_writes_and_reads(gatewa
         db.getSiblingDB('lab').shell.insertOne({ _id: 1, said: 'hello' });
         ({ set: db.hello().setName, me: db.hello().me, found: db.getSiblingDB('lab').shell.find().toArray() })
     """
-    seen = mongosh("mongodb+srv://cluster0-pl-0-k45tj.mongodb.net", script)
+    seen = mongosh(SRV, script)
     assert seen == {
         "set": "Cluster0-shard-0-shard-0",
         "me": "pl-0-us-east-1-k45tj.mongodb.net:1024",
         "found": [{"_id": 1, "said": "hello"}],
     }, seen
+
+
+def test_the_shell_connects_by_the_seed_list_and_after_a_port_moved(gateway):
+    """A6, A10."""
+    def seeds():
+        hosts = ",".join(f"{HOST}:{port}" for port in sorted(lab.ports("Cluster0").values()))
+        return f"mongodb://{hosts}/?replicaSet=Cluster0-shard-0-shard-0"
+
+    moved = lab.api("POST", "/v1/targets/Cluster0/shard-00-00/move", {})
+    assert f":{moved['to']}" in seeds(), seeds()
+    for string in (seeds(), SRV):
+        seen = mongosh(string, "db.hello().hosts.sort()")
+        assert seen == sorted(f"{HOST}:{port}" for port in lab.ports("Cluster0").values()), (string, seen)
 
 
 def test_the_shell_connects_by_the_optimized_string(gateway):

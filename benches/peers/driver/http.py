@@ -33,6 +33,7 @@ def certificate(work):
                     "-days", "30", "-subj", "/CN=bench", "-addext",
                     "subjectAltName=DNS:*.aws.services.cloud.mongodb.com,DNS:*.aws.ws.services.cloud.mongodb.com",
                     "-keyout", str(key), "-out", str(chain)], check=True, capture_output=True)
+    path.touch(0o600)
     path.write_text(chain.read_text() + key.read_text())
     return path
 

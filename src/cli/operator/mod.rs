@@ -54,8 +54,8 @@ impl Ask {
         }
         let client = match &self.lab {
             Some(name) => {
-                let AdminApi { address, token } = lab::enter_admin(name)?;
-                Client::new(address).with_token(Some(token))
+                let AdminApi { address, token, ca } = lab::enter_admin(name)?;
+                Client::new(address).with_token(Some(token)).trusting(ca)
             }
             None if self.is_on_service_side() => {
                 let reason = "hosts on the service's side of a lab cannot reach its admin API (one-way); run this on another \

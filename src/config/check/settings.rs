@@ -1,13 +1,14 @@
 //! The process' own settings.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
-    AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
+    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
     DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
     RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
@@ -15,7 +16,7 @@ use crate::config::settings::{
 use crate::config::value::{
     bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, whole, words,
 };
-use crate::model::{FlowLogFormat, Pace};
+use crate::model::{DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -34,14 +35,15 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
-    let (admin, admin_certificate) = root.table("admin", |section| admin(section, declared));
+    let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: root.table("state", |section| state(section, &lab_dir, declared)),
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin,
-        admin_certificate,
+        admin_tls,
+        admin_names,
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
         keepalive: root.table("keepalive", |section| {
@@ -123,7 +125,7 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
     Some(listen)
 }
 
-fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>, Option<(PathBuf, PathBuf)>) {
+fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>, Option<AdminTls>, BTreeSet<DnsName>) {
     let listen = listen(section, DEFAULT_ADMIN, declared);
     if let Some(At { value, spot }) = &listen
         && let Err(problem) = admin_may_listen(*value, credentials_are_set())
@@ -138,8 +140,31 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
         let missing = if key.is_none() { "key" } else { "certificate" };
         section.report(missing, "TLS needs both `certificate` and `key`; write both, or neither".to_owned());
     }
-    let certificate = certificate.zip(key);
-    (listen.map(|listen| listen.value), certificate.map(|(chain, key)| (chain.value.into(), key.value.into())))
+    let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
+    for At { value, spot } in &names {
+        if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
+            section.problems.report(
+                spot,
+                format!("`{value}` is no host name; write one that clients ask for, as `cloud.mongodb.com`"),
+            );
+        }
+    }
+    if listen.is_none() && !names.is_empty() {
+        section.report("names", "nobody answers to them, as `admin.enabled` is false; leave one of the two out");
+    }
+    let tls = section.get("tls", one_of(&[("off", AdminTls::Off), ("lab_ca", AdminTls::LabCa)]));
+    if let Some(At { value, spot }) = &tls {
+        if certificate.is_some() {
+            section.problems.report(spot, "TLS is by `certificate` and `key`; leave `tls` out, or both of them");
+        } else if *value == AdminTls::Off && !names.is_empty() {
+            section.problems.report(spot, "`names` are answered to over TLS alone; leave `tls` out, or write `lab_ca`");
+        }
+    }
+    let files = certificate
+        .zip(key)
+        .map(|(certificate, key)| AdminTls::Files { certificate: certificate.value.into(), key: key.value.into() });
+    let tls = files.or(tls.map(|tls| tls.value));
+    (listen.map(|listen| listen.value), tls, values(names).into_iter().collect())
 }
 
 /// Whether the environment has credentials for the admin API: a secret stays out of files, so this is the one thing that

@@ -8,6 +8,8 @@ use super::recorder::Recorder;
 use plgw::appservices::{AppOptions, CertificateFiles, CertificateSource};
 use plgw::model::{AppEndpointKind, CidrSet};
 use plgw::tls::LabCa;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 
@@ -336,7 +338,8 @@ async fn certificates_from_files_are_chosen_by_name_and_renewed_without_a_restar
             key: dir.path().join(format!("{file}-key.pem")),
         };
         for path in [&files.certificate, &files.key] {
-            std::fs::write(path, identity.pem()).expect("written");
+            let written = std::fs::write(path, identity.pem());
+            written.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o600))).expect("written");
         }
         (files, identity.chain()[0].clone())
     };
@@ -370,7 +373,8 @@ async fn a_reload_reads_certificates_again() {
         let identity = ca.issue(&[HOST.parse().expect("a name")], &[]).expect("issued");
         for name in ["app.pem", "app-key.pem"] {
             let path = dir.path().join(name);
-            std::fs::write(&path, identity.pem()).expect("written");
+            let written_now = std::fs::write(&path, identity.pem());
+            written_now.and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o600))).expect("written");
             // The same as before, so that nothing but a reload sees the change.
             std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(written)).expect("stamped");
         }

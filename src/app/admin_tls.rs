@@ -1,0 +1,86 @@
+//! By which certificate the admin listener is what it says: the user's own, or the lab CA's for its host names and for the
+//! address that a client came to.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::ServerConfig;
+
+use crate::appservices::{CertificateFiles, CertificateSource, Certificates};
+use crate::config::{AdminTls, Settings};
+use crate::http::Tls;
+use crate::model::DnsName;
+use crate::tls::{LabCa, TlsError};
+
+/// What the admin API speaks: HTTP/1.1, by the name that ALPN has for it (RFC 7301).
+const ALPN: &[u8] = b"http/1.1";
+
+/// The admin listener's TLS.
+pub(super) struct AdminCertificate {
+    /// For the listener.
+    pub(super) tls: Tls,
+    /// The user's own files, to be read again when they change.
+    pub(super) files: Option<Arc<Certificates>>,
+    /// The CA that clients have to trust, where it is the lab's.
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// The admin listener's TLS as `settings` has it; `None`: it is served in clear.
+///
+/// # Errors
+///
+/// [`TlsError`] when the lab CA or the user's files can't be used.
+pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCertificate>, TlsError> {
+    let names = Arc::new(settings.admin_names.clone());
+    Ok(match settings.admin.map(|address| (address, settings.admin_tls())) {
+        None | Some((_, AdminTls::Off)) => None,
+        Some((address, AdminTls::Files { certificate, key })) => {
+            let files = vec![CertificateFiles { certificate, key }];
+            let files = Certificates::new(CertificateSource::Files(files))?;
+            let config = Arc::new(files.server_config(address.ip(), &[ALPN])?);
+            let at = Arc::new(move |_| Some(Arc::clone(&config)));
+            Some(AdminCertificate { tls: Tls { at, names }, files: Some(files), ca: None })
+        }
+        Some((address, AdminTls::LabCa)) => {
+            let ca = LabCa::open_or_create(&settings.lab_dir)?;
+            let path = ca.certificate_path();
+            let own = settings.admin_names.iter().cloned().collect();
+            let issued = Issued { ca, names: own, by_address: Mutex::default() };
+            // What can't be had for the address that is listened at is said at the start.
+            issued.at(address.ip())?;
+            let at = Arc::new(move |local| {
+                let made = issued.at(local);
+                made.inspect_err(|error| tracing::error!(%error, %local, "no certificate for the admin API")).ok()
+            });
+            Some(AdminCertificate { tls: Tls { at, names }, files: None, ca: Some(path) })
+        }
+    })
+}
+
+/// Certificates that the lab's CA signed, one for each address of this machine that clients came to: a listener at every
+/// address doesn't know them before.
+struct Issued {
+    ca: LabCa,
+    names: Vec<DnsName>,
+    by_address: Mutex<HashMap<IpAddr, Arc<ServerConfig>>>,
+}
+
+impl Issued {
+    fn at(&self, local: IpAddr) -> Result<Arc<ServerConfig>, TlsError> {
+        // One for all of loopback, which has millions of addresses.
+        let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = by_address.get(&local) {
+            return Ok(Arc::clone(config));
+        }
+        let localhost: DnsName = "localhost".parse().expect("a constant name");
+        let names: Vec<DnsName> = self.names.iter().cloned().chain([localhost]).collect();
+        // Forwarded ports of loopback lead here, too.
+        let ips = [local, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let config = self.ca.issue(&names, &ips)?.server_config(&[ALPN])?;
+        by_address.insert(local, Arc::clone(&config));
+        Ok(config)
+    }
+}
