@@ -157,6 +157,7 @@ fn family(path: &str) -> Family {
         _ if path.starts_with("/api/atlas/") => {
             family("atlas", &["", "digest", "serviceAccount"], &[JSON], &[JSON], "ApiError")
         }
+        _ if path.starts_with("/api/private/") => family("atlas", &[""], &[JSON], &[JSON], "Problem"),
         _ if path.starts_with("/api/oauth/") => family("atlas", &["", "client"], &[FORM], &[JSON], "OAuthError"),
         _ if path.ends_with("/login") => family("app services", &[""], &[JSON], &[JSON], "AppError"),
         _ if path.starts_with("/api/admin/") => family("app services", &["session"], &[JSON], &[JSON], "AppError"),
@@ -170,7 +171,11 @@ fn family(path: &str) -> Family {
 fn refusals(path: &str, method: &Method) -> &'static [u16] {
     match path {
         "/" => &[400, 412, 503],
-        "/openapi.json" | "/api/atlas/v2/groups" if method == Method::GET => &[],
+        "/openapi.json" | "/api/atlas/v2/groups" | "/api/atlas/v2/orgs" | "/api/atlas/v2/clusters"
+            if method == Method::GET =>
+        {
+            &[]
+        }
         _ if path.starts_with("/api/atlas/") => &[400, 404, 409, 503],
         _ if path.starts_with("/api/admin/") && path.contains("{groupId}") && method == Method::GET => &[404],
         _ if path.starts_with("/api/admin/") && path.contains("{groupId}") => &[400, 404, 503],

@@ -7,7 +7,7 @@ use hyper::header::ALLOW;
 
 use super::Shared;
 use super::auth::Scheme;
-use super::call::{Call, Reply, bytes, empty, problem, set};
+use super::call::{Call, Reply, bytes, empty, json, problem, set};
 use super::openapi::DESCRIPTION;
 use super::{appservices, atlas, console, ec2, oauth, routes, v1};
 
@@ -38,6 +38,11 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
             ("app_services", reply)
         }
         Some("api") if below(&call, &["oauth"]) && known.is_ok() => ("oauth", oauth::answer(shared, &call)),
+        // Which address the caller comes from, for its entry in an access list.
+        Some("api") if below(&call, &["private", "ipinfo"]) => match &known {
+            Ok(()) => ("atlas", json(StatusCode::OK, &atlas::ip_info(&call))),
+            Err(_) => ("none", missing(&call, &known)),
+        },
         // What the `atlas` command says of its own use; nobody wants it here.
         Some("api") if below(&call, &["private"]) => ("telemetry", empty(StatusCode::NO_CONTENT)),
         Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),

@@ -66,7 +66,70 @@ pub(super) static VENDORS: &[(&str, &[VendorOperation])] = &[
         &[get("listGroups", "Groups"), send(Method::POST, "createGroup", "GroupRequest", 201, "Group")],
     ),
     ("/api/atlas/v2/groups/byName/{groupName}", &[get("getGroupByName", "Group")]),
-    (group!(""), &[get("getGroup", "Group"), delete("deleteGroup", 202, "Empty")]),
+    ("/api/atlas/v2/orgs", &[get("listOrgs", "Orgs")]),
+    ("/api/atlas/v2/orgs/{orgId}", &[get("getOrg", "Org")]),
+    ("/api/atlas/v2/orgs/{orgId}/groups", &[get("getOrgGroups", "Groups")]),
+    ("/api/atlas/v2/clusters", &[get("listClusterDetails", "ClustersOfGroups")]),
+    ("/api/private/ipinfo", &[get("getIpInfo", "IpInfo")]),
+    (
+        group!(""),
+        &[
+            get("getGroup", "Group"),
+            send(Method::PATCH, "updateGroup", "GroupChange", 200, "Group"),
+            delete("deleteGroup", 202, "Empty"),
+        ],
+    ),
+    (
+        group!("/settings"),
+        &[
+            get("getGroupSettings", "GroupSettings"),
+            send(Method::PATCH, "updateGroupSettings", "GroupSettingsChange", 200, "GroupSettings"),
+        ],
+    ),
+    (group!("/managedSlowMs"), &[get("getGroupManagedSlowMs", "Flag")]),
+    (group!("/managedSlowMs/enable"), &[send(Method::POST, "enableGroupManagedSlowMs", "", 204, "")]),
+    (group!("/managedSlowMs/disable"), &[delete("disableGroupManagedSlowMs", 204, "")]),
+    (group!("/teams"), &[get("listGroupTeams", "EmptyPage")]),
+    (group!("/users"), &[get("listGroupUsers", "EmptyPage")]),
+    (group!("/alerts"), &[get("listGroupAlerts", "EmptyPage")]),
+    (group!("/flexClusters"), &[get("listGroupFlexClusters", "EmptyPage")]),
+    (group!("/ipAddresses"), &[get("listGroupIpAddresses", "GroupIpAddresses")]),
+    (group!("/containers"), &[get("listGroupContainers", "Containers")]),
+    (group!("/containers/all"), &[get("listGroupContainerAll", "Containers")]),
+    (group!("/containers/{containerId}"), &[get("getGroupContainer", "Container")]),
+    (
+        group!("/databaseUsers"),
+        &[
+            get("listGroupDatabaseUsers", "DatabaseUsers"),
+            send(Method::POST, "createGroupDatabaseUser", "DatabaseUserRequest", 201, "DatabaseUser"),
+        ],
+    ),
+    (
+        group!("/databaseUsers/{databaseName}/{username}"),
+        &[
+            get("getGroupDatabaseUser", "DatabaseUser"),
+            send(Method::PATCH, "updateGroupDatabaseUser", "DatabaseUserChange", 200, "DatabaseUser"),
+            delete("deleteGroupDatabaseUser", 204, ""),
+        ],
+    ),
+    (
+        group!("/clusters/{clusterName}/processArgs"),
+        &[
+            get("getGroupClusterProcessArgs", "ProcessArgs"),
+            send(Method::PATCH, "updateGroupClusterProcessArgs", "ProcessArgs", 200, "ProcessArgs"),
+        ],
+    ),
+    (
+        "/api/atlas/v1.0/groups/{groupId}/whitelist",
+        &[
+            get("listOldAccessListEntries", "AccessEntries"),
+            send(Method::POST, "createOldAccessListEntries", "AccessEntryRequest", 201, "AccessEntries"),
+        ],
+    ),
+    (
+        "/api/atlas/v1.0/groups/{groupId}/whitelist/{entryValue}",
+        &[get("getOldAccessListEntry", "AccessEntry"), delete("deleteOldAccessListEntry", 204, "")],
+    ),
     (
         group!("/privateEndpoint/endpointService"),
         &[send(

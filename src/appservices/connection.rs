@@ -103,7 +103,7 @@ fn reset(client: &TcpStream) {
 /// Ends a refused connection as AWS does: by silence, where that drops packets, as long as its place isn't needed.
 fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
     let held = match refusal.look() {
-        WireLook::Reset => None,
+        WireLook::Reset | WireLook::Closed => None,
         WireLook::Dropped => context.held.admit(source, false),
     };
     let Some(held) = held else { return reset(&client) };

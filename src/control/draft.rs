@@ -5,6 +5,7 @@ mod apps;
 pub mod atlas;
 pub mod ec2;
 mod elsewhere;
+pub mod profiles;
 mod serverless;
 
 use crate::model::ParseIdError;
@@ -131,6 +132,8 @@ pub enum Kind {
     PrivateEndpoint,
     /// An entry of an IP access list.
     AccessEntry,
+    /// A database user.
+    DatabaseUser,
     /// A fault on demand.
     Fault,
 }
@@ -166,6 +169,7 @@ impl std::fmt::Display for Kind {
             Self::App => "app",
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",
+            Self::DatabaseUser => "database user",
             Self::Fault => "fault",
         })
     }

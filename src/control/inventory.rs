@@ -5,10 +5,12 @@
 //! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
 //! that was made, and what two writers do to two objects never meets.
 
+mod atlas;
 mod elsewhere;
 mod security_rules;
 mod serverless;
 mod state;
+mod updates;
 mod vpc;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::atlas::{ClusterProfile, DatabaseUser, ProjectProfile};
 pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
@@ -183,6 +186,15 @@ pub struct Inventory {
     pub archives: BTreeMap<Pair<ProjectId, VpceId>, ArchiveEndpoint>,
     /// Endpoint services on Azure and Google Cloud, by their id in Atlas.
     pub elsewhere: BTreeMap<String, ElsewhereService>,
+    /// What Atlas' API keeps of projects.
+    pub project_profiles: BTreeMap<ProjectId, ProjectProfile>,
+    /// What Atlas' API keeps of clusters.
+    pub cluster_profiles: BTreeMap<Pair<ProjectId, ClusterName>, ClusterProfile>,
+    /// Clusters that take endpoints in or give them back, since when. A record of its own, so that the config's cluster stays
+    /// the config's.
+    pub updates: BTreeMap<Pair<ProjectId, ClusterName>, Timestamp>,
+    /// Database users of projects, by `DATABASE/NAME`.
+    pub users: BTreeMap<Pair<ProjectId, String>, DatabaseUser>,
     /// What only the config can name.
     pub fixed: Fixed,
 }
@@ -403,6 +415,10 @@ impl Inventory {
         differ("serverless", &base.serverless, &self.serverless, &mut resources);
         differ("archive", &base.archives, &self.archives, &mut resources);
         differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut resources);
+        differ("project-profile", &base.project_profiles, &self.project_profiles, &mut resources);
+        differ("cluster-profile", &base.cluster_profiles, &self.cluster_profiles, &mut resources);
+        differ("update", &base.updates, &self.updates, &mut resources);
+        differ("user", &base.users, &self.users, &mut resources);
         resources
     }
 
@@ -429,6 +445,10 @@ impl Inventory {
                 "serverless" => put(&mut self.serverless, id, value),
                 "archive" => put(&mut self.archives, id, value),
                 "elsewhere" => put(&mut self.elsewhere, id, value),
+                "project-profile" => put(&mut self.project_profiles, id, value),
+                "cluster-profile" => put(&mut self.cluster_profiles, id, value),
+                "update" => put(&mut self.updates, id, value),
+                "user" => put(&mut self.users, id, value),
                 _ => Err(format!("there are no objects of kind `{kind}`")),
             }
             .map_err(wrong)?;

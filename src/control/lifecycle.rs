@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::inventory::{ClusterState, Inventory, Pair, Reservation, ServiceState, Timestamp};
+use super::inventory::{ClusterState, DatabaseUser, Inventory, Pair, Reservation, ServiceState, Timestamp};
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
 /// How long each state lasts.
@@ -50,6 +50,10 @@ pub(super) enum Due {
     Registration(VpceServiceId, VpceId),
     /// A cluster's change ends.
     Cluster(ProjectId, ClusterName),
+    /// A cluster has taken endpoints in or given them back.
+    Update(ProjectId, ClusterName),
+    /// A database user's time is over.
+    User(ProjectId, String),
     /// A serverless instance's change ends.
     Serverless(ProjectId, ClusterName),
     /// The private endpoint of a serverless instance goes on.
@@ -69,12 +73,22 @@ pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, Due)
         Pace::Realistic => &REALISTIC,
         Pace::Frozen => return None,
     };
-    all(inventory, times).min_by_key(|(at, _)| *at)
+    all(inventory, times).chain(expiring(inventory)).min_by_key(|(at, _)| *at)
+}
+
+/// Database users with a date at which they go; nobody pushes them to it.
+fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, Due)> + '_ {
+    let due = |(Pair(project, id), user): (&Pair<ProjectId, String>, &DatabaseUser)| {
+        Some((user.delete_after?, Due::User(project.clone(), id.clone())))
+    };
+    inventory.users.iter().filter_map(due)
 }
 
 /// What would be due next, however long that takes: what a frozen life is pushed to.
 pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
-    all(inventory, &FAST).min_by_key(|(at, _)| *at).map(|(_, due)| due)
+    // Updates of clusters follow endpoints, so they are pushed when nothing else is left.
+    let order = |(at, due): &(Timestamp, Due)| (matches!(due, Due::Update(..)), *at);
+    all(inventory, &FAST).min_by_key(order).map(|(_, due)| due)
 }
 
 fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
@@ -89,7 +103,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
     let endpoints = inventory.endpoints.iter().filter_map(|(id, record)| {
         let wait = match record.endpoint.state {
             EndpointState::PendingAcceptance if inventory.is_registered(&record.endpoint) => times.acceptance,
-            EndpointState::Pending if record.created.is_some() => times.connection,
+            EndpointState::Pending => times.connection,
             EndpointState::Deleting => times.endpoint_deletion,
             _ => return None,
         };
@@ -108,7 +122,12 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
     let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
         |(Pair(project, name), record)| (record.since.plus(times.cluster), Due::Cluster(project.clone(), name.clone())),
     );
-    services.chain(endpoints).chain(registrations).chain(clusters).chain(beside(inventory, times))
+    let updates = inventory
+        .updates
+        .iter()
+        .filter(|(key, _)| !inventory.endpoints_change(key))
+        .map(|(key, since)| (since.plus(times.cluster), Due::Update(key.0.clone(), key.1.clone())));
+    services.chain(endpoints).chain(registrations).chain(clusters).chain(updates).chain(beside(inventory, times))
 }
 
 /// The same for what stands beside AWS' services of projects: serverless instances, Online Archives, other clouds.
@@ -171,6 +190,12 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
         Due::Endpoint(id) => endpoint(inventory, id, now),
         Due::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
         Due::Cluster(project, name) => cluster(inventory, project, name, now),
+        Due::Update(project, name) => {
+            inventory.updates.remove(&Pair(project.clone(), name.clone()));
+        }
+        Due::User(project, id) => {
+            inventory.users.remove(&Pair(project.clone(), id.clone()));
+        }
         Due::Serverless(project, name) => serverless(inventory, project, name, now),
         Due::Reservation(project, name) => reservation(inventory, project, name, now),
         Due::Archive(project, id) => archive(inventory, project, id, now),
@@ -220,7 +245,7 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
             }
         }
         // The plan has no part in these, so that nothing refuses them.
-        Due::Elsewhere(_) | Due::ElsewhereEndpoint(..) => {}
+        Due::Elsewhere(_) | Due::ElsewhereEndpoint(..) | Due::Update(..) | Due::User(..) => {}
     }
 }
 
@@ -254,6 +279,7 @@ fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Timestamp) {
         EndpointState::PendingAcceptance => {
             record.endpoint.state = EndpointState::Pending;
             (record.since, record.accepted) = (now, true);
+            inventory.update_clusters(&key.0, now);
         }
         EndpointState::Pending => {
             record.endpoint.state = EndpointState::Available;
@@ -307,6 +333,7 @@ fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, n
     let Some(record) = inventory.clusters.get_mut(&key) else { return };
     if record.state == ClusterState::Deleting {
         inventory.clusters.remove(&key);
+        inventory.forget_cluster(&key);
     } else {
         (record.state, record.since) = (ClusterState::Idle, now);
     }

@@ -38,11 +38,13 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
         );
 }
 
-/// Ends a refused connection as AWS would: with RST, or without an answer.
+/// Ends a refused connection as AWS or the database would: with RST, without an answer, or by closing it.
 pub(crate) async fn refuse(ctx: &WorkerContext, client: &Socket, source: IpAddr, refusal: Refusal) {
     match refusal.look() {
         WireLook::Dropped => blackhole(ctx, client, source).await,
         WireLook::Reset => client.reset(),
+        // Closed when it is dropped.
+        WireLook::Closed => {}
     }
 }
 

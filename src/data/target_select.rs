@@ -46,7 +46,8 @@ impl Drop for TargetSlot {
 ///
 /// # Errors
 ///
-/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it carries as many flows as it may.
+/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it carries as many flows as it may,
+/// [`Refusal::ConnectionLimit`] when its cluster's limit is reached.
 pub(crate) fn reserve(ctx: &WorkerContext, route: &Route, client: SocketAddr) -> Result<TargetSlot, Refusal> {
     let listener = &route.listener;
     let group = &listener.group;
@@ -62,7 +63,13 @@ pub(crate) fn reserve(ctx: &WorkerContext, route: &Route, client: SocketAddr) ->
     let flows = Arc::clone(&route.flows_of_members[member]);
     let before = flows.fetch_add(1, Ordering::Relaxed);
     let slot = TargetSlot { member, flow, flows };
-    if before < group.flows_per_target { Ok(slot) } else { Err(Refusal::FlowLimit) }
+    if before >= group.flows_per_target {
+        Err(Refusal::FlowLimit)
+    } else if group.connections_per_member.is_some_and(|most| before >= most) {
+        Err(Refusal::ConnectionLimit)
+    } else {
+        Ok(slot)
+    }
 }
 
 #[cfg(test)]

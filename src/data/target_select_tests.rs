@@ -31,6 +31,7 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
         bandwidth_cap: None,
         proxy_sources: crate::model::CidrSet::default(),
         flows_per_target: 55_000,
+        connections_per_member: None,
         cross_zone,
         source_addresses: Vec::new(),
     }

@@ -105,6 +105,7 @@ impl Window {
             | Refusal::SecurityGroup
             | Refusal::AccessList => false,
             Refusal::FlowLimit
+            | Refusal::ConnectionLimit
             | Refusal::SourceLimit
             | Refusal::NoTarget
             | Refusal::ProxyHeader

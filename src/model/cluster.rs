@@ -19,6 +19,9 @@ pub struct Cluster {
     pub kind: ClusterKind,
     /// Its size class.
     pub tier: Tier,
+    /// How many connections each of its nodes takes.
+    #[serde(default)]
+    pub connection_limit: ConnectionLimit,
     /// A paused cluster keeps its ports; nothing listens on them.
     pub paused: bool,
     /// The `mongod`s of a replica set, or the `mongos` of a sharded cluster.
@@ -35,6 +38,16 @@ impl Cluster {
         regions.sort();
         regions.dedup();
         regions
+    }
+
+    /// How many connections each of its nodes takes; `None`: as many as it will.
+    #[must_use]
+    pub fn connections_per_node(&self) -> Option<usize> {
+        match self.connection_limit {
+            ConnectionLimit::None => None,
+            ConnectionLimit::Tier => Some(self.tier.connections()),
+            ConnectionLimit::Most(most) => Some(most),
+        }
     }
 
     /// Whether it is sharded.
@@ -79,12 +92,41 @@ pub enum Tier {
     Dedicated(u16),
 }
 
+/// How many connections a node of a cluster takes at once. In Atlas each `mongod` and `mongos` has the limit of its tier as
+/// `net.maxIncomingConnections`, and closes connections past it once it has accepted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionLimit {
+    /// Whatever the process behind the gateway takes.
+    #[default]
+    None,
+    /// Its tier's.
+    Tier,
+    /// This many.
+    Most(usize),
+}
+
 impl Tier {
     /// Atlas' name for it: `M10`.
     #[must_use]
     pub fn name(self) -> String {
         match self {
             Self::Shared(size) | Self::Dedicated(size) => format!("M{size}"),
+        }
+    }
+
+    /// Connections for each node. Source: MongoDB's page *Atlas Service Limits*, connection limits and cluster tier, AWS.
+    #[must_use]
+    pub fn connections(self) -> usize {
+        match self {
+            Self::Shared(_) => 500,
+            Self::Dedicated(..20) => 1_500,
+            Self::Dedicated(20..40) => 3_000,
+            Self::Dedicated(40..50) => 6_000,
+            Self::Dedicated(50..60) => 16_000,
+            Self::Dedicated(60..80) => 32_000,
+            Self::Dedicated(80..200) => 96_000,
+            Self::Dedicated(200..) => 128_000,
         }
     }
 }
@@ -115,3 +157,16 @@ pub struct BiConnector {
 
 /// The IP access list of a project: who may use the public path. Empty: nobody.
 pub type AccessList = CidrSet;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tiers_connections_are_those_of_the_limits_page() {
+        let of = |size| Tier::Dedicated(size).connections();
+        let sizes = [10, 20, 30, 40, 50, 60, 80, 140, 200, 300];
+        let limits = [1_500, 3_000, 3_000, 6_000, 16_000, 32_000, 96_000, 96_000, 128_000, 128_000];
+        assert_eq!(sizes.map(of), limits);
+    }
+}

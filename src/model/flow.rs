@@ -52,6 +52,8 @@ pub enum Refusal {
     AccessList,
     /// The target holds as many flows as it may.
     FlowLimit,
+    /// The node takes no more connections, by its cluster's limit.
+    ConnectionLimit,
     /// Its source holds as many flows as one may, of the descriptors that the process has.
     SourceLimit,
     /// No target is registered behind the listener.
@@ -71,17 +73,20 @@ pub enum WireLook {
     Dropped,
     /// RST.
     Reset,
+    /// The connection is closed, as a `mongod` closes one past its limit: FIN, or RST where the client has sent something.
+    Closed,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EndpointState,
         Self::OneWay,
         Self::Origin,
         Self::SecurityGroup,
         Self::AccessList,
         Self::FlowLimit,
+        Self::ConnectionLimit,
         Self::SourceLimit,
         Self::NoTarget,
         Self::ProxyHeader,
@@ -99,6 +104,7 @@ impl Refusal {
             Self::SecurityGroup => "security_group",
             Self::AccessList => "access_list",
             Self::FlowLimit => "flow_limit",
+            Self::ConnectionLimit => "connection_limit",
             Self::SourceLimit => "source_limit",
             Self::NoTarget => "no_target",
             Self::ProxyHeader => "proxy_header",
@@ -118,6 +124,7 @@ impl Refusal {
             | Self::AccessList
             | Self::FlowLimit
             | Self::FaultDropped => WireLook::Dropped,
+            Self::ConnectionLimit => WireLook::Closed,
             Self::SourceLimit | Self::NoTarget | Self::ProxyHeader | Self::FaultReset => WireLook::Reset,
         }
     }

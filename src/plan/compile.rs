@@ -258,7 +258,12 @@ fn add_balancer(
         snapshot.targets.push(view(project, service, target, port, members.clone()));
         if !target.cluster.paused {
             let proxy = service.attributes.proxy_protocol || target.kind == TargetKind::Optimized;
-            open.push((port, Arc::new(group(service, target.id.clone(), members, proxy))));
+            let connections_per_member = match target.kind {
+                TargetKind::BiConnector => None,
+                _ => target.cluster.connections_per_node(),
+            };
+            let group = TargetGroup { connections_per_member, ..group(service, target.id.clone(), members, proxy) };
+            open.push((port, Arc::new(group)));
         }
     }
     snapshot.targets[first..].sort_by_key(|target| target.port);
@@ -362,6 +367,7 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
         bandwidth_cap: attributes.bandwidth_cap,
         proxy_sources: attributes.proxy_sources.clone(),
         flows_per_target: attributes.flows_per_target,
+        connections_per_member: None,
         cross_zone: attributes.cross_zone,
         source_addresses: service.source_addresses.clone(),
     }
@@ -429,7 +435,10 @@ fn public_group(
     let checked = if optimized { TargetId::optimized(&cluster.name) } else { own.clone() };
     let process = Process { name: &node.name, zone: &node.zone, address: node.address };
     let members = vec![member(survey, service, &checked, &process)];
-    group(service, own, members, service.attributes.proxy_protocol || optimized)
+    TargetGroup {
+        connections_per_member: cluster.connections_per_node(),
+        ..group(service, own, members, service.attributes.proxy_protocol || optimized)
+    }
 }
 
 #[cfg(test)]

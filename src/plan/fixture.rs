@@ -7,8 +7,9 @@ use std::str::FromStr;
 use super::{Generation, PortAllocations, Snapshot, compile};
 use crate::model::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, BiConnector, CidrSet, Cluster, ClusterKind,
-    DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, EndpointAddress, EndpointService, EndpointState, InterfaceEndpoint,
-    Naming, Node, PortRange, PortRule, Project, SecurityGroup, ServiceName, Subnet, Tier, Vpc, VpceId, Zone,
+    ConnectionLimit, DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, EndpointAddress, EndpointService, EndpointState,
+    InterfaceEndpoint, Naming, Node, PortRange, PortRule, Project, SecurityGroup, ServiceName, Subnet, Tier, Vpc,
+    VpceId, Zone,
 };
 
 pub(super) const VPC: &str = "vpc-0a1b2c3d4e5f60718";
@@ -161,6 +162,7 @@ fn cluster(name: &str, label: &str, kind: ClusterKind, zones: &[&str], host: u16
         naming: Naming::Dash,
         kind,
         tier: Tier::Dedicated(10),
+        connection_limit: ConnectionLimit::None,
         paused: false,
         nodes: zones.iter().enumerate().map(node).collect(),
         bi_connectors: Vec::new(),

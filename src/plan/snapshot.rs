@@ -201,6 +201,8 @@ pub struct TargetGroup {
     pub proxy_sources: CidrSet,
     /// Flows that one member may hold at once.
     pub flows_per_target: usize,
+    /// Connections that one member takes, by its cluster's limit; `None`: as many as it will.
+    pub connections_per_member: Option<usize>,
     /// Use members of other zones than the listener's too.
     pub cross_zone: bool,
     /// Addresses to dial from, in turn; empty: the kernel's choice.

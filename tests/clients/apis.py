@@ -1,9 +1,10 @@
 """The vendors' procedures by the vendors' tools, each against a quickstart of its own.
 
 The steps are in files of their own, which say what they show: `ec2.sh` (the `aws` command), `atlas.py` (the requests of the
-`atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_sdk.py` (a
-client generated from the published descriptions), `app_services.py` (App Services' admin API, and boto3), `appservices.py`
-(HTTP and WebSocket clients), `cross_region.py` (boto3).
+`atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_provider/`
+(the calls of Terraform's provider `mongodbatlas` by the Go SDK that it is built on), `atlas_sdk.py` (a client generated from
+the published descriptions), `app_services.py` (App Services' admin API, and boto3), `appservices.py` (HTTP and WebSocket
+clients), `cross_region.py` (boto3).
 """
 
 import os
@@ -80,6 +81,14 @@ def test_mongodbs_go_client_makes_the_calls_of_every_atlas_command():
 def test_mongodbs_go_client_answers_the_digest_challenge_as_the_atlas_command_does():
     """A27: with credentials set."""
     follow(go_client(), guarded=True)
+
+
+def test_mongodbs_go_sdk_makes_the_calls_of_terraforms_provider_in_its_order():
+    """A23, A26, A27: the calls of `mongodbatlas`, not the provider; with credentials set."""
+    client = lab.TOOLS / "atlas_provider"
+    if not client.exists():
+        raise lab.Skip(f"{client} is missing: .ci/run builds it")
+    follow(client, guarded=True)
 
 
 def test_a_client_generated_from_the_published_descriptions_takes_every_answer():

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use plgw::data::proxy_protocol;
-use plgw::model::CidrSet;
+use plgw::model::{CidrSet, ConnectionLimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -29,6 +29,28 @@ async fn a_full_target_gets_no_further_flow_until_one_ends() {
     assert!(gateway.dial("a").await.is_unanswered().await);
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="flow_limit""#], 1.0).await;
     gateway.expect_metric("plgw_port_allocation_errors_total", &[], 1.0).await;
+    let [first, _second] = held;
+    drop(first);
+    gateway.expect_metric("plgw_active_flows", &["Cluster0/a"], 1.0).await;
+    assert_eq!(gateway.dial("a").await.echo(b"room").await, b"room");
+}
+
+/// Atlas limits connections for each node by its cluster's tier; `mongod` accepts one past the limit and closes it.
+#[tokio::test]
+async fn a_node_at_its_clusters_connection_limit_closes_further_ones_until_one_ends() {
+    let net = Net::claim();
+    let _echo = EchoTarget::start(net.target(0)).await;
+    let gateway = TestGateway::start_with(net, |config| {
+        config.desired.projects[0].clusters[0].connection_limit = ConnectionLimit::Most(2);
+    })
+    .await;
+    let mut held = [gateway.dial("a").await, gateway.dial("a").await];
+    for flow in &mut held {
+        flow.echo(b"x").await;
+    }
+    assert_eq!(gateway.dial("a").await.closed().await, Closed::Fin);
+    gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="connection_limit""#], 1.0).await;
+    gateway.expect_metric("plgw_port_allocation_errors_total", &[], 0.0).await;
     let [first, _second] = held;
     drop(first);
     gateway.expect_metric("plgw_active_flows", &["Cluster0/a"], 1.0).await;

@@ -1,22 +1,19 @@
 //! Clusters: enough of them to exercise every rule of private endpoints.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-
 use hyper::{Method, StatusCode};
-use serde::Deserialize;
 use serde_json::{Value, json};
+
+use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
+use super::process_args;
 
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::atlas::NewCluster;
-use crate::control::inventory::{ClusterRecord, ClusterState, Pair};
-use crate::model::{ClusterName, Region, Tier};
+use crate::control::draft::profiles::ClusterChange;
+use crate::control::inventory::{ClusterProfile, ClusterRecord, ClusterState, Inventory, Pair};
+use crate::model::{Cluster, ClusterName, Region, Tier};
 use crate::plan::{ClusterStrings, PrivateStrings};
-
-/// The tag that names where a cluster's nodes really listen.
-const BACKENDS_TAG: &str = "plgw-backends";
 
 /// Nodes of one cluster: Atlas' most, 50, in each of two regions.
 const MOST_NODES: usize = 100;
@@ -27,7 +24,7 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (&Method::GET, []) => {
             let inventory = request.shared.control.inventory();
             let own = inventory.clusters.iter().filter(|(key, _)| key.0 == request.project);
-            Ok((StatusCode::OK, request.page(own.map(|(_, record)| view(request, record)).collect())))
+            Ok((StatusCode::OK, request.page(own.map(|(_, record)| view(request, &inventory, record)).collect())))
         }
         (&Method::POST, []) => create(request).await,
         (&Method::GET, [text]) => describe(request, &name(text)?, StatusCode::OK),
@@ -37,12 +34,14 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
             request.shared.control.edit(move |draft| draft.delete_cluster(&project, &name)).await?;
             Ok((StatusCode::ACCEPTED, json!({})))
         }
-        (_, [] | [_]) => Err(Refusal::method(request.call)),
+        (&Method::GET, [text, "processArgs"]) => process_args::describe(request, &name(text)?),
+        (&Method::PATCH, [text, "processArgs"]) => process_args::change(request, name(text)?).await,
+        (_, [] | [_] | [_, "processArgs"]) => Err(Refusal::method(request.call)),
         _ => Err(Refusal::no_resource(request.call)),
     }
 }
 
-fn no_cluster(name: &str) -> Refusal {
+pub(super) fn no_cluster(name: &str) -> Refusal {
     Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
 }
 
@@ -50,28 +49,48 @@ fn describe(request: &Request<'_>, name: &ClusterName, status: StatusCode) -> Ou
     let inventory = request.shared.control.inventory();
     let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
     let record = record.ok_or_else(|| no_cluster(name.as_str()))?;
-    Ok((status, view(request, record)))
+    Ok((status, view(request, &inventory, record)))
 }
 
-fn view(request: &Request<'_>, record: &ClusterRecord) -> Value {
+fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) -> Value {
     let cluster = &record.cluster;
     let project = request.project.as_str();
     let id = object_id("cluster", &format!("{project}/{}", cluster.name));
     let snapshot = request.shared.control.snapshot();
     let own = |s: &&ClusterStrings| s.project == request.project && s.cluster == cluster.name;
-    let regions = cluster.regions().into_iter().enumerate().map(|(n, region)| {
-        let count = cluster.nodes.iter().filter(|node| node.zone.region() == region).count();
-        let mut config = json!({
-            "electableSpecs": { "diskSizeGB": 10.0, "ebsVolumeType": "STANDARD", "instanceSize": cluster.tier.name(), "nodeCount": count },
-            "priority": 7usize.saturating_sub(n),
-            "providerName": if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { "AWS" },
-            "regionName": region.atlas(),
-        });
-        if matches!(cluster.tier, Tier::Shared(_)) {
-            config["backingProviderName"] = json!("AWS");
-        }
-        config
-    });
+    let key = Pair(request.project.clone(), cluster.name.clone());
+    let kept = inventory.cluster_profiles.get(&key).map(|profile| &profile.fields);
+    let kept = |name: &str, default: Value| kept.and_then(|fields| fields.get(name)).cloned().unwrap_or(default);
+    let disk = kept("diskSizeGB", json!(10.0));
+    let priorities = kept(PRIORITIES, Value::Null);
+    let mut regions: Vec<Value> = cluster
+        .regions()
+        .into_iter()
+        .enumerate()
+        .map(|(n, region)| {
+            let count = cluster.nodes.iter().filter(|node| node.zone.region() == region).count();
+            let mut specs = json!({ "diskSizeGB": disk, "ebsVolumeType": "STANDARD", "instanceSize": cluster.tier.name(), "nodeCount": count });
+            merge(&mut specs, kept(SPECS, Value::Null));
+            let name = region.atlas();
+            let default = json!(7usize.saturating_sub(n));
+            let mut config = json!({
+                "electableSpecs": specs,
+                "priority": priorities.get(&name).cloned().unwrap_or(default),
+                "providerName": provider(cluster),
+                "regionName": name,
+            });
+            merge(&mut config, kept(REGION_FIELDS, Value::Null));
+            if matches!(cluster.tier, Tier::Shared(_)) {
+                config["backingProviderName"] = json!("AWS");
+            }
+            config
+        })
+        .collect();
+    // Atlas' order is that of the priorities, highest first.
+    regions.sort_by_key(|config| std::cmp::Reverse(config["priority"].as_u64()));
+    let major = kept("mongoDBMajorVersion", json!("8.0")).as_str().unwrap_or_default().to_owned();
+    let updating = record.state == ClusterState::Idle && inventory.updates.contains_key(&key);
+    let state = if updating { ClusterState::Updating } else { record.state };
     let mut value = json!({
         "backupEnabled": false,
         "biConnector": { "enabled": !cluster.bi_connectors.is_empty(), "readPreference": "secondary" },
@@ -82,39 +101,55 @@ fn view(request: &Request<'_>, record: &ClusterRecord) -> Value {
             .find(own)
             .map_or_else(|| json!({}), |found| strings(found, cluster.is_sharded())),
         "createDate": iso8601(record.created.unwrap_or_default(), false),
-        "diskSizeGB": 10.0,
+        "diskSizeGB": disk,
         "encryptionAtRestProvider": "NONE",
         "groupId": project,
         "id": id,
-        "labels": [],
-        "mongoDBMajorVersion": "8.0",
-        "mongoDBVersion": "8.0.12",
+        "labels": kept("labels", json!([])),
+        "mongoDBMajorVersion": major,
+        "mongoDBVersion": format!("{major}.12"),
         "name": cluster.name.as_str(),
         "paused": cluster.paused,
         "pitEnabled": false,
         "replicationSpecs": [{
             "id": object_id("replication-spec", &id),
-            "numShards": 1,
-            "regionConfigs": regions.collect::<Vec<_>>(),
-            "zoneName": "Zone 1",
+            "numShards": kept(NUM_SHARDS, json!(1)),
+            "regionConfigs": regions,
+            "zoneId": object_id("zone", &id),
+            "zoneName": kept(ZONE_NAME, json!("Zone 1")),
         }],
+        "redactClientLogData": kept("redactClientLogData", json!(false)),
         "rootCertType": "ISRGROOTX1",
-        "stateName": record.state.label(),
-        "tags": [],
-        "terminationProtectionEnabled": false,
-        "versionReleaseSystem": "LTS",
+        "stateName": state.label(),
+        "tags": kept("tags", json!([])),
+        "terminationProtectionEnabled": kept("terminationProtectionEnabled", json!(false)),
+        "versionReleaseSystem": kept("versionReleaseSystem", json!("LTS")),
     });
     if request.is_v1() {
         let first = cluster.regions().first().map(Region::atlas);
         value["providerSettings"] = json!({
             "instanceSizeName": cluster.tier.name(),
-            "providerName": if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { "AWS" },
+            "providerName": provider(cluster),
             "regionName": first,
         });
+        value["autoScaling"] = kept("autoScaling", json!({ "diskGBEnabled": false }));
+        value["providerBackupEnabled"] = json!(false);
+        value["replicationFactor"] = json!(cluster.nodes.len());
         value["numShards"] = json!(1);
         value["srvAddress"] = value["connectionStrings"]["standardSrv"].clone();
     }
     value
+}
+
+fn provider(cluster: &Cluster) -> &'static str {
+    if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { "AWS" }
+}
+
+/// Adds the fields of `more`, where it is an object.
+fn merge(value: &mut Value, more: Value) {
+    if let (Value::Object(fields), Value::Object(more)) = (value, more) {
+        fields.extend(more);
+    }
 }
 
 /// A cluster's strings as Atlas has them, with the maps that older clients read.
@@ -155,146 +190,24 @@ fn private(entry: &PrivateStrings) -> Value {
     value
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ClusterBody {
-    name: Option<String>,
-    cluster_type: Option<String>,
-    #[serde(default)]
-    replication_specs: Vec<ReplicationSpec>,
-    #[serde(default)]
-    tags: Vec<Tag>,
-    /// The gateway's own: where the nodes really listen.
-    lab_backends: Option<Vec<SocketAddr>>,
-    paused: Option<bool>,
-    /// The first version's.
-    provider_settings: Option<ProviderSettings>,
-    /// The first version's.
-    replication_factor: Option<usize>,
-}
-
-/// The first version's: one size for all nodes, and a region where no others are named.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProviderSettings {
-    provider_name: Option<String>,
-    instance_size_name: Option<String>,
-    region_name: Option<String>,
-}
-
-/// The first version's nodes of a region.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OldRegion {
-    electable_nodes: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReplicationSpec {
-    #[serde(default)]
-    region_configs: Vec<RegionConfig>,
-    /// The first version's.
-    #[serde(default)]
-    regions_config: BTreeMap<String, OldRegion>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RegionConfig {
-    region_name: Option<String>,
-    provider_name: Option<String>,
-    electable_specs: Option<Specs>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Specs {
-    instance_size: Option<String>,
-    node_count: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct Tag {
-    key: String,
-    value: String,
-}
-
-fn tier(text: &str) -> Result<Tier, Refusal> {
-    let size = text
-        .strip_prefix('M')
-        .or_else(|| text.strip_prefix('R'))
-        .and_then(|rest| rest.trim_end_matches("_NVME").parse().ok());
-    match size {
-        Some(size @ (0 | 2 | 5)) => Ok(Tier::Shared(size)),
-        Some(size @ 10..=1000) => Ok(Tier::Dedicated(size)),
-        _ => Err(invalid("instanceSize", text)),
-    }
-}
-
-/// Where the nodes are to be, in the words of either version.
-fn configs(body: &ClusterBody) -> Result<Vec<RegionConfig>, Refusal> {
-    let spec = body.replication_specs.first();
-    if let Some(spec) = spec.filter(|spec| !spec.region_configs.is_empty()) {
-        return Ok(spec.region_configs.clone());
-    }
-    let settings = body.provider_settings.as_ref().ok_or_else(|| missing("replicationSpecs"))?;
-    let config = |region: Option<String>, count: Option<usize>| RegionConfig {
-        region_name: region,
-        provider_name: settings.provider_name.clone(),
-        electable_specs: Some(Specs { instance_size: settings.instance_size_name.clone(), node_count: count }),
-    };
-    let named: Vec<RegionConfig> = spec
-        .into_iter()
-        .flat_map(|spec| &spec.regions_config)
-        .map(|(region, nodes)| config(Some(region.clone()), nodes.electable_nodes))
-        .collect();
-    let only = || vec![config(settings.region_name.clone(), body.replication_factor)];
-    Ok(if named.is_empty() { only() } else { named })
-}
-
 async fn create(request: &Request<'_>) -> Outcome {
     let body: ClusterBody = request.body()?;
     let text = body.name.clone().ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
-    let sharded = match body.cluster_type.as_deref() {
-        None | Some("REPLICASET") => false,
-        Some("SHARDED" | "GEOSHARDED") => true,
-        Some(other) => return Err(invalid("clusterType", other)),
-    };
-    let configs = configs(&body)?;
-    let mut size = None;
-    let mut regions: Vec<(Region, usize)> = Vec::new();
-    for config in &configs {
-        if let Some(provider @ ("AZURE" | "GCP")) = config.provider_name.as_deref() {
-            return Err(invalid("providerName", provider));
-        }
-        let wanted = config.region_name.as_deref().ok_or_else(|| missing("regionName"))?;
-        let region: Region = wanted.parse().map_err(|_| {
-            let detail = format!("No region {wanted} exists for provider AWS.");
-            Refusal::new(400, "INVALID_REGION", detail).with([wanted, "AWS"])
-        })?;
-        let specs = config.electable_specs.as_ref();
-        let own = tier(specs.and_then(|specs| specs.instance_size.as_deref()).unwrap_or("M10"))?;
-        size.get_or_insert(own);
-        let count = specs.and_then(|specs| specs.node_count).unwrap_or(3);
-        regions.push((region, count));
-    }
-    let total: usize = regions.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
+    let wanted = body.nodes()?.ok_or_else(|| missing("replicationSpecs"))?;
+    let total: usize = wanted.regions.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
     if !(1..=MOST_NODES).contains(&total) {
         return Err(invalid("nodeCount", &total.to_string()));
     }
-    let tagged = body.tags.iter().find(|tag| tag.key == BACKENDS_TAG);
-    let backends = match (body.lab_backends, tagged) {
-        (Some(backends), _) => backends,
-        (None, Some(tag)) => {
-            let texts = tag.value.split([' ', ',']).filter(|text| !text.is_empty());
-            texts.map(|text| text.parse().map_err(|_| invalid(BACKENDS_TAG, text))).collect::<Result<_, _>>()?
-        }
-        (None, None) => Vec::new(),
+    let profile = ClusterProfile { fields: body.kept(None)?.into_iter().collect(), ..ClusterProfile::default() };
+    let new = NewCluster {
+        name: name.clone(),
+        sharded: body.is_sharded()?.unwrap_or(false),
+        tier: wanted.tier,
+        profile,
+        regions: wanted.regions,
+        backends: body.backends()?,
     };
-    let tier = size.ok_or_else(|| missing("regionConfigs"))?;
-    let new = NewCluster { name: name.clone(), sharded, tier, regions, backends };
     let project = request.project.clone();
     request.shared.control.edit(move |draft| draft.create_cluster(&project, new)).await?;
     let (status, mut view) = describe(request, &name, StatusCode::CREATED)?;
@@ -303,12 +216,35 @@ async fn create(request: &Request<'_>) -> Outcome {
     Ok((status, view))
 }
 
+/// Changes what can be changed here; a field that says what the cluster already shows is no change.
 async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
     let body: ClusterBody = request.body()?;
-    let Some(paused) = body.paused else {
-        return Err(Refusal::new(400, "UNSUPPORTED_CHANGE", "Here a cluster can only be paused and resumed."));
+    let (_, shown) = describe(request, &name, StatusCode::OK)?;
+    if body.name.as_deref().is_some_and(|other| other != name.as_str()) {
+        return Err(unsupported("name", "a cluster keeps its name"));
+    }
+    if body.is_sharded()?.is_some_and(|sharded| sharded != (shown["clusterType"] == "SHARDED")) {
+        return Err(unsupported("clusterType", "delete the cluster and make it again"));
+    }
+    let wanted = body.nodes()?;
+    if let Some(wanted) = &wanted {
+        let inventory = request.shared.control.inventory();
+        let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
+        let cluster = &record.ok_or_else(|| no_cluster(name.as_str()))?.cluster;
+        let count = |region: &Region| cluster.nodes.iter().filter(|node| node.zone.region() == *region).count();
+        let same = wanted.regions.iter().all(|(region, nodes)| count(region) == *nodes);
+        if !same || wanted.regions.len() != cluster.regions().len() {
+            let instead = "the nodes are real ones: delete the cluster and make it again, or change the config's";
+            return Err(unsupported("replicationSpecs", instead));
+        }
+    }
+    let change = ClusterChange {
+        paused: body.paused,
+        tier: wanted.map(|wanted| wanted.tier),
+        fields: body.kept(Some(&shown))?,
+        process_args: Vec::new(),
     };
     let (project, which) = (request.project.clone(), name.clone());
-    request.shared.control.edit(move |draft| draft.pause(&project, &which, paused)).await?;
+    request.shared.control.edit(move |draft| draft.change_cluster(&project, &which, change)).await?;
     describe(request, &name, StatusCode::OK)
 }

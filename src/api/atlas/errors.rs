@@ -143,6 +143,12 @@ fn of_edit(error: &EditError) -> Refusal {
             format!("Remove the private endpoint of {id} first."),
         )
         .with([id]),
+        EditError::InUse { what: Kind::Cluster, id, .. } => Refusal::new(
+            400,
+            "CANNOT_TERMINATE_CLUSTER_WHEN_TERMINATION_PROTECTION_ENABLED",
+            format!("The cluster {id} has termination protection: set terminationProtectionEnabled to false first."),
+        )
+        .with([id]),
         EditError::Spread(_) => Refusal::new(409, "MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS", detail),
         EditError::Exists { .. } | EditError::InUse { .. } | EditError::Conflict(_) => {
             Refusal::new(409, "CONFLICT", detail)

@@ -2,12 +2,17 @@
 //! traffic where the two differ.
 
 mod archives;
+mod cluster_request;
 mod clusters;
 mod elsewhere;
 mod errors;
+mod orgs;
+mod process_args;
+mod profile;
 mod project;
 mod serverless;
 mod services;
+mod users;
 mod v1;
 
 use std::sync::Arc;
@@ -47,20 +52,24 @@ impl Request<'_> {
 
     /// A page of a list, as Atlas wraps it.
     fn page(&self, all: Vec<Value>) -> Value {
-        let number = |name: &str, default: usize, most: usize| {
-            let wanted = self.call.query(name).and_then(|text| text.parse().ok());
-            wanted.unwrap_or(default).clamp(1, most)
-        };
-        let (page, size) = (number("pageNum", 1, usize::MAX / 1000), number("itemsPerPage", 100, 500));
-        let total = all.len();
-        let results: Vec<Value> = all.into_iter().skip((page - 1) * size).take(size).collect();
-        let links =
-            json!([{ "href": format!("{}?pageNum={page}&itemsPerPage={size}", self.call.path), "rel": "self" }]);
-        if self.call.query("includeCount") == Some("false") {
-            return json!({ "links": links, "results": results });
-        }
-        json!({ "links": links, "results": results, "totalCount": total })
+        page(self.call, all)
     }
+}
+
+/// A page of a list, as Atlas wraps it.
+fn page(call: &Call, all: Vec<Value>) -> Value {
+    let number = |name: &str, default: usize, most: usize| {
+        let wanted = call.query(name).and_then(|text| text.parse().ok());
+        wanted.unwrap_or(default).clamp(1, most)
+    };
+    let (page, size) = (number("pageNum", 1, usize::MAX / 1000), number("itemsPerPage", 100, 500));
+    let total = all.len();
+    let results: Vec<Value> = all.into_iter().skip((page - 1) * size).take(size).collect();
+    let links = json!([{ "href": format!("{}?pageNum={page}&itemsPerPage={size}", call.path), "rel": "self" }]);
+    if call.query("includeCount") == Some("false") {
+        return json!({ "links": links, "results": results });
+    }
+    json!({ "links": links, "results": results, "totalCount": total })
 }
 
 /// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error.
@@ -78,6 +87,11 @@ pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
     let refusal = if allowed.is_empty() { Refusal::no_resource(call) } else { Refusal::method(call) };
     let (status, body) = refusal.body();
     reply(call, status, body)
+}
+
+/// Where a request comes from, as `/api/private/ipinfo` says it.
+pub(super) fn ip_info(call: &Call) -> Value {
+    json!({ "currentIpv4Address": call.from.ip().to_canonical() })
 }
 
 /// The answer to a source that may not try again yet.
@@ -101,6 +115,7 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (&Method::POST, ["groups"]) => return project::create(shared, call).await,
         (&Method::GET, ["groups", "byName", name]) => return project::by_name(shared, name),
         (_, ["groups", id, rest @ ..]) => (*id, rest),
+        (&Method::GET, ["orgs" | "clusters", ..]) => return orgs::answer(shared, call, rest),
         _ => return Err(Refusal::no_resource(call)),
     };
     let parse = |_| Refusal::path(call, "groupId", id);
@@ -111,6 +126,7 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
     let request = Request { shared, call, project };
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(project::describe(&request)),
+        (&Method::PATCH, []) => project::change(&request).await,
         (&Method::DELETE, []) => project::delete(&request).await,
         (_, ["privateEndpoint", "regionalMode"]) => project::regional_mode(&request).await,
         (_, ["privateEndpoint", "serverless", "instance", name, "endpoint", rest @ ..]) => {
@@ -126,6 +142,13 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (_, ["clusters", rest @ ..]) => clusters::answer(&request, rest).await,
         (_, ["limits", rest @ ..]) => project::limits(&request, rest).await,
         (_, ["accessList", rest @ ..]) => project::access_list(&request, rest).await,
+        // The first version's older name for it.
+        (_, ["whitelist", rest @ ..]) if request.is_v1() => project::access_list(&request, rest).await,
+        (_, ["databaseUsers", rest @ ..]) => users::answer(&request, rest).await,
+        (_, ["settings" | "managedSlowMs" | "teams" | "users" | "ipAddresses" | "containers", ..]) => {
+            profile::answer(&request, rest).await
+        }
+        (_, ["flexClusters" | "alerts", ..]) => profile::absent(&request, rest),
         _ => Err(Refusal::no_resource(call)),
     }
 }

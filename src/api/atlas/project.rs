@@ -5,12 +5,13 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cluster_request::unsupported;
 use super::services::{invalid, missing};
-use super::{Outcome, Refusal, Request};
+use super::{Outcome, Refusal, Request, orgs, page};
 use crate::api::Shared;
 use crate::api::call::Call;
 use crate::control::draft::EditError;
-use crate::control::inventory::Inventory;
+use crate::control::inventory::{Inventory, ProjectProfile, Tags};
 use crate::model::{CidrSet, DEFAULT_TARGET_LIMIT, ProjectId};
 use crate::plan::Snapshot;
 
@@ -20,25 +21,24 @@ const NODES_LIMIT: &str = "atlas.project.deployment.nodesPerPrivateLinkRegion";
 /// How far the API raises it; support raises it further. Source: the limits page.
 const API_MAXIMUM: usize = 90;
 
-fn view(inventory: &Inventory, id: &ProjectId) -> Value {
+pub(super) fn view(inventory: &Inventory, id: &ProjectId) -> Value {
     let record = inventory.projects.get(id);
+    let profile = inventory.project_profiles.get(id).cloned().unwrap_or_default();
     json!({
         "clusterCount": inventory.clusters.keys().filter(|key| key.0 == *id).count(),
         "created": "1970-01-01T00:00:00Z",
         "id": id.as_str(),
         "links": [],
         "name": record.map(|record| record.name.as_str()),
-        "orgId": crate::api::text::object_id("org", "plgw"),
-        "withDefaultAlertsSettings": true,
+        "orgId": profile.org.unwrap_or_else(orgs::own),
+        "tags": tags_view(&profile.tags),
+        "withDefaultAlertsSettings": profile.default_alerts.unwrap_or(true),
     })
 }
 
 pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
     let inventory = shared.control.inventory();
-    let all: Vec<Value> = inventory.projects.keys().map(|id| view(&inventory, id)).collect();
-    let total = all.len();
-    let links = json!([{ "href": call.path, "rel": "self" }]);
-    (StatusCode::OK, json!({ "links": links, "results": all, "totalCount": total }))
+    (StatusCode::OK, page(call, inventory.projects.keys().map(|id| view(&inventory, id)).collect()))
 }
 
 pub(super) fn by_name(shared: &Shared, name: &str) -> Outcome {
@@ -50,21 +50,66 @@ pub(super) fn by_name(shared: &Shared, name: &str) -> Outcome {
 }
 
 #[derive(Deserialize)]
-struct NewProject {
+#[serde(rename_all = "camelCase")]
+struct ProjectBody {
     name: Option<String>,
+    org_id: Option<String>,
+    tags: Option<Vec<Tag>>,
+    with_default_alerts_settings: Option<bool>,
+    region_usage_restrictions: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    key: String,
+    value: String,
+}
+
+fn tags_view(tags: &Tags) -> Value {
+    tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
 }
 
 /// A project's name may have at most so many characters.
 const LONGEST_NAME: usize = 64;
 
-pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
-    let body: NewProject = super::body(call)?;
-    let name = body.name.ok_or_else(|| missing("name"))?;
-    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
-        return Err(invalid("name", &name));
+impl ProjectBody {
+    fn of(call: &Call) -> Result<Self, Refusal> {
+        let body: Self = super::body(call)?;
+        if let Some(name) = &body.name
+            && (name.trim().is_empty() || name.chars().count() > LONGEST_NAME)
+        {
+            return Err(invalid("name", name));
+        }
+        // Every other restriction is the government cloud's.
+        match body.region_usage_restrictions.as_deref() {
+            None | Some("" | "NONE" | "COMMERCIAL_FEDRAMP_REGIONS_ONLY") => Ok(body),
+            Some(other) => Err(invalid("regionUsageRestrictions", other)),
+        }
     }
-    let id = shared.control.edit(move |draft| draft.create_project(name)).await?;
+
+    fn tags(&mut self) -> Option<Tags> {
+        Some(self.tags.take()?.into_iter().map(|tag| (tag.key, tag.value)).collect())
+    }
+}
+
+pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
+    let mut body = ProjectBody::of(call)?;
+    let profile = ProjectProfile {
+        tags: body.tags().unwrap_or_default(),
+        org: body.org_id,
+        default_alerts: body.with_default_alerts_settings,
+        ..ProjectProfile::default()
+    };
+    let name = body.name.ok_or_else(|| missing("name"))?;
+    let id = shared.control.edit(move |draft| draft.create_project(name, profile)).await?;
     Ok((StatusCode::CREATED, view(&shared.control.inventory(), &id)))
+}
+
+pub(super) async fn change(request: &Request<'_>) -> Outcome {
+    let mut body = ProjectBody::of(request.call)?;
+    let (project, tags) = (request.project.clone(), body.tags());
+    request.shared.control.edit(move |draft| draft.change_project(&project, body.name, tags)).await?;
+    Ok(describe(request))
 }
 
 pub(super) async fn delete(request: &Request<'_>) -> Outcome {
@@ -183,6 +228,8 @@ struct NewEntry {
     cidr_block: Option<String>,
     ip_address: Option<String>,
     comment: Option<String>,
+    aws_security_group: Option<String>,
+    delete_after_date: Option<String>,
 }
 
 fn net(text: &str) -> Result<IpNet, Refusal> {
@@ -204,6 +251,12 @@ pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome
             let body: Vec<NewEntry> = request.body()?;
             let mut wanted = Vec::new();
             for entry in body {
+                if entry.aws_security_group.is_some() {
+                    return Err(unsupported("awsSecurityGroup", "there is no VPC peering, name a CIDR block"));
+                }
+                if entry.delete_after_date.is_some() {
+                    return Err(unsupported("deleteAfterDate", "an entry stays until it is deleted, leave it out"));
+                }
                 let text = entry.cidr_block.or(entry.ip_address).ok_or_else(|| missing("cidrBlock"))?;
                 wanted.push((net(&text)?, entry.comment.unwrap_or_default()));
             }

@@ -126,9 +126,14 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::SecurityRuleId => ("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
         Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project | Kind::Cluster | Kind::Serverless | Kind::App | Kind::AccessEntry | Kind::Fault | Kind::Tag => {
-            ("InvalidParameter", "The id")
-        }
+        Kind::Project
+        | Kind::Cluster
+        | Kind::Serverless
+        | Kind::App
+        | Kind::AccessEntry
+        | Kind::DatabaseUser
+        | Kind::Fault
+        | Kind::Tag => ("InvalidParameter", "The id"),
     };
     Refusal::new(code, format!("{text} '{id}' does not exist"))
 }

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
+use toml::de::DeValue;
+
 use super::declared::Declared;
 use crate::config::raw::{At, Section};
-use crate::config::value::{boolean, one_of, parsed, socket, text, words, zone};
-use crate::model::{BiConnector, Cluster, ClusterKind, ClusterName, Label, Naming, Node, Region, Tier};
+use crate::config::value::{boolean, one_of, parsed, socket, text, whole, words, zone};
+use crate::model::{
+    BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, Region, Tier,
+};
 
 /// Size classes that Atlas offers on AWS.
 const TIERS: [(&str, Tier); 15] = [
@@ -70,6 +74,7 @@ pub(super) fn cluster(
     let label = section.need("label", parsed::<Label>);
     let naming = section.or("naming", Naming::Dot, one_of(&[("dot", Naming::Dot), ("dash", Naming::Dash)]));
     let tier = section.or("tier", Tier::Dedicated(10), one_of(&TIERS));
+    let connection_limit = section.or("connection_limit", ConnectionLimit::None, connections);
     let paused = section.or("paused", false, boolean);
     let kind = kind(section, label.as_ref());
     if let Some(name) = &name {
@@ -97,12 +102,22 @@ pub(super) fn cluster(
         naming,
         kind: kind?,
         tier,
+        connection_limit,
         paused,
         nodes: nodes.into_iter().flatten().collect(),
         bi_connectors: bi_connectors.into_iter().flatten().collect(),
     };
     count_targets(&cluster, load);
     Some(cluster)
+}
+
+/// `"none"`, `"tier"`, or a number.
+fn connections(value: &DeValue<'_>) -> Result<ConnectionLimit, String> {
+    if value.as_integer().is_some() {
+        return whole(1..=1_000_000)(value).map(ConnectionLimit::Most);
+    }
+    let words = one_of(&[("none", ConnectionLimit::None), ("tier", ConnectionLimit::Tier)]);
+    words(value).map_err(|problem| format!("{problem}, or a number"))
 }
 
 fn kind(section: &Section<'_>, label: Option<&At<Label>>) -> Option<ClusterKind> {

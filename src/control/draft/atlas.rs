@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::super::inventory::{
-    ClusterRecord, ClusterState, Pair, ProjectRecord, Registration, ServiceRecord, ServiceState,
+    ClusterProfile, ClusterRecord, ClusterState, Pair, ProjectProfile, ProjectRecord, Registration, ServiceRecord,
+    ServiceState,
 };
 use super::ec2::hosts;
 use super::{Draft, EditError, Kind, new_id, random, random_hex};
 use crate::model::{
-    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, EndpointState,
-    Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
+    EndpointState, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
 };
 use crate::plan::{RuleError, may_disable_regional_mode};
 
@@ -25,6 +26,8 @@ pub struct NewCluster {
     pub sharded: bool,
     /// Its size class.
     pub tier: Tier,
+    /// What is kept of it besides.
+    pub profile: ClusterProfile,
     /// How many nodes in each region: `mongod`s, or `mongos` of a sharded cluster.
     pub regions: Vec<(Region, usize)>,
     /// Where its nodes really listen, in the order of the regions; a node without one gets an address on which nobody
@@ -54,7 +57,7 @@ impl Draft {
     /// # Errors
     ///
     /// [`EditError::Exists`] for a name that another one has.
-    pub fn create_project(&mut self, name: String) -> Result<ProjectId, EditError> {
+    pub fn create_project(&mut self, name: String, profile: ProjectProfile) -> Result<ProjectId, EditError> {
         if self.inventory.projects.values().any(|project| project.name == name) {
             return Err(EditError::Exists { what: Kind::Project, id: name });
         }
@@ -67,6 +70,7 @@ impl Draft {
             target_limit: None,
         };
         self.inventory.projects.insert(id.clone(), record);
+        self.inventory.project_profiles.insert(id.clone(), profile);
         Ok(id)
     }
 
@@ -88,6 +92,8 @@ impl Draft {
             return Err(EditError::InUse { what: Kind::Project, id: id.to_string(), by });
         }
         self.inventory.projects.remove(id);
+        self.inventory.project_profiles.remove(id);
+        self.inventory.users.retain(|key, _| key.0 != *id);
         self.inventory.archives.retain(|key, _| key.0 != *id);
         Ok(())
     }
@@ -190,6 +196,9 @@ impl Draft {
         for (_, registration) in self.inventory.registrations.iter_mut().filter(|(key, _)| key.0 == *id) {
             (registration.deleting, registration.since) = (true, now);
         }
+        if self.inventory.registrations.keys().any(|key| key.0 == *id) {
+            self.inventory.update_clusters(id, now);
+        }
         Ok(())
     }
 
@@ -238,6 +247,10 @@ impl Draft {
                 record.asked_again(now);
             }
         }
+        // One that AWS does not know yet is taken in once it does.
+        if registration.error.is_none() && self.inventory.endpoints.contains_key(endpoint) {
+            self.inventory.update_clusters(service, now);
+        }
         self.inventory.registrations.insert(key, registration);
         Ok(())
     }
@@ -260,6 +273,7 @@ impl Draft {
                 (record.endpoint.state, record.since) = (EndpointState::Rejected, now);
                 record.accepted = false;
             }
+            self.inventory.update_clusters(service, now);
         }
         Ok(())
     }
@@ -388,11 +402,16 @@ impl Draft {
             naming: Naming::Dot,
             kind,
             tier: new.tier,
+            connection_limit: ConnectionLimit::Tier,
             paused: false,
             nodes,
             bi_connectors: Vec::new(),
         };
         let record = ClusterRecord { cluster, state: ClusterState::Creating, since: self.now, created: Some(self.now) };
+        self.inventory.forget_cluster(&key);
+        if new.profile != ClusterProfile::default() {
+            self.inventory.cluster_profiles.insert(key.clone(), new.profile);
+        }
         self.inventory.clusters.insert(key, record);
         Ok(())
     }
@@ -430,28 +449,18 @@ impl Draft {
         })
     }
 
-    /// Pauses or resumes a cluster.
-    ///
-    /// # Errors
-    ///
-    /// [`EditError::Missing`].
-    pub fn pause(&mut self, project: &ProjectId, name: &ClusterName, paused: bool) -> Result<(), EditError> {
-        let now = self.now;
-        let record = self.cluster_mut(project, name)?;
-        if record.cluster.paused != paused {
-            record.cluster.paused = paused;
-            (record.state, record.since) = (ClusterState::Updating, now);
-        }
-        Ok(())
-    }
-
     /// Begins to remove a cluster: its targets are deregistered.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`].
+    /// [`EditError::Missing`]; [`EditError::InUse`] while its termination protection is on.
     pub fn delete_cluster(&mut self, project: &ProjectId, name: &ClusterName) -> Result<(), EditError> {
         let now = self.now;
+        let profile = self.inventory.cluster_profiles.get(&Pair(project.clone(), name.clone()));
+        if profile.is_some_and(|own| own.fields.get("terminationProtectionEnabled") == Some(&true.into())) {
+            let (what, by) = (Kind::Cluster, "its termination protection".to_owned());
+            return Err(EditError::InUse { what, id: name.to_string(), by });
+        }
         let record = self.cluster_mut(project, name)?;
         if record.state != ClusterState::Deleting {
             (record.state, record.since) = (ClusterState::Deleting, now);
@@ -459,7 +468,11 @@ impl Draft {
         Ok(())
     }
 
-    fn cluster_mut(&mut self, project: &ProjectId, name: &ClusterName) -> Result<&mut ClusterRecord, EditError> {
+    pub(super) fn cluster_mut(
+        &mut self,
+        project: &ProjectId,
+        name: &ClusterName,
+    ) -> Result<&mut ClusterRecord, EditError> {
         self.project_mut(project)?;
         let missing = || EditError::Missing { what: Kind::Cluster, id: name.to_string() };
         self.inventory.clusters.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)

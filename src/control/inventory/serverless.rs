@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::state::Timestamp;
 use super::{ClusterState, Inventory};
 use crate::model::{
-    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, DEFAULT_TARGET_LIMIT, EndpointService, Label, Naming, Node,
-    PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone, derived_digits,
+    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
+    Label, Naming, Node, PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone, derived_digits,
 };
 
 /// A serverless instance.
@@ -217,6 +217,7 @@ pub(in super::super) fn mongos(
         naming: Naming::Dot,
         kind: ClusterKind::Sharded { optimized: true },
         tier: Tier::Dedicated(10),
+        connection_limit: ConnectionLimit::None,
         paused: false,
         nodes: nodes.collect(),
         bi_connectors: Vec::new(),

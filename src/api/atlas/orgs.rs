@@ -1,0 +1,82 @@
+//! Organizations, which here are names that projects have in common, and the clusters of all projects.
+
+use std::collections::BTreeSet;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Outcome, Refusal, page, project};
+use crate::api::Shared;
+use crate::api::call::Call;
+use crate::api::text::object_id;
+use crate::control::inventory::{Inventory, Pair};
+use crate::model::{ClusterName, ProjectId};
+
+/// The organization of projects that were made in none.
+pub(super) fn own() -> String {
+    object_id("org", "plgw")
+}
+
+fn org_of(inventory: &Inventory, project: &ProjectId) -> String {
+    let profile = inventory.project_profiles.get(project);
+    profile.and_then(|profile| profile.org.clone()).unwrap_or_else(own)
+}
+
+fn view(id: &str) -> Value {
+    json!({ "id": id, "isDeleted": false, "links": [], "name": if id == own() { "plgw" } else { id } })
+}
+
+pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> Outcome {
+    let inventory = shared.control.inventory();
+    let mut all: BTreeSet<String> = inventory.projects.keys().map(|id| org_of(&inventory, id)).collect();
+    all.insert(own());
+    let known = |id: &str| {
+        let missing = || Refusal::new(404, "ORG_NOT_FOUND", format!("No organization with ID {id} exists.")).with([id]);
+        all.contains(id).then_some(()).ok_or_else(missing)
+    };
+    let body = match path {
+        ["orgs"] => page(call, all.iter().map(|id| view(id)).collect()),
+        ["orgs", id] => {
+            known(id)?;
+            view(id)
+        }
+        ["orgs", id, "groups"] => {
+            known(id)?;
+            let own = inventory.projects.keys().filter(|project| org_of(&inventory, project) == *id);
+            page(call, own.map(|project| project::view(&inventory, project)).collect())
+        }
+        ["clusters"] => page(call, inventory.projects.keys().map(|project| clusters(&inventory, project)).collect()),
+        _ => return Err(Refusal::no_resource(call)),
+    };
+    Ok((StatusCode::OK, body))
+}
+
+/// A project's clusters as the list of all projects' clusters has them.
+fn clusters(inventory: &Inventory, project: &ProjectId) -> Value {
+    let own = inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
+    let cluster =
+        |(Pair(_, name), record): (&Pair<ProjectId, ClusterName>, &crate::control::inventory::ClusterRecord)| {
+            json!({
+                "alertCount": 0,
+                "authEnabled": true,
+                "availability": "available",
+                "backupEnabled": false,
+                "clusterId": object_id("cluster", &format!("{project}/{name}")),
+                "dataSizeBytes": 0,
+                "name": name.as_str(),
+                "nodeCount": record.cluster.nodes.len(),
+                "sslEnabled": true,
+                "type": if record.cluster.is_sharded() { "SHARDED_CLUSTER" } else { "REPLICA_SET" },
+                "versions": ["8.0.12"],
+            })
+        };
+    json!({
+        "clusters": own.map(cluster).collect::<Vec<_>>(),
+        "groupId": project.as_str(),
+        "groupName": inventory.projects.get(project).map(|record| record.name.as_str()),
+        "orgId": org_of(inventory, project),
+        "orgName": view(&org_of(inventory, project))["name"],
+        "planType": "Atlas",
+        "tags": [],
+    })
+}

@@ -1,0 +1,70 @@
+//! A cluster's advanced configuration, `processArgs`: kept and shown. The `mongod`s behind the gateway have options of their own.
+
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::clusters::no_cluster;
+use super::services::invalid;
+use super::{Outcome, Request};
+use crate::control::draft::profiles::ClusterChange;
+use crate::control::inventory::Pair;
+use crate::model::ClusterName;
+
+/// The options of the API's versions from 2023-01-01 to 2024-08-05, each with a value of its type: the default, or where that
+/// is null any value of the type in the second place.
+fn known() -> Value {
+    json!({
+        "changeStreamOptionsPreAndPostImagesExpireAfterSeconds": [-1],
+        "chunkMigrationConcurrency": [null, 0],
+        "customOpensslCipherConfigTls12": [[]],
+        "customOpensslCipherConfigTls13": [[]],
+        "defaultMaxTimeMS": [null, 0],
+        "defaultReadConcern": [null, ""],
+        "defaultWriteConcern": [null, ""],
+        "failIndexKeyTooLong": [null, false],
+        "javascriptEnabled": [true],
+        "minimumEnabledTlsProtocol": ["TLS1_2"],
+        "noTableScan": [false],
+        "oplogMinRetentionHours": [null, 0],
+        "oplogSizeMB": [null, 0],
+        "queryStatsLogVerbosity": [1],
+        "sampleRefreshIntervalBIConnector": [null, 0],
+        "sampleSizeBIConnector": [null, 0],
+        "tlsCipherConfigMode": ["DEFAULT"],
+        "transactionLifetimeLimitSeconds": [null, 0],
+    })
+}
+
+pub(super) fn describe(request: &Request<'_>, name: &ClusterName) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let key = Pair(request.project.clone(), name.clone());
+    if !inventory.clusters.contains_key(&key) {
+        return Err(no_cluster(name.as_str()));
+    }
+    let mut value: Map<String, Value> = Map::new();
+    for (name, sample) in known().as_object().into_iter().flatten() {
+        value.insert(name.clone(), sample[0].clone());
+    }
+    for (name, kept) in inventory.cluster_profiles.get(&key).into_iter().flat_map(|profile| &profile.process_args) {
+        value.insert(name.clone(), kept.clone());
+    }
+    Ok((StatusCode::OK, value.into()))
+}
+
+pub(super) async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
+    let body: Map<String, Value> = request.body()?;
+    let known = known();
+    for (name, value) in &body {
+        let sample = known.get(name).ok_or_else(|| invalid(name, &value.to_string()))?;
+        let sample = sample.get(1).unwrap_or(&sample[0]);
+        let fits = value.is_null() || std::mem::discriminant(value) == std::mem::discriminant(sample);
+        if !fits {
+            return Err(invalid(name, &value.to_string()));
+        }
+    }
+    describe(request, &name)?;
+    let change = ClusterChange { process_args: body.into_iter().collect(), ..ClusterChange::default() };
+    let (project, which) = (request.project.clone(), name.clone());
+    request.shared.control.edit(move |draft| draft.change_cluster(&project, &which, change)).await?;
+    describe(request, &name)
+}

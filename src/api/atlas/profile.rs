@@ -1,0 +1,132 @@
+//! What tools read of a project beside its private endpoints: settings, which are kept and shown, and what follows from what
+//! there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::services::invalid;
+use super::{Outcome, Refusal, Request};
+use crate::api::text::object_id;
+use crate::model::{Region, derived_digits};
+
+/// A project's settings with Atlas' defaults; nothing in the lab goes by them.
+const SETTINGS: [(&str, bool); 9] = [
+    ("isCollectDatabaseSpecificsStatisticsEnabled", true),
+    ("isDataExplorerEnabled", true),
+    ("isDataExplorerGenAIFeaturesEnabled", true),
+    ("isDataExplorerGenAISampleDocumentPassingEnabled", false),
+    ("isExtendedStorageSizesEnabled", false),
+    ("isPerformanceAdvisorEnabled", true),
+    ("isQueryInsightsGenAiFeaturesEnabled", true),
+    ("isRealtimePerformancePanelEnabled", true),
+    ("isSchemaAdvisorEnabled", true),
+];
+
+pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
+    let inventory = request.shared.control.inventory();
+    let project = request.project.clone();
+    let kept = inventory.project_profiles.get(&project).cloned().unwrap_or_default();
+    match (&request.call.method, path) {
+        (&Method::GET, ["settings"]) => Ok((StatusCode::OK, settings(&kept.settings))),
+        (&Method::PATCH, ["settings"]) => {
+            let body: BTreeMap<String, bool> = request.body()?;
+            if let Some((name, value)) = body.iter().find(|(name, _)| !SETTINGS.iter().any(|(known, _)| known == name))
+            {
+                return Err(invalid(name, &value.to_string()));
+            }
+            let change = request.shared.control.edit(move |draft| {
+                let kept = &mut draft.project_profile(&project)?.settings;
+                kept.extend(body);
+                Ok(settings(kept))
+            });
+            Ok((StatusCode::OK, change.await?))
+        }
+        (&Method::GET, ["managedSlowMs"]) => Ok((StatusCode::OK, json!(kept.managed_slow_ms.unwrap_or(true)))),
+        (&Method::POST, ["managedSlowMs", "enable"]) | (&Method::DELETE, ["managedSlowMs", "disable"]) => {
+            let on = request.call.method == Method::POST;
+            let change = move |draft: &mut crate::control::draft::Draft| {
+                draft.project_profile(&project)?.managed_slow_ms = Some(on);
+                Ok(())
+            };
+            request.shared.control.edit(change).await?;
+            Ok((StatusCode::NO_CONTENT, json!({})))
+        }
+        // There are no people here.
+        (&Method::GET, ["teams" | "users"]) => Ok((StatusCode::OK, request.page(Vec::new()))),
+        (&Method::GET, ["ipAddresses"]) => Ok((StatusCode::OK, ip_addresses(request))),
+        (&Method::GET, ["containers"]) => {
+            let all = match request.call.query("providerName") {
+                None | Some("AWS") => containers(request),
+                Some("AZURE" | "GCP") => Vec::new(),
+                Some(other) => return Err(invalid("providerName", other)),
+            };
+            Ok((StatusCode::OK, request.page(all)))
+        }
+        (&Method::GET, ["containers", "all"]) => Ok((StatusCode::OK, request.page(containers(request)))),
+        (&Method::GET, ["containers", id]) => {
+            let found = containers(request).into_iter().find(|container| container["id"] == *id);
+            let missing =
+                || Refusal::new(404, "CLOUD_PROVIDER_CONTAINER_NOT_FOUND", format!("No container {id} exists."));
+            Ok((StatusCode::OK, found.ok_or_else(|| missing().with([*id]))?))
+        }
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+/// What there is never any of: flex clusters, and alerts.
+pub(super) fn absent(request: &Request<'_>, path: &[&str]) -> Outcome {
+    match (&request.call.method, path) {
+        (&Method::GET, ["flexClusters" | "alerts"]) => Ok((StatusCode::OK, request.page(Vec::new()))),
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+fn settings(kept: &BTreeMap<String, bool>) -> Value {
+    let value =
+        |(name, default): (&'static str, bool)| (name.to_owned(), json!(kept.get(name).copied().unwrap_or(default)));
+    Value::Object(SETTINGS.into_iter().map(value).collect())
+}
+
+/// The nodes' public addresses, those that the lab lets clients on the access list reach.
+fn ip_addresses(request: &Request<'_>) -> Value {
+    let inventory = request.shared.control.inventory();
+    let own = inventory.clusters.iter().filter(|(key, _)| key.0 == request.project);
+    let clusters = own.map(|(key, record)| {
+        let inbound: Vec<String> = record
+            .cluster
+            .nodes
+            .iter()
+            .filter_map(|node| Some(node.public_address?.ip().to_string()))
+            .collect();
+        json!({ "clusterName": key.1.as_str(), "futureInbound": [], "futureOutbound": [], "inbound": inbound, "outbound": inbound })
+    });
+    json!({ "groupId": request.project.as_str(), "services": { "clusters": clusters.collect::<Vec<_>>() } })
+}
+
+/// One network container for every region that the project has clusters or endpoint services in.
+fn containers(request: &Request<'_>) -> Vec<Value> {
+    let inventory = request.shared.control.inventory();
+    let project = &request.project;
+    let clusters = inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
+    let services: Vec<_> = inventory.services.values().filter(|record| record.project == *project).collect();
+    let mut regions: BTreeSet<Region> = clusters.flat_map(|(_, record)| record.cluster.regions()).collect();
+    regions.extend(services.iter().map(|record| record.service.region.clone()));
+    regions
+        .into_iter()
+        .map(|region| {
+            let of_service = services.iter().find(|record| record.service.region == region);
+            let cidr = of_service.and_then(|record| record.service.cidrs.iter().next()).map(ToString::to_string);
+            let name = format!("{project}/{region}");
+            json!({
+                "atlasCidrBlock": cidr.unwrap_or_else(|| "192.168.248.0/21".to_owned()),
+                "id": object_id("container", &name),
+                "providerName": "AWS",
+                "provisioned": true,
+                "regionName": region.atlas(),
+                "vpcId": format!("vpc-0{}", &derived_digits(&format!("atlas-vpc/{name}"))[..16]),
+            })
+        })
+        .collect()
+}

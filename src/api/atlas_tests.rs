@@ -1,0 +1,251 @@
+//! What Terraform's provider, community.mongodb and mongodb-mcp-server ask of Atlas' API, call by call.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::client::Answer;
+use super::fixture::Gateway;
+use crate::control::Pace;
+use crate::control::store::MemoryStore;
+
+const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
+const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
+
+impl Gateway {
+    async fn of_group(&self, version: &str, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask(method, &format!("/api/atlas/{version}/groups/{PROJECT}/{path}"), &body).await
+    }
+
+    async fn states(&self, version: &str) -> Vec<String> {
+        let list = self.of_group(version, "GET", "clusters", Value::Null).await.json();
+        let own = list["results"].as_array().expect("a page").clone();
+        own.iter().map(|cluster| cluster["stateName"].as_str().expect("a state").to_owned()).collect()
+    }
+
+    async fn until_idle(&self) {
+        for _ in 0..1000 {
+            if self.states("v2").await.iter().all(|state| state == "IDLE") {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("clusters are never idle again: {:?}", self.states("v2").await);
+    }
+}
+
+fn code(answer: &Answer) -> (u16, String) {
+    (answer.status.as_u16(), answer.json()["errorCode"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Providers wait for every cluster to be `IDLE` once they have added or removed an endpoint.
+#[tokio::test]
+async fn clusters_are_updating_until_an_endpoint_is_removed_or_added() {
+    let gateway = Gateway::start().await;
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    let services = gateway.of_group("v2", "GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json();
+    let service = services[0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("privateEndpoint/AWS/endpointService/{service}/endpoint");
+    // A second one, so that the service stays when the first goes.
+    assert_eq!(gateway.of_group("v2", "POST", &path, json!({ "id": "vpce-0123456789abcdef0" })).await.status, 201);
+    assert!(gateway.states("v2").await.iter().all(|state| state == "IDLE"), "AWS does not know that endpoint");
+    let removed = gateway.of_group("v2", "DELETE", &format!("{path}/{ENDPOINT}"), Value::Null).await;
+    assert_eq!(removed.status, 202);
+    for version in ["v1.0", "v1.5", "v2"] {
+        assert!(gateway.states(version).await.iter().any(|state| state == "UPDATING"), "{version}");
+    }
+    gateway.control.set_pace(Pace::Fast).await.unwrap();
+    gateway.until_idle().await;
+    let view = gateway.of_group("v2", "GET", &format!("{path}/{ENDPOINT}"), Value::Null).await;
+    assert_eq!(view.status, 404, "a cluster is idle only when the endpoint is gone");
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    assert_eq!(gateway.of_group("v2", "POST", &path, json!({ "id": ENDPOINT })).await.status, 201);
+    assert!(gateway.states("v2").await.iter().any(|state| state == "UPDATING"));
+    gateway.control.set_pace(Pace::Fast).await.unwrap();
+    gateway.until_idle().await;
+    let view = gateway.of_group("v2", "GET", &format!("{path}/{ENDPOINT}"), Value::Null).await.json();
+    assert_eq!(view["connectionStatus"], "AVAILABLE");
+}
+
+#[tokio::test]
+async fn what_tools_write_is_shown_listed_and_kept() {
+    let store = Arc::new(MemoryStore::new());
+    let gateway = Gateway::start_on(store.clone()).await;
+    let wanted = [
+        ("PATCH", "settings", json!({ "isDataExplorerEnabled": false }), 200),
+        ("DELETE", "managedSlowMs/disable", Value::Null, 204),
+        ("PATCH", "clusters/Cluster0/processArgs", json!({ "javascriptEnabled": false, "oplogSizeMB": 2000 }), 200),
+        ("PATCH", "clusters/Cluster0", json!({ "tags": [{ "key": "a", "value": "b" }], "diskSizeGB": 20 }), 200),
+        (
+            "POST",
+            "databaseUsers",
+            json!({ "username": "ann", "databaseName": "admin", "password": "longer than eight", "groupId": PROJECT,
+                    "roles": [{ "roleName": "read", "databaseName": "shop" }], "deleteAfterDate": "2999-01-01T00:00:00Z" }),
+            201,
+        ),
+    ];
+    for (method, path, body, status) in wanted {
+        let answer = gateway.of_group("v2", method, path, body).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+    let renamed = gateway.of_group("v2", "PATCH", "", json!({ "name": "renamed", "tags": [] })).await.json();
+    assert_eq!(renamed["name"], "renamed");
+    gateway.until_idle().await;
+    let paths = [
+        "",
+        "settings",
+        "managedSlowMs",
+        "clusters",
+        "clusters/Cluster0",
+        "clusters/Cluster0/processArgs",
+        "databaseUsers",
+        "databaseUsers/admin/ann",
+        "containers",
+        "ipAddresses",
+    ];
+    let mut before = Vec::new();
+    for path in paths {
+        before.push(gateway.of_group("v2", "GET", path, Value::Null).await.json());
+    }
+    assert_eq!(before[1]["isDataExplorerEnabled"], false);
+    assert_eq!(before[2], false);
+    assert_eq!((&before[4]["diskSizeGB"], &before[4]["tags"][0]["key"]), (&json!(20), &json!("a")));
+    assert_eq!(
+        (&before[5]["javascriptEnabled"], &before[5]["minimumEnabledTlsProtocol"]),
+        (&json!(false), &json!("TLS1_2"))
+    );
+    assert_eq!(before[6]["results"][0], before[7]);
+    assert_eq!((&before[7]["deleteAfterDate"], &before[7]["password"]), (&json!("2999-01-01T00:00:00Z"), &Value::Null));
+    drop(gateway);
+    let again = Gateway::start_on(store).await;
+    for (path, before) in paths.into_iter().zip(before) {
+        assert_eq!(again.of_group("v2", "GET", path, Value::Null).await.json(), before, "{path}");
+    }
+}
+
+/// What the lab's clusters, projects and users have no part for is refused, never taken and forgotten.
+#[tokio::test]
+async fn what_can_not_be_kept_or_obeyed_is_refused_by_name() {
+    let gateway = Gateway::start().await;
+    for (method, path, body, wanted) in [
+        ("PATCH", "clusters/Cluster0", json!({ "backupEnabled": true }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "clusterType": "SHARDED" }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "name": "Other" }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "nonsense": 1 }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "labels": ["a"] }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0/processArgs", json!({ "nonsense": 1 }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0/processArgs", json!({ "noTableScan": "no" }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "settings", json!({ "nonsense": true }), "INVALID_ATTRIBUTE"),
+        ("POST", "accessList", json!([{ "awsSecurityGroup": "sg-1" }]), "UNSUPPORTED_CHANGE"),
+        ("POST", "databaseUsers", json!({ "username": "ann", "databaseName": "admin" }), "MISSING_ATTRIBUTE"),
+        (
+            "POST",
+            "databaseUsers",
+            json!({ "username": "a//b", "databaseName": "admin", "password": "longer than eight" }),
+            "INVALID_ATTRIBUTE",
+        ),
+        (
+            "PATCH",
+            "clusters/Cluster0",
+            json!({ "replicationSpecs": [{ "nonsense": 1, "regionConfigs": [{ "regionName": "US_EAST_1" }] }] }),
+            "UNSUPPORTED_CHANGE",
+        ),
+        (
+            "POST",
+            "databaseUsers",
+            json!({ "username": "ann", "databaseName": "admin", "password": "short" }),
+            "INVALID_ATTRIBUTE",
+        ),
+    ] {
+        let answer = gateway.of_group("v2", method, path, body).await;
+        assert_eq!(code(&answer), (400, wanted.to_owned()), "{path}: {}", answer.text());
+    }
+    assert_eq!(
+        gateway.of_group("v2", "PATCH", "clusters/Cluster0", json!({ "backupEnabled": false })).await.status,
+        200
+    );
+    assert!(gateway.states("v2").await.iter().all(|state| state == "IDLE"), "what is so already is no change");
+}
+
+/// community.mongodb: GET one, POST (201), GET again and compare what was sent, PATCH of the whole, DELETE.
+#[tokio::test]
+async fn the_first_version_answers_as_ansibles_modules_expect() {
+    let gateway = Gateway::start().await;
+    let mut cluster = json!({
+        "name": "Ansible", "clusterType": "REPLICASET", "replicationFactor": 3, "diskSizeGB": 10, "pitEnabled": false,
+        "mongoDBMajorVersion": "7.0", "autoScaling": { "diskGBEnabled": false }, "providerBackupEnabled": false,
+        "providerSettings": { "providerName": "AWS", "regionName": "US_EAST_1", "instanceSizeName": "M10" },
+    });
+    let user = json!({
+        "databaseName": "admin", "username": "ann", "password": "longer than eight",
+        "roles": [{ "roleName": "read", "databaseName": "shop" }], "scopes": [],
+    });
+    let entry = json!({ "cidrBlock": "203.0.113.0/24", "comment": "ansible" });
+    for (list, one, sent) in [
+        ("clusters", "clusters/Ansible", &cluster),
+        ("databaseUsers", "databaseUsers/admin/ann", &user),
+        ("whitelist", "whitelist/203.0.113.0%2F24", &entry),
+    ] {
+        assert_eq!(gateway.of_group("v1.0", "GET", one, Value::Null).await.status, 404, "{one}");
+        let body = if list == "whitelist" { json!([sent]) } else { sent.clone() };
+        let made = gateway.of_group("v1.0", "POST", list, body).await;
+        assert_eq!(made.status, 201, "{one}: {}", made.text());
+        let shown = gateway.of_group("v1.0", "GET", one, Value::Null).await.json();
+        for (name, value) in sent.as_object().expect("fields").iter().filter(|(name, _)| *name != "password") {
+            let same = &shown[name] == value || shown[name].as_f64().is_some_and(|shown| Some(shown) == value.as_f64());
+            assert!(same, "{one}.{name}: {} is not {value}", shown[name]);
+        }
+    }
+    cluster["providerSettings"]["instanceSizeName"] = json!("M20");
+    let changed = gateway.of_group("v1.0", "PATCH", "clusters/Ansible", cluster.clone()).await;
+    assert_eq!(changed.json()["providerSettings"], cluster["providerSettings"], "{}", changed.text());
+    assert_eq!(gateway.of_group("v1.0", "PATCH", "databaseUsers/admin/ann", user).await.status, 200);
+    for (one, status) in
+        [("clusters/Ansible", 202), ("databaseUsers/admin/ann", 204), ("whitelist/203.0.113.0%2F24", 204)]
+    {
+        assert_eq!(gateway.of_group("v1.0", "DELETE", one, Value::Null).await.status, status, "{one}");
+    }
+    assert_eq!(
+        gateway.of_group("v2", "GET", "whitelist", Value::Null).await.status,
+        404,
+        "the second version has no such name"
+    );
+}
+
+/// mongodb-mcp-server lets its temporary user go by itself.
+#[tokio::test]
+async fn a_database_user_goes_at_its_date() {
+    let gateway = Gateway::start().await;
+    let user = json!({
+        "username": "mcpUser", "databaseName": "admin", "password": "longer than eight", "deleteAfterDate": "2020-01-01T00:00:00Z",
+    });
+    gateway.of_group("v2", "POST", "databaseUsers", user).await;
+    for _ in 0..1000 {
+        if gateway.of_group("v2", "GET", "databaseUsers/admin/mcpUser", Value::Null).await.status == 404 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the user stays");
+}
+
+/// mongodb-mcp-server's lists and its look at its own address.
+#[tokio::test]
+async fn organizations_projects_and_clusters_are_listed_across_projects() {
+    let gateway = Gateway::start().await;
+    let get = async |path: &str| gateway.ask("GET", path, "").await.json();
+    let made =
+        gateway.ask("POST", "/api/atlas/v2/groups", r#"{"name":"other","orgId":"32b6e34b3d91647abb20e7b8"}"#).await;
+    assert_eq!(made.json()["orgId"], "32b6e34b3d91647abb20e7b8");
+    let orgs = get("/api/atlas/v2/orgs").await;
+    assert_eq!(orgs["totalCount"], 2, "{orgs}");
+    let own = get("/api/atlas/v2/orgs/32b6e34b3d91647abb20e7b8/groups").await;
+    assert_eq!((&own["totalCount"], &own["results"][0]["name"]), (&json!(1), &json!("other")));
+    let all = get("/api/atlas/v2/clusters").await;
+    let of = |name: &str| all["results"].as_array().unwrap().iter().any(|group| group["groupName"] == name);
+    assert!(of("other"), "{all}");
+    let names = all["results"].as_array().unwrap().iter().flat_map(|group| group["clusters"].as_array().unwrap());
+    assert!(names.into_iter().any(|cluster| cluster["name"] == "Cluster0"), "{all}");
+    assert_eq!(get("/api/private/ipinfo").await, json!({ "currentIpv4Address": "127.0.0.1" }));
+}

@@ -1,0 +1,123 @@
+//! What Atlas' API writes of projects and clusters and the plan does not need, and database users.
+
+use serde_json::Value;
+
+use super::super::inventory::{DatabaseUser, Pair, ProjectProfile, Tags};
+use super::{Draft, EditError, Kind};
+use crate::model::{ClusterName, ProjectId, Tier};
+
+/// A change of a cluster: what is not named stays.
+#[derive(Debug, Default)]
+pub struct ClusterChange {
+    /// Paused or resumed.
+    pub paused: Option<bool>,
+    /// Another size class.
+    pub tier: Option<Tier>,
+    /// Fields that are kept.
+    pub fields: Vec<(String, Value)>,
+    /// Advanced configuration that is kept.
+    pub process_args: Vec<(String, Value)>,
+}
+
+impl Draft {
+    /// What is kept of a project.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn project_profile(&mut self, project: &ProjectId) -> Result<&mut ProjectProfile, EditError> {
+        self.project_mut(project)?;
+        Ok(self.inventory.project_profiles.entry(project.clone()).or_default())
+    }
+
+    /// Gives a project another name, other tags, or both.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`]; [`EditError::Exists`] for a name that another one has.
+    pub fn change_project(
+        &mut self,
+        project: &ProjectId,
+        name: Option<String>,
+        tags: Option<Tags>,
+    ) -> Result<(), EditError> {
+        if let Some(name) = name {
+            let others = self.inventory.projects.iter().filter(|(id, _)| *id != project);
+            if others.into_iter().any(|(_, other)| other.name == name) {
+                return Err(EditError::Exists { what: Kind::Project, id: name });
+            }
+            let record = self.project_mut(project)?;
+            if record.name != name {
+                record.name = name;
+            }
+        }
+        if let Some(tags) = tags {
+            self.project_profile(project)?.tags = tags;
+        }
+        Ok(())
+    }
+
+    /// Changes a cluster, which is `UPDATING` then.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`]; the plan refuses a tier that can't have what the cluster has.
+    pub fn change_cluster(
+        &mut self,
+        project: &ProjectId,
+        name: &ClusterName,
+        change: ClusterChange,
+    ) -> Result<(), EditError> {
+        let record = self.cluster_mut(project, name)?;
+        let before = record.clone();
+        record.cluster.tier = change.tier.unwrap_or(record.cluster.tier);
+        record.cluster.paused = change.paused.unwrap_or(record.cluster.paused);
+        let mut changed = *record != before;
+        let key = Pair(project.clone(), name.clone());
+        let profile = self.inventory.cluster_profiles.entry(key.clone()).or_default();
+        let before = profile.clone();
+        profile.fields.extend(change.fields);
+        profile.process_args.extend(change.process_args);
+        changed |= *profile != before;
+        if changed {
+            self.inventory.updates.insert(key, self.now);
+        }
+        Ok(())
+    }
+
+    /// Makes a database user.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Exists`] where the database has one of this name.
+    pub fn create_user(&mut self, project: &ProjectId, id: String, user: DatabaseUser) -> Result<(), EditError> {
+        self.project_mut(project)?;
+        let key = Pair(project.clone(), id);
+        if self.inventory.users.contains_key(&key) {
+            return Err(EditError::Exists { what: Kind::DatabaseUser, id: key.1 });
+        }
+        self.inventory.users.insert(key, user);
+        Ok(())
+    }
+
+    /// A database user, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn user_mut(&mut self, project: &ProjectId, id: &str) -> Result<&mut DatabaseUser, EditError> {
+        let missing = || EditError::Missing { what: Kind::DatabaseUser, id: id.to_owned() };
+        self.inventory.users.get_mut(&Pair(project.clone(), id.to_owned())).ok_or_else(missing)
+    }
+
+    /// Removes a database user.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn delete_user(&mut self, project: &ProjectId, id: &str) -> Result<(), EditError> {
+        self.user_mut(project, id)?;
+        self.inventory.users.remove(&Pair(project.clone(), id.to_owned()));
+        Ok(())
+    }
+}

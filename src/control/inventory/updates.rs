@@ -1,0 +1,41 @@
+//! Clusters that take endpoints in or give them back.
+
+use super::{Inventory, Pair, Timestamp};
+use crate::model::{ClusterName, EndpointState, ProjectId, Region, VpceServiceId};
+
+impl Inventory {
+    /// Clusters in `region` take an endpoint in, or give one back: they are `UPDATING` until that is done.
+    pub(in crate::control) fn update_clusters(&mut self, service: &VpceServiceId, now: Timestamp) {
+        let Some(record) = self.services.get(service) else { return };
+        let (project, region) = (&record.project, &record.service.region);
+        let here = self.clusters.iter().filter(|(key, record)| {
+            key.0 == *project && !record.cluster.paused && record.cluster.regions().contains(region)
+        });
+        let keys: Vec<_> = here.map(|(key, _)| key.clone()).collect();
+        self.updates.extend(keys.into_iter().map(|key| (key, now)));
+    }
+
+    /// Whether an endpoint of one of the cluster's regions is between two states, so that its update can't end.
+    pub(in crate::control) fn endpoints_change(&self, Pair(project, name): &Pair<ProjectId, ClusterName>) -> bool {
+        let regions: Vec<Region> = self
+            .clusters
+            .get(&Pair(project.clone(), name.clone()))
+            .map(|record| record.cluster.regions())
+            .unwrap_or_default();
+        let is_own = |service: &VpceServiceId| {
+            let own = self.services.get(service);
+            own.is_some_and(|own| own.project == *project && regions.contains(&own.service.region))
+        };
+        self.registrations.iter().filter(|(key, _)| is_own(&key.0)).any(|(key, registration)| {
+            let state = self.endpoints.get(&key.1).map(|record| record.endpoint.state);
+            let joins = matches!(state, Some(EndpointState::PendingAcceptance | EndpointState::Pending));
+            registration.deleting || (registration.error.is_none() && joins)
+        })
+    }
+
+    /// What a project or a cluster had goes with it.
+    pub(in crate::control) fn forget_cluster(&mut self, key: &Pair<ProjectId, ClusterName>) {
+        self.cluster_profiles.remove(key);
+        self.updates.remove(key);
+    }
+}
