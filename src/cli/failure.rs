@@ -93,8 +93,9 @@ impl From<PlanErrors> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
-            OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
+            OpenError::Locked { .. } | OpenError::Io { .. } | OpenError::Etcd { .. } => Kind::Unavailable,
             OpenError::Refused { .. } => Kind::Data,
+            OpenError::NoEtcd => Kind::Config,
         };
         Self::of(kind, &error)
     }

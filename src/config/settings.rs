@@ -15,6 +15,9 @@ use crate::model::{CidrSet, DnsName, FlowLogFormat, LogLevels, Pace};
 /// elsewhere and needs no root.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
+/// What stands before every key in etcd, unless told otherwise.
+pub const DEFAULT_ETCD_PREFIX: &str = "plgw/";
+
 /// The state file in the lab's directory.
 pub const STATE_FILE: &str = "state.json";
 
@@ -284,6 +287,23 @@ pub enum StateLocation {
     File(PathBuf),
     /// In memory: they end with the process.
     Memory,
+    /// In etcd: they outlive the machine.
+    Etcd(EtcdSettings),
+}
+
+/// Where etcd is, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EtcdSettings {
+    /// The members' client URLs. At least one, all `http:` or all `https:`.
+    pub endpoints: Vec<String>,
+    /// What stands before every key; it ends with `/`.
+    pub prefix: String,
+    /// The certificate of the CA that signed the members'; given when the endpoints are `https:`.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that the gateway shows.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The user, and the file with its password.
+    pub user: Option<(String, PathBuf)>,
 }
 
 /// The resolver's settings.
