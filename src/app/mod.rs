@@ -211,6 +211,7 @@ impl Gateway {
             plane: Arc::clone(&flows),
             snapshots,
             store,
+            gateway: store::gateway_id(&settings.state)?,
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,

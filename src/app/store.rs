@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{EtcdSettings, StateLocation};
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
+use crate::model::{GatewayId, ParseIdError};
 
 /// Opens the store at `location`.
 ///
@@ -16,6 +17,21 @@ pub(crate) async fn open_store(location: &StateLocation) -> Result<Arc<dyn State
         StateLocation::File(path) => Arc::new(FileStore::open(path).await?),
         StateLocation::Etcd(settings) => open_etcd(settings).await?,
     })
+}
+
+/// This gateway's name among those that share the store at `location`; `None`: the store is its alone.
+///
+/// # Errors
+///
+/// [`OpenError::Etcd`] when the config names none and the host's name is none either.
+pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, OpenError> {
+    let StateLocation::Etcd(settings) = location else { return Ok(None) };
+    if let Some(id) = &settings.gateway {
+        return Ok(Some(id.clone()));
+    }
+    let unfit = |reason: String| OpenError::Etcd { source: format!("{reason}; set `gateway.id`").into() };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|error| unfit(error.to_string()))?;
+    name.trim().parse().map(Some).map_err(|error: ParseIdError| unfit(error.to_string()))
 }
 
 #[cfg(not(feature = "etcd"))]

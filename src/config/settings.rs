@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{CidrSet, DnsName, FlowLogFormat, LogLevels, Pace};
+use crate::model::{CidrSet, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -298,6 +298,9 @@ pub struct EtcdSettings {
     pub endpoints: Vec<String>,
     /// What stands before every key; it ends with `/`.
     pub prefix: String,
+    /// This gateway's name among those that share the prefix; `None`: the host's name.
+    #[serde(rename = "gateway.id")]
+    pub gateway: Option<GatewayId>,
     /// The certificate of the CA that signed the members'; given when the endpoints are `https:`.
     pub ca: Option<PathBuf>,
     /// The certificate and the key that the gateway shows.

@@ -17,7 +17,7 @@ mod watch;
 #[cfg(test)]
 mod conformance;
 #[cfg(all(test, feature = "etcd"))]
-mod etcd_tests;
+pub(in crate::control) mod etcd_tests;
 #[cfg(test)]
 pub(crate) mod failing;
 

@@ -35,10 +35,14 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
+    let gateway = root.table("gateway", |section| section.get("id", parsed).map(|found| found.value));
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
-        state: root.table("state", |section| state(section, &lab_dir, declared)),
+        state: match (gateway, root.table("state", |section| state(section, &lab_dir, declared))) {
+            (gateway, StateLocation::Etcd(etcd)) => StateLocation::Etcd(EtcdSettings { gateway, ..etcd }),
+            (_, location) => location,
+        },
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin,
@@ -65,9 +69,6 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         lab_dir,
     }
 }
-
-/// What the store in etcd is configured with, and no other one.
-const ETCD_KEYS: [&str; 7] = ["endpoints", "prefix", "ca", "certificate", "key", "user", "password_file"];
 
 fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
     #[derive(Clone, Copy, PartialEq)]
@@ -106,21 +107,17 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
     }
 }
 
-/// Reads the keys of a store in etcd; `wanted`: whether they may stand there.
+/// Reads the keys of a store in etcd. They may stand there unused; `wanted`: they are used.
 fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
     let endpoints = section.list("endpoints", url).unwrap_or_default();
     let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), words);
     let path = |key| section.get(key, words).map(|found| PathBuf::from(found.value));
     let (ca, certificate, key, password_file) = (path("ca"), path("certificate"), path("key"), path("password_file"));
     let user = section.get("user", words).map(|found| found.value);
-    if !wanted {
-        for key in ETCD_KEYS.into_iter().filter(|key| section.wrote(key)) {
-            section.report(key, "only a store in etcd has it; leave it out or set `store` to `etcd`");
-        }
-    } else if endpoints.is_empty() {
+    if wanted && endpoints.is_empty() {
         let example = "endpoints = [\"http://127.0.0.1:2379\"]";
         section.report("endpoints", format!("etcd's client URLs are missing; write `{example}`"));
-    } else {
+    } else if wanted {
         let is_secure = |endpoint: &At<String>| endpoint.value.starts_with("https:");
         let secure = endpoints.iter().filter(|endpoint| is_secure(endpoint)).count();
         if secure > 0 && secure < endpoints.len() {
@@ -137,10 +134,10 @@ fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
             }
         }
     }
-    if certificate.is_some() != key.is_some() {
+    if wanted && certificate.is_some() != key.is_some() {
         section.report(if key.is_some() { "key" } else { "certificate" }, "`certificate` and `key` belong together");
     }
-    if user.is_some() != password_file.is_some() {
+    if wanted && user.is_some() != password_file.is_some() {
         let there = if user.is_some() { "user" } else { "password_file" };
         section.report(there, "`user` and `password_file` belong together");
     }
@@ -148,6 +145,7 @@ fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
     EtcdSettings {
         endpoints: values(endpoints),
         prefix,
+        gateway: None,
         ca,
         identity: certificate.zip(key),
         user: user.zip(password_file),

@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
@@ -171,7 +171,7 @@ backlog = 0
 }
 
 #[test]
-fn a_store_in_etcd_has_endpoints_and_the_others_have_none() {
+fn a_store_in_etcd_has_endpoints_and_what_belongs_to_them() {
     let head = |state: &str| -> &str { format!("[state]\n{state}\n[[vpc]]").leak() };
     said(&[
         (
@@ -182,11 +182,7 @@ fn a_store_in_etcd_has_endpoints_and_the_others_have_none() {
         (
             "[[vpc]]",
             head("endpoints = [\"http://a:1\", \"b:2379\"]\nprefix = \"x\""),
-            &[
-                "state.endpoints: only a store in etcd has it; leave it out or set `store` to `etcd`",
-                "state.endpoints[1]: `b:2379` is not a server's URL, as `http://127.0.0.1:2379`",
-                "state.prefix: only a store in etcd has it; leave it out or set `store` to `etcd`",
-            ],
+            &["state.endpoints[1]: `b:2379` is not a server's URL, as `http://127.0.0.1:2379`"],
         ),
         (
             "[[vpc]]",

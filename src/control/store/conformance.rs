@@ -42,7 +42,7 @@ macro_rules! for_every_adapter {
         mod etcd {
             $(#[tokio::test]
             async fn $name() {
-                if let Some(store) = crate::control::store::etcd_tests::store().await {
+                if let Some((store, _remembered)) = crate::control::store::etcd_tests::store().await {
                     super::$test(std::sync::Arc::new(store)).await;
                 }
             })*

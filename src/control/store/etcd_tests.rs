@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etcd_client::Client;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn};
 
@@ -23,9 +24,14 @@ async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
     EtcdStore::connect(EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }).await
 }
 
-/// A store below a prefix of its own.
-pub(super) async fn store() -> Option<EtcdStore> {
-    Some(connect(endpoints()?).await.expect("the etcd of PLGW_TEST_ETCD answers"))
+/// Compaction is for the whole of etcd, so the test of it has etcd for itself.
+static REMEMBERED: RwLock<()> = RwLock::const_new(());
+
+/// A store below a prefix of its own. While the guard is held, etcd forgets nothing.
+pub(in crate::control) async fn store() -> Option<(EtcdStore, RwLockReadGuard<'static, ()>)> {
+    let endpoints = endpoints()?;
+    let guard = REMEMBERED.read().await;
+    Some((connect(endpoints).await.expect("the etcd of PLGW_TEST_ETCD answers"), guard))
 }
 
 async fn put(store: &EtcdStore, name: &str, value: impl Into<bytes::Bytes>) -> Revision {
@@ -34,21 +40,23 @@ async fn put(store: &EtcdStore, name: &str, value: impl Into<bytes::Bytes>) -> R
 
 #[tokio::test]
 async fn compaction_ends_a_watch_that_begins_before_it() {
-    let Some(store) = store().await else { return };
+    let Some(endpoints) = endpoints() else { return };
+    let _alone = REMEMBERED.write().await;
+    let store = connect(endpoints.clone()).await.expect("the etcd of PLGW_TEST_ETCD answers");
     let first = put(&store, "a", "1").await;
     let second = put(&store, "a", "2").await;
     let third = put(&store, "a", "3").await;
-    let mut client = Client::connect(endpoints().unwrap(), None).await.unwrap();
+    let mut client = Client::connect(endpoints, None).await.unwrap();
     client.compact(third.0.cast_signed(), None).await.unwrap();
     let error = store.watch("", first).await.expect_err("forgotten");
-    // Another test may have compacted later meanwhile.
     let StoreError::Compacted { after, forgotten } = error else { panic!("{error:?}") };
-    assert!(after == first && forgotten >= second, "{forgotten}");
+    assert!(after == first && second <= forgotten && forgotten < third, "{forgotten}");
+    assert_eq!(store.watch("", forgotten).await.expect("the rest").next().await.unwrap().revision, third);
 }
 
 #[tokio::test]
 async fn a_watch_catches_up_with_more_than_grpc_takes_by_default() {
-    let Some(store) = store().await else { return };
+    let Some((store, _remembered)) = store().await else { return };
     let start = store.range("").await.unwrap().revision;
     let mut commits = Vec::new();
     for n in 0..6 {
@@ -67,7 +75,8 @@ async fn a_watch_catches_up_with_more_than_grpc_takes_by_default() {
 
 #[tokio::test]
 async fn one_prefix_is_nothing_to_another() {
-    let (Some(one), Some(other)) = (store().await, store().await) else { return };
+    let Some((one, _remembered)) = store().await else { return };
+    let other = connect(endpoints().expect("there are some")).await.expect("it answers");
     let before = one.range("").await.unwrap();
     let revision = put(&other, "a", "1").await;
     let after = one.range("").await.unwrap();
@@ -78,6 +87,7 @@ async fn one_prefix_is_nothing_to_another() {
 #[tokio::test]
 async fn a_member_that_does_not_answer_is_passed_over() {
     let Some(endpoints) = endpoints() else { return };
+    let _remembered = REMEMBERED.read().await;
     // It accepts connections and never says a word, as a stopped process does.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
