@@ -111,7 +111,7 @@ impl<P: Plane> Owner<P> {
         config: &Desired,
         before: Option<&str>,
     ) -> Result<Generation, ChangeError> {
-        let mut outcome = self.rebase(config).await;
+        let mut outcome = Box::pin(self.rebase(config)).await;
         for _ in 0..REBASES {
             if self.saved.gateway().is_none() || !outcome.as_ref().is_err_and(ChangeError::is_conflict) {
                 break;
@@ -125,7 +125,7 @@ impl<P: Plane> Owner<P> {
                 std::mem::replace(&mut self.overrides, overrides),
                 self.saved.take_over(absorbed),
             );
-            outcome = self.rebase(config).await;
+            outcome = Box::pin(self.rebase(config)).await;
             if outcome.is_err() {
                 (self.held, self.resources, self.overrides) = (own.0, own.1, own.2);
                 self.saved.take_back(own.3);

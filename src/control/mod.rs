@@ -173,7 +173,7 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        owner.rebase_on_latest(&desired, None).await?;
+        Box::pin(owner.rebase_on_latest(&desired, None)).await?;
         if owner.saved.gateway().is_some() {
             tracker.spawn(follow::watch(parts.store, commands.clone(), owner.stop.clone()));
         }
