@@ -153,6 +153,7 @@ impl Gateway {
             snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
+            gateway: None,
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,

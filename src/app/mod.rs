@@ -8,6 +8,7 @@ mod plane;
 mod ports;
 mod refusals;
 mod reload;
+mod store;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -24,11 +25,12 @@ use self::admin_tls::{AdminCertificate, admin_certificate};
 use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
+pub(crate) use self::store::open_store;
 use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::appservices::{AppOptions, Certificates};
-use crate::config::{self, Config, Settings, StateLocation};
+use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
-use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
+use crate::control::store::OpenError;
 use crate::control::{ChangeError, Control, ControlParts};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
@@ -209,6 +211,7 @@ impl Gateway {
             plane: Arc::clone(&flows),
             snapshots,
             store,
+            gateway: store::gateway_id(&settings.state)?,
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
@@ -663,13 +666,6 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
     Ok(Some(sockets))
 }
 
-async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, OpenError> {
-    Ok(match location {
-        StateLocation::Memory => Arc::new(MemoryStore::new()),
-        StateLocation::File(path) => Arc::new(FileStore::open(path).await?),
-    })
-}
-
 /// Passes addresses that the data plane could not connect to on to the health prober.
 fn report_failed_dials(
     mut failed_dials: mpsc::Receiver<SocketAddr>,
@@ -760,6 +756,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::config::StateLocation;
 
     /// A process with a thread less serves a part of its clients, and must not say that it is well.
     #[tokio::test]

@@ -93,8 +93,9 @@ impl From<PlanErrors> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
-            OpenError::Locked { .. } | OpenError::Io { .. } => Kind::Unavailable,
+            OpenError::Locked { .. } | OpenError::Io { .. } | OpenError::Etcd { .. } => Kind::Unavailable,
             OpenError::Refused { .. } => Kind::Data,
+            OpenError::NoEtcd => Kind::Config,
         };
         Self::of(kind, &error)
     }
@@ -104,7 +105,8 @@ impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
             SavedError::Store(_) => Kind::Unavailable,
-            SavedError::Value { .. } => Kind::Data,
+            SavedError::Value { .. } | SavedError::Lost { .. } | SavedError::Diverged => Kind::Data,
+            SavedError::OtherConfig => Kind::Config,
         };
         Self::of(kind, &error)
     }
@@ -113,9 +115,9 @@ impl From<SavedError> for Failure {
 impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         let kind = match error {
+            ChangeError::Save(error) => return error.into(),
             ChangeError::Plan(_) | ChangeError::Config(_) => Kind::Config,
-            ChangeError::Bind(_) | ChangeError::Save(SavedError::Store(_)) | ChangeError::Stopping => Kind::Unavailable,
-            ChangeError::Save(SavedError::Value { .. }) => Kind::Data,
+            ChangeError::Bind(_) | ChangeError::Stopping => Kind::Unavailable,
             ChangeError::Edit(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }

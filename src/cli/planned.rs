@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::Failure;
+use crate::app::open_store;
 use crate::config::{self, Config, StateLocation};
 use crate::control;
 use crate::control::store::FileStore;
@@ -31,6 +32,8 @@ pub(super) enum StateUsed {
     NoFile(PathBuf),
     /// The config keeps its state in memory.
     Memory,
+    /// What these members of etcd have was read.
+    Etcd(Vec<String>),
 }
 
 impl fmt::Display for StateUsed {
@@ -38,6 +41,9 @@ impl fmt::Display for StateUsed {
         match self {
             Self::File(path) => write!(f, "ports that are held are taken from {} (only read)", path.display()),
             Self::NoFile(path) => write!(f, "{} does not exist yet, so every target gets a new port", path.display()),
+            Self::Etcd(endpoints) => {
+                write!(f, "ports that are held are taken from etcd at {} (only read)", endpoints.join(", "))
+            }
             Self::Memory => f.write_str("the state is kept in memory, so every target gets a new port"),
         }
     }
@@ -65,13 +71,18 @@ pub(super) fn dns_options(config: &Config) -> DnsOptions {
 }
 
 fn held(location: StateLocation) -> Result<(PortAllocations, StateUsed), Failure> {
-    let StateLocation::File(path) = location else { return Ok((PortAllocations::default(), StateUsed::Memory)) };
-    let Some(store) = FileStore::peek_blocking(&path)? else {
-        return Ok((PortAllocations::default(), StateUsed::NoFile(path)));
-    };
-    let reading = control::held(Arc::new(store));
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    Ok((runtime.block_on(reading)?, StateUsed::File(path)))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match location {
+        StateLocation::Memory => Ok((PortAllocations::default(), StateUsed::Memory)),
+        StateLocation::File(path) => match FileStore::peek_blocking(&path)? {
+            Some(store) => Ok((runtime.block_on(control::held(Arc::new(store)))?, StateUsed::File(path))),
+            None => Ok((PortAllocations::default(), StateUsed::NoFile(path))),
+        },
+        StateLocation::Etcd(ref settings) => {
+            let store = runtime.block_on(open_store(&location))?;
+            Ok((runtime.block_on(control::held(store))?, StateUsed::Etcd(settings.endpoints.clone())))
+        }
+    }
 }
 
 /// The plan's mistakes in the shape of a config file's.

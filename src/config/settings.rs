@@ -9,11 +9,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{CidrSet, DnsName, FlowLogFormat, LogLevels, Pace};
+use crate::model::{CidrSet, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
+
+/// What stands before every key in etcd, unless told otherwise.
+pub const DEFAULT_ETCD_PREFIX: &str = "plgw/";
 
 /// The state file in the lab's directory.
 pub const STATE_FILE: &str = "state.json";
@@ -284,6 +287,26 @@ pub enum StateLocation {
     File(PathBuf),
     /// In memory: they end with the process.
     Memory,
+    /// In etcd: they outlive the machine.
+    Etcd(EtcdSettings),
+}
+
+/// Where etcd is, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EtcdSettings {
+    /// The members' client URLs. At least one, all `http:` or all `https:`.
+    pub endpoints: Vec<String>,
+    /// What stands before every key; it ends with `/`.
+    pub prefix: String,
+    /// This gateway's name among those that share the prefix; `None`: the host's name.
+    #[serde(rename = "gateway.id")]
+    pub gateway: Option<GatewayId>,
+    /// The certificate of the CA that signed the members'; given when the endpoints are `https:`.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that the gateway shows.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The user, and the file with its password.
+    pub user: Option<(String, PathBuf)>,
 }
 
 /// The resolver's settings.

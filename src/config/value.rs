@@ -161,6 +161,21 @@ pub(super) fn socket(value: &DeValue<'_>) -> Read<SocketAddr> {
     Ok(address)
 }
 
+/// The URL of a server, without a path: `http://` or `https://`, a host and a port.
+pub(super) fn url(value: &DeValue<'_>) -> Read<String> {
+    let text = quoted(value, r#"a URL in quotes, as "http://127.0.0.1:2379""#)?;
+    let is_server = |uri: hyper::Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.port().is_some()
+            && uri.path() == "/"
+            && uri.query().is_none()
+    };
+    match text.parse::<hyper::Uri>().is_ok_and(is_server) {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err(format!("`{text}` is not a server's URL, as `http://127.0.0.1:2379`")),
+    }
+}
+
 /// One of the words in `words`, with what each stands for.
 pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
     move |value| {

@@ -150,7 +150,10 @@ impl<P: Plane> Owner<P> {
         if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
             && let Some(target) = fault.scope.target.clone()
         {
-            if let Err(error) = self.move_target(target, fault.scope.service.clone(), None).await {
+            // Of the gateways that share the state, one moves it.
+            if self.saved.is_first()
+                && let Err(error) = self.move_target(&target, fault.scope.service.as_ref(), None).await
+            {
                 tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
             }
             if let Some(every) = every {

@@ -8,6 +8,7 @@ pub mod draft;
 pub mod events;
 mod faults;
 mod figures;
+mod follow;
 pub mod health;
 pub mod inventory;
 mod lifecycle;
@@ -17,6 +18,9 @@ mod owner;
 mod plane;
 mod saved;
 mod saved_error;
+mod shared;
+#[cfg(test)]
+mod shared_tests;
 pub mod store;
 mod zones;
 
@@ -38,11 +42,11 @@ pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::saved::Saved;
+use self::saved::{Loaded, Saved};
 pub use self::saved_error::SavedError;
 use self::store::StateStore;
 pub use crate::model::Pace;
-use crate::model::{Desired, Fault, ListenerPort, TargetId, VpceServiceId, Zone};
+use crate::model::{Desired, Fault, GatewayId, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, PortAllocations, Snapshot};
 
 /// What an earlier process held, as `store` has it: for those who only look.
@@ -51,7 +55,7 @@ use crate::plan::{Generation, PortAllocations, Snapshot};
 ///
 /// [`SavedError`] when a value can't be read.
 pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedError> {
-    Ok(Saved::load(store).await?.1)
+    Ok(Saved::load(store, None).await?.1.held)
 }
 
 /// The same, and puts the saved faults, shifts and deregistrations into `desired`.
@@ -60,9 +64,9 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedEr
 ///
 /// [`SavedError`] when a value can't be read.
 pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result<PortAllocations, SavedError> {
-    let (_, held, _, overrides) = Saved::load(store).await?;
-    overrides.over(&desired.faults.clone(), Timestamp::now()).apply_to(desired);
-    Ok(held)
+    let (_, loaded) = Saved::load(store, None).await?;
+    loaded.overrides.over(&desired.faults.clone(), Timestamp::now()).apply_to(desired);
+    Ok(loaded.held)
 }
 
 /// What control is built on.
@@ -73,6 +77,8 @@ pub struct ControlParts<P> {
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
+    /// This gateway's name among those that share the store; `None`: the store is its alone.
+    pub gateway: Option<GatewayId>,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
     /// Where it counts.
@@ -117,7 +123,9 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let (saved, held, resources, overrides) = Saved::load(parts.store).await?;
+        let digest = || follow::digest(&Inventory::from_config(&desired), &desired.faults);
+        let shared = parts.gateway.map(|gateway| (gateway, digest()));
+        let (saved, Loaded { held, resources, overrides }) = Saved::load(Arc::clone(&parts.store), shared).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
@@ -165,7 +173,10 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        owner.rebase(&desired).await?;
+        Box::pin(owner.rebase_on_latest(&desired, None)).await?;
+        if owner.saved.gateway().is_some() {
+            tracker.spawn(follow::watch(parts.store, commands.clone(), owner.stop.clone()));
+        }
         owner.metrics.took_over();
         tracker.spawn(owner.run(received, health_results));
         Ok(Self {
@@ -255,7 +266,8 @@ impl Control {
         Arc::clone(&self.inventories.borrow())
     }
 
-    /// Changes what there is. `edit` runs in the owner's task, on a copy; when it, the plan, or a socket refuses, nothing
+    /// Changes what there is. `edit` runs in the owner's task, on a copy, and again where another gateway that shares the
+    /// state was first; when it, the plan, or a socket refuses, nothing
     /// has happened.
     ///
     /// # Errors
@@ -267,9 +279,9 @@ impl Control {
     /// Never: the owner hands back what `edit` gave.
     pub async fn edit<T: Send + 'static>(
         &self,
-        edit: impl FnOnce(&mut Draft) -> Result<T, EditError> + Send + 'static,
+        edit: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
     ) -> Result<T, ChangeError> {
-        let edit: owner::Edit = Box::new(move |draft| Ok(Box::new(edit(draft)?)));
+        let edit: owner::Edit = Box::new(move |draft| Ok(Box::new(edit.clone()(draft)?)));
         let answer = self.ask(|reply| Command::Edit { edit, reply }).await?;
         Ok(*answer.downcast().expect("the owner hands back what the edit gave"))
     }

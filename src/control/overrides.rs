@@ -143,6 +143,33 @@ impl OperatorOverrides {
         self
     }
 
+    /// These after `before`: a fault or a shift that is the same goes on, with its timers, and so does what the config's
+    /// faults have come to here.
+    #[must_use]
+    pub(super) fn going_on(mut self, before: &Self) -> Self {
+        for (name, record) in &mut self.faults {
+            if let Some(same) = before.faults.get(name).filter(|known| {
+                known.fault == record.fault
+                    && known.origin == record.origin
+                    && (known.since == record.since || record.origin == FaultOrigin::Config)
+            }) {
+                record.clone_from(same);
+            }
+        }
+        for (name, absent) in before.absent.iter().filter(|(_, absent)| !absent.by_command) {
+            if self.faults.get(name).is_some_and(|record| record.origin == FaultOrigin::Config) {
+                self.faults.remove(name);
+                self.absent.insert(name.clone(), absent.clone());
+            }
+        }
+        for (key, shift) in &mut self.shifts {
+            if let Some(same) = before.shifts.get(key).filter(|known| known.expires == shift.expires) {
+                shift.epoch = same.epoch;
+            }
+        }
+        self
+    }
+
     /// Takes a fault back; `config`: what the config says. Whether there was one.
     pub(super) fn clear(&mut self, name: &str, config: &BTreeMap<String, Arc<Fault>>, by_command: bool) -> bool {
         let Some(record) = self.faults.remove(name) else { return false };

@@ -110,13 +110,34 @@ impl ChangeError {
     pub(crate) fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::Save(SavedError::Store(StoreError::OutcomeUnknown { .. })))
     }
+
+    /// Whether another writer was first.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Save(SavedError::Store(StoreError::Conflict { .. })))
+    }
 }
 
 /// How long a transition that can't be made waits until it is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// How often a change is made again on what another gateway left, before it is refused.
+const REPLAYS: usize = 5;
+
+/// Makes a change; where another gateway that shares the state was first, again on what that one left.
+macro_rules! replayed {
+    ($owner:ident, $change:expr) => {{
+        let mut replays = 0;
+        loop {
+            match $change.await {
+                Err(error) if error.is_conflict() && replays < REPLAYS && $owner.can_replay().await => replays += 1,
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+
 /// A change of the inventory, with its answer.
-pub(super) type Edit = Box<dyn FnOnce(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send>;
+pub(super) type Edit = Box<dyn Fn(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send + Sync>;
 
 /// A message to the owner.
 pub(super) enum Command {
@@ -162,6 +183,8 @@ pub(super) enum Command {
     ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// A fault's time has come.
     FaultDue { name: String, epoch: u64, due: FaultPhase },
+    /// Another gateway may have changed the shared state.
+    Follow,
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -286,10 +309,10 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(outcome);
             }
             Command::Edit { edit, reply } => {
-                let _ = reply.send(self.edit(edit).await);
+                let _ = reply.send(replayed!(self, self.edit(&edit)));
             }
             Command::SetPace { pace, reply } => {
-                let _ = reply.send(self.set_pace(pace).await);
+                let _ = reply.send(replayed!(self, self.set_pace(pace)));
             }
             Command::Push { reply } => {
                 let due = lifecycle::pushed(&self.inventory);
@@ -299,14 +322,15 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(Ok(due.is_some()));
             }
             Command::Move { target, service, port, reply } => {
-                let _ = reply.send(self.move_target(target, service, port).await);
+                let _ = reply.send(replayed!(self, self.move_target(&target, service.as_ref(), port)));
             }
             Command::Shift { service, zone, away, lasts, reply } => {
-                let _ = reply.send(self.shift(service, zone, away, lasts).await);
+                let _ = reply.send(replayed!(self, self.shift(service.clone(), zone.clone(), away, lasts)));
             }
             Command::ShiftEnds { service, zone, epoch } => self.shift_ends(service, zone, epoch).await,
             Command::Register { target, service, member, registered, reply } => {
-                let _ = reply.send(self.register(target, service, member, registered).await);
+                let made = replayed!(self, self.register(target.clone(), service.clone(), member.clone(), registered));
+                let _ = reply.send(made);
             }
             Command::Silent { zone, silent, reply } => {
                 let mut desired = self.desired.clone();
@@ -314,11 +338,12 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(self.apply(desired).await);
             }
             Command::SetFault { fault, replace, reply } => {
-                let _ = reply.send(self.set_fault(fault, replace).await);
+                let _ = reply.send(replayed!(self, self.set_fault(fault.clone(), replace)));
             }
             Command::ClearFaults { name, reply } => {
-                let _ = reply.send(self.clear_faults(name).await);
+                let _ = reply.send(replayed!(self, self.clear_faults(name.clone())));
             }
+            Command::Follow => self.follow_or_log().await,
             Command::FaultDue { name, epoch, due } => self.fault_due(name, epoch, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
@@ -334,7 +359,7 @@ impl<P: Plane> Owner<P> {
     /// Takes over an inventory, keeping overrides and health.
     async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let outcome = match inventory {
-            Ok(desired) => self.rebase(&desired).await,
+            Ok(desired) => self.reload(&desired).await,
             Err(problems) => Err(ChangeError::Config(problems)),
         };
         self.metrics.reloaded(outcome.is_ok());
@@ -373,7 +398,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Changes the inventory: all or nothing.
-    async fn edit(&mut self, edit: Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
+    async fn edit(&mut self, edit: &Edit) -> Result<Box<dyn Any + Send>, ChangeError> {
         let mut draft = Draft { inventory: (*self.inventory).clone(), now: Timestamp::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
@@ -400,12 +425,7 @@ impl<P: Plane> Owner<P> {
 
     /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
     async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
-        let mut desired = inventory.desired();
-        desired.health = self.desired.health.clone();
-        desired.silent_zones = self.desired.silent_zones.clone();
-        desired.own_addresses = self.desired.own_addresses.clone();
-        desired.own_names = self.desired.own_names.clone();
-        desired.draining = self.desired.draining.clone();
+        let mut desired = self.desired_of(&inventory);
         let mut overrides = self.overrides.clone();
         overrides.forget_absent(&desired);
         overrides.apply_to(&mut desired);
@@ -427,13 +447,24 @@ impl<P: Plane> Owner<P> {
         Ok(self.snapshots.borrow().generation)
     }
 
+    /// What the plan is to be made of where there is `inventory`: with this gateway's own health and members that drain.
+    pub(super) fn desired_of(&self, inventory: &Inventory) -> Desired {
+        let mut desired = inventory.desired();
+        desired.health = self.desired.health.clone();
+        desired.silent_zones = self.desired.silent_zones.clone();
+        desired.own_addresses = self.desired.own_addresses.clone();
+        desired.own_names = self.desired.own_names.clone();
+        desired.draining = self.desired.draining.clone();
+        desired
+    }
+
     pub(super) async fn move_target(
         &mut self,
-        target: TargetId,
-        service: Option<VpceServiceId>,
+        target: &TargetId,
+        service: Option<&VpceServiceId>,
         port: Option<ListenerPort>,
     ) -> Result<Moved, ChangeError> {
-        let view = self.find(&target, service.as_ref())?;
+        let view = self.find(target, service)?;
         let (service, from) = (view.service, view.port);
         let to = port.or_else(|| self.free_port(&service));
         let to =
@@ -449,7 +480,7 @@ impl<P: Plane> Owner<P> {
         tracing::info!(target.id = %target, from = from.get(), to = to.get(), "target moved to another port");
         let message = format!("{target} moved from port {from} to port {to}; port {from} drains");
         self.events.record(EventKind::Move, Severity::Info, target.as_str(), message);
-        Ok(Moved { target, service, from, to })
+        Ok(Moved { target: target.clone(), service, from, to })
     }
 
     /// The one target of that name.
@@ -632,33 +663,46 @@ impl<P: Plane> Owner<P> {
         }
         self.draining.remove(&key);
         self.publish_draining();
-        let mut held = self.held.clone();
-        if held.release(&key.0, key.1) {
-            self.keep(held).await;
-        }
+        self.release_idle_ports().await;
         if self.leaving.remove(&key).is_some() {
             // It shows no longer.
             self.apply_or_log(self.desired.clone()).await;
         }
     }
 
-    /// The one way in for every change.
+    /// The one way in for every change of this gateway's.
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
+        self.put_in_force(desired, None).await
+    }
+
+    /// The same for what another gateway decided, when there is `decided`: what that one holds. It is not saved again.
+    pub(super) async fn put_in_force(
+        &mut self,
+        desired: Desired,
+        decided: Option<&PortAllocations>,
+    ) -> Result<Generation, ChangeError> {
         let old = Arc::clone(&self.snapshots.borrow());
         let generation = Generation(old.generation.0 + 1);
-        let (mut snapshot, mut held) = compile(&desired, &self.held, generation)?;
+        let before = decided.unwrap_or(&self.held);
+        let (mut snapshot, mut held) = compile(&desired, before, generation)?;
         let mut changes = diff(&old, &snapshot);
         let mut desired = desired;
         if keep_draining(&mut desired, &changes) {
-            (snapshot, held) = compile(&desired, &self.held, generation)?;
+            (snapshot, held) = compile(&desired, before, generation)?;
             changes = diff(&old, &snapshot);
+        }
+        self.saved.wait_for_known(&mut held);
+        if decided.is_some_and(|decided| *decided != held) {
+            return Err(SavedError::Diverged.into());
         }
         let leaving = self.leaving(&old, &snapshot, &changes);
         snapshot.leaving = leaving.values().cloned().collect();
         let snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        self.saved.save(&held, &self.resources, &self.overrides).await?;
+        if decided.is_none() {
+            self.saved.save(&held, &self.resources, &self.overrides).await?;
+        }
         self.held = held;
         self.desired = desired;
         self.leaving = leaving;
@@ -753,19 +797,23 @@ impl<P: Plane> Owner<P> {
             .retain(|(service, target, member), _| present.contains(&(service, target, member.as_str())));
     }
 
-    /// Releases ports that were given up while nothing listened on them (a paused cluster, no endpoint): nothing drains.
+    /// Releases ports that were given up and that this process does not have open: its flows there are gone, or nothing
+    /// listened on them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
     async fn release_idle_ports(&mut self) {
         let mut held = self.held.clone();
-        let idle: Vec<_> = self
-            .held
-            .draining()
-            .map(|(service, port)| (service.clone(), port))
-            .filter(|key| !self.draining.contains_key(key))
-            .collect();
-        for (service, port) in &idle {
-            held.release(service, *port);
+        let is_idle = |(service, port): &(&VpceServiceId, ListenerPort)| {
+            !self.draining.contains_key(&((*service).clone(), *port))
+        };
+        if let Some(gateway) = self.saved.gateway() {
+            for (service, port) in self.held.waiting_for(gateway).filter(is_idle) {
+                held.acknowledge(gateway, service, port);
+            }
+        } else {
+            for (service, port) in self.held.draining().filter(is_idle) {
+                held.release(service, port);
+            }
         }
-        if !idle.is_empty() {
+        if held != self.held {
             self.keep(held).await;
         }
     }
@@ -774,6 +822,10 @@ impl<P: Plane> Owner<P> {
     async fn keep(&mut self, held: PortAllocations) {
         match self.saved.save(&held, &self.resources, &self.overrides).await {
             Ok(()) => self.held = held,
+            // Another gateway's change is about to be followed, and these are released after it.
+            Err(SavedError::Store(StoreError::Conflict { .. })) if self.saved.gateway().is_some() => {
+                tracing::debug!("ports are released after another gateway's change");
+            }
             // They stay set aside: better a few ports fewer than one given twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
         }

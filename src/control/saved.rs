@@ -11,9 +11,11 @@ use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::owner::chain;
 use super::saved_error::SavedError;
+use super::shared::{self, Shared};
 use super::store::{
-    Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, Revision, StateKey, StateStore, StoreError, Txn,
+    Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, RangeView, Revision, StateKey, StateStore, StoreError, Txn,
 };
+use crate::model::GatewayId;
 use crate::plan::PortAllocations;
 
 /// Ledgers lie below this prefix, by the load balancer's id.
@@ -21,43 +23,88 @@ const PORTS: &str = "ports/";
 /// Endpoint indexes.
 const INDEXES: &str = "endpoints/indexes";
 
+/// What the store has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Loaded {
+    pub(super) held: PortAllocations,
+    pub(super) resources: ApiResources,
+    pub(super) overrides: OperatorOverrides,
+}
+
+/// What the store has of changes that others made, to be taken over.
+#[derive(Debug)]
+pub(super) struct Absorbed {
+    pub(super) loaded: Loaded,
+    written: Written,
+    shared: Shared,
+}
+
+/// What a gateway went by before it took over what others changed.
+pub(super) struct Earlier(Written, Option<Shared>);
+
+type Written = BTreeMap<StateKey, (Bytes, Revision)>;
+
 /// The store's copy of what is held, with the revisions that a save compares with.
 #[derive(Debug)]
 pub(super) struct Saved {
     store: Arc<dyn StateStore>,
-    written: BTreeMap<StateKey, (Bytes, Revision)>,
+    written: Written,
     /// The outcome of a commit is not known, so `written` has to be read again before anything is written.
     in_doubt: bool,
+    /// Where several gateways share the store: what they go by. `None`: the store is this process' alone.
+    shared: Option<Shared>,
     /// Why the last save that had something to write failed.
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
 impl Saved {
     /// Reads what an earlier process held, what the APIs made, and the overrides. Its flows are gone with it, so nothing
-    /// drains any more.
+    /// of it drains any more. `shared`: the gateway's id and the digest of its config, where the store is not its alone.
     pub(super) async fn load(
         store: Arc<dyn StateStore>,
-    ) -> Result<(Self, PortAllocations, ApiResources, OperatorOverrides), SavedError> {
-        let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false, problem: watch::Sender::default() };
-        let entries = saved.read().await?;
-        let mut held = PortAllocations::default();
-        let (mut resources, mut overrides) = (Vec::new(), Vec::new());
-        for entry in entries {
-            let key = entry.key.as_str();
-            if let Some(service) = key.strip_prefix(PORTS) {
-                let wrong = |error| SavedError::Value { key: key.to_owned(), source: serde::de::Error::custom(error) };
-                held.ledgers.insert(service.parse().map_err(wrong)?, read(&entry)?);
-            } else if key == INDEXES {
-                held.indexes = read(&entry)?;
-            } else if key.starts_with(RESOURCES) {
-                resources.push(entry);
-            } else {
-                overrides.push(entry);
+        shared: Option<(GatewayId, String)>,
+    ) -> Result<(Self, Loaded), SavedError> {
+        let problem = watch::Sender::default();
+        let shared = shared.map(|(id, config)| Shared::new(id, config));
+        let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false, shared: None, problem };
+        let entries = saved.store.range("").await?.entries;
+        let mut loaded = loaded(&entries)?;
+        match shared {
+            None => loaded.held.release_all(),
+            Some(shared) => {
+                let shared = shared.read(&entries).map_err(value_error)?;
+                let is_alone = shared.known.iter().all(|known| *known == shared.id);
+                if !is_alone && !shared.has_config_in_force(None) {
+                    return Err(SavedError::OtherConfig);
+                }
+                saved.shared = Some(shared);
             }
         }
-        held.release_all();
-        let overrides = OperatorOverrides::load(&overrides, Timestamp::now())?;
-        Ok((saved, held, resources_of(&resources), overrides))
+        saved.written = written(entries);
+        Ok((saved, loaded))
+    }
+
+    /// Where several gateways share the store: this one's id.
+    pub(super) fn gateway(&self) -> Option<&GatewayId> {
+        self.shared.as_ref().map(|shared| &shared.id)
+    }
+
+    /// Whether this gateway does what only one may do: always where the store is its alone.
+    pub(super) fn is_first(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.known.first() == Some(&shared.id))
+    }
+
+    /// Lets ports that drain wait for all gateways that may have them open.
+    pub(super) fn wait_for_known(&self, held: &mut PortAllocations) {
+        if let Some(shared) = &self.shared {
+            let own = std::iter::once(shared.id.clone());
+            held.wait_for(&shared.known.iter().cloned().chain(own).collect());
+        }
+    }
+
+    /// Takes over another config's digest, to be written with the next save; the one before.
+    pub(super) fn set_config(&mut self, config: String) -> Option<String> {
+        self.shared.as_mut().map(|shared| std::mem::replace(&mut shared.config, config))
     }
 
     /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations
@@ -66,6 +113,7 @@ impl Saved {
     /// # Errors
     ///
     /// After [`StoreError::OutcomeUnknown`] the next save first reads what the store has, and then makes it what is held.
+    /// Where several gateways share the store, [`StoreError::Conflict`] when another one was first: [`Saved::absorb`].
     pub(super) async fn save(
         &mut self,
         held: &PortAllocations,
@@ -81,19 +129,25 @@ impl Saved {
         if !held.indexes.is_empty() {
             wanted.insert(key(INDEXES), json(&held.indexes));
         }
-        if self.commits(&wanted).is_empty() {
+        let is_due = self.shared.as_ref().is_some_and(Shared::is_due);
+        if self.commits(&wanted).is_empty() && !is_due {
             return Ok(());
         }
-        let outcome = self.write(&wanted).await;
+        let outcome = self.write(&wanted, is_due).await;
         self.problem.send_replace(outcome.as_ref().err().map(|error| chain(error)));
         outcome
     }
 
-    async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>) -> Result<(), SavedError> {
-        if self.in_doubt {
-            self.read().await?;
+    async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>, is_due: bool) -> Result<(), SavedError> {
+        if self.in_doubt && self.shared.is_none() {
+            self.written = written(self.store.range("").await?.entries);
+            self.in_doubt = false;
         }
-        for txn in self.commits(wanted) {
+        let mut commits = self.commits(wanted);
+        if commits.is_empty() && is_due {
+            commits.push(Txn::new());
+        }
+        for txn in commits {
             self.commit(txn).await?;
         }
         Ok(())
@@ -119,21 +173,25 @@ impl Saved {
                 txn
             })
         };
-        operations.chunks(MAXIMUM_COMMIT_OPERATIONS).map(merge).collect()
+        let own = if self.shared.is_some() { shared::OPERATIONS } else { 0 };
+        operations.chunks(MAXIMUM_COMMIT_OPERATIONS - own).map(merge).collect()
     }
 
     async fn commit(&mut self, txn: Txn) -> Result<(), SavedError> {
+        if self.shared.is_some() {
+            return self.commit_shared(txn).await;
+        }
         match self.store.commit(txn.clone()).await {
             Ok(revision) => {
-                self.written.extend(txn.puts.into_iter().map(|(key, value)| (key, (value, revision))));
-                txn.deletes.iter().for_each(|key| drop(self.written.remove(key)));
+                self.has_written(txn, revision);
                 Ok(())
             }
             Err(StoreError::OutcomeUnknown { source }) => {
                 self.in_doubt = true;
-                if self.read().await.is_err() {
+                let Ok(RangeView { entries, .. }) = self.store.range("").await else {
                     return Err(StoreError::OutcomeUnknown { source }.into());
-                }
+                };
+                (self.written, self.in_doubt) = (written(entries), false);
                 let is_written =
                     |(key, value): &(StateKey, Bytes)| self.written.get(key).is_some_and(|(is, _)| is == value);
                 let happened =
@@ -144,17 +202,102 @@ impl Saved {
         }
     }
 
-    /// Reads what the store has of this, which ends a doubt. Keys of others are left alone.
-    async fn read(&mut self) -> Result<Vec<Entry>, StoreError> {
-        let mut entries = self.store.range("").await?.entries;
-        let prefixes = [PORTS, RESOURCES, OVERRIDES];
-        entries.retain(|Entry { key, .. }| {
-            key.as_str() == INDEXES || prefixes.iter().any(|prefix| key.as_str().starts_with(prefix))
-        });
-        self.written = entries.iter().map(|entry| (entry.key.clone(), (entry.value.clone(), entry.revision))).collect();
-        self.in_doubt = false;
-        Ok(entries)
+    /// The same where others write too. A change whose outcome is not known and that is not there is sent once more: if
+    /// the first one comes through after all, the second one conflicts with it.
+    async fn commit_shared(&mut self, txn: Txn) -> Result<(), SavedError> {
+        let Some(shared) = &mut self.shared else { return Ok(()) };
+        let (marked, mark) = shared.mark(txn.clone());
+        let mut sent = 0;
+        let revision = loop {
+            sent += 1;
+            let error = match self.store.commit(marked.clone()).await {
+                Ok(revision) => break revision,
+                Err(error @ StoreError::OutcomeUnknown { .. }) => error,
+                Err(error @ StoreError::Conflict { .. }) if sent > 1 => error,
+                Err(error) => return Err(error.into()),
+            };
+            let Ok(RangeView { entries, .. }) = self.store.range("").await else { return Err(error.into()) };
+            match shared.find(&mark, &entries) {
+                // Others may have gone on since; what they left is absorbed later.
+                Some(revision) => break revision,
+                None if sent > 1 => return Err(error.into()),
+                None => {}
+            }
+        };
+        shared.happened(mark, revision);
+        self.has_written(txn, revision);
+        Ok(())
     }
+
+    fn has_written(&mut self, txn: Txn, revision: Revision) {
+        self.written.extend(txn.puts.into_iter().map(|(key, value)| (key, (value, revision))));
+        txn.deletes.iter().for_each(|key| drop(self.written.remove(key)));
+    }
+
+    /// What others changed since; `None` when nothing. It counts as known once [`Saved::take_over`] has it.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::OtherConfig`] when neither this gateway's config is in force nor the one with the digest `before`;
+    /// [`SavedError::Lost`] when the store has less than this gateway saw.
+    pub(super) async fn absorb(&self, before: Option<&str>) -> Result<Option<Absorbed>, SavedError> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let entries = self.store.range("").await?.entries;
+        let found = shared.read(&entries).map_err(value_error)?;
+        if found.seq() < shared.seq() {
+            return Err(SavedError::Lost { seen: shared.seq(), found: found.seq() });
+        }
+        if found.head == shared.head {
+            return Ok(None);
+        }
+        if !found.has_config_in_force(before) {
+            return Err(SavedError::OtherConfig);
+        }
+        Ok(Some(Absorbed { loaded: loaded(&entries)?, written: written(entries), shared: found }))
+    }
+
+    /// What was absorbed is what this gateway goes by; what it went by before, for [`Saved::take_back`].
+    pub(super) fn take_over(&mut self, absorbed: Absorbed) -> Earlier {
+        let Absorbed { written, shared, .. } = absorbed;
+        Earlier(std::mem::replace(&mut self.written, written), self.shared.replace(shared))
+    }
+
+    /// What was absorbed can't be in force: it is absorbed again later, and no change is made until then.
+    pub(super) fn take_back(&mut self, Earlier(written, shared): Earlier) {
+        (self.written, self.shared) = (written, shared);
+    }
+}
+
+/// What entries of the store say; keys of others are left alone.
+fn loaded(entries: &[Entry]) -> Result<Loaded, SavedError> {
+    let mut held = PortAllocations::default();
+    let (mut resources, mut overrides) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let key = entry.key.as_str();
+        if let Some(service) = key.strip_prefix(PORTS) {
+            let wrong = |error| SavedError::Value { key: key.to_owned(), source: serde::de::Error::custom(error) };
+            held.ledgers.insert(service.parse().map_err(wrong)?, read(entry)?);
+        } else if key == INDEXES {
+            held.indexes = read(entry)?;
+        } else if key.starts_with(RESOURCES) {
+            resources.push(entry.clone());
+        } else if key.starts_with(OVERRIDES) {
+            overrides.push(entry.clone());
+        }
+    }
+    let overrides = OperatorOverrides::load(&overrides, Timestamp::now())?;
+    Ok(Loaded { held, resources: resources_of(&resources), overrides })
+}
+
+/// The state's own entries, with their revisions.
+fn written(entries: Vec<Entry>) -> Written {
+    let is_state = |key: &str| key == INDEXES || [PORTS, RESOURCES, OVERRIDES].iter().any(|own| key.starts_with(own));
+    let own = entries.into_iter().filter(|entry| is_state(entry.key.as_str()));
+    own.map(|entry| (entry.key, (entry.value, entry.revision))).collect()
+}
+
+fn value_error((key, source): (String, serde_json::Error)) -> SavedError {
+    SavedError::Value { key, source }
 }
 
 fn key(text: &str) -> StateKey {
@@ -200,7 +343,7 @@ mod tests {
         /// With one ledger and one object saved.
         async fn start() -> Self {
             let store = Arc::new(FailingStore::new());
-            let (saved, ..) = Saved::load(store.clone()).await.expect("an empty store");
+            let (saved, _) = Saved::load(store.clone(), None).await.expect("an empty store");
             let mut saver = Self { store, saved };
             saver.save(1024, 1).await.expect("saved");
             saver
@@ -212,8 +355,8 @@ mod tests {
 
         /// What another process would find.
         async fn there(&self) -> (PortAllocations, ApiResources) {
-            let (_, held, resources, _) = Saved::load(self.store.clone()).await.expect("readable");
-            (held, resources)
+            let (_, loaded) = Saved::load(self.store.clone(), None).await.expect("readable");
+            (loaded.held, loaded.resources)
         }
     }
 
@@ -223,7 +366,7 @@ mod tests {
         let other = || key("gateways/a");
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
         assert_eq!(saver.there().await, (held(1024), resources(1)));
-        let (mut saved, ..) = Saved::load(saver.store.clone()).await.unwrap();
+        let (mut saved, _) = Saved::load(saver.store.clone(), None).await.unwrap();
         saved
             .save(&PortAllocations::default(), &ApiResources::new(), &OperatorOverrides::default())
             .await

@@ -1,11 +1,13 @@
 //! Saved state: an ordered key space with revisions, compare-and-swap and watch.
 //!
-//! The trait has the shape of etcd's API, so that one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd can be
-//! adapters of it. Every commit that changes something takes a later [`Revision`] of the whole store and is all or
+//! The trait has the shape of etcd's API, so that one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd itself
+//! (`EtcdStore`, with the feature `etcd`) are adapters of it. Every commit that changes something takes a later [`Revision`] of the whole store and is all or
 //! nothing; once it is acknowledged it is there, whatever happens to the process.
 
 mod core;
 mod document;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
 mod key;
 mod legacy;
@@ -14,6 +16,8 @@ mod watch;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(all(test, feature = "etcd"))]
+pub(in crate::control) mod etcd_tests;
 #[cfg(test)]
 pub(crate) mod failing;
 
@@ -24,6 +28,8 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 pub use document::{DecodeError, Document, decode};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdOptions, EtcdStore};
 pub use file::{FileStore, OpenError};
 pub use key::{ParseKeyError, StateKey};
 pub use memory::MemoryStore;

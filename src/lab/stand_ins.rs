@@ -87,7 +87,7 @@ async fn plan(path: &Path) -> Option<Snapshot> {
 fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
     let state = match &config.settings.state {
         StateLocation::File(path) => Some(path.clone()),
-        StateLocation::Memory => None,
+        StateLocation::Memory | StateLocation::Etcd(_) => None,
     };
     [path.to_owned(), path.with_file_name(CUT_FILE)].into_iter().chain(state).collect()
 }

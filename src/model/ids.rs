@@ -176,6 +176,34 @@ impl FromStr for AppId {
 
 text_traits!(AppId);
 
+/// The name of one gateway among those that share a state: letters, digits, `-`, `_` and `.`, 63 at most.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayId(Arc<str>);
+
+impl GatewayId {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GatewayId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if (1..=63).contains(&text.len()) && text.bytes().all(is_allowed) {
+            Ok(Self(Arc::from(text)))
+        } else {
+            let expected = "a gateway's id (1 to 63 letters, digits, `-`, `_` and `.`)";
+            Err(ParseIdError { text: text.to_owned(), expected })
+        }
+    }
+}
+
+text_traits!(GatewayId);
+
 #[cfg(test)]
 mod tests {
     use super::*;

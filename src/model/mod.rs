@@ -35,7 +35,8 @@ pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLo
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
 pub(crate) use ids::derived_digits;
 pub use ids::{
-    AppId, EniId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId, VpceServiceId,
+    AppId, EniId, GatewayId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId,
+    VpceServiceId,
 };
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;

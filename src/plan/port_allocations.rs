@@ -1,11 +1,11 @@
 //! What must outlive the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::ports::PortLedger;
-use crate::model::{ListenerPort, VpceId, VpceServiceId};
+use crate::model::{GatewayId, ListenerPort, VpceId, VpceServiceId};
 
 /// What must outlive the process: who has which port, and which N stands in an endpoint's `pl-N` names.
 ///
@@ -35,6 +35,31 @@ impl PortAllocations {
             self.ledgers.remove(service);
         }
         was_draining
+    }
+
+    /// Lets every draining port that waits for nobody yet wait for all of `gateways`: each may still have it open.
+    pub fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
+        self.ledgers.values_mut().for_each(|ledger| ledger.wait_for(gateways));
+    }
+
+    /// The draining ports that `gateway` may still have open, with their load balancers.
+    pub fn waiting_for<'a>(
+        &'a self,
+        gateway: &'a GatewayId,
+    ) -> impl Iterator<Item = (&'a VpceServiceId, ListenerPort)> {
+        let of = |(service, ledger): (&'a VpceServiceId, &'a PortLedger)| {
+            ledger.waiting_for(gateway).map(move |port| (service, port))
+        };
+        self.ledgers.iter().flat_map(of)
+    }
+
+    /// `gateway` does not have `port` of `service` open any more; once that holds of every gateway it may be given again.
+    pub fn acknowledge(&mut self, gateway: &GatewayId, service: &VpceServiceId, port: ListenerPort) {
+        let Some(ledger) = self.ledgers.get_mut(service) else { return };
+        ledger.acknowledge(gateway, port);
+        if ledger.is_empty() {
+            self.ledgers.remove(service);
+        }
     }
 
     /// Nothing drains: the state of things when a process has just started, as no flow outlives one.
@@ -74,5 +99,27 @@ mod tests {
         assert_eq!(held.draining().count(), 0);
         assert!(!held.ledgers.contains_key(&service), "nothing is left in it");
         assert_eq!(held.ledgers.len(), 1);
+    }
+
+    #[test]
+    fn a_port_that_several_gateways_had_open_is_released_by_the_last_one() {
+        let [a, b]: [GatewayId; 2] = ["a", "b"].map(|id| id.parse().expect("an id"));
+        let service: VpceServiceId = "vpce-svc-02863655456245e5c".parse().expect("an id");
+        let port = |number: u16| ListenerPort::try_from(number).expect("a port");
+        let mut held: PortAllocations = serde_json::from_str(SAVED).expect("readable");
+        held.wait_for(&[a.clone(), b.clone()].into());
+        held.wait_for(&["late".parse().expect("an id")].into());
+        let saved = serde_json::to_string(&held).expect("writable");
+        assert_eq!(serde_json::from_str::<PortAllocations>(&saved).expect("readable"), held);
+        assert_eq!(
+            held.waiting_for(&a).filter(|(of, _)| **of == service).collect::<Vec<_>>(),
+            [(&service, port(1025))]
+        );
+        held.acknowledge(&a, &service, port(1025));
+        held.acknowledge(&a, &service, port(1025));
+        assert!(held.draining().any(|drains| drains == (&service, port(1025))), "b may have it open");
+        held.acknowledge(&b, &service, port(1025));
+        assert!(!held.draining().any(|drains| drains == (&service, port(1025))));
+        assert_eq!(held.waiting_for(&b).count(), 2, "the other load balancer's");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ListenerPort, PortRange, TargetId};
+use crate::model::{GatewayId, ListenerPort, PortRange, TargetId};
 
 /// The ports of one load balancer: what each target has, and what nobody may have because flows still run there.
 ///
@@ -15,6 +15,9 @@ use crate::model::{ListenerPort, PortRange, TargetId};
 pub struct PortLedger {
     held: BTreeMap<TargetId, ListenerPort>,
     draining: BTreeSet<ListenerPort>,
+    /// Where several gateways share the ledger: the draining ports that each may still have open.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    waiting: BTreeMap<GatewayId, BTreeSet<ListenerPort>>,
 }
 
 /// A ledger as it was saved, not yet checked.
@@ -23,6 +26,8 @@ pub struct PortLedger {
 struct SavedLedger {
     held: BTreeMap<TargetId, ListenerPort>,
     draining: BTreeSet<ListenerPort>,
+    #[serde(default)]
+    waiting: BTreeMap<GatewayId, BTreeSet<ListenerPort>>,
 }
 
 /// Why a saved ledger is none.
@@ -123,20 +128,49 @@ impl PortLedger {
 
     /// Ends the draining of `port`; whether it was draining.
     pub fn release(&mut self, port: ListenerPort) -> bool {
+        for ports in self.waiting.values_mut() {
+            ports.remove(&port);
+        }
+        self.waiting.retain(|_, ports| !ports.is_empty());
         self.draining.remove(&port)
+    }
+
+    /// Lets every draining port that waits for nobody yet wait for all of `gateways`.
+    pub(super) fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
+        let waited_for: BTreeSet<_> = self.waiting.values().flatten().copied().collect();
+        let new: BTreeSet<_> = self.draining.difference(&waited_for).copied().collect();
+        for gateway in gateways.iter().filter(|_| !new.is_empty()) {
+            self.waiting.entry(gateway.clone()).or_default().extend(&new);
+        }
+    }
+
+    /// The draining ports that `gateway` may still have open.
+    pub(super) fn waiting_for(&self, gateway: &GatewayId) -> impl Iterator<Item = ListenerPort> {
+        self.waiting.get(gateway).into_iter().flatten().copied()
+    }
+
+    /// `gateway` does not have `port` open any more; it is released once that holds of every gateway.
+    pub(super) fn acknowledge(&mut self, gateway: &GatewayId, port: ListenerPort) {
+        let Some(ports) = self.waiting.get_mut(gateway) else { return };
+        ports.remove(&port);
+        self.waiting.retain(|_, ports| !ports.is_empty());
+        if !self.waiting.values().any(|ports| ports.contains(&port)) {
+            self.draining.remove(&port);
+        }
     }
 
     /// The ledger of a load balancer that is gone: every port drains.
     #[must_use]
     pub fn retired(&self) -> Self {
-        Self { held: BTreeMap::new(), draining: self.draining.iter().chain(self.held.values()).copied().collect() }
+        let draining = self.draining.iter().chain(self.held.values()).copied().collect();
+        Self { held: BTreeMap::new(), draining, waiting: self.waiting.clone() }
     }
 }
 
 impl TryFrom<SavedLedger> for PortLedger {
     type Error = LedgerError;
 
-    fn try_from(SavedLedger { held, draining }: SavedLedger) -> Result<Self, LedgerError> {
+    fn try_from(SavedLedger { held, draining, waiting }: SavedLedger) -> Result<Self, LedgerError> {
         let mut holders: BTreeMap<ListenerPort, &TargetId> = BTreeMap::new();
         for (target, &port) in &held {
             if let Some(first) = holders.insert(port, target) {
@@ -146,7 +180,7 @@ impl TryFrom<SavedLedger> for PortLedger {
                 return Err(LedgerError::Draining { port, target: target.clone() });
             }
         }
-        Ok(Self { held, draining })
+        Ok(Self { held, draining, waiting })
     }
 }
 
@@ -170,7 +204,7 @@ pub fn allocate(
     let holders: BTreeMap<ListenerPort, &TargetId> = ledger.ports().map(|(target, port)| (port, target)).collect();
     let mut errors = Vec::new();
     let mut given: BTreeMap<ListenerPort, &TargetId> = BTreeMap::new();
-    let mut next = PortLedger { held: BTreeMap::new(), draining: ledger.draining.clone() };
+    let mut next = PortLedger { held: BTreeMap::new(), ..ledger.clone() };
 
     for (target, &port) in moves.iter().filter(|(target, _)| wanted.contains(*target)) {
         let refused = if ledger.port(target) == Some(port) {

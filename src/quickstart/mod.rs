@@ -24,7 +24,7 @@ pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
 pub use self::standins::{StandInCarried, StandIns};
 pub use self::taken::Taken;
-use crate::app::{Gateway, GatewayOptions, StartError};
+use crate::app::{Gateway, GatewayOptions, StartError, open_store};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
 use crate::control::store::{FileStore, OpenError};
 use crate::control::{self, SavedError};
@@ -282,6 +282,7 @@ pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError
             Some(store) => control::recall(Arc::new(store), &mut desired).await?,
             None => PortAllocations::default(),
         },
+        location @ StateLocation::Etcd(_) => control::recall(open_store(location).await?, &mut desired).await?,
     };
     Ok(compile(&desired, &held, Generation(1))?.0)
 }

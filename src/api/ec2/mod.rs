@@ -64,7 +64,7 @@ impl Request<'_> {
     /// Changes what there is, once the request turned out to be complete: handlers read all their parameters before.
     async fn edit<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Send + 'static,
+        change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
     ) -> Result<T, Refusal> {
         self.check_complete()?;
         Ok(self.shared.control.edit(change).await?)

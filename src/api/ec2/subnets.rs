@@ -1,5 +1,7 @@
 //! Subnets and their attributes.
 
+use std::sync::Arc;
+
 use super::errors::not_found;
 use super::items::{Listing, none, one};
 use super::tags::{tag_set, tags_of};
@@ -131,7 +133,7 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
 }
 
 pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
-    type Change = Box<dyn FnOnce(&mut SubnetAttributes) + Send>;
+    type Change = Arc<dyn Fn(&mut SubnetAttributes) + Send + Sync>;
     let params = &request.params;
     let id = subnet_id(request)?;
     params.only("AssignIpv6AddressOnCreation.Value", &["false"])?;
@@ -140,22 +142,22 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
     params.unsupported(&["CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex"])?;
     let mut changes: Vec<Change> = Vec::new();
     if let Some(on) = params.flag("MapPublicIpOnLaunch.Value")? {
-        changes.push(Box::new(move |own| own.map_public_ip_on_launch = on));
+        changes.push(Arc::new(move |own| own.map_public_ip_on_launch = on));
     }
     if let Some(on) = params.flag("EnableDns64.Value")? {
-        changes.push(Box::new(move |own| own.enable_dns64 = on));
+        changes.push(Arc::new(move |own| own.enable_dns64 = on));
     }
     if let Some(on) = params.flag("EnableResourceNameDnsARecordOnLaunch.Value")? {
-        changes.push(Box::new(move |own| own.resource_name_a_record = on));
+        changes.push(Arc::new(move |own| own.resource_name_a_record = on));
     }
     if let Some(on) = params.flag("EnableResourceNameDnsAAAARecordOnLaunch.Value")? {
-        changes.push(Box::new(move |own| own.resource_name_aaaa_record = on));
+        changes.push(Arc::new(move |own| own.resource_name_aaaa_record = on));
     }
     match params.text("PrivateDnsHostnameTypeOnLaunch") {
         None => {}
         Some(kind @ ("ip-name" | "resource-name")) => {
             let on = kind == "resource-name";
-            changes.push(Box::new(move |own| own.resource_names = on));
+            changes.push(Arc::new(move |own| own.resource_names = on));
         }
         Some(other) => return Err(Refusal::invalid("privateDnsHostnameTypeOnLaunch", other)),
     }
@@ -163,9 +165,7 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
         let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
         return Err(Refusal::new("InvalidParameterCombination", message));
     }
-    request
-        .edit(move |draft| draft.change_subnet(&id, |own| changes.into_iter().for_each(|change| change(own))))
-        .await?;
+    request.edit(move |draft| draft.change_subnet(&id, |own| changes.iter().for_each(|change| change(own)))).await?;
     Ok(Xml::done())
 }
 

@@ -40,7 +40,7 @@ pub(in crate::cli) struct PlanView {
 /// Where held ports were taken from.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct StateView {
-    /// `file`, `no-file` or `memory`.
+    /// `file`, `no-file`, `memory` or `etcd`.
     source: &'static str,
     /// The state file.
     path: Option<String>,
@@ -260,6 +260,7 @@ impl From<&StateUsed> for StateView {
             StateUsed::File(path) => ("file", Some(path)),
             StateUsed::NoFile(path) => ("no-file", Some(path)),
             StateUsed::Memory => ("memory", None),
+            StateUsed::Etcd(_) => ("etcd", None),
         };
         Self { source, path: path.map(|path| path.display().to_string()) }
     }

@@ -8,13 +8,13 @@ use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::{
-    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_KEEP,
-    DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
+    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_ETCD_PREFIX, DEFAULT_FLOW_LOG_INTERVAL,
+    DEFAULT_KEEP, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
+    DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
     RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
 use crate::config::value::{
-    bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, whole, words,
+    bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, url, whole, words,
 };
 use crate::model::{DnsName, FlowLogFormat, Pace};
 
@@ -35,10 +35,14 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
+    let gateway = root.table("gateway", |section| section.get("id", parsed).map(|found| found.value));
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
-        state: root.table("state", |section| state(section, &lab_dir, declared)),
+        state: match (gateway, root.table("state", |section| state(section, &lab_dir, declared))) {
+            (gateway, StateLocation::Etcd(etcd)) => StateLocation::Etcd(EtcdSettings { gateway, ..etcd }),
+            (_, location) => location,
+        },
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
         admin,
@@ -67,21 +71,85 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
 }
 
 fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
-    let in_file = section.or("store", true, one_of(&[("file", true), ("memory", false)]));
-    let path = section.get("path", words);
-    let location = match path {
-        Some(path) if !in_file => {
-            section.problems.report(&path.spot, "a store in memory has no path; leave it out or set `store` to `file`");
-            StateLocation::Memory
-        }
-        _ if !in_file => StateLocation::Memory,
-        Some(path) => StateLocation::File(PathBuf::from(path.value)),
-        None => StateLocation::File(lab_dir.join(STATE_FILE)),
-    };
-    if let StateLocation::File(path) = &location {
-        declared.reads(path, &section.spot_of("path"));
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        File,
+        Memory,
+        Etcd,
     }
-    location
+    let kinds = [("file", Kind::File), ("memory", Kind::Memory), ("etcd", Kind::Etcd)];
+    let kind = section.or("store", Kind::File, one_of(&kinds));
+    let path = section.get("path", words);
+    let etcd = etcd(section, kind == Kind::Etcd);
+    if let (Some(path), true) = (&path, kind != Kind::File) {
+        let store = if kind == Kind::Memory { "memory" } else { "etcd" };
+        let message = format!("a store in {store} has no path; leave it out or set `store` to `file`");
+        section.problems.report(&path.spot, message);
+    }
+    match kind {
+        Kind::File => {
+            let path = path.map_or_else(|| lab_dir.join(STATE_FILE), |path| PathBuf::from(path.value));
+            declared.reads(&path, &section.spot_of("path"));
+            StateLocation::File(path)
+        }
+        Kind::Memory => StateLocation::Memory,
+        Kind::Etcd => {
+            let (identity, user) = (etcd.identity.as_ref(), etcd.user.as_ref());
+            let files = [("ca", etcd.ca.as_ref()), ("certificate", identity.map(|(certificate, _)| certificate))];
+            let more = [("key", identity.map(|(_, key)| key)), ("password_file", user.map(|(_, file)| file))];
+            for (key, path) in files.into_iter().chain(more) {
+                if let Some(path) = path {
+                    declared.reads(path, &section.spot_of(key));
+                }
+            }
+            StateLocation::Etcd(etcd)
+        }
+    }
+}
+
+/// Reads the keys of a store in etcd. They may stand there unused; `wanted`: they are used.
+fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
+    let endpoints = section.list("endpoints", url).unwrap_or_default();
+    let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), words);
+    let path = |key| section.get(key, words).map(|found| PathBuf::from(found.value));
+    let (ca, certificate, key, password_file) = (path("ca"), path("certificate"), path("key"), path("password_file"));
+    let user = section.get("user", words).map(|found| found.value);
+    if wanted && endpoints.is_empty() {
+        let example = "endpoints = [\"http://127.0.0.1:2379\"]";
+        section.report("endpoints", format!("etcd's client URLs are missing; write `{example}`"));
+    } else if wanted {
+        let is_secure = |endpoint: &At<String>| endpoint.value.starts_with("https:");
+        let secure = endpoints.iter().filter(|endpoint| is_secure(endpoint)).count();
+        if secure > 0 && secure < endpoints.len() {
+            section.report("endpoints", "some are `https:` and some `http:`; make them all the same");
+        } else if secure > 0 && ca.is_none() {
+            section
+                .report("endpoints", "`https:` needs `ca`, the file with the certificate of the CA that signed etcd's");
+        } else if secure == 0 {
+            for key in ["ca", "certificate", "key"].into_iter().filter(|key| section.wrote(key)) {
+                section.report(
+                    key,
+                    "the endpoints are `http:`, where no certificate is used; leave it out or write `https:`",
+                );
+            }
+        }
+    }
+    if wanted && certificate.is_some() != key.is_some() {
+        section.report(if key.is_some() { "key" } else { "certificate" }, "`certificate` and `key` belong together");
+    }
+    if wanted && user.is_some() != password_file.is_some() {
+        let there = if user.is_some() { "user" } else { "password_file" };
+        section.report(there, "`user` and `password_file` belong together");
+    }
+    let prefix = if prefix.ends_with('/') { prefix } else { format!("{prefix}/") };
+    EtcdSettings {
+        endpoints: values(endpoints),
+        prefix,
+        gateway: None,
+        ca,
+        identity: certificate.zip(key),
+        user: user.zip(password_file),
+    }
 }
 
 fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {

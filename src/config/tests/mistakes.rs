@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `pace`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
@@ -168,6 +168,43 @@ backlog = 0
             "limits.backlog: 0 is out of range (1 to 65535)",
         ],
     )]);
+}
+
+#[test]
+fn a_store_in_etcd_has_endpoints_and_what_belongs_to_them() {
+    let head = |state: &str| -> &str { format!("[state]\n{state}\n[[vpc]]").leak() };
+    said(&[
+        (
+            "[[vpc]]",
+            head(r#"store = "etcd""#),
+            &[r#"state.endpoints: etcd's client URLs are missing; write `endpoints = ["http://127.0.0.1:2379"]`"#],
+        ),
+        (
+            "[[vpc]]",
+            head("endpoints = [\"http://a:1\", \"b:2379\"]\nprefix = \"x\""),
+            &["state.endpoints[1]: `b:2379` is not a server's URL, as `http://127.0.0.1:2379`"],
+        ),
+        (
+            "[[vpc]]",
+            head("store = \"etcd\"\npath = \"x\"\nendpoints = [\"https://a:1\"]\nkey = \"k\"\nuser = \"u\""),
+            &[
+                "state.path: a store in etcd has no path; leave it out or set `store` to `file`",
+                "state.endpoints: `https:` needs `ca`, the file with the certificate of the CA that signed etcd's",
+                "state.key: `certificate` and `key` belong together",
+                "state.user: `user` and `password_file` belong together",
+            ],
+        ),
+        (
+            "[[vpc]]",
+            head("store = \"etcd\"\nendpoints = [\"http://a:1\"]\nca = \"c\""),
+            &["state.ca: the endpoints are `http:`, where no certificate is used; leave it out or write `https:`"],
+        ),
+        (
+            "[[vpc]]",
+            head("store = \"etcd\"\nendpoints = [\"http://a:1\", \"https://b:1\"]"),
+            &["state.endpoints: some are `https:` and some `http:`; make them all the same"],
+        ),
+    ]);
 }
 
 #[test]

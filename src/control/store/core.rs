@@ -1,4 +1,4 @@
-//! What both adapters share: whether a transaction may be, the latest commits, and the watchers.
+//! What the adapters share: whether a transaction may be, the latest commits, and the watchers.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -46,19 +46,7 @@ impl Core {
 
     /// The commit that `txn` comes to, `skipped` revisions after the next one; `None` when it changes nothing.
     pub(super) fn prepare(&self, txn: Txn, skipped: u64) -> Result<Option<Commit>, StoreError> {
-        let bytes = txn.puts.iter().map(|(key, value)| key.as_str().len() + value.len()).sum::<usize>()
-            + txn.deletes.iter().map(|key| key.as_str().len()).sum::<usize>();
-        if bytes > MAXIMUM_COMMIT_BYTES {
-            return Err(StoreError::TooLarge { bytes });
-        }
-        let operations = txn.compares.len().max(txn.puts.len() + txn.deletes.len());
-        if operations > MAXIMUM_COMMIT_OPERATIONS {
-            return Err(StoreError::TooManyOperations { operations });
-        }
-        let mut changed = HashSet::new();
-        if let Some(key) = txn.puts.iter().map(|(key, _)| key).chain(&txn.deletes).find(|key| !changed.insert(*key)) {
-            return Err(StoreError::DuplicateKey { key: key.clone() });
-        }
+        check(&txn)?;
         let entries = &self.document.entries;
         for (key, expected) in txn.compares {
             let found = entries.get(&key).map(|(_, revision)| *revision);
@@ -101,6 +89,24 @@ impl Core {
         let (sender, watch) = watch::channel(backlog, WATCH_CAPACITY);
         self.watchers.push(Watcher { prefix: prefix.to_owned(), after, sender });
         Ok(watch)
+    }
+}
+
+/// Refuses a transaction that no adapter takes.
+pub(super) fn check(txn: &Txn) -> Result<(), StoreError> {
+    let bytes = txn.puts.iter().map(|(key, value)| key.as_str().len() + value.len()).sum::<usize>()
+        + txn.deletes.iter().map(|key| key.as_str().len()).sum::<usize>();
+    if bytes > MAXIMUM_COMMIT_BYTES {
+        return Err(StoreError::TooLarge { bytes });
+    }
+    let operations = txn.compares.len().max(txn.puts.len() + txn.deletes.len());
+    if operations > MAXIMUM_COMMIT_OPERATIONS {
+        return Err(StoreError::TooManyOperations { operations });
+    }
+    let mut changed = HashSet::new();
+    match txn.puts.iter().map(|(key, _)| key).chain(&txn.deletes).find(|key| !changed.insert(*key)) {
+        Some(key) => Err(StoreError::DuplicateKey { key: key.clone() }),
+        None => Ok(()),
     }
 }
 

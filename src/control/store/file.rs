@@ -21,7 +21,7 @@ use super::document::{DecodeError, Document, decode};
 use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch, legacy};
 use crate::files;
 
-/// Why a state file was not opened. In none of these cases is anything written to it.
+/// Why a store was not opened. In none of these cases is anything written to it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -55,6 +55,19 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// No member of etcd answers, or etcd does not let this client in.
+    #[error("cannot read the state in etcd")]
+    Etcd {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The config wants etcd, and the program was built without it.
+    #[error(
+        "cannot keep the state in etcd: this program was built without the feature `etcd`; build it with `cargo build \
+         --features etcd`, or set `state.store` to `file`"
+    )]
+    NoEtcd,
 }
 
 /// A store in one file.

@@ -66,6 +66,12 @@ impl WatchSender {
         }
     }
 
+    /// Ends the watch with [`WatchEnd::Lagged`], after what it has.
+    #[cfg(feature = "etcd")]
+    pub(super) fn lag(self) {
+        self.lagged.store(true, Ordering::Release);
+    }
+
     /// Whether the watch was dropped.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()

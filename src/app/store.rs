@@ -1,0 +1,67 @@
+//! The store that the config keeps the state in.
+
+use std::sync::Arc;
+
+use crate::config::{EtcdSettings, StateLocation};
+use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
+use crate::model::{GatewayId, ParseIdError};
+
+/// Opens the store at `location`.
+///
+/// # Errors
+///
+/// [`OpenError`]; nothing is written.
+pub(crate) async fn open_store(location: &StateLocation) -> Result<Arc<dyn StateStore>, OpenError> {
+    Ok(match location {
+        StateLocation::Memory => Arc::new(MemoryStore::new()),
+        StateLocation::File(path) => Arc::new(FileStore::open(path).await?),
+        StateLocation::Etcd(settings) => open_etcd(settings).await?,
+    })
+}
+
+/// This gateway's name among those that share the store at `location`; `None`: the store is its alone.
+///
+/// # Errors
+///
+/// [`OpenError::Etcd`] when the config names none and the host's name is none either.
+pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, OpenError> {
+    let StateLocation::Etcd(settings) = location else { return Ok(None) };
+    if let Some(id) = &settings.gateway {
+        return Ok(Some(id.clone()));
+    }
+    let unfit = |reason: String| OpenError::Etcd { source: format!("{reason}; set `gateway.id`").into() };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|error| unfit(error.to_string()))?;
+    name.trim().parse().map(Some).map_err(|error: ParseIdError| unfit(error.to_string()))
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn open_etcd(_: &EtcdSettings) -> Result<Arc<dyn StateStore>, OpenError> {
+    Err(OpenError::NoEtcd)
+}
+
+#[cfg(feature = "etcd")]
+async fn open_etcd(settings: &EtcdSettings) -> Result<Arc<dyn StateStore>, OpenError> {
+    use crate::control::store::{EtcdOptions, EtcdStore};
+
+    let read = |path: &std::path::PathBuf| {
+        let unreadable = |source: std::io::Error| OpenError::Etcd {
+            source: format!("cannot read `{}`: {source}", path.display()).into(),
+        };
+        std::fs::read(path).map_err(unreadable)
+    };
+    let password = |path| Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned());
+    let options = EtcdOptions {
+        endpoints: settings.endpoints.clone(),
+        prefix: settings.prefix.clone(),
+        ca: settings.ca.as_ref().map(read).transpose()?,
+        identity: match &settings.identity {
+            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            None => None,
+        },
+        user: match &settings.user {
+            Some((name, file)) => Some((name.clone(), password(file)?)),
+            None => None,
+        },
+    };
+    Ok(Arc::new(EtcdStore::connect(options).await?))
+}

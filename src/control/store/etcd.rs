@@ -1,0 +1,357 @@
+//! The state in etcd: a transaction is one of etcd's, a revision is the cluster's.
+//!
+//! `etcd-client` spreads calls over all endpoints, so that a member that is stopped but still accepts connections goes on
+//! being asked. Here one member is asked at a time, the next one when it does not answer within [`ATTEMPT_TIMEOUT`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, Identity, KeyValue,
+    TlsOptions, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
+};
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::core::{WATCH_CAPACITY, check};
+use super::watch::{self, WatchSender};
+use super::{
+    Change, Commit, Entry, ExpectedRevision, OpenError, RangeView, Revision, StateKey, StateStore, StoreError, Txn,
+    Watch,
+};
+
+/// How long one member may take to answer.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After how long without a sign of life a member is asked for one, and how long that may take: a watch of a member that is
+/// gone without a word ends after both.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
+
+/// How long a watch waits after no member answered.
+const WATCH_RETRY: Duration = Duration::from_millis(500);
+
+/// The largest answer that is read. gRPC's default of 4 MiB is less than what a watch that catches up with a few large
+/// commits is sent at once.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Where etcd is, and who asks.
+#[derive(Debug, Clone, Default)]
+pub struct EtcdOptions {
+    /// The members' client URLs; at least one.
+    pub endpoints: Vec<String>,
+    /// What stands before every key; it ends with `/`.
+    pub prefix: String,
+    /// The PEM certificate of the CA that signed the members'; `None`: the endpoints are `http:`.
+    pub ca: Option<Vec<u8>>,
+    /// The PEM certificate and key that this client shows.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The user's name and password.
+    pub user: Option<(String, String)>,
+}
+
+/// A store in an etcd cluster, below a prefix.
+pub struct EtcdStore {
+    members: Arc<Members>,
+    /// Ends the watches.
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdStore").field("prefix", &self.members.options.prefix).finish_non_exhaustive()
+    }
+}
+
+impl EtcdStore {
+    /// Connects to the first member that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Etcd`] when none does, or when etcd does not let this client in.
+    pub async fn connect(options: EtcdOptions) -> Result<Self, OpenError> {
+        let clients = options.endpoints.iter().map(|_| OnceCell::new()).collect();
+        let members = Arc::new(Members { options, clients, current: AtomicUsize::new(0) });
+        members.serving().await.map_err(|failure| OpenError::Etcd { source: failure.into() })?;
+        let stop = CancellationToken::new();
+        Ok(Self { members, _stop_on_drop: stop.clone().drop_guard(), stop })
+    }
+}
+
+/// The cluster's members, of which one is asked.
+struct Members {
+    options: EtcdOptions,
+    /// In the order of the endpoints; each connects when it is first asked.
+    clients: Vec<OnceCell<Client>>,
+    /// The one that answered last.
+    current: AtomicUsize,
+}
+
+/// Why no member did what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// None answered.
+    #[error("no etcd member answered ({0})")]
+    NoAnswer(String),
+    /// One answered that it won't.
+    #[error("etcd refused: {0}")]
+    Refused(#[source] Error),
+}
+
+impl Failure {
+    /// The failure of something that changed nothing.
+    fn unavailable(self) -> StoreError {
+        StoreError::Unavailable { source: self.into() }
+    }
+}
+
+impl Members {
+    async fn client(&self, index: usize) -> Result<Client, Error> {
+        let connect = || async {
+            let options = &self.options;
+            let mut connect = ConnectOptions::new()
+                .with_connect_timeout(ATTEMPT_TIMEOUT)
+                .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+                .with_require_leader(true)
+                .with_auto_token_refresh(true);
+            if let Some(ca) = &options.ca {
+                let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
+                if let Some((certificate, key)) = &options.identity {
+                    tls = tls.identity(Identity::from_pem(certificate, key));
+                }
+                connect = connect.with_tls(tls);
+            }
+            if let Some((name, password)) = &options.user {
+                connect = connect.with_user(name, password);
+            }
+            Client::connect([&options.endpoints[index]], Some(connect)).await
+        };
+        self.clients[index].get_or_try_init(connect).await.cloned()
+    }
+
+    /// Asks one member after the other, beginning with the one that answered last.
+    async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (count, first) = (self.clients.len(), self.current.load(Ordering::Relaxed));
+        let mut tried = Vec::new();
+        for index in (first..first + count).map(|index| index % count) {
+            let asked = async { question(self.client(index).await?).await };
+            let problem = match timeout(ATTEMPT_TIMEOUT, asked).await {
+                Ok(Ok(answer)) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error)),
+                Ok(Err(error)) => reason(&error),
+                Err(_) => format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
+            };
+            tried.push(format!("{}: {problem}", self.options.endpoints[index]));
+        }
+        Err(Failure::NoAnswer(tried.join("; ")))
+    }
+
+    /// A client of a member that has just answered a linearizable read, so that the cluster has a quorum.
+    async fn serving(&self) -> Result<Client, Failure> {
+        let prefix = &self.options.prefix;
+        self.ask(|client| async move {
+            let options = GetOptions::new().with_prefix().with_count_only();
+            client.kv_client().get(prefix.as_str(), Some(options)).await.map(|_| client)
+        })
+        .await
+    }
+
+    fn key(&self, key: &StateKey) -> String {
+        format!("{}{key}", self.options.prefix)
+    }
+
+    /// The key without the prefix; `None` for one that this program does not write.
+    fn state_key(&self, pair: &KeyValue) -> Option<StateKey> {
+        pair.key_str().ok()?.strip_prefix(&self.options.prefix)?.parse().ok()
+    }
+
+    async fn range(&self, prefix: &str) -> Result<RangeView, StoreError> {
+        let from = &format!("{}{prefix}", self.options.prefix);
+        let answer = self.ask(|client| async move {
+            let mut client = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
+            client.get(from.as_str(), Some(GetOptions::new().with_prefix())).await
+        });
+        let answer = answer.await.map_err(Failure::unavailable)?;
+        let entry = |pair: &KeyValue| {
+            let value = Bytes::copy_from_slice(pair.value());
+            Some(Entry { key: self.state_key(pair)?, value, revision: revision(pair.mod_revision()) })
+        };
+        let at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        Ok(RangeView { entries: answer.kvs().iter().filter_map(entry).collect(), revision: revision(at) })
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Revision, StoreError> {
+        check(&txn)?;
+        let compares = txn.compares.iter().map(|(key, expected)| match expected {
+            ExpectedRevision::Absent => Compare::create_revision(self.key(key), CompareOp::Equal, 0),
+            ExpectedRevision::At(at) => Compare::mod_revision(self.key(key), CompareOp::Equal, at.0.cast_signed()),
+        });
+        let puts = txn.puts.iter().map(|(key, value)| TxnOp::put(self.key(key), &value[..], None));
+        let deletes = txn.deletes.iter().map(|key| TxnOp::delete(self.key(key), None));
+        let found = txn.compares.iter().map(|(key, _)| TxnOp::get(self.key(key), None));
+        let sent = etcd_client::Txn::new()
+            .when(compares.collect::<Vec<_>>())
+            .and_then(puts.chain(deletes).collect::<Vec<_>>())
+            .or_else(found.collect::<Vec<_>>());
+
+        // Whatever fails before the transaction is sent has changed nothing.
+        let client = self.serving().await.map_err(Failure::unavailable)?;
+        let answer = match timeout(ATTEMPT_TIMEOUT, client.kv_client().txn(sent)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error).unavailable()),
+            Ok(Err(error)) => return Err(StoreError::OutcomeUnknown { source: reason(&error).into() }),
+            Err(late) => return Err(StoreError::OutcomeUnknown { source: late.into() }),
+        };
+        if answer.succeeded() {
+            return Ok(revision(answer.header().map_or(0, etcd_client::ResponseHeader::revision)));
+        }
+        let found = answer.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(got) => got.kvs().first().map(|pair| revision(pair.mod_revision())),
+            _ => None,
+        });
+        let failed = txn.compares.into_iter().zip(found).find(|((_, expected), found)| match expected {
+            ExpectedRevision::Absent => found.is_some(),
+            ExpectedRevision::At(at) => *found != Some(*at),
+        });
+        let ((key, expected), found) = failed.expect("etcd evaluates compares and reads at one revision");
+        Err(StoreError::Conflict { key, expected, found })
+    }
+
+    /// Begins to watch after `after`, with the first answer that says something; `Err` in it: what is forgotten.
+    async fn open_watch(&self, prefix: &str, after: Revision) -> Result<Result<WatchStream, Revision>, Failure> {
+        let from = &format!("{}{prefix}", self.options.prefix);
+        let start = after.0.cast_signed().saturating_add(1);
+        self.ask(|client| async move {
+            let mut kv = client.kv_client();
+            let at = GetOptions::new().with_revision(start).with_count_only();
+            let is_forgotten = kv.get(from.as_str(), Some(at)).await.is_err_and(|error| is_compacted(&error));
+            let mut watches = client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
+            let options = WatchOptions::new().with_prefix().with_start_revision(start);
+            let mut stream = watches.watch(from.as_str(), Some(options)).await?;
+            loop {
+                let Some(answer) = stream.message().await? else {
+                    return Err(Error::WatchError("it ended before it began".to_owned()));
+                };
+                match answer.compact_revision() {
+                    0 if answer.canceled() => return Err(Error::WatchError(answer.cancel_reason().to_owned())),
+                    0 if is_forgotten => {}
+                    0 => return Ok(Ok(stream)),
+                    compacted => return Ok(Err(revision(compacted - 1))),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Passes commits on until nobody reads them; takes another member when one stops answering.
+    async fn pump(&self, mut stream: WatchStream, prefix: String, mut after: Revision, sender: WatchSender) {
+        loop {
+            while let Ok(Some(answer)) = stream.message().await
+                && !answer.canceled()
+            {
+                for commit in self.commits(&answer) {
+                    after = commit.revision;
+                    if !sender.send(commit) {
+                        return;
+                    }
+                }
+            }
+            stream = loop {
+                match self.open_watch(&prefix, after).await {
+                    Ok(Ok(stream)) => break stream,
+                    Ok(Err(_)) => return sender.lag(),
+                    Err(failure) => tracing::debug!(reason = %failure, "cannot watch the state in etcd; trying again"),
+                }
+                tokio::time::sleep(WATCH_RETRY).await;
+            };
+        }
+    }
+
+    /// The commits of an answer: one answer may have several.
+    fn commits(&self, answer: &WatchResponse) -> Vec<Commit> {
+        let mut commits: Vec<Commit> = Vec::new();
+        for event in answer.events() {
+            let Some((pair, key)) = event.kv().and_then(|pair| Some((pair, self.state_key(pair)?))) else { continue };
+            let change = match event.event_type() {
+                EventType::Put => Change::Put { key, value: Bytes::copy_from_slice(pair.value()) },
+                EventType::Delete => Change::Delete { key },
+            };
+            match commits.last_mut().filter(|commit| commit.revision == revision(pair.mod_revision())) {
+                Some(commit) => commit.changes.push(change),
+                None => commits.push(Commit { revision: revision(pair.mod_revision()), changes: vec![change] }),
+            }
+        }
+        commits
+    }
+}
+
+impl StateStore for EtcdStore {
+    fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
+        Box::pin(self.members.range(prefix))
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        Box::pin(self.members.commit(txn))
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
+        Box::pin(async move {
+            let stream = match self.members.open_watch(prefix, after).await.map_err(Failure::unavailable)? {
+                Ok(stream) => stream,
+                Err(forgotten) => return Err(StoreError::Compacted { after, forgotten }),
+            };
+            let (sender, watch) = watch::channel(VecDeque::new(), WATCH_CAPACITY);
+            let (members, stop, prefix) = (Arc::clone(&self.members), self.stop.clone(), prefix.to_owned());
+            tokio::spawn(async move {
+                stop.run_until_cancelled(members.pump(stream, prefix, after, sender)).await;
+            });
+            Ok(watch)
+        })
+    }
+}
+
+fn revision(number: i64) -> Revision {
+    Revision(number.cast_unsigned())
+}
+
+/// The status code of gRPC, by its number: `etcd-client` does not export the type.
+fn code(error: &Error) -> Option<i32> {
+    if let Error::GRpcStatus(status) = error { Some(status.code().into()) } else { None }
+}
+
+/// Whether etcd answered that it won't, so that nothing happened and another member would say the same:
+/// `INVALID_ARGUMENT` (3), `PERMISSION_DENIED` (7), `RESOURCE_EXHAUSTED` (8: the quota is used up), `FAILED_PRECONDITION`
+/// (9), `OUT_OF_RANGE` (11: compacted), `UNAUTHENTICATED` (16).
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::InvalidArgs(_) | Error::InvalidUri(_))
+        || code(error).is_some_and(|code| [3, 7, 8, 9, 11, 16].contains(&code))
+}
+
+/// `OUT_OF_RANGE`, which etcd also answers for a revision that is to come; its text tells them apart.
+fn is_compacted(error: &Error) -> bool {
+    code(error) == Some(11) && error.to_string().contains("compacted")
+}
+
+/// What an error says, without gRPC's envelope.
+fn reason(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else { return error.to_string() };
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! What only etcd does. `PLGW_TEST_ETCD` names the client URLs of a running etcd, separated by commas; `.ci/run` starts one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use etcd_client::Client;
+use tokio::sync::{RwLock, RwLockReadGuard};
+
+use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn};
+
+/// The endpoints of the etcd under test; `None`, and says so, when there is none.
+fn endpoints() -> Option<Vec<String>> {
+    let Ok(endpoints) = std::env::var("PLGW_TEST_ETCD") else {
+        eprintln!("SKIP: PLGW_TEST_ETCD names no etcd");
+        return None;
+    };
+    Some(endpoints.split(',').map(str::to_owned).collect())
+}
+
+async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos();
+    let prefix = format!("test/{now}-{}-{count}/", std::process::id());
+    EtcdStore::connect(EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }).await
+}
+
+/// Compaction is for the whole of etcd, so the test of it has etcd for itself.
+static REMEMBERED: RwLock<()> = RwLock::const_new(());
+
+/// A store below a prefix of its own. While the guard is held, etcd forgets nothing.
+pub(in crate::control) async fn store() -> Option<(EtcdStore, RwLockReadGuard<'static, ()>)> {
+    let endpoints = endpoints()?;
+    let guard = REMEMBERED.read().await;
+    Some((connect(endpoints).await.expect("the etcd of PLGW_TEST_ETCD answers"), guard))
+}
+
+async fn put(store: &EtcdStore, name: &str, value: impl Into<bytes::Bytes>) -> Revision {
+    store.commit(Txn::new().put(name.parse().unwrap(), value)).await.expect("a commit")
+}
+
+#[tokio::test]
+async fn compaction_ends_a_watch_that_begins_before_it() {
+    let Some(endpoints) = endpoints() else { return };
+    let _alone = REMEMBERED.write().await;
+    let store = connect(endpoints.clone()).await.expect("the etcd of PLGW_TEST_ETCD answers");
+    let first = put(&store, "a", "1").await;
+    let second = put(&store, "a", "2").await;
+    let third = put(&store, "a", "3").await;
+    let mut client = Client::connect(endpoints, None).await.unwrap();
+    client.compact(third.0.cast_signed(), None).await.unwrap();
+    let error = store.watch("", first).await.expect_err("forgotten");
+    let StoreError::Compacted { after, forgotten } = error else { panic!("{error:?}") };
+    assert!(after == first && second <= forgotten && forgotten < third, "{forgotten}");
+    assert_eq!(store.watch("", forgotten).await.expect("the rest").next().await.unwrap().revision, third);
+}
+
+#[tokio::test]
+async fn a_watch_catches_up_with_more_than_grpc_takes_by_default() {
+    let Some((store, _remembered)) = store().await else { return };
+    let start = store.range("").await.unwrap().revision;
+    let mut commits = Vec::new();
+    for n in 0..6 {
+        commits.push(put(&store, &format!("large/{n}"), vec![b'x'; 1_000_000]).await);
+    }
+    let mut watch = store.watch("", start).await.expect("remembered");
+    for (n, revision) in commits.into_iter().enumerate() {
+        let commit = watch.next().await.expect("a commit");
+        assert_eq!((commit.revision, commit.changes.len()), (revision, 1));
+        assert!(
+            matches!(&commit.changes[0], Change::Put { key, value } if key.as_str() == format!("large/{n}") && value.len() == 1_000_000)
+        );
+    }
+    assert_eq!(store.range("").await.unwrap().entries.len(), 6);
+}
+
+#[tokio::test]
+async fn one_prefix_is_nothing_to_another() {
+    let Some((one, _remembered)) = store().await else { return };
+    let other = connect(endpoints().expect("there are some")).await.expect("it answers");
+    let before = one.range("").await.unwrap();
+    let revision = put(&other, "a", "1").await;
+    let after = one.range("").await.unwrap();
+    assert!(before.entries.is_empty() && after.entries.is_empty());
+    assert!(after.revision >= revision && revision > before.revision, "revisions are the cluster's");
+}
+
+#[tokio::test]
+async fn a_member_that_does_not_answer_is_passed_over() {
+    let Some(endpoints) = endpoints() else { return };
+    let _remembered = REMEMBERED.read().await;
+    // It accepts connections and never says a word, as a stopped process does.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", silent.local_addr().unwrap());
+    let store = connect([vec![silent.clone()], endpoints].concat()).await.expect("the other member answers");
+    put(&store, "a", "1").await;
+    let error = connect(vec![silent.clone()]).await.expect_err("nobody answers");
+    let text = crate::control::chain(&error);
+    assert_eq!(
+        text,
+        format!("cannot read the state in etcd: no etcd member answered ({silent}: no answer within 1 s)")
+    );
+}
