@@ -7,7 +7,9 @@ use std::time::Duration;
 use metrics::Recorder;
 use tokio::sync::watch;
 
-use crate::appservices::{AppFront, AppOptions, BoundListeners, CertificateFiles, CertificateSource, Certificates};
+use crate::appservices::{
+    AppFront, AppFrontParts, AppOptions, BoundListeners, CertificateFiles, CertificateSource, Certificates,
+};
 use crate::control::chain;
 use crate::data::FlowView;
 use crate::lifecycle::Losses;
@@ -108,13 +110,15 @@ impl LazyFront {
         let certificates = Certificates::new(source).map_err(|error| chain(&error))?;
         let started = AppFront::start(
             options.clone(),
-            snapshots.clone(),
-            certificates,
-            Some(ca.certificate()),
-            Arc::clone(held),
-            Arc::clone(refusals),
-            Arc::clone(recorder),
-            losses.clone(),
+            AppFrontParts {
+                snapshots: snapshots.clone(),
+                certificates,
+                lab_ca: Some(ca.certificate()),
+                held: Arc::clone(held),
+                refusals: Arc::clone(refusals),
+                recorder: Arc::clone(recorder),
+                losses: losses.clone(),
+            },
         )
         .map_err(|error| chain(&error))?;
         Ok(Arc::clone(front.insert(Arc::new(started))))

@@ -72,6 +72,24 @@ pub struct AppFront {
     websockets: Arc<WebSockets>,
 }
 
+/// What the front shares with the rest of the process.
+pub struct AppFrontParts<'a> {
+    /// What holds at each moment.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What clients are shown.
+    pub certificates: Arc<Certificates>,
+    /// What `https` backends are checked against besides [`AppOptions::backend_ca`].
+    pub lab_ca: Option<&'a CertificateDer<'static>>,
+    /// Refused clients that are held unanswered, the data plane's too.
+    pub held: Arc<Connections>,
+    /// Where refused connections are counted for the log and the events.
+    pub refusals: Arc<Refusals>,
+    /// Where it counts.
+    pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+    /// Gets the names of threads and listeners that panic.
+    pub losses: Losses,
+}
+
 /// A listener of all workers.
 #[derive(Debug, Clone, Default)]
 struct OpenListener {
@@ -85,24 +103,13 @@ struct OpenListener {
 pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>);
 
 impl AppFront {
-    /// Starts the threads; nothing is bound yet. `losses` gets the names of those that panic; `snapshots` says what holds
-    /// at each moment, `certificates` is what clients are shown, `lab_ca` what `https` backends are checked against
-    /// besides [`AppOptions::backend_ca`]; refused clients are held with those of the data plane, in `held`, and counted in
-    /// `refusals`.
+    /// Starts the threads; nothing is bound yet.
     ///
     /// # Errors
     ///
     /// [`FrontError`] when a thread cannot be started or a CA file cannot be read.
-    pub fn start(
-        options: AppOptions,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-        certificates: Arc<Certificates>,
-        lab_ca: Option<&CertificateDer<'static>>,
-        held: Arc<Connections>,
-        refusals: Arc<Refusals>,
-        recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
-        losses: Losses,
-    ) -> Result<Self, FrontError> {
+    pub fn start(options: AppOptions, parts: AppFrontParts<'_>) -> Result<Self, FrontError> {
+        let AppFrontParts { snapshots, certificates, lab_ca, held, refusals, recorder, losses } = parts;
         metrics::describe(recorder.as_ref());
         let open = TaskTracker::new();
         let websockets = Arc::new(WebSockets::default());

@@ -34,7 +34,7 @@ mod websockets;
 mod worker;
 
 pub use certificates::{CertificateFiles, CertificateSource, Certificates};
-pub use front::{AppFront, BoundListeners, FrontError};
+pub use front::{AppFront, AppFrontParts, BoundListeners, FrontError};
 pub use headers::{ENDPOINT, ORIGIN};
 pub use options::{AppLimits, AppOptions};
 pub use path::PathClass;

@@ -7,7 +7,7 @@ use super::{Draft, EditError, Kind};
 use crate::model::{ClusterName, ProjectId, Tier};
 
 /// A change of a cluster: what is not named stays.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct ClusterChange {
     /// Paused or resumed.
     pub paused: Option<bool>,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use plgw::appservices::{AppFront, AppOptions, CertificateSource, Certificates};
+use plgw::appservices::{AppFront, AppFrontParts, AppOptions, CertificateSource, Certificates};
 use plgw::config::quickstart;
 use plgw::limits::{Connections, Shares};
 use plgw::model::{App, Desired};
@@ -85,13 +85,15 @@ impl Lab {
         let (losses, _) = tokio::sync::mpsc::unbounded_channel();
         let front = AppFront::start(
             options,
-            receiver,
-            certificates,
-            Some(ca.certificate()),
-            Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
-            Arc::default(),
-            registry.shared_recorder(),
-            losses,
+            AppFrontParts {
+                snapshots: receiver,
+                certificates,
+                lab_ca: Some(ca.certificate()),
+                held: Connections::new(Shares { limit: 1024, per_source: 512, reserved: 0 }),
+                refusals: Arc::default(),
+                recorder: registry.shared_recorder(),
+                losses,
+            },
         )
         .expect("started");
         let mut lab = Self {
