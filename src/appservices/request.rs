@@ -236,14 +236,11 @@ impl Target {
             return Err("the only transfer coding is `chunked`, once");
         }
         let mut hosts = request.headers().get_all(header::HOST).iter();
-        let header = hosts.next();
+        let value = hosts.next();
         if hosts.next().is_some() {
             return Err("the host is given more than once");
         }
-        let header = match header {
-            Some(value) => Some(value.to_str().map_err(|_| "the host is no name")?),
-            None => None,
-        };
+        let header = value.map(HeaderValue::to_str).transpose().map_err(|_| "the host is no name")?;
         let uri = request.uri();
         let text = match (uri.authority(), header) {
             (Some(authority), header) => {
@@ -266,7 +263,10 @@ impl Target {
             return Err("the host is no name");
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let authority = HeaderValue::from_str(text).map_err(|_| "the host is no name")?;
+        let authority = match (uri.authority(), value) {
+            (None, Some(value)) => value.clone(),
+            _ => HeaderValue::from_str(text).map_err(|_| "the host is no name")?,
+        };
         Ok(Self { authority, host })
     }
 }

@@ -220,18 +220,28 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     if listen.is_none() && !names.is_empty() {
         section.report("names", "nobody answers to them, as `admin.enabled` is false; leave one of the two out");
     }
-    let tls = section.get("tls", one_of(&[("off", AdminTls::Off), ("lab_ca", AdminTls::LabCa)]));
+    // `files`: those named beside it.
+    let choices = [("off", Some(AdminTls::Off)), ("lab_ca", Some(AdminTls::LabCa)), ("files", None)];
+    let tls = section.get("tls", one_of(&choices));
     if let Some(At { value, spot }) = &tls {
-        if certificate.is_some() {
-            section.problems.report(spot, "TLS is by `certificate` and `key`; leave `tls` out, or both of them");
-        } else if *value == AdminTls::Off && !names.is_empty() {
-            section.problems.report(spot, "`names` are answered to over TLS alone; leave `tls` out, or write `lab_ca`");
+        let problem = match value {
+            None if certificate.is_none() => Some("TLS by `files` needs both `certificate` and `key`; write both"),
+            Some(_) if certificate.is_some() => {
+                Some("`certificate` and `key` are for TLS by `files`; write that, or leave `tls` or both of them out")
+            }
+            Some(AdminTls::Off) if !names.is_empty() => {
+                Some("`names` are answered to over TLS alone; leave `tls` out, or write `lab_ca`")
+            }
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            section.problems.report(spot, problem);
         }
     }
     let files = certificate
         .zip(key)
         .map(|(certificate, key)| AdminTls::Files { certificate: certificate.value.into(), key: key.value.into() });
-    let tls = files.or(tls.map(|tls| tls.value));
+    let tls = files.or(tls.and_then(|tls| tls.value));
     (listen.map(|listen| listen.value), tls, values(names).into_iter().collect())
 }
 
