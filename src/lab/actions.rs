@@ -227,10 +227,13 @@ fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabErro
     let mut environment = admin::environment(host, found.lab.admin, &found.dir)?;
     environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, host.name().to_owned())]);
     environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
+    let strings = super::stand_ins::uri_environment(&found.dir.join(CONFIG_FILE));
     let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
     let paths = paths.map(|(name, path)| (name, path.into_os_string()));
-    let environment = environment.into_iter().map(|(name, value)| (name, OsString::from(value))).chain(paths);
-    Ok(Job { command, environment: environment.collect(), input: None })
+    let named = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(strings);
+    let named = named.map(|(name, value)| (name, OsString::from(value)));
+    let paths = paths.map(|(name, path)| (name.to_owned(), path));
+    Ok(Job { command, environment: named.chain(paths).collect(), input: None })
 }
 
 /// Enters the network of the lab's gateway, for a client of its admin API.
