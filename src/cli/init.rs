@@ -132,7 +132,10 @@ fn answer<T>(
     if let Some(given) = given {
         return Ok(given);
     }
-    while asks {
+    if !asks {
+        return Ok(read(default).expect("a default can be read"));
+    }
+    loop {
         eprint!("{question} [{default}]: ");
         io::stderr().flush()?;
         let mut line = String::new();
@@ -144,7 +147,6 @@ fn answer<T>(
             Err(reason) => eprintln!("  {reason}"),
         }
     }
-    Ok(read(default).expect("a default can be read"))
 }
 
 fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {

@@ -25,6 +25,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
 
+/// The version, with the commit where the build knows it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("PLGW_COMMIT"));
+
 /// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
 /// plan's notices, which control would warn of.
 const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
@@ -62,7 +65,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(
     name = "plgw",
-    version,
+    version = VERSION,
     about = "MongoDB Atlas and App Services behind AWS PrivateLink, in a lab",
     long_about = LONG_ABOUT,
     after_help = EXAMPLES,

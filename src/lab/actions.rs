@@ -227,7 +227,7 @@ fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabErro
     let mut environment = admin::environment(host, found.lab.admin, &found.dir)?;
     environment.extend([("PLGW_LAB", found.name.clone()), (HOST_VARIABLE, host.name().to_owned())]);
     environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver)));
-    let strings = super::stand_ins::uri_environment(&found.dir.join(CONFIG_FILE));
+    let strings = found.lab.strings.clone();
     let paths = [("PLGW_CA", found.lab.ca.clone()), (record::DIR_VARIABLE, record::base()?)];
     let paths = paths.map(|(name, path)| (name, path.into_os_string()));
     let named = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(strings);

@@ -22,6 +22,7 @@ use super::namespaces::{self, Namespace};
 use super::record::{self, HostRecord, Lab, ProcessRecord};
 use super::topology::Topology;
 use super::{CONFIG_FILE, Host, LabError, Process, files, links, topology};
+use crate::quickstart::{planned, uri_environment};
 
 /// The first process's answer when the lab is ready; any other is why it is not.
 pub(super) const READY: &str = "ready\n";
@@ -123,7 +124,11 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     let nodes = topology.nodes.iter().map(|(zone, ips)| (zone.to_string(), ips.iter().copied().collect())).collect();
     let ca = config.settings.lab_dir.join("ca.pem");
     let admin = config.settings.admin;
-    let lab = Lab { config: order.asked.clone(), hosts: hosts.collect(), zones, nodes, processes, ca, admin };
+    // A plan that fails has kept the gateway from starting.
+    let planned = planned(&config).await.ok();
+    let strings = planned.as_ref().map(uri_environment).unwrap_or_default().into_iter().collect();
+    let (asked, hosts) = (order.asked.clone(), hosts.collect());
+    let lab = Lab { config: asked, hosts, zones, nodes, processes, ca, admin, strings };
     Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }
 

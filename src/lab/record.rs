@@ -78,6 +78,8 @@ pub(super) struct Lab {
     pub(super) ca: PathBuf,
     /// Its gateway's admin API; `None` where the config turns it off.
     pub(super) admin: Option<SocketAddr>,
+    /// Its private connection strings, by the name of the environment's variable.
+    pub(super) strings: BTreeMap<String, String>,
 }
 
 /// A host and where the first process holds it.

@@ -84,13 +84,6 @@ async fn plan(path: &Path) -> Option<Snapshot> {
     planned(&config::load(path).ok()?).await.ok()
 }
 
-/// The connection strings of the lab whose config is at `path`, for a command's environment; none where they cannot be planned.
-pub(super) fn uri_environment(path: &Path) -> Vec<(String, String)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let planned = runtime.ok().and_then(|runtime| runtime.block_on(plan(path)));
-    planned.as_ref().map(crate::quickstart::uri_environment).unwrap_or_default()
-}
-
 fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
     let state = match &config.settings.state {
         StateLocation::File(path) => Some(path.clone()),

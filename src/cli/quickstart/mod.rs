@@ -123,7 +123,7 @@ async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, F
     let look = Look::of_stdout();
     let progress = Progress::new(Look::of_stderr());
     let mut signals = Signals::listen()?;
-    let quickstart = start(options, &progress).await?;
+    let quickstart = Box::pin(start(options, &progress)).await?;
     progress.show(Step::Check);
     let checks = quickstart.check().await?;
     progress.clear();
