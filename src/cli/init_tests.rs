@@ -38,7 +38,7 @@ fn two_configs_share_no_id() {
         ids(wanted(3, 2, "10.0.0.0/16", "10.1.0.0/16").text()),
         ids(wanted(3, 2, "10.0.0.0/16", "10.1.0.0/16").text()),
     );
-    assert_eq!(one.len(), 6);
+    assert_eq!(one.len(), 7);
     assert!(one.iter().all(|id| !other.contains(id)), "{one:?} {other:?}");
 }
 
