@@ -65,6 +65,8 @@ pub struct GatewayOptions {
     pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<Flags>,
+    /// Let DNS, metrics and the admin API take any free port of their addresses instead of the config's.
+    pub free_ports: bool,
     /// The process' log, to be set as the config says; `None`: it stays as it is.
     pub logs: Option<LogHandle>,
     /// The stand-ins behind the gateway, for the admin API; `None`: it has other servers.
@@ -150,9 +152,12 @@ impl Gateway {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
-        let Config { settings, mut desired } = config;
-        let GatewayOptions { source, tick, flags, ports, logs, stand_ins, manager } = options;
+        let Config { mut settings, mut desired, .. } = config;
+        let GatewayOptions { source, tick, flags, ports, free_ports, logs, stand_ins, manager } = options;
         let flags = flags.unwrap_or_default();
+        if free_ports {
+            settings.take_free_ports();
+        }
         if let Some(logs) = &logs {
             logs::start(logs, &settings.logs);
         }

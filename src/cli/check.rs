@@ -16,14 +16,18 @@ use super::{Failure, Kind, Output, json};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  plgw check --config gateway.toml
-  plgw check --config config/scenarios/*.toml
-  plgw check --config gateway.toml --output json | jq '.[].problems'
+  plgw check gateway.toml
+  plgw check config/scenarios/*.toml
+  plgw init | plgw check -
+  plgw check gateway.toml --output json | jq '.[].problems'
 
 Exit codes: 0 when every file is right, 78 when one is not.")]
 pub(super) struct Args {
-    /// The files to check
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    /// The files to check; `-`: standard input
+    #[arg(required_unless_present = "config", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The same, as `plan` and `serve` take it
+    #[arg(long, num_args = 1.., value_name = "FILE")]
     config: Vec<PathBuf>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
@@ -60,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let look = Look::of_stdout();
     let mut checked = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
-    for path in &args.config {
+    for path in args.files.iter().chain(&args.config) {
         let file = path.display().to_string();
         checked.push(match planned::load(path, None) {
             Ok(planned) => right(file, &planned),

@@ -8,6 +8,7 @@ mod completions;
 mod connection_strings;
 mod dns;
 mod failure;
+mod init;
 mod lab;
 mod man;
 mod operator;
@@ -24,6 +25,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
 
+/// The version, with the commit where the build knows it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("PLGW_COMMIT"));
+
 /// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
 /// plan's notices, which control would warn of.
 const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
@@ -38,7 +42,8 @@ const EXAMPLES: &str = "\
 Examples:
   plgw quickstart                     everything on loopback, with stand-in servers
   plgw quickstart --once              the same, checked, and gone again
-  plgw check --config gateway.toml    every mistake at once
+  plgw init > gateway.toml            a config to start from
+  plgw check gateway.toml             every mistake at once
   plgw plan --config gateway.toml     what would run, before it runs
   plgw serve --config gateway.toml    the daemon
 
@@ -60,7 +65,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(
     name = "plgw",
-    version,
+    version = VERSION,
     about = "MongoDB Atlas and App Services behind AWS PrivateLink, in a lab",
     long_about = LONG_ABOUT,
     after_help = EXAMPLES,
@@ -79,6 +84,7 @@ enum Command {
     #[command(subcommand)]
     Lab(crate::lab::LabCommand),
     Serve(serve::Args),
+    Init(init::Args),
     Check(check::Args),
     Plan(plan::Args),
     ConnectionStrings(connection_strings::Args),
@@ -107,6 +113,16 @@ enum Output {
     Table,
     /// For programs: one JSON value, whose keys stay.
     Json,
+}
+
+/// Which ports the gateway's own services get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Ports {
+    /// Those that are configured.
+    #[default]
+    Config,
+    /// Any that are free.
+    Auto,
 }
 
 impl Cli {
@@ -140,6 +156,7 @@ impl Cli {
             Command::Quickstart(args) => quickstart::run(&args, logs),
             Command::Lab(command) => lab::run(command),
             Command::Serve(args) => serve::run(args, logs),
+            Command::Init(args) => init::run(args),
             Command::Check(args) => check::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::ConnectionStrings(args) => connection_strings::run(&args),

@@ -10,7 +10,7 @@ use crate::config::{self, Config, StateLocation};
 use crate::control;
 use crate::control::store::FileStore;
 use crate::dns::DnsOptions;
-use crate::plan::{Generation, PlanErrors, PortAllocations, Snapshot, compile};
+use crate::plan::{Generation, Location, PlanError, PlanErrors, PortAllocations, Snapshot, compile};
 
 /// A config, and the snapshot that a gateway would start with.
 #[derive(Debug)]
@@ -49,14 +49,15 @@ impl fmt::Display for StateUsed {
     }
 }
 
-/// Reads the config at `path` and plans it on top of what its state file holds, or the one at `state`.
+/// Reads the config at `path`, or standard input where that is `-`, and plans it on top of what its state file holds, or the one at `state`.
 pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure> {
-    let mut config = config::load(path)?;
+    let mut config = if path == Path::new("-") { config::load_stdin()? } else { config::load(path)? };
     config.desired.own_addresses = config.settings.own_addresses();
     config.desired.own_names = config.settings.own_names();
     let location = state.map_or(config.settings.state.clone(), |path| StateLocation::File(path.to_owned()));
     let (held, state) = held(location)?;
-    let (snapshot, _) = compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &errors))?;
+    let (snapshot, _) =
+        compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &config, &errors))?;
     Ok(Planned { config, snapshot, state })
 }
 
@@ -86,9 +87,28 @@ fn held(location: StateLocation) -> Result<(PortAllocations, StateUsed), Failure
 }
 
 /// The plan's mistakes in the shape of a config file's.
-fn in_file(path: &Path, errors: &PlanErrors) -> Failure {
+pub(super) fn in_file(path: &Path, config: &Config, errors: &PlanErrors) -> Failure {
+    let file = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
     let errors = errors.as_slice();
     let plural = if errors.len() == 1 { "" } else { "s" };
-    let lines: String = errors.iter().map(|error| format!("\n  {error}")).collect();
-    Failure::new(super::Kind::Config, format!("{}: {} problem{plural}{lines}", path.display(), errors.len()))
+    let line = |error: &PlanError| match place(config, &error.location) {
+        Some((line, column)) => format!("\n  {file}:{line}:{column}: {error}"),
+        None => format!("\n  {error}"),
+    };
+    let lines: String = errors.iter().map(line).collect();
+    Failure::new(super::Kind::Config, format!("{file}: {} problem{plural}{lines}", errors.len()))
+}
+
+/// Line and column of what a mistake concerns.
+fn place(config: &Config, location: &Location) -> Option<(usize, usize)> {
+    config.places.get(&match location {
+        Location::Vpc(id) => id.to_string(),
+        Location::Endpoint(id) => id.to_string(),
+        Location::Project(id) => id.to_string(),
+        Location::Cluster(project, name) => format!("{project}/{name}"),
+        Location::Service(id) => id.to_string(),
+        Location::App(id) => id.to_string(),
+        Location::PrivateZone(name) => name.to_string(),
+        Location::OwnName(name) => format!("admin.names/{name}"),
+    })
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use super::{Failure, Kind, runtime};
-use crate::app::{Gateway, GatewayOptions};
+use super::{Failure, Kind, Ports, planned, runtime};
+use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config;
+use crate::control::ChangeError;
 use crate::lifecycle::{ServiceManager, SignalEvent, Signals};
 use crate::telemetry::LogHandle;
 
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// The config file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Where DNS, metrics and the admin API answer: at the config's ports, or at free ones, which the log says
+    #[arg(long, value_enum, default_value_t)]
+    ports: Ports,
 }
 
 pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
@@ -32,12 +36,17 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
     runtime()?.block_on(async {
         let mut signals = Signals::listen()?;
         let options = GatewayOptions {
-            source: Some(args.config),
+            source: Some(args.config.clone()),
+            free_ports: args.ports == Ports::Auto,
             logs: Some(logs),
             manager: ServiceManager::from_env(),
             ..GatewayOptions::default()
         };
-        let gateway = Gateway::start(config, options).await?;
+        let path = args.config;
+        let gateway = Gateway::start(config.clone(), options).await.map_err(|error| match error {
+            StartError::Change(ChangeError::Plan(errors)) => planned::in_file(&path, &config, &errors),
+            other => other.into(),
+        })?;
         let failed = wait(&gateway, &mut signals).await;
         let carried = tokio::select! {
             carried = gateway.stop() => carried,

@@ -5,11 +5,13 @@
 
 mod check;
 mod error;
+mod positions;
 mod raw;
 mod settings;
 mod units;
 mod value;
 
+use std::io::Read;
 use std::path::Path;
 
 use raw::{Problems, Section};
@@ -17,6 +19,7 @@ use raw::{Problems, Section};
 use crate::model::Desired;
 
 pub use error::{ConfigErrors, Problem};
+pub use positions::Positions;
 pub use settings::{
     AdminTls, AppServicesSettings, DEFAULT_ACCEPTS_PER_WAKE, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_BACKLOG,
     DEFAULT_DNS_LISTEN, DEFAULT_DNS_TTL, DEFAULT_ETCD_PREFIX, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_HELD_REFUSALS,
@@ -38,6 +41,8 @@ pub struct Config {
     pub settings: Settings,
     /// The inventory: VPCs, endpoints, projects, apps, private hosted zones.
     pub desired: Desired,
+    /// Where each thing stands in the file.
+    pub places: Positions,
 }
 
 /// Reads and checks the file at `path`. Blocks for as long as reading it takes.
@@ -46,14 +51,26 @@ pub struct Config {
 ///
 /// [`ConfigErrors`] with every mistake, or with one when the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let file = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|error| ConfigErrors::whole(&file, &format!("cannot read the file: {error}")))?;
+    read_bytes(std::fs::read(path), &path.display().to_string())
+}
+
+/// Reads and checks standard input, which is called `<stdin>` in errors. Blocks until its end.
+///
+/// # Errors
+///
+/// [`ConfigErrors`] with every mistake, or with one when it cannot be read.
+pub fn load_stdin() -> Result<Config, ConfigErrors> {
+    let mut bytes = Vec::new();
+    read_bytes(std::io::stdin().read_to_end(&mut bytes).map(|_| bytes), "<stdin>")
+}
+
+fn read_bytes(bytes: std::io::Result<Vec<u8>>, file: &str) -> Result<Config, ConfigErrors> {
+    let bytes = bytes.map_err(|error| ConfigErrors::whole(file, &format!("cannot read the file: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        ConfigErrors::whole(&file, &format!("cannot read the file: it is not UTF-8 text from byte {good} on"))
+        ConfigErrors::whole(file, &format!("cannot read the file: it is not UTF-8 text from byte {good} on"))
     })?;
-    parse(&text, &file)
+    parse(&text, file)
 }
 
 /// Checks `text`, which is called `file_name` in errors.

@@ -5,12 +5,15 @@
 //! reported when the table has been read. The keys that are asked for *are* the format; no second list of them exists.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::iter::Peekable;
+use std::str::CharIndices;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigErrors, Problem};
+use super::positions::Positions;
 use crate::model::edits;
 
 /// A place in the file: its path for people, its offset for order.
@@ -18,7 +21,7 @@ use crate::model::edits;
 pub(super) struct Spot {
     /// `project[0].cluster[1].name`; empty for the whole file.
     pub(super) path: String,
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl Spot {
@@ -73,6 +76,11 @@ impl<'t> Problems<'t> {
         self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
     }
 
+    /// Where the bytes of `offsets` stand in the text.
+    pub(super) fn places(&self, offsets: HashMap<String, usize>) -> Positions {
+        Positions::of(self.text, offsets)
+    }
+
     /// How many mistakes there are so far: unchanged over a read, the read went well.
     pub(super) fn count(&self) -> usize {
         self.found.borrow().len()
@@ -82,16 +90,33 @@ impl<'t> Problems<'t> {
     pub(super) fn into_errors(self) -> Option<ConfigErrors> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(offset, ..)| *offset);
-        // One walk over the text for all of them: line and column of the byte that it has reached.
-        let (mut rest, mut line, mut column) = (self.text.char_indices().peekable(), 1, 1);
-        let mut problems = Vec::with_capacity(found.len());
-        for (offset, path, message) in found {
-            while let Some((_, passed)) = rest.next_if(|(at, _)| *at < offset) {
-                (line, column) = if passed == '\n' { (line + 1, 1) } else { (line, column + 1) };
-            }
-            problems.push(Problem::new(Some((line, column)), &path, &message));
-        }
+        let mut places = LineColumns::new(self.text);
+        let problem =
+            |(offset, path, message): &(usize, String, String)| Problem::new(Some(places.at(*offset)), path, message);
+        let problems: Vec<Problem> = found.iter().map(problem).collect();
         (!problems.is_empty()).then(|| ConfigErrors { file: self.file.to_owned(), problems })
+    }
+}
+
+/// Lines and columns of a text's bytes, in one walk over it: each byte that is asked for stands behind the one before.
+#[derive(Debug)]
+pub(super) struct LineColumns<'t> {
+    rest: Peekable<CharIndices<'t>>,
+    line: usize,
+    column: usize,
+}
+
+impl<'t> LineColumns<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { rest: text.char_indices().peekable(), line: 1, column: 1 }
+    }
+
+    /// Line and column (in characters), both from 1, of the byte at `offset`.
+    pub(super) fn at(&mut self, offset: usize) -> (usize, usize) {
+        while let Some((_, passed)) = self.rest.next_if(|(at, _)| *at < offset) {
+            (self.line, self.column) = if passed == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+        (self.line, self.column)
     }
 }
 

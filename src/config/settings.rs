@@ -165,6 +165,12 @@ impl Settings {
         self.admin_names.iter().filter_map(|name| Some((name.clone(), at?))).collect()
     }
 
+    /// Any free port instead of DNS', the metrics' and the admin API's own.
+    pub fn take_free_ports(&mut self) {
+        let dns = self.dns.iter_mut().flat_map(|dns| &mut dns.listen);
+        dns.chain(&mut self.metrics).chain(&mut self.admin).for_each(|address| address.set_port(0));
+    }
+
     /// The keys whose values differ in `other`: `dns.ttl`, or `dns` where a whole table is new or gone. Settings take effect
     /// at the next start, but for what is logged, which is left out here.
     #[must_use]

@@ -190,7 +190,7 @@ fn random_hex(digits: usize) -> String {
 }
 
 /// Letters of `alphabet` that nobody can foresee.
-fn random(length: usize, alphabet: &[u8]) -> String {
+pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     use ring::rand::SecureRandom;
     let mut bytes = vec![0u8; length];
     // The system's generator fails only before it was seeded, at boot; ids need be distinct and no more then.

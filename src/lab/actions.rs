@@ -235,6 +235,8 @@ fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabErro
     environment.extend([("PLGW_LAB", found.name.clone().into()), (HOST_VARIABLE, host.name().into())]);
     environment.extend(resolver.map(|resolver| ("PLGW_DNS", resolver.into())));
     environment.extend([("PLGW_CA", found.lab.ca.clone().into()), (record::DIR_VARIABLE, record::base()?.into())]);
+    let strings = found.lab.strings.clone().into_iter().map(|(name, string)| (name, string.into()));
+    let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(strings).collect();
     Ok(Job { command, environment, input: None })
 }
 

@@ -94,7 +94,7 @@ pub(super) struct Job {
     /// The program and its arguments.
     pub(super) command: Vec<OsString>,
     /// What it has in its environment besides this process's, without another gateway's admin API.
-    pub(super) environment: BTreeMap<&'static str, OsString>,
+    pub(super) environment: BTreeMap<String, OsString>,
     /// Its standard input; `None`: this process's.
     pub(super) input: Option<OwnedFd>,
 }

@@ -22,6 +22,7 @@ use super::namespaces::{self, Namespace};
 use super::record::{self, HostRecord, Lab, ProcessRecord};
 use super::topology::Topology;
 use super::{CONFIG_FILE, Host, LabError, Process, files, links, topology};
+use crate::quickstart::{planned, uri_environment};
 
 /// The first process's answer when the lab is ready; any other is why it is not.
 pub(super) const READY: &str = "ready\n";
@@ -122,6 +123,9 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
     let nodes = topology.nodes.iter().map(|(zone, ips)| (zone.to_string(), ips.iter().copied().collect())).collect();
     let ca = config.settings.lab_dir.join("ca.pem");
+    // A plan that fails has kept the gateway from starting.
+    let planned = planned(&config).await.ok();
+    let strings = planned.as_ref().map(uri_environment).unwrap_or_default().into_iter().collect();
     let lab = Lab {
         config: order.asked.clone(),
         hosts: hosts.collect(),
@@ -132,6 +136,7 @@ async fn build(order: &Order) -> Result<Built, LabError> {
         admin: config.settings.admin,
         admin_tls: config.settings.admin_tls(),
         admin_names: config.settings.admin_names,
+        strings,
     };
     Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }

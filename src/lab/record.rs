@@ -87,6 +87,8 @@ pub(super) struct Lab {
     pub(super) admin_tls: AdminTls,
     /// The host names that it answers to.
     pub(super) admin_names: BTreeSet<DnsName>,
+    /// Its private connection strings, by the name of the environment's variable.
+    pub(super) strings: BTreeMap<String, String>,
 }
 
 /// A host and where the first process holds it.

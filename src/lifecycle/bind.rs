@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::socket_owner::socket_owner;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -45,6 +46,8 @@ pub struct BindError {
     pub moved_by: String,
     /// Why not.
     pub problem: BindProblem,
+    /// The process that has it, where it is in use and the process can be seen.
+    pub holder: Option<String>,
     source: io::Error,
 }
 
@@ -53,7 +56,8 @@ impl BindError {
     #[must_use]
     pub fn new(what: &str, address: SocketAddr, moved_by: &str, source: io::Error) -> Self {
         let problem = BindProblem::from(&source);
-        Self { what: what.to_owned(), address, moved_by: moved_by.to_owned(), problem, source }
+        let holder = if problem == BindProblem::InUse { socket_owner(address) } else { None };
+        Self { what: what.to_owned(), address, moved_by: moved_by.to_owned(), problem, holder, source }
     }
 }
 
@@ -62,7 +66,10 @@ impl fmt::Display for BindError {
         let Self { what, address, moved_by, .. } = self;
         write!(f, "cannot bind {what} to {address}: ")?;
         match self.problem {
-            BindProblem::InUse => write!(f, "address already in use; choose another with {moved_by}"),
+            BindProblem::InUse => {
+                let holder = self.holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default();
+                write!(f, "address already in use{holder}; choose another with {moved_by}")
+            }
             BindProblem::PermissionDenied if address.port() < 1024 && address.port() != 0 => write!(
                 f,
                 "permission denied; ports below 1024 need root or `CAP_NET_BIND_SERVICE`, choose a higher one with \
@@ -146,8 +153,9 @@ mod tests {
         let tcp = bind_tcp(any(), "the DNS server", MOVED_BY).expect("a free port");
         let address = tcp.local_addr().unwrap();
         let expected = format!(
-            "cannot bind the DNS server to {address}: address already in use; choose another with `--dns ADDRESS:PORT` \
-             or `dns.listen`"
+            "cannot bind the DNS server to {address}: address already in use by {}; choose another with \
+             `--dns ADDRESS:PORT` or `dns.listen`",
+            this_process()
         );
         let error = bind_tcp(address, "the DNS server", MOVED_BY).expect_err("taken");
         assert_eq!((error.problem, error.to_string()), (BindProblem::InUse, expected));
@@ -155,7 +163,12 @@ mod tests {
 
         let udp = bind_udp(any(), "the DNS server", MOVED_BY).expect("a free port");
         let error = bind_udp(udp.local_addr().unwrap(), "the DNS server", MOVED_BY).expect_err("taken");
-        assert_eq!(error.problem, BindProblem::InUse);
+        assert_eq!((error.problem, error.holder), (BindProblem::InUse, Some(this_process())));
+    }
+
+    fn this_process() -> String {
+        let name = std::fs::read_to_string("/proc/self/comm").expect("readable");
+        format!("{} (pid {})", name.trim(), std::process::id())
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod manager;
 mod phase;
 mod readiness;
 mod signals;
+mod socket_owner;
 
 pub use alarm::{Alarm, Losses};
 pub use bind::{BindError, BindProblem, bind_tcp, bind_udp};

@@ -29,6 +29,7 @@ use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
 use crate::control::store::{FileStore, OpenError};
 use crate::control::{self, SavedError};
 use crate::data;
+use crate::lifecycle::{BindError, BindProblem};
 use crate::model::{ClusterName, TargetState};
 use crate::plan::{Generation, PlanErrors, PortAllocations, Snapshot, compile};
 use crate::standin::StandinError;
@@ -45,7 +46,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Where the quickstart is to run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How far its addresses are moved.
+    /// An inventory and settings of the user's own instead of the scenario; it cannot be moved.
+    pub config: Option<Config>,
+    /// How far the scenario's addresses are moved.
     pub shift: Shift,
     /// Where DNS answers instead.
     pub dns: Option<SocketAddr>,
@@ -55,6 +58,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Where certificates and state lie; `None`: `./plgw-lab`, with the shift behind it where there is one.
     pub lab_dir: Option<PathBuf>,
+    /// Let DNS, metrics and the admin API take any free port.
+    pub free_ports: bool,
     /// Keep no state file: ports are given anew at every start.
     pub state_in_memory: bool,
     /// The process' log, for the admin API to change.
@@ -81,17 +86,47 @@ pub enum QuickstartError {
     /// What the state file holds can't be read.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// What the state file holds doesn't fit the scenario.
+    /// What the state file holds doesn't fit the config.
     #[error(transparent)]
     Plan(#[from] PlanErrors),
     /// A cluster of the scenario has no private connection strings.
-    #[error(
-        "cluster {0} of the scenario has no private connection strings, so there is no name to make a certificate for"
-    )]
+    #[error("cluster {0} has no private connection strings, so there is no name to make a certificate for")]
     NoStrings(ClusterName),
     /// The gateway can't start.
     #[error(transparent)]
     Gateway(#[from] StartError),
+}
+
+impl QuickstartError {
+    /// Whether something else has an address, or the state file, that it needs.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        let in_use = |error: &BindError| error.problem == BindProblem::InUse;
+        match self {
+            Self::Taken(taken) => taken.is_in_use(),
+            Self::State(OpenError::Locked { .. }) => true,
+            Self::Gateway(StartError::State(OpenError::Locked { .. })) => true,
+            Self::Gateway(StartError::Bind(error)) => in_use(error),
+            _ => false,
+        }
+    }
+}
+
+/// The private connection strings for a command's environment: `PLGW_URI` is the first cluster's, `PLGW_URI_CLUSTER0` that of
+/// `Cluster0`.
+#[must_use]
+pub fn uri_environment(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let strings =
+        snapshot.strings.iter().filter_map(|of| Some((&of.cluster, &of.private.first()?.srv_connection_string)));
+    let mut environment = Vec::new();
+    for (cluster, string) in strings {
+        if environment.is_empty() {
+            environment.push(("PLGW_URI".to_owned(), string.clone()));
+        }
+        let name = cluster.as_str().to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        environment.push((format!("PLGW_URI_{name}"), string.clone()));
+    }
+    environment
 }
 
 /// What is being done, for the user who waits.
@@ -127,6 +162,7 @@ impl Step {
 #[derive(Debug)]
 pub struct Quickstart {
     config: Config,
+    is_own: bool,
     gateway: Gateway,
     standins: StandIns,
     ca: LabCa,
@@ -151,7 +187,7 @@ impl Quickstart {
     pub async fn start(options: &Options, step: impl Fn(Step)) -> Result<Self, QuickstartError> {
         let config = configured(options);
         let planned = planned(&config).await?;
-        taken::all_are_free(&config, &planned)?;
+        taken::all_are_free(&config, options.config.is_some(), &planned)?;
         step(Step::Certificates);
         let ca = LabCa::open_or_create(&config.settings.lab_dir)?;
         step(Step::StandIns);
@@ -166,7 +202,8 @@ impl Quickstart {
         let gateway = Gateway::start(config.clone(), gateway_options).await?;
         let follower = standins.follow(gateway.control().snapshots(), |_| false);
         step(Step::Health);
-        let quickstart = Self { config, gateway, standins, ca, _follower: follower };
+        let is_own = options.config.is_some();
+        let quickstart = Self { config, is_own, gateway, standins, ca, _follower: follower };
         quickstart.until_healthy().await;
         Ok(quickstart)
     }
@@ -179,7 +216,7 @@ impl Quickstart {
         let _ = timeout(HEALTHY_WITHIN, snapshots.wait_for(all)).await;
     }
 
-    /// Uses the gateway as clients would, from every side.
+    /// Uses the gateway as clients would: the scenario's from every side, an own one as far as any topology can be.
     ///
     /// # Errors
     ///
@@ -187,13 +224,14 @@ impl Quickstart {
     pub async fn check(&self) -> Result<Vec<Check>, TlsError> {
         let bench = Bench {
             desired: self.config.desired.clone(),
-            settings: self.config.settings.clone(),
             snapshot: self.gateway.snapshot(),
+            admin: self.gateway.admin_address(),
             dns: self.gateway.dns_addresses().to_vec(),
             metrics: self.gateway.metrics_address(),
             tls: identity::client_config(self.ca.certificate(), &[])?,
         };
-        Ok(Box::pin(check::all(&Arc::new(bench))).await)
+        let bench = Arc::new(bench);
+        Ok(if self.is_own { check::own(&bench).await } else { Box::pin(check::all(&bench)).await })
     }
 
     /// The config that it runs.
@@ -247,21 +285,30 @@ fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
         .collect()
 }
 
-/// The scenario at the addresses that the options ask for.
+/// The scenario, or the user's own config, at the addresses that the options ask for.
 fn configured(options: &Options) -> Config {
-    let mut config = scenario(options.shift);
+    let own = options.config.clone();
+    let is_own = own.is_some();
+    let mut config = own.unwrap_or_else(|| scenario(options.shift));
     let settings = &mut config.settings;
+    if options.free_ports {
+        settings.take_free_ports();
+    }
     if let (Some(address), Some(dns)) = (options.dns, &mut settings.dns) {
         dns.listen = vec![address];
     }
     settings.metrics = options.metrics.or(settings.metrics);
     settings.admin = options.admin.or(settings.admin);
-    settings.lab_dir = options.lab_dir.clone().unwrap_or_else(|| lab_dir(options.shift));
-    settings.state = if options.state_in_memory {
-        StateLocation::Memory
-    } else {
-        StateLocation::File(settings.lab_dir.join(STATE_FILE))
-    };
+    if let Some(dir) = &options.lab_dir {
+        settings.lab_dir.clone_from(dir);
+    } else if !is_own {
+        settings.lab_dir = lab_dir(options.shift);
+    }
+    if options.state_in_memory {
+        settings.state = StateLocation::Memory;
+    } else if !is_own || options.lab_dir.is_some() {
+        settings.state = StateLocation::File(settings.lab_dir.join(STATE_FILE));
+    }
     config
 }
 

@@ -26,6 +26,12 @@ impl Shift {
         (n <= Self::GREATEST).then_some(Self(n))
     }
 
+    /// The next shift at which the scenario shares no address with this one.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0.checked_add(OCTETS)?)
+    }
+
     /// The shift as a number.
     #[must_use]
     pub fn get(self) -> u8 {

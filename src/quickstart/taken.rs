@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use super::standins;
 use crate::config::Config;
-use crate::lifecycle::{BindError, bind_tcp, bind_udp};
+use crate::lifecycle::{BindError, BindProblem, bind_tcp, bind_udp};
 use crate::plan::Snapshot;
 
 /// What moves the addresses of the scenario.
 const SHIFT: &str = "`--shift N` (it moves every address of the quickstart; take 10, 20, …)";
+
+/// What moves the addresses of the user's own config.
+const OWN: &str = "another address in the config";
 
 /// The flags that move the gateway's own addresses.
 pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
@@ -35,6 +38,13 @@ fn and_others(others: usize) -> String {
     }
 }
 
+impl Taken {
+    /// Whether another socket has the address.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.first.problem == BindProblem::InUse
+    }
+}
+
 /// Tries every address, and lets go of it again.
 ///
 /// The scenario's own come first: when all are taken, another quickstart runs, and moving them one by one would not end.
@@ -42,17 +52,18 @@ fn and_others(others: usize) -> String {
 /// # Errors
 ///
 /// [`Taken`].
-pub(super) fn all_are_free(config: &Config, planned: &Snapshot) -> Result<(), Box<Taken>> {
+pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) -> Result<(), Box<Taken>> {
+    let of_inventory = if is_own { OWN } else { SHIFT };
     let tcp = |address, what: &str, flag: &str| bind_tcp(address, what, flag).err();
     let mut errors: Vec<BindError> = Vec::new();
     for listener in planned.listeners.values() {
-        errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), SHIFT));
+        errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), of_inventory));
     }
     for door in planned.apps.doors.values() {
-        errors.extend(tcp(door.address, "the App Services front", SHIFT));
+        errors.extend(tcp(door.address, "the App Services front", of_inventory));
     }
     for (address, what) in standins::addresses(&config.desired) {
-        errors.extend(tcp(address, &what, SHIFT));
+        errors.extend(tcp(address, &what, of_inventory));
     }
     for address in config.settings.dns.iter().flat_map(|dns| &dns.listen) {
         let udp = bind_udp(*address, "the DNS server", FLAGS.dns).err();

@@ -409,13 +409,38 @@ def manifests():
     import yaml
 
     files = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-    named = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())["resources"]
+    root = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())
+    named = root["resources"]
     assert sorted(named + ["kustomization.yaml"]) == [file.name for file in files], "kustomization.yaml names every file"
     objects = {}
     for name in named:
         for each in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text()):
             objects[each["kind"], each["metadata"]["name"]] = each
+    for each in root["configMapGenerator"]:
+        data = {name: (DEPLOY / "kubernetes" / name).read_text() for name in each.get("files", [])}
+        data |= dict(literal.split("=", 1) for literal in each.get("literals", []))
+        metadata = {"name": each["name"], "namespace": root["namespace"]}
+        objects["ConfigMap", each["name"]] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
     return objects
+
+
+def test_the_overlays_name_what_there_is():
+    """Without kustomize: what an overlay builds on, the image and the map that it changes."""
+    import yaml
+
+    objects = manifests()
+    images = {each["image"].partition(":")[0] for each in objects["StatefulSet", "plgw"]["spec"]["template"]["spec"]["containers"]}
+    for file in sorted((DEPLOY / "kubernetes/overlays").glob("*/kustomization.yaml")):
+        overlay = yaml.safe_load(file.read_text())
+        assert all((file.parent / name).exists() for name in overlay["resources"]), file
+        assert {each["name"] for each in overlay.get("images", [])} <= images, file
+        for each in overlay.get("configMapGenerator", []):
+            known = objects["ConfigMap", each["name"]]["data"]
+            assert each["behavior"] == "merge" and {name.partition("=")[0] for name in each["literals"]} <= known.keys(), file
+    monitor = yaml.safe_load((DEPLOY / "kubernetes/overlays/prometheus-operator/servicemonitor.yaml").read_text())["spec"]
+    service = objects["Service", "plgw"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_the_manifests_are_valid_in_old_and_new_clusters():
@@ -480,13 +505,14 @@ def test_the_manifests_fit_together():
     # Each of the gateway's own ports is for those alone who have business there: DNS for clients, metrics for monitoring.
     reached = {}
     for rule in policy["ingress"]:
-        (who,) = rule["from"][0]["namespaceSelector"]["matchLabels"].values()
+        who = {name for each in rule["from"] for name in each["namespaceSelector"]["matchLabels"].values()}
         for each in rule["ports"]:
             for port in (1024, 5334, 5335, 8474, 9464):
                 if each["port"] <= port <= each.get("endPort", each["port"]):
-                    reached.setdefault((port, each["protocol"]), set()).add(who)
+                    reached.setdefault((port, each["protocol"]), set()).update(who)
     assert reached == {
-        (1024, "TCP"): {"consumer"}, (5334, "TCP"): {"consumer"}, (5335, "TCP"): {"consumer"}, (5335, "UDP"): {"consumer"},
+        (1024, "TCP"): {"consumer"}, (5334, "TCP"): {"consumer"},
+        (5335, "TCP"): {"consumer", "kube-system"}, (5335, "UDP"): {"consumer", "kube-system"},
         (9464, "TCP"): {"monitoring"},
     }, reached
     assert [rule["to"] for rule in policy["egress"]] == [[service_side]]
@@ -502,7 +528,7 @@ def test_the_manifests_config_runs_at_the_pods_address():
     # The init container's own command.
     shell, option, script = objects["StatefulSet", "plgw"]["spec"]["template"]["spec"]["initContainers"][0]["command"]
     script = script.replace("/template/", f"{template}/").replace("/etc/plgw/", f"{out}/")
-    lab.run(shell, option, script, env={**os.environ, "POD_IP": "10.244.3.17"})
+    lab.run(shell, option, script, env={**os.environ, "POD_IP": "10.244.3.17", **objects["ConfigMap", "plgw-network"]["data"]})
     lab.own_addresses("10.244.3.17")
     gateway = lab.Gateway("serve", "--config", out / "gateway.toml", ready=False)
     try:

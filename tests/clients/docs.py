@@ -121,7 +121,7 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere():
     assert not broken, broken
 
 
-def test_the_readme_shows_the_newest_measurement():
+def test_the_page_about_speed_shows_the_newest_measurement():
     """No figure of it is typed: `benches/peers/run --render` writes it, from the newest result."""
     assert readme.shown(lab.ROOT) == readme.block(lab.ROOT), "benches/peers/run --render benches/results/NEWEST.json writes it"
 

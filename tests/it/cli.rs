@@ -118,7 +118,7 @@ fn every_mistake_is_said_at_once_with_its_place_and_the_exit_code_is_78() {
     // Each value is right, what they come to together isn't: the plan's to say.
     let forbidden = write("plan.toml", &|text| text.replacen("tier = \"M30\"", "tier = \"M5\"", 1));
     let missing = directory.path().join("missing.toml").display().to_string();
-    let checked = Ran::of(&["check", "--config", &unreadable, &missing, &forbidden, QUICKSTART]);
+    let checked = Ran::of(&["check", &unreadable, &missing, &forbidden, QUICKSTART]);
     assert_eq!(checked.code, Some(78));
     assert!(checked.out.starts_with(&format!("{QUICKSTART}: ok: ")), "the right one is said too: {}", checked.out);
     let says = |part: &str| assert!(checked.err.contains(part), "{part} is not in {}", checked.err);
@@ -127,7 +127,7 @@ fn every_mistake_is_said_at_once_with_its_place_and_the_exit_code_is_78() {
     says("project[0].cluster[0].node[0].address");
     says(&format!("{missing}: 1 problem\n  cannot read the file"));
     says(&format!(
-        "{forbidden}: 1 problem\n  project 5f2a1b3c4d5e6f7081920a3b, cluster Sharded0: private endpoints are"
+        "{forbidden}: 1 problem\n  {forbidden}:61:1: project 5f2a1b3c4d5e6f7081920a3b, cluster Sharded0: private endpoints are"
     ));
 
     let json = Ran::of(&["check", "--config", &unreadable, QUICKSTART, "--output", "json"]);

@@ -1,4 +1,4 @@
-//! `tests/CONFORMANCE.md` and the README's tables say what is so.
+//! `tests/CONFORMANCE.md` and the table of `docs/api.md` say what is so.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,10 +50,10 @@ fn every_test_that_the_map_names_exists_and_cites_the_behaviour() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// The README's table of the admin API has the routes that answer, with their methods.
+/// The table of the admin API in `docs/api.md` has the routes that answer, with their methods.
 #[tokio::test]
 async fn the_readmes_admin_api_is_the_one_that_answers() {
-    let routes = table("README.md", "| request ");
+    let routes = table("docs/api.md", "| request ");
     assert!(routes.len() >= 8, "{routes:?}");
     let net = Net::claim();
     let gateway = TestGateway::start_with(net, |config| {

@@ -7,7 +7,7 @@ from . import growth
 from .figures import best_peer, ratio
 
 SLACK = 1.10
-# What the README shows.
+# What docs/performance.md shows.
 FIRST = ("CPU per message", "CPU per GB bulk, vs HAProxy", "CPU per new connection", "rate 64 B", "connections per second, vs",
          "user-space KiB", "idle CPU", "p50 at", "p99", "flows lost", "DNS answers", "`plan` of")
 # Of what is counted, not one: a goal that a ratio can be taken to.
@@ -20,7 +20,7 @@ PEERS = ["ha1", "ha1-splice", "ha1-64k", "nginx1", "envoy1"]
 @dataclass
 class Goal:
     """A figure, what it has to be at least, and what is aimed at. `lower`: less is better; `first`: one of those that the
-    README shows however they turn out."""
+    page shows however they turn out."""
 
     name: str
     goal: float

@@ -1,4 +1,4 @@
-"""The README's part about speed: written from the newest result, so that no figure in it is typed."""
+"""The part of docs/performance.md that is measured: written from the newest result, so that no figure in it is typed."""
 
 import json
 
@@ -6,6 +6,7 @@ from . import charts, gate, report
 
 BEGIN = "<!-- benches: written by benches/peers/run from the newest result -->"
 END = "<!-- benches end -->"
+PAGE = "docs/performance.md"
 SHOWN = ["pp64-cpu", "grow-flows", "idle-memory"]
 
 
@@ -34,18 +35,18 @@ def block(root):
     lines += ["", f"The rest are {rest}.", ""]
     for name in SHOWN:
         if name in titles:
-            lines += [f"![{titles[name]}](benches/results/{path.stem}-{name}.svg)", ""]
-    lines += [f"[All figures, goals and charts](benches/results/{path.stem}.md).", END]
+            lines += [f"![{titles[name]}](../benches/results/{path.stem}-{name}.svg)", ""]
+    lines += [f"[All figures, goals and charts](../benches/results/{path.stem}.md).", END]
     return "\n".join(lines)
 
 
 def shown(root):
-    """What the README has now."""
-    text = (root / "README.md").read_text()
+    """What the page has now."""
+    text = (root / PAGE).read_text()
     return text[text.index(BEGIN):text.index(END) + len(END)]
 
 
 def write(root):
     """Puts it there."""
-    readme = root / "README.md"
-    readme.write_text(readme.read_text().replace(shown(root), block(root)))
+    page = root / PAGE
+    page.write_text(page.read_text().replace(shown(root), block(root)))

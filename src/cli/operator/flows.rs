@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::Failure;
-use super::super::table::{Look, Table};
+use super::super::table::{Look, Table, print};
+use super::super::{Failure, Output};
 use super::{Ask, cell, list, segment, wait};
+
+/// Puts the cursor into the upper left corner and clears the screen (ECMA-48, CUP and ED).
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// How often `--follow` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -28,7 +31,7 @@ pub(in super::super) struct Args {
     /// Only flows to this target
     #[arg(long, value_name = "CLUSTER/MEMBER")]
     target: Option<String>,
-    /// Print them again every second, until Ctrl-C
+    /// Look again every second, until Ctrl-C: in place on a terminal, one JSON object a line with `--output json`
     #[arg(long, conflicts_with = "kill")]
     follow: bool,
     /// End this flow at once
@@ -49,10 +52,17 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let path = format!("/v1/flows?{}", query.finish());
-    loop {
+    if !args.follow {
         args.ask.show("GET", &path, String::new(), table)?;
-        if !args.follow {
-            return Ok(ExitCode::SUCCESS);
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A terminal's screen is drawn again; elsewhere each look follows the last, as JSON in a line of its own.
+    let clear = if Look::of_stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        let answer: Value = wait(args.ask.client()?.call("GET", &path, String::new()))?;
+        match args.ask.output {
+            Output::Json => print(&format!("{answer}\n"))?,
+            Output::Table => print(&format!("{clear}{}", table(&answer)))?,
         }
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -25,7 +25,7 @@ fn table(answer: &Value) -> String {
     let look = Look::of_stdout();
     let mut table = Table::new(["TARGET", "PORT", "KIND", "STATE", "REGION", "MEMBERS"]);
     for target in list(answer, "targets") {
-        let members = list(target, "members").iter().map(|member| cell(&member["address"]));
+        let mut members = list(target, "members").iter().map(|member| cell(&member["address"]));
         let state = cell(&target["state"]);
         let state = if state == "healthy" { look.green(&state) } else { state };
         table.row([
@@ -34,8 +34,10 @@ fn table(answer: &Value) -> String {
             cell(&target["kind"]),
             state,
             cell(&target["region"]),
-            members.collect::<Vec<_>>().join(" "),
+            members.next().unwrap_or_default(),
         ]);
+        // Further members stand under the first.
+        members.for_each(|member| table.row(["", "", "", "", "", &member]));
     }
     if table.is_empty() { "  there are no targets\n".to_owned() } else { table.render(look) }
 }

@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 
 use self::progress::Progress;
 use super::table::{Look, print};
-use super::{Failure, Kind, runtime};
+use super::{Failure, Kind, Ports, planned, runtime};
 use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
-use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step};
+use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step, uri_environment};
 use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
@@ -34,7 +34,9 @@ Examples:
   plgw quickstart
   plgw quickstart --once                  only check, and exit
   plgw quickstart -- pytest tests/        run a command beside it, and end with its exit code
+  plgw quickstart --config my.toml        an own topology, as `plgw init` prints it
   plgw quickstart --shift 10              a second one beside the first
+  plgw quickstart --ports auto            beside any number of others
   plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
 
 Certificates (ca.pem for clients) and saved ports lie in ./plgw-lab.")]
@@ -42,6 +44,12 @@ pub(super) struct Args {
     /// Exit after the self-check: 0 when every check passed, 1 when one failed
     #[arg(long)]
     once: bool,
+    /// Run this config's inventory instead, with stand-ins at the addresses of its nodes and apps
+    #[arg(long, value_name = "FILE", conflicts_with = "shift")]
+    config: Option<PathBuf>,
+    /// Which ports DNS, metrics and the admin API get; `auto` also moves the scenario to loopback networks that are free
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["shift", "dns", "metrics", "admin"])]
+    ports: Ports,
     /// Move every address: 127.0.x.x becomes 127.N.x.x, 127.1.x.x becomes 127.(N+1).x.x, …
     #[arg(long, value_name = "N", default_value = "0", value_parser = shift)]
     shift: Shift,
@@ -86,12 +94,15 @@ impl From<QuickstartError> for Failure {
 }
 
 pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
+    let config = args.config.as_deref().map(|path| planned::load(path, None)).transpose()?;
     let options = Options {
+        config: config.map(|planned| planned.config),
         shift: args.shift,
         dns: args.dns,
         metrics: args.metrics,
         admin: args.admin,
         lab_dir: args.lab_dir.clone(),
+        free_ports: args.ports == Ports::Auto,
         state_in_memory: args.state_in_memory,
         logs: Some(logs),
         timing: None,
@@ -112,7 +123,7 @@ async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, F
     let look = Look::of_stdout();
     let progress = Progress::new(Look::of_stderr());
     let mut signals = Signals::listen()?;
-    let quickstart = Quickstart::start(options, |step| progress.show(step)).await?;
+    let quickstart = Box::pin(start(options, &progress)).await?;
     progress.show(Step::Check);
     let checks = quickstart.check().await?;
     progress.clear();
@@ -141,6 +152,19 @@ async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, F
     }
 }
 
+/// Starts it; the scenario with free ports at the first networks that are free too.
+async fn start(options: &Options, progress: &Progress) -> Result<Quickstart, QuickstartError> {
+    let mut options = options.clone();
+    loop {
+        let started = Quickstart::start(&options, |step| progress.show(step)).await;
+        let next = options.shift.next().filter(|_| options.free_ports && options.config.is_none());
+        match (started, next) {
+            (Err(error), Some(next)) if error.is_taken() => options.shift = next,
+            (outcome, _) => return outcome,
+        }
+    }
+}
+
 /// Runs a command that finds the quickstart in its environment.
 async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let mut command = Command::new(program);
@@ -151,16 +175,7 @@ async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[Os
     if let Some(address) = quickstart.gateway().dns_addresses().first() {
         command.env("PLGW_DNS", address.to_string());
     }
-    let snapshot = quickstart.gateway().snapshot();
-    let of_clusters =
-        snapshot.strings.iter().filter_map(|of| Some((&of.cluster, &of.private.first()?.srv_connection_string)));
-    for (index, (cluster, string)) in of_clusters.enumerate() {
-        if index == 0 {
-            command.env("PLGW_URI", string);
-        }
-        let name = cluster.as_str().to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        command.env(format!("PLGW_URI_{name}"), string);
-    }
+    command.envs(uri_environment(&quickstart.gateway().snapshot()));
     let ended = tokio::select! {
         ended = run_command(&mut command) => ended,
         what = quickstart.gateway().failed() => return Err(Failure::new(Kind::Unavailable, what)),

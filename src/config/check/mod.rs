@@ -44,7 +44,8 @@ pub(super) fn check(root: &Section<'_>) -> Config {
         faults: faults::by_name(faults),
         ..Desired::default()
     };
-    Config { settings, desired }
+    let places = root.problems.places(std::mem::take(&mut declared.places));
+    Config { settings, desired, places }
 }
 
 /// The networks of an array without their places.

@@ -27,7 +27,12 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
     let mut names = HashSet::new();
     let mut load = Load::default();
     let owner = section.spot.path.clone();
-    let clusters = section.tables("cluster", |found| cluster(found, &owner, &mut names, &mut load, declared));
+    let mut places = Vec::new();
+    let clusters = section.tables("cluster", |found| {
+        let cluster = cluster(found, &owner, &mut names, &mut load, declared)?;
+        places.push((cluster.name.clone(), found.spot.offset));
+        Some(cluster)
+    });
     let mut regions = HashSet::new();
     let services = section.tables("endpoint_service", |found| {
         let service = endpoint_service(found, &load, declared)?;
@@ -39,6 +44,9 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
         Some(service)
     });
     let id = id?.value;
+    for (name, offset) in places {
+        declared.places.insert(format!("{id}/{name}"), offset);
+    }
     Some(Project {
         name: name.map_or_else(|| id.to_string(), |name| name.value),
         regionalized,

@@ -210,6 +210,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     }
     let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
     for At { value, spot } in &names {
+        declared.places.insert(format!("admin.names/{value}"), spot.offset);
         if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
             section.problems.report(
                 spot,

@@ -38,6 +38,9 @@ pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Op
     if section.is_empty_array("vpcs") {
         section.report("vpcs", "empty; a private hosted zone is associated with one VPC at least");
     }
+    if let Some(name) = &name {
+        declared.places.entry(name.value.to_string()).or_insert(name.spot.offset);
+    }
     for vpc in &vpcs {
         declared.expect_vpc(problems, vpc);
         if let Some(name) = &name {

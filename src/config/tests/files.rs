@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::config::raw::{Problems, without_indexes};
-use crate::config::{Config, Settings, parse, quickstart, read};
+use crate::config::{Config, Positions, Settings, parse, quickstart, read};
 use crate::model::{AppEndpointKind, Attributes, Desired, Naming};
 
 const GATEWAY: &str = include_str!("../../../config/gateway.toml");
@@ -14,7 +14,10 @@ const GATEWAY: &str = include_str!("../../../config/gateway.toml");
 #[test]
 fn the_documented_file_as_it_stands_is_the_defaults_and_an_empty_inventory() {
     let config = parse(GATEWAY, "config/gateway.toml").expect("no mistakes");
-    assert_eq!(config, Config { settings: Settings::default(), desired: Desired::default() });
+    assert_eq!(
+        config,
+        Config { settings: Settings::default(), desired: Desired::default(), places: Positions::default() }
+    );
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn an_invented_key_is_refused_in_every_table_of_every_file() {
 
 #[test]
 fn the_quickstart_has_the_addresses_that_its_documentation_names() {
-    let Config { settings, desired } = quickstart();
+    let Config { settings, desired, .. } = quickstart();
     assert_eq!(settings, Settings::default());
 
     let vpc = desired.vpcs.values().next().expect("one VPC");

@@ -10,7 +10,7 @@ mod refusals;
 mod services;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
 use self::places::Places;
-use crate::config::Settings;
 use crate::model::Desired;
 use crate::plan::Snapshot;
 
@@ -40,7 +39,7 @@ pub struct Check {
 #[derive(Debug)]
 pub(super) struct Bench {
     pub(super) desired: Desired,
-    pub(super) settings: Settings,
+    pub(super) admin: Option<SocketAddr>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) dns: Vec<SocketAddr>,
     pub(super) metrics: Option<SocketAddr>,
@@ -74,6 +73,25 @@ pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
     );
     let (metrics, ready) = tokio::join!(one("metrics", services::metrics(b())), one("readyz", services::ready(b())));
     vec![targets, hello, balanced, write_read, standard, udp, tcp, views, apps, one_way, origin, metrics, ready]
+}
+
+/// Runs the checks that any topology passes. Where clients of this machine are outside of every VPC, what only a VPC's
+/// hosts can do is left out.
+pub(super) async fn own(bench: &Arc<Bench>) -> Vec<Check> {
+    let b = || Arc::clone(bench);
+    let mut checks = vec![one("targets", services::targets(b())).await];
+    let unbound = IpAddr::from(Ipv4Addr::LOCALHOST);
+    if bench.desired.vpcs.values().any(|vpc| vpc.cidrs.contains(unbound)) {
+        checks.push(one("write-read", flows::write_and_read(b())).await);
+        if !bench.dns.is_empty() {
+            checks.push(one("dns-udp", names::answers(b(), super::client::dns::Transport::Udp)).await);
+            checks.push(one("dns-tcp", names::answers(b(), super::client::dns::Transport::Tcp)).await);
+        }
+    }
+    if bench.metrics.is_some() {
+        checks.push(one("readyz", services::ready(b())).await);
+    }
+    checks
 }
 
 /// Runs one check, bounded. It has a task of its own, so that a panic in it is a failed check like any other.

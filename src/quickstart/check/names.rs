@@ -12,7 +12,7 @@ use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
 use super::places::Places;
 use super::{Bench, Outcome};
-use crate::model::{AppEndpointKind, DnsName};
+use crate::model::{AppEndpointKind, Cluster, DnsName};
 use crate::plan::EndpointGate;
 
 /// Questions to one server from one place.
@@ -94,7 +94,12 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
     for server in &bench.dns {
         let resolver = Resolver { server: *server, transport, source: None };
         for strings in &bench.snapshot.strings {
-            resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
+            // The standard names of nodes without a public address do not exist.
+            let mut clusters = bench.desired.projects.iter().flat_map(|project| &project.clusters);
+            let is_public = |cluster: &Cluster| cluster.nodes.iter().any(|node| node.public_address.is_some());
+            if clusters.any(|cluster| cluster.name == strings.cluster && is_public(cluster)) {
+                resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
+            }
             for private in &strings.private {
                 resolver.expect_seeds(&private.srv_connection_string, &private.connection_string).await?;
                 for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {

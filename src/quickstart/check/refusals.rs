@@ -33,7 +33,7 @@ enum Speech {
 pub(super) async fn one_way(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
     let flows = bench.snapshot.listeners.keys().chain(bench.snapshot.apps.doors.keys());
     let flows = flows.map(|address| (*address, Speech::Tls));
-    let own = [bench.metrics, bench.settings.admin].into_iter().flatten().map(|address| (address, Speech::Http));
+    let own = [bench.metrics, bench.admin].into_iter().flatten().map(|address| (address, Speech::Http));
     let ports: Vec<(SocketAddr, Speech)> = flows.chain(own).collect();
     try_join_all(ports.iter().map(|(to, speech)| unanswered(&bench, places.service, *to, *speech))).await?;
     Ok(format!("{} ports answer nothing to {}, which is on the service's side", ports.len(), places.service))

@@ -1,0 +1,210 @@
+"""A client of privatelink-gateway's admin API.
+
+`Gateway()` asks the gateway that `PLGW_ADMIN` names, as `plgw quickstart -- COMMAND` and `plgw lab run -- COMMAND` set it, with
+the token in `PLGW_ADMIN_TOKEN`. An answer is the JSON that `GET /openapi.json` describes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Gateway", "PlgwError", "ROUTES"]
+
+Json = dict[str, Any]
+
+# What is asked, as the API's description has it; a test compares them.
+ROUTES = {
+    "status": ("GET", "/v1/status"),
+    "targets": ("GET", "/v1/targets"),
+    "move": ("POST", "/v1/targets/{cluster}/{target}/move"),
+    "deregister": ("POST", "/v1/targets/{cluster}/{target}/deregister"),
+    "register": ("POST", "/v1/targets/{cluster}/{target}/register"),
+    "flows": ("GET", "/v1/flows"),
+    "faults": ("GET", "/v1/faults"),
+    "add_fault": ("POST", "/v1/faults"),
+    "remove_faults": ("DELETE", "/v1/faults"),
+    "events": ("GET", "/v1/events"),
+    "zones": ("GET", "/v1/zones"),
+    "shift": ("POST", "/v1/zones/{zone}/shift"),
+    "end_shift": ("DELETE", "/v1/zones/{zone}/shift"),
+    "standins": ("GET", "/v1/standins"),
+    "stop": ("POST", "/v1/standins/{cluster}/{target}/stop"),
+    "start": ("POST", "/v1/standins/{cluster}/{target}/start"),
+    "step_down": ("POST", "/v1/standins/{cluster}/step-down"),
+}
+
+
+class PlgwError(Exception):
+    """What the gateway refuses; `code` is the API's."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code}, status {status})")
+        self.status, self.code, self.message = status, code, message
+
+
+class Gateway:
+    """A running gateway. `timeout` is in seconds and for one request."""
+
+    def __init__(self, admin: str | None = None, token: str | None = None, timeout: float = 30) -> None:
+        admin = admin or os.environ.get("PLGW_ADMIN")
+        if not admin:
+            raise PlgwError(0, "NO_ADMIN", "PLGW_ADMIN is not set; run the tests as `plgw quickstart -- pytest`")
+        self.admin = admin.rstrip("/") if "://" in admin else f"http://{admin}"
+        self.token = token or os.environ.get("PLGW_ADMIN_TOKEN")
+        self.timeout = timeout
+        self._deregistered: set[str] = set()
+
+    def uri(self, cluster: str | None = None) -> str:
+        """The private connection string of a cluster, or of the first, with the lab's CA."""
+        letters = (c if c.isascii() and c.isalnum() else "_" for c in (cluster or "").upper())
+        name = "PLGW_URI" + ("_" + "".join(letters) if cluster else "")
+        return f"{os.environ[name]}/?tlsCAFile={urllib.parse.quote(os.environ['PLGW_CA'], safe='')}"
+
+    def use_dns(self) -> None:
+        """Lets this process resolve all names by the gateway's DNS (`PLGW_DNS`). Needs dnspython. In a lab it is not needed."""
+        import dns.resolver
+
+        address, _, port = os.environ["PLGW_DNS"].rpartition(":")
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = [address.strip("[]")], int(port)
+        dns.resolver.default_resolver = resolver
+        dns.resolver.override_system_resolver(resolver)
+
+    def status(self) -> Json:
+        """What is wrong now, and what runs."""
+        return self._call("status")
+
+    def targets(self) -> list[Json]:
+        """Every target with its port, members and health."""
+        return self._call("targets")["targets"]
+
+    def port(self, target: str) -> int:
+        """The port of `CLUSTER/MEMBER`."""
+        return next(found["port"] for found in self.targets() if found["id"] == target)
+
+    def move(self, target: str, port: int | None = None) -> Json:
+        """Gives `CLUSTER/MEMBER` another port: `port`, or the lowest that is free."""
+        return self._call("move", _target(target), {} if port is None else {"port": port})
+
+    def deregister(self, target: str) -> None:
+        """Takes `CLUSTER/MEMBER` out of its target group; open flows drain."""
+        self._call("deregister", _target(target), {})
+        self._deregistered.add(target)
+
+    def register(self, target: str) -> None:
+        """Puts it back."""
+        self._call("register", _target(target), {})
+        self._deregistered.discard(target)
+
+    def flows(self) -> list[Json]:
+        """Open flows."""
+        return self._call("flows")["flows"]
+
+    def faults(self) -> list[Json]:
+        """The faults that are set."""
+        return self._call("faults")["faults"]
+
+    def add_fault(self, type: str, scope: Json | None = None, **kind: Any) -> Json:
+        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay_ms=100)`."""
+        return self._call("add_fault", body={"kind": {"type": type, **kind}, "scope": scope or {}})
+
+    def remove_faults(self) -> None:
+        """Takes every fault back."""
+        self._call("remove_faults")
+
+    def lose_zone(self, zone: str) -> Json:
+        """Loses a zone: its addresses answer nothing, and its members are lost to the others."""
+        return self.add_fault("zone-outage", {"zone": zone})
+
+    def zones(self) -> list[Json]:
+        """Each zone of each service: addresses, health, shift."""
+        return self._call("zones")["zones"]
+
+    def shift(self, zone: str, expires_in_seconds: int | None = None) -> None:
+        """Shifts away from a zone: its addresses leave DNS."""
+        self._call("shift", {"zone": zone}, {} if expires_in_seconds is None else {"expires_in_seconds": expires_in_seconds})
+
+    def end_shift(self, zone: str) -> None:
+        """Ends that."""
+        self._call("end_shift", {"zone": zone})
+
+    def standins(self) -> list[Json]:
+        """The members of the stand-in sets."""
+        return self._call("standins")["members"]
+
+    def primary(self, cluster: str) -> str | None:
+        """The primary of a stand-in set as `CLUSTER/MEMBER`; `None` while there is none."""
+        members = (found for found in self.standins() if found["cluster"] == cluster)
+        primaries = (f"{cluster}/{found['member']}" for found in members if found["state"] == "PRIMARY" and not found["isolated"])
+        return next(primaries, None)
+
+    def stop(self, member: str) -> None:
+        """Stops a stand-in `CLUSTER/MEMBER` as a crash would."""
+        self._call("stop", _target(member), {})
+
+    def start(self, member: str) -> None:
+        """Starts it again."""
+        self._call("start", _target(member), {})
+
+    def step_down(self, cluster: str) -> None:
+        """Lets the primary of a stand-in set hand over."""
+        self._call("step_down", {"cluster": cluster}, {})
+
+    def reset(self) -> None:
+        """As before: no faults, no shifts, every stand-in started, every target that this object deregistered registered; waits
+        for a primary in each set. Ports stay where they are, as no port is ever given back."""
+        self.remove_faults()
+        for zone in {found["zone"] for found in self.zones() if found["shift"]}:
+            self.end_shift(zone)
+        for target in list(self._deregistered):
+            self.register(target)
+        members = self.standins()
+        for found in members:
+            if found["state"] == "DOWN":
+                self.start(f"{found['cluster']}/{found['member']}")
+        for cluster in {found["cluster"] for found in members}:
+            self.wait_for(lambda cluster=cluster: self.primary(cluster))
+
+    def wait_for(self, look: Callable[[], Any], within: float = 60) -> Any:
+        """Asks `look` until it answers something true, at most for `within` seconds; its answer."""
+        deadline = time.monotonic() + within
+        while not (found := look()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {within} s")
+            time.sleep(0.1)
+        return found
+
+    def _call(self, route: str, values: dict[str, str] | None = None, body: Json | None = None) -> Any:
+        method, path = ROUTES[route]
+        path = path.format(**{name: urllib.parse.quote(value, safe="") for name, value in (values or {}).items()})
+        request = urllib.request.Request(self.admin + path, method=method)
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+            request.data = json.dumps(body).encode()
+        # The gateway is on this machine or in its lab: no proxy leads there.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=self.timeout) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            try:
+                said = json.loads(text)
+                raise PlgwError(error.code, said["code"], said["message"]) from None
+            except (ValueError, KeyError):
+                raise PlgwError(error.code, "HTTP", text.decode(errors="replace")) from None
+        return json.loads(text) if text else None
+
+
+def _target(name: str) -> dict[str, str]:
+    cluster, _, target = name.partition("/")
+    return {"cluster": cluster, "target": target}

@@ -1,0 +1,267 @@
+//! `plgw init`: a config to start from.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+
+use super::table::print;
+use super::{Failure, Kind};
+use crate::config;
+use crate::control::draft::random;
+use crate::model::{ClusterName, Region};
+use crate::plan::{Generation, PortAllocations, compile};
+
+/// Name of the config in errors.
+const NAME: &str = "the new config";
+
+/// Nodes and zones that there is room for in the smallest networks.
+const MOST_NODES: u8 = 50;
+const MOST_ZONES: u8 = 6;
+
+/// The longest prefix of a network that all of it fits in.
+const LONGEST_PREFIX: u8 = 24;
+
+/// The smallest subnet of AWS: *Subnet CIDR blocks*, VPC user guide.
+const LONGEST_SUBNET: u8 = 28;
+
+/// The host number of an endpoint's address in its subnet, and of the node before the first in the service's network. The
+/// first four of a subnet are AWS's.
+const FIRST_HOST: u32 = 10;
+
+/// Print a config to start from
+///
+/// One VPC with a subnet per zone, a replica set, and the private endpoint between them, with fresh ids and a comment for
+/// each part. It passes `plgw check`. Without options, on a terminal, it asks for each.
+///
+/// On loopback networks, as by default, `plgw quickstart --config FILE` runs it with stand-ins. For servers of your own
+/// name each with `--node`, give the VPC addresses that this machine has, and run `plgw serve --config FILE`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw init > gateway.toml
+  plgw init --nodes 5 --zones 3 > gateway.toml
+  plgw init --cidr 10.0.0.0/16 --node 10.1.0.11:27017 --node 10.1.0.12:27017 --service-cidr 10.1.0.0/24
+  plgw init | plgw check -")]
+pub(super) struct Args {
+    /// How many nodes the replica set has, 1 to 50, at addresses of the service's network [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
+    nodes: Option<u8>,
+    /// A node's own address; may be given again for the next
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "nodes")]
+    node: Vec<SocketAddr>,
+    /// How many availability zones nodes and endpoint lie in, 1 to 6 [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_ZONES)))]
+    zones: Option<u8>,
+    /// The AWS region [default: us-east-1]
+    #[arg(long, value_name = "REGION")]
+    region: Option<Region>,
+    /// The VPC's network, of clients and endpoint addresses [default: 127.0.0.0/16]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    cidr: Option<Ipv4Net>,
+    /// The provider's network: no connection from there is let in [default: 127.1.0.0/16]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    service_cidr: Option<Ipv4Net>,
+    /// The cluster's name [default: Cluster0]
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<ClusterName>,
+}
+
+/// What the config is to have.
+#[derive(Debug)]
+struct Wanted {
+    nodes: Vec<SocketAddr>,
+    zones: u8,
+    region: Region,
+    cidr: Ipv4Net,
+    service_cidr: Ipv4Net,
+    cluster: ClusterName,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let wanted = args.wanted()?;
+    let text = wanted.text();
+    let config = config::parse(&text, NAME)?;
+    compile(&config.desired, &PortAllocations::default(), Generation(1))?;
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn is_empty(&self) -> bool {
+        let Self { nodes, node, zones, region, cidr, service_cidr, cluster } = self;
+        let is_given = [
+            nodes.is_some(),
+            zones.is_some(),
+            region.is_some(),
+            cidr.is_some(),
+            service_cidr.is_some(),
+            cluster.is_some(),
+        ];
+        node.is_empty() && !is_given.contains(&true)
+    }
+
+    /// What the options say, what is answered on a terminal, and else the defaults.
+    fn wanted(self) -> Result<Wanted, Failure> {
+        let asks = self.is_empty() && io::stdin().is_terminal() && io::stderr().is_terminal();
+        let (cluster, region) = (
+            answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?,
+            answer(asks, self.region, "AWS region", "us-east-1", parsed)?,
+        );
+        let nodes = answer(asks, self.nodes, "Nodes", "3", |text| number(text, MOST_NODES))?;
+        let zones = answer(asks, self.zones, "Availability zones", "2", |text| number(text, MOST_ZONES))?;
+        let cidr = answer(asks, self.cidr, "The VPC's network", "127.0.0.0/16", network)?;
+        let service_cidr = answer(asks, self.service_cidr, "The provider's network", "127.1.0.0/16", network)?;
+        let own = || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)));
+        let nodes = if self.node.is_empty() { own().collect() } else { self.node };
+        Ok(Wanted { nodes, zones, region, cidr, service_cidr, cluster })
+    }
+}
+
+/// What an option says, or else the answer to a question on standard error where one `asks`, or else the default.
+fn answer<T>(
+    asks: bool,
+    given: Option<T>,
+    question: &str,
+    default: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, Failure> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    if !asks {
+        return Ok(read(default).expect("a default can be read"));
+    }
+    loop {
+        eprint!("{question} [{default}]: ");
+        io::stderr().flush()?;
+        let mut line = String::new();
+        if io::stdin().lock().read_line(&mut line)? == 0 {
+            return Err(Failure::new(Kind::Failed, "no config is printed: the questions were not answered"));
+        }
+        match read(if line.trim().is_empty() { default } else { line.trim() }) {
+            Ok(value) => return Ok(value),
+            Err(reason) => eprintln!("  {reason}"),
+        }
+    }
+}
+
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn number(text: &str, most: u8) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {most}"))
+}
+
+/// An IPv4 network with room for everything.
+fn network(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text.parse().map_err(|_| format!("`{text}` is no IPv4 network; write one as 10.0.0.0/16"))?;
+    if net.prefix_len() > LONGEST_PREFIX {
+        return Err(format!("`{text}` is too small; write a network of /{LONGEST_PREFIX} or more"));
+    }
+    Ok(net.trunc())
+}
+
+/// The address of `net` with this host number.
+fn host(net: Ipv4Net, number: u32) -> Ipv4Addr {
+    (u32::from(net.network()) + number).into()
+}
+
+impl Wanted {
+    /// The zone of the node or subnet with this index.
+    fn zone(&self, index: usize) -> String {
+        let letter = b'a' + u8::try_from(index % usize::from(self.zones)).expect("there are few zones");
+        format!("{}{}", self.region, char::from(letter))
+    }
+
+    /// The subnet of a zone: a /24, or a sixteenth of a network too small for those.
+    fn subnet(&self, index: usize) -> Ipv4Net {
+        let prefix = (self.cidr.prefix_len() + 4).clamp(LONGEST_PREFIX, LONGEST_SUBNET);
+        let number = u32::try_from(index + 1).expect("there are few zones");
+        Ipv4Net::new_assert(host(self.cidr, number << (32 - prefix)), prefix)
+    }
+
+    fn text(&self) -> String {
+        let hex = |digits| random(digits, b"0123456789abcdef");
+        let letters = |length| random(length, b"abcdefghijklmnopqrstuvwxyz0123456789");
+        let id = |prefix: &str| format!("{prefix}-{}", hex(17));
+        let (vpc, service, group, endpoint) = (id("vpc"), id("vpce-svc"), id("sg"), id("vpce"));
+        let Self { region, cidr, service_cidr, cluster, .. } = self;
+        let (mut subnets, mut addresses) = (String::new(), String::new());
+        for index in 0..usize::from(self.zones) {
+            let (subnet, net, zone) = (id("subnet"), self.subnet(index), self.zone(index));
+            subnets += &format!("[[vpc.subnet]]\nid = \"{subnet}\"\nzone = \"{zone}\"\ncidr = \"{net}\"\n\n");
+            addresses += &format!("    {{ subnet = \"{subnet}\", ip = \"{}\" }},\n", host(net, FIRST_HOST));
+        }
+        let node = |(index, address): (usize, &SocketAddr)| {
+            format!(
+                "    {{ name = \"shard-00-{index:02}\", zone = \"{}\", address = \"{address}\" }},\n",
+                self.zone(index)
+            )
+        };
+        let nodes: String = self.nodes.iter().enumerate().map(node).collect();
+        format!(
+            "\
+# A config of `plgw init`. `plgw check FILE` says what is wrong with it, `plgw plan --config FILE` what would run. Every
+# other key, with its default, stands in config/gateway.toml.
+#
+# The ids are in the form of AWS's and Atlas'; any others of the form do as well.
+
+# The VPC of the clients: whoever connects from its networks is let in. `peered` and `on_premises` join other networks to it.
+[[vpc]]
+id = \"{vpc}\"
+region = \"{region}\"
+cidrs = [\"{cidr}\"]
+enable_dns_hostnames = true
+
+# A subnet in each zone, with an address of the endpoint in each (below).
+{subnets}\
+# Atlas gives every mongod a port of its own from 1024 on, and may change them: open the whole range.
+[[vpc.security_group]]
+id = \"{group}\"
+name = \"default\"
+ingress = [{{ ports = \"1024-65535\", cidrs = [\"{cidr}\"] }}]
+
+[[project]]
+id = \"{project}\"
+name = \"Project0\"
+
+# Where the servers really listen. Clients learn the endpoint's names and ports instead.
+[[project.cluster]]
+name = \"{cluster}\"
+label = \"{label}\"
+type = \"replica-set\"
+node = [
+{nodes}]
+
+# The provider's side. Nothing in `cidrs` can open a connection through the gateway: connectivity is one-way.
+[[project.endpoint_service]]
+id = \"{service}\"
+region = \"{region}\"
+cidrs = [\"{service_cidr}\"]
+
+# The endpoint: the gateway listens at each of its addresses, on a port per node, so this machine must have them.
+[[interface_endpoint]]
+id = \"{endpoint}\"
+vpc = \"{vpc}\"
+service = \"com.amazonaws.vpce.{region}.{service}\"
+dns_suffix = \"{suffix}\"
+security_groups = [\"{group}\"]
+address = [
+{addresses}]
+",
+            project = hex(24),
+            label = letters(5),
+            suffix = letters(8),
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "init_tests.rs"]
+mod tests;

@@ -1,0 +1,25 @@
+//! Where the things of a config file stand in it, for what is found wrong with them later.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::raw::LineColumns;
+
+/// Line and column (in characters), both from 1, of every id in the file, and of every cluster as `project/name`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions(BTreeMap<String, (usize, usize)>);
+
+impl Positions {
+    /// The lines and columns of `offsets`, which are bytes of `text`.
+    pub(super) fn of(text: &str, offsets: HashMap<String, usize>) -> Self {
+        let mut offsets: Vec<(usize, String)> = offsets.into_iter().map(|(id, offset)| (offset, id)).collect();
+        offsets.sort_unstable();
+        let mut places = LineColumns::new(text);
+        Self(offsets.into_iter().map(|(offset, id)| (id, places.at(offset))).collect())
+    }
+
+    /// Where `id` stands; `None` when the file does not have it.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<(usize, usize)> {
+        self.0.get(id).copied()
+    }
+}

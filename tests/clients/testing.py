@@ -1,0 +1,62 @@
+"""The tests of docs/testing.md pass beside a quickstart and in a lab, and clients/python knows the API as it is described."""
+
+import json
+import os
+import re
+import sys
+
+import lab
+
+PAGE = lab.ROOT / "docs/testing.md"
+sys.path.insert(0, str(lab.ROOT / "clients/python"))
+import plgw  # noqa: E402
+
+
+def block(language):
+    """The page's one block in a language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S)
+    return found
+
+
+def beside(*command, **environment):
+    """Runs a command beside a quickstart with free ports."""
+    environment = {**os.environ, "PYTHONPATH": str(lab.ROOT / "clients/python"), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    argv = (lab.PLGW, "quickstart", "--ports", "auto", "--state-in-memory", "--", *command)
+    return lab.run(*argv, check=False, timeout=300, cwd=lab.work(), env=environment)
+
+
+def test_every_route_of_the_python_client_is_in_the_apis_description():
+    done = beside("curl", "-fsS", "--noproxy", "*", "file:///dev/null")
+    assert done.returncode == 0, done.stderr
+    script = "import os, urllib.request as u; print(u.urlopen(os.environ['PLGW_ADMIN'] + '/openapi.json').read().decode())"
+    paths = json.loads(beside(sys.executable, "-c", script).stdout)["paths"]
+    unnamed = {(method.upper(), re.sub(r"{\w+}", "{}", path)) for path, methods in paths.items() for method in methods}
+    wanted = {(method, re.sub(r"{\w+}", "{}", path)) for method, path in plgw.ROUTES.values()}
+    assert wanted <= unnamed, wanted - unnamed
+
+
+def test_the_pages_pytest_example_passes():
+    (lab.work() / "test_page.py").write_text(block("python"))
+    done = beside(sys.executable, "-m", "pytest", "-q", "-p", "plgw.pytest_plugin", "test_page.py")
+    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_commands_exit_code_is_passed_on():
+    assert beside("sh", "-c", "exit 7").returncode == 7
+
+
+def test_the_pages_go_example_passes_in_a_lab():
+    lab.need("go")
+    module = lab.work() / "page"
+    module.mkdir()
+    for name in ("go.mod", "go.sum"):
+        (module / name).write_text((lab.ROOT / "tests/clients/writers/go" / name).read_text())
+    (module / "page_test.go").write_text(block("go"))
+    lab.run("go", "vet", "./...", cwd=module, timeout=300, env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod"})
+    lab.run("go", "test", "-c", "-o", "page", ".", cwd=module, timeout=300, env={**os.environ, "GOTOOLCHAIN": "local"})
+    scenario = lab.ROOT / "config/scenarios/lab.toml"
+    lab.run(lab.PLGW, "lab", "run", "--config", scenario, "--stand-ins", "--", module / "page", timeout=120)
+
+
+if __name__ == "__main__":
+    lab.main(globals())
