@@ -1,4 +1,4 @@
-"""Five drivers use the gateway by the seed list and by the optimized string, and follow ports that move.
+"""Five drivers use the gateway by the seed list, the optimized string and SRV records, and follow ports that move.
 
 The drivers' small programs are those of `failover.py`; `shell.py` has `mongosh`, and the tests of the crate the driver for
 Rust. Which port a driver uses is what the kernel says of its process' sockets.
@@ -6,6 +6,8 @@ Rust. Which port a driver uses is what the kernel says of its process' sockets.
 
 import collections
 import contextlib
+import json
+import os
 import re
 
 import lab
@@ -16,6 +18,25 @@ from pymongo_driver import HOST, SET, client, setup  # noqa: F401
 def gateway():
     lab.need("ss")
     yield lab.quickstart()
+
+
+# How long a driver takes at most to ask for the SRV records again: 60 s and no less (MongoDB's Polling SRV Records for mongos
+# Discovery, rescanSRVIntervalMS); and as long as anything else may take.
+RESCAN = 60 + lab.SOON
+
+# The programs of the drivers, as the kernel names them.
+PROGRAMS = {"pymongo": "python", "Node": "node", "Go": "go_writer", "Java": "java", "C": "c_writer"}
+
+
+def sharded():
+    """A lab whose sharded cluster has no optimized string: what to put before a command to run it on a host of its VPC."""
+    text = (lab.ROOT / "config" / "scenarios" / "lab.toml").read_text()
+    config, labs = lab.work() / "sharded.toml", lab.work() / "labs"
+    config.write_text(text.replace("optimized = true\n", ""))
+    os.environ["PLGW_LAB_DIR"] = str(labs)
+    lab.run(lab.PLGW, "lab", "up", "--config", config, "--stand-ins")
+    yield [lab.PLGW, "lab", "run", "--"]
+    lab.run(lab.PLGW, "lab", "down")
 
 
 def seed_list():
@@ -82,6 +103,42 @@ def test_five_drivers_write_by_the_optimized_string_while_its_port_moves(gateway
             lab.eventually(f"{writer.driver} writes on", writer.writes)
         with writing("optimized-after", optimized) as others:
             follow(others, moved["to"])
+
+
+def ask(place, *words):
+    """An operator's command in a lab: its JSON."""
+    return json.loads(lab.run(*place, lab.PLGW, *words, "--output", "json").stdout)
+
+
+def uses(place, driver, ports):
+    """A driver on a host of a lab has connections to all of `ports`; the driver for C keeps unused ones to those that went."""
+    sockets = lab.run(*place, "ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
+    own = [line for line in sockets.splitlines() if f'(("{PROGRAMS[driver]}' in line]
+    found = {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
+    assert ports <= found, f"{driver} is connected to {sorted(found)}, not to {sorted(ports)}"
+
+
+def test_five_drivers_poll_srv_and_follow_the_ports_of_mongos(sharded):
+    """A6, A16. No mongos says another's port: only the records do, and drivers ask for them every 60 s."""
+    [strings] = ask(sharded, "connection-strings", "--cluster", "Sharded0")
+    uri = strings["private"][0]["srv_connection_string"]
+    writers = [Writer(driver, "srv", uri, lab.work() / "labs" / "default" / "ca.pem", sharded) for driver in DRIVERS]
+    try:
+        for writer in writers:
+            lab.eventually(f"{writer.driver} writes", writer.writes)
+        mongos = [target["id"] for target in ask(sharded, "targets")["targets"] if target["cluster"] == "Sharded0"]
+        assert len(mongos) == 2, mongos
+        for target in mongos:
+            lab.run(*sharded, lab.PLGW, "target", "move", target)
+        new = {target["port"] for target in ask(sharded, "targets")["targets"] if target["id"] in mongos}
+        for writer in writers:
+            lab.eventually(f"{writer.driver} asked again", lambda: uses(sharded, writer.driver, new), within=RESCAN)
+            lab.eventually(f"{writer.driver} writes on", writer.writes)
+    finally:
+        hung = [writer.stop() for writer in writers]
+    for writer, left in zip(writers, hung):
+        assert left == [], f"{writer.driver}: writes that never ended: {left}"
+        print(f"  srv: {writer.driver} {len(writer.written())} writes, {len(writer.errors)} errors")
 
 
 if __name__ == "__main__":
