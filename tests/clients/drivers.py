@@ -8,6 +8,7 @@ import collections
 import contextlib
 import json
 import os
+import pathlib
 import re
 
 import lab
@@ -24,19 +25,16 @@ def gateway():
 # Discovery, rescanSRVIntervalMS); and as long as anything else may take.
 RESCAN = 60 + lab.SOON
 
-# The programs of the drivers, as the kernel names them.
-PROGRAMS = {"pymongo": "python", "Node": "node", "Go": "go_writer", "Java": "java", "C": "c_writer"}
-
 
 def sharded():
     """A lab whose sharded cluster has no optimized string: what to put before a command to run it on a host of its VPC."""
+    lab.need("ss", "nsenter")
     text = (lab.ROOT / "config" / "scenarios" / "lab.toml").read_text()
-    config, labs = lab.work() / "sharded.toml", lab.work() / "labs"
+    config = lab.work() / "sharded.toml"
     config.write_text(text.replace("optimized = true\n", ""))
-    os.environ["PLGW_LAB_DIR"] = str(labs)
+    os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
     lab.run(lab.PLGW, "lab", "up", "--config", config, "--stand-ins")
     yield [lab.PLGW, "lab", "run", "--"]
-    lab.run(lab.PLGW, "lab", "down")
 
 
 def seed_list():
@@ -69,12 +67,16 @@ def writing(name, uri):
     print(f"  {name}: " + ", ".join(f"{w.driver} {len(w.written())} writes, {len(w.errors)} errors" for w in writers))
 
 
+def connected(pid, place=()):
+    """The ports that a process is connected to, by the kernel's table."""
+    sockets = lab.run(*place, "ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
+    own = [line for line in sockets.splitlines() if f"pid={pid}," in line]
+    return {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
+
+
 def is_connected(writer, port):
-    """The process of a driver has a connection to a port, by the kernel's table."""
-    sockets = lab.run("ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
-    own = [line for line in sockets.splitlines() if f"pid={writer.process.pid}," in line]
-    ports = {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
-    assert port in ports, f"{writer.driver} is connected to {sorted(ports)}, not to {port}"
+    found = connected(writer.process.pid)
+    assert port in found, f"{writer.driver} is connected to {sorted(found)}, not to {port}"
 
 
 def follow(writers, port):
@@ -110,12 +112,11 @@ def ask(place, *words):
     return json.loads(lab.run(*place, lab.PLGW, *words, "--output", "json").stdout)
 
 
-def uses(place, driver, ports):
-    """A driver on a host of a lab has connections to all of `ports`; the driver for C keeps unused ones to those that went."""
-    sockets = lab.run(*place, "ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
-    own = [line for line in sockets.splitlines() if f'(("{PROGRAMS[driver]}' in line]
-    found = {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
-    assert ports <= found, f"{driver} is connected to {sorted(found)}, not to {sorted(ports)}"
+def uses(writer, ports):
+    """A driver on a host of a lab is connected to all of `ports`; that for C keeps unused connections to others."""
+    [child] = pathlib.Path(f"/proc/{writer.process.pid}/task/{writer.process.pid}/children").read_text().split()
+    found = connected(child, ["nsenter", "--target", child, "--net"])
+    assert ports <= found, f"{writer.driver} is connected to {sorted(found)}, not to {sorted(ports)}"
 
 
 def test_five_drivers_poll_srv_and_follow_the_ports_of_mongos(sharded):
@@ -132,7 +133,7 @@ def test_five_drivers_poll_srv_and_follow_the_ports_of_mongos(sharded):
             lab.run(*sharded, lab.PLGW, "target", "move", target)
         new = {target["port"] for target in ask(sharded, "targets")["targets"] if target["id"] in mongos}
         for writer in writers:
-            lab.eventually(f"{writer.driver} asked again", lambda: uses(sharded, writer.driver, new), within=RESCAN)
+            lab.eventually(f"{writer.driver} asked again", lambda: uses(writer, new), within=RESCAN)
             lab.eventually(f"{writer.driver} writes on", writer.writes)
     finally:
         hung = [writer.stop() for writer in writers]

@@ -47,7 +47,6 @@ def vendors():
     os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
     lab.run(lab.PLGW, "lab", "up", "--vendor-names")
     yield [lab.PLGW, "lab", "run", "--"]
-    lab.run(lab.PLGW, "lab", "down")
 
 
 def environment():
