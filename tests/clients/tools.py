@@ -29,7 +29,7 @@ COLLECTIONS = lab.TOOLS / "ansible"
 
 
 def setup():
-    lab.need("node")
+    lab.need("node", "curl")
     if not (COLLECTIONS / "ansible_collections").exists():
         raise lab.Skip(f"{COLLECTIONS} is missing: .ci/run installs it")
 
