@@ -1,4 +1,4 @@
-"""Five drivers use the gateway by the seed list and by the optimized string, and follow ports that move.
+"""Five drivers use the gateway by the seed list, the optimized string and SRV records, and follow ports that move.
 
 The drivers' small programs are those of `failover.py`; `shell.py` has `mongosh`, and the tests of the crate the driver for
 Rust. Which port a driver uses is what the kernel says of its process' sockets.
@@ -6,6 +6,9 @@ Rust. Which port a driver uses is what the kernel says of its process' sockets.
 
 import collections
 import contextlib
+import json
+import os
+import pathlib
 import re
 
 import lab
@@ -16,6 +19,22 @@ from pymongo_driver import HOST, SET, client, setup  # noqa: F401
 def gateway():
     lab.need("ss")
     yield lab.quickstart()
+
+
+# How long a driver takes at most to ask for the SRV records again: 60 s and no less (MongoDB's Polling SRV Records for mongos
+# Discovery, rescanSRVIntervalMS); and as long as anything else may take.
+RESCAN = 60 + lab.SOON
+
+
+def sharded():
+    """A lab whose sharded cluster has no optimized string: what to put before a command to run it on a host of its VPC."""
+    lab.need("ss", "nsenter")
+    text = (lab.ROOT / "config" / "scenarios" / "lab.toml").read_text()
+    config = lab.work() / "sharded.toml"
+    config.write_text(text.replace("optimized = true\n", ""))
+    os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
+    lab.run(lab.PLGW, "lab", "up", "--config", config, "--stand-ins")
+    yield [lab.PLGW, "lab", "run", "--"]
 
 
 def seed_list():
@@ -48,12 +67,16 @@ def writing(name, uri):
     print(f"  {name}: " + ", ".join(f"{w.driver} {len(w.written())} writes, {len(w.errors)} errors" for w in writers))
 
 
+def connected(pid, place=()):
+    """The ports that a process is connected to, by the kernel's table."""
+    sockets = lab.run(*place, "ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
+    own = [line for line in sockets.splitlines() if f"pid={pid}," in line]
+    return {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
+
+
 def is_connected(writer, port):
-    """The process of a driver has a connection to a port, by the kernel's table."""
-    sockets = lab.run("ss", "--no-header", "--tcp", "--numeric", "--processes", "state", "established").stdout
-    own = [line for line in sockets.splitlines() if f"pid={writer.process.pid}," in line]
-    ports = {int(re.search(r":(\d+)\s+users:", line)[1]) for line in own}
-    assert port in ports, f"{writer.driver} is connected to {sorted(ports)}, not to {port}"
+    found = connected(writer.process.pid)
+    assert port in found, f"{writer.driver} is connected to {sorted(found)}, not to {port}"
 
 
 def follow(writers, port):
@@ -82,6 +105,41 @@ def test_five_drivers_write_by_the_optimized_string_while_its_port_moves(gateway
             lab.eventually(f"{writer.driver} writes on", writer.writes)
         with writing("optimized-after", optimized) as others:
             follow(others, moved["to"])
+
+
+def ask(place, *words):
+    """An operator's command in a lab: its JSON."""
+    return json.loads(lab.run(*place, lab.PLGW, *words, "--output", "json").stdout)
+
+
+def uses(writer, ports):
+    """A driver on a host of a lab is connected to all of `ports`; that for C keeps unused connections to others."""
+    [child] = pathlib.Path(f"/proc/{writer.process.pid}/task/{writer.process.pid}/children").read_text().split()
+    found = connected(child, ["nsenter", "--target", child, "--net"])
+    assert ports <= found, f"{writer.driver} is connected to {sorted(found)}, not to {sorted(ports)}"
+
+
+def test_five_drivers_poll_srv_and_follow_the_ports_of_mongos(sharded):
+    """A6, A16. No mongos says another's port: only the records do, and drivers ask for them every 60 s."""
+    [strings] = ask(sharded, "connection-strings", "--cluster", "Sharded0")
+    uri = strings["private"][0]["srv_connection_string"]
+    writers = [Writer(driver, "srv", uri, lab.work() / "labs" / "default" / "ca.pem", sharded) for driver in DRIVERS]
+    try:
+        for writer in writers:
+            lab.eventually(f"{writer.driver} writes", writer.writes)
+        mongos = [target["id"] for target in ask(sharded, "targets")["targets"] if target["cluster"] == "Sharded0"]
+        assert len(mongos) == 2, mongos
+        for target in mongos:
+            lab.run(*sharded, lab.PLGW, "target", "move", target)
+        new = {target["port"] for target in ask(sharded, "targets")["targets"] if target["id"] in mongos}
+        for writer in writers:
+            lab.eventually(f"{writer.driver} asked again", lambda: uses(writer, new), within=RESCAN)
+            lab.eventually(f"{writer.driver} writes on", writer.writes)
+    finally:
+        hung = [writer.stop() for writer in writers]
+    for writer, left in zip(writers, hung):
+        assert left == [], f"{writer.driver}: writes that never ended: {left}"
+        print(f"  srv: {writer.driver} {len(writer.written())} writes, {len(writer.errors)} errors")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,7 @@ def gateway():
     yield lab.quickstart()
 
 
-def command(driver, collection, uri=SRV):
-    ca = str(lab.ca())
+def command(driver, collection, uri, ca):
     match driver:
         case "pymongo":
             return [sys.executable, "-B", WRITERS / "writer.py", uri, ca, collection]
@@ -68,15 +67,15 @@ def built(name):
 
 
 class Writer:
-    """A driver that writes until it is stopped; every line that it says with its time."""
+    """A driver that writes until it is stopped; every line that it says with its time. `place` is put before its command."""
 
-    def __init__(self, driver, collection, uri=SRV):
+    def __init__(self, driver, collection, uri=SRV, ca=None, place=()):
         self.driver, self.collection = driver, f"{collection}-{driver}"
         self.started, self.ended, self.errors = {}, {}, {}
         self.complaints = lab.work() / f"{self.collection}.log"
         with open(self.complaints, "w") as log:
             self.process = subprocess.Popen(
-                list(map(str, command(driver, self.collection, uri))),
+                list(map(str, [*place, *command(driver, self.collection, uri, str(ca or lab.ca()))])),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )
         self.reader = threading.Thread(target=self.read, daemon=True)

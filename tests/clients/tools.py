@@ -1,7 +1,8 @@
 """Tools with the vendors' own host names built in use the gateway unchanged: MongoDB's MCP server and Ansible.
 
-The gateway answers the names (`admin.names`) on port 443 by a certificate of the lab CA, which the tools are told to trust as
-`plgw lab run` tells them; the namespaces' resolver is the gateway, as in a lab.
+The gateway answers the names (`admin.names`) on port 443 by a certificate of the lab CA. With `gateway` it runs in the test's
+own namespaces, whose resolver it is; with `vendors` in a lab that was built with `--vendor-names`, where `plgw lab run` sets
+what the tools trust.
 """
 
 import json
@@ -28,7 +29,7 @@ COLLECTIONS = lab.TOOLS / "ansible"
 
 
 def setup():
-    lab.need("node")
+    lab.need("node", "curl")
     if not (COLLECTIONS / "ansible_collections").exists():
         raise lab.Skip(f"{COLLECTIONS} is missing: .ci/run installs it")
 
@@ -41,6 +42,13 @@ def gateway():
     yield lab.Gateway("serve", "--config", config)
 
 
+def vendors():
+    """A lab with the vendors' names: what to put before a command to run it on a host of its VPC."""
+    os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
+    lab.run(lab.PLGW, "lab", "up", "--vendor-names")
+    yield [lab.PLGW, "lab", "run", "--"]
+
+
 def environment():
     ca = str(lab.ca())
     trust = {name: ca for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")}
@@ -50,13 +58,16 @@ def environment():
 class Mcp:
     """mongodb-mcp-server over its standard input and output: JSON-RPC 2.0, a message a line."""
 
-    def __init__(self):
-        program = lab.node_modules() / "mongodb-mcp-server" / "dist" / "esm" / "index.js"
-        keys = {"MDB_MCP_API_CLIENT_ID": KEYS[0], "MDB_MCP_API_CLIENT_SECRET": KEYS[1], "MDB_MCP_TELEMETRY": "disabled"}
+    PROGRAM = ["mongodb-mcp-server", "dist", "esm", "index.js"]
+    KEYS = "MDB_MCP_API_CLIENT_ID=$PLGW_ADMIN_PUBLIC_KEY MDB_MCP_API_CLIENT_SECRET=$PLGW_ADMIN_PRIVATE_KEY"
+
+    def __init__(self, place, environment):
+        program = lab.node_modules().joinpath(*self.PROGRAM)
         with open(lab.work() / "mcp.log", "w") as log:
             self.process = subprocess.Popen(
-                ["node", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                env={**environment(), **keys},
+                [*place, "sh", "-c", f'{self.KEYS} exec node "$1"', "sh", program],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                env={**environment, "MDB_MCP_TELEMETRY": "disabled", "HOME": str(lab.work())},
             )
         self.count = 0
         client = {"name": "tools.py", "version": "1"}
@@ -83,9 +94,8 @@ class Mcp:
         return text
 
 
-def test_the_mcp_server_signs_in_and_reads_and_changes_a_project(gateway):
-    """A27. Its base URL is https://cloud.mongodb.com, and its sign-in insists on https."""
-    mcp = Mcp()
+def use_the_mcp_server(place, environment):
+    mcp = Mcp(place, environment)
     try:
         assert PROJECT in mcp.tool("atlas-list-projects")
         assert "Cluster0" in mcp.tool("atlas-list-clusters", projectId=PROJECT)
@@ -93,27 +103,82 @@ def test_the_mcp_server_signs_in_and_reads_and_changes_a_project(gateway):
         mcp.tool("atlas-create-access-list", projectId=PROJECT, ipAddresses=["203.0.113.9"])
         assert "203.0.113.9" in mcp.tool("atlas-inspect-access-list", projectId=PROJECT)
     finally:
-        mcp.process.kill()
-        mcp.process.wait()
+        # At the end of its input it ends by itself.
+        mcp.process.communicate(timeout=lab.SOON)
 
 
-def play(name):
+def test_the_mcp_server_signs_in_and_reads_and_changes_a_project(gateway):
+    """A27. Its base URL is https://cloud.mongodb.com, and its sign-in insists on https."""
+    use_the_mcp_server([], environment())
+
+
+def test_the_mcp_server_runs_unchanged_on_a_host_of_a_lab_with_the_vendors_names(vendors):
+    """A27. Nothing but its keys is set: not a URL, not a certificate."""
+    use_the_mcp_server(vendors, os.environ)
+
+
+def play(name, place, environment):
     """How many tasks a play changed."""
-    more = {
-        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_LOCALHOST_WARNING": "false",
-        "AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1],
-    }
+    collections = {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_LOCALHOST_WARNING": "false", "HOME": str(lab.work())}
     file = lab.ROOT / "tests" / "clients" / "ansible" / name
+    assert file.read_text() in (lab.ROOT / "docs" / "ansible.md").read_text(), f"{name} is not what docs/ansible.md shows"
     python = f"ansible_python_interpreter={sys.executable}"
-    argv = [sys.executable, "-m", "ansible", "playbook", "--inventory", "localhost,", "--extra-vars", python, file]
-    said = lab.run(*argv, timeout=180, env={**environment(), **more}, cwd=lab.work()).stdout
+    argv = [*place, sys.executable, "-m", "ansible", "playbook", "--inventory", "localhost,", "--extra-vars", python, file]
+    said = lab.run(*argv, timeout=180, env={**environment, **collections}, cwd=lab.work()).stdout
     return int(re.search(r"changed=(\d+)\s+unreachable=0\s+failed=0", said)[1])
 
 
 def test_a_play_of_amazon_aws_makes_an_endpoint_and_changes_nothing_when_it_is_run_again(gateway):
     """A27. No endpoint URL is set: the modules ask ec2.us-east-1.amazonaws.com."""
-    assert play("vpc.yml") == 4
-    assert play("vpc.yml") == 0
+    keys = {"AWS_ACCESS_KEY_ID": KEYS[0], "AWS_SECRET_ACCESS_KEY": KEYS[1]}
+    assert play("vpc.yml", [], {**environment(), **keys}) == 4
+    assert play("vpc.yml", [], {**environment(), **keys}) == 0
+
+
+def test_a_play_of_community_mongodb_changes_a_project_in_a_lab_once_and_nothing_when_it_is_run_again(vendors):
+    """A27. The modules have https://cloud.mongodb.com/api/atlas/v1.0 built in, without a setting."""
+    assert play("atlas.yml", vendors, os.environ) == 3
+    assert play("atlas.yml", vendors, os.environ) == 0
+
+
+# For every name and address: the name that a client asks for, where it sends that, and the status of the answer, `000` for none.
+CALL = """
+for pair; do
+    (set -- ${pair%=*} ${pair#*=}
+    code=$(curl --silent --insecure --max-time 5 --output /dev/null --write-out '%{http_code}' \\
+        ${2:+--connect-to ::$2:} "https://$1/api/atlas/v2/groups")
+    echo "$1 ${2:-resolver} $code") &
+done
+wait
+"""
+
+
+def answers(host, pairs):
+    """What a client without credentials at `host` gets who asks for a name at an address, or where the resolver says."""
+    words = [f"{name}={address}" for name, address in pairs]
+    said = lab.run(lab.PLGW, "lab", "run", "--at", host, "--", "sh", "-c", CALL, "sh", *words).stdout
+    found = {(name, address): status for name, address, status in map(str.split, said.splitlines())}
+    assert len(found) == len(pairs), said
+    return found
+
+
+def test_the_vendors_names_open_the_apis_to_nobody_without_credentials_and_to_the_services_side_not_at_all(vendors):
+    """A2. Whoever may reach the admin API by its address may by these names, and needs the same credentials; no other does."""
+    by_name = [(name, "") for name in NAMES]
+    for host in ("vpc", "vpc-b", "peer", "onprem", "internet", "internet-b"):
+        found = answers(host, [*by_name, ("other.example", "169.254.0.2")])
+        assert found.pop(("other.example", "169.254.0.2")) == "403", (host, found)
+        assert set(found.values()) == {"401"}, (host, found)
+    # Other ports 443 that a client may use lead to App Services, whatever name is asked for.
+    for host, address in (("vpc", "10.0.30.195"), ("peer", "10.0.30.196"), ("internet-b", "203.0.113.10")):
+        status = answers(host, [("cloud.mongodb.com", address)])["cloud.mongodb.com", address]
+        assert status == "421", (host, address, status)
+    # The addresses of the admin API, the gateway on the service's cable, the load balancer, endpoints, resolver and apps.
+    gateway = ["169.254.0.2", "10.1.0.1", "10.1.0.4", "10.0.30.194", "10.0.30.195", "10.0.0.2", "203.0.113.10"]
+    found = answers("service", by_name + [("cloud.mongodb.com", address) for address in gateway])
+    assert set(found.values()) == {"000"}, found
+    environment = lab.run(lab.PLGW, "lab", "run", "--at", "service", "--", "env").stdout
+    assert "PLGW_ADMIN" not in environment, environment
 
 
 if __name__ == "__main__":
