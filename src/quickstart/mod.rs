@@ -57,6 +57,8 @@ pub struct Options {
     pub lab_dir: Option<PathBuf>,
     /// Keep no state file: ports are given anew at every start.
     pub state_in_memory: bool,
+    /// With Azure and Google Cloud.
+    pub clouds: bool,
     /// The process' log, for the admin API to change.
     pub logs: Option<LogHandle>,
     /// How soon the stand-in sets elect; `None`: as MongoDB does.
@@ -249,7 +251,7 @@ fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
 
 /// The scenario at the addresses that the options ask for.
 fn configured(options: &Options) -> Config {
-    let mut config = scenario(options.shift);
+    let mut config = scenario(options.shift, options.clouds);
     let settings = &mut config.settings;
     if let (Some(address), Some(dns)) = (options.dns, &mut settings.dns) {
         dns.listen = vec![address];

@@ -34,6 +34,7 @@ Examples:
   plgw quickstart
   plgw quickstart --once                  only check, and exit
   plgw quickstart -- pytest tests/        run a command beside it, and end with its exit code
+  plgw quickstart --clouds                with Azure Private Link and Google Private Service Connect
   plgw quickstart --shift 10              a second one beside the first
   plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
 
@@ -60,6 +61,9 @@ pub(super) struct Args {
     /// Keep no state file: every start gives ports anew
     #[arg(long)]
     state_in_memory: bool,
+    /// With a network of Azure (127.4.0.0/16) and one of Google Cloud (127.5.0.0/16), each with a private endpoint to a cluster
+    #[arg(long)]
+    clouds: bool,
     /// Run this command beside it
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]
     command: Vec<OsString>,
@@ -93,6 +97,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         admin: args.admin,
         lab_dir: args.lab_dir.clone(),
         state_in_memory: args.state_in_memory,
+        clouds: args.clouds,
         logs: Some(logs),
         timing: None,
     };

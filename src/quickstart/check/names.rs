@@ -70,9 +70,12 @@ impl Resolver {
     }
 
     /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zone's name
-    /// has its own.
+    /// has its own. Outside AWS the host itself has the address (A30).
     async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate) -> Result<(), String> {
-        let regional = gate.regional_name.to_string();
+        let Some(regional) = gate.regional_name.as_ref().map(ToString::to_string) else {
+            let own = gate.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
+            return self.expect(host.as_str(), RecordType::A, own).await;
+        };
         let alias = (host.to_string(), DnsData::Cname(regional.clone()));
         self.expect(host.as_str(), RecordType::CNAME, vec![alias.clone()]).await?;
         let addresses = gate.addresses.iter().map(|at| (regional.clone(), DnsData::Address(at.ip)));
@@ -94,7 +97,9 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
     for server in &bench.dns {
         let resolver = Resolver { server: *server, transport, source: None };
         for strings in &bench.snapshot.strings {
-            resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
+            if strings.is_public {
+                resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
+            }
             for private in &strings.private {
                 resolver.expect_seeds(&private.srv_connection_string, &private.connection_string).await?;
                 for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {
