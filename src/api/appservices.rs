@@ -361,7 +361,7 @@ fn wanted(call: &Call, app: &App) -> Result<AppEndpoint, Refusal> {
     if !body.cloud_provider_region.starts_with("aws-") {
         return Err(wrong());
     }
-    let region: Region = body.cloud_provider_region.parse().map_err(|_| wrong())?;
+    let region = Region::of(None, &body.cloud_provider_region).map_err(|_| wrong())?;
     if region != app.region {
         let own = app.region.app_services();
         return Err(Refusal::bad(format!(

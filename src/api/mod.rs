@@ -156,6 +156,8 @@ impl std::fmt::Debug for Api {
 #[cfg(test)]
 mod atlas_tests;
 #[cfg(test)]
+mod clouds_tests;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod lives_tests;

@@ -434,10 +434,17 @@ async fn services(walk: &mut Walk) {
             "WESTERN_EUROPE",
             json!({ "endpointGroupName": "group", "gcpProjectId": "p",
                     "endpoints": [{ "endpointName": "group-0", "ipAddress": "10.0.0.5" }] }),
-            "group",
+            "group-0",
         ),
     ] {
-        let made = walk.call("POST", &service, &[PROJECT], json!({ "providerName": cloud, "region": region })).await;
+        let made = walk
+            .call(
+                "POST",
+                &service,
+                &[PROJECT],
+                json!({ "providerName": cloud, "region": region, "portMappingEnabled": cloud == "GCP" }),
+            )
+            .await;
         let id = text(&made["id"]).to_owned();
         walk.until(&one, &[PROJECT, cloud, &id], |view| view["status"] == "AVAILABLE").await;
         if cloud == "AWS" {

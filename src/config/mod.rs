@@ -33,6 +33,9 @@ pub use units::{HumanDuration, HumanSize, ParseUnitError};
 /// The quickstart's config file, as it lies in `config/scenarios/`.
 pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");
 
+/// What Azure and Google Cloud add to the quickstart, and with `10.` for `127.` to the lab.
+pub const CLOUDS: &str = include_str!("../../config/scenarios/clouds.toml");
+
 /// What a config file comes to. Its values were checked one by one and against each other; whether the targets and
 /// endpoints may be placed so is the plan's to say.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -106,6 +106,11 @@ where
     quoted(value, "a text in quotes")?.parse().map_err(sentence)
 }
 
+/// A region of AWS.
+pub(super) fn aws_region(value: &DeValue<'_>) -> Read<Region> {
+    Region::of(None, quoted(value, "a region in quotes, as \"us-east-1\"")?).map_err(sentence)
+}
+
 /// A zone; where its region is unknown, the nearest one is named.
 pub(super) fn zone(value: &DeValue<'_>) -> Read<Zone> {
     let text = quoted(value, "a zone in quotes, as \"us-east-1a\"")?;

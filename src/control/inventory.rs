@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::atlas::{ClusterProfile, DatabaseUser, ProjectProfile};
-pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
+pub use self::elsewhere::{ElsewhereEndpoint, ElsewhereService};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
@@ -204,6 +204,8 @@ pub struct Inventory {
 pub struct Fixed {
     /// App Services' endpoint services.
     pub app_services: Vec<crate::model::AppService>,
+    /// The consumers' networks in Azure and Google Cloud.
+    pub networks: BTreeMap<VpcId, crate::model::Vpc>,
     /// Private hosted zones.
     pub private_zones: Vec<crate::model::PrivateZone>,
     /// The order in which projects stand in the config.
@@ -223,12 +225,22 @@ impl Inventory {
     pub fn from_config(desired: &Desired) -> Self {
         let mut inventory = Self::default();
         for (id, vpc) in &desired.vpcs {
-            inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc.clone()));
+            if id.cloud().is_some() {
+                inventory.fixed.networks.insert(id.clone(), vpc.clone());
+            } else {
+                inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc.clone()));
+            }
         }
         for project in &desired.projects {
             inventory.add_project(project);
         }
         for (id, endpoint) in &desired.endpoints {
+            if id.cloud().is_some() {
+                if let Some(service) = inventory.elsewhere.get_mut(endpoint.service.service().as_str()) {
+                    service.add_of_config(endpoint);
+                }
+                continue;
+            }
             let service = endpoint.service.service();
             if inventory.services.contains_key(service) {
                 let registration = Registration { since: Timestamp::default(), deleting: false, error: None };
@@ -262,6 +274,11 @@ impl Inventory {
             self.clusters.insert(key, ClusterRecord { cluster: cluster.clone(), state, since, created: None });
         }
         for service in &project.services {
+            if let Some(cloud) = service.region.cloud() {
+                let record = ElsewhereService::of_config(&project.id, cloud, service);
+                self.elsewhere.insert(service.id.to_string(), record);
+                continue;
+            }
             let record = ServiceRecord {
                 project: project.id.clone(),
                 service: service.clone(),
@@ -282,6 +299,9 @@ impl Inventory {
             private_zones: self.fixed.private_zones.clone(),
             ..Desired::default()
         };
+        desired.vpcs.extend(self.fixed.networks.clone());
+        let theirs = self.elsewhere.values().flat_map(|record| record.planned_endpoints(&self.fixed.networks));
+        desired.endpoints.extend(theirs.map(|endpoint| (endpoint.id.clone(), endpoint)));
         for (id, record) in ordered(&self.projects, &self.fixed.order) {
             desired.projects.push(self.project(id, record));
         }
@@ -308,6 +328,7 @@ impl Inventory {
         let clusters = ordered(&self.clusters, &self.fixed.cluster_order)
             .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
         let services = self.services.values().filter(|s| s.project == *id && s.state.stands());
+        let theirs = self.elsewhere.values().filter(|record| record.project == *id);
         let limited = |service: &EndpointService| EndpointService {
             target_limit: record.target_limit.unwrap_or(service.target_limit),
             ..service.clone()
@@ -318,7 +339,10 @@ impl Inventory {
             regionalized: record.regionalized,
             access_list: record.access_list.clone(),
             clusters: clusters.map(|(_, record)| record.cluster.clone()).collect(),
-            services: services.map(|record| limited(&record.service)).collect(),
+            services: services
+                .map(|record| limited(&record.service))
+                .chain(theirs.filter_map(ElsewhereService::planned_service).cloned())
+                .collect(),
         }
     }
 

@@ -244,8 +244,18 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
+        Due::Elsewhere(id) => {
+            if let Some(record) = inventory.elsewhere.get_mut(id) {
+                (record.state, record.since, record.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
+            }
+        }
+        Due::ElsewhereEndpoint(id, name) => {
+            if let Some(own) = inventory.elsewhere.get_mut(id).and_then(|record| record.endpoints.get_mut(name)) {
+                (own.state, own.since, own.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
+            }
+        }
         // The plan has no part in these, so that nothing refuses them.
-        Due::Elsewhere(_) | Due::ElsewhereEndpoint(..) | Due::Update(..) | Due::User(..) => {}
+        Due::Update(..) | Due::User(..) => {}
     }
 }
 
@@ -392,6 +402,7 @@ fn elsewhere(inventory: &mut Inventory, id: &str, now: Timestamp) {
 
 fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Timestamp) {
     let Some(record) = inventory.elsewhere.get_mut(id) else { return };
+    let error = record.why_not_found(&inventory.fixed.networks, name);
     match record.endpoints.get_mut(name) {
         Some(own) if own.state == ServiceState::Deleting => {
             record.endpoints.remove(name);
@@ -399,7 +410,10 @@ fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Time
                 (record.state, record.since) = (ServiceState::Deleting, now);
             }
         }
-        Some(own) => (own.state, own.since) = (ServiceState::Available, now),
+        Some(own) => {
+            own.state = if error.is_some() { ServiceState::Failed } else { ServiceState::Available };
+            (own.since, own.error) = (now, error);
+        }
         None => {}
     }
 }

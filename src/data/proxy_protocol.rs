@@ -14,7 +14,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::model::VpceId;
+use crate::model::{Cloud, VpceId};
 
 /// What a version 2 header starts with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -35,6 +35,10 @@ const V1_LIMIT: usize = 107;
 const TLV_CRC32C: u8 = 0x03;
 const TLV_NOOP: u8 = 0x04;
 const TLV_AWS: u8 = 0xEA;
+const TLV_AZURE: u8 = 0xEE;
+const TLV_GCP: u8 = 0xE0;
+/// `PP2_SUBTYPE_AZURE_PRIVATEENDPOINT_LINKID`.
+const AZURE_LINK_ID: u8 = 0x01;
 /// `PP2_SUBTYPE_AWS_VPCE_ID`.
 const AWS_VPCE_ID: u8 = 0x01;
 
@@ -70,15 +74,35 @@ pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>
     let checksum = out.at;
     out.put(&[0; 4]);
     if let Some(id) = vpce {
-        let id = id.as_str().as_bytes();
-        out.put(&[TLV_AWS, 0, 1 + id.len() as u8, AWS_VPCE_ID]);
-        out.put(id);
+        put_endpoint(&mut out, id);
     }
     let padding = HEADER_LEN - out.at - 3;
     out.put(&[TLV_NOOP, 0, padding as u8]);
     let sum = crc32c::crc32c(&out.bytes);
     out.bytes[checksum..checksum + 4].copy_from_slice(&sum.to_be_bytes());
     out.bytes
+}
+
+/// The endpoint in the words of its cloud: AWS's id, Azure's link id (four bytes, little-endian), Google's
+/// `pscConnectionId` (eight bytes, network order). Source: Azure, *What is Azure Private Link service?*; Google, *About
+/// published services*. The numbers are the gateway's own, the same for an endpoint at every start.
+fn put_endpoint<const N: usize>(out: &mut Writer<N>, id: &VpceId) {
+    let number = || ring::digest::digest(&ring::digest::SHA256, id.as_str().as_bytes());
+    match id.cloud() {
+        None => {
+            let id = id.as_str().as_bytes();
+            out.put(&[TLV_AWS, 0, 1 + id.len() as u8, AWS_VPCE_ID]);
+            out.put(id);
+        }
+        Some(Cloud::Azure) => {
+            out.put(&[TLV_AZURE, 0, 5, AZURE_LINK_ID]);
+            out.put(&number().as_ref()[..4]);
+        }
+        Some(Cloud::Gcp) => {
+            out.put(&[TLV_GCP, 0, 8]);
+            out.put(&number().as_ref()[..8]);
+        }
+    }
 }
 
 /// The header in front of a health probe: LOCAL, without a client.
@@ -369,6 +393,23 @@ mod tests {
 
     fn at(text: &str) -> SocketAddr {
         text.parse().expect(text)
+    }
+
+    /// A30: each cloud names its endpoints in its own way, behind the checksum.
+    #[test]
+    fn other_clouds_say_the_endpoint_by_their_own_numbers() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect(text);
+        for (id, start) in [
+            (
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/privateEndpoints/pe0",
+                [0xEE_u8, 0, 5, 1].as_slice(),
+            ),
+            ("projects/p/regions/us-central1/forwardingRules/psc", &[0xE0, 0, 8]),
+        ] {
+            let bytes = encode(at("10.4.0.9:51222"), at("10.4.0.4:1024"), Some(&vpce(id)));
+            assert_eq!(&bytes[FIXED + 12 + 7..][..start.len()], start, "{id}");
+            assert!(matches!(parse(&bytes), Parsed::Header(header) if header.vpce.is_none()), "{id}");
+        }
     }
 
     fn vpce(text: &str) -> VpceId {

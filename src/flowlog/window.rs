@@ -276,7 +276,7 @@ mod tests {
                 address("eni-0aaaaaaaaaaaaaaaa", "us-east-1a", "10.0.30.194"),
                 address("eni-0bbbbbbbbbbbbbbbb", "us-east-1b", "10.0.20.54"),
             ],
-            regional_name: "vpce-024f5b57108c8d3ed.example".parse().expect("a name"),
+            regional_name: None,
             vpc_cidrs: set("10.0.0.0/16"),
             peered: set("10.3.0.0/16"),
             on_premises: set("10.2.0.0/16"),

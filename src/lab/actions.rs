@@ -25,10 +25,17 @@ use crate::model::DnsName;
 /// What the default config is called in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
 
-pub(super) fn up(name: &str, file: Option<&Path>, stand_ins: bool, vendor_names: bool) -> Result<(), LabError> {
+pub(super) fn up(
+    name: &str,
+    file: Option<&Path>,
+    clouds: bool,
+    stand_ins: bool,
+    vendor_names: bool,
+) -> Result<(), LabError> {
     check_name(name)?;
     not_inside("plgw lab up")?;
     let (text, asked) = match file {
+        None if clouds => (super::config_with_clouds(), DEFAULT_FILE.to_owned()),
         None => (DEFAULT_CONFIG.to_owned(), DEFAULT_FILE.to_owned()),
         Some(path) => {
             // Read once more as text: the gateway gets it with the lab's own addresses.

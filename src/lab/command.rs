@@ -60,6 +60,9 @@ pub struct Up {
     /// The gateway's config; absent: the documentation's example, with stand-ins.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// With a virtual network of Azure and a VPC network of Google Cloud, each with a private endpoint and a host.
+    #[arg(long, conflicts_with = "config")]
+    clouds: bool,
     /// Put stand-ins where the config's nodes and apps are, instead of reaching the real ones.
     #[arg(long, requires = "config")]
     stand_ins: bool,
@@ -198,7 +201,7 @@ impl LabCommand {
     pub fn run(self) -> Result<ExitCode, LabError> {
         match self {
             Self::Up(up) => {
-                let up = actions::up(&up.which.name, up.config.as_deref(), up.stand_ins, up.vendor_names);
+                let up = actions::up(&up.which.name, up.config.as_deref(), up.clouds, up.stand_ins, up.vendor_names);
                 up.map(|()| ExitCode::SUCCESS)
             }
             Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),

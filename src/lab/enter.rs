@@ -82,6 +82,12 @@ fn why_missing(host: Host) -> &'static str {
         Host::VpcB => "its VPC has one subnet; add a second `[[vpc.subnet]]`",
         Host::Peer => "nothing is peered with its VPC; add a network to the VPC's `peered`",
         Host::Onprem => "nothing is joined to its VPC; add a network to the VPC's `on_premises`",
+        Host::Azure => {
+            "its config has no network of Azure; build it with `plgw lab up --clouds`, or add a `[[network]]`"
+        }
+        Host::Google => {
+            "its config has no network of Google Cloud; build it with `plgw lab up --clouds`, or add a `[[network]]`"
+        }
         Host::Vpc | Host::Internet | Host::InternetB | Host::Service | Host::Gateway | Host::Router => {
             "it was built without"
         }

@@ -17,6 +17,10 @@ pub enum Host {
     Peer,
     /// A host in a data centre that is joined by Direct Connect.
     Onprem,
+    /// A host in the virtual network of Azure.
+    Azure,
+    /// A host in the VPC network of Google Cloud.
+    Google,
     /// A host on the internet whose address is on the IP access list.
     Internet,
     /// A host on the internet whose address is on no list.
@@ -31,11 +35,13 @@ pub enum Host {
 
 impl Host {
     /// Every host.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Vpc,
         Self::VpcB,
         Self::Peer,
         Self::Onprem,
+        Self::Azure,
+        Self::Google,
         Self::Internet,
         Self::InternetB,
         Self::Service,
@@ -51,6 +57,8 @@ impl Host {
             Self::VpcB => "vpc-b",
             Self::Peer => "peer",
             Self::Onprem => "onprem",
+            Self::Azure => "azure",
+            Self::Google => "google",
             Self::Internet => "internet",
             Self::InternetB => "internet-b",
             Self::Service => "service",

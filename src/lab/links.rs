@@ -165,6 +165,9 @@ fn gateway_addresses(host: Host, topology: &Topology) -> Vec<Ipv4Addr> {
     let resolver = topology.host(host).and_then(|host| host.resolver);
     match host {
         Host::Internet => topology.public_side.iter().copied().chain(resolver).collect(),
+        Host::Azure | Host::Google => {
+            topology.clouds.get(&host).into_iter().flatten().copied().chain(resolver).collect()
+        }
         Host::InternetB => resolver.into_iter().collect(),
         Host::Service => topology.sources.clone(),
         Host::Vpc | Host::VpcB | Host::Peer | Host::Onprem | Host::Gateway | Host::Router => Vec::new(),

@@ -31,6 +31,8 @@ mod vendor_names;
 
 use std::path::{Path, PathBuf};
 
+use crate::config::CLOUDS;
+
 pub use admin::AdminApi;
 pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, List, ProcessOf, Run, Shell, Status, Up, Which};
 pub use error::LabError;
@@ -40,6 +42,11 @@ pub use record::{DEFAULT_NAME, DIR_VARIABLE};
 
 /// What `plgw lab up` builds when no config is named, as it lies in `config/scenarios/`.
 pub const DEFAULT_CONFIG: &str = include_str!("../../config/scenarios/lab.toml");
+
+/// The same with Azure and Google Cloud, whose addresses are the quickstart's with 10 in front.
+fn config_with_clouds() -> String {
+    [DEFAULT_CONFIG, "\n", &CLOUDS.replace("127.", "10.")].concat()
+}
 
 /// The gateway's config in the lab's directory.
 const CONFIG_FILE: &str = "gateway.toml";

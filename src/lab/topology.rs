@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Host, LabError};
-use crate::model::{CidrSet, Desired, Vpc, Zone};
+use crate::model::{CidrSet, Cloud, Desired, Vpc, Zone};
 
 /// The port of every resolver in the lab.
 pub(super) const DNS_PORT: u16 = 53;
@@ -33,12 +33,14 @@ const ELSEWHERE: [Ipv4Net; 3] = [
 pub(super) struct Topology {
     /// The hosts. The service's is one of them.
     pub(super) hosts: Vec<HostNet>,
-    /// The endpoints' addresses, by zone.
+    /// The addresses of the VPC's endpoints, by zone.
     pub(super) zones: BTreeMap<Zone, Vec<Ipv4Addr>>,
     /// Nodes' addresses, by zone.
     pub(super) nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>>,
     /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
     pub(super) vpc_side: Vec<Ipv4Addr>,
+    /// What it answers to on its cables to Azure and Google Cloud: the addresses of the endpoints there.
+    pub(super) clouds: BTreeMap<Host, Vec<Ipv4Addr>>,
     /// What it answers to on its cables to the internet: nodes' and apps' public addresses.
     pub(super) public_side: Vec<Ipv4Addr>,
     /// The consumer's networks: behind the router.
@@ -76,7 +78,13 @@ impl HostNet {
     pub(super) fn hub(&self) -> Host {
         match self.kind {
             Host::Vpc | Host::VpcB | Host::Peer | Host::Onprem => Host::Router,
-            Host::Internet | Host::InternetB | Host::Service | Host::Gateway | Host::Router => Host::Gateway,
+            Host::Azure
+            | Host::Google
+            | Host::Internet
+            | Host::InternetB
+            | Host::Service
+            | Host::Gateway
+            | Host::Router => Host::Gateway,
         }
     }
 }
@@ -117,6 +125,20 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
         hosts.push(host_net(host, net, resolver, &used).map_err(unsuited)?);
     }
 
+    let mut clouds = BTreeMap::new();
+    for (host, network) in cloud_networks(desired).map_err(unsuited)? {
+        let net = first_v4(&network.cidrs, "the network").map_err(unsuited)?;
+        let resolver = nth(net, 2).map_err(unsuited)?;
+        resolvers.insert(resolver);
+        let subnet = network.subnets.values().next();
+        let subnet = subnet.ok_or_else(|| unsuited(format!("`{}` has no subnet for a host; add one", network.id)))?;
+        let net = v4(&subnet.cidr, "subnet").map_err(unsuited)?;
+        hosts.push(host_net(host, net, resolver, &used).map_err(unsuited)?);
+        let own = desired.endpoints.values().filter(|endpoint| endpoint.vpc == network.id);
+        let own = own.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| only_v4(address.ip));
+        clouds.insert(host, own.collect());
+    }
+
     let zones = zones(desired);
     let vpc_side: Vec<Ipv4Addr> = zones.values().flatten().copied().collect();
     let consumer: Vec<Ipv4Net> =
@@ -129,6 +151,7 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
         vpc_side: vpc_side.into_iter().chain(vpc_resolvers).collect(),
         public_side: public_addresses(desired).into_iter().collect(),
         hosts,
+        clouds,
         zones,
         nodes: nodes(desired),
         consumer,
@@ -155,7 +178,9 @@ impl Topology {
         let mut seen = BTreeSet::new();
         let on_hosts = self.hosts.iter().flat_map(|host| host.addresses.iter().chain([&host.next_hop]));
         let on_internet = self.resolvers.iter().filter(|ip| !self.vpc_side.contains(ip));
-        let on_gateway = self.vpc_side.iter().chain(&self.public_side).chain(&self.sources).chain(on_internet);
+        let in_clouds = self.clouds.values().flatten();
+        let on_gateway =
+            self.vpc_side.iter().chain(in_clouds).chain(&self.public_side).chain(&self.sources).chain(on_internet);
         for ip in on_hosts.chain(on_gateway) {
             if !seen.insert(*ip) {
                 return Err(LabError::AddressTwice(*ip));
@@ -167,7 +192,7 @@ impl Topology {
 
 /// The one VPC that the lab is about.
 fn only_vpc(desired: &Desired) -> Result<&Vpc, String> {
-    let mut vpcs = desired.vpcs.values();
+    let mut vpcs = desired.vpcs.values().filter(|vpc| vpc.id.cloud().is_none());
     match (vpcs.next(), vpcs.next()) {
         (Some(vpc), None) => Ok(vpc),
         (None, _) => Err("it has no `[[vpc]]`; `config/scenarios/lab.toml` is one that has all".to_owned()),
@@ -176,6 +201,23 @@ fn only_vpc(desired: &Desired) -> Result<&Vpc, String> {
             vpcs.count() + 2
         )),
     }
+}
+
+/// The networks of Azure and Google Cloud, at most one of each.
+fn cloud_networks(desired: &Desired) -> Result<Vec<(Host, &Vpc)>, String> {
+    let mut networks: Vec<(Host, &Vpc)> = Vec::new();
+    for network in desired.vpcs.values() {
+        let host = match network.id.cloud() {
+            None => continue,
+            Some(Cloud::Azure) => Host::Azure,
+            Some(Cloud::Gcp) => Host::Google,
+        };
+        if networks.iter().any(|(known, _)| *known == host) {
+            return Err(format!("it has two networks for the host `{host}` and the lab builds one; leave one in"));
+        }
+        networks.push((host, network));
+    }
+    Ok(networks)
 }
 
 /// The VPC's subnets: those that endpoints have addresses in first, as their endpoints name them, then the others.
@@ -199,7 +241,8 @@ fn used_addresses(desired: &Desired) -> Result<BTreeSet<Ipv4Addr>, String> {
 
 fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<Ipv4Addr>> {
     let mut zones: BTreeMap<Zone, Vec<Ipv4Addr>> = BTreeMap::new();
-    for address in desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses) {
+    let in_vpc = desired.endpoints.values().filter(|endpoint| endpoint.id.cloud().is_none());
+    for address in in_vpc.flat_map(|endpoint| &endpoint.addresses) {
         if let IpAddr::V4(ip) = address.ip {
             zones.entry(address.zone.clone()).or_default().push(ip);
         }

@@ -1,10 +1,13 @@
-//! Identifiers as AWS and Atlas write them: a prefix and lower-case hex digits.
+//! Identifiers as AWS and Atlas write them, a prefix and lower-case hex digits; and the paths that are ids in Azure and
+//! Google Cloud.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Cloud;
 
 /// Why a text is no identifier of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +24,64 @@ fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
     })
 }
 
+/// Whether `text` is a resource's id in Azure (`/subscriptions/…/providers/Microsoft.Network/KIND/NAME`, in any case) or
+/// Google Cloud (`projects/PROJECT/SCOPE/KIND/NAME`).
+fn is_path(text: &str, azure: &str, google: &str) -> bool {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b));
+    let parts: Vec<&str> = text.strip_prefix('/').unwrap_or(text).split('/').collect();
+    let are_names = text.len() <= 512 && parts.iter().all(|part| is_name(part));
+    let (kind, scope) = match parts.as_slice() {
+        [subscriptions, _, groups, _, providers, network, kind @ ..]
+            if text.starts_with('/')
+                && [(*subscriptions, "subscriptions"), (groups, "resourceGroups"), (providers, "providers")]
+                    .iter()
+                    .chain(&[(*network, "Microsoft.Network")])
+                    .all(|(own, word)| own.eq_ignore_ascii_case(word)) =>
+        {
+            (kind, azure)
+        }
+        ["projects", _, "global", kind @ ..] | ["projects", _, "regions", _, kind @ ..] if !text.starts_with('/') => {
+            (kind, google)
+        }
+        _ => return false,
+    };
+    let kinds: Vec<&str> = kind.iter().step_by(2).copied().collect();
+    are_names && kind.len() % 2 == 0 && kinds.join("/").eq_ignore_ascii_case(scope)
+}
+
+/// An id that a resource of Azure and of Google Cloud has in its own way.
+macro_rules! cloud_path {
+    ($name:ident) => {
+        impl $name {
+            /// The cloud that the id is one of; `None`: AWS.
+            #[must_use]
+            pub fn cloud(&self) -> Option<Cloud> {
+                let text = self.as_str();
+                if text.starts_with('/') {
+                    Some(Cloud::Azure)
+                } else {
+                    text.starts_with("projects/").then_some(Cloud::Gcp)
+                }
+            }
+
+            /// What Atlas calls it: in Google Cloud by its name alone.
+            #[must_use]
+            pub fn atlas(&self) -> &str {
+                match self.cloud() {
+                    Some(Cloud::Gcp) => self.as_str().rsplit('/').next().unwrap_or_default(),
+                    Some(Cloud::Azure) | None => self.as_str(),
+                }
+            }
+        }
+    };
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $lengths:expr, $expected:literal) => {
+        hex_id!($(#[$doc])* $name, $prefix, $lengths, $expected, |_: &str| false);
+    };
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $lengths:expr, $expected:literal, $also:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -39,7 +98,7 @@ macro_rules! hex_id {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                if is_prefixed_hex(text, $prefix, $lengths) {
+                if is_prefixed_hex(text, $prefix, $lengths) || $also(text) {
                     Ok(Self(Arc::from(text)))
                 } else {
                     Err(ParseIdError { text: text.to_owned(), expected: $expected })
@@ -110,11 +169,14 @@ pub(crate) fn derived_digits(text: &str) -> String {
 
 hex_id!(
     /// A VPC: `vpc-` and 8 or 17 lower-case hex digits.
-    VpcId, "vpc-", &[8, 17], "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)"
+    VpcId, "vpc-", &[8, 17], "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)",
+    |text: &str| is_path(text, "virtualNetworks", "networks")
 );
+cloud_path!(VpcId);
 hex_id!(
     /// A subnet of a VPC: `subnet-` and 8 or 17 lower-case hex digits.
-    SubnetId, "subnet-", &[8, 17], "a subnet id (`subnet-` and 8 or 17 lower-case hex digits)"
+    SubnetId, "subnet-", &[8, 17], "a subnet id (`subnet-` and 8 or 17 lower-case hex digits)",
+    |text: &str| is_path(text, "virtualNetworks/subnets", "subnetworks")
 );
 hex_id!(
     /// A security group: `sg-` and 8 or 17 lower-case hex digits.
@@ -126,15 +188,34 @@ hex_id!(
 );
 hex_id!(
     /// An elastic network interface: `eni-` and 8 or 17 lower-case hex digits.
-    EniId, "eni-", &[8, 17], "a network interface id (`eni-` and 8 or 17 lower-case hex digits)"
+    EniId, "eni-", &[8, 17], "a network interface id (`eni-` and 8 or 17 lower-case hex digits)",
+    |text: &str| is_path(text, "networkInterfaces", "addresses")
 );
 hex_id!(
     /// An interface endpoint: `vpce-` and 8 or 17 lower-case hex digits.
-    VpceId, "vpce-", &[8, 17], "an interface endpoint id (`vpce-` and 8 or 17 lower-case hex digits)"
+    VpceId, "vpce-", &[8, 17], "an interface endpoint id (`vpce-` and 8 or 17 lower-case hex digits)",
+    |text: &str| is_path(text, "privateEndpoints", "forwardingRules")
 );
+cloud_path!(VpceId);
+
+impl VpceId {
+    /// The id of an interface endpoint of AWS.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] for anything else.
+    pub fn of_aws(text: &str) -> Result<Self, ParseIdError> {
+        let id: Self = text.parse()?;
+        match id.cloud() {
+            None => Ok(id),
+            Some(_) => Err(ParseIdError { text: text.to_owned(), expected: "an interface endpoint id of AWS" }),
+        }
+    }
+}
 hex_id!(
-    /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits.
-    VpceServiceId, "vpce-svc-", &[17], "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)"
+    /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits; outside AWS the 24 of Atlas' id for it.
+    VpceServiceId, "vpce-svc-", &[17], "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)",
+    |text: &str| is_prefixed_hex(text, "", &[24])
 );
 hex_id!(
     /// An Atlas project (a *group* in the API): 24 lower-case hex digits.
@@ -215,6 +296,29 @@ mod tests {
         assert!("vpce-svc-02863655456245e5c".parse::<VpceServiceId>().is_ok());
         assert!("5f0000000000000000000001".parse::<ProjectId>().is_ok());
         for wrong in ["vpce-", "vpce-024F5B57108C8D3ED", "vpce-024f5b57108c8d3e", "vpce-svc-02863655456245e5c"] {
+            assert!(wrong.parse::<VpceId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn resources_of_other_clouds_have_the_paths_that_are_their_ids() {
+        let azure = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network";
+        let endpoint: VpceId = format!("{azure}/privateEndpoints/pe0").parse().expect("an endpoint");
+        assert_eq!((endpoint.cloud(), endpoint.atlas()), (Some(Cloud::Azure), endpoint.as_str()));
+        assert!(format!("{azure}/virtualNetworks/v/subnets/s").parse::<SubnetId>().is_ok());
+        let rule: VpceId = "projects/p/regions/us-central1/forwardingRules/psc".parse().expect("a rule");
+        assert_eq!((rule.cloud(), rule.atlas()), (Some(Cloud::Gcp), "psc"));
+        assert!("projects/p/global/networks/default".parse::<VpcId>().is_ok());
+        let aws: VpceId = "vpce-0123abcd".parse().expect("AWS's");
+        assert_eq!((aws.cloud(), aws.atlas()), (None, "vpce-0123abcd"));
+        assert!("65f0000000000000000000a1".parse::<VpceServiceId>().is_ok());
+        for wrong in [
+            "projects/p/regions/us-central1/addresses/psc".to_owned(),
+            format!("{azure}/virtualNetworks/v"),
+            format!("{azure}/privateEndpoints/"),
+            format!("{azure}/privateEndpoints/pe0/extra"),
+            "privateEndpoints/pe0".to_owned(),
+        ] {
             assert!(wrong.parse::<VpceId>().is_err(), "{wrong}");
         }
     }

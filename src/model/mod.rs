@@ -4,6 +4,7 @@
 
 mod backend;
 mod cidr;
+mod cloud;
 mod cluster;
 mod consumer;
 mod desired;
@@ -23,6 +24,7 @@ mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError};
+pub use cloud::Cloud;
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, Naming, Node, Tier};
 pub use consumer::{
     Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRule, PrivateZone, SecurityGroup, Subnet, Vpc,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::VpceServiceId;
-use super::ids::{text_schema, text_traits};
+use super::ids::{derived_digits, text_schema, text_traits};
+use super::{Cloud, VpceServiceId};
 
 /// Why a text is no name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,11 @@ pub struct ParseNameError {
 impl ParseNameError {
     fn new(text: &str, expected: impl Into<String>) -> Self {
         Self { text: text.to_owned(), expected: expected.into() }
+    }
+
+    /// The same, of the text as it was written.
+    fn about(self, text: &str) -> Self {
+        Self { text: text.to_owned(), ..self }
     }
 }
 
@@ -59,13 +64,38 @@ const REGIONS: &[&str] = &[
     "us-west-2",
 ];
 
-/// An AWS region. Parses AWS's (`us-east-1`), Atlas' (`US_EAST_1`) and App Services' (`aws-us-east-1`) spelling;
-/// shown in AWS's.
+/// A region. Parses AWS's (`us-east-1`), Atlas' (`US_EAST_1`) and App Services' (`aws-us-east-1`) spelling of AWS's regions,
+/// and Azure's (`eastus2`) and Google's (`us-east1`) own; shown in its cloud's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(Arc<str>);
 
 impl Region {
-    /// AWS's spelling: `us-east-1`.
+    /// The region of a cloud (`None`: of AWS) in that cloud's or in Atlas' spelling: the same word of Atlas' names different
+    /// regions of different clouds.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseNameError`] for a region that this cloud hasn't.
+    pub fn of(cloud: Option<Cloud>, text: &str) -> Result<Self, ParseNameError> {
+        match cloud {
+            None => {
+                let region: Self = text.parse()?;
+                if region.cloud().is_none() { Ok(region) } else { Err(not_aws(text)) }
+            }
+            Some(cloud) => cloud
+                .region(text)
+                .map(|name| Self(Arc::from(name)))
+                .ok_or_else(|| ParseNameError::new(text, format!("a region of {} that Atlas offers", cloud.label()))),
+        }
+    }
+
+    /// The cloud that it is a region of; `None`: AWS.
+    #[must_use]
+    pub fn cloud(&self) -> Option<Cloud> {
+        Cloud::of_region(&self.0)
+    }
+
+    /// The cloud's spelling: `us-east-1`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,7 +104,16 @@ impl Region {
     /// Atlas' spelling: `US_EAST_1`.
     #[must_use]
     pub fn atlas(&self) -> String {
-        self.0.to_uppercase().replace('-', "_")
+        match self.cloud() {
+            None => self.0.to_uppercase().replace('-', "_"),
+            Some(cloud) => cloud.region_in_atlas(&self.0),
+        }
+    }
+
+    /// What an address without a zone lies in, as those of Azure's and Google's endpoints: the region as a whole.
+    #[must_use]
+    pub fn zone_of_whole(&self) -> Zone {
+        Zone(Arc::clone(&self.0))
     }
 
     /// App Services' spelling: `aws-us-east-1`.
@@ -85,9 +124,14 @@ impl Region {
 
     /// Its availability zones.
     pub fn zones(&self) -> impl Iterator<Item = Zone> + '_ {
-        let letters =
-            MORE_ZONES.iter().find(|(region, _)| *region == self.as_str()).map_or("abc", |(_, letters)| letters);
-        letters.chars().map(move |letter| Zone(Arc::from(format!("{self}{letter}"))))
+        let (dash, letters) = match self.cloud() {
+            Some(cloud) => ("-", cloud.zones()),
+            None => {
+                let more = MORE_ZONES.iter().find(|(region, _)| *region == self.as_str());
+                ("", more.map_or("abc", |(_, letters)| *letters))
+            }
+        };
+        letters.chars().map(move |letter| Zone(Arc::from(format!("{self}{dash}{letter}"))))
     }
 
     /// Every region known, in AWS's spelling.
@@ -108,9 +152,16 @@ impl FromStr for Region {
         if REGIONS.contains(&aws) {
             return Ok(Self(Arc::from(aws)));
         }
-        let nearest = nearest(aws, REGIONS);
-        Err(ParseNameError::new(text, format!("an AWS region that Atlas offers; did you mean `{nearest}`?")))
+        if Cloud::of_region(text).is_some() {
+            return Ok(Self(Arc::from(text)));
+        }
+        Err(not_aws(aws).about(text))
     }
+}
+
+fn not_aws(text: &str) -> ParseNameError {
+    let nearest = nearest(text, REGIONS);
+    ParseNameError::new(text, format!("an AWS region that Atlas offers; did you mean `{nearest}`?"))
 }
 
 text_traits!(Region);
@@ -136,7 +187,8 @@ pub(crate) fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// An availability zone by name: a region and one letter, `us-east-1a`.
+/// An availability zone by name: a region and one letter, `us-east-1a`; Google's `us-east1-b`, Azure's `eastus2-1`. Also a
+/// region of these two as a whole ([`Region::zone_of_whole`]).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(Arc<str>);
 
@@ -157,7 +209,11 @@ impl Zone {
     /// The region that the zone lies in.
     #[must_use]
     pub fn region(&self) -> Region {
-        Region(Arc::from(&self.0[..self.0.len() - 1]))
+        match self.0.rsplit_once('-') {
+            Some((region, zone)) if zone.len() == 1 => Region(Arc::from(region)),
+            _ if Cloud::of_region(&self.0).is_some() => Region(Arc::clone(&self.0)),
+            _ => Region(Arc::from(&self.0[..self.0.len() - 1])),
+        }
     }
 
     /// Whether another zone lies in the same region.
@@ -202,7 +258,11 @@ impl FromStr for Zone {
             && text.is_ascii()
             && text.as_bytes()[text.len() - 1].is_ascii_lowercase()
             && REGIONS.contains(&&text[..text.len() - 1]);
-        if fits {
+        let in_cloud = |(region, zone): (&str, &str)| {
+            let cloud = Cloud::of_region(region);
+            zone.len() == 1 && cloud.is_some_and(|cloud| cloud.zones().contains(zone))
+        };
+        if fits || Cloud::of_region(text).is_some() || text.rsplit_once('-').is_some_and(in_cloud) {
             Ok(Self(Arc::from(text)))
         } else {
             Err(ParseNameError::new(text, "an availability zone (a region and one letter, as `us-east-1a`)"))
@@ -271,7 +331,8 @@ impl FromStr for Label {
 
 text_traits!(Label);
 
-/// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`.
+/// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`; in Azure its alias, in Google
+/// Cloud its service attachment.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     region: Region,
@@ -296,7 +357,28 @@ impl ServiceName {
     pub fn service(&self) -> &VpceServiceId {
         &self.service
     }
+
+    /// Azure's alias of a private link service and Google's name of a service attachment, taken apart.
+    fn of_cloud(text: &str) -> Option<Self> {
+        let (region, service) = match text.strip_prefix("pls_") {
+            Some(rest) => {
+                let mut parts = rest.strip_suffix(AZURE_SUFFIX)?.split('.');
+                let (service, _, region) = (parts.next()?, parts.next()?, parts.next()?);
+                (region, service)
+            }
+            None => {
+                let (_, rest) = text.strip_prefix("projects/")?.split_once("/regions/")?;
+                let (region, attachment) = rest.split_once("/serviceAttachments/")?;
+                (region, attachment.strip_suffix("-0")?.rsplit_once('-')?.1)
+            }
+        };
+        let name = Self { region: region.parse().ok()?, service: service.parse().ok()? };
+        (name.to_string() == text).then_some(name)
+    }
 }
+
+/// The end of every private link service's alias. Source: Azure, *What is Azure Private Link service?*, alias.
+const AZURE_SUFFIX: &str = ".azure.privatelinkservice";
 
 impl FromStr for ServiceName {
     type Err = ParseNameError;
@@ -306,13 +388,27 @@ impl FromStr for ServiceName {
         text.strip_prefix("com.amazonaws.vpce.")
             .and_then(|rest| rest.split_once('.'))
             .and_then(|(region, service)| Some(Self { region: region.parse().ok()?, service: service.parse().ok()? }))
+            .or_else(|| Self::of_cloud(text))
             .ok_or_else(|| ParseNameError::new(text, expected))
     }
 }
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "com.amazonaws.vpce.{}.{}", self.region, self.service)
+        let (region, id) = (&self.region, &self.service);
+        let digits = || derived_digits(&format!("service/{id}"));
+        match region.cloud() {
+            None => write!(f, "com.amazonaws.vpce.{region}.{id}"),
+            Some(Cloud::Azure) => {
+                let guid = digits();
+                let (a, b) = (&guid[..8], &guid[8..20]);
+                write!(f, "pls_{id}.{a}-0000-4000-8000-{b}.{region}{AZURE_SUFFIX}")
+            }
+            Some(Cloud::Gcp) => {
+                let project = &digits()[..24];
+                write!(f, "projects/p-{project}/regions/{region}/serviceAttachments/sa-{region}-{id}-0")
+            }
+        }
     }
 }
 
@@ -375,5 +471,15 @@ mod tests {
     fn a_service_name_round_trips() {
         let text = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
         assert_eq!(text.parse::<ServiceName>().expect("a service name").to_string(), text);
+        let id: VpceServiceId = "65f0000000000000000000a1".parse().expect("an id");
+        for (region, start, end) in [
+            ("eastus2", "pls_65f0000000000000000000a1.", ".eastus2.azure.privatelinkservice"),
+            ("us-central1", "projects/p-", "/serviceAttachments/sa-us-central1-65f0000000000000000000a1-0"),
+        ] {
+            let name = ServiceName::new(region.parse().expect("a region"), id.clone());
+            let text = name.to_string();
+            assert!(text.starts_with(start) && text.ends_with(end), "{text}");
+            assert_eq!(text.parse::<ServiceName>(), Ok(name));
+        }
     }
 }

@@ -148,7 +148,14 @@ fn add_hosts(
 ) -> Result<(), RuleError> {
     for host in &private.hosts {
         let Some(gate) = gates.get(host.endpoint) else { continue };
-        let records = RecordSets { cname: Some(gate.regional_name.clone()), ..RecordSets::default() };
+        let records = match &gate.regional_name {
+            Some(name) => RecordSets { cname: Some(name.clone()), ..RecordSets::default() },
+            // Azure and Google: an A record. Source: Atlas, *Troubleshoot Private Endpoint Connection Issues*.
+            None => RecordSets {
+                addresses: gate.addresses.iter().map(|address| address.ip).collect(),
+                ..RecordSets::default()
+            },
+        };
         let there = zones.at(&path.zone, host.name.clone());
         if *there == RecordSets::default() {
             *there = records;
@@ -163,14 +170,15 @@ fn add_hosts(
 /// is shifted away from: whoever uses it asks for that very address.
 fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) {
     for gate in gates.values() {
-        let Some(zone) = gate.regional_name.parent() else { continue };
+        let Some(regional) = &gate.regional_name else { continue };
+        let Some(zone) = regional.parent() else { continue };
         zones.0.entry(zone.clone()).or_default();
         let Some(endpoint) = survey.desired.endpoints.get(&gate.id) else { continue };
         if gate.state != EndpointState::Available {
             continue;
         }
-        zones.at(&zone, gate.regional_name.clone()).addresses = survey.answered(endpoint).0;
-        let first = gate.regional_name.as_str().split('.').next().unwrap_or_default();
+        zones.at(&zone, regional.clone()).addresses = survey.answered(endpoint).0;
+        let first = regional.as_str().split('.').next().unwrap_or_default();
         for address in &gate.addresses {
             let zonal = zone.prefixed(&format!("{first}-{}", address.zone)).expect("22 + 1 + 8 + 1 + 15 letters fit");
             zones.at(&zone, zonal).addresses.insert(address.ip);

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::TargetKind;
 use super::ports::PortError;
 use crate::model::{
-    AppEndpointKind, AppId, ClusterName, DnsName, Label, MAXIMUM_TARGET_LIMIT, ProjectId, Region, SecurityGroupId,
-    ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
+    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, Label, ProjectId, Region, SecurityGroupId, ServiceName,
+    SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// Everything that keeps a plan from being made, in the order in which it was found. Never empty.
@@ -102,14 +102,44 @@ pub enum RuleError {
     },
 
     /// A second endpoint service in a region.
-    #[error("a private endpoint service already exists for AWS region {}; a project has one per region", .0.atlas())]
+    #[error(
+        "a private endpoint service already exists for {} region {}; a project has one per region",
+        .0.cloud().map_or("AWS", Cloud::label), .0.atlas()
+    )]
     ServiceExistsForRegion(Region),
     /// A target limit that Atlas grants nobody.
     #[error(
-        "a limit of {0} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
-         {MAXIMUM_TARGET_LIMIT}"
+        "a limit of {limit} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
+         {most}"
     )]
-    LimitTooHigh(usize),
+    LimitTooHigh {
+        /// The limit that was asked for.
+        limit: usize,
+        /// What it can be raised to.
+        most: usize,
+    },
+    /// More nodes of Google's than projects with several regions may have.
+    #[error(
+        "{0} addressable targets over several Google Cloud regions are more than the limit of {GOOGLE_REGIONS_LIMIT}; use \
+         additional projects"
+    )]
+    GoogleRegions(usize),
+    /// A network of one cloud is said to lie in a region of another.
+    #[error("{region} is a region of {}, and the network is {}'s", cloud_word(.region.cloud()), cloud_word(*.network))]
+    NetworkInOtherCloud {
+        /// The region that is named.
+        region: Region,
+        /// Whose network it is.
+        network: Option<Cloud>,
+    },
+    /// An endpoint outside AWS without its one address.
+    #[error("a private endpoint of {} has one address, and this one has {addresses}", cloud.product())]
+    OneAddress {
+        /// Where it lies.
+        cloud: Cloud,
+        /// How many it has.
+        addresses: usize,
+    },
     /// More addressable targets than the limit.
     #[error(transparent)]
     TargetLimit(#[from] TargetLimit),
@@ -421,12 +451,7 @@ pub enum RuleError {
 #[error(
     "{count} addressable targets in {region} are more than the limit of {limit} per region and project; they are: {}. {}",
     by_cluster(.slots),
-    if *.limit < MAXIMUM_TARGET_LIMIT {
-        "Ask MongoDB Support for the one-time increase to at most 100 (`target_limit`), or use additional projects or \
-         regions"
-    } else {
-        "Use additional projects or regions"
-    }
+    advice(.region, *.limit)
 )]
 pub struct TargetLimit {
     /// The region.
@@ -438,6 +463,25 @@ pub struct TargetLimit {
     /// How many each cluster takes, by kind.
     pub slots: Vec<(ClusterName, TargetKind, usize)>,
 }
+
+fn advice(region: &Region, limit: usize) -> String {
+    let most = Cloud::maximum_target_limit(region.cloud());
+    if limit < most {
+        format!(
+            "Ask MongoDB Support for the one-time increase to at most {most} (`target_limit`), or use additional projects or \
+             regions"
+        )
+    } else {
+        "Use additional projects or regions".to_owned()
+    }
+}
+
+fn cloud_word(cloud: Option<Cloud>) -> &'static str {
+    cloud.map_or("AWS", Cloud::label)
+}
+
+/// Targets of a project over several of Google's regions. Source: Atlas, *Private Service Connect*, limitations.
+pub(super) const GOOGLE_REGIONS_LIMIT: usize = 40;
 
 /// An [`AppEndpointKind`] as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use super::snapshot::{ClientGroup, EndpointGate, GateAddress, ResolvedRule, SecurityRules};
 use super::survey::{Survey, state_of};
-use crate::model::{CidrSet, DnsName, EndpointState, InterfaceEndpoint, PortRule, SecurityGroupId, Vpc, VpcId, VpceId};
+use crate::model::{
+    CidrSet, DnsName, EndpointState, InterfaceEndpoint, PortRange, PortRule, SecurityGroupId, Vpc, VpcId, VpceId,
+};
 
 /// Every endpoint that hasn't been removed.
 pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> {
@@ -14,7 +18,6 @@ pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> 
     let mut gates = BTreeMap::new();
     for (id, endpoint) in &survey.desired.endpoints {
         let Some(vpc) = survey.desired.vpcs.get(&endpoint.vpc) else { continue };
-        let Some(regional_name) = regional_name(endpoint) else { continue };
         if endpoint.state == EndpointState::Deleted {
             continue;
         }
@@ -25,7 +28,7 @@ pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> 
             service: endpoint.service.clone(),
             state: state_of(endpoint),
             addresses: addresses(endpoint),
-            regional_name,
+            regional_name: regional_name(endpoint),
             vpc_cidrs: vpc.cidrs.clone(),
             peered: vpc.peered.clone(),
             on_premises: vpc.on_premises.clone(),
@@ -36,8 +39,11 @@ pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> 
     gates
 }
 
-/// `vpce-ID-SUFFIX.vpce-svc-ID.REGION.vpce.amazonaws.com`.
+/// `vpce-ID-SUFFIX.vpce-svc-ID.REGION.vpce.amazonaws.com`; endpoints in Azure and Google Cloud have no name but Atlas'.
 fn regional_name(endpoint: &InterfaceEndpoint) -> Option<DnsName> {
+    if endpoint.id.cloud().is_some() {
+        return None;
+    }
     let (service, region) = (endpoint.service.service(), endpoint.service.region());
     format!("{}-{}.{service}.{region}.vpce.amazonaws.com", endpoint.id, endpoint.dns_suffix).parse().ok()
 }
@@ -75,7 +81,13 @@ fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
     carriers
 }
 
+/// An endpoint in Azure or Google Cloud has no security groups, and whoever is let in by its origin is let in. Source: Azure,
+/// *What is a private endpoint?*, network security; Google, *About accessing published services*: egress rules alone.
 fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ResolvedRule> {
+    if endpoint.id.cloud().is_some() {
+        let everybody = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        return vec![ResolvedRule { ports: PortRange::atlas(), cidrs: everybody.into_iter().collect() }];
+    }
     let groups = endpoint.security_groups.iter().filter_map(|group| vpc.security_groups.get(group));
     groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()
 }

@@ -8,6 +8,8 @@
 //! down, `gates` who may use an endpoint; `compile` puts them together.
 
 mod apps;
+#[cfg(test)]
+mod clouds_tests;
 mod compile;
 mod diff;
 mod dns;

@@ -1,6 +1,6 @@
 //! Which endpoints lead to which cluster, under which names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::TargetKind;
 use super::error::{Findings, Location, RuleError};
@@ -8,7 +8,7 @@ use super::port_allocations::PortAllocations;
 use super::strings::{ClusterHosts, Paths, PrivateHost, PrivatePath};
 use super::survey::{Survey, is_available};
 use super::targets::is_optimized;
-use crate::model::{Cluster, ClusterName, ListenerPort, Project, Region, Tier, VpceId, VpceServiceId};
+use crate::model::{Cloud, Cluster, ClusterName, ListenerPort, Project, Region, Tier, VpceId, VpceServiceId};
 
 /// The ways to every cluster, in the order of projects and clusters.
 pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &mut Findings) -> Vec<Paths<'a>> {
@@ -108,9 +108,13 @@ fn why_unavailable(cluster: &Cluster, regions: &BTreeMap<&Region, Reach<'_>>) ->
     }
     let names = missing.iter().map(Region::as_str).collect::<Vec<_>>().join(", ");
     Some(if cluster.regions().len() > 1 {
+        let clouds: BTreeSet<_> = cluster.regions().iter().map(Region::cloud).collect();
+        let products: Vec<&str> =
+            clouds.into_iter().map(|cloud| cloud.map_or("AWS PrivateLink", Cloud::product)).collect();
         format!(
-            "there is no available private endpoint in {names}; AWS PrivateLink must be active in all regions into \
-             which a multi-region cluster is deployed"
+            "there is no available private endpoint in {names}; {} must be active in all regions into which a \
+             multi-region cluster is deployed",
+            products.join(" and ")
         )
     } else {
         format!("there is no available private endpoint in {names}")

@@ -121,7 +121,7 @@ pub struct EndpointGate {
     /// Its addresses by zone.
     pub addresses: Vec<GateAddress>,
     /// Its regional DNS name.
-    pub regional_name: DnsName,
+    pub regional_name: Option<DnsName>,
     /// The endpoint's VPC.
     pub vpc_cidrs: CidrSet,
     /// VPCs peered with it.

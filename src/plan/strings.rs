@@ -6,7 +6,9 @@
 use super::error::RuleError;
 use super::snapshot::{ClusterStrings, PrivateStrings};
 use super::targets::is_optimized;
-use crate::model::{Cluster, ClusterKind, DnsName, ListenerPort, Naming, Node, Project, ProjectId, Region, VpceId};
+use crate::model::{
+    Cloud, Cluster, ClusterKind, DnsName, ListenerPort, Naming, Node, Project, ProjectId, Region, VpceId,
+};
 
 /// The domain of every Atlas host name.
 const DOMAIN: &str = "mongodb.net";
@@ -51,15 +53,23 @@ impl<'a> ClusterHosts<'a> {
     }
 
     /// `cluster0-pl-0-k45tj.mongodb.net`: the seed list's name on the private path; with a region where each region has
-    /// its own.
+    /// its own. A cluster in Google Cloud alone has `psc` there. Source: Atlas, *Private Endpoint-Aware Connection Strings*.
     pub(super) fn private(&self, index: u16, region: Option<&Region>, optimized: bool) -> Result<DnsName, RuleError> {
         let region = region.map(|region| format!("-{region}")).unwrap_or_default();
-        self.join(&format!("{}-pl-{index}{region}", self.name), if optimized { "-lb" } else { "" })
+        let google = self.cluster.regions().iter().all(|region| region.cloud() == Some(Cloud::Gcp));
+        let marker = if google { "psc" } else { "pl" };
+        self.join(&format!("{}-{marker}-{index}{region}", self.name), if optimized { "-lb" } else { "" })
     }
 
-    /// `pl-0-us-east-1-k45tj.mongodb.net`: what stands for every process of a region; the port tells them apart.
+    /// `pl-0-us-east-1-k45tj.mongodb.net`: what stands for every process of a region; the port tells them apart. Other clouds'
+    /// regions are marked, `pl-0-us-east1-gcp`, `pl-0-westeurope-azure`.
     pub(super) fn private_host(&self, index: u16, region: &Region) -> Result<DnsName, RuleError> {
-        self.join(&format!("pl-{index}-{region}"), "")
+        let cloud = match region.cloud() {
+            None => "",
+            Some(Cloud::Azure) => "-azure",
+            Some(Cloud::Gcp) => "-gcp",
+        };
+        self.join(&format!("pl-{index}-{region}{cloud}"), "")
     }
 
     /// Whether every name can be made.

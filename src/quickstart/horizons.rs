@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn members_stand_in_node_order_and_follow_a_port_move() {
-        let mut desired = scenario(Shift::default()).desired;
+        let mut desired = scenario(Shift::default(), false).desired;
         let cluster = desired.projects[0].clusters[0].clone();
         let (first, held) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan");
         let mut expected = Horizons::default();

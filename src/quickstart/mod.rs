@@ -62,6 +62,8 @@ pub struct Options {
     pub free_ports: bool,
     /// Keep no state file: ports are given anew at every start.
     pub state_in_memory: bool,
+    /// With Azure and Google Cloud.
+    pub clouds: bool,
     /// The process' log, for the admin API to change.
     pub logs: Option<LogHandle>,
     /// How soon the stand-in sets elect; `None`: as MongoDB does.
@@ -289,7 +291,7 @@ fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
 fn configured(options: &Options) -> Config {
     let own = options.config.clone();
     let is_own = own.is_some();
-    let mut config = own.unwrap_or_else(|| scenario(options.shift));
+    let mut config = own.unwrap_or_else(|| scenario(options.shift, options.clouds));
     let settings = &mut config.settings;
     if options.free_ports {
         settings.take_free_ports();

@@ -3,7 +3,7 @@
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::config::{self, Config, DnsSettings, QUICKSTART};
+use crate::config::{self, CLOUDS, Config, DnsSettings, QUICKSTART};
 use crate::model::CidrSet;
 
 /// How far every address of the quickstart is moved: its second octet is greater by this many.
@@ -74,17 +74,17 @@ impl Shift {
     }
 }
 
-/// The quickstart's config, moved by `shift`.
+/// The quickstart's config, moved by `shift`; with Azure and Google Cloud where `clouds` says so.
 ///
 /// 127.0.0.0/16 stays a network of the VPC wherever the VPC's own has gone: a client that binds no address of its own
-/// comes from 127.0.0.1.
+/// comes from 127.0.0.1. So that it reaches the other clouds' endpoints too, it is joined to their networks as by a VPN.
 ///
 /// # Panics
 ///
 /// Never: the file is a part of the program, and tests read it at every shift.
 #[must_use]
-pub fn scenario(shift: Shift) -> Config {
-    let text = shift.text(QUICKSTART);
+pub fn scenario(shift: Shift, clouds: bool) -> Config {
+    let text = shift.text(&[QUICKSTART, if clouds { CLOUDS } else { "" }].join("\n"));
     let mut config =
         config::parse(&text, "config/scenarios/quickstart.toml").expect("tests read the embedded file at every shift");
     let settings = &mut config.settings;
@@ -92,8 +92,11 @@ pub fn scenario(shift: Shift) -> Config {
     for address in [&mut settings.metrics, &mut settings.admin].into_iter().flatten() {
         *address = shift.socket(*address);
     }
+    for network in config.desired.vpcs.values_mut().filter(|vpc| vpc.id.cloud().is_some()) {
+        network.on_premises = with_unbound(&network.on_premises);
+    }
     if shift.0 > 0 {
-        for vpc in config.desired.vpcs.values_mut() {
+        for vpc in config.desired.vpcs.values_mut().filter(|vpc| vpc.id.cloud().is_none()) {
             let own = vpc.cidrs.clone();
             vpc.cidrs = with_unbound(&own);
             for rule in vpc.security_groups.values_mut().flat_map(|group| &mut group.ingress) {
@@ -119,12 +122,12 @@ mod tests {
 
     #[test]
     fn without_a_shift_it_is_the_documented_quickstart() {
-        assert_eq!(scenario(Shift::default()), config::quickstart());
+        assert_eq!(scenario(Shift::default(), false), config::quickstart());
     }
 
     #[test]
     fn a_shift_moves_every_address_and_keeps_unbound_clients_in_the_vpc() {
-        let config = scenario(Shift::new(20).expect("a shift"));
+        let config = scenario(Shift::new(20).expect("a shift"), false);
         let vpc = config.desired.vpcs.values().next().expect("a VPC");
         assert_eq!(vpc.cidrs.to_string(), "127.20.0.0/16, 127.0.0.0/16");
         assert_eq!(vpc.peered.to_string(), "127.23.0.0/16");
@@ -143,10 +146,12 @@ mod tests {
     #[test]
     fn the_scenario_can_be_planned_at_every_shift() {
         for n in 0..=Shift::GREATEST {
-            let config = scenario(Shift::new(n).expect("not too great"));
-            let planned = compile(&config.desired, &PortAllocations::default(), Generation(1));
-            let (snapshot, _) = planned.unwrap_or_else(|errors| panic!("{n}: {errors}"));
-            assert_eq!(snapshot.listeners.len(), 13, "{n}");
+            for (clouds, listeners) in [(false, 13), (true, 13 + 6)] {
+                let config = scenario(Shift::new(n).expect("not too great"), clouds);
+                let planned = compile(&config.desired, &PortAllocations::default(), Generation(1));
+                let (snapshot, _) = planned.unwrap_or_else(|errors| panic!("{n}: {errors}"));
+                assert_eq!(snapshot.listeners.len(), listeners, "{n}");
+            }
         }
         assert_eq!(Shift::new(Shift::GREATEST + 1), None);
     }

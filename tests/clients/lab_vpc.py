@@ -110,6 +110,25 @@ def test_nslookup_in_the_vpc_prints_what_the_page_prints():
         assert re.search(r"^Address:\s+10\.0\.0\.2#53$", said, re.M), "the resolver is the VPC's base + 2"
 
 
+def test_drivers_use_each_clouds_seed_list_from_within_its_network_alone():
+    """A30, in a lab of its own."""
+    up = plgw("up", "--name", "clouds", "--clouds")
+    assert up.returncode == 0, up.stderr
+    try:
+        for place, seeds in (("azure", "azure0-pl-0"), ("google", "google0-psc-0")):
+            uri = f"mongodb+srv://{seeds}.uzgh6.mongodb.net/"
+            for at_place, options, works in (
+                (place, (), True),
+                ("vpc", ("serverSelectionTimeoutMS=2000",), False),
+                ({"azure": "google", "google": "azure"}[place], ("serverSelectionTimeoutMS=2000",), False),
+            ):
+                command = (sys.executable, "-c", DRIVER, uri, *options)
+                done = plgw("run", "--name", "clouds", "--at", at_place, "--", *command)
+                assert (done.returncode == 0) == works, (at_place, seeds, done.stdout, done.stderr[-2000:])
+    finally:
+        assert plgw("down", "--name", "clouds").returncode == 0
+
+
 # A control client as a test that runs in the lab has one: it moves a port and sets a fault, by what its environment names.
 CONTROL = """
 import json, os, urllib.request

@@ -62,6 +62,28 @@ fn inside_the_driver_follows_a_port_move() {
     });
 }
 
+/// A30.
+#[test]
+fn the_driver_uses_each_clouds_seed_list() {
+    netns::run_inside("driver::inside_the_driver_uses_each_clouds_seed_list");
+}
+
+#[test]
+#[ignore = "run by the tests of this file, in a network of its own"]
+fn inside_the_driver_uses_each_clouds_seed_list() {
+    inside_of(Options { clouds: true, ..Options::default() }, async |_, ca| {
+        for (srv, host) in [
+            ("mongodb+srv://azure0-pl-0.uzgh6.mongodb.net", "pl-0-eastus2-azure.uzgh6.mongodb.net"),
+            ("mongodb+srv://google0-psc-0.uzgh6.mongodb.net", "pl-0-us-central1-gcp.uzgh6.mongodb.net"),
+        ] {
+            let at = connect(srv, ca).await;
+            let seeds: BTreeSet<String> = [1024, 1025, 1026].map(|port| format!("{host}:{port}")).into();
+            assert_eq!(at.seeds, seeds, "what SRV says");
+            insert(&at, srv).await;
+        }
+    });
+}
+
 #[test]
 #[ignore = "run by the tests of this file, in a network of its own"]
 fn inside_the_driver_is_load_balanced() {
@@ -139,6 +161,11 @@ fn inside_the_driver_loses_its_primary() {
 
 /// Runs `test` against a quickstart whose DNS has port 53.
 fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
+    inside_of(Options::default(), test);
+}
+
+/// The same with these options.
+fn inside_of(options: Options, test: impl AsyncFnOnce(&Quickstart, &str)) {
     if !netns::is_inside() {
         return;
     }
@@ -147,7 +174,7 @@ fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
         dns: Some("127.0.0.1:53".parse().expect("an address")),
         lab_dir: Some(directory.path().to_owned()),
         timing: Some(QUICK),
-        ..Options::default()
+        ..options
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(Box::pin(async {

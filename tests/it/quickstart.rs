@@ -49,6 +49,20 @@ fn quickstart_once_passes_every_check_and_exits_0() {
     assert_eq!((again.code, again.err.as_str()), (Some(0), ""), "with certificates that are there: {}", again.out);
 }
 
+/// A30: the same checks from within each cloud's network.
+#[test]
+fn with_clouds_every_check_passes_from_within_each_clouds_network() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let ran = once(&shift, lab.path(), &["--clouds"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    for check in CHECKS {
+        assert!(ran.out.lines().any(|line| line.starts_with(&format!("  ok      {check} "))), "{check}: {}", ran.out);
+    }
+    assert!(ran.out.contains("mongodb+srv://azure0-pl-0.uzgh6.mongodb.net\n"), "{}", ran.out);
+    assert!(ran.out.contains("mongodb+srv://google0-psc-0.uzgh6.mongodb.net\n"), "{}", ran.out);
+    assert!(ran.out.contains("\n  Azure0 saw ") && ran.out.contains("\n  Google0 saw "), "{}", ran.out);
+}
+
 #[test]
 fn a_taken_address_is_one_line_that_names_it_and_the_flag_that_moves_it() {
     let (shift, lab) = (Shift::claim(), lab());

@@ -90,7 +90,7 @@ struct NewEntry {
 async fn add(request: &Request<'_>) -> Outcome {
     let body: NewEntry = request.body()?;
     let text = body.endpoint_id.ok_or_else(|| missing("endpointId"))?;
-    let id: VpceId = text.parse().map_err(|_| invalid("endpointId", &text))?;
+    let id = VpceId::of_aws(&text).map_err(|_| invalid("endpointId", &text))?;
     if let Some(other) = body.provider.as_deref().filter(|provider| *provider != "AWS") {
         return Err(invalid("provider", other));
     }

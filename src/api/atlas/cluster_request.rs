@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Refusal;
-use super::services::{invalid, missing, region};
-use crate::model::{Region, Tier};
+use super::services::{invalid, missing, region_of};
+use crate::model::{Cloud, Region, Tier};
 
 /// The tag that names where a cluster's nodes really listen.
 const BACKENDS_TAG: &str = "plgw-backends";
@@ -206,9 +206,6 @@ impl ClusterBody {
         let mut size = None;
         let mut regions: Vec<(Region, usize)> = Vec::new();
         for config in &configs {
-            if let Some(provider @ ("AZURE" | "GCP")) = config.provider_name.as_deref() {
-                return Err(invalid("providerName", provider));
-            }
             for (name, specs) in
                 [("readOnlySpecs", &config.read_only_specs), ("analyticsSpecs", &config.analytics_specs)]
             {
@@ -218,7 +215,8 @@ impl ClusterBody {
             }
             check_others(&config.others)?;
             check_others(config.electable_specs.as_ref().map_or(&Map::new(), |specs| &specs.others))?;
-            let own = region(config.region_name.as_deref().ok_or_else(|| missing("regionName"))?)?;
+            let cloud = config.provider_name.as_deref().and_then(Cloud::of_label);
+            let own = region_of(cloud, config.region_name.as_deref().ok_or_else(|| missing("regionName"))?)?;
             let specs = config.electable_specs.as_ref();
             let wanted = tier(specs.and_then(|specs| specs.instance_size.as_deref()).unwrap_or("M10"))?;
             size.get_or_insert(wanted);
@@ -263,7 +261,8 @@ impl ClusterBody {
         let priorities: Map<String, Value> = configs
             .iter()
             .filter_map(|config| {
-                let region: Region = config.region_name.as_deref()?.parse().ok()?;
+                let cloud = config.provider_name.as_deref().and_then(Cloud::of_label);
+                let region = Region::of(cloud, config.region_name.as_deref()?).ok()?;
                 Some((region.atlas(), json!(config.priority?)))
             })
             .collect();

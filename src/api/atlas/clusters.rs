@@ -4,8 +4,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
+use super::errors::provider as provider_of;
 use super::process_args;
-
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::{iso8601, object_id};
@@ -69,19 +69,22 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
         .enumerate()
         .map(|(n, region)| {
             let count = cluster.nodes.iter().filter(|node| node.zone.region() == region).count();
-            let mut specs = json!({ "diskSizeGB": disk, "ebsVolumeType": "STANDARD", "instanceSize": cluster.tier.name(), "nodeCount": count });
+            let mut specs = json!({ "diskSizeGB": disk, "instanceSize": cluster.tier.name(), "nodeCount": count });
+            if region.cloud().is_none() {
+                specs["ebsVolumeType"] = json!("STANDARD");
+            }
             merge(&mut specs, kept(SPECS, Value::Null));
             let name = region.atlas();
             let default = json!(7usize.saturating_sub(n));
             let mut config = json!({
                 "electableSpecs": specs,
                 "priority": priorities.get(&name).cloned().unwrap_or(default),
-                "providerName": provider(cluster),
+                "providerName": provider(cluster, &region),
                 "regionName": name,
             });
             merge(&mut config, kept(REGION_FIELDS, Value::Null));
             if matches!(cluster.tier, Tier::Shared(_)) {
-                config["backingProviderName"] = json!("AWS");
+                config["backingProviderName"] = json!(provider_of(&region));
             }
             config
         })
@@ -129,7 +132,7 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
         let first = cluster.regions().first().map(Region::atlas);
         value["providerSettings"] = json!({
             "instanceSizeName": cluster.tier.name(),
-            "providerName": provider(cluster),
+            "providerName": cluster.regions().first().map_or("AWS", |region| provider(cluster, region)),
             "regionName": first,
         });
         value["autoScaling"] = kept("autoScaling", json!({ "diskGBEnabled": false }));
@@ -141,8 +144,8 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
     value
 }
 
-fn provider(cluster: &Cluster) -> &'static str {
-    if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { "AWS" }
+fn provider(cluster: &Cluster, region: &Region) -> &'static str {
+    if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { provider_of(region) }
 }
 
 /// Adds the fields of `more`, where it is an object.
@@ -157,7 +160,8 @@ fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
     let legacy = |string: fn(&PrivateStrings) -> &String| {
         let pairs = strings.private.iter().flat_map(|entry| {
-            entry.endpoints.iter().map(move |(id, _)| (id.to_string(), Value::String(string(entry).clone())))
+            let aws = entry.endpoints.iter().filter(|(id, _)| id.cloud().is_none());
+            aws.map(move |(id, _)| (id.to_string(), Value::String(string(entry).clone())))
         });
         Value::Object(pairs.collect())
     };
@@ -167,17 +171,20 @@ fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
         value["privateEndpoint"] = json!([]);
     }
     if !strings.private.is_empty() {
+        value["privateEndpoint"] = strings.private.iter().map(private).collect();
+    }
+    let aws = |entry: &PrivateStrings| entry.endpoints.iter().any(|(id, _)| id.cloud().is_none());
+    if strings.private.iter().any(aws) {
         value["awsPrivateLink"] = legacy(|entry| &entry.connection_string);
         value["awsPrivateLinkSrv"] = legacy(|entry| {
             entry.srv_shard_optimized_connection_string.as_ref().unwrap_or(&entry.srv_connection_string)
         });
-        value["privateEndpoint"] = strings.private.iter().map(private).collect();
     }
     value
 }
 
 fn private(entry: &PrivateStrings) -> Value {
-    let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.as_str(), "providerName": "AWS", "region": region.atlas() });
+    let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.atlas(), "providerName": provider_of(region), "region": region.atlas() });
     let mut value = json!({
         "connectionString": entry.connection_string,
         "endpoints": entry.endpoints.iter().map(endpoint).collect::<Vec<_>>(),

@@ -5,13 +5,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
-use super::services::{invalid, is_id, missing};
+use super::services::{invalid, is_id, missing, region_of};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
-use crate::control::inventory::{Cloud, ElsewhereEndpoint, ElsewhereService, Inventory, ServiceState, Timestamp};
+use crate::control::inventory::{ElsewhereEndpoint, ElsewhereService, Inventory, ServiceState, Timestamp};
+use crate::model::{Cloud, VpceId};
 
-/// Service attachments that Atlas makes in a region. Source: Atlas, *Private Service Connect*.
-const ATTACHMENTS: usize = 50;
+/// The scheme before port mapping, with a service attachment and an address for every node. Source: Atlas, *Set Up a Private
+/// Endpoint*; MongoDB, *Port Mapping for Google Private Service Connect on MongoDB Atlas* (19 February 2026).
+const NOT_PORT_MAPPED: &str = "Private Service Connect without port mapping, which takes 50 addresses in a region, is deprecated \
+     since 19 February 2026 and is switched off on 30 April 2027; this gateway does not make it. Set portMappingEnabled to true.";
 
 fn cloud(word: &str) -> Cloud {
     if word == "AZURE" { Cloud::Azure } else { Cloud::Gcp }
@@ -67,16 +70,13 @@ fn find<'a>(
 
 /// Makes a service; `AWS` is made elsewhere.
 pub(super) async fn create(request: &Request<'_>, word: &str, region: &str, port_mapping: bool) -> Outcome {
-    let fits = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if region.is_empty() || region.len() > 64 || !fits(region) {
-        let detail = format!("No region {region} exists for provider {word}.");
-        return Err(Refusal::new(400, "INVALID_REGION", detail).with([region, word]));
-    }
     let cloud = cloud(word);
-    let port_mapping = port_mapping && cloud == Cloud::Gcp;
-    let (project, wanted) = (request.project.clone(), region.to_uppercase().replace('-', "_"));
-    let edit =
-        move |draft: &mut crate::control::draft::Draft| draft.create_elsewhere(&project, cloud, wanted, port_mapping);
+    let region = region_of(Some(cloud), region)?;
+    if cloud == Cloud::Gcp && !port_mapping {
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", NOT_PORT_MAPPED).with(["portMappingEnabled"]));
+    }
+    let project = request.project.clone();
+    let edit = move |draft: &mut crate::control::draft::Draft| draft.create_elsewhere(&project, cloud, region);
     let id = request.shared.control.edit(edit).await?;
     let inventory = request.shared.control.inventory();
     let service = inventory.elsewhere.get(&id).ok_or_else(|| no_service(&id))?;
@@ -85,11 +85,11 @@ pub(super) async fn create(request: &Request<'_>, word: &str, region: &str, port
 }
 
 fn view(id: &str, service: &ElsewhereService) -> Value {
-    let made = service.state != ServiceState::Initiating;
+    let made = !matches!(service.state, ServiceState::Initiating | ServiceState::Failed);
     let names: Vec<&str> = service.endpoints.keys().map(String::as_str).collect();
     let mut value = json!({
         "cloudProvider": service.cloud.label(),
-        "errorMessage": null,
+        "errorMessage": service.error,
         "id": id,
         "regionName": service.region,
         "status": service.state.label(),
@@ -113,9 +113,8 @@ fn view(id: &str, service: &ElsewhereService) -> Value {
         Cloud::Gcp => {
             value["endpointGroupNames"] = json!(names);
             value["portMappingEnabled"] = json!(service.port_mapping);
-            let count = if service.port_mapping { 1 } else { ATTACHMENTS };
-            let all: Vec<String> = (0..count).map(|n| attachment(id, service, n)).collect();
-            value["serviceAttachmentNames"] = if made { json!(all) } else { json!([]) };
+            let attachment = service.service.as_ref().filter(|_| made).map(|own| own.name().to_string());
+            value["serviceAttachmentNames"] = attachment.into_iter().collect();
         }
     }
     value
@@ -123,12 +122,6 @@ fn view(id: &str, service: &ElsewhereService) -> Value {
 
 fn link_service(id: &str) -> String {
     format!("pls_{id}")
-}
-
-fn attachment(id: &str, service: &ElsewhereService, n: usize) -> String {
-    let region = service.region.to_lowercase().replace('_', "-");
-    let project = &object_id("gcp-project", id)[..9];
-    format!("projects/p-{project}/regions/{region}/serviceAttachments/sa-{region}-{id}-{n}")
 }
 
 fn endpoint_view(id: &str, service: &ElsewhereService, name: &str) -> Option<Value> {
@@ -139,18 +132,17 @@ fn endpoint_view(id: &str, service: &ElsewhereService, name: &str) -> Option<Val
         Cloud::Azure => json!({
             "cloudProvider": "AZURE",
             "deleteRequested": deleting,
-            "errorMessage": null,
-            "privateEndpointConnectionName": format!("{}.{}", link_service(id), object_id("connection", name)),
+            "errorMessage": own.error,
+            "privateEndpointConnectionName": connection_name(id, name, own.state),
             "privateEndpointIPAddress": own.ip,
             "privateEndpointResourceId": name,
             "status": status,
         }),
         Cloud::Gcp => {
-            let rules = own.rules.iter().enumerate().map(|(n, (rule, ip))| {
+            let rules = own.rules.iter().map(|(rule, ip)| {
                 json!({
                     "endpointName": rule,
                     "ipAddress": ip,
-                    "serviceAttachmentName": attachment(id, service, n),
                     "status": status,
                 })
             });
@@ -159,12 +151,21 @@ fn endpoint_view(id: &str, service: &ElsewhereService, name: &str) -> Option<Val
                 "deleteRequested": deleting,
                 "endpointGroupName": name,
                 "endpoints": rules.collect::<Vec<_>>(),
-                "errorMessage": null,
+                "errorMessage": own.error,
                 "gcpProjectId": own.gcp_project,
+                "portMappingEnabled": service.port_mapping,
                 "status": status,
             })
         }
     })
+}
+
+/// `NAME.UUID`, once Azure has told Atlas of the connection.
+fn connection_name(id: &str, name: &str, state: ServiceState) -> Option<String> {
+    let digits = object_id("connection", &format!("{id}/{name}"));
+    let name = name.rsplit('/').next().unwrap_or_default();
+    let uuid = format!("{}-0000-4000-8000-{}", &digits[..8], &digits[12..24]);
+    (state != ServiceState::Initiating).then(|| format!("{name}.{uuid}"))
 }
 
 #[derive(Deserialize)]
@@ -199,27 +200,35 @@ async fn register(request: &Request<'_>, cloud: Cloud, id: &str) -> Outcome {
         rules: Vec::new(),
         state: ServiceState::Initiating,
         since: Timestamp::default(),
+        error: None,
     };
     let name = match cloud {
         Cloud::Azure => {
             let name = body.id.ok_or_else(|| missing("id"))?;
-            if !name.to_ascii_lowercase().contains("/providers/microsoft.network/privateendpoints/") {
+            if name.parse::<VpceId>().ok().and_then(|id| id.cloud()) != Some(Cloud::Azure) {
                 return Err(invalid("id", &name));
             }
             new.ip = Some(ip("privateEndpointIPAddress", body.private_endpoint_ip_address)?);
             name
         }
         Cloud::Gcp => {
-            let name = body.endpoint_group_name.filter(|name| !name.is_empty());
-            new.gcp_project = Some(body.gcp_project_id.ok_or_else(|| missing("gcpProjectId"))?);
-            for rule in body.endpoints.into_iter().take(ATTACHMENTS) {
-                let name = rule.endpoint_name.ok_or_else(|| missing("endpointName"))?;
-                new.rules.push((name, ip("ipAddress", rule.ip_address)?));
+            // Required though it means nothing with port mapping. Source: Atlas' API description.
+            body.endpoint_group_name.filter(|name| !name.is_empty()).ok_or_else(|| missing("endpointGroupName"))?;
+            let project = body.gcp_project_id.ok_or_else(|| missing("gcpProjectId"))?;
+            let mut rules = body.endpoints.into_iter();
+            let rule = rules.next().ok_or_else(|| missing("endpoints"))?;
+            if rules.next().is_some() {
+                let detail = "Invalid attribute endpoints specified: with port mapping there is exactly one endpoint.";
+                return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["endpoints"]));
             }
-            if new.rules.is_empty() {
-                return Err(missing("endpoints"));
+            let name = rule.endpoint_name.ok_or_else(|| missing("endpointName"))?;
+            let id = format!("projects/{project}/regions/r/forwardingRules/{name}");
+            if id.parse::<VpceId>().is_err() {
+                return Err(invalid("endpointName", &name));
             }
-            name.ok_or_else(|| missing("endpointGroupName"))?
+            new.gcp_project = Some(project);
+            new.rules.push((name.clone(), ip("ipAddress", rule.ip_address)?));
+            name
         }
     };
     let (service, endpoint) = (id.to_owned(), name.clone());

@@ -8,7 +8,7 @@ use super::errors::{no_endpoint, no_service};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
-use crate::model::{EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId};
+use crate::model::{Cloud, EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId};
 
 /// The Atlas id of an endpoint service.
 pub(super) fn atlas_id(id: &VpceServiceId) -> String {
@@ -36,8 +36,15 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
 }
 
 pub(super) fn region(text: &str) -> Result<Region, Refusal> {
-    text.parse().map_err(|_| {
-        Refusal::new(400, "INVALID_REGION", format!("No region {text} exists for provider AWS.")).with([text, "AWS"])
+    region_of(None, text)
+}
+
+/// The region of a provider, in Atlas' spelling or in the provider's own.
+pub(super) fn region_of(cloud: Option<Cloud>, text: &str) -> Result<Region, Refusal> {
+    let provider = cloud.map_or("AWS", Cloud::label);
+    Region::of(cloud, text).map_err(|_| {
+        let detail = format!("No region {text} exists for provider {provider}.");
+        Refusal::new(400, "INVALID_REGION", detail).with([text, provider])
     })
 }
 
@@ -202,7 +209,7 @@ pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: NewEndpoint = request.body()?;
     let text = body.id.ok_or_else(|| missing("id"))?;
-    let endpoint: VpceId = text.trim().parse().map_err(|_| invalid("id", &text))?;
+    let endpoint = VpceId::of_aws(text.trim()).map_err(|_| invalid("id", &text))?;
     let (to, what) = (service.clone(), endpoint.clone());
     request.shared.control.edit(move |draft| draft.register(&to, &what)).await?;
     let inventory = request.shared.control.inventory();

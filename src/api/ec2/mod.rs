@@ -172,7 +172,7 @@ fn region(call: &Call) -> Result<Option<Region>, Refusal> {
     let Some(region) = in_header.map(|(_, text)| scope(text)).or_else(|| in_query.map(|(_, text)| scope(text))) else {
         return Ok(None);
     };
-    region.parse().map(Some).map_err(|_| Refusal {
+    Region::of(None, &region).map(Some).map_err(|_| Refusal {
         status: StatusCode::FORBIDDEN,
         code: "SignatureDoesNotMatch",
         message: format!("Credential should be scoped to a valid region, not '{region}'."),

@@ -45,7 +45,7 @@ pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
 
 /// `ServiceRegion`, or one of `ServiceRegion.N`.
 pub(super) fn service_region(text: &str) -> Result<Region, Refusal> {
-    text.parse().map_err(|_| Refusal::invalid("ServiceRegion", text))
+    Region::of(None, text).map_err(|_| Refusal::invalid("ServiceRegion", text))
 }
 
 /// The services that a caller sees: those of its own region, or with `ServiceRegion.N` those of these regions that support

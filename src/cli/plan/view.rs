@@ -116,7 +116,7 @@ pub(in crate::cli) struct EndpointView {
     /// EC2's word: `available`, `pendingAcceptance`, ….
     pub(in crate::cli) state: &'static str,
     /// Its regional DNS name.
-    regional_name: String,
+    regional_name: Option<String>,
     pub(in crate::cli) addresses: Vec<EndpointAddressView>,
 }
 
@@ -329,7 +329,7 @@ impl From<&EndpointGate> for EndpointView {
             vpc: gate.vpc.to_string(),
             service: gate.service.to_string(),
             state: gate.state.label(),
-            regional_name: gate.regional_name.to_string(),
+            regional_name: gate.regional_name.as_ref().map(ToString::to_string),
             addresses: gate.addresses.iter().map(address).collect(),
         }
     }

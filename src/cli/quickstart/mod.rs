@@ -35,6 +35,7 @@ Examples:
   plgw quickstart --once                  only check, and exit
   plgw quickstart -- pytest tests/        run a command beside it, and end with its exit code
   plgw quickstart --config my.toml        an own topology, as `plgw init` prints it
+  plgw quickstart --clouds                with Azure Private Link and Google Private Service Connect
   plgw quickstart --shift 10              a second one beside the first
   plgw quickstart --ports auto            beside any number of others
   plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
@@ -68,6 +69,9 @@ pub(super) struct Args {
     /// Keep no state file: every start gives ports anew
     #[arg(long)]
     state_in_memory: bool,
+    /// With a network of Azure (127.4.0.0/16) and one of Google Cloud (127.5.0.0/16), each with a private endpoint to a cluster
+    #[arg(long)]
+    clouds: bool,
     /// Run this command beside it
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]
     command: Vec<OsString>,
@@ -104,6 +108,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         lab_dir: args.lab_dir.clone(),
         free_ports: args.ports == Ports::Auto,
         state_in_memory: args.state_in_memory,
+        clouds: args.clouds,
         logs: Some(logs),
         timing: None,
     };

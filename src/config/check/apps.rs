@@ -6,10 +6,9 @@ use super::cidr_set;
 use super::declared::{Declared, Side, need_networks};
 use crate::config::raw::Section;
 use crate::config::settings::Settings;
-use crate::config::value::{boolean, network, one_of, parsed, socket, text};
+use crate::config::value::{aws_region, boolean, network, one_of, parsed, socket, text};
 use crate::model::{
-    App, AppEndpoint, AppEndpointKind, AppId, AppService, BackendUrl, DeploymentModel, ProjectId, Region, VpceId,
-    VpceServiceId,
+    App, AppEndpoint, AppEndpointKind, AppId, AppService, BackendUrl, DeploymentModel, ProjectId, VpceId, VpceServiceId,
 };
 
 /// The kinds of private endpoints.
@@ -18,7 +17,7 @@ const KINDS: [(&str, AppEndpointKind); 2] = [("general", AppEndpointKind::Genera
 /// One `[[app_service]]`.
 pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<AppService> {
     let id = section.need("id", parsed::<VpceServiceId>);
-    let region = section.need("region", parsed::<Region>);
+    let region = section.need("region", aws_region);
     let kind = section.need("type", one_of(&KINDS));
     let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
     if let Some(id) = &id {
@@ -41,7 +40,7 @@ pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Dec
     let project = section.need("project", parsed::<ProjectId>);
     let models = [("local", DeploymentModel::Local), ("global", DeploymentModel::Global)];
     let deployment = section.or("deployment", DeploymentModel::Local, one_of(&models));
-    let region = section.need("region", parsed::<Region>);
+    let region = section.need("region", aws_region);
     let access_list = section.list("access_list", network).unwrap_or_default();
     let public_address = section.need("public_address", socket);
     let backend = section.need("backend", backend);

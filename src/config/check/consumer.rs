@@ -4,20 +4,21 @@ use std::collections::HashSet;
 
 use ipnet::IpNet;
 
+use super::clouds::aws_id;
 use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks};
 use super::networks::NetworkMap;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
 use crate::config::settings::everybody;
-use crate::config::value::{boolean, network, parsed, words, zone};
+use crate::config::value::{aws_region, boolean, network, parsed, words, zone};
 use crate::model::{PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId};
 
 /// One `[[vpc]]`.
 pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
     let problems = section.problems;
     let index = declared.next_vpc();
-    let id = section.need("id", parsed::<VpcId>);
-    let region = section.need("region", parsed::<Region>);
+    let id = section.need("id", aws_id::<VpcId>(VpcId::cloud));
+    let region = section.need("region", aws_region);
     let before = problems.count();
     let cidrs = need_networks(section, "cidrs", "a VPC has one network at least");
     let cidrs_readable = problems.count() == before;

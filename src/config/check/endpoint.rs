@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::clouds::aws_id;
 use super::declared::Declared;
 use super::values;
 use crate::config::raw::{At, Section};
@@ -32,7 +33,7 @@ const DEFAULT_GROUP: &str = "default";
 /// One `[[interface_endpoint]]`.
 pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared) -> Option<InterfaceEndpoint> {
     let problems = section.problems;
-    let id = section.need("id", parsed::<VpceId>);
+    let id = section.need("id", aws_id::<VpceId>(VpceId::cloud));
     let vpc = section.need("vpc", parsed::<VpcId>);
     let service = section.need("service", parsed::<ServiceName>);
     let suffix = section.get("dns_suffix", dns_suffix);

@@ -1,6 +1,7 @@
 //! Tables to settings and inventory: values one by one first, then what they say of each other.
 
 mod apps;
+mod clouds;
 mod cluster;
 mod consumer;
 mod declared;
@@ -25,9 +26,11 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     // Whatever is referred to is read before what refers to it.
     let settings = settings::read(root, declared);
     let vpcs = root.tables("vpc", |vpc| consumer::vpc(vpc, declared));
+    let networks = root.tables("network", |network| clouds::cloud_network(network, declared));
     let projects = root.tables("project", |project| provider::project(project, declared));
     let app_services = root.tables("app_service", |service| apps::service(service, declared));
     let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
+    let theirs = root.tables("private_endpoint", |found| clouds::private_endpoint(found, declared));
     let apps = root.tables("app", |app| apps::app(app, &settings, declared));
     let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
     let mut names = HashSet::new();
@@ -35,8 +38,13 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     declared.report_clashes(root.problems);
 
     let desired = Desired {
-        vpcs: vpcs.into_iter().flatten().map(|vpc| (vpc.id.clone(), vpc)).collect(),
-        endpoints: endpoints.into_iter().flatten().map(|endpoint| (endpoint.id.clone(), endpoint)).collect(),
+        vpcs: vpcs.into_iter().chain(networks).flatten().map(|vpc| (vpc.id.clone(), vpc)).collect(),
+        endpoints: endpoints
+            .into_iter()
+            .chain(theirs)
+            .flatten()
+            .map(|endpoint| (endpoint.id.clone(), endpoint))
+            .collect(),
         projects: projects.into_iter().flatten().collect(),
         apps: apps.into_iter().flatten().collect(),
         app_services: app_services.into_iter().flatten().collect(),

@@ -7,10 +7,10 @@ use super::declared::{Declared, Side, need_networks};
 use super::{cidr_set, values};
 use crate::config::HumanDuration;
 use crate::config::raw::{At, Section};
-use crate::config::value::{address, boolean, duration, network, one_of, parsed, text, whole, words};
+use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, DEFAULT_TARGET_LIMIT, EndpointService, HealthCheck, HealthProtocol, MAXIMUM_TARGET_LIMIT, Minimum,
-    PortRange, Project, ProjectId, Region, TargetPort, VpceServiceId,
+    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, Minimum, PortRange, Project, ProjectId, Region,
+    TargetPort, VpceServiceId,
 };
 
 /// One `[[project]]`.
@@ -61,13 +61,30 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     let problems = section.problems;
     let id = section.need("id", parsed::<VpceServiceId>);
     let region = section.need("region", parsed::<Region>);
-    let remote = section.list("supported_remote_regions", parsed::<Region>).unwrap_or_default();
+    let cloud = region.as_ref().and_then(|region| region.value.cloud());
+    if let (Some(id), Some(region)) = (&id, &region)
+        && id.value.as_str().starts_with("vpce-svc-") == cloud.is_some()
+    {
+        let form = if cloud.is_some() {
+            "24 lower-case hex digits, Atlas' id for it"
+        } else {
+            "`vpce-svc-` and 17 hex digits"
+        };
+        problems.report(&id.spot, format!("an endpoint service in `{}` has another id: {form}", region.value));
+    }
+    // Source: Atlas' API description, which has it for AWS alone.
+    let remote = if cloud.is_none() {
+        section.list("supported_remote_regions", aws_region).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     check_remote(section, region.as_ref(), &remote);
     let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
-    let target_limit = section.or("target_limit", DEFAULT_TARGET_LIMIT, whole(1..=MAXIMUM_TARGET_LIMIT));
-    let attributes = attributes(section);
+    let target_limit =
+        section.or("target_limit", Cloud::target_limit(cloud), whole(1..=Cloud::maximum_target_limit(cloud)));
+    let attributes = if cloud.is_some() { of_cloud(section, cloud) } else { attributes(section) };
     if let Some(id) = &id {
         declared.unique(problems, "endpoint service id", &id.value, &id.spot);
     }
@@ -105,6 +122,17 @@ fn check_remote(section: &Section<'_>, own: Option<&At<Region>>, remote: &[At<Re
         } else if !seen.insert(&region.value) {
             section.problems.report(&region.spot, format!("`{}` stands here twice", region.value));
         }
+    }
+}
+
+/// What can be said of a service outside AWS: the attributes of a network load balancer are not its own.
+fn of_cloud(section: &Section<'_>, cloud: Option<Cloud>) -> Attributes {
+    let defaults = Cloud::attributes(cloud);
+    Attributes {
+        connect_timeout: section.or("connect_timeout", defaults.connect_timeout, duration(1..=300, "")),
+        proxy_protocol: section.or("proxy_protocol", defaults.proxy_protocol, boolean),
+        health_check: section.table("health_check", health_check),
+        ..defaults
     }
 }
 

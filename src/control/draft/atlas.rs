@@ -13,7 +13,7 @@ use super::ec2::hosts;
 use super::{Draft, EditError, Kind, new_id, random, random_hex};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
-    EndpointState, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+    EndpointState, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
 };
 use crate::plan::{RuleError, may_disable_regional_mode};
 
@@ -149,7 +149,7 @@ impl Draft {
 
     /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses, less the
     /// machine's own: from there operators come.
-    fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
+    pub(super) fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
         let mut nets: Vec<IpNet> = self.inventory.service_networks().iter().copied().collect();
         if nets.is_empty() {
             let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
@@ -377,10 +377,8 @@ impl Draft {
                 } else {
                     format!("shard-00-{:02}", nodes.len())
                 };
-                let letter = char::from(b'a' + u8::try_from(nodes.len() % 3).unwrap_or(0));
-                let zone: Zone = format!("{region}{letter}")
-                    .parse()
-                    .map_err(|_| EditError::Invalid(format!("{region} has no zone {letter}")))?;
+                let zone = region.zones().nth(nodes.len() % 3);
+                let zone = zone.ok_or_else(|| EditError::Invalid(format!("{region} has fewer than three zones")))?;
                 let port = if new.sharded { 27016 } else { 27017 };
                 let address = match backends.next() {
                     Some(address) => address,

@@ -2,37 +2,45 @@
 
 use std::collections::BTreeMap;
 
-use super::super::inventory::{Cloud, ElsewhereEndpoint, ElsewhereService, ServiceState};
+use super::super::inventory::{ElsewhereEndpoint, ElsewhereService, ServiceState};
 use super::{Draft, EditError, Kind, random_hex};
-use crate::model::ProjectId;
+use crate::model::{Cloud, EndpointService, PortRange, ProjectId, Region};
+use crate::plan::RuleError;
 
 impl Draft {
     /// Begins to make an endpoint service elsewhere. Its id.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a second one in a region.
-    pub fn create_elsewhere(
-        &mut self,
-        project: &ProjectId,
-        cloud: Cloud,
-        region: String,
-        port_mapping: bool,
-    ) -> Result<String, EditError> {
+    /// [`RuleError::ServiceExistsForRegion`] for a second one in a region.
+    pub fn create_elsewhere(&mut self, project: &ProjectId, cloud: Cloud, region: Region) -> Result<String, EditError> {
         self.project_mut(project)?;
-        let same = |s: &ElsewhereService| s.project == *project && s.cloud == cloud && s.region == region;
+        let name = region.atlas();
+        let same = |s: &ElsewhereService| s.project == *project && s.cloud == cloud && s.region == name;
         if self.inventory.elsewhere.values().any(same) {
-            return Err(EditError::Exists { what: Kind::Service, id: region });
+            return Err(RuleError::ServiceExistsForRegion(region).into());
         }
         let id = random_hex(24);
+        let planned = EndpointService {
+            id: id.parse().map_err(|_| EditError::Invalid("no id could be made".to_owned()))?,
+            cidrs: self.service_networks(project, &region),
+            region,
+            remote_regions: Vec::new(),
+            source_addresses: Vec::new(),
+            ports: PortRange::atlas(),
+            target_limit: Cloud::target_limit(Some(cloud)),
+            attributes: Cloud::attributes(Some(cloud)),
+        };
         let service = ElsewhereService {
             project: project.clone(),
             cloud,
-            region,
-            port_mapping,
+            region: name,
+            port_mapping: cloud == Cloud::Gcp,
             state: ServiceState::Initiating,
             since: self.now,
             endpoints: BTreeMap::new(),
+            error: None,
+            service: Some(planned),
         };
         self.inventory.elsewhere.insert(id.clone(), service);
         Ok(id)

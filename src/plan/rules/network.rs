@@ -13,6 +13,10 @@ use crate::model::{EndpointState, InterfaceEndpoint, SubnetId, Vpc, VpcId, VpceI
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     check_networks(survey, findings);
     for (id, vpc) in &survey.desired.vpcs {
+        if id.cloud() != vpc.region.cloud() {
+            let rule = RuleError::NetworkInOtherCloud { region: vpc.region.clone(), network: id.cloud() };
+            findings.refuse(Location::Vpc(id.clone()), rule);
+        }
         check_subnets(id, vpc, findings);
         check_groups(id, vpc, findings);
     }
@@ -164,7 +168,8 @@ fn check_endpoint<'a>(
         _ => findings.refuse(location.clone(), RuleError::NoSuchService(endpoint.service.clone())),
     }
     let suffix = endpoint.dns_suffix.as_bytes();
-    if suffix.len() != 8 || !suffix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+    let fits = suffix.len() == 8 && suffix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if id.cloud().is_none() && !fits {
         findings.refuse(location.clone(), RuleError::DnsSuffix(endpoint.dns_suffix.clone()));
     }
     for address in &endpoint.addresses {
@@ -172,7 +177,11 @@ fn check_endpoint<'a>(
             findings.refuse(location.clone(), RuleError::AddressInUse { ip: address.ip, by: by.clone() });
         }
     }
-    if endpoint.addresses.is_empty() && state_of(endpoint) == EndpointState::Failed {
+    let cloud = id.cloud();
+    if let Some(cloud) = cloud.filter(|_| endpoint.addresses.len() != 1) {
+        findings.refuse(location.clone(), RuleError::OneAddress { cloud, addresses: endpoint.addresses.len() });
+    }
+    if cloud.is_none() && endpoint.addresses.is_empty() && state_of(endpoint) == EndpointState::Failed {
         findings.note(
             &location,
             format_args!(
@@ -181,7 +190,7 @@ fn check_endpoint<'a>(
             ),
         );
     }
-    if endpoint.security_groups.is_empty() {
+    if cloud.is_none() && endpoint.security_groups.is_empty() {
         findings.note(&location, "it has no security group, so nothing is let in");
     }
 

@@ -7,15 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::super::TargetKind;
-use super::super::error::{Findings, Location, RuleError, TargetLimit};
+use super::super::error::{Findings, GOOGLE_REGIONS_LIMIT, Location, RuleError, TargetLimit};
 use super::super::port_allocations::PortAllocations;
 use super::super::strings::ClusterHosts;
 use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
 use super::distinct;
 use crate::model::{
-    Attributes, Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, MAXIMUM_TARGET_LIMIT, Project,
-    ProjectId, Region, Tier, VpceId,
+    Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, Project, ProjectId, Region,
+    Tier, VpceId,
 };
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
@@ -124,17 +124,30 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         if !service.remote_regions.is_empty() && idle_timeout != Attributes::default().idle_timeout {
             findings.refuse(Location::Service(service.id.clone()), RuleError::CustomIdleTimeout(idle_timeout));
         }
-        if service.target_limit > MAXIMUM_TARGET_LIMIT {
-            let rule = RuleError::LimitTooHigh(service.target_limit);
+        let most = Cloud::maximum_target_limit(service.region.cloud());
+        if service.target_limit > most {
+            let rule = RuleError::LimitTooHigh { limit: service.target_limit, most };
             findings.refuse(Location::Service(service.id.clone()), rule);
         }
     }
+    check_google_regions(survey, project, findings);
     for service in survey.services_of(project) {
         let targets = survey.targets.get(&service.id).map_or(&[][..], Vec::as_slice);
         check_limit(project, service, targets, findings);
         check_paused(survey, held, project, service, findings);
         check_one_way(survey, service, targets, findings);
         check_proxy_sources(survey, service, findings);
+    }
+}
+
+/// With nodes in several of Google's regions a project has fewer.
+fn check_google_regions<'a>(survey: &Survey<'a>, project: &'a Project, findings: &mut Findings) {
+    let google = survey.services_of(project).filter(|service| service.region.cloud() == Some(Cloud::Gcp));
+    let counts = google.map(|service| survey.targets.get(&service.id).map_or(0, Vec::len));
+    let counts: Vec<usize> = counts.filter(|count| *count > 0).collect();
+    let all = counts.iter().sum();
+    if counts.len() > 1 && all > GOOGLE_REGIONS_LIMIT {
+        findings.refuse(Location::Project(project.id.clone()), RuleError::GoogleRegions(all));
     }
 }
 

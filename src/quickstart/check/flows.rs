@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 
 use super::super::client::mongo::MongoClient;
 use super::super::horizons::{private_hosts, private_member, public_member, strings_of};
-use super::places::Places;
+use super::places::{Places, client_of};
 use super::{Bench, Outcome, why};
 use crate::model::{Cluster, ClusterKind, DnsName};
 use crate::plan::{Gate, Listener, PrivateStrings};
@@ -28,6 +28,8 @@ struct Way {
     address: SocketAddr,
     host: DnsName,
     expected: Expected,
+    /// Where a client in the endpoint's network stands; `None`: wherever it stands that binds no address.
+    inside: Option<IpAddr>,
 }
 
 /// What a `hello` must say.
@@ -41,7 +43,7 @@ enum Expected {
 
 impl Way {
     async fn client(&self, bench: &Bench, source: Option<IpAddr>) -> Result<MongoClient, String> {
-        let client = MongoClient::connect(source, self.address, &self.host, &bench.tls).await;
+        let client = MongoClient::connect(source.or(self.inside), self.address, &self.host, &bench.tls).await;
         client.map_err(|error| self.said(source, &why(&error)))
     }
 
@@ -103,8 +105,9 @@ pub(super) async fn hello(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
         return Err("no endpoint address has a port".to_owned());
     }
     let sources = [None, Some(places.peered), Some(places.on_premises)];
-    let all = ways.iter().flat_map(|way| sources.map(|source| way.check(&bench, source)));
-    try_join_all(all).await?;
+    let (aws, others): (Vec<&Way>, Vec<&Way>) = ways.iter().partition(|way| way.inside.is_none());
+    let all = aws.into_iter().flat_map(|way| sources.map(|source| way.check(&bench, source)));
+    try_join_all(all.chain(others.into_iter().map(|way| way.check(&bench, None)))).await?;
     Ok(format!(
         "{} address and port pairs lead to their targets over TLS, from the VPC, the peered VPC and on premises",
         ways.len()
@@ -220,7 +223,9 @@ fn private_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
             let at = private.endpoints.iter().position(|(id, _)| *id == gate.id)?;
             let host = private_hosts(private).into_iter().nth(at)?;
             let expected = expected(bench, cluster, listener, private)?;
-            Some(Way { address: listener.address, host, expected })
+            let network = bench.desired.vpcs.get(&gate.vpc).filter(|vpc| vpc.id.cloud().is_some());
+            let inside = network.and_then(|network| client_of(&network.cidrs, "network").ok());
+            Some(Way { address: listener.address, host, expected, inside })
         })
         .collect()
 }
@@ -253,6 +258,7 @@ fn public_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
             }
             ClusterKind::Sharded { .. } => Expected::Router { balanced: false },
         },
+        inside: None,
     };
     named.iter().map(way).collect()
 }

@@ -12,7 +12,7 @@ use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
 use super::places::Places;
 use super::{Bench, Outcome};
-use crate::model::{AppEndpointKind, Cluster, DnsName};
+use crate::model::{AppEndpointKind, DnsName};
 use crate::plan::EndpointGate;
 
 /// Questions to one server from one place.
@@ -70,9 +70,12 @@ impl Resolver {
     }
 
     /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zone's name
-    /// has its own.
+    /// has its own. Outside AWS the host itself has the address (A30).
     async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate) -> Result<(), String> {
-        let regional = gate.regional_name.to_string();
+        let Some(regional) = gate.regional_name.as_ref().map(ToString::to_string) else {
+            let own = gate.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
+            return self.expect(host.as_str(), RecordType::A, own).await;
+        };
         let alias = (host.to_string(), DnsData::Cname(regional.clone()));
         self.expect(host.as_str(), RecordType::CNAME, vec![alias.clone()]).await?;
         let addresses = gate.addresses.iter().map(|at| (regional.clone(), DnsData::Address(at.ip)));
@@ -94,10 +97,7 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
     for server in &bench.dns {
         let resolver = Resolver { server: *server, transport, source: None };
         for strings in &bench.snapshot.strings {
-            // The standard names of nodes without a public address do not exist.
-            let mut clusters = bench.desired.projects.iter().flat_map(|project| &project.clusters);
-            let is_public = |cluster: &Cluster| cluster.nodes.iter().any(|node| node.public_address.is_some());
-            if clusters.any(|cluster| cluster.name == strings.cluster && is_public(cluster)) {
+            if strings.is_public {
                 resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
             }
             for private in &strings.private {

@@ -24,7 +24,8 @@ pub(super) struct Places {
 impl Places {
     /// An address of each kind, from the scenario's own networks.
     pub(super) fn of(desired: &Desired) -> Result<Self, String> {
-        let vpc = desired.vpcs.values().next().ok_or("the scenario has no VPC")?;
+        let mut vpcs = desired.vpcs.values().filter(|vpc| vpc.id.cloud().is_none());
+        let vpc = vpcs.next().ok_or("the scenario has no VPC")?;
         let project = desired.projects.first().ok_or("the scenario has no project")?;
         let service = project.services.first().ok_or("the scenario has no endpoint service")?;
         let listed = client_of(&project.access_list, "IP access list")?;
@@ -39,7 +40,7 @@ impl Places {
 }
 
 /// A client's address in the first network of a set.
-fn client_of(cidrs: &CidrSet, what: &str) -> Result<IpAddr, String> {
+pub(super) fn client_of(cidrs: &CidrSet, what: &str) -> Result<IpAddr, String> {
     let net = cidrs.iter().next().ok_or_else(|| format!("the scenario has no {what}"))?;
     let IpNet::V4(v4) = net else { return Err(format!("the scenario's {what} is no IPv4 network")) };
     let [a, b, c, d] = v4.network().octets();
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_place_of_the_scenario_has_a_client() {
-        let places = Places::of(&scenario(Shift::new(10).unwrap()).desired).expect("places");
+        let places = Places::of(&scenario(Shift::new(10).unwrap(), false).desired).expect("places");
         let text = |ip: IpAddr| ip.to_string();
         assert_eq!(text(places.peered), "127.13.200.9");
         assert_eq!(text(places.on_premises), "127.12.200.9");

@@ -4,6 +4,7 @@
 //! sockets of their own into a namespace need root.
 
 mod access;
+mod clouds;
 mod commands;
 mod inside;
 mod leftovers;

@@ -108,13 +108,24 @@ pub(super) struct TestLab {
 }
 
 impl TestLab {
-    /// A lab of the documentation's network; `None`, having said why, where it cannot be had.
-    pub(super) fn up() -> Option<Self> {
+    /// A lab that is built with these arguments; `None`, having said why, where it cannot be had.
+    pub(super) fn up_with(arguments: &[&str]) -> Option<Self> {
+        let labs = Self::labs()?;
+        labs.up(arguments)?;
+        Some(Self { labs })
+    }
+
+    fn labs() -> Option<Labs> {
         if !rustix::process::geteuid().is_root() {
             skip("only root can put sockets of a running test into another network namespace");
             return None;
         }
-        let labs = Labs::new();
+        Some(Labs::new())
+    }
+
+    /// A lab of the documentation's network; `None`, having said why, where it cannot be had.
+    pub(super) fn up() -> Option<Self> {
+        let labs = Self::labs()?;
         // The documentation's network, with a port that closes soon after it moved.
         let file = labs.dir.path().join("lab.toml");
         std::fs::write(&file, format!("move_grace = \"1s\"\n{}", plgw::lab::DEFAULT_CONFIG)).expect("a directory");

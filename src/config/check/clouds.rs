@@ -1,0 +1,148 @@
+//! The consumer's networks and private endpoints in Azure and Google Cloud.
+
+use super::cidr_set;
+use super::declared::{Declared, Side, need_networks};
+use super::networks::NetworkMap;
+use crate::config::raw::Section;
+use crate::config::value::{address, network, parsed};
+use crate::model::{
+    Cloud, EndpointState, InterfaceEndpoint, Region, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, VpceServiceId,
+};
+
+/// One `[[network]]`: a virtual network of Azure or a VPC network of Google Cloud, in one region.
+pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
+    let problems = section.problems;
+    let index = declared.next_vpc();
+    let id = section.need("id", cloud_id::<VpcId>(VpcId::cloud));
+    let region = section.need("region", parsed::<Region>);
+    let cidrs = need_networks(section, "cidrs", "a network has one range at least");
+    let peered = section.list("peered", network).unwrap_or_default();
+    let on_premises = section.list("on_premises", network).unwrap_or_default();
+    if let Some(id) = &id {
+        declared.unique(problems, "network id", &id.value, &id.spot);
+    }
+    if let (Some(id), Some(region)) = (&id, &region)
+        && id.value.cloud() != region.value.cloud()
+    {
+        let cloud = id.value.cloud().map_or("AWS", Cloud::label);
+        problems.report(&region.spot, format!("`{}` is not a region of {cloud}, where the network is", region.value));
+    }
+    declared.networks(Side::Vpc(index), &cidrs);
+    declared.networks(Side::Joined(index), &peered);
+    declared.networks(Side::Joined(index), &on_premises);
+    let mut subnets = NetworkMap::default();
+    let whole = cidr_set(&cidrs);
+    let found = section.tables("subnet", |found| {
+        let id = found.need("id", parsed::<SubnetId>);
+        let cidr = found.need("cidr", network);
+        if let Some(id) = &id {
+            declared.unique(problems, "subnet id", &id.value, &id.spot);
+        }
+        if let Some(cidr) = &cidr {
+            if !whole.covers(&cidr.value) {
+                problems.report(&cidr.spot, format!("`{}` lies outside the network's ranges ({whole})", cidr.value));
+            }
+            if let Some(other) = subnets.overlapping(cidr.value) {
+                let message = format!("`{}` overlaps `{other}` of another subnet of the network", cidr.value);
+                problems.report(&cidr.spot, message);
+            }
+            subnets.insert(cidr.value, cidr.value);
+        }
+        // No subnet of these clouds lies in a zone.
+        let zone = region.as_ref()?.value.zone_of_whole();
+        Some(Subnet { id: id?.value, zone, cidr: cidr?.value })
+    });
+    let network = Vpc {
+        id: id?.value,
+        region: region?.value,
+        cidrs: whole,
+        peered: cidr_set(&peered),
+        on_premises: cidr_set(&on_premises),
+        enable_dns_support: true,
+        enable_dns_hostnames: true,
+        subnets: found.into_iter().flatten().map(|subnet| (subnet.id.clone(), subnet)).collect(),
+        security_groups: std::collections::BTreeMap::new(),
+    };
+    declared.clouds.insert(network.id.clone(), network.clone());
+    Some(network)
+}
+
+/// One `[[private_endpoint]]`: Azure's private endpoint, or Google's with its forwarding rule.
+pub(super) fn private_endpoint(section: &Section<'_>, declared: &mut Declared) -> Option<InterfaceEndpoint> {
+    let problems = section.problems;
+    let id = section.need("id", cloud_id::<VpceId>(VpceId::cloud));
+    let network = section.need("network", cloud_id::<VpcId>(VpcId::cloud));
+    let service = section.need("service", parsed::<VpceServiceId>);
+    let ip = section.need("ip", address);
+    if let Some(id) = &id {
+        declared.unique(problems, "private endpoint id", &id.value, &id.spot);
+        declared.endpoints.insert(id.value.clone());
+    }
+    let network = network?;
+    let Some(place) = declared.clouds.get(&network.value).cloned() else {
+        problems.report(&network.spot, format!("no `[[network]]` has the id `{}`", network.value));
+        return None;
+    };
+    let service = service?;
+    let name = ServiceName::new(place.region.clone(), service.value.clone());
+    if !declared.services.contains_key(&name) {
+        let message = format!("no `[[project.endpoint_service]]` in `{}` has the id `{}`", place.region, service.value);
+        problems.report(&service.spot, message);
+    }
+    let (id, ip) = (id?, ip?);
+    declared.bind_endpoint(&ip, Some(&name));
+    if id.value.cloud() != place.region.cloud() {
+        problems.report(&id.spot, format!("`{}` is not in the cloud of its network `{}`", id.value, place.id));
+        return None;
+    }
+    if let Some(region) = google_region(&id.value).filter(|region| *region != place.region.as_str()) {
+        let message = format!("its region `{region}` is not its network's, `{}`", place.region);
+        problems.report(&id.spot, message);
+        return None;
+    }
+    let endpoint = InterfaceEndpoint::in_cloud(id.value, &place, name, ip.value, EndpointState::Available);
+    if endpoint.is_none() {
+        problems.report(&ip.spot, format!("`{}` lies in no subnet of `{}`", ip.value, place.id));
+    }
+    endpoint
+}
+
+/// The region in `projects/PROJECT/regions/REGION/forwardingRules/NAME`.
+fn google_region(id: &VpceId) -> Option<&str> {
+    (id.cloud() == Some(Cloud::Gcp)).then(|| id.as_str().split('/').nth(3)).flatten()
+}
+
+/// An id that is one of AWS.
+pub(super) fn aws_id<T>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&toml::de::DeValue<'_>) -> Result<T, String>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    move |value| {
+        let found = parsed::<T>(value)?;
+        match cloud(&found) {
+            None => Ok(found),
+            Some(cloud) => Err(format!(
+                "is an id of {}; that cloud's networks are `[[network]]` and its endpoints `[[private_endpoint]]`",
+                cloud.label()
+            )),
+        }
+    }
+}
+
+/// An id that is one of Azure or Google Cloud.
+fn cloud_id<T>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&toml::de::DeValue<'_>) -> Result<T, String>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    move |value| {
+        let found = parsed::<T>(value)?;
+        match cloud(&found) {
+            Some(_) => Ok(found),
+            None => Err("is an id of AWS; write Azure's resource id (`/subscriptions/…`) or Google's name \
+                         (`projects/…`)"
+                .to_owned()),
+        }
+    }
+}
