@@ -7,6 +7,7 @@
 
 mod atlas;
 mod elsewhere;
+mod named_strings;
 mod security_rules;
 mod serverless;
 mod state;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::atlas::{ClusterProfile, DatabaseUser, ProjectProfile};
 pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
+pub use self::named_strings::{NamedStringsRecord, StringsStatus};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
@@ -195,6 +197,8 @@ pub struct Inventory {
     pub updates: BTreeMap<Pair<ProjectId, ClusterName>, Timestamp>,
     /// Database users of projects, by `DATABASE/NAME`.
     pub users: BTreeMap<Pair<ProjectId, String>, DatabaseUser>,
+    /// Connection strings that were made by name, by project and id.
+    pub named_strings: BTreeMap<Pair<ProjectId, String>, NamedStringsRecord>,
     /// What only the config can name.
     pub fixed: Fixed,
 }
@@ -280,6 +284,7 @@ impl Inventory {
             vpcs: self.vpcs.iter().map(|(id, record)| (id.clone(), record.planned_vpc())).collect(),
             app_services: self.fixed.app_services.clone(),
             private_zones: self.fixed.private_zones.clone(),
+            named_strings: self.published_strings().collect(),
             ..Desired::default()
         };
         for (id, record) in ordered(&self.projects, &self.fixed.order) {
@@ -419,6 +424,7 @@ impl Inventory {
         differ("cluster-profile", &base.cluster_profiles, &self.cluster_profiles, &mut resources);
         differ("update", &base.updates, &self.updates, &mut resources);
         differ("user", &base.users, &self.users, &mut resources);
+        differ("connection-string", &base.named_strings, &self.named_strings, &mut resources);
         resources
     }
 
@@ -449,6 +455,7 @@ impl Inventory {
                 "cluster-profile" => put(&mut self.cluster_profiles, id, value),
                 "update" => put(&mut self.updates, id, value),
                 "user" => put(&mut self.users, id, value),
+                "connection-string" => put(&mut self.named_strings, id, value),
                 _ => Err(format!("there are no objects of kind `{kind}`")),
             }
             .map_err(wrong)?;

@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
-use super::process_args;
+use super::{named_strings, process_args};
 
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
@@ -36,6 +36,9 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         }
         (&Method::GET, [text, "processArgs"]) => process_args::describe(request, &name(text)?),
         (&Method::PATCH, [text, "processArgs"]) => process_args::change(request, name(text)?).await,
+        (_, [text, "privateEndpointConnectionStrings", rest @ ..]) => {
+            named_strings::answer(request, name(text)?, rest).await
+        }
         (_, [] | [_] | [_, "processArgs"]) => Err(Refusal::method(request.call)),
         _ => Err(Refusal::no_resource(request.call)),
     }
@@ -155,28 +158,30 @@ fn merge(value: &mut Value, more: Value) {
 /// A cluster's strings as Atlas has them, with the maps that older clients read.
 fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
+    // Those that were made by name are resources of their own.
+    let private: Vec<&PrivateStrings> = strings.private.iter().filter(|entry| entry.slug.is_none()).collect();
     let legacy = |string: fn(&PrivateStrings) -> &String| {
-        let pairs = strings.private.iter().flat_map(|entry| {
+        let pairs = private.iter().flat_map(|entry| {
             entry.endpoints.iter().map(move |(id, _)| (id.to_string(), Value::String(string(entry).clone())))
         });
         Value::Object(pairs.collect())
     };
     // Recorded: a replica set without private endpoints has none of these keys, a sharded cluster two empty ones.
-    if strings.private.is_empty() && is_sharded {
+    if private.is_empty() && is_sharded {
         value["awsPrivateLinkSrv"] = json!({});
         value["privateEndpoint"] = json!([]);
     }
-    if !strings.private.is_empty() {
+    if !private.is_empty() {
         value["awsPrivateLink"] = legacy(|entry| &entry.connection_string);
         value["awsPrivateLinkSrv"] = legacy(|entry| {
             entry.srv_shard_optimized_connection_string.as_ref().unwrap_or(&entry.srv_connection_string)
         });
-        value["privateEndpoint"] = strings.private.iter().map(private).collect();
+        value["privateEndpoint"] = private.iter().map(|entry| endpoint_strings(entry)).collect();
     }
     value
 }
 
-fn private(entry: &PrivateStrings) -> Value {
+fn endpoint_strings(entry: &PrivateStrings) -> Value {
     let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.as_str(), "providerName": "AWS", "region": region.atlas() });
     let mut value = json!({
         "connectionString": entry.connection_string,
