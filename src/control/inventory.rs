@@ -21,9 +21,8 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::atlas::{ClusterProfile, DatabaseUser, ProjectProfile};
+pub use self::atlas::{ClusterProfile, DatabaseUser, NamedStringsRecord, ProjectProfile, StringsStatus};
 pub use self::elsewhere::{Cloud, ElsewhereEndpoint, ElsewhereService};
-pub use self::named_strings::{NamedStringsRecord, StringsStatus};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,

@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
-use super::{named_strings, process_args};
+use super::process_args;
 
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
@@ -36,9 +36,6 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         }
         (&Method::GET, [text, "processArgs"]) => process_args::describe(request, &name(text)?),
         (&Method::PATCH, [text, "processArgs"]) => process_args::change(request, name(text)?).await,
-        (_, [text, "privateEndpointConnectionStrings", rest @ ..]) => {
-            named_strings::answer(request, name(text)?, rest).await
-        }
         (_, [] | [_] | [_, "processArgs"]) => Err(Refusal::method(request.call)),
         _ => Err(Refusal::no_resource(request.call)),
     }

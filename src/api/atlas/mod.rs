@@ -143,6 +143,9 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (_, ["privateEndpoint", rest @ ..]) => services::answer(&request, rest).await,
         (_, ["privateNetworkSettings", "endpointIds", rest @ ..]) => archives::answer(&request, rest).await,
         (_, ["serverless", rest @ ..]) => serverless::instances(&request, rest).await,
+        (_, ["clusters", name, "privateEndpointConnectionStrings", rest @ ..]) => {
+            named_strings::answer(&request, name, rest).await
+        }
         (_, ["clusters", rest @ ..]) => clusters::answer(&request, rest).await,
         (_, ["limits", rest @ ..]) => project::limits(&request, rest).await,
         (_, ["accessList", rest @ ..]) => project::access_list(&request, rest).await,

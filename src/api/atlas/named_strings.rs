@@ -18,7 +18,8 @@ use crate::plan::{PrivateStrings, Snapshot};
 /// Letters of a name.
 const LONGEST_NAME: usize = 64;
 
-pub(super) async fn answer(request: &Request<'_>, cluster: ClusterName, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> Outcome {
+    let cluster: ClusterName = name.parse().map_err(|_| no_cluster(name))?;
     if request.is_v1() {
         return Err(Refusal::no_resource(request.call));
     }
