@@ -11,7 +11,7 @@ use crate::plan::RuleError;
 const SLUG_LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Strings to be made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NewStrings {
     /// Their name.
     pub name: String,
