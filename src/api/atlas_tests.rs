@@ -8,6 +8,7 @@ use super::client::Answer;
 use super::fixture::Gateway;
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
+use crate::model::DnsName;
 
 const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
 const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
@@ -248,4 +249,141 @@ async fn organizations_projects_and_clusters_are_listed_across_projects() {
     let names = all["results"].as_array().unwrap().iter().flat_map(|group| group["clusters"].as_array().unwrap());
     assert!(names.into_iter().any(|cluster| cluster["name"] == "Cluster0"), "{all}");
     assert_eq!(get("/api/private/ipinfo").await, json!({ "currentIpv4Address": "127.0.0.1" }));
+}
+
+const STRINGS: &str = "clusters/Cluster0/privateEndpointConnectionStrings";
+
+impl Gateway {
+    async fn until_strings_are(&self, path: &str, status: &str) -> Value {
+        for _ in 0..1000 {
+            let shown = self.of_group("v2", "GET", path, Value::Null).await.json();
+            if shown["status"] == status {
+                return shown;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("never {status}: {}", self.of_group("v2", "GET", path, Value::Null).await.json());
+    }
+}
+
+/// A32.
+#[tokio::test]
+async fn connection_strings_are_made_by_name_published_changed_and_removed() {
+    let store = Arc::new(MemoryStore::new());
+    let gateway = Gateway::start_on(store.clone()).await;
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    let wanted = json!({ "name": "reports", "privateEndpointIds": [ENDPOINT] });
+    let made = gateway.of_group("v2", "POST", STRINGS, wanted).await;
+    assert_eq!(made.status, 201);
+    let made = made.json();
+    assert_eq!((&made["status"], &made["managementType"]), (&json!("PENDING"), &json!("SELF_MANAGED")));
+    assert_eq!((&made["connectionString"], &made["errorMessage"]), (&Value::Null, &Value::Null));
+    let (id, slug) = (made["connectionStringId"].as_str().unwrap(), made["slug"].as_str().unwrap());
+    assert!(id.len() == 24 && slug.bytes().all(|b| b.is_ascii_alphanumeric()), "{made}");
+    let path = format!("{STRINGS}/{id}");
+
+    gateway.control.set_pace(Pace::Fast).await.unwrap();
+    let shown = gateway.until_strings_are(&path, "AVAILABLE").await;
+    let host = format!("cs-{slug}-us-east-1-k45tj.mongodb.net");
+    assert_eq!(shown["srvConnectionString"], format!("mongodb+srv://cluster0-cs-{slug}-k45tj.mongodb.net"));
+    assert_eq!(
+        shown["connectionString"],
+        format!(
+            "mongodb://{host}:1024,{host}:1025,{host}:1026/?ssl=true&authSource=admin&replicaSet=Cluster0-shard-0-shard-0"
+        )
+    );
+    let snapshot = gateway.control.snapshot();
+    let cluster = &crate::config::quickstart().desired.projects[0].clusters[0];
+    let horizons = crate::plan::horizons(cluster, &snapshot.strings[0], &snapshot);
+    assert!(horizons.iter().any(|horizon| horizon.name == format!("cs-{slug}")), "{horizons:?}");
+    let (apex, name): (DnsName, DnsName) = ("mongodb.net".parse().unwrap(), host.parse().unwrap());
+    let records = snapshot.dns.public[&apex].records.get(&name).expect("a record");
+    assert!(records.cname.as_ref().is_some_and(|name| name.as_str().starts_with(ENDPOINT)), "{records:?}");
+
+    // The cluster shows its endpoints' own strings alone.
+    let cluster = gateway.of_group("v2", "GET", "clusters/Cluster0", Value::Null).await.json();
+    assert_eq!(cluster["connectionStrings"]["privateEndpoint"].as_array().unwrap().len(), 1);
+
+    // What is in force stays while a change is pending, and over a restart.
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    let changed = gateway.of_group("v2", "PATCH", &path, json!({ "name": "billing" })).await;
+    assert_eq!(changed.status, 200);
+    let changed = changed.json();
+    assert_eq!((&changed["name"], &changed["status"]), (&json!("billing"), &json!("PENDING")));
+    assert_eq!(changed["connectionString"], shown["connectionString"]);
+    drop(gateway);
+    let gateway = Gateway::start_on(store).await;
+    gateway.control.set_pace(Pace::Fast).await.unwrap();
+    let again = gateway.until_strings_are(&path, "AVAILABLE").await;
+    assert_eq!((&again["slug"], &again["connectionString"]), (&shown["slug"], &shown["connectionString"]));
+    let list = gateway.of_group("v2", "GET", STRINGS, Value::Null).await.json();
+    assert_eq!((&list["totalCount"], &list["results"][0]), (&json!(1), &again));
+    let other = gateway.of_group("v2", "GET", &path.replace("Cluster0", "Sharded0"), Value::Null).await;
+    assert_eq!(other.status, 404, "another cluster's");
+
+    assert_eq!(gateway.of_group("v2", "DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(gateway.of_group("v2", "GET", &path, Value::Null).await.status, 404);
+    let snapshot = gateway.control.snapshot();
+    assert!(!snapshot.dns.public[&apex].records.contains_key(&name), "its names go with it");
+}
+
+#[tokio::test]
+async fn connection_strings_that_cannot_be_are_refused_or_fail() {
+    let gateway = Gateway::start().await;
+    let good = json!({ "name": "a", "privateEndpointIds": [ENDPOINT] });
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body
+    };
+    for (body, said) in [
+        (json!({ "privateEndpointIds": [ENDPOINT] }), "name"),
+        (json!({ "name": "a" }), "privateEndpointIds"),
+        (with("name", json!("x".repeat(65))), "64 characters"),
+        (with("privateEndpointIds", json!([])), "is empty"),
+        (with("privateEndpointIds", json!([ENDPOINT, ENDPOINT])), "twice"),
+        (with("privateEndpointIds", json!(["vpce-0123456789abcdef9"])), "no AWS private endpoint of the project"),
+        (with("optimizedModeEnabled", json!(true)), "has no optimized connection strings"),
+        (with("selectiveMongosEnabled", json!(true)), "is not published"),
+        (with("slug", json!("mine")), "slug"),
+    ] {
+        let refused = gateway.of_group("v2", "POST", STRINGS, body.clone()).await;
+        assert_eq!(refused.status, 400, "{body}");
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(said), "{body}: {detail}");
+    }
+    let nowhere = "clusters/Nowhere/privateEndpointConnectionStrings";
+    assert_eq!(code(&gateway.of_group("v2", "POST", nowhere, good.clone()).await), (404, "CLUSTER_NOT_FOUND".into()));
+    assert_eq!(gateway.of_group("v1.0", "GET", STRINGS, Value::Null).await.status, 404, "the first version has none");
+
+    let made = gateway.of_group("v2", "POST", STRINGS, good.clone()).await.json();
+    let path = format!("{STRINGS}/{}", made["connectionStringId"].as_str().unwrap());
+    let refused = gateway.of_group("v2", "PATCH", &path, json!({ "optimizedModeEnabled": false })).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["parameters"]), (400, &json!(["optimizedModeEnabled"])));
+    gateway.until_strings_are(&path, "AVAILABLE").await;
+
+    // A change whose endpoint is removed before it is through fails, and says why.
+    gateway.control.set_pace(Pace::Frozen).await.unwrap();
+    assert_eq!(gateway.of_group("v2", "PATCH", &path, good).await.status, 200);
+    let services = gateway.of_group("v2", "GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json();
+    let service = services[0]["id"].as_str().expect("an id");
+    let endpoint = format!("privateEndpoint/AWS/endpointService/{service}/endpoint/{ENDPOINT}");
+    assert_eq!(gateway.of_group("v2", "DELETE", &endpoint, Value::Null).await.status, 202);
+    gateway.control.set_pace(Pace::Fast).await.unwrap();
+    let failed = gateway.until_strings_are(&path, "FAILED").await;
+    assert!(failed["errorMessage"].as_str().unwrap().contains("was removed"), "{failed}");
+}
+
+/// A sharded cluster with optimized strings has one port, so that its named strings lead there by the `-lb` name.
+#[tokio::test]
+async fn strings_by_name_of_an_optimized_cluster_are_load_balanced() {
+    let gateway = Gateway::start().await;
+    let list = STRINGS.replace("Cluster0", "Sharded0");
+    let body = json!({ "name": "a", "privateEndpointIds": [ENDPOINT], "optimizedModeEnabled": true });
+    let made = gateway.of_group("v2", "POST", &list, body).await.json();
+    let path = format!("{list}/{}", made["connectionStringId"].as_str().expect("an id"));
+    let shown = gateway.until_strings_are(&path, "AVAILABLE").await;
+    let srv = shown["srvConnectionString"].as_str().unwrap();
+    assert!(srv.contains(&format!("-cs-{}", shown["slug"].as_str().unwrap())) && srv.contains("-lb."), "{srv}");
+    assert!(shown["connectionString"].as_str().unwrap().ends_with("&loadBalanced=true"), "{shown}");
 }

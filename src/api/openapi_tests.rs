@@ -409,6 +409,15 @@ async fn projects(walk: &mut Walk) {
     let args = format!("{one}/processArgs");
     walk.call("PATCH", &args, &[PROJECT, "More"], json!({ "javascriptEnabled": false })).await;
     walk.call("GET", &args, &[PROJECT, "More"], none()).await;
+    let list = format!("{one}/privateEndpointConnectionStrings");
+    let strings = json!({ "name": "reports", "privateEndpointIds": ["vpce-024f5b57108c8d3ed"] });
+    let made = walk.call("POST", &list, &[PROJECT, "Cluster0"], strings).await;
+    walk.call("GET", &list, &[PROJECT, "Cluster0"], none()).await;
+    let of = [PROJECT, "Cluster0", text(&made["connectionStringId"])];
+    let strings = format!("{list}/{{connectionStringId}}");
+    walk.until(&strings, &of, |view| view["status"] == "AVAILABLE").await;
+    walk.call("PATCH", &strings, &of, json!({ "name": "billing" })).await;
+    walk.call("DELETE", &strings, &of, none()).await;
     walk.call("DELETE", &one, &[PROJECT, "More"], none()).await;
     let mode = format!("{GROUP}/privateEndpoint/regionalMode");
     walk.call("GET", &mode, &[PROJECT], none()).await;

@@ -120,6 +120,33 @@ pub(super) static VENDORS: &[(&str, &[VendorOperation])] = &[
         ],
     ),
     (
+        group!("/clusters/{clusterName}/privateEndpointConnectionStrings"),
+        &[
+            get("listGroupClusterPrivateEndpointConnectionStrings", "NamedStringsPage"),
+            send(
+                Method::POST,
+                "createGroupClusterPrivateEndpointConnectionString",
+                "NamedStringsRequest",
+                201,
+                "NamedStrings",
+            ),
+        ],
+    ),
+    (
+        group!("/clusters/{clusterName}/privateEndpointConnectionStrings/{connectionStringId}"),
+        &[
+            get("getGroupClusterPrivateEndpointConnectionString", "NamedStrings"),
+            send(
+                Method::PATCH,
+                "updateGroupClusterPrivateEndpointConnectionString",
+                "NamedStringsChange",
+                200,
+                "NamedStrings",
+            ),
+            delete("deleteGroupClusterPrivateEndpointConnectionString", 204, ""),
+        ],
+    ),
+    (
         "/api/atlas/v1.0/groups/{groupId}/whitelist",
         &[
             get("listOldAccessListEntries", "AccessEntries"),

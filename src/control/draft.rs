@@ -5,6 +5,7 @@ mod apps;
 pub mod atlas;
 pub mod ec2;
 mod elsewhere;
+pub mod named_strings;
 pub mod profiles;
 mod serverless;
 
@@ -134,6 +135,8 @@ pub enum Kind {
     AccessEntry,
     /// A database user.
     DatabaseUser,
+    /// A private endpoint connection string.
+    ConnectionString,
     /// A fault on demand.
     Fault,
 }
@@ -170,6 +173,7 @@ impl std::fmt::Display for Kind {
             Self::PrivateEndpoint => "private endpoint",
             Self::AccessEntry => "access list entry",
             Self::DatabaseUser => "database user",
+            Self::ConnectionString => "private endpoint connection string",
             Self::Fault => "fault",
         })
     }

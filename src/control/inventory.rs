@@ -7,6 +7,7 @@
 
 mod atlas;
 mod elsewhere;
+mod named_strings;
 mod security_rules;
 mod serverless;
 mod state;
@@ -20,7 +21,7 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::atlas::{ClusterProfile, DatabaseUser, ProjectProfile};
+pub use self::atlas::{ClusterProfile, DatabaseUser, NamedStringsRecord, ProjectProfile, StringsStatus};
 pub use self::elsewhere::{ElsewhereEndpoint, ElsewhereService};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
@@ -195,6 +196,8 @@ pub struct Inventory {
     pub updates: BTreeMap<Pair<ProjectId, ClusterName>, Timestamp>,
     /// Database users of projects, by `DATABASE/NAME`.
     pub users: BTreeMap<Pair<ProjectId, String>, DatabaseUser>,
+    /// Connection strings that were made by name, by project and id.
+    pub named_strings: BTreeMap<Pair<ProjectId, String>, NamedStringsRecord>,
     /// What only the config can name.
     pub fixed: Fixed,
 }
@@ -297,6 +300,7 @@ impl Inventory {
             vpcs: self.vpcs.iter().map(|(id, record)| (id.clone(), record.planned_vpc())).collect(),
             app_services: self.fixed.app_services.clone(),
             private_zones: self.fixed.private_zones.clone(),
+            named_strings: self.published_strings().collect(),
             ..Desired::default()
         };
         desired.vpcs.extend(self.fixed.networks.clone());
@@ -443,6 +447,7 @@ impl Inventory {
         differ("cluster-profile", &base.cluster_profiles, &self.cluster_profiles, &mut resources);
         differ("update", &base.updates, &self.updates, &mut resources);
         differ("user", &base.users, &self.users, &mut resources);
+        differ("connection-string", &base.named_strings, &self.named_strings, &mut resources);
         resources
     }
 
@@ -473,6 +478,7 @@ impl Inventory {
                 "cluster-profile" => put(&mut self.cluster_profiles, id, value),
                 "update" => put(&mut self.updates, id, value),
                 "user" => put(&mut self.users, id, value),
+                "connection-string" => put(&mut self.named_strings, id, value),
                 _ => Err(format!("there are no objects of kind `{kind}`")),
             }
             .map_err(wrong)?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::inventory::{ClusterState, DatabaseUser, Inventory, Pair, Reservation, ServiceState, Timestamp};
+use super::inventory::{
+    ClusterState, DatabaseUser, Inventory, Pair, Reservation, ServiceState, StringsStatus, Timestamp,
+};
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
 /// How long each state lasts.
@@ -54,6 +56,8 @@ pub(super) enum Due {
     Update(ProjectId, ClusterName),
     /// A database user's time is over.
     User(ProjectId, String),
+    /// Connection strings are published, or can't be.
+    Strings(ProjectId, String),
     /// A serverless instance's change ends.
     Serverless(ProjectId, ClusterName),
     /// The private endpoint of a serverless instance goes on.
@@ -86,8 +90,8 @@ fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, Due)> + '
 
 /// What would be due next, however long that takes: what a frozen life is pushed to.
 pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
-    // Updates of clusters follow endpoints, so they are pushed when nothing else is left.
-    let order = |(at, due): &(Timestamp, Due)| (matches!(due, Due::Update(..)), *at);
+    // Updates of clusters and strings follow endpoints, so they are pushed when nothing else is left.
+    let order = |(at, due): &(Timestamp, Due)| (matches!(due, Due::Update(..) | Due::Strings(..)), *at);
     all(inventory, &FAST).min_by_key(order).map(|(_, due)| due)
 }
 
@@ -127,7 +131,13 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
         .iter()
         .filter(|(key, _)| !inventory.endpoints_change(key))
         .map(|(key, since)| (since.plus(times.cluster), Due::Update(key.0.clone(), key.1.clone())));
-    services.chain(endpoints).chain(registrations).chain(clusters).chain(updates).chain(beside(inventory, times))
+    let strings = inventory
+        .named_strings
+        .iter()
+        .filter(|(_, record)| record.status == StringsStatus::Pending && !inventory.chosen_endpoints_change(record))
+        .map(|(key, record)| (record.updated.plus(times.cluster), Due::Strings(key.0.clone(), key.1.clone())));
+    let of_clusters = clusters.chain(updates).chain(strings);
+    services.chain(endpoints).chain(registrations).chain(of_clusters).chain(beside(inventory, times))
 }
 
 /// The same for what stands beside AWS' services of projects: serverless instances, Online Archives, other clouds.
@@ -196,6 +206,7 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
         Due::User(project, id) => {
             inventory.users.remove(&Pair(project.clone(), id.clone()));
         }
+        Due::Strings(project, id) => strings(inventory, project, id, now),
         Due::Serverless(project, name) => serverless(inventory, project, name, now),
         Due::Reservation(project, name) => reservation(inventory, project, name, now),
         Due::Archive(project, id) => archive(inventory, project, id, now),
@@ -252,6 +263,12 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
         Due::ElsewhereEndpoint(id, name) => {
             if let Some(own) = inventory.elsewhere.get_mut(id).and_then(|record| record.endpoints.get_mut(name)) {
                 (own.state, own.since, own.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
+            }
+        }
+        Due::Strings(project, id) => {
+            if let Some(record) = inventory.named_strings.get_mut(&Pair(project.clone(), id.clone())) {
+                record.error = Some(format!("The connection strings can't be published: {reason}."));
+                (record.status, record.updated) = (StringsStatus::Failed, now);
             }
         }
         // The plan has no part in these, so that nothing refuses them.
@@ -347,6 +364,19 @@ fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, n
     } else {
         (record.state, record.since) = (ClusterState::Idle, now);
     }
+}
+
+fn strings(inventory: &mut Inventory, project: &ProjectId, id: &str, now: Timestamp) {
+    let key = Pair(project.clone(), id.to_owned());
+    let error = inventory.named_strings.get(&key).and_then(|record| inventory.why_unpublished(project, record));
+    let Some(record) = inventory.named_strings.get_mut(&key) else { return };
+    record.updated = now;
+    if error.is_none() {
+        (record.status, record.published) = (StringsStatus::Available, Some(record.endpoints.clone()));
+    } else {
+        record.status = StringsStatus::Failed;
+    }
+    record.error = error;
 }
 
 fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::provider::{DEFAULT_TARGET_LIMIT, MAXIMUM_TARGET_LIMIT};
+use super::provider::{DEFAULT_TARGET_LIMIT, MAXIMUM_TARGET_LIMIT, Minimum};
 use super::{Attributes, EndpointAddress, EndpointState, InterfaceEndpoint, ServiceName, Vpc, VpceId};
 
 /// A cloud provider other than AWS.
@@ -209,13 +209,15 @@ impl Cloud {
     #[must_use]
     pub fn attributes(of: Option<Self>) -> Attributes {
         let Some(cloud) = of else { return Attributes::default() };
-        let mut attributes = Attributes::default();
-        attributes.idle_timeout = Duration::from_secs(if cloud == Self::Azure { 240 } else { 1200 });
-        attributes.terminate_on_unhealthy = false;
-        attributes.dns_minimum.count = 0;
-        // Source: Azure, 64 k ports of each NAT address a target; Google, 64,512 connections an endpoint.
-        attributes.flows_per_target = 64_512;
-        attributes
+        let default = Attributes::default();
+        Attributes {
+            idle_timeout: Duration::from_secs(if cloud == Self::Azure { 240 } else { 1200 }),
+            terminate_on_unhealthy: false,
+            dns_minimum: Minimum { count: 0, ..default.dns_minimum },
+            // Source: Azure, 64 k ports of each NAT address a target; Google, 64,512 connections an endpoint.
+            flows_per_target: 64_512,
+            ..default
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CidrSet, ClusterName, Label, Region, Zone};
+use super::{CidrSet, ClusterName, Label, ProjectId, Region, VpceId, Zone};
 
 /// A replica set or a sharded cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,19 @@ pub struct BiConnector {
     pub zone: Zone,
     /// Where it really listens.
     pub address: SocketAddr,
+}
+
+/// Private endpoint connection strings of a cluster that were made by name and lead through chosen endpoints alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedStrings {
+    /// The cluster's project.
+    pub project: ProjectId,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// What tells their host names from others of the project.
+    pub slug: String,
+    /// The endpoints, at most one a region.
+    pub endpoints: Vec<VpceId>,
 }
 
 /// The IP access list of a project: who may use the public path. Empty: nobody.

@@ -19,6 +19,8 @@ pub struct Desired {
     pub endpoints: BTreeMap<VpceId, InterfaceEndpoint>,
     /// Projects with their clusters and endpoint services.
     pub projects: Vec<Project>,
+    /// Connection strings of their clusters that were made by name.
+    pub named_strings: Vec<super::NamedStrings>,
     /// Apps.
     pub apps: Vec<App>,
     /// Endpoint services of App Services, at most one per region and kind. The `service` of every interface endpoint is

@@ -8,7 +8,9 @@ use super::port_allocations::PortAllocations;
 use super::strings::{ClusterHosts, Paths, PrivateHost, PrivatePath};
 use super::survey::{Survey, is_available};
 use super::targets::is_optimized;
-use crate::model::{Cloud, Cluster, ClusterName, ListenerPort, Project, Region, Tier, VpceId, VpceServiceId};
+use crate::model::{
+    Cloud, Cluster, ClusterName, ListenerPort, NamedStrings, Project, Region, Tier, VpceId, VpceServiceId,
+};
 
 /// The ways to every cluster, in the order of projects and clusters.
 pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &mut Findings) -> Vec<Paths<'a>> {
@@ -20,7 +22,9 @@ pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &
             .collect();
         for cluster in &project.clusters {
             let at = || Location::Cluster(project.id.clone(), cluster.name.clone());
-            let found = to_cluster(project, cluster, &regions);
+            let named = survey.desired.named_strings.iter();
+            let named = named.filter(|named| named.project == project.id && named.cluster == cluster.name);
+            let found = to_cluster(project, cluster, &regions, named);
             let Some(found) = findings.take(at, found) else { continue };
             if let (Some(reason), true) = (&found.unavailable, is_partly_reached(cluster, &regions)) {
                 findings.note(&at(), reason);
@@ -77,10 +81,15 @@ fn to_cluster<'a>(
     project: &'a Project,
     cluster: &'a Cluster,
     regions: &BTreeMap<&Region, Reach<'a>>,
+    named: impl Iterator<Item = &'a NamedStrings>,
 ) -> Result<Paths<'a>, RuleError> {
     let hosts = ClusterHosts::of(cluster);
     let unavailable = why_unavailable(cluster, regions);
-    let private = if unavailable.is_some() { Vec::new() } else { private_paths(project, cluster, &hosts, regions)? };
+    let mut private =
+        if unavailable.is_some() { Vec::new() } else { private_paths(project, cluster, &hosts, regions)? };
+    for named in named {
+        private.extend(named_path(project, cluster, &hosts, regions, named)?);
+    }
     let mut nodes = cluster
         .nodes
         .iter()
@@ -140,15 +149,50 @@ fn private_paths<'a>(
         let firsts = reached.filter_map(|(region, reach)| Some((region, reach, reach.endpoints.first()?.1)));
         let spread = firsts.map(|(region, reach, endpoint)| host(0, endpoint, region, reach));
         let spread = spread.collect::<Result<Vec<_>, _>>()?;
-        return Ok(vec![PrivatePath { name: hosts.private(0, None, optimized)?, optimized, hosts: spread }]);
+        return Ok(vec![PrivatePath {
+            slug: None,
+            name: hosts.private(0, None, optimized)?,
+            optimized,
+            hosts: spread,
+        }]);
     }
     let mut paths = Vec::new();
     for (region, reach) in reached {
         let named = (regions.len() > 1).then_some(region);
         for (index, endpoint) in &reach.endpoints {
             let name = hosts.private(*index, named, optimized)?;
-            paths.push(PrivatePath { name, optimized, hosts: vec![host(*index, *endpoint, region, reach)?] });
+            paths.push(PrivatePath {
+                slug: None,
+                name,
+                optimized,
+                hosts: vec![host(*index, *endpoint, region, reach)?],
+            });
         }
     }
     Ok(paths)
+}
+
+/// The path of strings that were made by name: the chosen endpoints, in those regions of the cluster where one of them is
+/// available. `None` where there is none.
+fn named_path<'a>(
+    project: &Project,
+    cluster: &Cluster,
+    hosts: &ClusterHosts<'_>,
+    reaches: &BTreeMap<&Region, Reach<'a>>,
+    named: &'a NamedStrings,
+) -> Result<Option<PrivatePath<'a>>, RuleError> {
+    let optimized = is_optimized(project, cluster);
+    let mut spread = Vec::new();
+    for region in cluster.regions() {
+        let Some(reach) = reaches.get(&region) else { continue };
+        let chosen = reach.endpoints.iter().find(|(_, id)| named.endpoints.contains(id));
+        let (Some((_, endpoint)), ports) = (chosen, reach.ports_of(cluster)) else { continue };
+        let name = hosts.named_host(&named.slug, &region)?;
+        spread.push(PrivateHost { name, endpoint, region, ports });
+    }
+    if spread.is_empty() {
+        return Ok(None);
+    }
+    let name = hosts.named(&named.slug, optimized)?;
+    Ok(Some(PrivatePath { slug: Some(&named.slug), name, optimized, hosts: spread }))
 }

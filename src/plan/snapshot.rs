@@ -394,6 +394,8 @@ pub struct ClusterStrings {
 /// Private endpoint-aware connection strings, as Atlas' API has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrivateStrings {
+    /// Of strings that were made by name, `privateEndpointConnectionStrings`: what tells their host names apart.
+    pub slug: Option<String>,
     /// `MONGOD` or `MONGOS`.
     #[schemars(extend("enum" = ["MONGOD", "MONGOS"]))]
     pub r#type: &'static str,

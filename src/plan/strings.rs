@@ -72,6 +72,17 @@ impl<'a> ClusterHosts<'a> {
         self.join(&format!("pl-{index}-{region}{cloud}"), "")
     }
 
+    /// `cluster0-cs-1a2b3c4d-k45tj.mongodb.net`: the seed list's name of strings that were made by name. Atlas has not
+    /// published the form; it follows that of `pl`.
+    pub(super) fn named(&self, slug: &str, optimized: bool) -> Result<DnsName, RuleError> {
+        self.join(&format!("{}-cs-{slug}", self.name), if optimized { "-lb" } else { "" })
+    }
+
+    /// `cs-1a2b3c4d-us-east-1-k45tj.mongodb.net`: the same for a region's processes.
+    pub(super) fn named_host(&self, slug: &str, region: &Region) -> Result<DnsName, RuleError> {
+        self.join(&format!("cs-{slug}-{region}"), "")
+    }
+
     /// Whether every name can be made.
     pub(super) fn check(&self, project: &Project) -> Result<(), RuleError> {
         self.zone()?;
@@ -121,6 +132,8 @@ pub(super) struct Paths<'a> {
 
 /// One group of endpoints that are reached together.
 pub(super) struct PrivatePath<'a> {
+    /// Where its strings were made by name: what tells them apart.
+    pub(super) slug: Option<&'a str>,
     /// The seed list's name.
     pub(super) name: DnsName,
     /// Whether the load balancer spreads the connections.
@@ -177,6 +190,7 @@ impl Paths<'_> {
     fn private_strings(&self, path: &PrivatePath<'_>) -> PrivateStrings {
         let hosts = path.hosts.iter().flat_map(|host| host.ports.iter().map(|port| format!("{}:{port}", host.name)));
         PrivateStrings {
+            slug: path.slug.map(str::to_owned),
             r#type: if self.cluster.is_sharded() { "MONGOS" } else { "MONGOD" },
             connection_string: self.listed(hosts, path.optimized),
             srv_connection_string: seed_list(&path.name),

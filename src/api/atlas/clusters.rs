@@ -158,23 +158,25 @@ fn merge(value: &mut Value, more: Value) {
 /// A cluster's strings as Atlas has them, with the maps that older clients read.
 fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
+    // Those that were made by name are resources of their own.
+    let private: Vec<&PrivateStrings> = strings.private.iter().filter(|entry| entry.slug.is_none()).collect();
     let legacy = |string: fn(&PrivateStrings) -> &String| {
-        let pairs = strings.private.iter().flat_map(|entry| {
+        let pairs = private.iter().flat_map(|entry| {
             let aws = entry.endpoints.iter().filter(|(id, _)| id.cloud().is_none());
             aws.map(move |(id, _)| (id.to_string(), Value::String(string(entry).clone())))
         });
         Value::Object(pairs.collect())
     };
     // Recorded: a replica set without private endpoints has none of these keys, a sharded cluster two empty ones.
-    if strings.private.is_empty() && is_sharded {
+    if private.is_empty() && is_sharded {
         value["awsPrivateLinkSrv"] = json!({});
         value["privateEndpoint"] = json!([]);
     }
-    if !strings.private.is_empty() {
-        value["privateEndpoint"] = strings.private.iter().map(private).collect();
+    if !private.is_empty() {
+        value["privateEndpoint"] = private.iter().map(|entry| endpoint_strings(entry)).collect();
     }
-    let aws = |entry: &PrivateStrings| entry.endpoints.iter().any(|(id, _)| id.cloud().is_none());
-    if strings.private.iter().any(aws) {
+    let aws = |entry: &&PrivateStrings| entry.endpoints.iter().any(|(id, _)| id.cloud().is_none());
+    if private.iter().any(aws) {
         value["awsPrivateLink"] = legacy(|entry| &entry.connection_string);
         value["awsPrivateLinkSrv"] = legacy(|entry| {
             entry.srv_shard_optimized_connection_string.as_ref().unwrap_or(&entry.srv_connection_string)
@@ -183,7 +185,7 @@ fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     value
 }
 
-fn private(entry: &PrivateStrings) -> Value {
+fn endpoint_strings(entry: &PrivateStrings) -> Value {
     let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.atlas(), "providerName": provider_of(region), "region": region.atlas() });
     let mut value = json!({
         "connectionString": entry.connection_string,

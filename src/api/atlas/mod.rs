@@ -6,6 +6,7 @@ mod cluster_request;
 mod clusters;
 mod elsewhere;
 mod errors;
+mod named_strings;
 mod orgs;
 mod process_args;
 mod profile;
@@ -28,6 +29,9 @@ use crate::model::ProjectId;
 
 /// The version of the media type when the request names none.
 const DEFAULT_VERSION: &str = "2023-01-01";
+
+/// The version of what may still change.
+const PREVIEW: &str = "preview";
 
 /// A status and a body.
 type Outcome = Result<(StatusCode, Value), Refusal>;
@@ -139,6 +143,9 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (_, ["privateEndpoint", rest @ ..]) => services::answer(&request, rest).await,
         (_, ["privateNetworkSettings", "endpointIds", rest @ ..]) => archives::answer(&request, rest).await,
         (_, ["serverless", rest @ ..]) => serverless::instances(&request, rest).await,
+        (_, ["clusters", name, "privateEndpointConnectionStrings", rest @ ..]) => {
+            named_strings::answer(&request, name, rest).await
+        }
         (_, ["clusters", rest @ ..]) => clusters::answer(&request, rest).await,
         (_, ["limits", rest @ ..]) => project::limits(&request, rest).await,
         (_, ["accessList", rest @ ..]) => project::access_list(&request, rest).await,
@@ -176,7 +183,8 @@ fn content_type(call: &Call) -> String {
     let version = call.header("accept").and_then(|accept| {
         let (_, rest) = accept.split_once("application/vnd.atlas.")?;
         let date = rest.split('+').next()?;
-        let fits = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let is_date = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let fits = is_date || date == PREVIEW;
         fits.then(|| date.to_owned())
     });
     format!("application/vnd.atlas.{}+json;charset=utf-8", version.unwrap_or_else(|| DEFAULT_VERSION.to_owned()))

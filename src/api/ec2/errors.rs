@@ -132,6 +132,7 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         | Kind::App
         | Kind::AccessEntry
         | Kind::DatabaseUser
+        | Kind::ConnectionString
         | Kind::Fault
         | Kind::Tag => ("InvalidParameter", "The id"),
     };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::{Tags, Timestamp};
+use crate::model::{ClusterName, VpceId};
 
 /// What a project was written to be, each as its fields are named in Atlas' API. Absent: the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,4 +42,53 @@ pub struct DatabaseUser {
     pub fields: BTreeMap<String, Value>,
     /// When it goes by itself.
     pub delete_after: Option<Timestamp>,
+}
+
+/// Where connection strings that were made by name are in their life, as Atlas says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StringsStatus {
+    /// Being published.
+    Pending,
+    /// Published.
+    Available,
+    /// They could not be published.
+    Failed,
+}
+
+impl StringsStatus {
+    /// Atlas' word for it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Available => "AVAILABLE",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// Connection strings that lead through chosen endpoints alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedStringsRecord {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Their name, which is in no host name.
+    pub name: String,
+    /// What tells their host names from others of the project.
+    pub slug: String,
+    /// The endpoints that were chosen last.
+    pub endpoints: Vec<VpceId>,
+    /// Whether the load balancer spreads the connections.
+    pub optimized: bool,
+    /// The endpoints that the strings in force lead through: after a change, those from before until it is through.
+    pub published: Option<Vec<VpceId>>,
+    /// Where they are in their life.
+    pub status: StringsStatus,
+    /// When they were made.
+    pub created: Timestamp,
+    /// When they were changed, or their state was entered.
+    pub updated: Timestamp,
+    /// Why they failed.
+    pub error: Option<String>,
 }

@@ -37,5 +37,6 @@ impl Inventory {
     pub(in crate::control) fn forget_cluster(&mut self, key: &Pair<ProjectId, ClusterName>) {
         self.cluster_profiles.remove(key);
         self.updates.remove(key);
+        self.named_strings.retain(|own, record| own.0 != key.0 || record.cluster != key.1);
     }
 }

@@ -1,0 +1,167 @@
+//! `privateEndpointConnectionStrings` of a cluster: connection strings that lead through chosen private endpoints alone. A
+//! preview of 2026. Source: the `preview` version of the API's description.
+
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::clusters::no_cluster;
+use super::services::{invalid, missing};
+use super::{Outcome, Refusal, Request};
+use crate::api::text::{iso8601, random_hex};
+use crate::control::ChangeError;
+use crate::control::draft::named_strings::NewStrings;
+use crate::control::draft::{EditError, Kind};
+use crate::control::inventory::{Inventory, NamedStringsRecord, Pair, StringsStatus};
+use crate::model::{ClusterName, VpceId};
+use crate::plan::{PrivateStrings, Snapshot};
+
+/// Letters of a name.
+const LONGEST_NAME: usize = 64;
+
+pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> Outcome {
+    let cluster: ClusterName = name.parse().map_err(|_| no_cluster(name))?;
+    if request.is_v1() {
+        return Err(Refusal::no_resource(request.call));
+    }
+    check_version(request)?;
+    let inventory = request.shared.control.inventory();
+    if !inventory.clusters.contains_key(&Pair(request.project.clone(), cluster.clone())) {
+        return Err(no_cluster(cluster.as_str()));
+    }
+    match (&request.call.method, rest) {
+        (&Method::GET, []) => {
+            let snapshot = request.shared.control.snapshot();
+            let own = inventory
+                .named_strings
+                .iter()
+                .filter(|(key, record)| key.0 == request.project && record.cluster == cluster);
+            let views = own.map(|(key, record)| view(&key.1, record, &snapshot));
+            Ok((StatusCode::OK, request.page(views.collect())))
+        }
+        (&Method::POST, []) => create(request, cluster).await,
+        (&Method::GET, [id]) => describe(request, &inventory, &cluster, id),
+        (&Method::PATCH, [id]) => change(request, cluster, id).await,
+        (&Method::DELETE, [id]) => {
+            let (project, id) = (request.project.clone(), (*id).to_owned());
+            request.shared.control.edit(move |draft| draft.delete_strings(&project, &cluster, &id)).await?;
+            Ok((StatusCode::NO_CONTENT, Value::Null))
+        }
+        (_, [] | [_]) => Err(Refusal::method(request.call)),
+        _ => Err(Refusal::no_resource(request.call)),
+    }
+}
+
+/// The resource is in the version `preview` alone: a request for a dated one is for something that isn't there.
+fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
+    let accept = request.call.header("accept").unwrap_or_default();
+    let asked = accept.split_once("application/vnd.atlas.").and_then(|(_, rest)| rest.split('+').next());
+    match asked {
+        None | Some("preview") => Ok(()),
+        Some(other) => {
+            let detail = format!("This resource is not in version {other}: accept application/vnd.atlas.preview+json.");
+            Err(Refusal::new(406, "INVALID_VERSION", detail).with([other]))
+        }
+    }
+}
+
+fn describe(request: &Request<'_>, inventory: &Inventory, cluster: &ClusterName, id: &str) -> Outcome {
+    let record = inventory.named_strings.get(&Pair(request.project.clone(), id.to_owned()));
+    let missing = || ChangeError::from(EditError::Missing { what: Kind::ConnectionString, id: id.to_owned() });
+    let record = record.filter(|record| record.cluster == *cluster).ok_or_else(missing)?;
+    Ok((StatusCode::OK, view(id, record, &request.shared.control.snapshot())))
+}
+
+/// As Atlas shows them. Published strings whose endpoints have all gone since are `FAILED`. The snapshot has to be no older
+/// than the record.
+fn view(id: &str, record: &NamedStringsRecord, snapshot: &Snapshot) -> Value {
+    let is_own = |strings: &&PrivateStrings| strings.slug.as_ref() == Some(&record.slug);
+    let strings = snapshot.strings.iter().flat_map(|of| &of.private).find(is_own);
+    let lost = record.status == StringsStatus::Available && strings.is_none();
+    let status = if lost { StringsStatus::Failed } else { record.status };
+    let mut value = json!({
+        "connectionStringId": id,
+        "createdAt": iso8601(record.created, false),
+        "managementType": "SELF_MANAGED",
+        "name": record.name,
+        "optimizedModeEnabled": record.optimized,
+        "privateEndpointIds": record.endpoints.iter().map(VpceId::as_str).collect::<Vec<_>>(),
+        "selectiveMongosEnabled": false,
+        "slug": record.slug,
+        "status": status.label(),
+        "updatedAt": iso8601(record.updated, false),
+    });
+    if let Some(strings) = strings {
+        value["connectionString"] = json!(strings.connection_string);
+        value["srvConnectionString"] = json!(strings.srv_connection_string);
+    }
+    if let Some(error) = &record.error {
+        value["errorMessage"] = json!(error);
+    } else if lost {
+        value["errorMessage"] =
+            json!("None of the private endpoints is available any longer; choose others in privateEndpointIds.");
+    }
+    value
+}
+
+async fn create(request: &Request<'_>, cluster: ClusterName) -> Outcome {
+    let mut body: Map<String, Value> = request.body()?;
+    let name = name(&mut body)?.ok_or_else(|| missing("name"))?;
+    let endpoints = endpoints(&mut body)?.ok_or_else(|| missing("privateEndpointIds"))?;
+    let optimized = flag(&mut body, "optimizedModeEnabled")?;
+    if flag(&mut body, "selectiveMongosEnabled")? {
+        let detail = "selectiveMongosEnabled can't be true here: which mongos Atlas chooses is not published.";
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["selectiveMongosEnabled"]));
+    }
+    refuse_others(&body)?;
+    let (project, id, of) = (request.project.clone(), random_hex(12), cluster.clone());
+    let (made, new) = (id.clone(), NewStrings { name, endpoints, optimized });
+    request.shared.control.edit(move |draft| draft.create_strings(&project, &of, made, new)).await?;
+    let (_, view) = describe(request, &request.shared.control.inventory(), &cluster, &id)?;
+    Ok((StatusCode::CREATED, view))
+}
+
+async fn change(request: &Request<'_>, cluster: ClusterName, id: &str) -> Outcome {
+    let mut body: Map<String, Value> = request.body()?;
+    let (name, endpoints) = (name(&mut body)?, endpoints(&mut body)?);
+    refuse_others(&body)?;
+    let (project, changed, of) = (request.project.clone(), id.to_owned(), cluster.clone());
+    let change =
+        move |draft: &mut crate::control::draft::Draft| draft.change_strings(&project, &of, &changed, name, endpoints);
+    request.shared.control.edit(change).await?;
+    describe(request, &request.shared.control.inventory(), &cluster, id)
+}
+
+fn name(body: &mut Map<String, Value>) -> Result<Option<String>, Refusal> {
+    let wrong = |value: &Value| invalid("name", &format!("{value}: 1 to {LONGEST_NAME} characters"));
+    let Some(value) = body.remove("name") else { return Ok(None) };
+    let text = value.as_str().filter(|text| (1..=LONGEST_NAME).contains(&text.chars().count()));
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| wrong(&value))
+}
+
+fn endpoints(body: &mut Map<String, Value>) -> Result<Option<Vec<VpceId>>, Refusal> {
+    let Some(value) = body.remove("privateEndpointIds") else { return Ok(None) };
+    let ids = value.as_array().ok_or_else(|| invalid("privateEndpointIds", &value.to_string()))?;
+    let id = |id: &Value| {
+        let parsed = id.as_str().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| invalid("privateEndpointIds", &format!("{id} is no id of an AWS interface endpoint")))
+    };
+    ids.iter().map(id).collect::<Result<_, _>>().map(Some)
+}
+
+fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, Refusal> {
+    match body.remove(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(other) => Err(invalid(name, &other.to_string())),
+    }
+}
+
+/// What is left of a body can't be set.
+fn refuse_others(body: &Map<String, Value>) -> Result<(), Refusal> {
+    let names: Vec<&String> = body.keys().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let listed = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Refusal::new(400, "INVALID_ATTRIBUTE", format!("These attributes can't be set: {listed}.")).with(names))
+}

@@ -1,0 +1,148 @@
+//! Private endpoint connection strings that are made by name.
+
+use std::collections::BTreeSet;
+
+use super::super::inventory::{NamedStringsRecord, Pair, StringsStatus};
+use super::{Draft, EditError, Kind, random};
+use crate::model::{ClusterKind, ClusterName, ProjectId, Tier, VpceId};
+use crate::plan::RuleError;
+
+/// What stands for a slug's letters; a dash would end it in a host name.
+const SLUG_LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Strings to be made.
+#[derive(Debug, Clone)]
+pub struct NewStrings {
+    /// Their name.
+    pub name: String,
+    /// The endpoints that they lead through.
+    pub endpoints: Vec<VpceId>,
+    /// Whether the load balancer spreads the connections.
+    pub optimized: bool,
+}
+
+impl Draft {
+    /// Makes connection strings, which are `PENDING` then, under the 24-digit `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] for the cluster, [`EditError::Rule`] for one of a shared tier, [`EditError::Invalid`] for
+    /// endpoints that can't be chosen and for a mode that the cluster is not in.
+    pub fn create_strings(
+        &mut self,
+        project: &ProjectId,
+        cluster: &ClusterName,
+        id: String,
+        new: NewStrings,
+    ) -> Result<(), EditError> {
+        let regionalized = self.project_mut(project)?.regionalized;
+        let own = &self.cluster_mut(project, cluster)?.cluster;
+        if matches!(own.tier, Tier::Shared(_)) {
+            return Err(RuleError::SharedTier(own.tier).into());
+        }
+        let is_optimized =
+            own.kind == ClusterKind::Sharded { optimized: true } && (regionalized || own.regions().len() <= 1);
+        if new.optimized != is_optimized {
+            let is = if is_optimized { "has" } else { "has no" };
+            return Err(EditError::Invalid(format!(
+                "optimizedModeEnabled has to be {is_optimized}: cluster {cluster} {is} optimized connection strings, and \
+                 its endpoints listen on the ports of that mode alone"
+            )));
+        }
+        self.check_chosen(project, &new.endpoints, new.optimized)?;
+        let slugs = self.inventory.named_strings.iter().filter(|(key, _)| key.0 == *project);
+        let taken: BTreeSet<&str> = slugs.map(|(_, record)| record.slug.as_str()).collect();
+        let slug = std::iter::repeat_with(|| random(8, SLUG_LETTERS)).find(|slug| !taken.contains(slug.as_str()));
+        let record = NamedStringsRecord {
+            cluster: cluster.clone(),
+            name: new.name,
+            slug: slug.expect("the iterator has no end"),
+            endpoints: new.endpoints,
+            optimized: new.optimized,
+            published: None,
+            status: StringsStatus::Pending,
+            created: self.now,
+            updated: self.now,
+            error: None,
+        };
+        self.inventory.named_strings.insert(Pair(project.clone(), id), record);
+        Ok(())
+    }
+
+    /// Changes connection strings, which are `PENDING` again; those in force stay until the change is through.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`]; [`EditError::Invalid`] for endpoints that can't be chosen.
+    pub fn change_strings(
+        &mut self,
+        project: &ProjectId,
+        cluster: &ClusterName,
+        id: &str,
+        name: Option<String>,
+        endpoints: Option<Vec<VpceId>>,
+    ) -> Result<(), EditError> {
+        let optimized = self.strings_mut(project, cluster, id)?.optimized;
+        if let Some(endpoints) = &endpoints {
+            self.check_chosen(project, endpoints, optimized)?;
+        }
+        let now = self.now;
+        let record = self.strings_mut(project, cluster, id)?;
+        if let Some(name) = name {
+            record.name = name;
+        }
+        if let Some(endpoints) = endpoints {
+            record.endpoints = endpoints;
+        }
+        (record.status, record.updated, record.error) = (StringsStatus::Pending, now, None);
+        Ok(())
+    }
+
+    /// Removes connection strings with their names.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn delete_strings(&mut self, project: &ProjectId, cluster: &ClusterName, id: &str) -> Result<(), EditError> {
+        self.strings_mut(project, cluster, id)?;
+        self.inventory.named_strings.remove(&Pair(project.clone(), id.to_owned()));
+        Ok(())
+    }
+
+    fn strings_mut(
+        &mut self,
+        project: &ProjectId,
+        cluster: &ClusterName,
+        id: &str,
+    ) -> Result<&mut NamedStringsRecord, EditError> {
+        self.cluster_mut(project, cluster)?;
+        let missing = || EditError::Missing { what: Kind::ConnectionString, id: id.to_owned() };
+        let record = self.inventory.named_strings.get_mut(&Pair(project.clone(), id.to_owned()));
+        record.filter(|record| record.cluster == *cluster).ok_or_else(missing)
+    }
+
+    /// At least one endpoint of the project, at most one a region, and one in all where the load balancer spreads the
+    /// connections: drivers take one host alone with `loadBalanced` (MongoDB specifications, *Load Balancer Support*).
+    fn check_chosen(&self, project: &ProjectId, chosen: &[VpceId], optimized: bool) -> Result<(), EditError> {
+        let wrong = |why: String| Err(EditError::Invalid(format!("privateEndpointIds {why}")));
+        if chosen.is_empty() {
+            return wrong("is empty; name at least one private endpoint of the project".to_owned());
+        }
+        let (mut ids, mut regions) = (BTreeSet::new(), BTreeSet::new());
+        for id in chosen {
+            let Some(region) = self.inventory.private_endpoint_region(project, id) else {
+                return wrong(format!("names {id}, which is no AWS private endpoint of the project"));
+            };
+            if !ids.insert(id) {
+                return wrong(format!("names {id} twice"));
+            }
+            if !regions.insert(region) {
+                return wrong(format!("names several private endpoints in {}; choose one a region", region.atlas()));
+            }
+        }
+        if optimized && chosen.len() > 1 {
+            return wrong("names several private endpoints; an optimized string leads through one".to_owned());
+        }
+        Ok(())
+    }
+}
