@@ -88,8 +88,9 @@ pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let group = if found.uid() == 0 { 0o020 } else { 0o060 };
     if found.mode() & (0o006 | group) != 0 {
         let (mode, path) = (found.mode() & 0o7777, path.display());
-        let reason =
-            format!("other users may read or write this private key (mode {mode:04o}); run `chmod 600 {path}`");
+        let reason = format!(
+            "other users may read or write this file, which holds a secret (mode {mode:04o}); run `chmod 600 {path}`"
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
     file.read_to_end(&mut content)?;

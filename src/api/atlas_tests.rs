@@ -16,7 +16,8 @@ const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
 impl Gateway {
     async fn of_group(&self, version: &str, method: &str, path: &str, body: Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.ask(method, &format!("/api/atlas/{version}/groups/{PROJECT}/{path}"), &body).await
+        let path = format!("/api/atlas/{version}/groups/{PROJECT}/{path}");
+        self.ask(method, path.trim_end_matches('/'), &body).await
     }
 
     async fn states(&self, version: &str) -> Vec<String> {
@@ -129,6 +130,11 @@ async fn what_tools_write_is_shown_listed_and_kept() {
 #[tokio::test]
 async fn what_can_not_be_kept_or_obeyed_is_refused_by_name() {
     let gateway = Gateway::start().await;
+    let spec = |size: &str| {
+        let specs = json!({ "instanceSize": size, "nodeCount": 3 });
+        json!({ "regionConfigs": [{ "regionName": "US_EAST_1", "electableSpecs": specs }] })
+    };
+    let sharded = |specs: Value| json!({ "name": "C", "clusterType": "SHARDED", "replicationSpecs": specs });
     for (method, path, body, wanted) in [
         ("PATCH", "clusters/Cluster0", json!({ "backupEnabled": true }), "UNSUPPORTED_CHANGE"),
         ("PATCH", "clusters/Cluster0", json!({ "clusterType": "SHARDED" }), "UNSUPPORTED_CHANGE"),
@@ -138,6 +144,29 @@ async fn what_can_not_be_kept_or_obeyed_is_refused_by_name() {
         ("PATCH", "clusters/Cluster0/processArgs", json!({ "nonsense": 1 }), "INVALID_ATTRIBUTE"),
         ("PATCH", "clusters/Cluster0/processArgs", json!({ "noTableScan": "no" }), "INVALID_ATTRIBUTE"),
         ("PATCH", "settings", json!({ "nonsense": true }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "", json!({ "nonsense": true }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "", json!({ "orgId": "32b6e34b3d91647abb20e7b8" }), "UNSUPPORTED_CHANGE"),
+        ("POST", "clusters", sharded(json!([spec("M30"), spec("M30")])), "UNSUPPORTED_CHANGE"),
+        ("POST", "clusters", sharded(json!([spec("R40")])), "UNSUPPORTED_CHANGE"),
+        ("POST", "clusters", sharded(json!([spec("M40_NVME")])), "UNSUPPORTED_CHANGE"),
+        (
+            "POST",
+            "clusters",
+            json!({ "name": "C", "clusterType": "GEOSHARDED", "replicationSpecs": [spec("M30")] }),
+            "UNSUPPORTED_CHANGE",
+        ),
+        (
+            "POST",
+            "clusters",
+            json!({ "name": "C", "paused": true, "replicationSpecs": [spec("M30")] }),
+            "UNSUPPORTED_CHANGE",
+        ),
+        (
+            "POST",
+            "clusters",
+            sharded(json!([{ "regionConfigs": [{ "regionName": "US_EAST_1", "providerName": "ORACLE" }] }])),
+            "INVALID_ATTRIBUTE",
+        ),
         ("POST", "accessList", json!([{ "awsSecurityGroup": "sg-1" }]), "UNSUPPORTED_CHANGE"),
         ("POST", "databaseUsers", json!({ "username": "ann", "databaseName": "admin" }), "MISSING_ATTRIBUTE"),
         (

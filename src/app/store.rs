@@ -41,21 +41,24 @@ async fn open_etcd(_: &EtcdSettings) -> Result<Arc<dyn StateStore>, OpenError> {
 
 #[cfg(feature = "etcd")]
 async fn open_etcd(settings: &EtcdSettings) -> Result<Arc<dyn StateStore>, OpenError> {
-    use crate::control::store::{EtcdOptions, EtcdStore};
+    use std::path::{Path, PathBuf};
 
-    let read = |path: &std::path::PathBuf| {
-        let unreadable = |source: std::io::Error| OpenError::Etcd {
-            source: format!("cannot read `{}`: {source}", path.display()).into(),
-        };
-        std::fs::read(path).map_err(unreadable)
+    use crate::control::store::{EtcdOptions, EtcdStore};
+    use crate::files;
+
+    let named = |path: &Path, content: std::io::Result<Vec<u8>>| {
+        content
+            .map_err(|source| OpenError::Etcd { source: format!("cannot read `{}`: {source}", path.display()).into() })
     };
-    let password = |path| Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned());
+    let read = |path: &PathBuf| named(path, std::fs::read(path));
+    let read_private = |path: &PathBuf| named(path, files::read_private(path));
+    let password = |path| Ok(String::from_utf8_lossy(&read_private(path)?).trim_end().to_owned());
     let options = EtcdOptions {
         endpoints: settings.endpoints.clone(),
         prefix: settings.prefix.clone(),
         ca: settings.ca.as_ref().map(read).transpose()?,
         identity: match &settings.identity {
-            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            Some((certificate, key)) => Some((read(certificate)?, read_private(key)?)),
             None => None,
         },
         user: match &settings.user {

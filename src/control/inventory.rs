@@ -63,6 +63,18 @@ pub struct EndpointRecord {
     pub error: Option<String>,
 }
 
+impl EndpointRecord {
+    /// Whether its state ends by itself: not that which the config gives it.
+    pub(super) fn goes_on(&self) -> bool {
+        self.created.is_some() || self.since != Timestamp::default()
+    }
+
+    /// Whether it is on its way to be connected.
+    pub(super) fn is_joining(&self) -> bool {
+        self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
+    }
+}
+
 /// An endpoint service of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRecord {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::inventory::{
-    ClusterState, DatabaseUser, Inventory, Pair, Reservation, ServiceState, StringsStatus, Timestamp,
+    ClusterState, DatabaseUser, EndpointRecord, Inventory, Pair, Reservation, ServiceState, StringsStatus, Timestamp,
 };
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
@@ -111,8 +111,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
             EndpointState::Deleting => times.endpoint_deletion,
             _ => return None,
         };
-        (record.created.is_some() || record.since != Timestamp::default())
-            .then(|| (record.since.plus(wait), Due::Endpoint(id.clone())))
+        record.goes_on().then(|| (record.since.plus(wait), Due::Endpoint(id.clone())))
     });
     let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
         let known = inventory.endpoints.contains_key(endpoint);
@@ -285,13 +284,21 @@ fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Timestamp) {
         ServiceState::Deleting => {
             inventory.services.remove(id);
             inventory.registrations.retain(|key, _| key.0 != *id);
-            for record in inventory.endpoints.values_mut().filter(|r| r.endpoint.service.service() == id) {
-                record.endpoint.state = EndpointState::Rejected;
-                record.accepted = false;
-                (record.since, record.error) = (now, Some(format!("the endpoint service {id} was deleted")));
-            }
+            reject_all(inventory, id, now);
         }
         ServiceState::Available | ServiceState::Failed => {}
+    }
+}
+
+/// Rejects the endpoints of a service that is gone; those that are being deleted go on with that.
+fn reject_all(inventory: &mut Inventory, service: &VpceServiceId, now: Timestamp) {
+    let is_rejected = |record: &&mut EndpointRecord| {
+        record.endpoint.service.service() == service && record.endpoint.state != EndpointState::Deleting
+    };
+    for record in inventory.endpoints.values_mut().filter(is_rejected) {
+        record.endpoint.state = EndpointState::Rejected;
+        record.accepted = false;
+        (record.since, record.error) = (now, Some(format!("the endpoint service {service} was deleted")));
     }
 }
 
@@ -402,10 +409,7 @@ fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterNam
         Reservation::Deleting => {
             let service = own.service.id.clone();
             record.endpoint = None;
-            for endpoint in inventory.endpoints.values_mut().filter(|r| *r.endpoint.service.service() == service) {
-                (endpoint.endpoint.state, endpoint.accepted) = (EndpointState::Rejected, false);
-                (endpoint.since, endpoint.error) = (now, Some(format!("the endpoint service {service} was deleted")));
-            }
+            reject_all(inventory, &service, now);
         }
     }
 }
@@ -445,5 +449,31 @@ fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Time
             (own.since, own.error) = (now, error);
         }
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Terraform deletes the last endpoint of a service, and the service, at once.
+    #[test]
+    fn an_endpoint_that_is_being_deleted_goes_on_with_it_when_its_service_goes_first() {
+        let mut inventory = Inventory::from_config(&config::quickstart().desired);
+        let (id, service) = inventory
+            .endpoints
+            .iter()
+            .map(|(id, record)| (id.clone(), record.endpoint.service.service().clone()))
+            .find(|(_, service)| inventory.services.contains_key(service))
+            .expect("an endpoint of a project's service");
+        let now = Timestamp::now();
+        let record = inventory.endpoints.get_mut(&id).expect("it is there");
+        (record.endpoint.state, record.since) = (EndpointState::Deleting, now);
+        inventory.services.get_mut(&service).expect("it is there").state = ServiceState::Deleting;
+        happen(&mut inventory, &Due::Service(service), now);
+        assert_eq!(inventory.endpoints[&id].endpoint.state, EndpointState::Deleting);
+        happen(&mut inventory, &Due::Endpoint(id.clone()), now);
+        assert!(!inventory.endpoints.contains_key(&id));
     }
 }

@@ -289,7 +289,10 @@ impl<P: Plane> Owner<P> {
                 biased;
                 () = stop.cancelled() => return,
                 Some(command) = commands.recv() => self.obey(command).await,
-                () = its_time => if let Some((_, due)) = due { self.advance(&due).await },
+                () = its_time => if let Some((_, due)) = due {
+                    // What does not happen is logged, and is due again.
+                    let _ = self.advance(&due).await;
+                },
                 Some(event) = health.recv() => {
                     let mut events = vec![event];
                     while let Ok(event) = health.try_recv() {
@@ -315,11 +318,11 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(replayed!(self, self.set_pace(pace)));
             }
             Command::Push { reply } => {
-                let due = lifecycle::pushed(&self.inventory);
-                if let Some(due) = &due {
-                    self.advance(due).await;
-                }
-                let _ = reply.send(Ok(due.is_some()));
+                let outcome = match lifecycle::pushed(&self.inventory) {
+                    Some(due) => self.advance(&due).await.map(|()| true),
+                    None => Ok(false),
+                };
+                let _ = reply.send(outcome);
             }
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(replayed!(self, self.move_target(&target, service.as_ref(), port)));
@@ -407,20 +410,23 @@ impl<P: Plane> Owner<P> {
         Ok(answer)
     }
 
-    /// Lets a transition happen; one that can't be is a failure of the thing itself.
-    async fn advance(&mut self, due: &Due) {
+    /// Lets a transition happen; one that can't be is a failure of the thing itself. An error means that neither could be
+    /// recorded: all is as before, and due again.
+    async fn advance(&mut self, due: &Due) -> Result<(), ChangeError> {
         let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
-        let Err(error) = self.adopt(inventory, false).await else { return };
+        let Err(error) = self.adopt(inventory, false).await else { return Ok(()) };
         let reason = chain(&error);
         tracing::warn!(?due, reason, "a transition failed");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
-        if !lasting || self.adopt(inventory, false).await.is_err() {
-            self.not_before = tokio::time::Instant::now() + RETRY;
+        if lasting && self.adopt(inventory, false).await.is_ok() {
+            return Ok(());
         }
+        self.not_before = tokio::time::Instant::now() + RETRY;
+        Err(error)
     }
 
     /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.

@@ -70,8 +70,9 @@ pub(super) fn addressable(project: &Project) -> BTreeMap<Region, Vec<Addressable
 
 /// Whether the cluster really has optimized strings: they need a single region, or regionalized private endpoints. A
 /// sharded cluster that grows into a second region without those loses them (Atlas, "Improve Connection Performance for
-/// Sharded Clusters Behind a Private Endpoint").
+/// Sharded Clusters Behind a Private Endpoint"). That page has them for AWS PrivateLink alone.
 pub(super) fn is_optimized(project: &Project, cluster: &Cluster) -> bool {
     let ClusterKind::Sharded { optimized: true } = cluster.kind else { return false };
-    project.regionalized || cluster.regions().len() <= 1
+    let regions = cluster.regions();
+    regions.iter().all(|region| region.cloud().is_none()) && (project.regionalized || regions.len() <= 1)
 }

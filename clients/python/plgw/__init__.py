@@ -165,7 +165,13 @@ class Gateway:
             self.end_shift(zone)
         for target in list(self._deregistered):
             self.register(target)
-        members = self.standins()
+        try:
+            members = self.standins()
+        except PlgwError as error:
+            # Servers of one's own are left alone.
+            if error.code != "no_stand_ins":
+                raise
+            members = []
         for found in members:
             if found["state"] == "DOWN":
                 self.start(f"{found['cluster']}/{found['member']}")

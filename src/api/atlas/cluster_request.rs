@@ -137,8 +137,18 @@ struct Specs {
 
 /// The nodes that are asked for.
 pub(super) struct Nodes {
-    pub(super) tier: Tier,
-    pub(super) regions: Vec<(Region, usize)>,
+    /// `None`: the body names no size.
+    pub(super) tier: Option<Tier>,
+    /// With how many nodes each, where the body says so.
+    pub(super) regions: Vec<(Region, Option<usize>)>,
+}
+
+/// The cloud of a `providerName`; `None`: AWS, whose the lab's shared clusters (`TENANT`) are too.
+fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, Refusal> {
+    match provider {
+        None | Some("AWS" | "TENANT") => Ok(None),
+        Some(other) => Cloud::of_label(other).map(Some).ok_or_else(|| invalid("providerName", other)),
+    }
 }
 
 /// A field that can't be changed here.
@@ -147,11 +157,10 @@ pub(super) fn unsupported(name: &str, instead: &str) -> Refusal {
 }
 
 fn tier(text: &str) -> Result<Tier, Refusal> {
-    let size = text
-        .strip_prefix('M')
-        .or_else(|| text.strip_prefix('R'))
-        .and_then(|rest| rest.trim_end_matches("_NVME").parse().ok());
-    match size {
+    if text.starts_with('R') || text.ends_with("_NVME") {
+        return Err(unsupported("instanceSize", "the lab has the sizes M10, M20 and so on, of no other class"));
+    }
+    match text.strip_prefix('M').and_then(|size| size.parse().ok()) {
         Some(size @ (0 | 2 | 5)) => Ok(Tier::Shared(size)),
         Some(size @ 10..=1000) => Ok(Tier::Dedicated(size)),
         _ => Err(invalid("instanceSize", text)),
@@ -164,7 +173,8 @@ impl ClusterBody {
         match self.cluster_type.as_deref() {
             None => Ok(None),
             Some("REPLICASET") => Ok(Some(false)),
-            Some("SHARDED" | "GEOSHARDED") => Ok(Some(true)),
+            Some("SHARDED") => Ok(Some(true)),
+            Some("GEOSHARDED") => Err(unsupported("clusterType", "the lab has no zones of shards; write SHARDED")),
             Some(other) => Err(invalid("clusterType", other)),
         }
     }
@@ -199,12 +209,18 @@ impl ClusterBody {
     /// The nodes; `None`: the body names none.
     pub(super) fn nodes(&self) -> Result<Option<Nodes>, Refusal> {
         let Some(configs) = self.configs() else { return Ok(None) };
+        if self.replication_specs.len() > 1 {
+            return Err(unsupported(
+                "replicationSpecs",
+                "the lab's shards are alike; write one element for all of them",
+            ));
+        }
         for spec in &self.replication_specs {
             check_others(&spec.others)?;
         }
         check_others(self.provider_settings.as_ref().map_or(&Map::new(), |settings| &settings.others))?;
         let mut size = None;
-        let mut regions: Vec<(Region, usize)> = Vec::new();
+        let mut regions = Vec::new();
         for config in &configs {
             for (name, specs) in
                 [("readOnlySpecs", &config.read_only_specs), ("analyticsSpecs", &config.analytics_specs)]
@@ -215,14 +231,20 @@ impl ClusterBody {
             }
             check_others(&config.others)?;
             check_others(config.electable_specs.as_ref().map_or(&Map::new(), |specs| &specs.others))?;
-            let cloud = config.provider_name.as_deref().and_then(Cloud::of_label);
+            let cloud = cloud_of(config.provider_name.as_deref())?;
             let own = region_of(cloud, config.region_name.as_deref().ok_or_else(|| missing("regionName"))?)?;
             let specs = config.electable_specs.as_ref();
-            let wanted = tier(specs.and_then(|specs| specs.instance_size.as_deref()).unwrap_or("M10"))?;
-            size.get_or_insert(wanted);
-            regions.push((own, specs.and_then(|specs| specs.node_count).unwrap_or(3)));
+            let wanted = specs.and_then(|specs| specs.instance_size.as_deref()).map(tier).transpose()?;
+            if size.is_some() && wanted.is_some() && size != wanted {
+                return Err(unsupported("instanceSize", "all nodes of a cluster have one size"));
+            }
+            size = size.or(wanted);
+            regions.push((own, specs.and_then(|specs| specs.node_count)));
         }
-        Ok(Some(Nodes { tier: size.ok_or_else(|| missing("regionConfigs"))?, regions }))
+        if regions.is_empty() {
+            return Err(missing("regionConfigs"));
+        }
+        Ok(Some(Nodes { tier: size, regions }))
     }
 
     /// Where the nodes really listen.

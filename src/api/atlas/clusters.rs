@@ -15,6 +15,11 @@ use crate::control::inventory::{ClusterProfile, ClusterRecord, ClusterState, Inv
 use crate::model::{Cluster, ClusterName, Region, Tier};
 use crate::plan::{ClusterStrings, PrivateStrings};
 
+/// What a new cluster has in a region unless its request says otherwise.
+const DEFAULT_NODES: usize = 3;
+/// The size of a new cluster whose request names none.
+const DEFAULT_TIER: Tier = Tier::Dedicated(10);
+
 /// Nodes of one cluster: Atlas' most, 50, in each of two regions.
 const MOST_NODES: usize = 100;
 
@@ -204,17 +209,22 @@ async fn create(request: &Request<'_>) -> Outcome {
     let text = body.name.clone().ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
     let wanted = body.nodes()?.ok_or_else(|| missing("replicationSpecs"))?;
-    let total: usize = wanted.regions.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
+    let regions: Vec<_> =
+        wanted.regions.into_iter().map(|(region, count)| (region, count.unwrap_or(DEFAULT_NODES))).collect();
+    let total: usize = regions.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
     if !(1..=MOST_NODES).contains(&total) {
         return Err(invalid("nodeCount", &total.to_string()));
+    }
+    if body.paused == Some(true) {
+        return Err(unsupported("paused", "make the cluster, and pause it once it is there"));
     }
     let profile = ClusterProfile { fields: body.kept(None)?.into_iter().collect(), ..ClusterProfile::default() };
     let new = NewCluster {
         name: name.clone(),
         sharded: body.is_sharded()?.unwrap_or(false),
-        tier: wanted.tier,
+        tier: wanted.tier.unwrap_or(DEFAULT_TIER),
         profile,
-        regions: wanted.regions,
+        regions,
         backends: body.backends()?,
     };
     let project = request.project.clone();
@@ -241,7 +251,7 @@ async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
         let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
         let cluster = &record.ok_or_else(|| no_cluster(name.as_str()))?.cluster;
         let count = |region: &Region| cluster.nodes.iter().filter(|node| node.zone.region() == *region).count();
-        let same = wanted.regions.iter().all(|(region, nodes)| count(region) == *nodes);
+        let same = wanted.regions.iter().all(|(region, nodes)| nodes.is_none_or(|nodes| count(region) == nodes));
         if !same || wanted.regions.len() != cluster.regions().len() {
             let instead = "the nodes are real ones: delete the cluster and make it again, or change the config's";
             return Err(unsupported("replicationSpecs", instead));
@@ -249,7 +259,7 @@ async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
     }
     let change = ClusterChange {
         paused: body.paused,
-        tier: wanted.map(|wanted| wanted.tier),
+        tier: wanted.and_then(|wanted| wanted.tier),
         fields: body.kept(Some(&shown))?,
         process_args: Vec::new(),
     };

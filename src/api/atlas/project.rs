@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cluster_request::unsupported;
 use super::services::{invalid, missing};
@@ -57,7 +57,12 @@ struct ProjectBody {
     tags: Option<Vec<Tag>>,
     with_default_alerts_settings: Option<bool>,
     region_usage_restrictions: Option<String>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
+
+/// Fields of an answer, which clients send back with a request.
+const READ_ONLY: [&str; 4] = ["id", "links", "clusterCount", "created"];
 
 #[derive(Deserialize)]
 struct Tag {
@@ -80,9 +85,12 @@ impl ProjectBody {
         {
             return Err(invalid("name", name));
         }
+        if let Some(name) = body.others.keys().find(|name| !READ_ONLY.contains(&name.as_str())) {
+            return Err(unsupported(name, "a project has no such attribute; leave it out"));
+        }
         // Every other restriction is the government cloud's.
         match body.region_usage_restrictions.as_deref() {
-            None | Some("" | "NONE" | "COMMERCIAL_FEDRAMP_REGIONS_ONLY") => Ok(body),
+            None | Some("" | "NONE") => Ok(body),
             Some(other) => Err(invalid("regionUsageRestrictions", other)),
         }
     }
@@ -107,6 +115,14 @@ pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
 
 pub(super) async fn change(request: &Request<'_>) -> Outcome {
     let mut body = ProjectBody::of(request.call)?;
+    let fixed = [
+        ("orgId", body.org_id.is_some()),
+        ("withDefaultAlertsSettings", body.with_default_alerts_settings.is_some()),
+        ("regionUsageRestrictions", body.region_usage_restrictions.is_some()),
+    ];
+    if let Some((name, _)) = fixed.into_iter().find(|(_, is_set)| *is_set) {
+        return Err(unsupported(name, "a change of a project is of its name and its tags"));
+    }
     let (project, tags) = (request.project.clone(), body.tags());
     request.shared.control.edit(move |draft| draft.change_project(&project, body.name, tags)).await?;
     Ok(describe(request))

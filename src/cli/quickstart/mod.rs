@@ -70,7 +70,7 @@ pub(super) struct Args {
     #[arg(long)]
     state_in_memory: bool,
     /// With a network of Azure (127.4.0.0/16) and one of Google Cloud (127.5.0.0/16), each with a private endpoint to a cluster
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     clouds: bool,
     /// Run this command beside it
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]

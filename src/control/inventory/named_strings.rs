@@ -1,6 +1,6 @@
 //! Private endpoint connection strings that were made by name, `privateEndpointConnectionStrings` of Atlas' API.
 
-use super::{Inventory, NamedStringsRecord, Pair};
+use super::{EndpointRecord, Inventory, NamedStringsRecord, Pair};
 use crate::model::{EndpointState, NamedStrings, ProjectId, Region, VpceId};
 
 impl Inventory {
@@ -15,8 +15,7 @@ impl Inventory {
 
     /// Whether a chosen endpoint is between two states, so that it isn't known yet what the strings lead to.
     pub(in crate::control) fn chosen_endpoints_change(&self, record: &NamedStringsRecord) -> bool {
-        let states = record.endpoints.iter().filter_map(|id| self.endpoints.get(id)).map(|own| own.endpoint.state);
-        states.into_iter().any(|state| matches!(state, EndpointState::PendingAcceptance | EndpointState::Pending))
+        record.endpoints.iter().filter_map(|id| self.endpoints.get(id)).any(EndpointRecord::is_joining)
     }
 
     /// Why strings can't be published.

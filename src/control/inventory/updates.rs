@@ -1,7 +1,7 @@
 //! Clusters that take endpoints in or give them back.
 
-use super::{Inventory, Pair, Timestamp};
-use crate::model::{ClusterName, EndpointState, ProjectId, Region, VpceServiceId};
+use super::{EndpointRecord, Inventory, Pair, Timestamp};
+use crate::model::{ClusterName, ProjectId, Region, VpceServiceId};
 
 impl Inventory {
     /// Clusters in `region` take an endpoint in, or give one back: they are `UPDATING` until that is done.
@@ -27,8 +27,7 @@ impl Inventory {
             own.is_some_and(|own| own.project == *project && regions.contains(&own.service.region))
         };
         self.registrations.iter().filter(|(key, _)| is_own(&key.0)).any(|(key, registration)| {
-            let state = self.endpoints.get(&key.1).map(|record| record.endpoint.state);
-            let joins = matches!(state, Some(EndpointState::PendingAcceptance | EndpointState::Pending));
+            let joins = self.endpoints.get(&key.1).is_some_and(EndpointRecord::is_joining);
             registration.deleting || (registration.error.is_none() && joins)
         })
     }
