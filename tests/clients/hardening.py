@@ -37,7 +37,7 @@ def setup():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def start(*, limit=LIMIT, more="", admin="", ready=True):
+def start(*, limit=LIMIT, more="", admin='tls = "off"\n', ready=True):
     """A gateway that listens everywhere, with credentials, and may have this many descriptors."""
     text = (lab.ROOT / "tests/clients/third-party.toml").read_text()
     text = text.replace('listen = ["127.0.0.1:53"]', f'listen = ["127.0.0.1:53", "{GATEWAY}:53"]')
