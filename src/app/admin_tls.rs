@@ -1,4 +1,4 @@
-//! By which certificate the admin listener is what it says: the user's own, or the lab CA's for its host names and for the
+//! The admin listener's certificate: the user's own, or the lab CA's for its host names and for the
 //! address that a client came to.
 
 use std::collections::HashMap;
@@ -46,8 +46,9 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
         Some((address, AdminTls::LabCa)) => {
             let ca = LabCa::open_or_create(&settings.lab_dir)?;
             let path = ca.certificate_path();
-            let own = settings.admin_names.iter().cloned().collect();
-            let issued = Issued { ca, names: own, by_address: Mutex::default() };
+            let localhost: DnsName = "localhost".parse().expect("a constant name");
+            let names_of_it = settings.admin_names.iter().cloned().chain([localhost]).collect();
+            let issued = Issued { ca, names: names_of_it, by_address: Mutex::default() };
             // What can't be had for the address that is listened at is said at the start.
             issued.at(address.ip())?;
             let at = Arc::new(move |local| {
@@ -75,11 +76,9 @@ impl Issued {
         if let Some(config) = by_address.get(&local) {
             return Ok(Arc::clone(config));
         }
-        let localhost: DnsName = "localhost".parse().expect("a constant name");
-        let names: Vec<DnsName> = self.names.iter().cloned().chain([localhost]).collect();
         // Forwarded ports of loopback lead here, too.
         let ips = [local, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let config = self.ca.issue(&names, &ips)?.server_config(&[ALPN])?;
+        let config = self.ca.issue(&self.names, &ips)?.server_config(&[ALPN])?;
         by_address.insert(local, Arc::clone(&config));
         Ok(config)
     }

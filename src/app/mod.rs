@@ -187,7 +187,8 @@ impl Gateway {
             [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         desired.own_names = settings.own_names();
-        let store = open_store(&settings.state).await?;
+        // Boxed: the connection to etcd is large, and every start would make room for it.
+        let store = Box::pin(open_store(&settings.state)).await?;
 
         let refusals = Arc::<Refusals>::default();
         let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
@@ -227,12 +228,7 @@ impl Gateway {
         if let Some(failed_dials) = failed_dials {
             report_failed_dials(failed_dials, &control, &tasks, &stop);
         }
-        {
-            let (refusals, events, stop) = (Arc::clone(&refusals), control.events().clone(), last_stop.clone());
-            tasks.spawn(async move {
-                stop.run_until_cancelled(refusals::report(&refusals, &events)).await;
-            });
-        }
+        report_refusals(Arc::clone(&refusals), &control, &tasks, &last_stop);
         show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
         if let Some(logs) = &logs {
@@ -618,6 +614,14 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
             .await;
         }
     }));
+}
+
+/// Has refused connections logged and recorded among the events.
+fn report_refusals(refusals: Arc<Refusals>, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (events, stop) = (control.events().clone(), stop.clone());
+    tasks.spawn(async move {
+        stop.run_until_cancelled(refusals::report(&refusals, &events)).await;
+    });
 }
 
 /// Closes the windows of the flow logs, one after the other.

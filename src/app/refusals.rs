@@ -17,34 +17,32 @@ pub(super) async fn report(refusals: &Refusals, events: &EventLog) {
     loop {
         ticks.tick().await;
         let taken = refusals.take();
-        for refused in &taken {
-            log(refused);
+        for (of, refused) in &taken {
+            log(of, refused.count);
         }
         record(&taken, events);
     }
 }
 
 /// The first refusal of a source was logged when it happened.
-fn log(RefusedCount { of: RefusedSource { listener, source, reason }, count, .. }: &RefusedCount) {
-    if *count > 1 {
-        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
-        tracing::info!(target: "access", { listener, client.ip = source, reason, refused = count }, "refused in a second");
+fn log(of: &RefusedSource, refused: u64) {
+    if refused > 1 {
+        let RefusedSource { listener, reason, .. } = of;
+        tracing::info!(target: "access", { listener, client.ip = of.name(), reason, refused }, "refused in a second");
     }
 }
 
-fn record(taken: &[RefusedCount], events: &EventLog) {
-    for RefusedCount { of, subject, elsewhere, count } in taken.iter().take(MOST_EVENTS) {
-        let RefusedSource { listener, source, reason } = of;
-        let subject = if subject.is_empty() { listener } else { subject.as_str() };
-        let source = source.map_or_else(|| "many sources".to_owned(), |source| source.to_string());
+fn record(taken: &[(RefusedSource, RefusedCount)], events: &EventLog) {
+    for (of, RefusedCount { subject, has_others, count }) in taken.iter().take(MOST_EVENTS) {
+        let subject = if subject.is_empty() { of.listener } else { subject.as_str() };
         let plural = if *count == 1 { "connection" } else { "connections" };
-        let others = if *elsewhere { " and others" } else { "" };
-        let message = format!("refused {count} {plural} from {source} to {subject}{others}: {reason}");
+        let others = if *has_others { " and others" } else { "" };
+        let message = format!("refused {count} {plural} from {} to {subject}{others}: {}", of.name(), of.reason);
         events.record(EventKind::Refusal, Severity::Warning, subject, message);
     }
     let others = taken.get(MOST_EVENTS..).unwrap_or_default();
     if !others.is_empty() {
-        let (count, sources) = (others.iter().map(|refused| refused.count).sum::<u64>(), others.len());
+        let (count, sources) = (others.iter().map(|(_, refused)| refused.count).sum::<u64>(), others.len());
         let message = format!("refused {count} connections from {sources} other sources");
         events.record(EventKind::Refusal, Severity::Warning, "", message);
     }

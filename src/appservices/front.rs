@@ -72,7 +72,7 @@ pub struct AppFront {
     websockets: Arc<WebSockets>,
 }
 
-/// What the front shares with the rest of the process.
+/// What the HTTP front end shares with the rest of the process.
 pub struct AppFrontParts<'a> {
     /// What holds at each moment.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,

@@ -18,7 +18,7 @@ use crate::plan::{Generation, PortAllocations, compile};
 /// Name of the config in errors.
 const NAME: &str = "the new config";
 
-/// Nodes and zones that there is room for in the smallest networks.
+/// The most nodes and zones that fit in the smallest networks.
 const MOST_NODES: u8 = 50;
 const MOST_ZONES: u8 = 6;
 
@@ -39,7 +39,7 @@ const FIRST_HOST: u32 = 10;
 ///
 /// On loopback networks, as by default, `plgw quickstart --config FILE` runs it with stand-ins. For servers of your own
 /// name each with `--node`, give the VPC addresses that this machine has, and run `plgw serve --config FILE`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, PartialEq, clap::Args)]
 #[command(after_help = "\
 Examples:
   plgw init > gateway.toml
@@ -91,22 +91,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 impl Args {
-    fn is_empty(&self) -> bool {
-        let Self { nodes, node, zones, region, cidr, service_cidr, cluster } = self;
-        let is_given = [
-            nodes.is_some(),
-            zones.is_some(),
-            region.is_some(),
-            cidr.is_some(),
-            service_cidr.is_some(),
-            cluster.is_some(),
-        ];
-        node.is_empty() && !is_given.contains(&true)
-    }
-
     /// What the options say, what is answered on a terminal, and else the defaults.
     fn wanted(self) -> Result<Wanted, Failure> {
-        let asks = self.is_empty() && io::stdin().is_terminal() && io::stderr().is_terminal();
+        let asks = self == Self::default() && io::stdin().is_terminal() && io::stderr().is_terminal();
         let (cluster, region) = (
             answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?,
             answer(asks, self.region, "AWS region", "us-east-1", parsed)?,
@@ -158,7 +145,7 @@ fn number(text: &str, most: u8) -> Result<u8, String> {
     number.ok_or_else(|| format!("expected a number from 1 to {most}"))
 }
 
-/// An IPv4 network with room for everything.
+/// An IPv4 network that is large enough for every part.
 fn network(text: &str) -> Result<Ipv4Net, String> {
     let net: Ipv4Net = text.parse().map_err(|_| format!("`{text}` is no IPv4 network; write one as 10.0.0.0/16"))?;
     if net.prefix_len() > LONGEST_PREFIX {
@@ -212,7 +199,7 @@ impl Wanted {
 #
 # The ids are in the form of AWS's and Atlas'; any others of the form do as well.
 
-# The VPC of the clients: whoever connects from its networks is let in. `peered` and `on_premises` join other networks to it.
+# The VPC of the clients: connections from its networks are let in. `peered` and `on_premises` join other networks to it.
 [[vpc]]
 id = \"{vpc}\"
 region = \"{region}\"

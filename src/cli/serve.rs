@@ -42,11 +42,12 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
             manager: ServiceManager::from_env(),
             ..GatewayOptions::default()
         };
-        let path = args.config;
-        let gateway = Gateway::start(config.clone(), options).await.map_err(|error| match error {
-            StartError::Change(ChangeError::Plan(errors)) => planned::in_file(&path, &config, &errors),
+        let (path, places) = (args.config, config.places.clone());
+        let gateway = Gateway::start(config, options).await.map_err(|error| match error {
+            StartError::Change(ChangeError::Plan(errors)) => planned::in_file(&path, &places, &errors),
             other => other.into(),
         })?;
+        drop(places);
         let failed = wait(&gateway, &mut signals).await;
         let carried = tokio::select! {
             carried = gateway.stop() => carried,

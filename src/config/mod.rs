@@ -26,7 +26,7 @@ pub use settings::{
     DEFAULT_HOLD_TIME, DEFAULT_KEEP, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
     DEFAULT_NEGATIVE_TTL, DEFAULT_PIPE_SIZE, DEFAULT_PIPES_PER_WORKER, DEFAULT_ROTATE_SIZE, DEFAULT_SCRATCH,
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
-    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen, everybody,
+    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
 pub use units::{HumanDuration, HumanSize, ParseUnitError};
 

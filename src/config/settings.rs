@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -83,12 +82,6 @@ pub const DEFAULT_KEEP: usize = 5;
 /// 127.0.0.1 with `port`.
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-}
-
-/// Every address there is: `0.0.0.0/0` and `::/0`.
-#[must_use]
-pub fn everybody() -> CidrSet {
-    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter().collect()
 }
 
 /// The process' own settings.
@@ -240,6 +233,13 @@ pub enum AdminTls {
     },
 }
 
+impl AdminTls {
+    /// The scheme of the admin API's URL.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if *self == Self::Off { "http" } else { "https" }
+    }
+}
+
 /// Where a log goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "destination", rename_all = "lowercase")]
@@ -337,7 +337,7 @@ impl Default for DnsSettings {
             ttl: DEFAULT_DNS_TTL,
             negative_ttl: DEFAULT_NEGATIVE_TTL,
             forward: Vec::new(),
-            public_clients: everybody(),
+            public_clients: CidrSet::everywhere(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Gateways that share a state: what another one changed comes into force here too.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use super::overrides::OperatorOverrides;
 use super::owner::{ChangeError, Command, Owner, RETRY, chain};
 use super::plane::Plane;
 use super::saved::{Absorbed, Loaded};
-use super::shared::WATCHED;
+use super::shared::HEAD;
 use super::store::{StateStore, WatchEnd};
 use crate::model::{Desired, Fault};
 use crate::plan::Generation;
@@ -30,8 +29,8 @@ pub(super) async fn watch(
         loop {
             // What changes before the watch begins is not missed: the owner reads all there is.
             let outcome = async {
-                let now = store.range(WATCHED).await?.revision;
-                store.watch(WATCHED, now).await
+                let now = store.range(HEAD).await?.revision;
+                store.watch(HEAD, now).await
             };
             let mut watch = match outcome.await {
                 Ok(watch) => watch,
@@ -64,10 +63,7 @@ pub(super) fn digest(base: &Inventory, faults: &BTreeMap<String, Arc<Fault>>) ->
     }
     context.update(format!("{:?}", base.fixed).as_bytes());
     context.update(&serde_json::to_vec(faults).expect("faults have text keys and no failing serializers"));
-    context.finish().as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(context.finish())
 }
 
 impl<P: Plane> Owner<P> {
@@ -97,10 +93,10 @@ impl<P: Plane> Owner<P> {
 
     /// Takes over a config: the one of all gateways from now on, where several share the state.
     pub(super) async fn reload(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
-        let before = self.saved.set_config(digest(&Inventory::from_config(config), &config.faults));
+        let before = self.saved.set_config(|| digest(&Inventory::from_config(config), &config.faults));
         let outcome = self.rebase_on_latest(config, before.as_deref()).await;
         if let (Err(_), Some(before)) = (&outcome, before) {
-            self.saved.set_config(before);
+            self.saved.set_config(|| before);
         }
         outcome
     }
@@ -136,7 +132,7 @@ impl<P: Plane> Owner<P> {
 
     /// The overrides that others left, going on where they are the same.
     fn overrides_after(&self, loaded: &Loaded) -> OperatorOverrides {
-        loaded.overrides.clone().over(&self.configured_faults, Timestamp::now()).going_on(&self.overrides)
+        loaded.overrides.clone().over(&self.configured_faults, Timestamp::now()).keeping_progress_of(&self.overrides)
     }
 
     async fn take_over(&mut self, absorbed: Absorbed) -> Result<(), ChangeError> {

@@ -63,18 +63,6 @@ pub struct EndpointRecord {
     pub error: Option<String>,
 }
 
-impl EndpointRecord {
-    /// Whether its state ends by itself: not that which the config gives it.
-    pub(super) fn goes_on(&self) -> bool {
-        self.created.is_some() || self.since != Timestamp::default()
-    }
-
-    /// Whether it is on its way to be connected.
-    pub(super) fn is_joining(&self) -> bool {
-        self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
-    }
-}
-
 /// An endpoint service of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRecord {
@@ -442,27 +430,6 @@ impl Inventory {
         self.apps.values().flat_map(|app| &app.endpoints).map(|registered| &registered.endpoint)
     }
 
-    /// What of this differs from `base`, as it is saved.
-    pub(super) fn resources(&self, base: &Self) -> ApiResources {
-        let mut resources = ApiResources::new();
-        differ("vpc", &base.vpcs, &self.vpcs, &mut resources);
-        differ("endpoint", &base.endpoints, &self.endpoints, &mut resources);
-        differ("project", &base.projects, &self.projects, &mut resources);
-        differ("cluster", &base.clusters, &self.clusters, &mut resources);
-        differ("service", &base.services, &self.services, &mut resources);
-        differ("registration", &base.registrations, &self.registrations, &mut resources);
-        differ("app", &base.apps, &self.apps, &mut resources);
-        differ("serverless", &base.serverless, &self.serverless, &mut resources);
-        differ("archive", &base.archives, &self.archives, &mut resources);
-        differ("elsewhere", &base.elsewhere, &self.elsewhere, &mut resources);
-        differ("project-profile", &base.project_profiles, &self.project_profiles, &mut resources);
-        differ("cluster-profile", &base.cluster_profiles, &self.cluster_profiles, &mut resources);
-        differ("update", &base.updates, &self.updates, &mut resources);
-        differ("user", &base.users, &self.users, &mut resources);
-        differ("connection-string", &base.named_strings, &self.named_strings, &mut resources);
-        resources
-    }
-
     /// This, with what the APIs made or changed.
     ///
     /// # Errors
@@ -475,25 +442,7 @@ impl Inventory {
                 .strip_prefix(RESOURCES)
                 .and_then(|rest| rest.split_once('/'))
                 .ok_or_else(|| wrong("not KIND/ID".to_owned()))?;
-            match kind {
-                "vpc" => put(&mut self.vpcs, id, value),
-                "endpoint" => put(&mut self.endpoints, id, value),
-                "project" => put(&mut self.projects, id, value),
-                "cluster" => put(&mut self.clusters, id, value),
-                "service" => put(&mut self.services, id, value),
-                "registration" => put(&mut self.registrations, id, value),
-                "app" => put(&mut self.apps, id, value),
-                "serverless" => put(&mut self.serverless, id, value),
-                "archive" => put(&mut self.archives, id, value),
-                "elsewhere" => put(&mut self.elsewhere, id, value),
-                "project-profile" => put(&mut self.project_profiles, id, value),
-                "cluster-profile" => put(&mut self.cluster_profiles, id, value),
-                "update" => put(&mut self.updates, id, value),
-                "user" => put(&mut self.users, id, value),
-                "connection-string" => put(&mut self.named_strings, id, value),
-                _ => Err(format!("there are no objects of kind `{kind}`")),
-            }
-            .map_err(wrong)?;
+            self.put(kind, id, value).map_err(wrong)?;
         }
         // Earlier versions saved the rules in the groups.
         self.vpcs.values_mut().for_each(VpcRecord::adopt_rules);
@@ -501,7 +450,57 @@ impl Inventory {
     }
 }
 
+/// Every kind of object that is saved, with the map that holds those of its kind.
+macro_rules! saved_kinds {
+    ($($kind:literal => $objects:ident,)*) => {
+        impl Inventory {
+            /// What of this differs from `base`, as it is saved.
+            pub(super) fn resources(&self, base: &Self) -> ApiResources {
+                let mut resources = ApiResources::new();
+                $(differ($kind, &base.$objects, &self.$objects, &mut resources);)*
+                resources
+            }
+
+            /// Reads a saved object.
+            fn put(&mut self, kind: &str, id: &str, value: &[u8]) -> Result<(), String> {
+                match kind {
+                    $($kind => put(&mut self.$objects, id, value),)*
+                    _ => Err(format!("there are no objects of kind `{kind}`")),
+                }
+            }
+        }
+    };
+}
+
+saved_kinds! {
+    "vpc" => vpcs,
+    "endpoint" => endpoints,
+    "project" => projects,
+    "cluster" => clusters,
+    "service" => services,
+    "registration" => registrations,
+    "app" => apps,
+    "serverless" => serverless,
+    "archive" => archives,
+    "elsewhere" => elsewhere,
+    "project-profile" => project_profiles,
+    "cluster-profile" => cluster_profiles,
+    "update" => updates,
+    "user" => users,
+    "connection-string" => named_strings,
+}
+
 impl EndpointRecord {
+    /// Whether its state ends by itself: not that which the config gives it.
+    pub(super) fn goes_on(&self) -> bool {
+        self.created.is_some() || self.since != Timestamp::default()
+    }
+
+    /// Whether it is on its way to be connected.
+    pub(super) fn is_joining(&self) -> bool {
+        self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
+    }
+
     /// Its service's owner was asked to let it in, perhaps once more.
     pub(super) fn asked_again(&mut self, now: Timestamp) {
         match self.endpoint.state {

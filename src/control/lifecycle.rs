@@ -19,6 +19,17 @@ struct Times {
     cluster: Duration,
 }
 
+impl Times {
+    /// How long a service's state lasts; `None`: it stays.
+    fn of_service(&self, state: ServiceState) -> Option<Duration> {
+        match state {
+            ServiceState::Initiating | ServiceState::Updating => Some(self.service_creation),
+            ServiceState::Deleting => Some(self.service_deletion),
+            ServiceState::Available | ServiceState::Failed => None,
+        }
+    }
+}
+
 /// Long enough to be seen by a tool that polls, short enough that nobody waits.
 const FAST: Times = Times {
     service_creation: Duration::from_millis(300),
@@ -80,7 +91,7 @@ pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, Due)
     all(inventory, times).chain(expiring(inventory)).min_by_key(|(at, _)| *at)
 }
 
-/// Database users with a date at which they go; nobody pushes them to it.
+/// Database users with a date at which they go; a push does not hasten it.
 fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, Due)> + '_ {
     let due = |(Pair(project, id), user): (&Pair<ProjectId, String>, &DatabaseUser)| {
         Some((user.delete_after?, Due::User(project.clone(), id.clone())))
@@ -97,12 +108,7 @@ pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
 
 fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
     let services = inventory.services.iter().filter_map(|(id, record)| {
-        let wait = match record.state {
-            ServiceState::Initiating | ServiceState::Updating => times.service_creation,
-            ServiceState::Deleting => times.service_deletion,
-            ServiceState::Available | ServiceState::Failed => return None,
-        };
-        Some((record.since.plus(wait), Due::Service(id.clone())))
+        Some((record.since.plus(times.of_service(record.state)?), Due::Service(id.clone())))
     });
     let endpoints = inventory.endpoints.iter().filter_map(|(id, record)| {
         let wait = match record.endpoint.state {
@@ -166,19 +172,13 @@ fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item 
         };
         Some((record.since.plus(wait), Due::Archive(project.clone(), id.clone())))
     });
-    let wait = |state: ServiceState| match state {
-        ServiceState::Initiating | ServiceState::Updating => Some(times.service_creation),
-        ServiceState::Deleting => Some(times.service_deletion),
-        ServiceState::Available | ServiceState::Failed => None,
-    };
-    let elsewhere = inventory
-        .elsewhere
-        .iter()
-        .filter_map(move |(id, record)| Some((record.since.plus(wait(record.state)?), Due::Elsewhere(id.clone()))));
+    let elsewhere = inventory.elsewhere.iter().filter_map(move |(id, record)| {
+        Some((record.since.plus(times.of_service(record.state)?), Due::Elsewhere(id.clone())))
+    });
     let their_endpoints = inventory.elsewhere.iter().flat_map(move |(id, record)| {
         record.endpoints.iter().filter_map(move |(name, own)| {
             let due = Due::ElsewhereEndpoint(id.clone(), name.clone());
-            Some((own.since.plus(wait(own.state)?), due))
+            Some((own.since.plus(times.of_service(own.state)?), due))
         })
     });
     instances.chain(reservations).chain(archives).chain(elsewhere).chain(their_endpoints)

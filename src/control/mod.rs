@@ -1,8 +1,9 @@
 //! Owns the desired state and what must outlive the process.
 //!
-//! [`Control`] is the handle: whoever wants a change asks it, and gets an answer when the change stands or was refused.
+//! [`Control`] is the handle: a change is asked of it, and answered when it stands or was refused.
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
-//! crash; [`health`] probes targets and says what changed.
+//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one. [`health`] probes targets and says
+//! what changed.
 
 pub mod draft;
 pub mod events;

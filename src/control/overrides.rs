@@ -146,7 +146,7 @@ impl OperatorOverrides {
     /// These after `before`: a fault or a shift that is the same goes on, with its timers, and so does what the config's
     /// faults have come to here.
     #[must_use]
-    pub(super) fn going_on(mut self, before: &Self) -> Self {
+    pub(super) fn keeping_progress_of(mut self, before: &Self) -> Self {
         for (name, record) in &mut self.faults {
             if let Some(same) = before.faults.get(name).filter(|known| {
                 known.fault == record.fault

@@ -103,8 +103,8 @@ impl Saved {
     }
 
     /// Takes over another config's digest, to be written with the next save; the one before.
-    pub(super) fn set_config(&mut self, config: String) -> Option<String> {
-        self.shared.as_mut().map(|shared| std::mem::replace(&mut shared.config, config))
+    pub(super) fn set_config(&mut self, config: impl FnOnce() -> String) -> Option<String> {
+        self.shared.as_mut().map(|shared| std::mem::replace(&mut shared.config, config()))
     }
 
     /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations

@@ -12,8 +12,8 @@ use super::inventory::Timestamp;
 use super::store::{Entry, ExpectedRevision, Revision, StateKey, Txn};
 use crate::model::GatewayId;
 
-/// In every change.
-const HEAD: &str = "head";
+/// In every change; also the prefix to watch for all of them.
+pub(super) const HEAD: &str = "head";
 /// By gateway: its latest change.
 const LAST: &str = "last/";
 /// By gateway: it may serve, although nothing is heard of it.
@@ -136,9 +136,6 @@ impl Shared {
         self.head.as_ref().map_or(0, |(head, _)| head.seq)
     }
 }
-
-/// The prefix of the one key that every change writes.
-pub(super) const WATCHED: &str = HEAD;
 
 fn key(text: &str) -> StateKey {
     text.parse().expect("constants and ids make keys")

@@ -205,7 +205,7 @@ fn digest() -> String {
     follow::digest(&Inventory::from_config(&desired), &desired.faults)
 }
 
-/// Whatever happened, nothing was given twice, and no port is somebody's that a gateway has open for another.
+/// Whatever happened, nothing was given twice, and no port belongs to one target while a gateway has it open for another.
 async fn check(store: &Arc<dyn StateStore>, ports: &[Arc<Ports>]) {
     let (held, inventory, _) = saved(store).await;
     let mut addresses = BTreeSet::new();

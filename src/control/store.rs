@@ -1,8 +1,9 @@
 //! Saved state: an ordered key space with revisions, compare-and-swap and watch.
 //!
 //! The trait has the shape of etcd's API, so that one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd itself
-//! (`EtcdStore`, with the feature `etcd`) are adapters of it. Every commit that changes something takes a later [`Revision`] of the whole store and is all or
-//! nothing; once it is acknowledged it is there, whatever happens to the process.
+//! (`EtcdStore`, with the feature `etcd`) are adapters of it. Every commit that changes something takes a later
+//! [`Revision`] of the whole store and is all or nothing; once it is acknowledged it is there, whatever happens to the
+//! process.
 
 mod core;
 mod document;

@@ -83,7 +83,7 @@ pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>
     out.bytes
 }
 
-/// The endpoint in the words of its cloud: AWS's id, Azure's link id (four bytes, little-endian), Google's
+/// The TLV by which each cloud names an endpoint: AWS's id, Azure's link id (four bytes, little-endian), Google's
 /// `pscConnectionId` (eight bytes, network order). Source: Azure, *What is Azure Private Link service?*; Google, *About
 /// published services*. The numbers are the gateway's own, the same for an endpoint at every start.
 fn put_endpoint<const N: usize>(out: &mut Writer<N>, id: &VpceId) {

@@ -74,7 +74,7 @@ impl Refused {
     }
 }
 
-/// How a listener proves what it is.
+/// A listener's TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
     /// What clients at a local address are shown; `None`: nothing, as no certificate can be had.

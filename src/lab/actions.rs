@@ -267,7 +267,7 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
     let here = listener.local_addr().doing("find the console's address")?;
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
-    let scheme = if found.lab.admin_tls == AdminTls::Off { "http" } else { "https" };
+    let scheme = found.lab.admin_tls.scheme();
     let link = format!("{scheme}://{here}/console#token={token}");
     // The reader of a pipe may have closed it after the link.
     let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");

@@ -135,7 +135,6 @@ async fn build(order: &Order) -> Result<Built, LabError> {
         ca,
         admin: config.settings.admin,
         admin_tls: config.settings.admin_tls(),
-        admin_names: config.settings.admin_names,
         strings,
     };
     Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })

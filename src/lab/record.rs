@@ -9,10 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    env,
-};
+use std::{collections::BTreeMap, env};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -22,7 +19,6 @@ use tokio::time::Instant;
 use super::{Host, LabError};
 use crate::config::AdminTls;
 use crate::files;
-use crate::model::DnsName;
 
 /// The name of a lab that was given none.
 pub const DEFAULT_NAME: &str = "default";
@@ -85,8 +81,6 @@ pub(super) struct Lab {
     pub(super) admin: Option<SocketAddr>,
     /// How it is served.
     pub(super) admin_tls: AdminTls,
-    /// The host names that it answers to.
-    pub(super) admin_names: BTreeSet<DnsName>,
     /// Its private connection strings, by the name of the environment's variable.
     pub(super) strings: BTreeMap<String, String>,
 }
@@ -276,8 +270,7 @@ pub(super) enum Life {
 impl Lab {
     /// The URL of its gateway's admin API.
     pub(super) fn admin_url(&self) -> Option<String> {
-        let scheme = if self.admin_tls == AdminTls::Off { "http" } else { "https" };
-        self.admin.map(|address| format!("{scheme}://{address}"))
+        self.admin.map(|address| format!("{}://{address}", self.admin_tls.scheme()))
     }
 
     /// What the lab in `dir` consists of; `None` before it is ready.

@@ -18,7 +18,8 @@ const GLOBAL: [&str; 2] = ["sts.amazonaws.com", "iam.amazonaws.com"];
 pub(super) fn of(desired: &Desired) -> BTreeSet<DnsName> {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let regions = services.map(|service| service.name().region().clone());
-    let regions: BTreeSet<Region> = desired.vpcs.values().map(|vpc| vpc.region.clone()).chain(regions).collect();
+    let regions = desired.vpcs.values().map(|vpc| vpc.region.clone()).chain(regions);
+    let regions: BTreeSet<Region> = regions.filter(|region| region.cloud().is_none()).collect();
     let regional = regions.iter().flat_map(|region| ["ec2", "sts"].map(|api| format!("{api}.{region}.amazonaws.com")));
     let is_global = desired.apps.iter().any(|app| app.deployment == DeploymentModel::Global);
     let app_services = (!is_global).then_some(APP_SERVICES);

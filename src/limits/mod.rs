@@ -6,5 +6,6 @@ mod refusals;
 mod sources;
 
 pub use connections::{Connection, Connections, Shares};
-pub use refusals::{Refusals, RefusedCount, RefusedSource};
+pub use refusals::Refusals;
+pub(crate) use refusals::{RefusedCount, RefusedSource};
 pub(crate) use sources::SourceCounts;

@@ -10,43 +10,39 @@ const MOST_SOURCES: usize = 1024;
 
 /// Connections that were refused for the same reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RefusedSource {
+pub(crate) struct RefusedSource {
     /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`.
-    pub listener: &'static str,
+    pub(crate) listener: &'static str,
     /// Where the connections came from; `None`: many places.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     /// Why they were refused.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
-/// How often a source was refused in the last second, and where.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RefusedCount {
-    /// Who, and why.
-    pub of: RefusedSource,
-    /// What the first of the connections was for: the target, the app endpoint. Empty where the listener has but one purpose.
-    pub subject: String,
+impl RefusedSource {
+    /// Where the connections came from, for people.
+    pub(crate) fn name(&self) -> String {
+        self.source.map_or_else(|| "many sources".to_owned(), |source| source.to_string())
+    }
+}
+
+/// How many connections of a source were refused for one reason in a second, and where they went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RefusedCount {
+    /// What the first of them was for: the target, the app endpoint. Empty where the listener has but one purpose.
+    pub(crate) subject: String,
     /// Whether others were for something else.
-    pub elsewhere: bool,
+    pub(crate) has_others: bool,
     /// Connections.
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
-#[derive(Debug, Default)]
-struct Counted {
-    subject: String,
-    elsewhere: bool,
-    count: u64,
-}
-
-impl Counted {
+impl RefusedCount {
     fn add(&mut self, subject: &str) {
         if self.count == 0 {
-            self.subject.clear();
-            self.subject.push_str(subject);
-            self.elsewhere = false;
-        } else if self.subject != subject {
-            self.elsewhere = true;
+            subject.clone_into(&mut self.subject);
+        } else {
+            self.has_others |= self.subject != subject;
         }
         self.count += 1;
     }
@@ -54,7 +50,7 @@ impl Counted {
 
 /// The refusals of the present second, of all listeners of a gateway.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<RefusedSource, Counted>>);
+pub struct Refusals(Mutex<HashMap<RefusedSource, RefusedCount>>);
 
 impl Refusals {
     /// Counts a refusal of a connection to `subject`. Whether it is the source's first in a while, which is logged at once
@@ -74,23 +70,17 @@ impl Refusals {
 
     /// What was refused since the last call; to be called once a second. A source's first refusal, which was logged, is part
     /// of it.
-    pub(crate) fn take(&self) -> Vec<RefusedCount> {
+    pub(crate) fn take(&self) -> Vec<(RefusedSource, RefusedCount)> {
         let mut counts = self.lock();
         // A source that goes on is not logged at once again.
         counts.retain(|_, counted| counted.count > 0);
-        let mut taken: Vec<_> = counts
-            .iter_mut()
-            .map(|(of, counted)| {
-                let Counted { subject, elsewhere, count } = counted;
-                RefusedCount { of: *of, subject: subject.clone(), elsewhere: *elsewhere, count: std::mem::take(count) }
-            })
-            .collect();
+        let mut taken: Vec<_> = counts.iter_mut().map(|(of, counted)| (*of, std::mem::take(counted))).collect();
         drop(counts);
         taken.sort_unstable();
         taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RefusedSource, Counted>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RefusedSource, RefusedCount>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,10 +104,10 @@ mod tests {
         assert_eq!(at_once, 1);
         assert!(is_first(&refusals, "flows", 2, "a"), "another source has its own");
         assert!(is_first(&refusals, "admin", 1, ""), "as another listener has");
-        let counts: Vec<_> = refusals.take().into_iter().map(|refused| refused.count).collect();
+        let counts: Vec<_> = refusals.take().into_iter().map(|(_, refused)| refused.count).collect();
         assert_eq!(counts, [1, 1000, 1]);
         assert!(!is_first(&refusals, "flows", 1, "a"), "it goes on");
-        assert_eq!(refusals.take().into_iter().map(|refused| refused.count).sum::<u64>(), 1);
+        assert_eq!(refusals.take().into_iter().map(|(_, refused)| refused.count).sum::<u64>(), 1);
         assert!(refusals.take().is_empty());
         assert!(is_first(&refusals, "flows", 1, "a"), "it begins again");
     }
@@ -129,8 +119,8 @@ mod tests {
             for subject in subjects {
                 is_first(&refusals, "flows", 1, subject);
             }
-            let taken = refusals.take().pop().expect("a count");
-            (taken.subject, taken.elsewhere, taken.count)
+            let (_, taken) = refusals.take().pop().expect("a count");
+            (taken.subject, taken.has_others, taken.count)
         };
         assert_eq!(second(&["a", "a"]), ("a".to_owned(), false, 2));
         assert_eq!(second(&["b", "a", "b"]), ("b".to_owned(), true, 3));
@@ -144,7 +134,7 @@ mod tests {
         assert_eq!(at_once, MOST_SOURCES);
         let taken = refusals.take();
         assert_eq!(taken.len(), MOST_SOURCES + 1);
-        assert_eq!(taken.iter().map(|refused| refused.count).sum::<u64>(), 100_000);
-        assert_eq!(taken[0].of.source, None);
+        assert_eq!(taken.iter().map(|(_, refused)| refused.count).sum::<u64>(), 100_000);
+        assert_eq!(taken[0].0.source, None);
     }
 }

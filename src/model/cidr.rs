@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,12 @@ pub enum ParseCidrError {
 pub struct CidrSet(#[schemars(with = "Vec<String>")] Vec<IpNet>);
 
 impl CidrSet {
+    /// Every address there is: `0.0.0.0/0` and `::/0`.
+    #[must_use]
+    pub fn everywhere() -> Self {
+        [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter().collect()
+    }
+
     /// One network from its text: `10.0.0.0/16`, or a bare address for a network of one.
     ///
     /// # Errors

@@ -205,7 +205,7 @@ impl Cloud {
     /// How a service's listeners behave: neither cloud has a network load balancer's attributes.
     ///
     /// Idle for 4 minutes (Azure) or 20 (Google), a connection is forgotten; neither can be changed. There is one address,
-    /// so nothing is pulled out of DNS, and no balancing, so an unhealthy node is a port behind which nobody answers.
+    /// so nothing is pulled out of DNS, and no balancing, so an unhealthy node is a port behind which nothing answers.
     #[must_use]
     pub fn attributes(of: Option<Self>) -> Attributes {
         let Some(cloud) = of else { return Attributes::default() };

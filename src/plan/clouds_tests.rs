@@ -56,7 +56,7 @@ fn strings_and_records_are_those_of_each_cloud() {
     );
 }
 
-/// One address, a port for each node, the idle time-out of each cloud, and no security group that lets nobody in.
+/// One address, a port for each node, the idle time-out of each cloud, and no security group that refuses every client.
 #[test]
 fn each_endpoint_has_one_address_with_a_port_for_each_node() {
     let snapshot = plan(&clouds());

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
 use super::snapshot::{ClientGroup, EndpointGate, GateAddress, ResolvedRule, SecurityRules};
 use super::survey::{Survey, state_of};
 use crate::model::{
@@ -81,12 +79,11 @@ fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
     carriers
 }
 
-/// An endpoint in Azure or Google Cloud has no security groups, and whoever is let in by its origin is let in. Source: Azure,
+/// An endpoint in Azure or Google Cloud has no security groups, so every client whose origin fits is let in. Source: Azure,
 /// *What is a private endpoint?*, network security; Google, *About accessing published services*: egress rules alone.
 fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ResolvedRule> {
     if endpoint.id.cloud().is_some() {
-        let everybody = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
-        return vec![ResolvedRule { ports: PortRange::atlas(), cidrs: everybody.into_iter().collect() }];
+        return vec![ResolvedRule { ports: PortRange::atlas(), cidrs: CidrSet::everywhere() }];
     }
     let groups = endpoint.security_groups.iter().filter_map(|group| vpc.security_groups.get(group));
     groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()

@@ -37,7 +37,7 @@ impl PortAllocations {
         was_draining
     }
 
-    /// Lets every draining port that waits for nobody yet wait for all of `gateways`: each may still have it open.
+    /// Lets every draining port that waits for no gateway yet wait for all of `gateways`: each may still have it open.
     pub fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
         self.ledgers.values_mut().for_each(|ledger| ledger.wait_for(gateways));
     }

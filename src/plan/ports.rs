@@ -135,7 +135,7 @@ impl PortLedger {
         self.draining.remove(&port)
     }
 
-    /// Lets every draining port that waits for nobody yet wait for all of `gateways`.
+    /// Lets every draining port that waits for no gateway yet wait for all of `gateways`.
     pub(super) fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
         let waited_for: BTreeSet<_> = self.waiting.values().flatten().copied().collect();
         let new: BTreeSet<_> = self.draining.difference(&waited_for).copied().collect();

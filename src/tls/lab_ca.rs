@@ -239,7 +239,7 @@ fn read(path: &Path) -> Result<Option<String>, TlsError> {
     text(path, files::read_trusted(path))
 }
 
-/// A file that the CA made with a private key in it: no link, and nobody else's to read.
+/// A file that the CA made with a private key in it: no link, and readable by no other user.
 fn read_key(path: &Path) -> Result<Option<String>, TlsError> {
     text(path, files::read_trusted(path).and_then(|_| files::read_private(path)))
 }

@@ -18,16 +18,14 @@ def block(language):
     return found
 
 
-def beside(*command, **environment):
+def beside(*command):
     """Runs a command beside a quickstart with free ports."""
-    environment = {**os.environ, "PYTHONPATH": str(lab.ROOT / "clients/python"), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    environment = {**os.environ, "PYTHONPATH": str(lab.ROOT / "clients/python"), "PYTHONDONTWRITEBYTECODE": "1"}
     argv = (lab.PLGW, "quickstart", "--ports", "auto", "--state-in-memory", "--", *command)
     return lab.run(*argv, check=False, timeout=300, cwd=lab.work(), env=environment)
 
 
 def test_every_route_of_the_python_client_is_in_the_apis_description():
-    done = beside("curl", "-fsS", "--noproxy", "*", "file:///dev/null")
-    assert done.returncode == 0, done.stderr
     script = "import os, urllib.request as u; print(u.urlopen(os.environ['PLGW_ADMIN'] + '/openapi.json').read().decode())"
     paths = json.loads(beside(sys.executable, "-c", script).stdout)["paths"]
     unnamed = {(method.upper(), re.sub(r"{\w+}", "{}", path)) for path, methods in paths.items() for method in methods}

@@ -18,7 +18,7 @@ fn file(directory: &Path, name: &str) -> LogDestination {
     LogDestination::File { path: directory.join(name), rotate_size: 1 << 20, keep: 1 }
 }
 
-fn settings(directory: &Path, interval: Duration, traffic: TrafficType) -> FlowLogSettings {
+pub(crate) fn settings(directory: &Path, interval: Duration, traffic: TrafficType) -> FlowLogSettings {
     FlowLogSettings {
         destination: file(directory, "flow.log"),
         interval,

@@ -32,7 +32,7 @@ async fn a_full_target_gets_no_further_flow_until_one_ends() {
     let [first, _second] = held;
     drop(first);
     gateway.expect_metric("plgw_active_flows", &["Cluster0/a"], 1.0).await;
-    assert_eq!(gateway.dial("a").await.echo(b"room").await, b"room");
+    assert_eq!(gateway.dial("a").await.echo(b"free").await, b"free");
 }
 
 /// Atlas limits connections for each node by its cluster's tier; `mongod` accepts one past the limit and closes it.
@@ -54,7 +54,7 @@ async fn a_node_at_its_clusters_connection_limit_closes_further_ones_until_one_e
     let [first, _second] = held;
     drop(first);
     gateway.expect_metric("plgw_active_flows", &["Cluster0/a"], 1.0).await;
-    assert_eq!(gateway.dial("a").await.echo(b"room").await, b"room");
+    assert_eq!(gateway.dial("a").await.echo(b"free").await, b"free");
 }
 
 /// From a pool of addresses each target has all ports of each: flows to two targets share them.
@@ -185,10 +185,7 @@ async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
 #[tokio::test]
 async fn no_mongos_behind_an_optimized_string_holds_more_than_its_limit() {
     let net = Net::claim();
-    let mut echoes = Vec::new();
-    for i in 0..3 {
-        echoes.push(EchoTarget::start(net.target(i)).await);
-    }
+    let _echoes = EchoTarget::start_three(&net).await;
     let gateway = TestGateway::start_with(net, |config| {
         optimized(config);
         config.desired.projects[0].services[0].attributes.flows_per_target = 2;

@@ -1,11 +1,11 @@
 //! Cross-region access: a client in another region's VPC, and the load balancer of the service's region.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use plgw::config::{Config, FlowLogSettings, LogDestination, TrafficType};
+use plgw::config::{Config, FlowLogSettings, TrafficType};
 
+use crate::flow_logs;
 use crate::support::{EchoTarget, Flow, Net, Place, TestGateway, eventually};
 
 /// The VPC and its endpoint lie in `eu-west-1`, and the service in `us-east-1` supports that.
@@ -20,28 +20,17 @@ fn from_europe(config: &mut Config) {
     desired.projects[0].services[0].remote_regions = vec!["eu-west-1".parse().expect("a region")];
 }
 
-fn flow_log(directory: &Path) -> FlowLogSettings {
-    FlowLogSettings {
-        destination: LogDestination::File { path: directory.join("flow.log"), rotate_size: 1 << 20, keep: 1 },
-        interval: Duration::from_secs(1),
-        traffic: TrafficType::Accept,
-        format: "${region} ${az-id} ${srcaddr} ${log-status}".parse().expect("a format"),
-        account_id: "123456789012".to_owned(),
-    }
-}
-
 /// A31: every node through every address, the region in flow logs and metrics, the service's region in names.
 #[tokio::test]
 async fn a_client_of_another_region_reaches_every_node_by_the_services_names() {
     let directory = tempfile::tempdir().expect("a directory");
     let net = Net::claim();
-    let mut echoes = Vec::new();
-    for i in 0..3 {
-        echoes.push(EchoTarget::start(net.target(i)).await);
-    }
+    let _echoes = EchoTarget::start_three(&net).await;
     let gateway = TestGateway::start_with(net, |config| {
         from_europe(config);
-        config.settings.flow_logs = Some(flow_log(directory.path()));
+        let format = "${region} ${az-id} ${srcaddr} ${log-status}".parse().expect("a format");
+        let accepted = flow_logs::settings(directory.path(), Duration::from_secs(1), TrafficType::Accept);
+        config.settings.flow_logs = Some(FlowLogSettings { format, ..accepted });
     })
     .await;
     let source = gateway.net.source(Place::Vpc);
@@ -72,10 +61,7 @@ async fn a_client_of_another_region_reaches_every_node_by_the_services_names() {
 #[tokio::test]
 async fn without_cross_zone_load_balancing_a_client_of_another_region_still_reaches_every_node() {
     let net = Net::claim();
-    let mut echoes = Vec::new();
-    for i in 0..3 {
-        echoes.push(EchoTarget::start(net.target(i)).await);
-    }
+    let _echoes = EchoTarget::start_three(&net).await;
     let gateway = TestGateway::start_with(net, |config| {
         from_europe(config);
         config.desired.projects[0].services[0].attributes.cross_zone = false;

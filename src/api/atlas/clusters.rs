@@ -4,6 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
+use super::errors::no_cluster;
 use super::errors::provider as provider_of;
 use super::process_args;
 use super::services::{invalid, missing};
@@ -44,10 +45,6 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (_, [] | [_] | [_, "processArgs"]) => Err(Refusal::method(request.call)),
         _ => Err(Refusal::no_resource(request.call)),
     }
-}
-
-pub(super) fn no_cluster(name: &str) -> Refusal {
-    Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
 }
 
 fn describe(request: &Request<'_>, name: &ClusterName, status: StatusCode) -> Outcome {

@@ -160,7 +160,7 @@ fn endpoint_view(id: &str, service: &ElsewhereService, name: &str) -> Option<Val
     })
 }
 
-/// `NAME.UUID`, once Azure has told Atlas of the connection.
+/// `NAME.UUID`; `None` while the endpoint is `INITIATING`.
 fn connection_name(id: &str, name: &str, state: ServiceState) -> Option<String> {
     let digits = object_id("connection", &format!("{id}/{name}"));
     let name = name.rsplit('/').next().unwrap_or_default();

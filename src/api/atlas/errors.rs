@@ -96,9 +96,8 @@ fn of_edit(error: &EditError) -> Refusal {
     let detail = error.to_string();
     match error {
         EditError::Missing { what: Kind::Project, id } => Refusal::no_group(id),
-        EditError::Missing { what: Kind::Cluster, id } => {
-            Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {id} exists in the group.")).with([id])
-        }
+        EditError::Missing { what: Kind::Cluster, id } => no_cluster(id),
+        EditError::Missing { what: Kind::DatabaseUser, id } => no_user(id),
         EditError::Missing { what: Kind::Service, id } => no_service(id),
         EditError::Missing { what: Kind::Serverless, id } => no_instance(id),
         EditError::Missing { what: Kind::PrivateEndpoint | Kind::Endpoint, id } => no_endpoint(id),
@@ -109,22 +108,15 @@ fn of_edit(error: &EditError) -> Refusal {
             format!("An interface endpoint with ID {id} already exists."),
         )
         .with([id]),
-        EditError::Exists { what: Kind::Cluster, id } => Refusal::new(
+        EditError::Exists { what: Kind::DatabaseUser, id } => {
+            let name = user_name(id);
+            Refusal::new(409, "USER_ALREADY_EXISTS", format!("A user with username {name} already exists."))
+                .with([name])
+        }
+        EditError::Exists { what: Kind::Cluster | Kind::Serverless, id } => Refusal::new(
             400,
             "DUPLICATE_CLUSTER_NAME",
             format!("A cluster named {id} is already present in the group."),
-        )
-        .with([id]),
-        EditError::Exists { what: Kind::Serverless, id } => Refusal::new(
-            400,
-            "DUPLICATE_CLUSTER_NAME",
-            format!("A cluster named {id} is already present in the group."),
-        )
-        .with([id]),
-        EditError::Exists { what: Kind::Service, id } => Refusal::new(
-            409,
-            "PRIVATE_ENDPOINT_SERVICE_ALREADY_EXISTS_FOR_REGION",
-            format!("A private endpoint service already exists for region {id}."),
         )
         .with([id]),
         EditError::Exists { what: Kind::Project, id } => {
@@ -164,6 +156,20 @@ fn of_edit(error: &EditError) -> Refusal {
         | EditError::Invalid(_)
         | EditError::Rule(_) => Refusal::new(400, "VALIDATION_ERROR", detail),
     }
+}
+
+pub(super) fn no_cluster(name: &str) -> Refusal {
+    Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
+}
+
+/// No database user with this id, `DATABASE/USERNAME`.
+pub(super) fn no_user(id: &str) -> Refusal {
+    let name = user_name(id);
+    Refusal::new(404, "USERNAME_NOT_FOUND", format!("No user with username {name} exists.")).with([name])
+}
+
+fn user_name(id: &str) -> &str {
+    id.split_once('/').map_or(id, |(_, name)| name)
 }
 
 pub(super) fn no_instance(name: &str) -> Refusal {

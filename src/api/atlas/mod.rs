@@ -152,10 +152,14 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         // The first version's older name for it.
         (_, ["whitelist", rest @ ..]) if request.is_v1() => project::access_list(&request, rest).await,
         (_, ["databaseUsers", rest @ ..]) => users::answer(&request, rest).await,
-        (_, ["settings" | "managedSlowMs" | "teams" | "users" | "ipAddresses" | "containers", ..]) => {
-            profile::answer(&request, rest).await
-        }
-        (_, ["flexClusters" | "alerts", ..]) => profile::absent(&request, rest),
+        (
+            _,
+            [
+                "settings" | "managedSlowMs" | "teams" | "users" | "ipAddresses" | "containers" | "flexClusters"
+                | "alerts",
+                ..,
+            ],
+        ) => profile::answer(&request, rest).await,
         _ => Err(Refusal::no_resource(call)),
     }
 }
@@ -180,12 +184,13 @@ fn content_type(call: &Call) -> String {
     if is_v1(call) {
         return "application/json;charset=utf-8".to_owned();
     }
-    let version = call.header("accept").and_then(|accept| {
-        let (_, rest) = accept.split_once("application/vnd.atlas.")?;
-        let date = rest.split('+').next()?;
-        let is_date = date.len() == 10 && date.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-        let fits = is_date || date == PREVIEW;
-        fits.then(|| date.to_owned())
-    });
-    format!("application/vnd.atlas.{}+json;charset=utf-8", version.unwrap_or_else(|| DEFAULT_VERSION.to_owned()))
+    let is_date = |text: &str| text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let version = asked_version(call).filter(|version| is_date(version) || *version == PREVIEW);
+    format!("application/vnd.atlas.{}+json;charset=utf-8", version.unwrap_or(DEFAULT_VERSION))
+}
+
+/// The version in `Accept`, if that names one: a date or [`PREVIEW`], as far as the client is right.
+fn asked_version(call: &Call) -> Option<&str> {
+    let (_, rest) = call.header("accept")?.split_once("application/vnd.atlas.")?;
+    rest.split('+').next()
 }

@@ -4,9 +4,9 @@
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::clusters::no_cluster;
+use super::errors::no_cluster;
 use super::services::{invalid, missing};
-use super::{Outcome, Refusal, Request};
+use super::{Outcome, PREVIEW, Refusal, Request, asked_version};
 use crate::api::text::{iso8601, random_hex};
 use crate::control::ChangeError;
 use crate::control::draft::named_strings::NewStrings;
@@ -53,10 +53,8 @@ pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> 
 
 /// The resource is in the version `preview` alone: a request for a dated one is for something that isn't there.
 fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
-    let accept = request.call.header("accept").unwrap_or_default();
-    let asked = accept.split_once("application/vnd.atlas.").and_then(|(_, rest)| rest.split('+').next());
-    match asked {
-        None | Some("preview") => Ok(()),
+    match asked_version(request.call) {
+        None | Some(PREVIEW) => Ok(()),
         Some(other) => {
             let detail = format!("This resource is not in version {other}: accept application/vnd.atlas.preview+json.");
             Err(Refusal::new(406, "INVALID_VERSION", detail).with([other]))

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::clusters::no_cluster;
+use super::errors::no_cluster;
 use super::services::invalid;
 use super::{Outcome, Request};
 use crate::control::draft::profiles::ClusterChange;
@@ -62,7 +62,6 @@ pub(super) async fn change(request: &Request<'_>, name: ClusterName) -> Outcome 
             return Err(invalid(name, &value.to_string()));
         }
     }
-    describe(request, &name)?;
     let change = ClusterChange { process_args: body.into_iter().collect(), ..ClusterChange::default() };
     let (project, which) = (request.project.clone(), name.clone());
     request.shared.control.edit(move |draft| draft.change_cluster(&project, &which, change)).await?;

@@ -53,8 +53,10 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
             request.shared.control.edit(change).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
-        // There are no people here.
-        (&Method::GET, ["teams" | "users"]) => Ok((StatusCode::OK, request.page(Vec::new()))),
+        // There are no people here, and never a flex cluster or an alert.
+        (&Method::GET, ["teams" | "users" | "flexClusters" | "alerts"]) => {
+            Ok((StatusCode::OK, request.page(Vec::new())))
+        }
         (&Method::GET, ["ipAddresses"]) => Ok((StatusCode::OK, ip_addresses(request))),
         (&Method::GET, ["containers"]) => {
             let all = match request.call.query("providerName") {
@@ -71,14 +73,6 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
                 || Refusal::new(404, "CLOUD_PROVIDER_CONTAINER_NOT_FOUND", format!("No container {id} exists."));
             Ok((StatusCode::OK, found.ok_or_else(|| missing().with([*id]))?))
         }
-        _ => Err(Refusal::no_resource(request.call)),
-    }
-}
-
-/// What there is never any of: flex clusters, and alerts.
-pub(super) fn absent(request: &Request<'_>, path: &[&str]) -> Outcome {
-    match (&request.call.method, path) {
-        (&Method::GET, ["flexClusters" | "alerts"]) => Ok((StatusCode::OK, request.page(Vec::new()))),
         _ => Err(Refusal::no_resource(request.call)),
     }
 }

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::errors::no_user;
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::iso8601;
-use crate::control::ChangeError;
-use crate::control::draft::EditError;
 use crate::control::inventory::{DatabaseUser, Pair, Timestamp};
 
 /// Bytes of a database's or a user's name.
@@ -52,34 +51,17 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (&Method::PATCH, [database, name]) => change(request, database, name).await,
         (&Method::DELETE, [database, name]) => {
             let (project, id) = (request.project.clone(), format!("{database}/{name}"));
-            request.shared.control.edit(move |draft| draft.delete_user(&project, &id)).await.map_err(refused)?;
+            request.shared.control.edit(move |draft| draft.delete_user(&project, &id)).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
         _ => Err(Refusal::no_resource(request.call)),
     }
 }
 
-fn refused(error: ChangeError) -> Refusal {
-    let name = |id: &str| id.split_once('/').map_or(id, |(_, name)| name).to_owned();
-    match error {
-        ChangeError::Edit(EditError::Missing { id, .. }) => {
-            let detail = format!("No user with username {} exists.", name(&id));
-            Refusal::new(404, "USERNAME_NOT_FOUND", detail).with([name(&id)])
-        }
-        ChangeError::Edit(EditError::Exists { id, .. }) => {
-            let detail = format!("A user with username {} already exists.", name(&id));
-            Refusal::new(409, "USER_ALREADY_EXISTS", detail).with([name(&id)])
-        }
-        other => other.into(),
-    }
-}
-
 fn describe(request: &Request<'_>, id: &str, status: StatusCode) -> Outcome {
     let inventory = request.shared.control.inventory();
     let key = Pair(request.project.clone(), id.to_owned());
-    let missing =
-        || refused(EditError::Missing { what: crate::control::draft::Kind::DatabaseUser, id: id.to_owned() }.into());
-    Ok((status, view(request, id, inventory.users.get(&key).ok_or_else(missing)?)))
+    Ok((status, view(request, id, inventory.users.get(&key).ok_or_else(|| no_user(id))?)))
 }
 
 fn view(request: &Request<'_>, id: &str, user: &DatabaseUser) -> Value {
@@ -102,14 +84,14 @@ fn view(request: &Request<'_>, id: &str, user: &DatabaseUser) -> Value {
     value
 }
 
-/// What a body says of a user: fields to keep, and when the user goes.
-struct Said {
+/// A request's body: fields to keep, and when the user goes.
+struct UserRequest {
     fields: BTreeMap<String, Value>,
     delete_after: Option<Timestamp>,
     has_password: bool,
 }
 
-fn read(mut body: Map<String, Value>) -> Result<Said, Refusal> {
+fn read(mut body: Map<String, Value>) -> Result<UserRequest, Refusal> {
     let password = body.remove("password").filter(|value| !value.is_null());
     if let Some(wrong) = password.as_ref().filter(|value| value.as_str().is_none_or(|text| text.len() < 8)) {
         let kind = if wrong.is_string() { "shorter than 8 characters" } else { "not a text" };
@@ -140,7 +122,7 @@ fn read(mut body: Map<String, Value>) -> Result<Said, Refusal> {
             return Err(invalid("roles", &role.to_string()));
         }
     }
-    Ok(Said { fields, delete_after: delete_after.transpose()?, has_password: password.is_some() })
+    Ok(UserRequest { fields, delete_after: delete_after.transpose()?, has_password: password.is_some() })
 }
 
 /// Takes a text out of a body.
@@ -173,16 +155,16 @@ async fn create(request: &Request<'_>) -> Outcome {
     if name.split('/').any(str::is_empty) || !is_part(&name) {
         return Err(invalid("username", &name));
     }
-    let said = read(body)?;
+    let request_body = read(body)?;
     let signs_in_otherwise =
-        SIGN_IN.iter().any(|(field, _)| said.fields.get(*field).is_some_and(|value| value != "NONE"));
-    if !said.has_password && !signs_in_otherwise {
+        SIGN_IN.iter().any(|(field, _)| request_body.fields.get(*field).is_some_and(|value| value != "NONE"));
+    if !request_body.has_password && !signs_in_otherwise {
         return Err(missing("password"));
     }
-    let user = DatabaseUser { fields: said.fields, delete_after: said.delete_after };
+    let user = DatabaseUser { fields: request_body.fields, delete_after: request_body.delete_after };
     let (project, id) = (request.project.clone(), format!("{database}/{name}"));
     let made = id.clone();
-    request.shared.control.edit(move |draft| draft.create_user(&project, made, user)).await.map_err(refused)?;
+    request.shared.control.edit(move |draft| draft.create_user(&project, made, user)).await?;
     describe(request, &id, StatusCode::CREATED)
 }
 
@@ -194,15 +176,15 @@ async fn change(request: &Request<'_>, database: &str, name: &str) -> Outcome {
             return Err(invalid(field, &other));
         }
     }
-    let said = read(body)?;
+    let request_body = read(body)?;
     let (project, id) = (request.project.clone(), format!("{database}/{name}"));
     let changed = id.clone();
     let change = move |draft: &mut crate::control::draft::Draft| {
         let user = draft.user_mut(&project, &changed)?;
-        user.fields.extend(said.fields);
-        user.delete_after = said.delete_after.or(user.delete_after);
+        user.fields.extend(request_body.fields);
+        user.delete_after = request_body.delete_after.or(user.delete_after);
         Ok(())
     };
-    request.shared.control.edit(change).await.map_err(refused)?;
+    request.shared.control.edit(change).await?;
     describe(request, &id, StatusCode::OK)
 }

@@ -1,6 +1,6 @@
 //! Connections of interface endpoints to a service, as the service's owner sees and decides them.
 
-use super::endpoints::{change_each, created, dns_entries, state, there_are, unsuccessful};
+use super::endpoints::{change_each, created, dns_entries, existing, state, unsuccessful};
 use super::errors::not_found;
 use super::items::{Listing, none, one};
 use super::services::offers;
@@ -21,7 +21,7 @@ struct Connection<'a> {
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     // The owner's side: the services of the caller's region, wherever their endpoints lie.
-    let own = there_are(&inventory).filter(|record| request.sees(record.endpoint.service.region()));
+    let own = existing(&inventory).filter(|record| request.sees(record.endpoint.service.region()));
     let connections =
         own.filter_map(|record| Some(Connection { record, region: inventory.region_of(&record.endpoint)? }));
     let listing = Listing {

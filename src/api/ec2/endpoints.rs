@@ -59,11 +59,11 @@ fn endpoint_id(params: &Params) -> Result<VpceId, Refusal> {
 
 /// What describes see of the consumer's side: everything in the caller's region but what is gone.
 pub(super) fn seen<'a>(request: &'a Request<'_>, inventory: &'a Inventory) -> impl Iterator<Item = &'a EndpointRecord> {
-    there_are(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.sees(own)))
+    existing(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.sees(own)))
 }
 
 /// Every endpoint but those that are gone.
-pub(super) fn there_are(inventory: &Inventory) -> impl Iterator<Item = &EndpointRecord> {
+pub(super) fn existing(inventory: &Inventory) -> impl Iterator<Item = &EndpointRecord> {
     inventory.endpoints.values().filter(|record| record.endpoint.state != EndpointState::Deleted)
 }
 

@@ -1,7 +1,5 @@
 //! Subnets and their attributes.
 
-use std::sync::Arc;
-
 use super::errors::not_found;
 use super::items::{Listing, none, one};
 use super::tags::{tag_set, tags_of};
@@ -133,31 +131,27 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
 }
 
 pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
-    type Change = Arc<dyn Fn(&mut SubnetAttributes) + Send + Sync>;
+    type Field = fn(&mut SubnetAttributes) -> &mut bool;
     let params = &request.params;
     let id = subnet_id(request)?;
     params.only("AssignIpv6AddressOnCreation.Value", &["false"])?;
     params.only("MapCustomerOwnedIpOnLaunch.Value", &["false"])?;
     params.only("DisableLniAtDeviceIndex.Value", &["true"])?;
     params.unsupported(&["CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex"])?;
-    let mut changes: Vec<Change> = Vec::new();
-    if let Some(on) = params.flag("MapPublicIpOnLaunch.Value")? {
-        changes.push(Arc::new(move |own| own.map_public_ip_on_launch = on));
-    }
-    if let Some(on) = params.flag("EnableDns64.Value")? {
-        changes.push(Arc::new(move |own| own.enable_dns64 = on));
-    }
-    if let Some(on) = params.flag("EnableResourceNameDnsARecordOnLaunch.Value")? {
-        changes.push(Arc::new(move |own| own.resource_name_a_record = on));
-    }
-    if let Some(on) = params.flag("EnableResourceNameDnsAAAARecordOnLaunch.Value")? {
-        changes.push(Arc::new(move |own| own.resource_name_aaaa_record = on));
+    let flags: [(&str, Field); 4] = [
+        ("MapPublicIpOnLaunch.Value", |own| &mut own.map_public_ip_on_launch),
+        ("EnableDns64.Value", |own| &mut own.enable_dns64),
+        ("EnableResourceNameDnsARecordOnLaunch.Value", |own| &mut own.resource_name_a_record),
+        ("EnableResourceNameDnsAAAARecordOnLaunch.Value", |own| &mut own.resource_name_aaaa_record),
+    ];
+    let mut changes: Vec<(Field, bool)> = Vec::new();
+    for (name, field) in flags {
+        changes.extend(params.flag(name)?.map(|on| (field, on)));
     }
     match params.text("PrivateDnsHostnameTypeOnLaunch") {
         None => {}
         Some(kind @ ("ip-name" | "resource-name")) => {
-            let on = kind == "resource-name";
-            changes.push(Arc::new(move |own| own.resource_names = on));
+            changes.push((|own| &mut own.resource_names, kind == "resource-name"));
         }
         Some(other) => return Err(Refusal::invalid("privateDnsHostnameTypeOnLaunch", other)),
     }
@@ -165,7 +159,8 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
         let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
         return Err(Refusal::new("InvalidParameterCombination", message));
     }
-    request.edit(move |draft| draft.change_subnet(&id, |own| changes.iter().for_each(|change| change(own)))).await?;
+    let change = move |own: &mut SubnetAttributes| changes.iter().for_each(|(field, on)| *field(own) = *on);
+    request.edit(move |draft| draft.change_subnet(&id, &change)).await?;
     Ok(Xml::done())
 }
 

@@ -1,5 +1,10 @@
 //! The consumer's networks and private endpoints in Azure and Google Cloud.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+use toml::de::DeValue;
+
 use super::cidr_set;
 use super::declared::{Declared, Side, need_networks};
 use super::networks::NetworkMap;
@@ -113,36 +118,28 @@ fn google_region(id: &VpceId) -> Option<&str> {
 }
 
 /// An id that is one of AWS.
-pub(super) fn aws_id<T>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&toml::de::DeValue<'_>) -> Result<T, String>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
-    move |value| {
-        let found = parsed::<T>(value)?;
-        match cloud(&found) {
-            None => Ok(found),
-            Some(cloud) => Err(format!(
-                "is an id of {}; that cloud's networks are `[[network]]` and its endpoints `[[private_endpoint]]`",
-                cloud.label()
-            )),
-        }
-    }
+pub(super) fn aws_id<T: FromStr<Err: Display>>(
+    cloud: fn(&T) -> Option<Cloud>,
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    id_where(move |id| {
+        let cloud = cloud(id)?.label();
+        let own = "that cloud's networks are `[[network]]` and its endpoints `[[private_endpoint]]`";
+        Some(format!("is an id of {cloud}; {own}"))
+    })
 }
 
 /// An id that is one of Azure or Google Cloud.
-fn cloud_id<T>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&toml::de::DeValue<'_>) -> Result<T, String>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
+fn cloud_id<T: FromStr<Err: Display>>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    let own = "write Azure's resource id (`/subscriptions/…`) or Google's name (`projects/…`)";
+    id_where(move |id| cloud(id).is_none().then(|| format!("is an id of AWS; {own}")))
+}
+
+/// An id with which nothing is wrong.
+fn id_where<T: FromStr<Err: Display>>(
+    wrong: impl Fn(&T) -> Option<String>,
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| {
-        let found = parsed::<T>(value)?;
-        match cloud(&found) {
-            Some(_) => Ok(found),
-            None => Err("is an id of AWS; write Azure's resource id (`/subscriptions/…`) or Google's name \
-                         (`projects/…`)"
-                .to_owned()),
-        }
+        let id = parsed::<T>(value)?;
+        wrong(&id).map_or(Ok(id), Err)
     }
 }

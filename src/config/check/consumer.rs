@@ -9,9 +9,10 @@ use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks
 use super::networks::NetworkMap;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
-use crate::config::settings::everybody;
 use crate::config::value::{aws_region, boolean, network, parsed, words, zone};
-use crate::model::{PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId};
+use crate::model::{
+    CidrSet, PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
+};
 
 /// One `[[vpc]]`.
 pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
@@ -157,5 +158,5 @@ fn rule(section: &Section<'_>, named: &mut Vec<At<SecurityGroupId>>) -> Option<P
 /// What a new security group lets out: everything. Source: AWS, *Security group rules*.
 fn allow_everything() -> Vec<PortRule> {
     let ports = PortRange::new(1, 65_535).expect("1 to 65535 is a range");
-    vec![PortRule { ports, cidrs: everybody(), groups: Vec::new() }]
+    vec![PortRule { ports, cidrs: CidrSet::everywhere(), groups: Vec::new() }]
 }

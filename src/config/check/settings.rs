@@ -219,7 +219,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
         }
     }
     if listen.is_none() && !names.is_empty() {
-        section.report("names", "nobody answers to them, as `admin.enabled` is false; leave one of the two out");
+        section.report("names", "no listener answers to them, as `admin.enabled` is false; leave one of the two out");
     }
     // `files`: those named beside it.
     let choices = [("off", Some(AdminTls::Off)), ("lab_ca", Some(AdminTls::LabCa)), ("files", None)];

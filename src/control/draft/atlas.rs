@@ -244,12 +244,10 @@ impl Draft {
                     region.atlas()
                 ));
             } else {
+                // One that AWS does not know yet is taken in once it does.
                 record.asked_again(now);
+                self.inventory.update_clusters(service, now);
             }
-        }
-        // One that AWS does not know yet is taken in once it does.
-        if registration.error.is_none() && self.inventory.endpoints.contains_key(endpoint) {
-            self.inventory.update_clusters(service, now);
         }
         self.inventory.registrations.insert(key, registration);
         Ok(())

@@ -42,14 +42,11 @@ impl Draft {
         tags: Option<Tags>,
     ) -> Result<(), EditError> {
         if let Some(name) = name {
-            let others = self.inventory.projects.iter().filter(|(id, _)| *id != project);
-            if others.into_iter().any(|(_, other)| other.name == name) {
+            let mut others = self.inventory.projects.iter().filter(|(id, _)| *id != project);
+            if others.any(|(_, other)| other.name == name) {
                 return Err(EditError::Exists { what: Kind::Project, id: name });
             }
-            let record = self.project_mut(project)?;
-            if record.name != name {
-                record.name = name;
-            }
+            self.project_mut(project)?.name = name;
         }
         if let Some(tags) = tags {
             self.project_profile(project)?.tags = tags;

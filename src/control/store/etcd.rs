@@ -255,7 +255,7 @@ impl Members {
         .await
     }
 
-    /// Passes commits on until nobody reads them; takes another member when one stops answering.
+    /// Passes commits on until the watch is dropped; takes another member when one stops answering.
     async fn pump(&self, mut stream: WatchStream, prefix: String, mut after: Revision, sender: WatchSender) {
         loop {
             while let Ok(Some(answer)) = stream.message().await
@@ -315,7 +315,7 @@ impl StateStore for EtcdStore {
             let (sender, watch) = watch::channel(VecDeque::new(), WATCH_CAPACITY);
             let (members, stop, prefix) = (Arc::clone(&self.members), self.stop.clone(), prefix.to_owned());
             tokio::spawn(async move {
-                stop.run_until_cancelled(members.pump(stream, prefix, after, sender)).await;
+                stop.run_until_cancelled(Box::pin(members.pump(stream, prefix, after, sender))).await;
             });
             Ok(watch)
         })

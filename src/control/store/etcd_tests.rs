@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etcd_client::Client;
-use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn};
 
@@ -24,13 +24,20 @@ async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
     EtcdStore::connect(EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }).await
 }
 
-/// Compaction is for the whole of etcd, so the test of it has etcd for itself.
+/// Compaction and revisions are for the whole of etcd, so tests of these have etcd for themselves.
 static REMEMBERED: RwLock<()> = RwLock::const_new(());
 
 /// A store below a prefix of its own. While the guard is held, etcd forgets nothing.
 pub(in crate::control) async fn store() -> Option<(EtcdStore, RwLockReadGuard<'static, ()>)> {
     let endpoints = endpoints()?;
     let guard = REMEMBERED.read().await;
+    Some((connect(endpoints).await.expect("the etcd of PLGW_TEST_ETCD answers"), guard))
+}
+
+/// The same while no other test writes.
+pub(in crate::control) async fn store_alone() -> Option<(EtcdStore, RwLockWriteGuard<'static, ()>)> {
+    let endpoints = endpoints()?;
+    let guard = REMEMBERED.write().await;
     Some((connect(endpoints).await.expect("the etcd of PLGW_TEST_ETCD answers"), guard))
 }
 
@@ -93,7 +100,7 @@ async fn a_member_that_does_not_answer_is_passed_over() {
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let store = connect([vec![silent.clone()], endpoints].concat()).await.expect("the other member answers");
     put(&store, "a", "1").await;
-    let error = connect(vec![silent.clone()]).await.expect_err("nobody answers");
+    let error = connect(vec![silent.clone()]).await.expect_err("no member answers");
     let text = crate::control::chain(&error);
     assert_eq!(
         text,

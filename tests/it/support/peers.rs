@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::SOON;
+use super::{Net, SOON};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -76,6 +76,11 @@ async fn listen(address: SocketAddr) -> TcpListener {
 pub(crate) struct EchoTarget(JoinHandle<()>);
 
 impl EchoTarget {
+    /// One behind each of the three members of a test's cluster.
+    pub(crate) async fn start_three(net: &Net) -> [Self; 3] {
+        [Self::start(net.target(0)).await, Self::start(net.target(1)).await, Self::start(net.target(2)).await]
+    }
+
     pub(crate) async fn start(address: SocketAddr) -> Self {
         Self::on(listen(address).await)
     }
