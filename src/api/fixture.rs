@@ -154,6 +154,7 @@ impl Gateway {
             plane: Arc::new(PaperPlane),
             store,
             gateway: None,
+            gateway_parts: crate::control::GatewayParts::default(),
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,

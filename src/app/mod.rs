@@ -31,7 +31,7 @@ use crate::appservices::{AppOptions, Certificates};
 use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
 use crate::control::store::OpenError;
-use crate::control::{ChangeError, Control, ControlParts};
+use crate::control::{ChangeError, Control, ControlParts, GatewayParts};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
@@ -218,6 +218,13 @@ impl Gateway {
             snapshots,
             store,
             gateway: store::gateway_id(&settings.state)?,
+            gateway_parts: GatewayParts {
+                claims: store::gateway_claims(&settings.state),
+                admin: admin_socket
+                    .as_ref()
+                    .and_then(|socket| socket.local_addr().ok())
+                    .map(|address| address.to_string()),
+            },
             probe: Arc::new(TcpProbe),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
@@ -443,6 +450,11 @@ impl Gateway {
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
         self.control.ended().await;
+        if self.control.gateways().is_some() {
+            // The listeners first, so that another gateway may have their addresses while flows drain here.
+            self.flows.close_listeners().await;
+            let _ = tokio::time::timeout(LAST_WORDS, self.control.leave_gateways()).await;
+        }
         tokio::select! {
             () = self.flows.drain_all(grace) => {}
             () = say_draining(&self.manager, &self.flows) => {}

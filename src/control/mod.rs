@@ -2,7 +2,8 @@
 //!
 //! [`Control`] is the handle: a change is asked of it, and answered when it stands or was refused.
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
-//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one. [`health`] probes targets and says
+//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one; `gateways` says which of them lives and
+//! serves which zone. [`health`] probes targets and says
 //! what changed.
 
 pub mod draft;
@@ -10,6 +11,7 @@ pub mod events;
 mod faults;
 mod figures;
 mod follow;
+mod gateways;
 pub mod health;
 pub mod inventory;
 mod lifecycle;
@@ -35,6 +37,8 @@ use tokio_util::task::TaskTracker;
 
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
+pub use self::gateways::{ClaimView, GatewayParts, GatewayState, GatewayView, GatewaysView};
+use self::gateways::{Gateways, Member};
 use self::health::{HealthProber, Probe};
 use self::inventory::{Inventory, Timestamp};
 use self::metrics::ControlMetrics;
@@ -80,6 +84,8 @@ pub struct ControlParts<P> {
     pub store: Arc<dyn StateStore>,
     /// This gateway's name among those that share the store; `None`: the store is its alone.
     pub gateway: Option<GatewayId>,
+    /// What it says of itself to them.
+    pub gateway_parts: GatewayParts,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
     /// Where it counts.
@@ -105,6 +111,7 @@ pub struct Control {
     store_problem: watch::Receiver<Option<String>>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
+    gateways: Option<Gateways>,
 }
 
 impl std::fmt::Debug for Control {
@@ -125,7 +132,7 @@ impl Control {
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
         let digest = || follow::digest(&Inventory::from_config(&desired), &desired.faults);
-        let shared = parts.gateway.map(|gateway| (gateway, digest()));
+        let shared = parts.gateway.clone().map(|gateway| (gateway, digest()));
         let (saved, Loaded { held, resources, overrides }) = Saved::load(Arc::clone(&parts.store), shared).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
@@ -139,12 +146,21 @@ impl Control {
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
         let failed_dials = prober.failed_dials();
         tracker.spawn(probing);
-        let metrics = ControlMetrics::new(parts.recorder);
+        let metrics = ControlMetrics::new(Arc::clone(&parts.recorder));
+        let mut member = match parts.gateway {
+            Some(id) => {
+                Some(Member::join(Arc::clone(&parts.store), id, parts.gateway_parts, Arc::clone(&parts.recorder)).await)
+            }
+            None => None,
+        };
+        let serving = member.as_ref().map(Member::serving).unwrap_or_default();
         let mut owner = Owner {
             plane: parts.plane,
             desired: Desired {
                 own_addresses: desired.own_addresses.clone(),
                 own_names: desired.own_names.clone(),
+                served_anywhere: serving.anywhere(),
+                served_here: serving.here,
                 ..Desired::default()
             },
             base: Inventory::default(),
@@ -174,12 +190,18 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        Box::pin(owner.rebase_on_latest(&desired, None)).await?;
+        if let Err(error) = Box::pin(owner.rebase_on_latest(&desired, None)).await {
+            if let Some(member) = &mut member {
+                member.leave().await;
+            }
+            return Err(error);
+        }
         if owner.saved.gateway().is_some() {
             tracker.spawn(follow::watch(parts.store, commands.clone(), owner.stop.clone()));
         }
         owner.metrics.took_over();
         tracker.spawn(owner.run(received, health_results));
+        let gateways = member.map(|member| member.start(commands.clone(), tracker));
         Ok(Self {
             commands,
             snapshots: snapshots_seen,
@@ -191,6 +213,7 @@ impl Control {
             store_problem,
             events,
             failed_dials,
+            gateways,
         })
     }
 
@@ -234,6 +257,34 @@ impl Control {
     #[must_use]
     pub fn store_problem(&self) -> Option<String> {
         self.store_problem.borrow().clone()
+    }
+
+    /// The gateways that share the state; `None`: the state is this one's alone.
+    #[must_use]
+    pub fn gateways(&self) -> Option<Arc<GatewaysView>> {
+        self.gateways.as_ref().map(Gateways::view)
+    }
+
+    /// Gives up for good a gateway that is gone: its claims are free, and no port waits for it any more. For how many ports
+    /// that was.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSuchGateway`], [`ChangeError::GatewayLives`], or why it can't be saved.
+    pub async fn forget_gateway(&self, gateway: GatewayId) -> Result<usize, ChangeError> {
+        let Some(gateways) = &self.gateways else { return Err(ChangeError::NoSuchGateway { gateway }) };
+        let was_registered = gateways.forget(gateway.clone()).await?;
+        match self.ask(|reply| Command::Forget { gateway, reply }).await {
+            Err(ChangeError::NoSuchGateway { .. }) if was_registered => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    /// Gives up this gateway's claims, once nothing listens any more, so that others may have them at once.
+    pub async fn leave_gateways(&self) {
+        if let Some(gateways) = &self.gateways {
+            gateways.leave().await;
+        }
     }
 
     /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
+use super::gateways::{Served, Serving};
 use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
 use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};
@@ -23,7 +24,8 @@ use super::saved::Saved;
 use super::saved_error::SavedError;
 use super::store::StoreError;
 use crate::model::{
-    ConnectError, Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
+    ConnectError, Desired, DrainReason, Fault, GatewayId, Health, ListenerPort, Pace, TargetId, TargetState,
+    VpceServiceId, Zone,
 };
 use crate::plan::{
     Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView, compile,
@@ -99,6 +101,20 @@ pub enum ChangeError {
         service: VpceServiceId,
         /// Its shifted zone.
         shifted: Zone,
+    },
+    /// There is no such gateway among those that share the state.
+    #[error("there is no gateway `{gateway}`; `plgw gateways list` lists those that share this state")]
+    NoSuchGateway {
+        /// What was asked for.
+        gateway: GatewayId,
+    },
+    /// A gateway is not forgotten while it may live.
+    #[error("gateway `{gateway}` was heard of {} s ago; stop it first, it leaves by itself then", .heard.as_secs())]
+    GatewayLives {
+        /// What was asked for.
+        gateway: GatewayId,
+        /// How long ago.
+        heard: Duration,
     },
     /// The process stops.
     #[error("the gateway is stopping")]
@@ -185,6 +201,10 @@ pub(super) enum Command {
     FaultDue { name: String, epoch: u64, due: FaultPhase },
     /// Another gateway may have changed the shared state.
     Follow,
+    /// Listen at the addresses of these claims and no others, and answer those that some gateway serves.
+    Serve { serving: Serving, reply: oneshot::Sender<Served> },
+    /// Wait no more for a gateway that is gone for good; the answer says for how many ports.
+    Forget { gateway: GatewayId, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -347,6 +367,12 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(replayed!(self, self.clear_faults(name.clone())));
             }
             Command::Follow => self.follow_or_log().await,
+            Command::Serve { serving, reply } => {
+                let _ = reply.send(self.serve(serving).await);
+            }
+            Command::Forget { gateway, reply } => {
+                let _ = reply.send(replayed!(self, self.forget(&gateway)));
+            }
             Command::FaultDue { name, epoch, due } => self.fault_due(name, epoch, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
@@ -458,6 +484,8 @@ impl<P: Plane> Owner<P> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
+        desired.served_here.clone_from(&self.desired.served_here);
+        desired.served_anywhere.clone_from(&self.desired.served_anywhere);
         desired.own_addresses = self.desired.own_addresses.clone();
         desired.own_names = self.desired.own_names.clone();
         desired.draining = self.desired.draining.clone();
@@ -872,7 +900,12 @@ impl<P: Plane> Owner<P> {
                 *self.draining.entry(key.clone()).or_default() += 1;
             }
             let grace = if *reason == DrainReason::Moved { self.move_grace } else { Duration::ZERO };
-            let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
+            let cut = match reason {
+                // Its flows run on: it is new ones that may be another gateway's.
+                DrainReason::ClaimLost => None,
+                DrainReason::Deregistered if !group.terminate_on_deregistration => None,
+                reason => Some(*reason),
+            };
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (closing, delay) = (Arc::clone(listener), group.deregistration_delay);
             let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));

@@ -138,6 +138,33 @@ impl Saved {
         outcome
     }
 
+    /// Saves what is held, and that `gateway` has nothing open any more: no port waits for it from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saved::save`]; the gateway is as known as it was.
+    pub(super) async fn forget(
+        &mut self,
+        gateway: &GatewayId,
+        held: &PortAllocations,
+        resources: &ApiResources,
+        overrides: &OperatorOverrides,
+    ) -> Result<(), SavedError> {
+        if let Some(shared) = &mut self.shared {
+            shared.forgotten = Some(gateway.clone());
+        }
+        let outcome = self.save(held, resources, overrides).await;
+        if let Some(shared) = &mut self.shared {
+            shared.forgotten = None;
+        }
+        outcome
+    }
+
+    /// Whether `gateway` may have listeners open, as far as the state says.
+    pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.known.contains(gateway))
+    }
+
     async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>, is_due: bool) -> Result<(), SavedError> {
         if self.in_doubt && self.shared.is_none() {
             self.written = written(self.store.range("").await?.entries);

@@ -17,12 +17,12 @@ pub(super) const HEAD: &str = "head";
 /// By gateway: its latest change.
 const LAST: &str = "last/";
 /// By gateway: it may serve, although nothing is heard of it.
-const KNOWN: &str = "known/";
+pub(super) const KNOWN: &str = "known/";
 /// What the gateways' configs have in common, as a digest.
 const CONFIG: &str = "config/digest";
 
 /// The operations that a change has beside its own.
-pub(super) const OPERATIONS: usize = 4;
+pub(super) const OPERATIONS: usize = 6;
 
 /// The latest change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) head: Option<(Head, Revision)>,
     /// All that may have listeners open.
     pub(super) known: BTreeSet<GatewayId>,
+    /// A gateway that the next change takes out of `known`.
+    pub(super) forgotten: Option<GatewayId>,
     /// Tells this process' changes from those of an earlier one.
     process: u64,
     changes: u64,
@@ -61,12 +63,23 @@ pub(super) struct Mark {
 impl Shared {
     pub(super) fn new(id: GatewayId, config: String) -> Self {
         let process = Timestamp::now().0;
-        Self { id, config, config_in_force: None, head: None, known: BTreeSet::new(), process, changes: 0 }
+        Self {
+            id,
+            config,
+            config_in_force: None,
+            head: None,
+            known: BTreeSet::new(),
+            forgotten: None,
+            process,
+            changes: 0,
+        }
     }
 
     /// Whether a change is due although the state itself is as it is saved: it joins, or its config is another now.
     pub(super) fn is_due(&self) -> bool {
-        !self.known.contains(&self.id) || self.config_in_force.as_ref() != Some(&self.config)
+        !self.known.contains(&self.id)
+            || self.forgotten.is_some()
+            || self.config_in_force.as_ref() != Some(&self.config)
     }
 
     /// Whether the store's config is this gateway's, or the one with the digest `before`; true where there is none yet.
@@ -94,6 +107,9 @@ impl Shared {
         if self.config_in_force.as_ref() != Some(&self.config) {
             txn = txn.put(key(CONFIG), self.config.clone());
         }
+        for prefix in [KNOWN, LAST] {
+            txn.deletes.extend(self.forgotten.iter().map(|gateway| key(&format!("{prefix}{gateway}"))));
+        }
         (txn, mark)
     }
 
@@ -101,6 +117,9 @@ impl Shared {
     pub(super) fn happened(&mut self, mark: Mark, revision: Revision) {
         self.head = Some((mark.head, revision));
         self.known.insert(self.id.clone());
+        if let Some(gateway) = self.forgotten.take() {
+            self.known.remove(&gateway);
+        }
         self.config_in_force = Some(self.config.clone());
     }
 

@@ -154,6 +154,7 @@ impl Gateway {
             snapshots: watch::Sender::new(Arc::default()),
             store: connection.clone(),
             gateway: Some(name.parse().unwrap()),
+            gateway_parts: GatewayParts::default(),
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,

@@ -130,6 +130,9 @@ async fn admit_by_header(ctx: &Rc<WorkerContext>, routes: &Routes, client: &Sock
 fn admit(ctx: &Rc<WorkerContext>, routes: &watch::Receiver<Arc<Route>>, client: SocketAddr) -> Admitted {
     let route = routes.borrow();
     let admitted = admission::admit(&route.listener, client, &ctx.state.service_side.borrow()).and_then(|origin| {
+        if route.listener.lease.is_over(std::time::Instant::now) {
+            return Err(Refusal::ClaimLost);
+        }
         if !ctx.state.sources.has_room(client.ip()) {
             return Err(Refusal::SourceLimit);
         }

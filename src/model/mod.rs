@@ -4,6 +4,7 @@
 
 mod backend;
 mod cidr;
+mod claim;
 mod cloud;
 mod cluster;
 mod consumer;
@@ -24,6 +25,7 @@ mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError};
+pub use claim::{ClaimId, Lease};
 pub use cloud::Cloud;
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
 pub use consumer::{

@@ -5,6 +5,7 @@ pub(super) mod endpoints;
 pub(super) mod events;
 pub(super) mod fault;
 pub(super) mod flows;
+pub(super) mod gateways;
 pub(super) mod limits;
 pub(super) mod log_level;
 pub(super) mod standin;
