@@ -239,7 +239,7 @@ fn a_standby_takes_over_once_the_lease_of_the_holder_is_over() {
     world.run(&[0, 1, 2], Duration::from_secs(3));
     assert_eq!(world.holder("us-east-1a"), Some("a"));
     let died = world.now;
-    world.run(&[1, 2], LEASE - RENEWAL);
+    world.run(&[1, 2], LEASE - 2 * RENEWAL);
     assert_eq!(world.holder("us-east-1a"), Some("a"), "its lease runs");
     while world.holder("us-east-1a") != Some("c") {
         world.run(&[1, 2], RENEWAL);
