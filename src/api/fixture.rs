@@ -17,12 +17,13 @@ use super::client::{Answer, Client};
 use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
 use crate::control::health::{Probe, ProbeTarget};
-use crate::control::store::{MemoryStore, StateStore};
+use crate::control::store::{MemoryStore, StateStore, Txn};
 use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{
-    DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId, VpceServiceId,
+    DrainReason, FlowId, GatewayId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId,
+    VpceServiceId,
 };
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
@@ -139,21 +140,29 @@ impl Gateway {
 
     /// A gateway on the state that another one left.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
-        Self::build(store, None).await
+        Self::build(store, None, None).await
     }
 
     /// A gateway that asks for credentials.
     pub(super) async fn guarded(credentials: Credentials) -> Self {
-        Self::build(Arc::new(MemoryStore::new()), Some(credentials)).await
+        Self::build(Arc::new(MemoryStore::new()), Some(credentials), None).await
     }
 
-    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>) -> Self {
+    /// The gateway `this` of several that share a state; another one, `gone`, is not heard of.
+    pub(super) async fn sharing() -> Self {
+        let store = MemoryStore::new();
+        let known = Txn::new().put("known/gone".parse().expect("a key"), "{}");
+        store.commit(known).await.expect("memory takes it");
+        Self::build(Arc::new(store), None, Some("this".parse().expect("an id"))).await
+    }
+
+    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>, gateway: Option<GatewayId>) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
             snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
-            gateway: None,
+            gateway,
             gateway_parts: crate::control::GatewayParts::default(),
             probe: Arc::new(NoAnswer),
             recorder: Arc::new(NoopRecorder),

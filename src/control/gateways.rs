@@ -11,8 +11,10 @@ mod membership;
 mod membership_tests;
 mod metrics;
 mod records;
+pub(super) mod serving;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use self::membership::{Membership, RENEWAL};
 use self::metrics::GatewayMetrics;
 use self::records::{PREFIX, Registration};
+use self::serving::{Served, Serving};
+pub use self::view::{ClaimView, GatewayState, GatewayView, GatewaysView};
 use super::inventory::Timestamp;
 use super::owner::{ChangeError, Command, Owner, RETRY, chain};
 use super::plane::Plane;
@@ -42,105 +46,6 @@ pub struct GatewayParts {
     pub claims: Option<BTreeSet<ClaimId>>,
     /// Where its admin API is.
     pub admin: Option<String>,
-}
-
-/// Where this gateway is to listen, and what is served at all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Serving {
-    /// The claims that it has, with their leases; `None`: it serves all addresses.
-    pub(super) here: Option<BTreeMap<ClaimId, Lease>>,
-    /// What others serve; `None`: everything.
-    pub(super) elsewhere: Option<BTreeSet<ClaimId>>,
-}
-
-impl Serving {
-    /// The claims that are served by any gateway; `None`: everything is.
-    pub(super) fn anywhere(&self) -> Option<BTreeSet<ClaimId>> {
-        let here = self.here.iter().flat_map(BTreeMap::keys);
-        self.elsewhere.as_ref().map(|others| others.iter().chain(here).cloned().collect())
-    }
-}
-
-/// Where it listens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Served {
-    claims: BTreeSet<ClaimId>,
-    /// Why it does not listen everywhere where it is to.
-    problem: Option<String>,
-}
-
-/// The gateways that share the state, as one of them sees them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GatewaysView {
-    /// The gateways in order of id.
-    pub gateways: Vec<GatewayView>,
-    /// Who has each claim that any of them wants, in order of claim.
-    pub claims: Vec<ClaimView>,
-    /// Why this gateway is not heard of by the others, or does not listen where it is to.
-    pub problem: Option<String>,
-}
-
-/// What a gateway does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GatewayState {
-    /// It lives and serves addresses.
-    Serving,
-    /// It lives and waits for claims that others have.
-    Standby,
-    /// It is not heard of. Ports that it may have open are given to nobody until it comes back or is forgotten.
-    Gone,
-}
-
-impl GatewayState {
-    /// Every state.
-    pub const ALL: [Self; 3] = [Self::Serving, Self::Standby, Self::Gone];
-
-    /// The one lower-case name in API and metric.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Serving => "serving",
-            Self::Standby => "standby",
-            Self::Gone => "gone",
-        }
-    }
-}
-
-/// One of the gateways.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayView {
-    /// Its id.
-    pub id: GatewayId,
-    /// Whether it is the one that was asked.
-    pub is_this: bool,
-    /// What it does.
-    pub state: GatewayState,
-    /// The claims that it wants; `None`: it serves all addresses.
-    pub claims: Option<BTreeSet<ClaimId>>,
-    /// The claims at whose addresses it listens.
-    pub serving: BTreeSet<ClaimId>,
-    /// Its version; `None`: it left, and only its ports are remembered.
-    pub version: Option<String>,
-    /// Where its admin API is.
-    pub admin: Option<String>,
-    /// When it started.
-    pub started: Option<Timestamp>,
-    /// How long ago it was heard of.
-    pub heard: Option<Duration>,
-}
-
-/// Who has a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimView {
-    /// The claim.
-    pub claim: ClaimId,
-    /// Who has it; `None`: nobody.
-    pub holder: Option<GatewayId>,
-    /// Whether the holder stops to serve it when its lease is over, so that another one may take it.
-    pub fenced: bool,
-    /// Living gateways that want it and do not have it.
-    pub standbys: Vec<GatewayId>,
 }
 
 /// A request that a gateway be forgotten.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
-use super::gateways::{Served, Serving};
+use super::gateways::serving::{Served, Serving};
 use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
 use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
-use super::{GatewayState, GatewaysView};
+use super::view::{GatewayState, GatewaysView};
 use crate::model::ClaimId;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
