@@ -1,6 +1,7 @@
 //! Identifiers as AWS and Atlas write them, a prefix and lower-case hex digits; and the paths that are ids in Azure and
 //! Google Cloud.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -252,6 +253,12 @@ impl FromStr for AppId {
                 expected: "a client app id (a name, `-`, and five lower-case letters, as `myapp-abcde`)",
             })
         }
+    }
+}
+
+impl Borrow<str> for AppId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
