@@ -22,7 +22,8 @@ use crate::control::{Control, ControlParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{
-    DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId, VpceServiceId,
+    Desired, DrainReason, FlowId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId,
+    VpceServiceId,
 };
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
@@ -139,15 +140,20 @@ impl Gateway {
 
     /// A gateway on the state that another one left.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
-        Self::build(store, None).await
+        Self::build(store, None, config::quickstart().desired).await
+    }
+
+    /// A gateway of another inventory than the quickstart's.
+    pub(super) async fn start_with(desired: Desired) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), None, desired).await
     }
 
     /// A gateway that asks for credentials.
     pub(super) async fn guarded(credentials: Credentials) -> Self {
-        Self::build(Arc::new(MemoryStore::new()), Some(credentials)).await
+        Self::build(Arc::new(MemoryStore::new()), Some(credentials), config::quickstart().desired).await
     }
 
-    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>) -> Self {
+    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>, desired: Desired) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
             snapshots: tokio::sync::watch::Sender::new(Arc::default()),
@@ -160,8 +166,7 @@ impl Gateway {
             pace: Pace::Fast,
             stop: stop.clone(),
         };
-        let desired = config::quickstart().desired;
-        let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
+        let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the inventory can be planned");
         let again = control.clone();
         let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");
         let parts = ApiParts {

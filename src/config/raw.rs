@@ -47,6 +47,13 @@ pub(super) struct At<T> {
     pub(super) spot: Spot,
 }
 
+impl<T> At<T> {
+    /// The value as another type, at its place.
+    pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> At<U> {
+        At { value: change(&self.value), spot: self.spot.clone() }
+    }
+}
+
 /// The mistakes found so far.
 #[derive(Debug)]
 pub(super) struct Problems<'t> {

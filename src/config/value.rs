@@ -1,12 +1,12 @@
 //! From one TOML value to one checked value, or the sentence that says why not.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use toml::de::DeValue;
 
 use super::raw::shown;
@@ -123,6 +123,30 @@ pub(super) fn zone(value: &DeValue<'_>) -> Read<Zone> {
 /// A network: `10.0.0.0/16`, or a bare address.
 pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
     CidrSet::parse_one(quoted(value, "a network in quotes, as \"10.0.0.0/16\"")?).map_err(sentence)
+}
+
+/// An IPv6 network.
+pub(super) fn ipv6_network(value: &DeValue<'_>) -> Read<Ipv6Net> {
+    match network(value)? {
+        IpNet::V6(net) => Ok(net),
+        IpNet::V4(net) => Err(format!("`{net}` is IPv4; write an IPv6 network, as `2001:db8:0:30::/64`")),
+    }
+}
+
+/// An IPv4 address.
+pub(super) fn ipv4_address(value: &DeValue<'_>) -> Read<Ipv4Addr> {
+    match address(value)? {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(ip) => Err(format!("`{ip}` is IPv6; write it as `ipv6`")),
+    }
+}
+
+/// An IPv6 address.
+pub(super) fn ipv6_address(value: &DeValue<'_>) -> Read<Ipv6Addr> {
+    match address(value)? {
+        IpAddr::V6(ip) => Ok(ip),
+        IpAddr::V4(ip) => Err(format!("`{ip}` is IPv4; write an IPv6 address, as `2001:db8:0:30::c2`")),
+    }
 }
 
 /// An address.

@@ -107,6 +107,10 @@ pub enum Kind {
     Vpc,
     /// A subnet.
     Subnet,
+    /// An IPv6 network of a VPC, by its association's id.
+    VpcNetwork,
+    /// An IPv6 network of a subnet, by its association's id.
+    SubnetNetwork,
     /// A security group.
     SecurityGroup,
     /// A security group on an endpoint's interfaces.
@@ -160,6 +164,8 @@ impl std::fmt::Display for Kind {
         f.write_str(match self {
             Self::Vpc => "VPC",
             Self::Subnet => "subnet",
+            Self::VpcNetwork => "IPv6 CIDR block of a VPC",
+            Self::SubnetNetwork => "IPv6 CIDR block of a subnet",
             Self::SecurityGroup => "security group",
             Self::InterfaceGroup => "security group on an interface",
             Self::SecurityRule | Self::SecurityRuleId => "security group rule",

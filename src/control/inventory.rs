@@ -29,12 +29,12 @@ pub use self::serverless::{
 };
 pub(super) use self::serverless::{derived_id, mongos};
 pub use self::state::{ServiceState, Tags, Timestamp};
-pub use self::vpc::{SubnetAttributes, VpcRecord};
+pub use self::vpc::{SubnetAttributes, VpcRecord, ipv6_association_of};
 use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{
-    App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,
-    Region, VpcId, VpceId, VpceServiceId, Zone,
+    App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, IpAddressType,
+    Project, ProjectId, Region, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The prefix of the keys of what the APIs made or changed.
@@ -376,6 +376,12 @@ impl Inventory {
     pub fn supports(&self, service: &VpceServiceId, region: &Region) -> bool {
         self.services.get(service).is_some_and(|record| record.service.supports(region))
             || self.service_region(service).as_ref() == Some(region)
+    }
+
+    /// The families that a service takes endpoints of: another than a project's has IPv4 alone.
+    #[must_use]
+    pub fn ip_address_types(&self, service: &VpceServiceId) -> IpAddressType {
+        self.services.get(service).map(|record| record.service.ip_address_types).unwrap_or_default()
     }
 
     /// The region that an endpoint's VPC lies in.

@@ -21,7 +21,7 @@ use super::health::{Probe, ProbeTarget};
 use super::store::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
 use super::*;
 use crate::config;
-use crate::model::{DrainReason, VpceId};
+use crate::model::{DrainReason, IpAddressType, VpceId};
 use crate::plan::{Changes, Gate, Listener};
 
 /// The gateways of a test.
@@ -172,7 +172,9 @@ impl Gateway {
         let new = NewEndpoint {
             vpc: vpc.id.clone(),
             service,
-            subnets: vec![(subnet, None)],
+            subnets: vec![(subnet, Vec::new())],
+            ip_address_type: IpAddressType::default(),
+            dns_record_ip_type: None,
             groups: Vec::new(),
             tags: BTreeMap::new(),
             policy: None,

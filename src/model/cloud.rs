@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::provider::{DEFAULT_TARGET_LIMIT, MAXIMUM_TARGET_LIMIT, Minimum};
-use super::{Attributes, EndpointAddress, EndpointState, InterfaceEndpoint, ServiceName, Vpc, VpceId};
+use super::{
+    Attributes, DnsRecordIpType, EndpointAddress, EndpointState, InterfaceEndpoint, IpAddressType, ServiceName, Vpc,
+    VpceId,
+};
 
 /// A cloud provider other than AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -242,6 +245,8 @@ impl InterfaceEndpoint {
             vpc: network.id.clone(),
             service,
             dns_suffix: String::new(),
+            ip_address_type: IpAddressType::of(ip),
+            dns_record_ip_type: DnsRecordIpType::default_of(IpAddressType::of(ip)),
             addresses: vec![address],
             security_groups: Vec::new(),
             state,

@@ -13,6 +13,7 @@ mod fault;
 mod flow;
 mod flow_log;
 mod ids;
+mod ip_type;
 mod log_levels;
 mod names;
 mod origin;
@@ -23,7 +24,7 @@ mod stand_in;
 mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
-pub use cidr::{CidrSet, ParseCidrError};
+pub use cidr::{CidrSet, ParseCidrError, is_reserved};
 pub use cloud::Cloud;
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
 pub use consumer::{
@@ -40,6 +41,7 @@ pub use ids::{
     AppId, EniId, GatewayId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId,
     VpceServiceId,
 };
+pub use ip_type::{DnsRecordIpType, IpAddressType, IpFamily};
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};

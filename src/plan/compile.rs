@@ -22,8 +22,8 @@ use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
-    CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, ListenerPort, Node, Project, TargetId,
-    TargetState, VpceId, VpceServiceId, Zone,
+    CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, IpAddressType, IpFamily, ListenerPort,
+    Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -92,16 +92,32 @@ fn note_closed_ports(
         let targets = survey.targets.get(service).into_iter().flatten();
         let ports: BTreeSet<ListenerPort> = targets.filter_map(|target| ledger.port(&target.id)).collect();
         let (Some(first), Some(last)) = (ports.first(), ports.last()) else { continue };
-        if groups.is_empty() || ports.iter().any(|port| open(*port)) {
+        if groups.is_empty() {
             continue;
         }
+        let over = |family: IpFamily| {
+            let is_of = |net: &IpNet| IpFamily::of(net.addr()) == family;
+            let mut rules = gate.rules.ingress.iter().filter(|rule| rule.cidrs.iter().any(is_of));
+            rules.any(|rule| ports.iter().any(|port| rule.ports.contains(*port)))
+        };
+        let is_dual = endpoint.ip_address_type == IpAddressType::Dualstack;
+        let closed = match ports.iter().any(|port| open(*port)) {
+            false => "",
+            // Rules have networks of one family each.
+            true if is_dual && !over(IpFamily::Ipv6) => " over IPv6",
+            true if is_dual && !over(IpFamily::Ipv4) => " over IPv4",
+            true => continue,
+        };
         let names: Vec<&str> = groups.iter().map(|group| group.as_str()).collect();
         let plural = if names.len() == 1 { ("", "s") } else { ("s", "") };
         let (names, range) =
             (names.join(", "), if first == last { format!(" {first}") } else { format!("s {first}-{last}") });
         findings.note(
             &Location::Endpoint(endpoint.id.clone()),
-            format_args!("security group{} {names} admit{} none of this endpoint's port{range}", plural.0, plural.1),
+            format_args!(
+                "security group{} {names} admit{} none of this endpoint's port{range}{closed}",
+                plural.0, plural.1
+            ),
         );
     }
 }

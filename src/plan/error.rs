@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::TargetKind;
 use super::ports::PortError;
 use crate::model::{
-    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, Label, ProjectId, Region, SecurityGroupId, ServiceName,
-    SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
+    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, DnsRecordIpType, IpAddressType, IpFamily, Label, ProjectId,
+    Region, SecurityGroupId, ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// Everything that keeps a plan from being made, in the order in which it was found. Never empty.
@@ -280,6 +280,14 @@ pub enum RuleError {
         /// Why that cannot be.
         why: &'static str,
     },
+    /// A network whose addresses mean another host on every link.
+    #[error("{kind} {net} is link-local or multicast, and tells nobody from another; use one of 2000::/3 or fc00::/7")]
+    NetworkOfOneLink {
+        /// Whose network it is.
+        kind: String,
+        /// The network.
+        net: IpNet,
+    },
     /// A subnet outside its VPC.
     #[error("subnet {subnet} has {cidr}, which lies in none of the VPC's networks ({networks})")]
     SubnetOutsideVpc {
@@ -333,6 +341,61 @@ pub enum RuleError {
         /// The subnet.
         subnet: SubnetId,
     },
+    /// An endpoint of a type that its service does not support.
+    #[error(
+        "IP address type {} is not supported by the endpoint service {service}, which supports {}; choose that, or let the \
+         service's owner add `supported_ip_address_types`", .wanted.label(), families(*.supported)
+    )]
+    UnsupportedIpAddressType {
+        /// The endpoint's type.
+        wanted: IpAddressType,
+        /// The service.
+        service: ServiceName,
+        /// What it supports.
+        supported: IpAddressType,
+    },
+    /// Records that endpoints of this type cannot have.
+    #[error(
+        "DNS record IP type {} does not fit IP address type {}, with which it is {}", .records.label(), .wanted.label(),
+        DnsRecordIpType::ALL.iter().filter(|own| own.fits(*.wanted)).map(|own| own.label()).collect::<Vec<_>>().join(", ")
+    )]
+    DnsRecordIpType {
+        /// The records.
+        records: DnsRecordIpType,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+    },
+    /// A subnet that cannot hold an interface of an endpoint of this type.
+    #[error(
+        "IP address type {} needs subnets with {}, and subnet {subnet} has {}", .wanted.label(),
+        subnet_needs(*.wanted), subnet_needs(*.has)
+    )]
+    SubnetIpAddressType {
+        /// The subnet.
+        subnet: SubnetId,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+        /// What the subnet has networks of.
+        has: IpAddressType,
+    },
+    /// An interface without, or with too many, addresses of a family.
+    #[error(
+        "an endpoint of IP address type {} has {} {} address in each subnet, and this one has {count} in subnet {subnet}",
+        .wanted.label(), if .wanted.has(*.family) { "one" } else { "no" }, .family.name()
+    )]
+    AddressesOfFamily {
+        /// The subnet.
+        subnet: SubnetId,
+        /// The family.
+        family: IpFamily,
+        /// How many it has there.
+        count: usize,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+    },
+    /// A service of IPv6 whose VPC has no such network.
+    #[error("it supports IPv6 and none of its networks is IPv6; add its VPC's to `cidrs`, as `2001:db8:1::/56`")]
+    NoIpv6Network,
     /// A service's own region among its remote ones.
     #[error("supported remote regions are other regions than the endpoint service's own, {}; leave it out", .0.atlas())]
     RemoteRegionIsOwn(Region),
@@ -444,6 +507,18 @@ pub enum RuleError {
     /// A record with no value.
     #[error("record `{0}` has no address; give it one at least")]
     EmptyRecord(DnsName),
+}
+
+fn families(kind: IpAddressType) -> String {
+    kind.families().map(IpFamily::label).collect::<Vec<_>>().join(" and ")
+}
+
+fn subnet_needs(kind: IpAddressType) -> &'static str {
+    match kind {
+        IpAddressType::Ipv4 => "an IPv4 network",
+        IpAddressType::Ipv6 => "an IPv6 network alone",
+        IpAddressType::Dualstack => "an IPv4 and an IPv6 network",
+    }
 }
 
 /// More addressable targets than the limit, and what takes up the slots.

@@ -13,6 +13,8 @@ mod clouds_tests;
 mod compile;
 mod diff;
 mod dns;
+#[cfg(test)]
+mod dual_stack_tests;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -10,7 +10,7 @@ use super::snapshot::DnsAnswer;
 use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
-    InterfaceEndpoint, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
+    InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -55,6 +55,14 @@ impl<'a> Provider<'a> {
         match self {
             Self::Project(_, service) => service.supports(region),
             Self::App(service) => service.region == *region,
+        }
+    }
+
+    /// The families that it takes endpoints of: of App Services' no page names another than IPv4.
+    pub(super) fn ip_address_types(self) -> IpAddressType {
+        match self {
+            Self::Project(_, service) => service.ip_address_types,
+            Self::App(_) => IpAddressType::Ipv4,
         }
     }
 
@@ -232,8 +240,9 @@ impl<'a> Survey<'a> {
         groups.filter(ill).map(|target| &target.id)
     }
 
-    /// The addresses of an endpoint that DNS answers, and why those.
+    /// The addresses of an endpoint that DNS answers at its regional name, and why those.
     ///
+    /// Which families, its `DnsRecordIpType` says.
     /// With none in a good zone DNS fails open, as Route 53 does when nothing is healthy. A lost zone's addresses answer
     /// nothing, so they are the last to be answered: AWS measures a zone's loss by the same checks as targets' health, and
     /// with cross-zone load balancing a lost target alone makes every zone unhealthy.
@@ -242,7 +251,8 @@ impl<'a> Survey<'a> {
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
         let lost = |zone: &Zone| self.is_zone_lost(service, zone);
         let among = |keep: Keep<'_>| -> BTreeSet<IpAddr> {
-            endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip).collect()
+            let kept = endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip);
+            kept.filter(|ip| endpoint.dns_record_ip_type.answers(*ip)).collect()
         };
         let tries: [(Keep<'_>, DnsAnswer); 4] = [
             (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),

@@ -5,7 +5,6 @@ NO_SUCH_VPC = "moto takes VPCs that do not exist; AWS does not"
 RANDOM = "the test makes values that AWS refuses (a port range that ends before it starts, bits behind a prefix)"
 MALFORMED = "moto calls an id that is malformed missing; AWS tells the two apart"
 NO_GATEWAY_ENDPOINTS = "gateway endpoints, and prefix lists for them, are not here"
-NO_IPV6 = "VPCs have no IPv6 here"
 ZONES = "moto takes zones that the region does not have, or an account's own names for zone ids; here a is az1"
 REGIONS = "Atlas has no private endpoints there"
 ORDER = "the order of a list is not promised"
@@ -22,7 +21,6 @@ KNOWN = {
     "test_create_and_describe_security_group": NO_DEFAULT_VPC,
     "test_create_and_describe_vpc_security_group": NO_SUCH_VPC,
     "test_create_default_subnet": NO_DEFAULT_VPC,
-    "test_create_ipv6native_subnet_without_cidr": NO_IPV6,
     "test_create_subnet_with_tags": ZONES,
     "test_create_two_security_groups_with_same_name_in_different_vpc": NO_SUCH_VPC,
     "test_create_vpc_endpoint__policy": NO_GATEWAY_ENDPOINTS,
@@ -64,6 +62,7 @@ KNOWN = {
     "test_security_group_wildcard_tag_filter": NO_DEFAULT_VPC,
     "test_update_security_group_rule_descriptions_egress": "a group's name is enough in the default VPC alone",
     "test_update_security_group_rule_descriptions_ingress": "a group's name is enough in the default VPC alone",
+    "test_vpc_associate_ipv6_cidr_block": "moto has one IPv6 network a VPC; AWS's quota is five",
     "test_vpc_get_by_cidr_block": RANDOM,
     "test_vpc_isdefault_filter": NO_DEFAULT_VPC,
     **{

@@ -69,7 +69,7 @@ function makeRow() {
       say(error, endpoint?.error ?? "");
       say(vpc, endpoint?.vpc ?? "");
       say(from, endpoint?.region && endpoint.region !== service.region ? `in ${endpoint.region}` : "");
-      keep(addresses, endpoint?.addresses ?? [], (address) => address.eni, makeAddress);
+      keep(addresses, endpoint?.addresses ?? [], (address) => address.ip, makeAddress);
     },
   };
 }

@@ -55,7 +55,7 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
         }
         // No subnet of these clouds lies in a zone.
         let zone = region.as_ref()?.value.zone_of_whole();
-        Some(Subnet { id: id?.value, zone, cidr: cidr?.value })
+        Some(Subnet { id: id?.value, zone, cidr: cidr?.value, ipv6_cidr: None })
     });
     let network = Vpc {
         id: id?.value,

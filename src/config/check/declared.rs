@@ -49,12 +49,12 @@ pub(super) struct DeclaredVpc {
     pub(super) groups: BTreeMap<SecurityGroupId, Option<String>>,
 }
 
-/// What others ask of a subnet. `None`: not readable, so nothing is said about it.
+/// What others ask of a subnet. `None`, or no network: not readable, so nothing is said about it.
 #[derive(Debug)]
 pub(super) struct DeclaredSubnet {
     pub(super) vpc: Option<VpcId>,
     pub(super) zone: Option<Zone>,
-    pub(super) cidr: Option<IpNet>,
+    pub(super) cidrs: Vec<IpNet>,
 }
 
 /// Whose networks they are. The number is the VPC's place in the file.

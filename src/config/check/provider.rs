@@ -9,8 +9,8 @@ use crate::config::HumanDuration;
 use crate::config::raw::{At, Section};
 use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, Minimum, PortRange, Project, ProjectId, Region,
-    TargetPort, VpceServiceId,
+    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, IpAddressType, IpFamily, Minimum, PortRange,
+    Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
 
 /// One `[[project]]`.
@@ -79,6 +79,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
         Vec::new()
     };
     check_remote(section, region.as_ref(), &remote);
+    let ip_address_types = if cloud.is_none() { ip_address_types(section) } else { IpAddressType::default() };
     let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
@@ -101,6 +102,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
         id: id?.value,
         region: region?.value,
         remote_regions: values(remote),
+        ip_address_types,
         cidrs: cidr_set(&cidrs),
         source_addresses: values(sources),
         ports,
@@ -109,6 +111,21 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     };
     declared.services.insert(service.name(), Some(ports));
     Some(service)
+}
+
+/// The families that it takes endpoints of. Source: Amazon EC2 API Reference, *ServiceConfiguration*.
+fn ip_address_types(section: &Section<'_>) -> IpAddressType {
+    const KEY: &str = "supported_ip_address_types";
+    let families = section.list(KEY, one_of(&IpFamily::ALL.map(|family| (family.label(), family))));
+    if section.is_empty_array(KEY) {
+        section.report(KEY, "empty; name `ipv4`, `ipv6` or both");
+    }
+    let families = families.map(values).unwrap_or_default();
+    match (families.contains(&IpFamily::Ipv4), families.contains(&IpFamily::Ipv6)) {
+        (true, true) => IpAddressType::Dualstack,
+        (false, true) => IpAddressType::Ipv6,
+        (_, false) => IpAddressType::Ipv4,
+    }
 }
 
 /// Regions other than the service's own, each once.

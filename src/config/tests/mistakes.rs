@@ -254,6 +254,18 @@ fn vpcs_subnets_and_security_groups_that_contradict_themselves_are_named() {
             ],
         ),
         (
+            r#"cidr = "127.0.30.0/24""#,
+            r#"cidr = "127.0.30.0/24"
+ipv6_cidr = "127.0.31.0/24""#,
+            &["vpc[0].subnet[0].ipv6_cidr: `127.0.31.0/24` is IPv4; write an IPv6 network, as `2001:db8:0:30::/64`"],
+        ),
+        (
+            r#"cidr = "127.0.30.0/24""#,
+            r#"cidr = "127.0.30.0/24"
+ipv6_cidr = "2001:db8:a:30::/64""#,
+            &["vpc[0].subnet[0].ipv6_cidr: `2001:db8:a:30::/64` lies outside the VPC's networks (127.0.0.0/16)"],
+        ),
+        (
             r#"id = "subnet-0d2e3f4a5b6c71829""#,
             r#"id = "subnet-0c1d2e3f4a5b60718""#,
             &[

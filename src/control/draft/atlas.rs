@@ -13,7 +13,7 @@ use super::ec2::hosts;
 use super::{Draft, EditError, Kind, new_id, random, random_hex};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
-    EndpointState, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
+    EndpointState, IpAddressType, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
 };
 use crate::plan::{RuleError, may_disable_regional_mode};
 
@@ -140,6 +140,7 @@ impl Draft {
             cidrs: self.service_networks(project, &region),
             region,
             remote_regions: Vec::new(),
+            ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
             ports: PortRange::atlas(),
             target_limit: DEFAULT_TARGET_LIMIT,

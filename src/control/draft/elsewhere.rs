@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::inventory::{ElsewhereEndpoint, ElsewhereService, ServiceState};
 use super::{Draft, EditError, Kind, random_hex};
-use crate::model::{Cloud, EndpointService, PortRange, ProjectId, Region};
+use crate::model::{Cloud, EndpointService, IpAddressType, PortRange, ProjectId, Region};
 use crate::plan::RuleError;
 
 impl Draft {
@@ -26,6 +26,7 @@ impl Draft {
             cidrs: self.service_networks(project, &region),
             region,
             remote_regions: Vec::new(),
+            ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
             ports: PortRange::atlas(),
             target_limit: Cloud::target_limit(Some(cloud)),

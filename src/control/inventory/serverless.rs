@@ -11,7 +11,8 @@ use super::state::Timestamp;
 use super::{ClusterState, Inventory};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
-    Label, Naming, Node, PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone, derived_digits,
+    IpAddressType, Label, Naming, Node, PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+    derived_digits,
 };
 
 /// A serverless instance.
@@ -168,6 +169,7 @@ impl Inventory {
             cidrs: self.service_networks(),
             region,
             remote_regions: Vec::new(),
+            ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
             // Federated database instances listen on MongoDB's own port.
             ports: PortRange::new(27017, 65535).expect("27017 to 65535 is a range"),

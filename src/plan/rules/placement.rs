@@ -14,8 +14,8 @@ use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
 use super::distinct;
 use crate::model::{
-    Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, Project, ProjectId, Region,
-    Tier, VpceId,
+    Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, IpFamily, Label, Project,
+    ProjectId, Region, Tier, VpceId,
 };
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
@@ -123,6 +123,11 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         // AWS PrivateLink, *Share your services*: no cross-region access with a custom TCP idle time-out.
         if !service.remote_regions.is_empty() && idle_timeout != Attributes::default().idle_timeout {
             findings.refuse(Location::Service(service.id.clone()), RuleError::CustomIdleTimeout(idle_timeout));
+        }
+        // AWS PrivateLink, *Share your services*, IPv6 support: the service's VPC and subnets have IPv6 networks.
+        let has_ipv6 = service.cidrs.iter().any(|net| net.addr().is_ipv6());
+        if service.ip_address_types.has(IpFamily::Ipv6) && !has_ipv6 {
+            findings.refuse(Location::Service(service.id.clone()), RuleError::NoIpv6Network);
         }
         let most = Cloud::maximum_target_limit(service.region.cloud());
         if service.target_limit > most {
