@@ -92,6 +92,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
     let mut list = List::default();
     not_ready(facts, &mut list);
+    shared_state(facts.shared_status, &mut list);
     targets(facts.snapshot, &mut list);
     zones(facts, &mut list);
     faults(facts.faults, &mut list);
@@ -115,6 +116,14 @@ fn not_ready(facts: &Facts<'_>, list: &mut List) {
     for condition in facts.readiness.conditions.iter().filter(|condition| !condition.ready) {
         let message = format!("not ready: {}: {}", condition.name, condition.detail);
         list.add(Severity::Critical, SubjectKind::Readiness, vec![condition.name.to_owned()], message);
+    }
+}
+
+/// Why changes are refused here, or why this gateway is not as the others are.
+fn shared_state(status: &SharedStatus, list: &mut List) {
+    for message in status.problems(|moment| iso8601(moment, false)) {
+        let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
+        list.add(severity, SubjectKind::StateStore, Vec::new(), message);
     }
 }
 
@@ -245,10 +254,6 @@ fn changes(facts: &Facts<'_>, list: &mut List) {
     if let Some(problem) = facts.store_problem {
         let message = format!("the state store did not take the last change: {problem}");
         list.add(Severity::Critical, SubjectKind::StateStore, Vec::new(), message);
-    }
-    for message in facts.shared_status.problems(|moment| iso8601(moment, false)) {
-        let severity = if facts.shared_status.is_severe() { Severity::Critical } else { Severity::Warning };
-        list.add(severity, SubjectKind::StateStore, Vec::new(), message);
     }
     if let Some(problem) = facts.flow_log_problem {
         list.add(Severity::Warning, SubjectKind::FlowLog, Vec::new(), problem.to_owned());
