@@ -145,7 +145,7 @@ pub struct ClusterRecord {
 }
 
 /// Two ids as one key: `FIRST/SECOND`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pair<A, B>(pub A, pub B);
 
 impl<A: fmt::Display, B: fmt::Display> fmt::Display for Pair<A, B> {
@@ -203,7 +203,7 @@ pub struct Inventory {
 }
 
 /// What only the config can name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fixed {
     /// App Services' endpoint services.
     pub app_services: Vec<crate::model::AppService>,

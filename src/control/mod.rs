@@ -5,12 +5,14 @@
 //! crash; `saved` writes it, and `shared` and `follow` let several gateways write one. [`health`] probes targets and says
 //! what changed.
 
+mod config_base;
 pub mod draft;
 pub mod events;
 mod faults;
 mod figures;
 mod follow;
 pub mod health;
+mod holder;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
@@ -33,18 +35,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::config_base::ConfigBase;
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
 use self::health::{HealthProber, Probe};
-use self::inventory::{Inventory, Timestamp};
+use self::holder::Holder;
+use self::inventory::{ApiResources, Inventory, Timestamp};
 use self::metrics::ControlMetrics;
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::saved::{Loaded, Saved};
+use self::saved::Saved;
 pub use self::saved_error::SavedError;
+use self::shared::Shared;
+pub use self::shared::SharedStatus;
 use self::store::StateStore;
 pub use crate::model::Pace;
 use crate::model::{Desired, Fault, GatewayId, ListenerPort, TargetId, VpceServiceId, Zone};
@@ -78,8 +84,10 @@ pub struct ControlParts<P> {
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
-    /// This gateway's name among those that share the store; `None`: the store is its alone.
+    /// This gateway's name among those that share the store, which no other process may have; `None`: the store is its alone.
     pub gateway: Option<GatewayId>,
+    /// What else the others go by.
+    pub gateway_parts: GatewayParts,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
     /// Where it counts.
@@ -90,6 +98,15 @@ pub struct ControlParts<P> {
     pub pace: Pace,
     /// Ends the owner and the drains.
     pub stop: CancellationToken,
+}
+
+/// What gateways that share a state go by of one of them.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayParts {
+    /// Where the others' operators find its admin API, as a URL.
+    pub admin: Option<String>,
+    /// The process ends and nothing of it is open any more, so that another one may take the name.
+    pub left: CancellationToken,
 }
 
 /// The handle to the task that owns the desired state. Clones are the same handle.
@@ -103,6 +120,7 @@ pub struct Control {
     published_overrides: watch::Receiver<Arc<OperatorOverrides>>,
     draining: watch::Receiver<Vec<(VpceServiceId, ListenerPort)>>,
     store_problem: watch::Receiver<Option<String>>,
+    shared_status: watch::Receiver<SharedStatus>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
 }
@@ -124,17 +142,23 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let digest = || follow::digest(&Inventory::from_config(&desired), &desired.faults);
-        let shared = parts.gateway.map(|gateway| (gateway, digest()));
-        let (saved, Loaded { held, resources, overrides }) = Saved::load(Arc::clone(&parts.store), shared).await?;
+        let shared = match &parts.gateway {
+            Some(id) => {
+                let holder = Holder::new(parts.gateway_parts.admin.clone());
+                Some(Shared::join(&*parts.store, id.clone(), holder).await?)
+            }
+            None => None,
+        };
+        let (saved, loaded) = Saved::load(Arc::clone(&parts.store), shared).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
-        let (pace, pace_seen) = watch::channel(overrides.pace.unwrap_or(parts.pace));
+        let (pace, pace_seen) = watch::channel(loaded.overrides.pace.unwrap_or(parts.pace));
         let (published_overrides, published_overrides_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
         let (published_draining, draining) = watch::channel(Vec::new());
         let (store_problem, events) = (saved.problem.subscribe(), EventLog::default());
+        let (shared_status, shared_status_seen) = watch::channel(SharedStatus::default());
         let (health, health_results) = mpsc::unbounded_channel();
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
         let failed_dials = prober.failed_dials();
@@ -149,15 +173,19 @@ impl Control {
             },
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
-            resources,
-            overrides,
+            resources: ApiResources::new(),
+            file: None,
+            unbound: std::collections::BTreeMap::new(),
+            is_taken: false,
+            shared_status,
+            overrides: OperatorOverrides::default(),
             published_overrides,
             epoch: 0,
             inventories,
             configured_pace: parts.pace,
             pace,
             not_before: tokio::time::Instant::now(),
-            held,
+            held: PortAllocations::default(),
             saved,
             snapshots,
             prober,
@@ -174,9 +202,12 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        Box::pin(owner.rebase_on_latest(&desired, None)).await?;
-        if owner.saved.gateway().is_some() {
-            tracker.spawn(follow::watch(parts.store, commands.clone(), owner.stop.clone()));
+        Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await?;
+        if let Some((id, shared)) = parts.gateway.zip(owner.saved.shared()) {
+            let ((holder, at), left) = (shared.holder(), parts.gateway_parts.left);
+            tracker.spawn(holder::hold(Arc::clone(&parts.store), id, holder, at, left));
+            let status = owner.shared_status.clone();
+            tracker.spawn(follow::watch(parts.store, commands.clone(), status, owner.stop.clone()));
         }
         owner.metrics.took_over();
         tracker.spawn(owner.run(received, health_results));
@@ -189,6 +220,7 @@ impl Control {
             published_overrides: published_overrides_seen,
             draining,
             store_problem,
+            shared_status: shared_status_seen,
             events,
             failed_dials,
         })
@@ -234,6 +266,12 @@ impl Control {
     #[must_use]
     pub fn store_problem(&self) -> Option<String> {
         self.store_problem.borrow().clone()
+    }
+
+    /// How this gateway stands to the state that it shares with others.
+    #[must_use]
+    pub fn shared_status(&self) -> watch::Receiver<SharedStatus> {
+        self.shared_status.clone()
     }
 
     /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::config_base::ConfigBase;
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
 use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
@@ -21,7 +22,8 @@ use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
 use super::saved::Saved;
 use super::saved_error::SavedError;
-use super::store::StoreError;
+use super::shared::SharedStatus;
+use super::store::{Entry, StoreError};
 use crate::model::{
     ConnectError, Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
 };
@@ -121,20 +123,24 @@ impl ChangeError {
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// How often a change is made again on what another gateway left, before it is refused.
-const REPLAYS: usize = 5;
+pub(super) const REPLAYS: usize = 5;
 
-/// Makes a change; where another gateway that shares the state was first, again on what that one left.
+/// Makes a change on the latest state; where another gateway that shares it was first, again on what that one left.
 macro_rules! replayed {
     ($owner:ident, $change:expr) => {{
         let mut replays = 0;
         loop {
+            if let Err(error) = $owner.catch_up().await {
+                break Err(error);
+            }
             match $change.await {
-                Err(error) if error.is_conflict() && replays < REPLAYS && $owner.can_replay().await => replays += 1,
+                Err(error) if $owner.is_overtaken(&error) && replays < REPLAYS => replays += 1,
                 outcome => break outcome,
             }
         }
     }};
 }
+pub(super) use replayed;
 
 /// A change of the inventory, with its answer.
 pub(super) type Edit = Box<dyn Fn(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send + Sync>;
@@ -183,8 +189,8 @@ pub(super) enum Command {
     ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// A fault's time has come.
     FaultDue { name: String, epoch: u64, due: FaultPhase },
-    /// Another gateway may have changed the shared state.
-    Follow,
+    /// The head of the shared state is this one; the answer says whether it is in force here.
+    Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -231,6 +237,13 @@ pub(super) struct Owner<P: Plane> {
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
     pub(super) resources: ApiResources,
+    /// What the config file says, where several gateways share the state and its config.
+    pub(super) file: Option<ConfigBase>,
+    /// Listeners that another gateway decided and that can't be bound here, and why.
+    pub(super) unbound: BTreeMap<SocketAddr, String>,
+    /// Another process serves as this gateway.
+    pub(super) is_taken: bool,
+    pub(super) shared_status: watch::Sender<SharedStatus>,
     /// What operators set, and the config's faults.
     pub(super) overrides: OperatorOverrides,
     /// The same, for readers.
@@ -276,7 +289,7 @@ impl<P: Plane> Owner<P> {
     ) {
         let stop = self.stop.clone();
         loop {
-            let due = lifecycle::next(&self.inventory, *self.pace.borrow());
+            let due = if self.is_cut_off() { None } else { lifecycle::next(&self.inventory, *self.pace.borrow()) };
             let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Timestamp::now().0)));
             let not_before = self.not_before;
             let its_time = async move {
@@ -288,7 +301,12 @@ impl<P: Plane> Owner<P> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(command) = commands.recv() => self.obey(command).await,
+                Some(command) = commands.recv() => {
+                    self.obey(command).await;
+                    if self.is_taken {
+                        return;
+                    }
+                }
                 () = its_time => if let Some((_, due)) = due {
                     // What does not happen is logged, and is due again.
                     let _ = self.advance(&due).await;
@@ -307,6 +325,7 @@ impl<P: Plane> Owner<P> {
     async fn obey(&mut self, command: Command) {
         // Whoever asked may have gone; the change stands all the same.
         match command {
+            due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
             Command::Inventory { desired, reply } => {
                 let outcome = self.replace_inventory(*desired).await;
                 let _ = reply.send(outcome);
@@ -318,11 +337,7 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(replayed!(self, self.set_pace(pace)));
             }
             Command::Push { reply } => {
-                let outcome = match lifecycle::pushed(&self.inventory) {
-                    Some(due) => self.advance(&due).await.map(|()| true),
-                    None => Ok(false),
-                };
-                let _ = reply.send(outcome);
+                let _ = reply.send(replayed!(self, self.push()));
             }
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(replayed!(self, self.move_target(&target, service.as_ref(), port)));
@@ -346,7 +361,10 @@ impl<P: Plane> Owner<P> {
             Command::ClearFaults { name, reply } => {
                 let _ = reply.send(replayed!(self, self.clear_faults(name.clone())));
             }
-            Command::Follow => self.follow_or_log().await,
+            Command::Follow { head, done } => {
+                let outcome = self.follow(head).await;
+                let _ = done.send(outcome);
+            }
             Command::FaultDue { name, epoch, due } => self.fault_due(name, epoch, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
@@ -385,17 +403,20 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Takes over what the config names, under what the APIs made or changed.
-    pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
-        let base = Inventory::from_config(config);
+    pub(super) async fn rebase(&mut self, config: ConfigBase) -> Result<Generation, ChangeError> {
+        let ConfigBase { inventory: base, faults } = config;
         let inventory = base.clone().with(&self.resources)?;
-        let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
-        let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.overrides, overrides));
+        let overrides = self.overrides.clone().over(&faults, Timestamp::now());
+        let before = (
+            std::mem::replace(&mut self.base, base),
+            std::mem::replace(&mut self.configured_faults, faults),
+            std::mem::replace(&mut self.overrides, overrides),
+        );
         let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
-            (self.base, self.overrides) = before;
+            (self.base, self.configured_faults, self.overrides) = before;
             return outcome;
         }
-        self.configured_faults.clone_from(&config.faults);
         self.start_clocks();
         outcome
     }
@@ -408,6 +429,14 @@ impl<P: Plane> Owner<P> {
             self.adopt(draft.inventory, false).await?;
         }
         Ok(answer)
+    }
+
+    /// Lets the next transition happen; whether there was one.
+    async fn push(&mut self) -> Result<bool, ChangeError> {
+        match lifecycle::pushed(&self.inventory) {
+            Some(due) => self.advance(&due).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Lets a transition happen; one that can't be is a failure of the thing itself. An error means that neither could be
@@ -447,7 +476,7 @@ impl<P: Plane> Owner<P> {
             (self.resources, self.overrides) = before;
             return Err(error);
         }
-        self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
+        self.publish_overrides();
         self.inventory = Arc::new(inventory);
         self.inventories.send_replace(Arc::clone(&self.inventory));
         Ok(self.snapshots.borrow().generation)
@@ -637,7 +666,7 @@ impl<P: Plane> Owner<P> {
             self.apply(desired).await
         };
         match &outcome {
-            Ok(_) => drop(self.published_overrides.send_replace(Arc::new(self.overrides.clone()))),
+            Ok(_) => self.publish_overrides(),
             Err(_) => self.overrides = before,
         }
         outcome
@@ -654,10 +683,10 @@ impl<P: Plane> Owner<P> {
 
     async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {
         let mut overrides = self.overrides.clone();
-        overrides.pace = (pace != self.configured_pace).then_some(pace);
-        self.set_overrides(overrides).await?;
-        self.pace.send_replace(pace);
-        Ok(())
+        // Gateways that share the state may have another one in their configs.
+        let is_shared = self.saved.gateway().is_some();
+        overrides.pace = (is_shared || pace != self.configured_pace).then_some(pace);
+        self.set_overrides(overrides).await.map(drop)
     }
 
     async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
@@ -703,14 +732,23 @@ impl<P: Plane> Owner<P> {
         }
         let leaving = self.leaving(&old, &snapshot, &changes);
         snapshot.leaving = leaving.values().cloned().collect();
-        let snapshot = Arc::new(snapshot);
+        let mut snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
-        let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
+        let (bound, unbound) = self.plane.bind(&changes, &snapshot);
+        // What another gateway decided stands, and so does the rest of it here.
+        let may_fail = |address: &SocketAddr| decided.is_some() || self.unbound.contains_key(address);
+        if unbound.keys().any(|address| !may_fail(address)) {
+            return Err(ChangeError::Bind(unbound.into_values().collect()));
+        }
+        if !unbound.is_empty() {
+            Arc::make_mut(&mut snapshot).listeners.retain(|address, _| !unbound.contains_key(address));
+        }
         if decided.is_none() {
             self.saved.save(&held, &self.resources, &self.overrides).await?;
         }
         self.held = held;
         self.desired = desired;
+        self.unbound = unbound;
         self.leaving = leaving;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
@@ -805,7 +843,10 @@ impl<P: Plane> Owner<P> {
 
     /// Releases ports that were given up and that this process does not have open: its flows there are gone, or nothing
     /// listened on them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
-    async fn release_idle_ports(&mut self) {
+    pub(super) async fn release_idle_ports(&mut self) {
+        if self.is_cut_off() {
+            return;
+        }
         let mut held = self.held.clone();
         let is_idle = |(service, port): &(&VpceServiceId, ListenerPort)| {
             !self.draining.contains_key(&((*service).clone(), *port))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::limits::LimitsOut;
 use crate::api::text::iso8601;
 use crate::control::events::Severity;
-use crate::control::{FaultRecord, Shift};
+use crate::control::{FaultRecord, SharedStatus, Shift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
@@ -79,6 +79,7 @@ pub(super) struct Facts<'a> {
     pub(super) reload_problem: Option<&'a str>,
     pub(super) pending_settings: &'a [String],
     pub(super) store_problem: Option<&'a str>,
+    pub(super) shared_status: &'a SharedStatus,
     pub(super) flow_log_problem: Option<&'a str>,
     pub(super) snapshot: &'a Snapshot,
     pub(super) faults: &'a [FaultRecord],
@@ -91,6 +92,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
     let mut list = List::default();
     not_ready(facts, &mut list);
+    shared_state(facts.shared_status, &mut list);
     targets(facts.snapshot, &mut list);
     zones(facts, &mut list);
     faults(facts.faults, &mut list);
@@ -114,6 +116,14 @@ fn not_ready(facts: &Facts<'_>, list: &mut List) {
     for condition in facts.readiness.conditions.iter().filter(|condition| !condition.ready) {
         let message = format!("not ready: {}: {}", condition.name, condition.detail);
         list.add(Severity::Critical, SubjectKind::Readiness, vec![condition.name.to_owned()], message);
+    }
+}
+
+/// Why changes are refused here, or why this gateway is not as the others are.
+fn shared_state(status: &SharedStatus, list: &mut List) {
+    for message in status.problems(|moment| iso8601(moment, false)) {
+        let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
+        list.add(severity, SubjectKind::StateStore, Vec::new(), message);
     }
 }
 
@@ -272,6 +282,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::control::inventory::Timestamp;
     use crate::lifecycle::Readiness;
     use crate::model::{Desired, FaultKind, Health, TargetId, Zone};
     use crate::plan::{Generation, PortAllocations, compile};
@@ -301,12 +312,14 @@ mod tests {
     /// A gateway that is well.
     fn well() -> Facts<'static> {
         static READINESS: LazyLock<ReadinessView> = LazyLock::new(|| Readiness::new().view());
+        static SHARED: LazyLock<SharedStatus> = LazyLock::new(SharedStatus::default);
         static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| with_health(|_, _| TargetState::Healthy));
         Facts {
             readiness: &READINESS,
             reload_problem: None,
             pending_settings: &[],
             store_problem: None,
+            shared_status: &SHARED,
             flow_log_problem: None,
             snapshot: &SNAPSHOT,
             faults: &[],
@@ -414,6 +427,24 @@ mod tests {
                 "info target: flows drain on ports that were given up: 1024",
             ]
         );
+    }
+
+    #[test]
+    fn a_shared_state_that_is_out_of_reach_is_said_with_since_when() {
+        let status = SharedStatus {
+            gateway: Some("a".parse().unwrap()),
+            unreachable: Some((Timestamp(1_800_000_000_000), "no etcd member answered".to_owned())),
+            unbound: vec!["failed to bind 10.0.1.7:1024: address already in use".to_owned()],
+            file_differs: true,
+            ..SharedStatus::default()
+        };
+        let lines = lines(&Facts { shared_status: &status, ..well() });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let begins = "critical state_store: the state store has not answered since 2027-01-15T08:00:00Z; what is in force goes on, \
+                      and changes are refused until it answers: no etcd member answered";
+        assert_eq!(lines[0], begins);
+        assert!(lines[1].ends_with("failed to bind 10.0.1.7:1024: address already in use"), "{lines:?}");
+        assert!(lines[2].contains("`plgw reload` makes the file the config of all"), "{lines:?}");
     }
 
     #[test]

@@ -71,6 +71,7 @@ async fn status(request: Request) -> Result<Status, Refusal> {
         reload_problem: reload_problem.as_deref(),
         pending_settings: &shared.pending_settings.borrow(),
         store_problem: store_problem.as_deref(),
+        shared_status: &control.shared_status().borrow(),
         flow_log_problem: flow_log_problem.as_deref(),
         snapshot: &snapshot,
         faults: &control.faults(),

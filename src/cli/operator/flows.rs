@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::table::{Look, Table, print};
-use super::super::{Failure, Output};
+use super::super::{Failure, Kind, Output};
+use super::everywhere::OfGateway;
 use super::{Ask, cell, list, segment, wait};
 
 /// Puts the cursor into the upper left corner and clears the screen (ECMA-48, CUP and ED).
@@ -21,7 +22,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 Examples:
   plgw flows
   plgw flows --target Cluster0/shard-00-00 --follow
-  plgw flows --kill 7f3a")]
+  plgw flows --kill 7f3a
+  plgw flows --all --output json | jq -r '.flows[].id'")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     ask: Ask,
@@ -31,6 +33,10 @@ pub(in super::super) struct Args {
     /// Only flows to this target
     #[arg(long, value_name = "CLUSTER/MEMBER")]
     target: Option<String>,
+    /// Ask every gateway that shares the state, each at its own admin address: a flow is `GATEWAY:ID` then. Exit with 1 when one
+    /// does not answer
+    #[arg(long, conflicts_with_all = ["kill", "follow"])]
+    all: bool,
     /// Look again every second, until Ctrl-C: in place on a terminal, one JSON object a line with `--output json`
     #[arg(long, conflicts_with = "kill")]
     follow: bool,
@@ -52,6 +58,9 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let path = format!("/v1/flows?{}", query.finish());
+    if args.all {
+        return all(&args.ask, &path);
+    }
     if !args.follow {
         args.ask.show("GET", &path, String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
@@ -66,6 +75,37 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+fn all(ask: &Ask, path: &str) -> Result<ExitCode, Failure> {
+    let (merged, unanswered) = merged(&ask.everywhere(path)?);
+    let lines: String = list(&merged, "unanswered")
+        .iter()
+        .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
+        .collect();
+    ask.say(&merged, &format!("{}{lines}", table(&merged)))?;
+    Ok(if unanswered == 0 { ExitCode::SUCCESS } else { Kind::Failed.into() })
+}
+
+/// The flows of all gateways in one list, with how many gateways did not answer.
+fn merged(answers: &[OfGateway]) -> (Value, usize) {
+    let (mut flows, mut unanswered) = (Vec::new(), Vec::new());
+    for of in answers {
+        let Ok(answer) = &of.answer else {
+            unanswered.push(of.json("flows"));
+            continue;
+        };
+        for flow in list(answer, "flows") {
+            let mut flow = flow.clone();
+            if !of.id.is_empty() {
+                flow["id"] = format!("{}:{}", of.id, cell(&flow["id"])).into();
+                flow["gateway"] = of.id.clone().into();
+            }
+            flows.push(flow);
+        }
+    }
+    let count = unanswered.len();
+    (serde_json::json!({ "flows": flows, "unanswered": unanswered }), count)
 }
 
 fn table(answer: &Value) -> String {
@@ -85,4 +125,26 @@ fn table(answer: &Value) -> String {
         ]);
     }
     if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(Look::of_stdout()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn flows_of_all_gateways_have_ids_of_their_own_and_who_does_not_answer_is_named() {
+        let of = |id: &str, answer| OfGateway { id: id.to_owned(), answer };
+        let flows = |id: &str| Ok(json!({ "flows": [{ "id": id }] }));
+        let answers = [of("a", flows("7f")), of("b", flows("7f")), of("c", Err("no route to host".to_owned()))];
+        let (merged, unanswered) = merged(&answers);
+        let expected = json!({
+            "flows": [{ "id": "a:7f", "gateway": "a" }, { "id": "b:7f", "gateway": "b" }],
+            "unanswered": [{ "gateway": "c", "error": "no route to host" }],
+        });
+        assert_eq!((merged, unanswered), (expected, 1));
+        let alone = super::merged(&[of("", flows("7f"))]);
+        assert_eq!(alone, (json!({ "flows": [{ "id": "7f" }], "unanswered": [] }), 0));
+    }
 }

@@ -3,6 +3,7 @@
 pub(super) mod app;
 pub(super) mod endpoints;
 pub(super) mod events;
+mod everywhere;
 pub(super) mod fault;
 pub(super) mod flows;
 pub(super) mod limits;

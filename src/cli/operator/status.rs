@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::table::{Look, Table, print};
 use super::super::{Failure, Kind};
+use super::everywhere::OfGateway;
 use super::{Ask, cell, list, wait};
 
 /// Show what is wrong with a running gateway, and how it is
@@ -14,7 +15,8 @@ use super::{Ask, cell, list, wait};
 Examples:
   plgw status --output json | jq -r '.problems[].message'
   plgw status --check || echo 'something is wrong'
-  plgw status --ready || echo 'not ready'")]
+  plgw status --ready || echo 'not ready'
+  plgw status --all")]
 pub(in super::super) struct Args {
     /// Print nothing but what is wrong, and exit with 1 then: unhealthy targets, zones out of DNS, faults that are on, limits
     /// that are near, settings that wait for a restart
@@ -23,11 +25,17 @@ pub(in super::super) struct Args {
     /// Print nothing but why it is not ready, and exit with 1 then: for health checks
     #[arg(long)]
     ready: bool,
+    /// Ask every gateway that shares the state, each at its own admin address, and exit with 1 when one does not answer
+    #[arg(long, conflicts_with_all = ["check", "ready"])]
+    all: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.all {
+        return all(&args.ask);
+    }
     if !args.check && !args.ready {
         args.ask.show("GET", "/v1/status", String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
@@ -41,6 +49,22 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     print(&problems(&status, Look::of_stdout()))?;
     Ok(Kind::Failed.into())
+}
+
+fn all(ask: &Ask) -> Result<ExitCode, Failure> {
+    let answers = ask.everywhere("/v1/status")?;
+    let gateways: Vec<Value> = answers.iter().map(|of| of.json("status")).collect();
+    ask.say(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
+    let is_complete = answers.iter().all(|of| of.answer.is_ok());
+    Ok(if is_complete { ExitCode::SUCCESS } else { Kind::Failed.into() })
+}
+
+fn of_gateway(OfGateway { id, answer }: &OfGateway) -> String {
+    match answer {
+        Ok(status) if id.is_empty() => table(status),
+        Ok(status) => format!("gateway {id}\n{}\n", table(status)),
+        Err(error) => format!("gateway {id}\n  {}\n\n", Look::of_stdout().red(&format!("does not answer: {error}"))),
+    }
 }
 
 fn ready(readiness: &Value) -> Result<ExitCode, Failure> {

@@ -35,13 +35,21 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
-    let gateway = root.table("gateway", |section| section.get("id", parsed).map(|found| found.value));
+    let gateway = root.table("gateway", |section| section.get("id", parsed));
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: match (gateway, root.table("state", |section| state(section, &lab_dir, declared))) {
-            (gateway, StateLocation::Etcd(etcd)) => StateLocation::Etcd(EtcdSettings { gateway, ..etcd }),
-            (_, location) => location,
+            (gateway, StateLocation::Etcd(etcd)) => {
+                StateLocation::Etcd(EtcdSettings { gateway: gateway.map(|found| found.value), ..etcd })
+            }
+            (Some(found), location) => {
+                let message = "names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
+                               `state.store` to `etcd`";
+                root.problems.report(&found.spot, message);
+                location
+            }
+            (None, location) => location,
         },
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),

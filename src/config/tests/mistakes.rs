@@ -204,6 +204,14 @@ fn a_store_in_etcd_has_endpoints_and_what_belongs_to_them() {
             head("store = \"etcd\"\nendpoints = [\"http://a:1\", \"https://b:1\"]"),
             &["state.endpoints: some are `https:` and some `http:`; make them all the same"],
         ),
+        (
+            "[[vpc]]",
+            "[gateway]\nid = \"a\"\n[[vpc]]",
+            &[
+                "gateway.id: names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
+               `state.store` to `etcd`",
+            ],
+        ),
     ]);
 }
 
