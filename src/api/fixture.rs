@@ -155,6 +155,7 @@ impl Gateway {
             store,
             gateway: None,
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,

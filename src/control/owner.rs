@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ use super::saved::Saved;
 use super::saved_error::SavedError;
 use super::store::StoreError;
 use crate::model::{
-    ConnectError, Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
+    ConnectError, Desired, DnsName, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState,
+    VpceServiceId, Zone,
 };
 use crate::plan::{
     Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView, compile,
@@ -183,6 +184,8 @@ pub(super) enum Command {
     ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// A fault's time has come.
     FaultDue { name: String, epoch: u64, due: FaultPhase },
+    /// What the host names of nodes lead to now.
+    Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// Another gateway may have changed the shared state.
     Follow,
     /// The draining interval of an unhealthy member is over.
@@ -340,6 +343,9 @@ impl<P: Plane> Owner<P> {
                 let _ = if silent { desired.silent_zones.insert(zone) } else { desired.silent_zones.remove(&zone) };
                 let _ = reply.send(self.apply(desired).await);
             }
+            Command::Resolved { addresses, reply } => {
+                let _ = reply.send(replayed!(self, self.resolved(&addresses)));
+            }
             Command::SetFault { fault, replace, reply } => {
                 let _ = reply.send(replayed!(self, self.set_fault(fault.clone(), replace)));
             }
@@ -460,8 +466,17 @@ impl<P: Plane> Owner<P> {
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.own_addresses = self.desired.own_addresses.clone();
         desired.own_names = self.desired.own_names.clone();
+        desired.resolved = self.desired.resolved.clone();
         desired.draining = self.desired.draining.clone();
         desired
+    }
+
+    /// Takes over what the host names of nodes lead to.
+    async fn resolved(&mut self, addresses: &BTreeMap<DnsName, IpAddr>) -> Result<Generation, ChangeError> {
+        if *addresses == self.desired.resolved {
+            return Ok(self.snapshots.borrow().generation);
+        }
+        self.apply(Desired { resolved: addresses.clone(), ..self.desired.clone() }).await
     }
 
     pub(super) async fn move_target(

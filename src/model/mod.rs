@@ -15,6 +15,7 @@ mod flow_log;
 mod ids;
 mod log_levels;
 mod names;
+mod node_address;
 mod origin;
 mod pace;
 mod port;
@@ -43,6 +44,7 @@ pub use ids::{
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
+pub use node_address::{NodeAddress, ParseNodeAddressError};
 pub use origin::Origin;
 pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};

@@ -72,6 +72,7 @@ async fn status(request: Request) -> Result<Status, Refusal> {
         pending_settings: &shared.pending_settings.borrow(),
         store_problem: store_problem.as_deref(),
         flow_log_problem: flow_log_problem.as_deref(),
+        node_names: &control.node_names(),
         snapshot: &snapshot,
         faults: &control.faults(),
         shifts: &control.shifts(),

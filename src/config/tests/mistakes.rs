@@ -343,6 +343,31 @@ optimized = true"#,
         ),
         (
             r#"address = "127.1.0.12:27017""#,
+            r#"address = "mongo1.internal:27017""#,
+            &["project[0].cluster[0].node[1].address: `mongo1.internal:27017` is a host name; write it as `host`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "127.1.0.12:27017""#,
+            &["project[0].cluster[0].node[1].host: `127.1.0.12:27017` is an address; write it as `address`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "mongo1.internal""#,
+            &["project[0].cluster[0].node[1].host: `mongo1.internal` is not HOST:PORT, as `mongo1.internal:27017`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "address = \"127.1.0.12:27017\"\nhost = \"mongo1.internal:27017\"",
+            &["project[0].cluster[0].node[1].host: written beside `address`; leave one of them out"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "",
+            &["project[0].cluster[0].node[1].address: missing; write the server's `address`, or its `host` name"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
             r#"address = "a\u0007b""#,
             &[r#"project[0].cluster[0].node[1].address: `a\u{7}b` is not ADDRESS:PORT, as `127.0.0.1:27017`"#],
         ),
