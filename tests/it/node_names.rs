@@ -68,7 +68,7 @@ async fn a_change_of_address_moves_the_target_and_drops_no_flow() {
     after.next().await;
     assert_eq!(old.echo(b"still there").await, b"still there");
     assert_eq!(gateway.port("a"), port, "the target keeps its port");
-    let told = gateway.gateway.control().events().page(0, 100);
+    let told = gateway.gateway.control().events().latest(100);
     let moved = format!("the host name {NAME} leads to {}", gateway.net.target(5).ip());
     assert!(told.events.iter().any(|event| event.message == moved), "{told:?}");
 }

@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `node_names`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
