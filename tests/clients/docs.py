@@ -66,10 +66,14 @@ def steps(lines):
     for line in lines:
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif found and found[-1][0].endswith("\\") and not found[-1][1]:
+        elif found and not found[-1][1] and (found[-1][0].endswith("\\") or found[-1][0].count("'") % 2):
+            # It goes on behind a backslash or within quotes.
             found[-1] = (found[-1][0] + "\n" + line, [])
         else:
             found[-1][1].append(line)
+    for _, expected in found:
+        while expected and not expected[-1].strip():
+            expected.pop()
     return found
 
 
@@ -104,6 +108,8 @@ def check(page):
         for command, expected in block:
             def look(command=command, expected=expected):
                 text = lab.run("sh", "-c", f"exec 2>&1\n{command}", check=False, env=environment, cwd=there).stdout
+                # Blank lines at the end are the page's layout.
+                text = text.rstrip() + "\n" if text.strip() else ""
                 assert pattern(expected).match(text), text
             # Health, and what a change brings about, may take a moment.
             try:
