@@ -162,6 +162,7 @@ impl Gateway {
             gateway,
             gateway_parts: GatewayParts::default(),
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,

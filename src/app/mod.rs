@@ -152,7 +152,7 @@ impl Gateway {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
-        let Config { mut settings, mut desired, .. } = config;
+        let Config { mut settings, mut desired, notices, .. } = config;
         let GatewayOptions { source, tick, flags, ports, free_ports, logs, stand_ins, manager } = options;
         let flags = flags.unwrap_or_default();
         if free_ports {
@@ -226,6 +226,7 @@ impl Gateway {
                 left: last_stop.clone(),
             },
             probe: Arc::new(TcpProbe),
+            name_servers: settings.name_servers.clone(),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
             pace: settings.pace,
@@ -327,7 +328,7 @@ impl Gateway {
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);
         }
-        settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
+        notices.iter().for_each(|notice| tracing::warn!(notice, "config notice"));
         log_addresses(&dns_addresses, metrics_address, &control.snapshot());
         Phase::Running.enter();
         keep_up(&registry, &flows, &tasks, &last_stop);

@@ -12,7 +12,7 @@ use super::table::print;
 use super::{Failure, Kind};
 use crate::config;
 use crate::control::draft::random;
-use crate::model::{ClusterName, Region};
+use crate::model::{ClusterName, NodeAddress, Region};
 use crate::plan::{Generation, PortAllocations, compile};
 
 /// Name of the config in errors.
@@ -50,9 +50,9 @@ pub(super) struct Args {
     /// How many nodes the replica set has, 1 to 50, at addresses of the service's network [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
     nodes: Option<u8>,
-    /// A node's own address; may be given again for the next
+    /// A node's own address, or its host name; may be given again for the next
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "nodes")]
-    node: Vec<SocketAddr>,
+    node: Vec<NodeAddress>,
     /// How many availability zones nodes and endpoint lie in, 1 to 6 [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_ZONES)))]
     zones: Option<u8>,
@@ -73,7 +73,7 @@ pub(super) struct Args {
 /// What the config is to have.
 #[derive(Debug)]
 struct Wanted {
-    nodes: Vec<SocketAddr>,
+    nodes: Vec<NodeAddress>,
     zones: u8,
     region: Region,
     cidr: Ipv4Net,
@@ -102,7 +102,8 @@ impl Args {
         let zones = answer(asks, self.zones, "Availability zones", "2", |text| number(text, MOST_ZONES))?;
         let cidr = answer(asks, self.cidr, "The VPC's network", "127.0.0.0/16", network)?;
         let service_cidr = answer(asks, self.service_cidr, "The provider's network", "127.1.0.0/16", network)?;
-        let own = || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)));
+        let own =
+            || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)).into());
         let nodes = if self.node.is_empty() { own().collect() } else { self.node };
         Ok(Wanted { nodes, zones, region, cidr, service_cidr, cluster })
     }
@@ -185,11 +186,9 @@ impl Wanted {
             subnets += &format!("[[vpc.subnet]]\nid = \"{subnet}\"\nzone = \"{zone}\"\ncidr = \"{net}\"\n\n");
             addresses += &format!("    {{ subnet = \"{subnet}\", ip = \"{}\" }},\n", host(net, FIRST_HOST));
         }
-        let node = |(index, address): (usize, &SocketAddr)| {
-            format!(
-                "    {{ name = \"shard-00-{index:02}\", zone = \"{}\", address = \"{address}\" }},\n",
-                self.zone(index)
-            )
+        let node = |(index, address): (usize, &NodeAddress)| {
+            let (zone, key) = (self.zone(index), if address.host().is_some() { "host" } else { "address" });
+            format!("    {{ name = \"shard-00-{index:02}\", zone = \"{zone}\", {key} = \"{address}\" }},\n")
         };
         let nodes: String = self.nodes.iter().enumerate().map(node).collect();
         format!(

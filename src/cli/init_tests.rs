@@ -18,6 +18,7 @@ fn wanted(nodes: u8, zones: u8, cidr: &str, service: &str) -> Wanted {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
+    /// C1.
     #[test]
     fn whatever_is_wanted_can_be_planned(nodes in 1..=MOST_NODES, zones in 1..=MOST_ZONES, prefix in 8u8..=24) {
         let text = wanted(nodes, zones, &format!("10.0.0.0/{prefix}"), "192.168.7.0/24").text();

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, LogLevels, ParsePortError, Region, Share, TargetPort, Zone};
+use crate::model::{CidrSet, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone};
 
 type Read<T> = Result<T, String>;
 
@@ -188,6 +188,25 @@ pub(super) fn socket(value: &DeValue<'_>) -> Read<SocketAddr> {
     let address = bindable(value)?;
     TargetPort::try_from(address.port()).map_err(sentence)?;
     Ok(address)
+}
+
+/// A node's address and port. A host name has a key of its own: a mistyped address is then not looked up.
+pub(super) fn node_address(value: &DeValue<'_>) -> Read<NodeAddress> {
+    let named = |text: &&str| text.parse::<NodeAddress>().is_ok_and(|address| address.host().is_some());
+    match value.as_str().filter(named) {
+        Some(text) => Err(format!("`{text}` is a host name; write it as `host`")),
+        None => socket(value).map(NodeAddress::Fixed),
+    }
+}
+
+/// A node's host name and port.
+pub(super) fn node_host(value: &DeValue<'_>) -> Read<NodeAddress> {
+    let text = quoted(value, "a host name and a port in quotes, as \"mongo1.internal:27017\"")?;
+    match text.parse() {
+        Ok(NodeAddress::Fixed(_)) => Err(format!("`{text}` is an address; write it as `address`")),
+        Ok(named @ NodeAddress::Named { .. }) => Ok(named),
+        Err(_) => Err(format!("`{text}` is not HOST:PORT, as `mongo1.internal:27017`")),
+    }
 }
 
 /// The URL of a server, without a path: `http://` or `https://`, a host and a port.

@@ -223,6 +223,11 @@ pub struct Fixed {
 pub(super) type ApiResources = BTreeMap<String, Vec<u8>>;
 
 impl Inventory {
+    /// The host names of the clusters' processes.
+    pub(super) fn host_names(&self) -> std::collections::BTreeSet<crate::model::DnsName> {
+        self.clusters.values().flat_map(|record| record.cluster.host_names()).cloned().collect()
+    }
+
     /// What the config names.
     #[must_use]
     pub fn from_config(desired: &Desired) -> Self {

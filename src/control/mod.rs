@@ -16,6 +16,7 @@ mod holder;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
+mod node_names;
 mod overrides;
 mod owner;
 mod plane;
@@ -42,6 +43,8 @@ use self::health::{HealthProber, Probe};
 use self::holder::Holder;
 use self::inventory::{ApiResources, Inventory, Timestamp};
 use self::metrics::ControlMetrics;
+pub use self::node_names::NodeName;
+use self::node_names::{Learn, NodeNames};
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
@@ -90,6 +93,8 @@ pub struct ControlParts<P> {
     pub gateway_parts: GatewayParts,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
+    /// The name servers that are asked for nodes' host names; empty: the machine's.
+    pub name_servers: Vec<std::net::SocketAddr>,
     /// Where it counts.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
@@ -123,6 +128,8 @@ pub struct Control {
     shared_status: watch::Receiver<SharedStatus>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
+    learn: mpsc::Sender<Learn>,
+    node_names: watch::Receiver<Vec<NodeName>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -164,11 +171,15 @@ impl Control {
         let failed_dials = prober.failed_dials();
         tracker.spawn(probing);
         let metrics = ControlMetrics::new(parts.recorder);
+        let mut names = NodeNames::new(parts.name_servers, events.clone());
+        let node_names = names.published();
+        names.ask(desired.host_names()).await;
         let mut owner = Owner {
             plane: parts.plane,
             desired: Desired {
                 own_addresses: desired.own_addresses.clone(),
                 own_names: desired.own_names.clone(),
+                resolved: names.answers(),
                 ..Desired::default()
             },
             base: Inventory::default(),
@@ -210,6 +221,10 @@ impl Control {
             tracker.spawn(follow::watch(parts.store, commands.clone(), status, owner.stop.clone()));
         }
         owner.metrics.took_over();
+        names.took_over();
+        let (learn, to_learn) = mpsc::channel(1);
+        let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
+        tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         tracker.spawn(owner.run(received, health_results));
         Ok(Self {
             commands,
@@ -223,6 +238,8 @@ impl Control {
             shared_status: shared_status_seen,
             events,
             failed_dials,
+            learn,
+            node_names,
         })
     }
 
@@ -274,13 +291,27 @@ impl Control {
         self.shared_status.clone()
     }
 
-    /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as
+    /// The host names of nodes, and where they lead.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<NodeName> {
+        self.node_names.borrow().clone()
+    }
+
+    /// Replaces the inventory: all or nothing. Its host names are resolved first. `Err` in `inventory` is a config that can't be read, and is recorded as
     /// a refused reload.
     ///
     /// # Errors
     ///
     /// [`ChangeError`]; the snapshot in force stays.
     pub async fn replace_inventory(&self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
+        let names = inventory.as_ref().map(Desired::host_names).unwrap_or_default();
+        if !names.is_empty() {
+            let (reply, learned) = oneshot::channel();
+            // Without an answer the process stops, and the owner says so.
+            if self.learn.send((names, reply)).await.is_ok() {
+                let _ = learned.await;
+            }
+        }
         self.ask(|reply| Command::Inventory { desired: Box::new(inventory), reply }).await
     }
 

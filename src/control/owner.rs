@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ use super::saved_error::SavedError;
 use super::shared::SharedStatus;
 use super::store::{Entry, StoreError};
 use crate::model::{
-    ConnectError, Desired, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState, VpceServiceId, Zone,
+    ConnectError, Desired, DnsName, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState,
+    VpceServiceId, Zone,
 };
 use crate::plan::{
     Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView, compile,
@@ -191,6 +192,8 @@ pub(super) enum Command {
     FaultDue { name: String, epoch: u64, due: FaultPhase },
     /// The head of the shared state is this one; the answer says whether it is in force here.
     Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
+    /// What the host names of nodes lead to now.
+    Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
@@ -355,6 +358,9 @@ impl<P: Plane> Owner<P> {
                 let _ = if silent { desired.silent_zones.insert(zone) } else { desired.silent_zones.remove(&zone) };
                 let _ = reply.send(self.apply(desired).await);
             }
+            Command::Resolved { addresses, reply } => {
+                let _ = reply.send(replayed!(self, self.resolved(&addresses)));
+            }
             Command::SetFault { fault, replace, reply } => {
                 let _ = reply.send(replayed!(self, self.set_fault(fault.clone(), replace)));
             }
@@ -489,8 +495,17 @@ impl<P: Plane> Owner<P> {
         desired.silent_zones = self.desired.silent_zones.clone();
         desired.own_addresses = self.desired.own_addresses.clone();
         desired.own_names = self.desired.own_names.clone();
+        desired.resolved = self.desired.resolved.clone();
         desired.draining = self.desired.draining.clone();
         desired
+    }
+
+    /// Takes over what the host names of nodes lead to.
+    async fn resolved(&mut self, addresses: &BTreeMap<DnsName, IpAddr>) -> Result<Generation, ChangeError> {
+        if *addresses == self.desired.resolved {
+            return Ok(self.snapshots.borrow().generation);
+        }
+        self.apply(Desired { resolved: addresses.clone(), ..self.desired.clone() }).await
     }
 
     pub(super) async fn move_target(

@@ -160,6 +160,7 @@ impl Gateway {
             gateway: Some(name.parse().unwrap()),
             gateway_parts: GatewayParts { admin: Some(format!("http://{name}:8474")), left: stop.clone() },
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,

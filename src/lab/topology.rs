@@ -312,8 +312,8 @@ fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<IpAddr>> {
 fn nodes(desired: &Desired) -> BTreeMap<Zone, BTreeSet<Ipv4Addr>> {
     let mut nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for node in desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes) {
-        if let IpAddr::V4(ip) = node.address.ip() {
-            nodes.entry(node.zone.clone()).or_default().insert(ip);
+        if let Some(SocketAddr::V4(address)) = node.address.fixed() {
+            nodes.entry(node.zone.clone()).or_default().insert(*address.ip());
         }
     }
     nodes
@@ -379,8 +379,10 @@ fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), 
 pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
     let mut addresses = BTreeSet::new();
     for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
-        let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
-        for address in cluster.nodes.iter().map(|node| node.address).chain(connectors) {
+        for address in cluster.addresses() {
+            let named =
+                || format!("{} has a server at the host name {address}; a lab needs its `address`", cluster.name);
+            let address = address.fixed().ok_or_else(named)?;
             addresses.insert(v4_address(address.ip(), "a node's address")?);
         }
     }

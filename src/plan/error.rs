@@ -230,6 +230,17 @@ pub enum RuleError {
         /// Where it is.
         address: SocketAddr,
     },
+    /// A host name that leads to the clients' side.
+    #[error(
+        "`{target}` is at {address}, which lies in a consumer's network; a host name is followed to servers alone. Change what \
+         the name leads to, or write the server's `address`"
+    )]
+    NameLeadsToClients {
+        /// The process with its host name.
+        target: String,
+        /// Where the name leads.
+        address: SocketAddr,
+    },
     /// A source of PROXY headers among the targets.
     #[error(
         "`proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the service's side; a target could then pass \

@@ -1,7 +1,7 @@
 //! The documentation's own example as a desired state, and small changes to it, for this room's tests.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{Generation, PortAllocations, Snapshot, compile};
@@ -155,7 +155,7 @@ fn cluster(name: &str, label: &str, kind: ClusterKind, zones: &[&str], host: u16
         let zone: Zone = of(zone);
         let net = if zone.region() == of("us-east-1") { "10.200" } else { "10.201" };
         let host = usize::from(host) + n;
-        let address: SocketAddr = of(&format!("{net}.{}.{}:{port}", host / 256, host % 256));
+        let address = of(&format!("{net}.{}.{}:{port}", host / 256, host % 256));
         Node { name: format!("shard-00-{n:02}"), zone, address, public_address: None }
     };
     Cluster {

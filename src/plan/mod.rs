@@ -42,5 +42,5 @@ pub use rules::may_disable_regional_mode;
 pub use snapshot::{
     Answer, ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress,
     Generation, Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
-    TargetKind, TargetView, VpcDns, ZoneAddress, ZoneView,
+    TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
 };

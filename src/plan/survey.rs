@@ -80,10 +80,15 @@ impl<'a> Survey<'a> {
     /// Not where a consumer's network has it, and not where the gateway itself answers or the machine's own clients come
     /// from: an operator must not be locked out.
     pub(super) fn is_service_side_alone(&self, ip: IpAddr) -> bool {
-        let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
         let is_own = self.desired.own_addresses.iter().any(|own| own.ip() == ip)
             || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
-        !is_own && !self.desired.vpcs.values().any(of_consumer)
+        !is_own && !self.is_consumer_side(ip)
+    }
+
+    /// Whether a consumer's network, or one that is joined to it, has the address.
+    pub(super) fn is_consumer_side(&self, ip: IpAddr) -> bool {
+        let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
+        self.desired.vpcs.values().any(of_consumer)
     }
 
     /// Whether a VPC has an interface endpoint that hasn't been removed.
@@ -104,7 +109,7 @@ impl<'a> Survey<'a> {
         let mut providers = BTreeMap::new();
         let mut targets = BTreeMap::new();
         for project in &desired.projects {
-            let mut by_region = addressable(project);
+            let mut by_region = addressable(project, &desired.resolved);
             for service in &project.services {
                 if providers.contains_key(&service.id) {
                     continue;
@@ -232,7 +237,7 @@ impl<'a> Survey<'a> {
                 let registered = || target.processes.iter().filter(is_in);
                 let well = registered().filter(|process| {
                     let state = self.health(service, &target.id, process.name).state;
-                    matches!(state, TargetState::Healthy | TargetState::Initial)
+                    process.address.is_some() && matches!(state, TargetState::Healthy | TargetState::Initial)
                 });
                 attributes.dns_minimum.is_missed(well.count(), registered().count())
             })

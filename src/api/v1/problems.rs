@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::limits::LimitsOut;
 use crate::api::text::iso8601;
 use crate::control::events::Severity;
-use crate::control::{FaultRecord, SharedStatus, Shift};
+use crate::control::{FaultRecord, NodeName, SharedStatus, Shift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
@@ -53,6 +53,8 @@ enum SubjectKind {
     FlowLog,
     /// An addressable target.
     Target,
+    /// The host name of a node.
+    NodeName,
     /// A zone.
     Zone,
     /// A fault.
@@ -65,7 +67,7 @@ impl SubjectKind {
     fn console(self) -> &'static str {
         match self {
             Self::Readiness | Self::Config | Self::Setting | Self::StateStore | Self::FlowLog => "/console#overview",
-            Self::Target => "/console#targets",
+            Self::Target | Self::NodeName => "/console#targets",
             Self::Zone => "/console#zones",
             Self::Fault => "/console#faults",
             Self::Service => "/console#limits",
@@ -81,6 +83,7 @@ pub(super) struct Facts<'a> {
     pub(super) store_problem: Option<&'a str>,
     pub(super) shared_status: &'a SharedStatus,
     pub(super) flow_log_problem: Option<&'a str>,
+    pub(super) node_names: &'a [NodeName],
     pub(super) snapshot: &'a Snapshot,
     pub(super) faults: &'a [FaultRecord],
     pub(super) shifts: &'a [Shift],
@@ -93,6 +96,7 @@ pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
     let mut list = List::default();
     not_ready(facts, &mut list);
     shared_state(facts.shared_status, &mut list);
+    node_names(facts.node_names, &mut list);
     targets(facts.snapshot, &mut list);
     zones(facts, &mut list);
     faults(facts.faults, &mut list);
@@ -124,6 +128,16 @@ fn shared_state(status: &SharedStatus, list: &mut List) {
     for message in status.problems(|moment| iso8601(moment, false)) {
         let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
         list.add(severity, SubjectKind::StateStore, Vec::new(), message);
+    }
+}
+
+/// Host names that lead nowhere yet, then those whose last address stays in use.
+fn node_names(names: &[NodeName], list: &mut List) {
+    for node in names {
+        let severity = if node.address.is_none() { Severity::Critical } else { Severity::Warning };
+        if let Some(complaint) = node.complaint() {
+            list.add(severity, SubjectKind::NodeName, vec![node.name.to_string()], complaint);
+        }
     }
 }
 
@@ -321,6 +335,7 @@ mod tests {
             store_problem: None,
             shared_status: &SHARED,
             flow_log_problem: None,
+            node_names: &[],
             snapshot: &SNAPSHOT,
             faults: &[],
             shifts: &[],
@@ -345,6 +360,25 @@ mod tests {
         let initial = with_health(|_, _| TargetState::Initial);
         let facts = Facts { snapshot: &initial, ..well() };
         assert_eq!(lines(&facts), [""; 0], "what is not checked yet is not wrong");
+    }
+
+    #[test]
+    fn a_host_name_that_leads_nowhere_is_worse_than_one_that_keeps_its_address() {
+        let name = |name: &str, address: Option<&str>| NodeName {
+            name: name.parse().expect("a name"),
+            address: address.map(|address| address.parse().expect("an address")),
+            problem: Some("there is no such name (NXDOMAIN)".to_owned()),
+        };
+        let names = [name("a.internal", Some("10.1.0.11")), name("b.internal", None)];
+        assert_eq!(
+            lines(&Facts { node_names: &names, ..well() }),
+            [
+                "critical node_name: the host name b.internal is not resolved: there is no such name (NXDOMAIN); its node gets \
+                 no connections until it is",
+                "warning node_name: the host name a.internal is not resolved anew: there is no such name (NXDOMAIN); 10.1.0.11 \
+                 stays in use",
+            ]
+        );
     }
 
     #[test]

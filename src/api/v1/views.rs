@@ -73,6 +73,7 @@ async fn status(request: Request) -> Result<Status, Refusal> {
         store_problem: store_problem.as_deref(),
         shared_status: &control.shared_status().borrow(),
         flow_log_problem: flow_log_problem.as_deref(),
+        node_names: &control.node_names(),
         snapshot: &snapshot,
         faults: &control.faults(),
         shifts: &control.shifts(),

@@ -10,8 +10,11 @@ use super::super::{Failure, Kind, Output};
 use super::everywhere::OfGateway;
 use super::{Ask, cell, list, segment, wait};
 
-/// Puts the cursor into the upper left corner and clears the screen (ECMA-48, CUP and ED).
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// Puts the cursor into the upper left corner; erases from the cursor to the end of the line, and of the screen (ECMA-48: CUP,
+/// EL, ED). Nothing is cleared before it is written again, so nothing flickers.
+const HOME: &str = "\x1b[H";
+const END_OF_LINE: &str = "\x1b[K";
+const END_OF_SCREEN: &str = "\x1b[J";
 
 /// How often `--follow` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -66,12 +69,15 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     // A terminal's screen is drawn again; elsewhere each look follows the last, as JSON in a line of its own.
-    let clear = if Look::of_stdout().is_terminal() { CLEAR } else { "" };
     loop {
         let answer: Value = wait(args.ask.client()?.call("GET", &path, String::new()))?;
         match args.ask.output {
             Output::Json => print(&format!("{answer}\n"))?,
-            Output::Table => print(&format!("{clear}{}", table(&answer)))?,
+            Output::Table => {
+                let look = Look::of_stdout();
+                let text = table(&answer, look);
+                print(&look.height.map_or(text.clone(), |height| in_place(&text, height)))?;
+            }
         }
         std::thread::sleep(LOOK_AGAIN);
     }
@@ -83,7 +89,7 @@ fn all(ask: &Ask, path: &str) -> Result<ExitCode, Failure> {
         .iter()
         .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
         .collect();
-    ask.say(&merged, &format!("{}{lines}", table(&merged)))?;
+    ask.say(&merged, &format!("{}{lines}", table(&merged, Look::of_stdout())))?;
     Ok(if unanswered == 0 { ExitCode::SUCCESS } else { Kind::Failed.into() })
 }
 
@@ -108,23 +114,39 @@ fn merged(answers: &[OfGateway]) -> (Value, usize) {
     (serde_json::json!({ "flows": flows, "unanswered": unanswered }), count)
 }
 
-fn table(answer: &Value) -> String {
+/// `text` over what stands on a screen of `height` lines; what finds no room is counted in the last one.
+fn in_place(text: &str, height: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The cursor stands on a line of its own below the text.
+    let room = height.saturating_sub(1).max(1);
+    let (shown, more) = if lines.len() <= room { (lines.len(), 0) } else { (room - 1, lines.len() - (room - 1)) };
+    let mut screen = HOME.to_owned();
+    for line in &lines[..shown] {
+        screen.push_str(&format!("{line}{END_OF_LINE}\n"));
+    }
+    if more > 0 {
+        screen.push_str(&format!("  … {more} more lines; --target and --endpoint choose{END_OF_LINE}\n"));
+    }
+    screen + END_OF_SCREEN
+}
+
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table =
-        Table::new(["FLOW", "CLIENT", "ORIGIN", "ENDPOINT", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "FAULTS"]);
+        Table::new(["FLOW", "CLIENT", "ORIGIN", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "ENDPOINT", "FAULTS"]);
     for flow in list(answer, "flows") {
         table.row([
             cell(&flow["id"]),
             cell(&flow["client"]),
             cell(&flow["origin"]),
-            cell(&flow["endpoint"]),
             cell(&flow["target"]),
             format!("{:.0}s", flow["age_seconds"].as_f64().unwrap_or_default()),
             cell(&flow["bytes_to_target"]),
             cell(&flow["bytes_to_client"]),
+            cell(&flow["endpoint"]),
             list(flow, "faults").iter().map(cell).collect::<Vec<_>>().join(" "),
         ]);
     }
-    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(Look::of_stdout()) }
+    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(look) }
 }
 
 #[cfg(test)]
@@ -132,6 +154,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_screen_is_written_over_and_no_line_scrolls_out_of_it() {
+        let erased = |line: &str| format!("{line}\x1b[K\n");
+        let two = format!("\x1b[H{}{}\x1b[J", erased("a"), erased("b"));
+        assert_eq!(in_place("a\nb\n", 3), two);
+        let more = "  … 3 more lines; --target and --endpoint choose";
+        assert_eq!(in_place("a\nb\nc\nd\n", 3), format!("\x1b[H{}{}\x1b[J", erased("a"), erased(more)));
+    }
 
     #[test]
     fn flows_of_all_gateways_have_ids_of_their_own_and_who_does_not_answer_is_named() {

@@ -61,8 +61,8 @@ fn all(ask: &Ask) -> Result<ExitCode, Failure> {
 
 fn of_gateway(OfGateway { id, answer }: &OfGateway) -> String {
     match answer {
-        Ok(status) if id.is_empty() => table(status),
-        Ok(status) => format!("gateway {id}\n{}\n", table(status)),
+        Ok(status) if id.is_empty() => table(status, Look::of_stdout()),
+        Ok(status) => format!("gateway {id}\n{}\n", table(status, Look::of_stdout())),
         Err(error) => format!("gateway {id}\n  {}\n\n", Look::of_stdout().red(&format!("does not answer: {error}"))),
     }
 }
@@ -108,8 +108,7 @@ fn problems(status: &Value, look: Look) -> String {
     text
 }
 
-fn table(status: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(status: &Value, look: Look) -> String {
     let ready = status["readiness"]["ready"] == true;
     let mut text = if list(status, "problems").is_empty() {
         format!("  {}\n", look.green("nothing is wrong"))
@@ -117,7 +116,7 @@ fn table(status: &Value) -> String {
         problems(status, look)
     };
     text.push_str(&format!(
-        "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints; {} flows open, {} carried, {} refused\n",
+        "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints\n  {} flows open, {} carried, {} refused\n",
         cell(&status["version"]),
         if ready { look.green("ready") } else { look.red("not ready") },
         status["generation"],
@@ -157,7 +156,7 @@ mod tests {
                         info      flows drain on ports that were given up: 1024\n";
         assert_eq!(problems(&status, Look::default()), expected);
         assert!(expected.lines().all(|line| line.len() <= 80));
-        let coloured = problems(&status, Look { width: Some(80), colours: true });
+        let coloured = problems(&status, Look { width: Some(80), colours: true, ..Look::default() });
         assert!(coloured.starts_with("  \x1b[31mcritical\x1b[0m  3 of 50"), "{coloured:?}");
     }
 }

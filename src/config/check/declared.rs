@@ -35,7 +35,7 @@ pub(super) struct Declared {
     pub(super) endpoints: BTreeSet<VpceId>,
     vpcs_read: usize,
     /// The byte at which each id stands, and each `project/cluster`.
-    pub(super) places: HashMap<String, usize>,
+    pub(super) positions: HashMap<String, usize>,
     labels: HashMap<Label, String>,
     networks: Vec<(Side, At<IpNet>)>,
     held: Vec<Held>,
@@ -192,7 +192,7 @@ const FIRST_PORTS: u32 = 512;
 impl Declared {
     /// Whether `value` is the first of its `kind`; if not, reports who has it.
     pub(super) fn unique(&mut self, problems: &Problems<'_>, kind: &'static str, value: &impl Display, spot: &Spot) {
-        self.places.entry(value.to_string()).or_insert(spot.offset);
+        self.positions.entry(value.to_string()).or_insert(spot.offset);
         let previous = self.taken.insert((kind, value.to_string()), spot.path.clone());
         if let Some(holder) = previous {
             problems.report(spot, format!("{kind} `{value}` is given twice; `{holder}` has it"));

@@ -52,8 +52,8 @@ pub(super) fn check(root: &Section<'_>) -> Config {
         faults: faults::by_name(faults),
         ..Desired::default()
     };
-    let places = root.problems.places(std::mem::take(&mut declared.places));
-    Config { settings, desired, places }
+    let positions = root.problems.positions(std::mem::take(&mut declared.positions));
+    Config { settings, desired, notices: root.problems.take_notices(), positions }
 }
 
 /// The networks of an array without their places.

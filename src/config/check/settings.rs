@@ -56,6 +56,8 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         admin,
         admin_tls,
         admin_names,
+        name_servers: root
+            .table("node_names", |section| section.list("servers", socket).map(values).unwrap_or_default()),
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
         keepalive: root.table("keepalive", |section| {
@@ -218,7 +220,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     }
     let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
     for At { value, spot } in &names {
-        declared.places.insert(format!("admin.names/{value}"), spot.offset);
+        declared.positions.insert(format!("admin.names/{value}"), spot.offset);
         if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
             section.problems.report(
                 spot,
@@ -333,11 +335,13 @@ fn limits(section: &Section<'_>) -> LimitSettings {
 }
 
 fn logs(section: &Section<'_>) -> LoggingSettings {
-    let is_given = |key: &&'static str| section.get(key, |_| Ok(())).is_some();
-    LoggingSettings {
-        levels: section.get("levels", log_levels).map(|found| found.value),
-        without_effect: ["repeats", "interval"].into_iter().filter(is_given).collect(),
+    for key in ["repeats", "interval"] {
+        if let Some(At { spot, .. }) = section.get(key, |_| Ok(())) {
+            let message = "has no effect any more, as repeating lines are not limited; remove it, set levels instead";
+            section.problems.note(&spot, message);
+        }
     }
+    LoggingSettings { levels: section.get("levels", log_levels).map(|found| found.value) }
 }
 
 fn app_services(section: &Section<'_>, declared: &mut Declared) -> AppServicesSettings {

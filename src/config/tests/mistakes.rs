@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `node_names`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
@@ -360,6 +360,31 @@ optimized = true"#,
             &[
                 "project[0].cluster[1].node[0].name: `lb` names all `mongos` of an optimized cluster together; take another",
             ],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"address = "mongo1.internal:27017""#,
+            &["project[0].cluster[0].node[1].address: `mongo1.internal:27017` is a host name; write it as `host`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "127.1.0.12:27017""#,
+            &["project[0].cluster[0].node[1].host: `127.1.0.12:27017` is an address; write it as `address`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "mongo1.internal""#,
+            &["project[0].cluster[0].node[1].host: `mongo1.internal` is not HOST:PORT, as `mongo1.internal:27017`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "address = \"127.1.0.12:27017\"\nhost = \"mongo1.internal:27017\"",
+            &["project[0].cluster[0].node[1].host: written beside `address`; leave one of them out"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "",
+            &["project[0].cluster[0].node[1].address: missing; write the server's `address`, or its `host` name"],
         ),
         (
             r#"address = "127.1.0.12:27017""#,

@@ -155,7 +155,7 @@ impl Draft {
         if nets.is_empty() {
             let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
             let nodes = clusters.flat_map(|(_, record)| &record.cluster.nodes).filter(|n| n.zone.region() == *region);
-            let addresses = nodes.map(|node| node.address.ip());
+            let addresses = nodes.filter_map(|node| Some(node.address.fixed()?.ip()));
             let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             nets.extend(addresses.filter(|ip| !own.contains(ip)).map(IpNet::from));
         }
@@ -383,7 +383,7 @@ impl Draft {
                     Some(address) => address,
                     None => SocketAddr::new(self.idle_address(project, region, &nodes)?, port),
                 };
-                nodes.push(Node { name, zone, address, public_address: None });
+                nodes.push(Node { name, zone, address: address.into(), public_address: None });
             }
         }
         let kind = if new.sharded {
@@ -432,7 +432,7 @@ impl Draft {
             .flat_map(|record| &record.cluster.nodes)
             .chain(self.inventory.serverless.values().flat_map(|record| &record.cluster.nodes))
             .chain(own)
-            .map(|node| node.address.ip())
+            .filter_map(|node| Some(node.address.fixed()?.ip()))
             .collect();
         let nets = self.service_networks(project, region);
         let widest = nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None });

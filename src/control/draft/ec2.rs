@@ -752,7 +752,9 @@ impl Draft {
             .flat_map(|e| e.endpoint.addresses.iter().map(|address| address.ip))
             .collect();
         taken.extend(
-            nodes.flat_map(|node| std::iter::once(node.address).chain(node.public_address)).map(|a: SocketAddr| a.ip()),
+            nodes
+                .flat_map(|node| node.address.fixed().into_iter().chain(node.public_address))
+                .map(|a: SocketAddr| a.ip()),
         );
         taken.extend(self.inventory.apps.values().map(|app| app.public_address.ip()));
         let is_free = |ip: &IpAddr| !taken.contains(ip);

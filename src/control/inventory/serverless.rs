@@ -211,7 +211,7 @@ pub(in super::super) fn mongos(
     let nodes = addresses.iter().enumerate().map(|(n, address)| Node {
         name: format!("mongos-{n:02}"),
         zone: zone.clone(),
-        address: *address,
+        address: (*address).into(),
         public_address: None,
     });
     Some(Cluster {
