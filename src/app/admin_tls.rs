@@ -61,13 +61,15 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
     })
 }
 
+/// What clients are shown, and when it is to be made anew.
+type Renewed = (Arc<ServerConfig>, Option<SystemTime>);
+
 /// Certificates that the lab's CA signed, one for each address of this machine that clients came to: a listener at every
 /// address doesn't know them before. Each is made anew a month before its end; open connections keep the one they began with.
 struct Issued {
     ca: LabCa,
     names: Vec<DnsName>,
-    /// With when it is to be made anew.
-    by_address: Mutex<HashMap<IpAddr, (Arc<ServerConfig>, Option<SystemTime>)>>,
+    by_address: Mutex<HashMap<IpAddr, Renewed>>,
 }
 
 impl Issued {

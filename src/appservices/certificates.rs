@@ -61,10 +61,13 @@ struct State {
     /// The apps that the lab's CA signed certificates for.
     view: AppsView,
     /// Signed by the lab's CA, by the names and the address that they are for, with when they are to be made anew.
-    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), (Arc<CertifiedKey>, Option<SystemTime>)>,
+    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), Renewed>,
     /// The files that were read last, as they were then.
     stamps: Vec<Option<Stamp>>,
 }
+
+/// A certificate with its key, and when it is to be made anew.
+type Renewed = (Arc<CertifiedKey>, Option<SystemTime>);
 
 /// What is another once a file is written, replaced, or given another mode or owner: inode, mode, and the times of the last
 /// change of its content and of the file, each in seconds and nanoseconds.
