@@ -149,7 +149,8 @@ async fn limits_are_shown_with_what_is_taken_and_changed_at_run_time() {
 
     for (body, status, code) in [
         (json!({ "targets_per_region": 3 }), 409, "plan_refused"),
-        (json!({ "targets_per_region": 101 }), 400, "bad_request"),
+        (json!({ "targets_per_region": 101 }), 409, "plan_refused"),
+        (json!({ "targets_per_region": 201 }), 400, "bad_request"),
         (json!({ "flows_per_target": 0 }), 400, "bad_request"),
         (json!({ "service": "vpce-svc-0123456789abcdef0", "flows_per_target": 1 }), 404, "not_found"),
         (json!({ "flows": 1 }), 400, "bad_request"),

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -617,7 +617,7 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
         loop {
             look.tick().await;
             let certificate = Arc::clone(&certificate);
-            let _ = tokio::task::spawn_blocking(move || match certificate.reload_if_changed() {
+            let _ = tokio::task::spawn_blocking(move || match certificate.refresh(SystemTime::now()) {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("the admin API's certificate was read again"),
                 Err(error) => tracing::error!(%error, "failed to read the admin API's certificate: it stays as it was"),

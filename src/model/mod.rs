@@ -26,7 +26,7 @@ mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError, is_reserved};
-pub use cloud::Cloud;
+pub use cloud::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
 pub use consumer::{
     Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRule, PrivateZone, SecurityGroup, Subnet, Vpc,

@@ -104,7 +104,7 @@ pub enum RuleError {
     /// A second endpoint service in a region.
     #[error(
         "a private endpoint service already exists for {} region {}; a project has one per region",
-        .0.cloud().map_or("AWS", Cloud::label), .0.atlas()
+        .0.provider(), .0.atlas()
     )]
     ServiceExistsForRegion(Region),
     /// A target limit that Atlas grants nobody.
@@ -125,7 +125,7 @@ pub enum RuleError {
     )]
     GoogleRegions(usize),
     /// A network of one cloud is said to lie in a region of another.
-    #[error("{region} is a region of {}, and the network is {}'s", cloud_word(.region.cloud()), cloud_word(*.network))]
+    #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
     NetworkInOtherCloud {
         /// The region that is named.
         region: Region,
@@ -560,10 +560,6 @@ fn advice(region: &Region, limit: usize) -> String {
     } else {
         "Use additional projects or regions".to_owned()
     }
-}
-
-fn cloud_word(cloud: Option<Cloud>) -> &'static str {
-    cloud.map_or("AWS", Cloud::label)
 }
 
 /// Targets of a project over several of Google's regions. Source: Atlas, *Private Service Connect*, limitations.

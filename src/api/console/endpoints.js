@@ -58,7 +58,7 @@ function makeRow() {
   return {
     element,
     update({ service, endpoint }) {
-      say(region, service.region);
+      say(region, `${service.provider} ${service.region}`);
       say(project, service.project_name ?? service.project ?? "");
       say(remote, service.supported_remote_regions.length ? `also from ${service.supported_remote_regions.join(", ")}` : "");
       say(name, service.name);

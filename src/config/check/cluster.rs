@@ -93,6 +93,14 @@ pub(super) fn cluster(
     if nodes.is_empty() && section.problems.count() == before {
         section.report("node", "missing; a cluster has one node at least");
     }
+    let in_cloud = nodes.iter().flatten().find_map(|node| node.zone.region().cloud());
+    if let (true, Some(cloud)) = (members.optimized, in_cloud) {
+        let message = format!(
+            "optimized strings are for nodes behind AWS PrivateLink alone, and this cluster has nodes on {}; leave it out",
+            cloud.label()
+        );
+        section.report("optimized", message);
+    }
     let bi_connectors = section.tables("bi_connector", |found| bi_connector(found, &mut members, declared));
     let cluster = Cluster {
         name: name?.value,

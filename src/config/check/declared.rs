@@ -16,7 +16,8 @@ use super::networks::NetworkMap;
 use crate::config::raw::{At, Problems, Section, Spot};
 use crate::config::value::network;
 use crate::model::{
-    Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, Vpc, VpcId, VpceId, Zone,
+    Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, VpceServiceId,
+    Zone,
 };
 
 /// Everything declared so far.
@@ -27,12 +28,12 @@ pub(super) struct Declared {
     files: HashMap<PathBuf, String>,
     pub(super) vpcs: BTreeMap<VpcId, DeclaredVpc>,
     pub(super) subnets: BTreeMap<SubnetId, DeclaredSubnet>,
-    /// Networks in Azure and Google Cloud.
-    pub(super) clouds: BTreeMap<VpcId, Vpc>,
     pub(super) projects: BTreeSet<ProjectId>,
     /// Endpoint services, with the ports that their load balancers may have; App Services' have those of the apps.
     pub(super) services: BTreeMap<ServiceName, Option<PortRange>>,
     pub(super) endpoints: BTreeSet<VpceId>,
+    /// Private endpoints of services by what Atlas calls them, with the key that names each.
+    pub(super) cloud_endpoints: HashMap<(VpceServiceId, String), String>,
     vpcs_read: usize,
     /// The byte at which each id stands, and each `project/cluster`.
     pub(super) positions: HashMap<String, usize>,

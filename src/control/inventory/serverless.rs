@@ -189,8 +189,7 @@ impl Inventory {
     /// The networks of the endpoint services' VPCs that there are.
     pub(in super::super) fn service_networks(&self) -> CidrSet {
         let mut nets = Vec::new();
-        let own = self.services.values().flat_map(|record| record.service.cidrs.iter());
-        let own = own.chain(self.elsewhere.values().filter_map(|r| r.service.as_ref()).flat_map(|s| s.cidrs.iter()));
+        let own = self.project_services().flat_map(|record| record.service.cidrs.iter());
         for net in own.chain(self.fixed.app_services.iter().flat_map(|service| service.cidrs.iter())) {
             if !nets.contains(net) {
                 nets.push(*net);
