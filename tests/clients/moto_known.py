@@ -8,8 +8,10 @@ NO_GATEWAY_ENDPOINTS = "gateway endpoints, and prefix lists for them, are not he
 ZONES = "moto takes zones that the region does not have, or an account's own names for zone ids; here a is az1"
 REGIONS = "Atlas has no private endpoints there"
 ORDER = "the order of a list is not promised"
+OUTSIDE = "moto takes IPv6 networks outside of the VPC's, of any size, and assigns addresses of none"
 
 KNOWN = {
+    "test_associate_subnet_cidr_block": OUTSIDE,
     "test_authorize_all_protocols_with_no_port_specification": NO_DEFAULT_VPC,
     "test_authorize_and_revoke_in_bulk": NO_DEFAULT_VPC,
     "test_authorize_bad_cidr_throws_invalid_parameter_value": NO_DEFAULT_VPC,
@@ -34,6 +36,7 @@ KNOWN = {
     "test_describe_regions": REGIONS,
     "test_describe_security_groups": NO_SUCH_VPC,
     "test_description_in_ip_permissions": ORDER,
+    "test_disassociate_subnet_cidr_block": OUTSIDE,
     "test_ec2_validate_subnet_tags": "AWS's code for a type that can't be tagged is InvalidParameterValue",
     "test_filter_egress__ip_permission__from_port": RANDOM,
     "test_filter_egress__ip_permission__group_name_create_with_id_filter_by_name":
@@ -41,6 +44,7 @@ KNOWN = {
     "test_get_all_security_groups_filter_with_same_vpc_id": NO_SUCH_VPC,
     "test_get_groups_by_ippermissions_group_id_filter_across_vpcs": "VPCs are not peered by call here",
     "test_get_subnets_filtering": NO_DEFAULT_VPC,
+    "test_modify_subnet_attribute_assign_ipv6_address_on_creation": OUTSIDE,
     "test_modify_security_group_rules": MALFORMED,
     "test_modify_vpc_endpoint_add_duplicate_subnet": "moto takes an endpoint type in lower case",
     "test_modify_vpc_endpoint_add_security_group": "moto takes an endpoint type in lower case",

@@ -172,16 +172,18 @@ fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal>
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let params = &request.params;
     params.unsupported(&["Ipv4IpamPoolId", "Ipv4NetmaskLength", "OutpostArn"])?;
+    let is_native = params.flag("Ipv6Native")?.unwrap_or(false);
+    if is_native && params.text("CidrBlock").is_some() && params.text("Ipv6CidrBlock").is_some() {
+        let message =
+            "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
     let (vpc, tags, ipv6) = (vpc_id(params)?, params.tags("subnet")?, ipv6_cidr_block(params)?);
-    let (net, ipv6) = match (params.flag("Ipv6Native")?.unwrap_or(false), ipv6) {
+    let (net, ipv6) = match (is_native, ipv6) {
         (false, ipv6) => (cidr_block(params, "InvalidSubnet.Range")?, ipv6),
         (true, None) => {
             let message = "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.";
             return Err(Refusal::new("MissingParameter", message));
-        }
-        (true, Some(_)) if params.text("CidrBlock").is_some() => {
-            let message = "CidrBlock cannot be specified for an IPv6-only subnet.";
-            return Err(Refusal::new("InvalidParameterCombination", message));
         }
         (true, Some(net)) => (net.into(), None),
     };
