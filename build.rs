@@ -1,5 +1,5 @@
 //! Puts the commit behind the version: ` (0123456789ab)` in `PLGW_COMMIT`, nothing in a debug build, which would then be built
-//! anew with each commit, or where neither git nor the variable of that name says it.
+//! anew with each commit, or where neither the variable of that name, nor the package, nor git says it.
 
 use std::process::Command;
 
@@ -8,12 +8,19 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(done.stdout).ok()?.trim().to_owned())
 }
 
+/// The commit that a package of `cargo package` was made of: it lies in no repository, or in another one.
+fn packaged() -> Option<String> {
+    let info = std::fs::read_to_string(".cargo_vcs_info.json").ok()?;
+    let (_, hash) = info.split_once("\"sha1\": \"")?;
+    hash.get(..12).map(str::to_owned)
+}
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PLGW_COMMIT");
     let is_debug = std::env::var("PROFILE").is_ok_and(|profile| profile == "debug");
     let given = std::env::var("PLGW_COMMIT").ok();
-    let commit = given.or_else(|| {
+    let commit = given.or_else(packaged).or_else(|| {
         if is_debug {
             return None;
         }

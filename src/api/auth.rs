@@ -18,6 +18,7 @@ use super::sessions::{Sessions, Use};
 use super::signature::{self, Unsigned, not_validated};
 use super::text::random_hex;
 use crate::control::inventory::Timestamp;
+use crate::limits::source_of;
 
 /// Wrong attempts of a source in [`ATTEMPT_WINDOW`] that are answered as such; above it they are answered by 429. Right
 /// ones always pass: a source that guesses must not lock out the owner, who may share its address.
@@ -229,6 +230,7 @@ struct Attempts {
 impl Attempts {
     /// Counts a wrong attempt; whether there were too many.
     fn wrong(&mut self, from: IpAddr) -> bool {
+        let from = source_of(from);
         if self.wrong.len() >= MOST_SOURCES && !self.wrong.contains_key(&Some(from)) {
             self.wrong.retain(|_, (_, since)| since.elapsed() < ATTEMPT_WINDOW);
         }

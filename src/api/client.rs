@@ -174,6 +174,12 @@ impl Client {
         Self { address: address.into(), token: None, ca: None }
     }
 
+    /// A client of another gateway's admin API, with the same token and the same CAs.
+    #[must_use]
+    pub fn at(&self, address: AdminAddress) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// The same client, with a bearer token.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {

@@ -106,6 +106,112 @@ async fn an_endpoint_that_its_cloud_does_not_know_fails_and_says_what_to_check()
     assert!(view["errorMessage"].as_str().is_some_and(|why| why.contains("was not found in Google Cloud")), "{view}");
 }
 
+/// A wrong address is mended by adding the endpoint once more: what failed stands in nobody's way.
+#[tokio::test]
+async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
+    let gateway = gateway().await;
+    let one = "privateEndpoint/AZURE/endpointService/65f0000000000000000000a1/endpoint";
+    let google = "privateEndpoint/GCP/endpointService/65f0000000000000000000b1/endpoint";
+    let rule = json!({ "endpointGroupName": "psc", "gcpProjectId": "lab-project",
+                       "endpoints": [{ "endpointName": "psc", "ipAddress": "127.5.0.9" }] });
+    assert_eq!(atlas(&gateway, "POST", google, rule).await.0, 201);
+    let second = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/privateEndpoints/pe1";
+    let body = |id: &str, ip: &str| json!({ "id": id, "privateEndpointIPAddress": ip });
+    assert_eq!(atlas(&gateway, "POST", one, body(AZURE, "10.77.0.9")).await.0, 201);
+    until_done(&gateway).await;
+    let view = format!("{one}/{}", AZURE.replace('/', "%2F"));
+    assert_eq!(atlas(&gateway, "GET", &view, Value::Null).await.1["status"], "FAILED");
+    let (status, again) = atlas(&gateway, "POST", one, body(AZURE, "127.4.0.9")).await;
+    assert_eq!((status, &again["status"], &again["errorMessage"]), (201, &json!("INITIATING"), &Value::Null));
+    until_done(&gateway).await;
+    assert_eq!(atlas(&gateway, "GET", &view, Value::Null).await.1["status"], "AVAILABLE");
+    // Now it counts again: a second one in its region, beside Google's, is one too many.
+    let (status, refused) = atlas(&gateway, "POST", one, body(second, "127.4.0.10")).await;
+    assert_eq!((status, &refused["errorCode"]), (409, &json!("MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS")));
+    assert!(refused["detail"].as_str().is_some_and(|why| why.contains("1 in GCP CENTRAL_US")), "{refused}");
+}
+
+/// `/v1` has what Atlas has, with its provider; limits are those of each, and can be changed.
+#[tokio::test]
+async fn private_endpoints_and_limits_have_the_services_of_every_provider() {
+    let gateway = gateway().await;
+    let one = "privateEndpoint/AZURE/endpointService/65f0000000000000000000a1/endpoint";
+    let body = |ip: &str| json!({ "id": AZURE, "privateEndpointIPAddress": ip });
+    assert_eq!(atlas(&gateway, "POST", one, body("10.77.0.9")).await.0, 201);
+    let shown = async || {
+        let view = gateway.ask("GET", "/v1/private-endpoints", "").await.json();
+        let services = view["private_endpoints"].as_array().expect("a list").clone();
+        services.into_iter().find(|service| service["id"] == "65f0000000000000000000a1").expect("it is there")
+    };
+    let service = shown().await;
+    assert_eq!(
+        (&service["provider"], &service["region"], &service["status"]),
+        (&json!("AZURE"), &json!("eastus2"), &json!("Available"))
+    );
+    assert_eq!(
+        (&service["endpoints"][0]["id"], &service["endpoints"][0]["status"]),
+        (&json!(AZURE), &json!("Initiating"))
+    );
+    until_done(&gateway).await;
+    let failed = shown().await["endpoints"][0].clone();
+    assert_eq!(
+        (&failed["status"], &failed["registered"], &failed["vpc"]),
+        (&json!("Failed"), &json!(false), &Value::Null)
+    );
+    assert!(failed["error"].as_str().is_some_and(|why| why.contains("was not found in Azure")), "{failed}");
+    assert_eq!(atlas(&gateway, "POST", one, body("127.4.0.9")).await.0, 201);
+    until_done(&gateway).await;
+    let endpoint = shown().await["endpoints"][0].clone();
+    assert_eq!(
+        (&endpoint["status"], &endpoint["state"], &endpoint["registered"]),
+        (&json!("Available"), &Value::Null, &json!(true))
+    );
+    assert_eq!(
+        (&endpoint["addresses"][0]["ip"], &endpoint["addresses"][0]["zone"]),
+        (&json!("127.4.0.9"), &json!("eastus2"))
+    );
+    assert!(endpoint["vpc"].as_str().is_some_and(|network| network.ends_with("virtualNetworks/app")), "{endpoint}");
+
+    let limits = async |method: &str, body: &str| {
+        let answer = gateway.ask(method, "/v1/limits", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let view = answer.json();
+        let all = view["limits"].as_array().expect("a list").iter();
+        let targets = all.map(|own| {
+            let targets = &own["targets_per_region"];
+            format!("{} {} of {} to {}", own["provider"], targets["used"], targets["limit"], targets["maximum"])
+        });
+        targets.collect::<Vec<_>>()
+    };
+    let expected = ["\"AWS\" 4 of 50 to 100", "\"AZURE\" 3 of 150 to 200", "\"GCP\" 3 of 150 to 200"];
+    assert_eq!(limits("GET", "").await, expected);
+    let changed = limits("PUT", "{\"service\":\"65f0000000000000000000a1\",\"targets_per_region\":200}").await;
+    assert_eq!(changed[1], "\"AZURE\" 3 of 200 to 200");
+    let too_many = gateway.ask("PUT", "/v1/limits", "{\"targets_per_region\":200}").await;
+    assert_eq!(too_many.status.as_u16() / 100, 4, "AWS' is 100 at most: {}", too_many.text());
+}
+
+/// A cluster is UPDATING while an endpoint of its region comes, on every provider.
+#[tokio::test]
+async fn a_cluster_is_updating_while_an_endpoint_of_its_cloud_comes_and_goes() {
+    let gateway = gateway().await;
+    gateway.control.set_pace(Pace::Frozen).await.expect("control is there");
+    let state = async |name: &str| {
+        let (_, cluster) = atlas(&gateway, "GET", &format!("clusters/{name}"), Value::Null).await;
+        cluster["stateName"].as_str().expect("a state").to_owned()
+    };
+    let one = "privateEndpoint/AZURE/endpointService/65f0000000000000000000a1/endpoint";
+    let body = json!({ "id": AZURE, "privateEndpointIPAddress": "127.4.0.9" });
+    assert_eq!(atlas(&gateway, "POST", one, body).await.0, 201);
+    assert_eq!((state("Azure0").await.as_str(), state("Google0").await.as_str()), ("UPDATING", "IDLE"));
+    until_done(&gateway).await;
+    assert_eq!(state("Azure0").await, "IDLE");
+    assert_eq!(atlas(&gateway, "DELETE", &format!("{one}/{}", AZURE.replace('/', "%2F")), Value::Null).await.0, 202);
+    assert_eq!(state("Azure0").await, "UPDATING");
+    until_done(&gateway).await;
+    assert_eq!(state("Azure0").await, "IDLE");
+}
+
 #[tokio::test]
 async fn what_atlas_refuses_is_refused() {
     let gateway = gateway().await;
@@ -187,7 +293,7 @@ async fn a_cluster_is_made_in_each_cloud() {
     }
 }
 
-/// What is elsewhere is nothing to EC2, and survives a restart.
+/// What is on other clouds is nothing to EC2.
 #[tokio::test]
 async fn ec2_does_not_know_other_clouds() {
     let gateway = gateway().await;

@@ -16,14 +16,14 @@ use tokio_util::task::TaskTracker;
 use super::client::{Answer, Client};
 use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
-use crate::control::health::{Probe, ProbeTarget};
+use crate::control::health::NoAnswer;
 use crate::control::store::{MemoryStore, StateStore, Txn};
-use crate::control::{Control, ControlParts, Pace, Plane};
+use crate::control::{Control, ControlParts, GatewayParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{
-    DrainReason, FlowId, GatewayId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState, TargetId,
-    VpceServiceId,
+    Desired, DrainReason, FlowId, GatewayId, Origin, StandInCommand, StandInMember, StandInRefusal, StandInState,
+    TargetId, VpceServiceId,
 };
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
@@ -36,8 +36,8 @@ impl Plane for PaperPlane {
     type Bound = ();
     type Open = ();
 
-    fn bind(&self, _: &Changes, _: &Arc<Snapshot>) -> Result<(), Vec<String>> {
-        Ok(())
+    fn bind(&self, _: &Changes, _: &Arc<Snapshot>) -> ((), BTreeMap<SocketAddr, String>) {
+        ((), BTreeMap::new())
     }
 
     async fn open(&self, (): (), _: &Arc<Snapshot>) {}
@@ -47,16 +47,6 @@ impl Plane for PaperPlane {
     async fn close(&self, _: &Arc<Listener>) {}
 
     async fn drain(&self, (): (), _: Duration, _: Option<DrainReason>) {}
-}
-
-/// No probe ever ends, so that nothing but the tests changes anything.
-#[derive(Debug)]
-struct NoAnswer;
-
-impl Probe for NoAnswer {
-    fn probe(&self, _: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(std::future::pending())
-    }
 }
 
 /// Two flows that can be ended.
@@ -140,38 +130,53 @@ impl Gateway {
 
     /// A gateway on the state that another one left.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
-        Self::build(store, None, None).await
+        Self::build(store, None, None, config::quickstart().desired).await
+    }
+
+    /// A gateway of another inventory than the quickstart's.
+    pub(super) async fn start_with(desired: Desired) -> Self {
+        Self::build(Arc::new(MemoryStore::new()), None, None, desired).await
+    }
+
+    /// The gateway `a`, which may share `store` with others.
+    pub(super) async fn sharing(store: Arc<dyn StateStore>) -> Self {
+        Self::build(store, None, Some("a".parse().expect("an id")), config::quickstart().desired).await
+    }
+
+    /// The gateway `a` of several that share a state; another one, `gone`, is not heard of.
+    pub(super) async fn sharing_with_one_gone() -> Self {
+        let store = MemoryStore::new();
+        let known = Txn::new().put("known/gone".parse().expect("a key"), "{}");
+        store.commit(known).await.expect("memory takes it");
+        Self::sharing(Arc::new(store)).await
     }
 
     /// A gateway that asks for credentials.
     pub(super) async fn guarded(credentials: Credentials) -> Self {
-        Self::build(Arc::new(MemoryStore::new()), Some(credentials), None).await
+        Self::build(Arc::new(MemoryStore::new()), Some(credentials), None, config::quickstart().desired).await
     }
 
-    /// The gateway `this` of several that share a state; another one, `gone`, is not heard of.
-    pub(super) async fn sharing() -> Self {
-        let store = MemoryStore::new();
-        let known = Txn::new().put("known/gone".parse().expect("a key"), "{}");
-        store.commit(known).await.expect("memory takes it");
-        Self::build(Arc::new(store), None, Some("this".parse().expect("an id"))).await
-    }
-
-    async fn build(store: Arc<dyn StateStore>, credentials: Option<Credentials>, gateway: Option<GatewayId>) -> Self {
+    async fn build(
+        store: Arc<dyn StateStore>,
+        credentials: Option<Credentials>,
+        gateway: Option<GatewayId>,
+        desired: Desired,
+    ) -> Self {
         let stop = CancellationToken::new();
         let parts = ControlParts {
             snapshots: tokio::sync::watch::Sender::new(Arc::default()),
             plane: Arc::new(PaperPlane),
             store,
             gateway,
-            gateway_parts: crate::control::GatewayParts::default(),
+            gateway_parts: GatewayParts::default(),
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,
             stop: stop.clone(),
         };
-        let desired = config::quickstart().desired;
-        let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the quickstart can be planned");
+        let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the inventory can be planned");
         let again = control.clone();
         let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");
         let parts = ApiParts {

@@ -37,6 +37,7 @@ pub use self::auth::Credentials;
 use self::metrics::ApiMetrics;
 use self::sessions::Sessions;
 pub use self::stand_ins::StandInControl;
+pub(crate) use self::text::iso8601;
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::http::Tls;
@@ -165,6 +166,8 @@ mod lives_tests;
 mod openapi_tests;
 #[cfg(test)]
 mod regions_tests;
+#[cfg(test)]
+mod shared_state_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -149,7 +149,8 @@ async fn limits_are_shown_with_what_is_taken_and_changed_at_run_time() {
 
     for (body, status, code) in [
         (json!({ "targets_per_region": 3 }), 409, "plan_refused"),
-        (json!({ "targets_per_region": 101 }), 400, "bad_request"),
+        (json!({ "targets_per_region": 101 }), 409, "plan_refused"),
+        (json!({ "targets_per_region": 201 }), 400, "bad_request"),
         (json!({ "flows_per_target": 0 }), 400, "bad_request"),
         (json!({ "service": "vpce-svc-0123456789abcdef0", "flows_per_target": 1 }), 404, "not_found"),
         (json!({ "flows": 1 }), 400, "bad_request"),
@@ -380,18 +381,18 @@ async fn gateways_that_share_the_state_are_listed_and_one_that_is_gone_is_forgot
     assert_eq!(get(&alone, "/v1/gateways").await, none);
     assert_eq!(send(&alone, "DELETE", "/v1/gateways/gone", Value::Null).await.0, 404);
 
-    let gateway = Gateway::sharing().await;
+    let gateway = Gateway::sharing_with_one_gone().await;
     let states = async || {
         let view = get(&gateway, "/v1/gateways").await;
         let of = |one: &Value| format!("{} {} {}", one["id"], one["state"], one["is_this"]).replace('"', "");
         view["gateways"].as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
     };
-    assert_eq!(states().await, ["gone gone false", "this serving true"]);
+    assert_eq!(states().await, ["a serving true", "gone gone false"]);
     let status = get(&gateway, "/v1/status").await;
     let messages: Vec<_> = status["problems"].as_array().expect("a list").iter().map(|one| &one["message"]).collect();
     let said = "gateways are gone: gone; ports that they may have open are kept until they come back or `plgw gateways forget`";
     assert!(messages.contains(&&json!(said)), "{messages:?}");
-    let (status, refused) = send(&gateway, "DELETE", "/v1/gateways/this", Value::Null).await;
+    let (status, refused) = send(&gateway, "DELETE", "/v1/gateways/a", Value::Null).await;
     assert_eq!((status, &refused["code"]), (409, &json!("gateway_lives")));
     let (status, unknown) = send(&gateway, "DELETE", "/v1/gateways/other", Value::Null).await;
     assert_eq!((status, &unknown["code"]), (404, &json!("no_such_gateway")));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 
@@ -50,9 +51,9 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
             let names_of_it = settings.admin_names.iter().cloned().chain([localhost]).collect();
             let issued = Issued { ca, names: names_of_it, by_address: Mutex::default() };
             // What can't be had for the address that is listened at is said at the start.
-            issued.at(address.ip())?;
+            issued.at(address.ip(), SystemTime::now())?;
             let at = Arc::new(move |local| {
-                let made = issued.at(local);
+                let made = issued.at(local, SystemTime::now());
                 made.inspect_err(|error| tracing::error!(%error, %local, "no certificate for the admin API")).ok()
             });
             Some(AdminCertificate { tls: Tls { at, names }, files: None, ca: Some(path) })
@@ -60,26 +61,57 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
     })
 }
 
+/// What clients are shown, and when it is to be made anew.
+type Renewed = (Arc<ServerConfig>, Option<SystemTime>);
+
 /// Certificates that the lab's CA signed, one for each address of this machine that clients came to: a listener at every
-/// address doesn't know them before.
+/// address doesn't know them before. Each is made anew a month before its end; open connections keep the one they began with.
 struct Issued {
     ca: LabCa,
     names: Vec<DnsName>,
-    by_address: Mutex<HashMap<IpAddr, Arc<ServerConfig>>>,
+    by_address: Mutex<HashMap<IpAddr, Renewed>>,
 }
 
 impl Issued {
-    fn at(&self, local: IpAddr) -> Result<Arc<ServerConfig>, TlsError> {
+    fn at(&self, local: IpAddr, now: SystemTime) -> Result<Arc<ServerConfig>, TlsError> {
         // One for all of loopback, which has millions of addresses.
         let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = by_address.get(&local) {
+        if let Some((config, renewal)) = by_address.get(&local)
+            && renewal.is_none_or(|at| now < at)
+        {
             return Ok(Arc::clone(config));
         }
         // Forwarded ports of loopback lead here, too.
         let ips = [local, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let config = self.ca.issue(&self.names, &ips)?.server_config(&[ALPN])?;
-        by_address.insert(local, Arc::clone(&config));
+        let config = self.ca.issue_at(&self.names, &ips, now)?.server_config(&[ALPN])?;
+        by_address.insert(local, (Arc::clone(&config), self.ca.renewal(now)));
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_the_lab_ca_is_made_anew_a_month_before_its_end_and_not_once_the_ca_itself_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = LabCa::open_or_create(dir.path()).expect("a CA");
+        let issued = Issued { ca, names: Vec::new(), by_address: Mutex::default() };
+        let start = SystemTime::now();
+        let at = |days: u64| {
+            let now = start + Duration::from_secs(days * 24 * 60 * 60);
+            issued.at(Ipv4Addr::LOCALHOST.into(), now).expect("it is signed")
+        };
+        let first = at(0);
+        assert!(Arc::ptr_eq(&first, &at(366)), "it has more than a month to live");
+        let second = at(367);
+        assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &at(367 + 366)));
+        // The CA lasts 3650 days, and nothing that it signs lasts longer.
+        let last = at(3600);
+        assert!(!Arc::ptr_eq(&second, &last) && Arc::ptr_eq(&last, &at(3649)));
     }
 }

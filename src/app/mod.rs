@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,18 +26,18 @@ use self::front::{FrontParts, LazyFront};
 use self::plane::Flows;
 pub use self::ports::PortWatch;
 pub(crate) use self::store::open_store;
-use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl};
+use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl, iso8601};
 use crate::appservices::{AppOptions, Certificates};
 use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
 use crate::control::store::OpenError;
-use crate::control::{ChangeError, Control, ControlParts, GatewayParts};
+use crate::control::{ChangeError, Control, ControlParts, GatewayParts, SharedStatus};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::limits::{Refusals, budget};
-use crate::model::FlowId;
+use crate::model::{DnsName, FlowId};
 use crate::plan::{Gate, Listener, Snapshot};
 use crate::telemetry::{LogHandle, Pages, Registry, Status};
 use crate::tls::TlsError;
@@ -152,7 +152,7 @@ impl Gateway {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config, options: GatewayOptions) -> Result<Self, StartError> {
         let started_with = config.clone();
-        let Config { mut settings, mut desired, .. } = config;
+        let Config { mut settings, mut desired, notices, .. } = config;
         let GatewayOptions { source, tick, flags, ports, free_ports, logs, stand_ins, manager } = options;
         let flags = flags.unwrap_or_default();
         if free_ports {
@@ -223,9 +223,11 @@ impl Gateway {
                 admin: admin_socket
                     .as_ref()
                     .and_then(|socket| socket.local_addr().ok())
-                    .map(|address| address.to_string()),
+                    .map(|address| admin_url(address, admin_certificate.is_some(), &settings.admin_names)),
+                left: last_stop.clone(),
             },
             probe: Arc::new(TcpProbe),
+            name_servers: settings.name_servers.clone(),
             recorder: registry.shared_recorder(),
             move_grace: settings.move_grace,
             pace: settings.pace,
@@ -238,6 +240,9 @@ impl Gateway {
         report_refusals(Arc::clone(&refusals), &control, &tasks, &last_stop);
         show_listeners(listeners_ready, &control, &tasks, &stop);
         config_ready.set_ready("the config is applied");
+        if control.shared_status().borrow().gateway.is_some() {
+            show_shared_state(readiness.condition("shared_state"), &control, &tasks, &stop);
+        }
         if let Some(logs) = &logs {
             crate::telemetry::count_lines(&registry, logs.clone());
         }
@@ -324,7 +329,7 @@ impl Gateway {
         if settings.watch_file {
             reload.watch_file(&tasks, &stop);
         }
-        settings.logs.notices().for_each(|notice| tracing::warn!(notice, "config notice"));
+        notices.iter().for_each(|notice| tracing::warn!(notice, "config notice"));
         log_addresses(&dns_addresses, metrics_address, &control.snapshot());
         Phase::Running.enter();
         keep_up(&registry, &flows, &tasks, &last_stop);
@@ -618,7 +623,7 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
         loop {
             look.tick().await;
             let certificate = Arc::clone(&certificate);
-            let _ = tokio::task::spawn_blocking(move || match certificate.reload_if_changed() {
+            let _ = tokio::task::spawn_blocking(move || match certificate.refresh(SystemTime::now()) {
                 Ok(false) => {}
                 Ok(true) => tracing::info!("the admin API's certificate was read again"),
                 Err(error) => tracing::error!(%error, "failed to read the admin API's certificate: it stays as it was"),
@@ -731,9 +736,44 @@ fn watch_control(
     let (control, stop) = (control.clone(), stop.clone());
     tasks.spawn(async move {
         if stop.run_until_cancelled(control.ended()).await.is_some() {
-            fail.send_replace(Some("the owner of the desired state has ended".to_owned()));
+            let reason = control.shared_status().borrow().behind.clone().map(|reason| format!(": {reason}"));
+            let reason = reason.unwrap_or_default();
+            fail.send_replace(Some(format!("the owner of the desired state has ended{reason}")));
         }
     });
+}
+
+/// Says how the gateway stands to the state that it shares, whenever that changes. It stays ready: what is in force serves on.
+fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (mut status, stop) = (control.shared_status(), stop.clone());
+    let show = move |status: &SharedStatus| {
+        let problems = status.problems(|moment| iso8601(moment, false));
+        condition.set_ready(match problems.as_slice() {
+            [] => format!("change {} of the shared state is in force", status.applied),
+            problems => problems.join("; "),
+        });
+    };
+    show(&status.borrow_and_update());
+    tasks.spawn(async move {
+        let work = async {
+            while status.changed().await.is_ok() {
+                show(&status.borrow_and_update());
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+/// Where the admin API at `address` is reached from other hosts, as far as the gateway can tell: by the first of the `names` that it
+/// answers to, or by the host's name where it listens on every address.
+fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+    match (names.first(), host) {
+        (Some(name), _) => format!("{scheme}://{name}:{}", address.port()),
+        (None, Ok(host)) if address.ip().is_unspecified() => format!("{scheme}://{host}:{}", address.port()),
+        _ => format!("{scheme}://{address}"),
+    }
 }
 
 /// Says how many listeners there are, whenever that changes.

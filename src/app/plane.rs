@@ -1,7 +1,7 @@
 //! The data plane in control's words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -163,13 +163,21 @@ impl Plane for Flows {
     type Bound = (Bound, Option<BoundListeners>);
     type Open = OpenFlows;
 
-    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>> {
-        let bound = self.data.bind(&changes.open);
-        let bound = bound.map_err(|errors| errors.iter().map(|error| chain(error)).collect::<Vec<_>>());
-        match (bound, self.front.bind(&snapshot.apps)) {
-            (Ok(bound), Ok(doors)) => Ok((bound, doors)),
-            (bound, doors) => Err([bound.err(), doors.err()].into_iter().flatten().flatten().collect()),
+    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>) {
+        let (mut bound, mut unbound) = (Bound::default(), BTreeMap::new());
+        for listener in &changes.open {
+            match self.data.bind(std::slice::from_ref(listener)) {
+                Ok(one) => bound.extend(one),
+                Err(errors) => unbound.extend(errors.iter().map(|error| (listener.address, chain(error)))),
+            }
         }
+        let doors = self.front.bind(&snapshot.apps).unwrap_or_else(|errors| {
+            // The front end binds all of its listeners or none.
+            let address = snapshot.apps.doors.keys().next().copied();
+            unbound.insert(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), errors.join("\n"));
+            None
+        });
+        ((bound, doors), unbound)
     }
 
     async fn open(&self, (bound, doors): Self::Bound, snapshot: &Arc<Snapshot>) {

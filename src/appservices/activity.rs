@@ -52,8 +52,12 @@ impl Activity {
         })
     }
 
+    fn at(&self, time: Instant) -> u64 {
+        u64::try_from((time - self.opened).as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
     fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+        self.at(Instant::now())
     }
 
     fn deadline(&self, since: u64, limit: Duration) -> Instant {
@@ -79,11 +83,11 @@ impl Activity {
         }
     }
 
-    /// A request's head is complete.
-    pub(crate) fn begin_request(&self) {
+    /// A request's head is complete; `now` is the time.
+    pub(crate) fn begin_request(&self, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
-        self.last.store(self.now(), Ordering::Relaxed);
+        self.last.store(self.at(now), Ordering::Relaxed);
     }
 
     /// A request and its response are over.
@@ -177,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_in_flight_has_no_limit_but_that_of_the_socket() {
         let activity = Activity::new();
-        activity.begin_request();
+        activity.begin_request(Instant::now());
         activity.on_read();
         let forever = tokio::time::timeout(Duration::from_secs(100_000), expires(&activity, false)).await;
         assert!(forever.is_err());
@@ -194,7 +198,7 @@ mod tests {
         let waiting = expires(&activity, false);
         let noting = async {
             tokio::time::sleep(Duration::from_secs(70)).await;
-            activity.begin_request();
+            activity.begin_request(Instant::now());
             activity.end_request();
         };
         assert_eq!(tokio::join!(waiting, noting).0, (Expired::Idle, 145));

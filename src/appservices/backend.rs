@@ -231,7 +231,7 @@ impl Backends {
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &Destination,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         authority: &HeaderValue,
         spare: &RefCell<Option<SpareSocket>>,
     ) -> Result<(Response<Incoming>, Lease), BackendError> {
@@ -243,12 +243,12 @@ impl Backends {
                 None => (Box::pin(self.connect(to, &key, spare)).await?, false),
             };
             // An idle connection may be closed at this very moment. What may be repeated is.
-            let spare =
-                (reused && request.body().is_empty() && is_repeatable(request.method())).then(|| copy(&request));
+            let spare = (reused && request.body().is_empty() && is_repeatable(request.method()))
+                .then(|| Box::new(copy(&request)));
             let mut failed = match sender {
                 Sender::Http1(mut sender) => {
                     for_http1(&mut request, authority);
-                    match sender.try_send_request(request).await {
+                    match sender.try_send_request(*request).await {
                         Ok(response) => {
                             return Ok((response, Lease(LeaseKind::Http1 { pool: Rc::downgrade(self), key, sender })));
                         }
@@ -257,13 +257,13 @@ impl Backends {
                 }
                 Sender::Http2(mut sender, stream) => {
                     for_http2(&mut request, &to.url, authority)?;
-                    match sender.try_send_request(request).await {
+                    match sender.try_send_request(*request).await {
                         Ok(response) => return Ok((response, Lease(LeaseKind::Http2(stream)))),
                         Err(error) => error,
                     }
                 }
             };
-            match failed.take_message().or(spare) {
+            match failed.take_message().map(Box::new).or(spare) {
                 Some(again) if reused => request = again,
                 _ => return Err(BackendError::Broken { backend: to.url.to_string(), source: failed.into_error() }),
             }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -57,11 +58,20 @@ pub struct Certificates {
 /// What the tables were made of.
 #[derive(Debug, Default)]
 struct State {
-    /// Signed by the lab's CA, by the names and the address that they are for.
-    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), Arc<CertifiedKey>>,
-    /// When the files were written that were read last.
-    stamps: Vec<Option<SystemTime>>,
+    /// The apps that the lab's CA signed certificates for.
+    view: AppsView,
+    /// Signed by the lab's CA, by the names and the address that they are for, with when they are to be made anew.
+    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), Renewed>,
+    /// The files that were read last, as they were then.
+    stamps: Vec<Option<Stamp>>,
 }
+
+/// A certificate with its key, and when it is to be made anew.
+type Renewed = (Arc<CertifiedKey>, Option<SystemTime>);
+
+/// What is another once a file is written, replaced, or given another mode or owner: inode, mode, and the times of the last
+/// change of its content and of the file, each in seconds and nanoseconds.
+type Stamp = (u64, u32, [i64; 4]);
 
 /// The certificates of every listener.
 #[derive(Debug)]
@@ -116,21 +126,32 @@ impl Certificates {
         Ok(())
     }
 
-    /// Reads the files again if one was written since; true when they were read.
+    /// Reads the files again if one was changed since, or has the lab CA sign anew what is about to end at `now`; true when
+    /// there was something to do.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] as for [`Self::new`]; said once for each time that the files change.
-    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let CertificateSource::Files(files) = &self.source else { return Ok(false) };
-        let stamps = stamps(files);
+    /// [`TlsError`] as for [`Self::new`], said once for each time that the files change, and [`TlsError::Sign`].
+    pub fn refresh(&self, now: SystemTime) -> Result<bool, TlsError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.stamps == stamps {
-            return Ok(false);
+        match &self.source {
+            CertificateSource::Files(files) => {
+                let stamps = stamps(files);
+                if state.stamps == stamps {
+                    return Ok(false);
+                }
+                state.stamps = stamps;
+                drop(state);
+                self.reload().map(|()| true)
+            }
+            CertificateSource::LabCa(ca) => {
+                if state.issued.values().all(|(_, renewal)| is_fresh(*renewal, now)) {
+                    return Ok(false);
+                }
+                let view = state.view.clone();
+                self.cover_at(ca, &mut state, view, now).map(|()| true)
+            }
         }
-        state.stamps = stamps;
-        drop(state);
-        self.reload().map(|()| true)
     }
 
     /// What the listener at `address` shows its clients, offering `alpn`, best first.
@@ -152,25 +173,30 @@ impl Certificates {
     pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
         let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut issued = BTreeMap::new();
+        self.cover_at(ca, &mut state, view.clone(), SystemTime::now())
+    }
+
+    fn cover_at(&self, ca: &LabCa, state: &mut State, view: AppsView, now: SystemTime) -> Result<(), TlsError> {
+        let mut issued: BTreeMap<_, (Arc<CertifiedKey>, _)> = BTreeMap::new();
         let mut tables: HashMap<IpAddr, Table> = HashMap::new();
         for door in view.doors.values() {
             let ip = door.address.ip();
             for found in door.apps.values() {
                 let key = (found.app.hosts.clone(), ip);
-                let certified = match issued.get(&key).or_else(|| state.issued.get(&key)) {
-                    Some(certified) => Arc::clone(certified),
+                let known = issued.get(&key).or_else(|| state.issued.get(&key));
+                let own = match known.filter(|(_, renewal)| is_fresh(*renewal, now)) {
+                    Some(own) => own.clone(),
                     None => {
                         let names: Vec<DnsName> = key.0.iter().cloned().collect();
-                        ca.issue(&names, &[ip])?.certified_key()?
+                        (ca.issue_at(&names, &[ip], now)?.certified_key()?, ca.renewal(now))
                     }
                 };
                 let names: Vec<String> = key.0.iter().map(ToString::to_string).collect();
-                tables.entry(ip).or_default().add(&names, &certified);
-                issued.insert(key, certified);
+                tables.entry(ip).or_default().add(&names, &own.0);
+                issued.insert(key, own);
             }
         }
-        state.issued = issued;
+        (state.issued, state.view) = (issued, view);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Tables::ByAddress(tables));
         Ok(())
     }
@@ -217,9 +243,17 @@ impl Table {
     }
 }
 
-fn stamps(files: &[CertificateFiles]) -> Vec<Option<SystemTime>> {
-    let written = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    files.iter().flat_map(|file| [written(&file.certificate), written(&file.key)]).collect()
+/// Whether a certificate that is to be made anew at `renewal` is good at `now`.
+fn is_fresh(renewal: Option<SystemTime>, now: SystemTime) -> bool {
+    renewal.is_none_or(|at| now < at)
+}
+
+fn stamps(files: &[CertificateFiles]) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.ino(), meta.mode(), [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()]))
+    };
+    files.iter().flat_map(|file| [stamp(&file.certificate), stamp(&file.key)]).collect()
 }
 
 /// The names in a chain's first certificate.
@@ -238,6 +272,7 @@ fn names_of(identity: &Identity) -> Vec<String> {
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     use super::*;
 
@@ -269,7 +304,7 @@ mod tests {
             for path in [&files.certificate, &files.key] {
                 let written = std::fs::write(path, identity.pem());
                 written.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o600))).expect("written");
-                let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at);
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
                 std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(time)).expect("stamped");
             }
         };
@@ -282,12 +317,41 @@ mod tests {
             let names = certificate.subject_alternative_name().expect("fits").expect("it has names");
             names.value.general_names.iter().any(|found| matches!(found, GeneralName::DNSName(found) if *found == name))
         };
-        assert!(has("a.lab") && !certificates.reload_if_changed().expect("unchanged"));
+        let refresh = || certificates.refresh(SystemTime::now());
+        assert!(has("a.lab") && !refresh().expect("unchanged"));
         put("b.lab", 2);
-        assert!(certificates.reload_if_changed().expect("read") && has("b.lab") && !has("a.lab"));
+        assert!(refresh().expect("read") && has("b.lab") && !has("a.lab"));
+        put("c.lab", 3);
+        let mode = |mode| std::fs::set_permissions(&files.key, Permissions::from_mode(mode)).expect("it is ours");
+        mode(0o644);
+        assert!(refresh().is_err() && has("b.lab"), "others can read the key");
+        mode(0o600);
+        assert!(refresh().expect("its mode was corrected") && has("c.lab"));
         std::fs::write(&files.key, "nonsense").expect("written");
-        let error = certificates.reload_if_changed().expect_err("no key");
+        let error = refresh().expect_err("no key");
         assert!(error.to_string().contains("app-key.pem holds no private key in PEM form"), "{error}");
-        assert!(has("b.lab") && !certificates.reload_if_changed().expect("said once"));
+        assert!(has("c.lab") && !refresh().expect("said once"));
+    }
+
+    #[test]
+    fn what_the_lab_ca_signed_is_signed_anew_a_month_before_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ca = Arc::new(LabCa::open_or_create(dir.path()).expect("a CA"));
+        let certificates = Certificates::new(CertificateSource::LabCa(ca)).expect("nothing is read");
+        let (snapshot, _) = crate::plan::compile(
+            &crate::config::quickstart().desired,
+            &crate::plan::PortAllocations::default(),
+            crate::plan::Generation(1),
+        )
+        .expect("the quickstart can be planned");
+        let view = &snapshot.apps;
+        certificates.cover(view).expect("signed");
+        let ip = view.doors.values().next().expect("it has an app").address.ip();
+        let now = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 60 * 60);
+        let first = certificates.find(ip, None).expect("one is shown");
+        assert!(!certificates.refresh(now(366)).expect("nothing to do"));
+        assert!(certificates.refresh(now(368)).expect("signed"));
+        assert!(!Arc::ptr_eq(&first, &certificates.find(ip, None).expect("one is shown")));
+        assert!(!certificates.refresh(now(368 + 300)).expect("nothing to do"));
     }
 }

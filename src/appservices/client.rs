@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::headers::ForwardedFields;
+use super::target::Target;
 use crate::data::descriptors::SpareSocket;
 
 /// A client's connection, shared by its requests.
@@ -25,7 +27,8 @@ pub(crate) struct ClientConnection {
     pub(crate) activity: Arc<Activity>,
     /// For the first connection to a backend that one of its requests needs.
     pub(crate) spare: RefCell<Option<SpareSocket>>,
-    /// The fields written for the last request: most requests of a connection need the same.
+    /// The target of the last request, and the fields written for it: most requests of a connection have the same.
+    pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) forwarded: RefCell<Option<ForwardedFields>>,
     /// It takes no more requests.
     pub(crate) closing: Cell<bool>,
@@ -79,8 +82,8 @@ pub(crate) struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    pub(crate) fn new(connection: &Rc<ClientConnection>, body_over: bool) -> Rc<Self> {
-        connection.activity.begin_request();
+    pub(crate) fn new(connection: &Rc<ClientConnection>, started: Instant, body_over: bool) -> Rc<Self> {
+        connection.activity.begin_request(started);
         Rc::new(Self {
             connection: Rc::clone(connection),
             answered: Cell::new(false),
@@ -157,6 +160,7 @@ mod tests {
             is_h2,
             activity: Activity::new(),
             spare: RefCell::default(),
+            target: RefCell::default(),
             forwarded: RefCell::default(),
             closing: Cell::default(),
             cut: CancellationToken::new(),
@@ -175,12 +179,12 @@ mod tests {
     async fn cancelled_requests_are_abuse_when_there_are_too_many() {
         for is_h2 in [true, false] {
             let connection = connection(is_h2);
-            InFlightRequest::new(&connection, true).set_answered();
+            InFlightRequest::new(&connection, Instant::now(), true).set_answered();
             for _ in 0..4 {
-                drop(InFlightRequest::new(&connection, true));
+                drop(InFlightRequest::new(&connection, Instant::now(), true));
             }
             assert!(!is_abusive(&connection).await);
-            drop(InFlightRequest::new(&connection, true));
+            drop(InFlightRequest::new(&connection, Instant::now(), true));
             assert_eq!(is_abusive(&connection).await, is_h2);
         }
     }

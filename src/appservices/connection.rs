@@ -166,6 +166,7 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
         is_h2,
         activity: Activity::new(),
         spare: RefCell::new(Some(spare)),
+        target: RefCell::default(),
         forwarded: RefCell::default(),
         closing: Cell::new(false),
         cut: listener.end.cut.clone(),
@@ -176,8 +177,8 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
     });
     let io = ClientIo::new(tls, Arc::clone(&connection.activity), is_h2);
     let service = service_fn(|request| {
-        // Boxed: hyper moves the future of a request.
-        Box::pin(answer(Rc::clone(context), Rc::clone(&connection), request))
+        // Boxed, both: hyper moves the future of a request, and the request is moved from one future to the next.
+        Box::pin(answer(Rc::clone(context), Rc::clone(&connection), Box::new(request)))
     });
     if is_h2 {
         let io = Batched::new(io);
@@ -212,8 +213,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 connection.closing.set(true);
                 shut_down(http.as_mut());
             }
-            () = listener.cut.cancelled() => return,
-            () = connection.abuse.notified() => return,
+            // What is cut was closing before.
+            () = listener.cut.cancelled(), if connection.closing.get() => return,
+            () = connection.abuse.notified(), if connection.is_h2 => return,
             expired = connection.activity.expired(&context.options.limits, connection.is_h2) => {
                 if expired == Expired::Slow {
                     connection.activity.close_by_reset();

@@ -86,6 +86,11 @@ pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> 
 
 /// Removes what belongs to the connection that a message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers, |name| is_hop_by_hop(name.as_str()));
+}
+
+/// Removes what `Connection` lists, and the fields whose names are `unwanted`.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let mut listed: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         let tokens = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
@@ -95,8 +100,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     // A message has few fields and seldom one of these: comparing is cheaper than looking each of them up.
-    let bound: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
-    for name in bound {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in unwanted {
         headers.remove(name);
     }
 }
@@ -164,12 +169,10 @@ impl ForwardedFields {
 pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &Sender<'_>, fields: &ForwardedFields) {
     // The one transfer parameter that is good beyond the client's connection: it can take trailers.
     let takes_trailers = has_token(headers, &header::TE, "trailers");
-    strip_hop_by_hop(headers);
-    headers.remove(header::TRAILER);
+    strip(headers, |name| *name == header::TRAILER || is_hop_by_hop(name.as_str()) || is_false(name.as_str()));
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    strip_claims(headers);
     join_cookies(headers);
     headers.reserve(OWN_FIELDS);
     headers.insert(header::HOST, sender.authority.clone());
@@ -188,15 +191,30 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).expect("addresses, ids and names of hosts are visible ASCII")
 }
 
-/// Removes what the client claims of its address, and names that a backend might read as another one: CGI, WSGI and many
-/// frameworks turn every character but letters and digits into the same `_` (nginx and Apache drop such names as well).
-fn strip_claims(headers: &mut HeaderMap) {
+/// Whether a field is what a client claims of its address, or has a name that a backend might read as another one: CGI, WSGI
+/// and many frameworks turn every character but letters and digits into the same `_` (nginx and Apache drop such names too).
+fn is_false(name: &str) -> bool {
     let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let stripped = |name: &&HeaderName| !is_plain(name.as_str()) || is_claim(name.as_str());
-    let stripped: Vec<HeaderName> = headers.keys().filter(stripped).cloned().collect();
-    for name in stripped {
-        headers.remove(name);
-    }
+    !is_common(name) && (!is_plain(name) || is_claim(name))
+}
+
+/// Whether a name is one of those that most requests have. The answer for any other is the same, and takes longer.
+fn is_common(name: &str) -> bool {
+    matches!(
+        name,
+        "accept"
+            | "accept-encoding"
+            | "accept-language"
+            | "authorization"
+            | "cache-control"
+            | "content-length"
+            | "content-type"
+            | "cookie"
+            | "host"
+            | "origin"
+            | "referer"
+            | "user-agent"
+    )
 }
 
 /// Whether a name, in lower case, says where a request came from or what it was for.

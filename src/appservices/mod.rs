@@ -28,6 +28,7 @@ mod request_body;
 mod response_body;
 mod socket;
 mod streams;
+mod target;
 mod upgrade;
 mod verdict;
 mod websockets;

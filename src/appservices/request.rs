@@ -24,6 +24,7 @@ use super::metrics::{RequestKey, endpoint_type};
 use super::path::{PathClass, Route, route};
 use super::request_body::RequestBody;
 use super::response_body::{BackendBody, ResponseBody};
+use super::target::{NO_TUNNEL, Target};
 use super::upgrade::{self, UpgradeRequest};
 use super::verdict::{Judgement, Verdict, judge};
 use super::websockets::WebSocketInfo;
@@ -39,10 +40,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) async fn answer(
     context: Rc<WorkerContext>,
     connection: Rc<ClientConnection>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<ResponseBody>, BodyError> {
     let started = Instant::now();
-    let in_flight = InFlightRequest::new(&connection, request.body().is_end_stream());
+    let in_flight = InFlightRequest::new(&connection, started, request.body().is_end_stream());
     let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
     let door = context.door(connection.listener);
     let source = connection.peer.ip().to_canonical();
@@ -135,9 +136,9 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn handle(&self, uri: &Uri, request: Request<Incoming>) -> Outcome {
+    async fn handle(&self, uri: &Uri, request: Box<Request<Incoming>>) -> Outcome {
         let is_options = *request.method() == Method::OPTIONS && uri.path() == "*";
-        let read = Target::read(&request).and_then(|target| {
+        let read = Target::read(&request, &self.in_flight.connection.target).and_then(|target| {
             // The server as a whole (RFC 9110 §9.3.7), which no path of an app is.
             let whole = Route { class: PathClass::Unknown, app: None };
             let route = if is_options { Ok(whole) } else { route(uri.path()) };
@@ -177,7 +178,7 @@ impl Exchange<'_> {
     /// longer one is discarded as any that is given up.
     async fn refused(
         &self,
-        request: Request<Incoming>,
+        request: Box<Request<Incoming>>,
         response: Response<ResponseBody>,
         verdict: Verdict,
         app: Option<AppId>,
@@ -203,7 +204,6 @@ impl Exchange<'_> {
     }
 }
 
-const NO_TUNNEL: &str = "there is nothing to connect to";
 const BAD_BODY: &str = "the request's body is malformed";
 
 /// A refusal of what is no request that can be read in one way; the connection ends with it.
@@ -211,72 +211,6 @@ fn malformed(what: &str) -> Outcome {
     let mut response = refuse(Verdict::Malformed, None, Some(what));
     close_after(&mut response);
     (Ok(response), Verdict::Malformed, None)
-}
-
-/// Host and port that a request is for.
-struct Target {
-    /// As the client wrote it.
-    authority: HeaderValue,
-    /// Lower case, without port.
-    host: String,
-}
-
-impl Target {
-    /// Reads it from the request's head, which must say it once and in one way.
-    fn read<B>(request: &Request<B>) -> Result<Self, &'static str> {
-        if matches!(request.method().as_str(), "TRACE" | "TRACK") {
-            return Err("requests are not sent back");
-        }
-        if *request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none() {
-            return Err(NO_TUNNEL);
-        }
-        let chunked_or_none = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-        let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
-        if !codings.next().is_none_or(chunked_or_none) || codings.next().is_some() {
-            return Err("the only transfer coding is `chunked`, once");
-        }
-        let mut hosts = request.headers().get_all(header::HOST).iter();
-        let value = hosts.next();
-        if hosts.next().is_some() {
-            return Err("the host is given more than once");
-        }
-        let header = value.map(HeaderValue::to_str).transpose().map_err(|_| "the host is no name")?;
-        let uri = request.uri();
-        let text = match (uri.authority(), header) {
-            (Some(authority), header) => {
-                if uri.scheme_str() != Some("https") {
-                    return Err("the scheme is not https");
-                }
-                if header.is_some_and(|header| !header.eq_ignore_ascii_case(authority.as_str())) {
-                    return Err("the host is given twice, differently");
-                }
-                authority.as_str()
-            }
-            (None, Some(header)) => header,
-            (None, None) => return Err("the host is missing"),
-        };
-        let (host, port) = split_port(text);
-        let fits = !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':'))
-            && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
-        if !fits {
-            return Err("the host is no name");
-        }
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let authority = match (uri.authority(), value) {
-            (None, Some(value)) => value.clone(),
-            _ => HeaderValue::from_str(text).map_err(|_| "the host is no name")?,
-        };
-        Ok(Self { authority, host })
-    }
-}
-
-/// `HOST:PORT` in two; an IPv6 address keeps its brackets.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
-        _ => (authority, None),
-    }
 }
 
 /// A request that is served.
@@ -329,7 +263,7 @@ impl Forwarded<'_> {
     }
 
     /// Passes a request on, and its response back.
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, BodyError> {
+    async fn forward(&self, request: Box<Request<Incoming>>) -> Result<Response<ResponseBody>, BodyError> {
         let Exchange { context, in_flight, .. } = self.exchange;
         let limits = &context.options.limits;
         if self.is_loop(request.headers()) {
@@ -337,7 +271,7 @@ impl Forwarded<'_> {
         }
         let Some(to) = self.destination() else { return Ok(no_backend()) };
         let (parts, body) = request.into_parts();
-        let outbound = self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle));
+        let outbound = Box::new(self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle)));
         let spare = &in_flight.connection.spare;
         // Pinned where it is made: it is large, and would be moved with its time limit.
         let sent = pin!(context.backends.send(&to, outbound, &self.target.authority, spare));
@@ -424,7 +358,7 @@ impl Forwarded<'_> {
         };
         let whole = whole.to_bytes();
         let authority = self.target.authority.to_str().unwrap_or_default();
-        let host = split_port(authority).0;
+        let host = self.target.written_host();
         let rewritten = location::rewrite(&whole, host, authority, &self.app.hosts).map_or(whole, Bytes::from);
         for name in [header::ETAG, header::CONTENT_ENCODING] {
             parts.headers.remove(name);
@@ -436,7 +370,7 @@ impl Forwarded<'_> {
     /// Asks the backend for a WebSocket, and hands both sides to the relay when it agrees.
     async fn websocket(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Box<Request<Incoming>>,
         upgrade: UpgradeRequest,
     ) -> Result<Response<ResponseBody>, BodyError> {
         let Exchange { context, in_flight, door, origin, .. } = self.exchange;
@@ -445,7 +379,7 @@ impl Forwarded<'_> {
             return Ok(own(StatusCode::LOOP_DETECTED, "the app's backend leads back to this gateway"));
         }
         let Some(to) = self.destination() else { return Ok(no_backend()) };
-        let client = hyper::upgrade::on(&mut request);
+        let client = hyper::upgrade::on(&mut *request);
         let (parts, _) = request.into_parts();
         let mut outbound = self.outbound(parts, RequestBody::Empty);
         let key = upgrade::ask(&mut outbound, &upgrade, to.url.scheme);

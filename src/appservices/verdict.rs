@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 
 use super::path::{PathClass, Route};
-use crate::model::{AppEndpointKind, AppId, Origin};
+use crate::model::{AppEndpointKind, Origin};
 use crate::plan::{AppView, Door, DoorApp, DoorWay, Standing};
 
 /// Which way a request came in.
@@ -208,7 +208,7 @@ pub(crate) fn judge<'a>(door: &'a Door, origin: Origin, source: IpAddr, host: &s
         app: found.map(|found| found.app.as_ref()),
     };
     if let Some(id) = route.app {
-        let found = id.parse::<AppId>().ok().and_then(|id| door.apps.get(&id));
+        let found = door.apps.get(id);
         return judge_one(found.filter(|found| found.app.hosts.contains(host)));
     }
     // No app in the path, as when a session is refreshed: whichever app may serve it. A backend that has another app,

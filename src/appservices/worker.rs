@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -74,16 +74,16 @@ pub(crate) async fn run(index: usize, common: &Common, mut commands: mpsc::Unbou
     }
 }
 
-/// Reads certificate files again when they change.
+/// Reads certificate files again when they change, and renews what the lab CA signed.
 async fn watch_certificates(certificates: Arc<Certificates>) {
     let mut look = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
         look.tick().await;
         let certificates = Arc::clone(&certificates);
-        let reading = tokio::task::spawn_blocking(move || match certificates.reload_if_changed() {
+        let reading = tokio::task::spawn_blocking(move || match certificates.refresh(SystemTime::now()) {
             Ok(false) => {}
-            Ok(true) => tracing::info!("App Services certificates were read again"),
-            Err(error) => tracing::error!(%error, "failed to read App Services certificates: they stay as they were"),
+            Ok(true) => tracing::info!("App Services certificates were renewed"),
+            Err(error) => tracing::error!(%error, "failed to renew App Services certificates: they stay as they were"),
         });
         // A panic is said on stderr, and the next look may go well.
         let _ = reading.await;

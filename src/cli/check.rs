@@ -102,7 +102,7 @@ fn right(file: String, planned: &Planned) -> Checked {
         listeners: snapshot.listeners.len(),
         apps: desired.apps.len(),
     };
-    let notices = planned.config.settings.logs.notices().chain(snapshot.notices.iter().cloned()).collect();
+    let notices = planned.config.notices.iter().chain(&snapshot.notices).cloned().collect();
     Checked { file, ok: true, problems: Vec::new(), notices, summary: Some(summary) }
 }
 

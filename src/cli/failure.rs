@@ -104,9 +104,10 @@ impl From<OpenError> for Failure {
 impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
-            SavedError::Store(_) => Kind::Unavailable,
+            SavedError::Store(_) | SavedError::NotFollowed { .. } => Kind::Unavailable,
             SavedError::Value { .. } | SavedError::Lost { .. } | SavedError::Diverged => Kind::Data,
-            SavedError::OtherConfig => Kind::Config,
+            SavedError::Taken { .. } => Kind::Unavailable,
+            SavedError::TooManyKeys { .. } => Kind::Failed,
         };
         Self::of(kind, &error)
     }

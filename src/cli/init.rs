@@ -6,13 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use super::table::print;
 use super::{Failure, Kind};
 use crate::config;
 use crate::control::draft::random;
-use crate::model::{ClusterName, Region};
+use crate::model::{Cloud, ClusterName, NodeAddress, Region};
 use crate::plan::{Generation, PortAllocations, compile};
 
 /// Name of the config in errors.
@@ -35,7 +36,8 @@ const FIRST_HOST: u32 = 10;
 /// Print a config to start from
 ///
 /// One VPC with a subnet per zone, a replica set, and the private endpoint between them, with fresh ids and a comment for
-/// each part. It passes `plgw check`. Without options, on a terminal, it asks for each.
+/// each part; with `--provider`, a network of Azure or Google Cloud instead of the VPC. It passes `plgw check`. Without
+/// options, on a terminal, it asks for each.
 ///
 /// On loopback networks, as by default, `plgw quickstart --config FILE` runs it with stand-ins. For servers of your own
 /// name each with `--node`, give the VPC addresses that this machine has, and run `plgw serve --config FILE`.
@@ -44,21 +46,25 @@ const FIRST_HOST: u32 = 10;
 Examples:
   plgw init > gateway.toml
   plgw init --nodes 5 --zones 3 > gateway.toml
+  plgw init --provider azure --region eastus2 > gateway.toml
   plgw init --cidr 10.0.0.0/16 --node 10.1.0.11:27017 --node 10.1.0.12:27017 --service-cidr 10.1.0.0/24
   plgw init | plgw check -")]
 pub(super) struct Args {
     /// How many nodes the replica set has, 1 to 50, at addresses of the service's network [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
     nodes: Option<u8>,
-    /// A node's own address; may be given again for the next
+    /// A node's own address, or its host name; may be given again for the next
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "nodes")]
-    node: Vec<SocketAddr>,
+    node: Vec<NodeAddress>,
     /// How many availability zones nodes and endpoint lie in, 1 to 6 [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_ZONES)))]
     zones: Option<u8>,
-    /// The AWS region [default: us-east-1]
+    /// The cloud provider [default: aws]
+    #[arg(long, value_enum)]
+    provider: Option<Provider>,
+    /// The region, in the provider's spelling or in Atlas' [default: us-east-1, eastus2, us-central1]
     #[arg(long, value_name = "REGION")]
-    region: Option<Region>,
+    region: Option<String>,
     /// The VPC's network, of clients and endpoint addresses [default: 127.0.0.0/16]
     #[arg(long, value_name = "CIDR", value_parser = network)]
     cidr: Option<Ipv4Net>,
@@ -70,10 +76,59 @@ pub(super) struct Args {
     cluster: Option<ClusterName>,
 }
 
+/// Where clients and cluster are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Provider {
+    /// AWS PrivateLink
+    Aws,
+    /// Azure Private Link
+    Azure,
+    /// Google Cloud Private Service Connect
+    Gcp,
+}
+
+impl Provider {
+    fn of(cloud: Option<Cloud>) -> Self {
+        match cloud {
+            None => Self::Aws,
+            Some(Cloud::Azure) => Self::Azure,
+            Some(Cloud::Gcp) => Self::Gcp,
+        }
+    }
+
+    fn cloud(self) -> Option<Cloud> {
+        match self {
+            Self::Aws => None,
+            Self::Azure => Some(Cloud::Azure),
+            Self::Gcp => Some(Cloud::Gcp),
+        }
+    }
+
+    fn default_region(self) -> &'static str {
+        match self {
+            Self::Aws => "us-east-1",
+            Self::Azure => "eastus2",
+            Self::Gcp => "us-central1",
+        }
+    }
+
+    /// The region that `text` names, in this provider's spelling or in Atlas'.
+    fn region(self, text: &str) -> Result<Region, String> {
+        Region::of(self.cloud(), text).map_err(|error| match text.parse::<Region>() {
+            Ok(other) => {
+                let own = Self::of(other.cloud()).to_possible_value();
+                let own = own.expect("no provider is hidden");
+                format!("`{text}` is a region of {}; add `--provider {}`", other.provider(), own.get_name())
+            }
+            Err(_) => error.to_string(),
+        })
+    }
+}
+
 /// What the config is to have.
 #[derive(Debug)]
 struct Wanted {
-    nodes: Vec<SocketAddr>,
+    nodes: Vec<NodeAddress>,
     zones: u8,
     region: Region,
     cidr: Ipv4Net,
@@ -94,15 +149,26 @@ impl Args {
     /// What the options say, what is answered on a terminal, and else the defaults.
     fn wanted(self) -> Result<Wanted, Failure> {
         let asks = self == Self::default() && io::stdin().is_terminal() && io::stderr().is_terminal();
-        let (cluster, region) = (
-            answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?,
-            answer(asks, self.region, "AWS region", "us-east-1", parsed)?,
-        );
+        let cluster = answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?;
+        let named = |text: &str| {
+            Provider::from_str(text, true).map_err(|_| format!("`{text}` is none of `aws`, `azure`, `gcp`"))
+        };
+        let provider = answer(asks, self.provider, "Cloud provider", "aws", named)?;
+        let region = self.region.map(|text| provider.region(&text)).transpose();
+        let region = region.map_err(|reason| Failure::new(Kind::Failed, format!("no config is printed: {reason}")))?;
+        let region = answer(asks, region, "Region", provider.default_region(), |text| provider.region(text))?;
         let nodes = answer(asks, self.nodes, "Nodes", "3", |text| number(text, MOST_NODES))?;
         let zones = answer(asks, self.zones, "Availability zones", "2", |text| number(text, MOST_ZONES))?;
+        let most = region.zones().count();
+        if provider != Provider::Aws && usize::from(zones) > most {
+            let reason =
+                format!("no config is printed: {region} has {most} availability zones, and `--zones` is {zones}");
+            return Err(Failure::new(Kind::Failed, reason));
+        }
         let cidr = answer(asks, self.cidr, "The VPC's network", "127.0.0.0/16", network)?;
         let service_cidr = answer(asks, self.service_cidr, "The provider's network", "127.1.0.0/16", network)?;
-        let own = || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)));
+        let own =
+            || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)).into());
         let nodes = if self.node.is_empty() { own().collect() } else { self.node };
         Ok(Wanted { nodes, zones, region, cidr, service_cidr, cluster })
     }
@@ -162,7 +228,11 @@ fn host(net: Ipv4Net, number: u32) -> Ipv4Addr {
 impl Wanted {
     /// The zone of the node or subnet with this index.
     fn zone(&self, index: usize) -> String {
-        let letter = b'a' + u8::try_from(index % usize::from(self.zones)).expect("there are few zones");
+        let index = index % usize::from(self.zones);
+        if self.region.cloud().is_some() {
+            return self.region.zones().nth(index).expect("it has as many zones").to_string();
+        }
+        let letter = b'a' + u8::try_from(index).expect("there are few zones");
         format!("{}{}", self.region, char::from(letter))
     }
 
@@ -174,22 +244,13 @@ impl Wanted {
     }
 
     fn text(&self) -> String {
-        let hex = |digits| random(digits, b"0123456789abcdef");
-        let letters = |length| random(length, b"abcdefghijklmnopqrstuvwxyz0123456789");
-        let id = |prefix: &str| format!("{prefix}-{}", hex(17));
-        let (vpc, service, group, endpoint) = (id("vpc"), id("vpce-svc"), id("sg"), id("vpce"));
-        let Self { region, cidr, service_cidr, cluster, .. } = self;
-        let (mut subnets, mut addresses) = (String::new(), String::new());
-        for index in 0..usize::from(self.zones) {
-            let (subnet, net, zone) = (id("subnet"), self.subnet(index), self.zone(index));
-            subnets += &format!("[[vpc.subnet]]\nid = \"{subnet}\"\nzone = \"{zone}\"\ncidr = \"{net}\"\n\n");
-            addresses += &format!("    {{ subnet = \"{subnet}\", ip = \"{}\" }},\n", host(net, FIRST_HOST));
-        }
-        let node = |(index, address): (usize, &SocketAddr)| {
-            format!(
-                "    {{ name = \"shard-00-{index:02}\", zone = \"{}\", address = \"{address}\" }},\n",
-                self.zone(index)
-            )
+        let Self { region, service_cidr, cluster, .. } = self;
+        let service = if region.cloud().is_some() { hex(24) } else { id("vpce-svc") };
+        let (network, endpoint) =
+            if region.cloud().is_some() { self.cloud_network(&service) } else { self.vpc(&service) };
+        let node = |(index, address): (usize, &NodeAddress)| {
+            let (zone, key) = (self.zone(index), if address.host().is_some() { "host" } else { "address" });
+            format!("    {{ name = \"shard-00-{index:02}\", zone = \"{zone}\", {key} = \"{address}\" }},\n")
         };
         let nodes: String = self.nodes.iter().enumerate().map(node).collect();
         format!(
@@ -197,23 +258,9 @@ impl Wanted {
 # A config of `plgw init`. `plgw check FILE` says what is wrong with it, `plgw plan --config FILE` what would run. Every
 # other key, with its default, stands in config/gateway.toml.
 #
-# The ids are in the form of AWS's and Atlas'; any others of the form do as well.
+# The ids are in the form of the provider's and Atlas'; any others of the form do as well.
 
-# The VPC of the clients: connections from its networks are let in. `peered` and `on_premises` join other networks to it.
-[[vpc]]
-id = \"{vpc}\"
-region = \"{region}\"
-cidrs = [\"{cidr}\"]
-enable_dns_hostnames = true
-
-# A subnet in each zone, with an address of the endpoint in each (below).
-{subnets}\
-# Atlas gives every mongod a port of its own from 1024 on, and may change them: open the whole range.
-[[vpc.security_group]]
-id = \"{group}\"
-name = \"default\"
-ingress = [{{ ports = \"1024-65535\", cidrs = [\"{cidr}\"] }}]
-
+{network}\
 [[project]]
 id = \"{project}\"
 name = \"Project0\"
@@ -232,6 +279,43 @@ id = \"{service}\"
 region = \"{region}\"
 cidrs = [\"{service_cidr}\"]
 
+{endpoint}",
+            project = hex(24),
+            label = letters(5),
+        )
+    }
+
+    /// The consumer's VPC, and its interface endpoint to `service`.
+    fn vpc(&self, service: &str) -> (String, String) {
+        let Self { region, cidr, .. } = self;
+        let (vpc, group, endpoint) = (id("vpc"), id("sg"), id("vpce"));
+        let (mut subnets, mut addresses) = (String::new(), String::new());
+        for index in 0..usize::from(self.zones) {
+            let (subnet, net, zone) = (id("subnet"), self.subnet(index), self.zone(index));
+            subnets += &format!("[[vpc.subnet]]\nid = \"{subnet}\"\nzone = \"{zone}\"\ncidr = \"{net}\"\n\n");
+            addresses += &format!("    {{ subnet = \"{subnet}\", ip = \"{}\" }},\n", host(net, FIRST_HOST));
+        }
+        let network = format!(
+            "\
+# The VPC of the clients: connections from its networks are let in. `peered` and `on_premises` join other networks to it.
+[[vpc]]
+id = \"{vpc}\"
+region = \"{region}\"
+cidrs = [\"{cidr}\"]
+enable_dns_hostnames = true
+
+# A subnet in each zone, with an address of the endpoint in each (below).
+{subnets}\
+# Atlas gives every mongod a port of its own from 1024 on, and may change them: open the whole range.
+[[vpc.security_group]]
+id = \"{group}\"
+name = \"default\"
+ingress = [{{ ports = \"1024-65535\", cidrs = [\"{cidr}\"] }}]
+
+"
+        );
+        let endpoint = format!(
+            "\
 # The endpoint: the gateway listens at each of its addresses, on a port per node, so this machine must have them.
 [[interface_endpoint]]
 id = \"{endpoint}\"
@@ -242,11 +326,70 @@ security_groups = [\"{group}\"]
 address = [
 {addresses}]
 ",
-            project = hex(24),
-            label = letters(5),
             suffix = letters(8),
-        )
+        );
+        (network, endpoint)
     }
+
+    /// The consumer's network in Azure or Google Cloud, and its private endpoint to `service`.
+    fn cloud_network(&self, service: &str) -> (String, String) {
+        let Self { region, cidr, .. } = self;
+        let (network, subnet, endpoint) = if region.cloud() == Some(Cloud::Azure) {
+            let subscription = format!("{}-{}-4{}-8{}-{}", hex(8), hex(4), hex(3), hex(3), hex(12));
+            let of = format!("/subscriptions/{subscription}/resourceGroups/lab/providers/Microsoft.Network");
+            let network = format!("{of}/virtualNetworks/app");
+            (network.clone(), format!("{network}/subnets/default"), format!("{of}/privateEndpoints/atlas"))
+        } else {
+            let project = format!("projects/lab-{}", letters(6));
+            let of = format!("{project}/regions/{region}");
+            (
+                format!("{project}/global/networks/app"),
+                format!("{of}/subnetworks/app"),
+                format!("{of}/forwardingRules/atlas"),
+            )
+        };
+        let net = self.subnet(0);
+        let text = format!(
+            "\
+# The network of the clients: connections from its ranges are let in. `peered` and `on_premises` join other networks to it.
+[[network]]
+id = \"{network}\"
+region = \"{region}\"
+cidrs = [\"{cidr}\"]
+
+# Subnets of this cloud lie in no zone.
+[[network.subnet]]
+id = \"{subnet}\"
+cidr = \"{net}\"
+
+"
+        );
+        let endpoint = format!(
+            "\
+# The endpoint: the gateway listens at its address, on a port per node, so this machine must have it.
+[[private_endpoint]]
+id = \"{endpoint}\"
+network = \"{network}\"
+service = \"{service}\"
+ip = \"{}\"
+",
+            host(net, FIRST_HOST)
+        );
+        (text, endpoint)
+    }
+}
+
+/// An id of AWS that nobody has.
+fn id(prefix: &str) -> String {
+    format!("{prefix}-{}", hex(17))
+}
+
+fn hex(digits: usize) -> String {
+    random(digits, b"0123456789abcdef")
+}
+
+fn letters(length: usize) -> String {
+    random(length, b"abcdefghijklmnopqrstuvwxyz0123456789")
 }
 
 #[cfg(test)]

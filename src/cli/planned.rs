@@ -57,7 +57,7 @@ pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure
     let location = state.map_or(config.settings.state.clone(), |path| StateLocation::File(path.to_owned()));
     let (held, state) = held(location)?;
     let (snapshot, _) =
-        compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &config.places, &errors))?;
+        compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &config.positions, &errors))?;
     Ok(Planned { config, snapshot, state })
 }
 
@@ -87,11 +87,11 @@ fn held(location: StateLocation) -> Result<(PortAllocations, StateUsed), Failure
 }
 
 /// The plan's mistakes in the shape of a config file's.
-pub(super) fn in_file(path: &Path, places: &Positions, errors: &PlanErrors) -> Failure {
+pub(super) fn in_file(path: &Path, positions: &Positions, errors: &PlanErrors) -> Failure {
     let file = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
     let errors = errors.as_slice();
     let plural = if errors.len() == 1 { "" } else { "s" };
-    let line = |error: &PlanError| match place(places, &error.location) {
+    let line = |error: &PlanError| match position(positions, &error.location) {
         Some((line, column)) => format!("\n  {file}:{line}:{column}: {error}"),
         None => format!("\n  {error}"),
     };
@@ -100,8 +100,8 @@ pub(super) fn in_file(path: &Path, places: &Positions, errors: &PlanErrors) -> F
 }
 
 /// Line and column of what a mistake concerns.
-fn place(places: &Positions, location: &Location) -> Option<(usize, usize)> {
-    places.get(&match location {
+fn position(positions: &Positions, location: &Location) -> Option<(usize, usize)> {
+    positions.get(&match location {
         Location::Vpc(id) => id.to_string(),
         Location::Endpoint(id) => id.to_string(),
         Location::Project(id) => id.to_string(),

@@ -42,12 +42,12 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
             manager: ServiceManager::from_env(),
             ..GatewayOptions::default()
         };
-        let (path, places) = (args.config, config.places.clone());
+        let (path, positions) = (args.config, config.positions.clone());
         let gateway = Gateway::start(config, options).await.map_err(|error| match error {
-            StartError::Change(ChangeError::Plan(errors)) => planned::in_file(&path, &places, &errors),
+            StartError::Change(ChangeError::Plan(errors)) => planned::in_file(&path, &positions, &errors),
             other => other.into(),
         })?;
-        drop(places);
+        drop(positions);
         let failed = wait(&gateway, &mut signals).await;
         let carried = tokio::select! {
             carried = gateway.stop() => carried,

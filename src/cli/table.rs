@@ -4,14 +4,18 @@
 //! whole to be copied, and counts colours right only with a terminal library or an ANSI parser more.
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::Range;
 
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// Rows under headings, every cell one line.
+/// Blanks before the further lines of a row.
+const FOLD: usize = 4;
+
+/// Rows under headings, every cell whole on one line.
 ///
-/// A table that is wider than the terminal is written as one block a row: nothing is ever cut, because people copy
-/// connection strings and names out of it.
+/// In a table that is wider than the terminal the columns that find no room stand on further, indented lines of each row.
+/// Nothing is ever cut, because people copy connection strings and names out of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     headings: Vec<&'static str>,
@@ -38,10 +42,31 @@ impl Table {
 
     /// The table as text, each line indented by two blanks.
     pub(crate) fn render(&self, look: Look) -> String {
-        if self.fits(look) { self.grid(&self.widths(), look) } else { self.blocks(look) }
+        let widths = self.widths();
+        let lines = lines(&widths, look.width.unwrap_or(usize::MAX));
+        let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
+        let mut text = String::new();
+        for row in [&headings].into_iter().chain(&self.rows) {
+            for (number, columns) in lines.iter().enumerate() {
+                let cells = &row[columns.clone()];
+                // The first line of a row is there even if it is empty: it is a row.
+                if number > 0 && cells.iter().all(String::is_empty) {
+                    continue;
+                }
+                let mut line = " ".repeat(if number == 0 { 0 } else { FOLD });
+                for (cell, width) in cells.iter().zip(&widths[columns.clone()]) {
+                    line.push_str(&" ".repeat(GAP));
+                    line.push_str(cell);
+                    line.push_str(&" ".repeat(width.saturating_sub(shown_width(cell))));
+                }
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
+        }
+        text
     }
 
-    /// Whether a row takes one line. Always where there is no terminal: those who read it there look for lines.
+    /// Whether every row takes one line. Always where there is no terminal: those who read it there look for lines.
     pub(crate) fn fits(&self, look: Look) -> bool {
         let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
@@ -53,37 +78,21 @@ impl Table {
         let heading = |column: usize| self.headings[column].len();
         (0..self.headings.len()).map(|column| cells(column).chain([heading(column)]).max().unwrap_or(0)).collect()
     }
+}
 
-    fn grid(&self, widths: &[usize], look: Look) -> String {
-        let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
-        let mut text = String::new();
-        for row in [&headings].into_iter().chain(&self.rows) {
-            let mut line = String::new();
-            for (cell, width) in row.iter().zip(widths) {
-                line.push_str(&" ".repeat(GAP));
-                line.push_str(cell);
-                line.push_str(&" ".repeat(width.saturating_sub(shown_width(cell))));
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
+/// The columns of each line of a row: as many as fit into `limit`, and one at least.
+fn lines(widths: &[usize], limit: usize) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
+    let (mut first, mut used) = (0, 0);
+    for (column, width) in widths.iter().enumerate() {
+        if column > first && used + GAP + width > limit {
+            lines.push(first..column);
+            (first, used) = (column, FOLD);
         }
-        text
+        used += GAP + width;
     }
-
-    fn blocks(&self, look: Look) -> String {
-        let width = self.headings.iter().map(|heading| heading.len()).max().unwrap_or(0);
-        let mut text = String::new();
-        for (index, row) in self.rows.iter().enumerate() {
-            if index > 0 {
-                text.push('\n');
-            }
-            for (heading, cell) in self.headings.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
-                let pad = " ".repeat(width - heading.len() + GAP);
-                text.push_str(&format!("  {}{pad}{cell}\n", look.bold(heading)));
-            }
-        }
-        text
-    }
+    lines.push(first..widths.len());
+    lines
 }
 
 /// How wide `text` is on a terminal: its characters without escape sequences. Names here are ASCII.
@@ -106,6 +115,8 @@ fn shown_width(text: &str) -> usize {
 pub(crate) struct Look {
     /// The terminal's columns; `None`: no terminal, lines are as long as they are.
     pub(crate) width: Option<usize>,
+    /// The terminal's lines; `None`: no terminal.
+    pub(crate) height: Option<usize>,
     /// Bold and colours.
     pub(crate) colours: bool,
 }
@@ -126,10 +137,14 @@ impl Look {
             return Self::default();
         }
         let size = rustix::termios::tcgetwinsize(stream).ok();
-        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        let known = |of: fn(rustix::termios::Winsize) -> u16| size.map(|size| usize::from(of(size))).filter(|n| *n > 0);
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { width: Some(width.unwrap_or(80)), colours: !no_colour && !dumb }
+        Self {
+            width: Some(known(|size| size.ws_col).unwrap_or(80)),
+            height: Some(known(|size| size.ws_row).unwrap_or(24)),
+            colours: !no_colour && !dumb,
+        }
     }
 
     /// Whether it is a terminal.
@@ -194,19 +209,21 @@ mod tests {
     }
 
     #[test]
-    fn a_table_too_wide_for_the_terminal_becomes_a_block_a_row_and_nothing_is_cut() {
-        let look = Look { width: Some(40), colours: false };
+    fn columns_that_find_no_room_stand_on_a_further_line_and_nothing_is_cut() {
+        let look = Look { width: Some(40), ..Look::default() };
         let text = table().render(look);
         assert_eq!(
             text,
-            "  TARGET   Cluster0/shard-00-00\n  PORT     1024\n  MEMBERS  127.1.0.11:27017\n\n  \
-               TARGET   Sharded0/lb\n  PORT     1027\n"
+            "  TARGET                PORT\n      MEMBERS\n  \
+               Cluster0/shard-00-00  1024\n      127.1.0.11:27017\n  \
+               Sharded0/lb           1027\n"
         );
+        assert!(table().render(Look { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
     }
 
     #[test]
     fn colours_do_not_move_columns() {
-        let look = Look { width: Some(200), colours: true };
+        let look = Look { width: Some(200), colours: true, ..Look::default() };
         let mut coloured = Table::new(["HEALTH", "PORT"]);
         coloured.row([look.green("healthy"), "1024".to_owned()]);
         let text = coloured.render(look);

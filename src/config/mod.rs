@@ -44,8 +44,10 @@ pub struct Config {
     pub settings: Settings,
     /// The inventory: VPCs, endpoints, projects, apps, private hosted zones.
     pub desired: Desired,
+    /// What is right and should still be changed: keys of earlier versions.
+    pub notices: Vec<String>,
     /// Where each thing stands in the file.
-    pub places: Positions,
+    pub positions: Positions,
 }
 
 /// Reads and checks the file at `path`. Blocks for as long as reading it takes.

@@ -13,8 +13,8 @@ impl Positions {
     pub(super) fn of(text: &str, offsets: HashMap<String, usize>) -> Self {
         let mut offsets: Vec<(usize, String)> = offsets.into_iter().map(|(id, offset)| (offset, id)).collect();
         offsets.sort_unstable();
-        let mut places = LineColumns::new(text);
-        Self(offsets.into_iter().map(|(offset, id)| (id, places.at(offset))).collect())
+        let mut lines = LineColumns::new(text);
+        Self(offsets.into_iter().map(|(offset, id)| (id, lines.at(offset))).collect())
     }
 
     /// Where `id` stands; `None` when the file does not have it.

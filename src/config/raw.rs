@@ -47,6 +47,13 @@ pub(super) struct At<T> {
     pub(super) spot: Spot,
 }
 
+impl<T> At<T> {
+    /// The value as another type, at its place.
+    pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> At<U> {
+        At { value: change(&self.value), spot: self.spot.clone() }
+    }
+}
+
 /// The mistakes found so far.
 #[derive(Debug)]
 pub(super) struct Problems<'t> {
@@ -54,6 +61,7 @@ pub(super) struct Problems<'t> {
     text: &'t str,
     /// The byte that each is about, its path, and what is wrong.
     found: RefCell<Vec<(usize, String, String)>>,
+    notices: RefCell<Vec<String>>,
     /// Every key that was asked for, by path without indexes: what the format consists of.
     #[cfg(test)]
     pub(super) known: RefCell<BTreeSet<String>>,
@@ -66,6 +74,7 @@ impl<'t> Problems<'t> {
             file,
             text,
             found: RefCell::default(),
+            notices: RefCell::default(),
             #[cfg(test)]
             known: RefCell::default(),
         }
@@ -76,8 +85,18 @@ impl<'t> Problems<'t> {
         self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
     }
 
+    /// Adds what is no mistake and still to be known, at `spot`.
+    pub(super) fn note(&self, spot: &Spot, message: &str) {
+        self.notices.borrow_mut().push(format!("{}: {message}", spot.path));
+    }
+
+    /// What is no mistake and still to be known.
+    pub(super) fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
+    }
+
     /// Where the bytes of `offsets` stand in the text.
-    pub(super) fn places(&self, offsets: HashMap<String, usize>) -> Positions {
+    pub(super) fn positions(&self, offsets: HashMap<String, usize>) -> Positions {
         Positions::of(self.text, offsets)
     }
 

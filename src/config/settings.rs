@@ -108,6 +108,9 @@ pub struct Settings {
     /// Host names that the admin API answers to, over TLS alone, and that DNS answers with its address.
     #[serde(rename = "admin.names")]
     pub admin_names: BTreeSet<DnsName>,
+    /// The name servers that are asked for nodes' host names; empty: the machine's.
+    #[serde(rename = "node_names.servers")]
+    pub name_servers: Vec<SocketAddr>,
     /// How bytes are moved.
     pub relay: RelaySettings,
     /// How much is taken on at once.
@@ -200,6 +203,7 @@ impl Default for Settings {
             admin: Some(DEFAULT_ADMIN),
             admin_tls: None,
             admin_names: BTreeSet::new(),
+            name_servers: Vec::new(),
             relay: RelaySettings::default(),
             limits: LimitSettings::default(),
             keepalive: Some(DEFAULT_KEEPALIVE_IDLE),
@@ -377,19 +381,6 @@ impl Default for RelaySettings {
 pub struct LoggingSettings {
     /// Levels; `None`: those of `RUST_LOG`, or `info`.
     pub levels: Option<LogLevels>,
-    /// Keys that were given and have no effect any more: they limited lines that repeat.
-    pub without_effect: Vec<&'static str>,
-}
-
-impl LoggingSettings {
-    /// What an operator should know of settings that are not wrong.
-    pub fn notices(&self) -> impl Iterator<Item = String> + '_ {
-        self.without_effect.iter().map(|key| {
-            format!(
-                "logs.{key} has no effect any more, as repeating lines are not limited; remove it, set levels instead"
-            )
-        })
-    }
 }
 
 /// How much is taken on at once.

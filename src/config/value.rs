@@ -1,17 +1,17 @@
 //! From one TOML value to one checked value, or the sentence that says why not.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use toml::de::DeValue;
 
 use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, LogLevels, ParsePortError, Region, Share, TargetPort, Zone};
+use crate::model::{CidrSet, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone};
 
 type Read<T> = Result<T, String>;
 
@@ -125,6 +125,30 @@ pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
     CidrSet::parse_one(quoted(value, "a network in quotes, as \"10.0.0.0/16\"")?).map_err(sentence)
 }
 
+/// An IPv6 network.
+pub(super) fn ipv6_network(value: &DeValue<'_>) -> Read<Ipv6Net> {
+    match network(value)? {
+        IpNet::V6(net) => Ok(net),
+        IpNet::V4(net) => Err(format!("`{net}` is IPv4; write an IPv6 network, as `2001:db8:0:30::/64`")),
+    }
+}
+
+/// An IPv4 address.
+pub(super) fn ipv4_address(value: &DeValue<'_>) -> Read<Ipv4Addr> {
+    match address(value)? {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(ip) => Err(format!("`{ip}` is IPv6; write it as `ipv6`")),
+    }
+}
+
+/// An IPv6 address.
+pub(super) fn ipv6_address(value: &DeValue<'_>) -> Read<Ipv6Addr> {
+    match address(value)? {
+        IpAddr::V6(ip) => Ok(ip),
+        IpAddr::V4(ip) => Err(format!("`{ip}` is IPv4; write an IPv6 address, as `2001:db8:0:30::c2`")),
+    }
+}
+
 /// An address.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     let text = quoted(value, "an address in quotes, as \"10.0.30.194\"")?;
@@ -164,6 +188,25 @@ pub(super) fn socket(value: &DeValue<'_>) -> Read<SocketAddr> {
     let address = bindable(value)?;
     TargetPort::try_from(address.port()).map_err(sentence)?;
     Ok(address)
+}
+
+/// A node's address and port. A host name has a key of its own: a mistyped address is then not looked up.
+pub(super) fn node_address(value: &DeValue<'_>) -> Read<NodeAddress> {
+    let named = |text: &&str| text.parse::<NodeAddress>().is_ok_and(|address| address.host().is_some());
+    match value.as_str().filter(named) {
+        Some(text) => Err(format!("`{text}` is a host name; write it as `host`")),
+        None => socket(value).map(NodeAddress::Fixed),
+    }
+}
+
+/// A node's host name and port.
+pub(super) fn node_host(value: &DeValue<'_>) -> Read<NodeAddress> {
+    let text = quoted(value, "a host name and a port in quotes, as \"mongo1.internal:27017\"")?;
+    match text.parse() {
+        Ok(NodeAddress::Fixed(_)) => Err(format!("`{text}` is an address; write it as `address`")),
+        Ok(named @ NodeAddress::Named { .. }) => Ok(named),
+        Err(_) => Err(format!("`{text}` is not HOST:PORT, as `mongo1.internal:27017`")),
+    }
 }
 
 /// The URL of a server, without a path: `http://` or `https://`, a host and a port.

@@ -3,8 +3,8 @@
 
 mod apps;
 pub mod atlas;
+mod clouds;
 pub mod ec2;
-mod elsewhere;
 pub mod named_strings;
 pub mod profiles;
 mod serverless;
@@ -107,6 +107,10 @@ pub enum Kind {
     Vpc,
     /// A subnet.
     Subnet,
+    /// An IPv6 network of a VPC, by its association's id.
+    VpcNetwork,
+    /// An IPv6 network of a subnet, by its association's id.
+    SubnetNetwork,
     /// A security group.
     SecurityGroup,
     /// A security group on an endpoint's interfaces.
@@ -160,6 +164,8 @@ impl std::fmt::Display for Kind {
         f.write_str(match self {
             Self::Vpc => "VPC",
             Self::Subnet => "subnet",
+            Self::VpcNetwork => "IPv6 CIDR block of a VPC",
+            Self::SubnetNetwork => "IPv6 CIDR block of a subnet",
             Self::SecurityGroup => "security group",
             Self::InterfaceGroup => "security group on an interface",
             Self::SecurityRule | Self::SecurityRuleId => "security group rule",
@@ -205,13 +211,18 @@ pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
 }
 
-/// A new id: `prefix` and 17 hex digits that nobody has yet.
-fn new_id<T>(prefix: &str, taken: impl Fn(&T) -> bool) -> T
+/// A new id of AWS: `prefix` and 17 hex digits that nobody has yet.
+fn new_id<T: std::str::FromStr<Err = ParseIdError>>(prefix: &str, taken: impl Fn(&T) -> bool) -> T {
+    new_id_of(prefix, 17, taken)
+}
+
+/// A new id: `prefix` and `digits` hex digits that nobody has yet.
+fn new_id_of<T>(prefix: &str, digits: usize, taken: impl Fn(&T) -> bool) -> T
 where
     T: std::str::FromStr<Err = ParseIdError>,
 {
     loop {
-        let id: T = format!("{prefix}0{}", random_hex(16)).parse().expect("17 hex digits make an id");
+        let id: T = format!("{prefix}0{}", random_hex(digits - 1)).parse().expect("so many hex digits make an id");
         if !taken(&id) {
             return id;
         }

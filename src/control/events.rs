@@ -45,6 +45,9 @@ pub enum EventKind {
     Reload,
     /// Members were taken out of a target group or put back.
     Registration,
+    /// Where the host name of a node leads.
+    #[serde(rename = "node_name")]
+    NodeName,
     /// Connections were not let through.
     Refusal,
 }

@@ -8,9 +8,9 @@ use super::draft::{EditError, Kind};
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
-use super::owner::{ChangeError, Command, FaultPhase, Owner, RETRY, chain};
+use super::owner::{ChangeError, Command, FaultPhase, Owner, REPLAYS, RETRY, chain, replayed};
 use super::plane::Plane;
-use crate::model::{Fault, FaultKind, FaultScope, check_fault};
+use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
 
 impl<P: Plane> Owner<P> {
     /// Sets a fault. Without a name it gets one.
@@ -94,6 +94,20 @@ impl<P: Plane> Owner<P> {
     pub(super) fn start_clocks(&mut self) {
         let now = Timestamp::now();
         let mut due = Vec::new();
+        // Where several gateways share the state, one that set a fault may be gone before its move.
+        let is_waiting = |record: &FaultRecord| {
+            self.overrides.latest_move(&record.fault).is_none_or(|latest| latest < record.begins())
+        };
+        let unmoved: BTreeSet<String> = match self.saved.gateway() {
+            Some(_) => self
+                .overrides
+                .faults
+                .iter()
+                .filter(|(_, record)| is_waiting(record))
+                .map(|(name, _)| name.clone())
+                .collect(),
+            None => BTreeSet::new(),
+        };
         for (name, record) in self.overrides.faults.iter_mut().filter(|(_, record)| record.epoch == 0) {
             self.epoch += 1;
             record.epoch = self.epoch;
@@ -101,7 +115,9 @@ impl<P: Plane> Owner<P> {
             match &record.fault.kind {
                 _ if !record.begun => at(record.begins(), FaultPhase::Begin),
                 // Set just now, or repeated since before a restart; a single move that was made stays made.
-                FaultKind::PortMove { .. } if record.begins().plus(JUST_NOW) > now => at(now, FaultPhase::Begin),
+                FaultKind::PortMove { .. } if record.begins().plus(JUST_NOW) > now || unmoved.contains(name) => {
+                    at(now, FaultPhase::Begin);
+                }
                 FaultKind::PortMove { every: Some(every) } => {
                     let every = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
                     let into = (now.0 - record.begins().0) % every;
@@ -150,16 +166,47 @@ impl<P: Plane> Owner<P> {
         if let (FaultPhase::Begin, FaultKind::PortMove { every }) = (due, &fault.kind)
             && let Some(target) = fault.scope.target.clone()
         {
-            // Of the gateways that share the state, one moves it.
-            if self.saved.is_first()
-                && let Err(error) = self.move_target(&target, fault.scope.service.as_ref(), None).await
-            {
+            let moved = replayed!(self, self.move_by_fault(&name, &fault, &target));
+            let is_moved = moved.is_ok();
+            if let Err(error) = moved {
                 tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
+                if self.saved.gateway().is_some() && matches!(error, ChangeError::Save(_)) {
+                    // No gateway has made this move, as far as this one knows.
+                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                }
             }
             if let Some(every) = every {
-                self.later(*every, Command::FaultDue { name, epoch, due });
+                let next = match self.overrides.latest_move(&fault) {
+                    Some(latest) if is_moved => Timestamp::now().until(latest.plus(*every)),
+                    _ => *every,
+                };
+                self.later(next, Command::FaultDue { name, epoch, due });
             }
         }
+    }
+
+    /// Moves a target, as a fault whose time has come asks for. Where several gateways share the state, the time has come for each of
+    /// them: the move is saved with its moment, and the others find it done.
+    async fn move_by_fault(&mut self, name: &str, fault: &Arc<Fault>, target: &TargetId) -> Result<(), ChangeError> {
+        let FaultKind::PortMove { every } = &fault.kind else { return Ok(()) };
+        let before = self.overrides.clone();
+        if self.saved.gateway().is_some() {
+            let Some(record) = before.faults.get(name) else { return Ok(()) };
+            let (now, latest) = (Timestamp::now(), before.latest_move(fault));
+            let is_done = latest.is_some_and(|latest| match every {
+                Some(every) => now < latest.plus(*every),
+                None => record.origin == FaultOrigin::Config || latest >= record.begins(),
+            });
+            if is_done {
+                return Ok(());
+            }
+            self.overrides.note_move(fault, now.max(record.begins()));
+        }
+        let outcome = self.move_target(target, fault.scope.service.as_ref(), None).await;
+        if outcome.is_err() {
+            self.overrides = before;
+        }
+        outcome.map(drop)
     }
 }
 

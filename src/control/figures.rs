@@ -21,8 +21,11 @@ const FLOWS_LIMIT: &str = "plgw_target_flows_limit";
 const DESCRIPTIONS: &[(&str, &str)] = &[
     (HEALTHY, "Healthy members of a target group, by their zone (NLB: HealthyHostCount)."),
     (UNHEALTHY, "Unhealthy members of a target group, by their zone (NLB: UnHealthyHostCount)."),
-    (ENDPOINTS, "Interface endpoints of a service, by state; `available` is connected (PrivateLink: EndpointsCount)."),
-    (ENDPOINT_INFO, "The VPC and the service of an interface endpoint, each with its region, to join with; always 1."),
+    (ENDPOINTS, "Private endpoints of a service, by state; `available` is connected (PrivateLink: EndpointsCount)."),
+    (
+        ENDPOINT_INFO,
+        "The VPC and the service of an endpoint, each with its region, and their provider, to join with; always 1.",
+    ),
     (LISTENER_PORT, "The port of a target on its load balancer, which a port move changes."),
     (FLOWS_LIMIT, "Flows that one target may hold at once: its source ports."),
 ];
@@ -92,6 +95,7 @@ fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
         let region = desired.vpcs.get(&endpoint.vpc).map(|vpc| vpc.region.to_string());
         let labels = vec![
             ("endpoint", endpoint.id.to_string()),
+            ("provider", endpoint.service.region().provider().to_owned()),
             ("region", region.unwrap_or_default()),
             ("service", service.to_owned()),
             ("service_region", endpoint.service.region().to_string()),

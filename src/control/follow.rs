@@ -1,52 +1,76 @@
 //! Gateways that share a state: what another one changed comes into force here too.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Inventory, Timestamp};
-use super::overrides::OperatorOverrides;
-use super::owner::{ChangeError, Command, Owner, RETRY, chain};
+use super::config_base::ConfigBase;
+use super::draft::EditError;
+use super::events::{EventKind, Severity};
+use super::inventory::Timestamp;
+use super::owner::{ChangeError, Command, Decision, Owner, REPLAYS, RETRY, chain};
 use super::plane::Plane;
-use super::saved::{Absorbed, Loaded};
-use super::shared::HEAD;
-use super::store::{StateStore, WatchEnd};
-use crate::model::{Desired, Fault};
+use super::saved::{Known, Loaded};
+use super::saved_error::SavedError;
+use super::shared::{HEAD, Shared, SharedStatus};
+use super::store::{Entry, StateStore, StoreError, WatchEnd};
+use crate::model::Desired;
 use crate::plan::Generation;
 
-/// How often a config is tried again after others changed the state meanwhile.
-const REBASES: usize = 100;
+/// How often a gateway that starts tries again after others changed the state meanwhile.
+const START_TRIES: usize = 100;
 
-/// Tells the owner, by [`Command::Follow`], that the shared state may have changed, until `stop`.
+/// How often the latest change is asked for when the watch says nothing: so a store that does not answer is noticed, and one that
+/// was restored from a copy, whose watch stays silent.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Tells the owner, by [`Command::Follow`], of the latest change of the shared state, until `stop`; and `status`, whether the
+/// store answers. One thing after the other, so what can't be followed is tried again once, however much is changed.
 pub(super) async fn watch(
     store: Arc<dyn StateStore>,
     commands: mpsc::UnboundedSender<Command>,
+    status: watch::Sender<SharedStatus>,
     stop: CancellationToken,
 ) {
     let work = async {
+        let mut answered = Timestamp::now();
         loop {
-            // What changes before the watch begins is not missed: the owner reads all there is.
-            let outcome = async {
+            let begun = async {
                 let now = store.range(HEAD).await?.revision;
                 store.watch(HEAD, now).await
             };
-            let mut watch = match outcome.await {
+            let mut watch = match begun.await {
                 Ok(watch) => watch,
                 Err(error) => {
-                    tracing::debug!(reason = chain(&error), "cannot watch the shared state; trying again");
+                    unanswered(&status, answered, &error);
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
             loop {
-                // The owner is gone only when the process stops.
-                let _ = commands.send(Command::Follow);
-                match watch.next().await {
-                    Ok(_) => {}
-                    Err(WatchEnd::Lagged) => break,
-                    Err(WatchEnd::Closed) => return,
+                // What was changed before the watch began is not missed: the head is read after it.
+                let wait = match store.range(HEAD).await {
+                    Err(error) => {
+                        unanswered(&status, answered, &error);
+                        RETRY
+                    }
+                    Ok(view) => {
+                        answered = Timestamp::now();
+                        status.send_if_modified(|status| status.unreachable.take().is_some());
+                        let (done, followed) = oneshot::channel();
+                        let head = view.entries.into_iter().next();
+                        // The owner is gone only when the process stops.
+                        let _ = commands.send(Command::Follow { head, done });
+                        if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY }
+                    }
+                };
+                match timeout(wait, watch.next()).await {
+                    Ok(Ok(_)) | Err(_) => {}
+                    Ok(Err(WatchEnd::Lagged)) => break,
+                    Ok(Err(WatchEnd::Closed)) => return,
                 }
             }
         }
@@ -54,114 +78,211 @@ pub(super) async fn watch(
     stop.run_until_cancelled(work).await;
 }
 
-/// What the gateways that share a state must have in common of their configs, as one text: the inventory and the faults.
-pub(super) fn digest(base: &Inventory, faults: &BTreeMap<String, Arc<Fault>>) -> String {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    for (key, value) in base.resources(&Inventory::default()) {
-        context.update(key.as_bytes());
-        context.update(&value);
-    }
-    context.update(format!("{:?}", base.fixed).as_bytes());
-    context.update(&serde_json::to_vec(faults).expect("faults have text keys and no failing serializers"));
-    hex::encode(context.finish())
+/// Says that the store does not answer, and since when.
+fn unanswered(status: &watch::Sender<SharedStatus>, answered: Timestamp, error: &StoreError) {
+    let reason = match error {
+        StoreError::Unavailable { source } => chain(source.as_ref()),
+        error => chain(error),
+    };
+    status.send_if_modified(|status| {
+        if status.unreachable.is_none() {
+            tracing::error!(reason, "the state store does not answer; what is in force goes on, changes are refused");
+        }
+        let now = Some((answered, reason));
+        std::mem::replace(&mut status.unreachable, now.clone()) != now
+    });
 }
 
 impl<P: Plane> Owner<P> {
-    /// Whether a change that lost against another gateway's can be made again: that one's is in force now.
-    pub(super) async fn can_replay(&mut self) -> bool {
-        let shares = self.saved.gateway().is_some();
-        shares && self.follow().await.inspect_err(log).is_ok()
-    }
-
-    pub(super) async fn follow_or_log(&mut self) {
-        let outcome = self.follow().await;
-        if let Err(error) = &outcome {
-            log(error);
-            self.later(RETRY, Command::Follow);
+    /// Puts in force what was loaded, as this gateway's first change. Where several gateways share the state, the config that
+    /// they go by counts; the one of the file, when there is none or no other gateway.
+    pub(super) async fn start(&mut self, file: ConfigBase, mut loaded: Loaded) -> Result<(), ChangeError> {
+        for tries in 1.. {
+            let mut config = file.clone();
+            if let Some(published) = self.saved.known.config() {
+                let published = ConfigBase::read(published)?;
+                if published == file || self.saved.shared().is_some_and(|shared| !shared.is_alone()) {
+                    config = published;
+                } else {
+                    self.saved.set_config(|| file.publish());
+                }
+            } else {
+                self.saved.set_config(|| file.publish());
+            }
+            (self.held, self.resources, self.overrides) = (loaded.held, loaded.resources, loaded.overrides);
+            match Box::pin(self.rebase(config)).await {
+                Err(error) if self.is_overtaken(&error) && tries < START_TRIES => {}
+                outcome => {
+                    outcome?;
+                    break;
+                }
+            }
+            // Others changed the state meanwhile.
+            let (found, known) = self.saved.read().await?;
+            loaded = found;
+            self.saved.exchange(known);
         }
-        self.saved.problem.send_if_modified(|problem| {
-            let now = outcome.as_ref().err().map(|error| chain(error));
-            std::mem::replace(problem, now.clone()) != now
-        });
-    }
-
-    /// Puts in force what other gateways changed.
-    async fn follow(&mut self) -> Result<(), ChangeError> {
-        let Some(absorbed) = self.saved.absorb(None).await? else { return Ok(()) };
-        self.take_over(absorbed).await
+        self.file = self.saved.gateway().is_some().then_some(file);
+        self.publish_status(None);
+        Ok(())
     }
 
     /// Takes over a config: the one of all gateways from now on, where several share the state.
     pub(super) async fn reload(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
-        let before = self.saved.set_config(|| digest(&Inventory::from_config(config), &config.faults));
-        let outcome = self.rebase_on_latest(config, before.as_deref()).await;
-        if let (Err(_), Some(before)) = (&outcome, before) {
-            self.saved.set_config(|| before);
+        let wanted = ConfigBase::of(config);
+        if self.saved.gateway().is_none() {
+            return Box::pin(self.rebase(wanted)).await;
         }
-        outcome
-    }
-
-    /// Takes over a config, on what other gateways left meanwhile; `before`: the digest of the one before it.
-    pub(super) async fn rebase_on_latest(
-        &mut self,
-        config: &Desired,
-        before: Option<&str>,
-    ) -> Result<Generation, ChangeError> {
-        let mut outcome = Box::pin(self.rebase(config)).await;
-        for _ in 0..REBASES {
-            if self.saved.gateway().is_none() || !outcome.as_ref().is_err_and(ChangeError::is_conflict) {
-                break;
+        self.file = Some(wanted.clone());
+        self.catch_up().await?;
+        let before = self.config();
+        for replays in 0.. {
+            let published = if wanted == self.config() { self.saved.known.config().cloned() } else { None };
+            let earlier = self.saved.set_config(|| published.unwrap_or_else(|| wanted.publish()));
+            let outcome = Box::pin(self.rebase(wanted.clone())).await;
+            let Err(error) = outcome else { return outcome };
+            if let Some(earlier) = earlier {
+                self.saved.set_config(|| earlier);
             }
-            let Some(absorbed) = self.saved.absorb(before).await? else { break };
-            let overrides = self.overrides_after(&absorbed.loaded);
-            let Loaded { held, resources, .. } = absorbed.loaded.clone();
-            let own = (
-                std::mem::replace(&mut self.held, held),
-                std::mem::replace(&mut self.resources, resources),
-                std::mem::replace(&mut self.overrides, overrides),
-                self.saved.take_over(absorbed),
-            );
-            outcome = Box::pin(self.rebase(config)).await;
-            if outcome.is_err() {
-                (self.held, self.resources, self.overrides) = (own.0, own.1, own.2);
-                self.saved.take_back(own.3);
+            if !self.is_overtaken(&error) || replays == REPLAYS {
+                return Err(error);
+            }
+            self.catch_up().await?;
+            if self.config() != before && self.config() != wanted {
+                let by = self.saved.shared().and_then(|shared| shared.latest_by()).map(ToString::to_string);
+                let by = by.unwrap_or_default();
+                let text = format!(
+                    "gateway `{by}` changed the config of all gateways at the same time, and that one is in force; reload again \
+                     to put this file in its place"
+                );
+                return Err(EditError::Conflict(text).into());
             }
         }
-        outcome
+        unreachable!("the last replay returns")
     }
 
-    /// The overrides that others left, going on where they are the same.
-    fn overrides_after(&self, loaded: &Loaded) -> OperatorOverrides {
-        loaded.overrides.clone().over(&self.configured_faults, Timestamp::now()).keeping_progress_of(&self.overrides)
+    /// What the config in force names.
+    fn config(&self) -> ConfigBase {
+        ConfigBase { inventory: self.base.clone(), faults: self.configured_faults.clone() }
     }
 
-    async fn take_over(&mut self, absorbed: Absorbed) -> Result<(), ChangeError> {
-        let loaded = &absorbed.loaded;
-        let inventory = self.base.clone().with(&loaded.resources)?;
-        let overrides = self.overrides_after(loaded);
+    /// Whether another gateway's change was first, so that this one is to be made again on what that one left.
+    pub(super) fn is_overtaken(&self, error: &ChangeError) -> bool {
+        self.saved.gateway().is_some() && error.is_conflict()
+    }
+
+    /// Puts in force what other gateways changed, so that a change is decided on the latest state; nothing to do where the store
+    /// is this gateway's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Save`]: no change can be made.
+    pub(super) async fn catch_up(&mut self) -> Result<(), ChangeError> {
+        let unreachable = self.shared_status.borrow().unreachable.clone();
+        if let Some((_, reason)) = unreachable {
+            // Without a question whose answer would be waited for: health does not wait behind changes that can't be.
+            return Err(SavedError::from(StoreError::Unavailable { source: reason.into() }).into());
+        }
+        let Some((loaded, known)) = self.saved.absorb().await? else { return Ok(()) };
+        match self.take_over(loaded, known).await {
+            Ok(()) => Ok(()),
+            Err(error @ ChangeError::Save(_)) => Err(error),
+            Err(error) => Err(SavedError::NotFollowed { reason: chain(&error) }.into()),
+        }
+    }
+
+    /// Whether the shared state does not answer, so that what is due of it has to wait.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.shared_status.borrow().unreachable.is_some()
+    }
+
+    /// The head of the shared state is `head`: puts in force what that comes to. False when that did not succeed, and is to be tried
+    /// again.
+    pub(super) async fn follow(&mut self, head: Option<Entry>) -> bool {
+        let is_at_head = self.saved.shared().is_none_or(|shared| shared.is_at(head.as_ref()));
+        let mut outcome = if is_at_head { Ok(()) } else { self.catch_up().await };
+        if outcome.is_ok() {
+            // What was idle while the store did not answer.
+            self.release_idle_ports().await;
+        }
+        if outcome.is_ok() && self.saved.shared().is_some_and(Shared::is_due) {
+            // It was forgotten while it was away.
+            outcome = self.saved.save(&self.held, &self.resources, &self.overrides).await.map_err(ChangeError::Save);
+        }
+        if outcome.is_ok() && !self.unbound.is_empty() {
+            // Another process may have let go of their addresses.
+            let held = self.held.clone();
+            outcome = self.put_in_force(self.desired.clone(), Decision::Elsewhere(&held)).await.map(drop);
+        }
+        if let Err(error) = &outcome {
+            self.is_taken = matches!(error, ChangeError::Save(SavedError::Taken { .. }));
+            let reason = chain(error);
+            if self.shared_status.borrow().behind.as_ref() != Some(&reason) {
+                tracing::error!(reason, "what another gateway changed is not in force here; it is tried again");
+            }
+        }
+        let is_done = outcome.is_ok() && self.unbound.is_empty();
+        self.publish_status(outcome.err().as_ref());
+        is_done
+    }
+
+    /// Says how this gateway stands to the shared state; `error`: why it can't follow.
+    pub(super) fn publish_status(&self, error: Option<&ChangeError>) {
+        let Some(shared) = self.saved.shared() else { return };
+        let file_differs = self.file.as_ref().is_some_and(|file| *file != self.config());
+        self.shared_status.send_if_modified(|status| {
+            let now = SharedStatus {
+                gateway: Some(shared.id.clone()),
+                applied: shared.seq(),
+                unreachable: status.unreachable.clone(),
+                behind: error.map(|error| chain(error)),
+                unbound: self.unbound.values().cloned().collect(),
+                file_differs,
+            };
+            std::mem::replace(status, now.clone()) != now
+        });
+    }
+
+    async fn take_over(&mut self, loaded: Loaded, known: Known) -> Result<(), ChangeError> {
+        let config = match known.config() {
+            Some(published) if self.saved.known.config() != Some(published) => ConfigBase::read(published)?,
+            _ => self.config(),
+        };
+        let is_other_config = config != self.config();
+        let ConfigBase { inventory: base, faults } = config;
+        let inventory = base.clone().with(&loaded.resources)?;
+        let overrides = loaded.overrides.over(&faults, Timestamp::now()).keeping_progress_of(&self.overrides);
         let mut desired = self.desired_of(&inventory);
         overrides.apply_to(&mut desired);
+        // Known first, so that ports which are idle here are released on top of it.
         let before = (
-            std::mem::replace(&mut self.resources, loaded.resources.clone()),
+            self.saved.exchange(known),
+            std::mem::replace(&mut self.base, base),
+            std::mem::replace(&mut self.configured_faults, faults),
+            std::mem::replace(&mut self.resources, loaded.resources),
             std::mem::replace(&mut self.overrides, overrides),
         );
-        let held = loaded.held.clone();
-        // Known first, so that ports which are idle here are released on top of it.
-        let earlier = self.saved.take_over(absorbed);
-        if let Err(error) = self.put_in_force(desired, Some(&held)).await {
-            (self.resources, self.overrides) = before;
-            self.saved.take_back(earlier);
+        if let Err(error) = self.put_in_force(desired, Decision::Elsewhere(&loaded.held)).await {
+            self.saved.exchange(before.0);
+            (self.base, self.configured_faults, self.resources, self.overrides) =
+                (before.1, before.2, before.3, before.4);
             return Err(error);
         }
-        self.pace.send_replace(self.overrides.pace.unwrap_or(self.configured_pace));
-        self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
+        if is_other_config {
+            tracing::info!("the config that another gateway published is in force");
+            let message = "the config that another gateway published is in force".to_owned();
+            self.events.record(EventKind::Reload, Severity::Info, "", message);
+        }
+        self.publish_overrides();
         self.inventory = Arc::new(inventory);
         self.inventories.send_replace(Arc::clone(&self.inventory));
         self.start_clocks();
         Ok(())
     }
-}
 
-fn log(error: &ChangeError) {
-    tracing::error!(reason = chain(error), "what another gateway changed is not in force here; it is tried again soon");
+    /// Shows what operators set.
+    pub(super) fn publish_overrides(&self) {
+        self.pace.send_replace(self.overrides.pace.unwrap_or(self.configured_pace));
+        self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
+    }
 }

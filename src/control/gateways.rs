@@ -30,7 +30,7 @@ use self::records::{PREFIX, Registration};
 use self::serving::{Served, Serving};
 pub use self::view::{ClaimView, GatewayState, GatewayView, GatewaysView};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Owner, RETRY, chain};
+use super::owner::{ChangeError, Command, Decision, Owner, RETRY, chain};
 use super::plane::Plane;
 use super::shared::KNOWN;
 use super::store::{StateStore, StoreError};
@@ -44,8 +44,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct GatewayParts {
     /// The zones that it serves when it can have them, and `public` for the public addresses; `None`: it serves all addresses.
     pub claims: Option<BTreeSet<ClaimId>>,
-    /// Where its admin API is.
+    /// Where the others' operators find its admin API, as a URL.
     pub admin: Option<String>,
+    /// The process ends and nothing of it is open any more, so that another one may take the name.
+    pub left: CancellationToken,
 }
 
 /// A request that a gateway be forgotten.
@@ -433,9 +435,7 @@ impl<P: Plane> Owner<P> {
         if desired == self.desired {
             return Ok(());
         }
-        // Nothing of it is saved: who serves what stands in the claims.
-        let held = self.held.clone();
-        self.put_in_force(desired, Some(&held)).await.map(drop)
+        self.put_in_force(desired, Decision::Claims).await.map(drop)
     }
 
     /// Lets no port wait for `gateway` any more; for how many that was.

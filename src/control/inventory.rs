@@ -6,7 +6,7 @@
 //! that was made, and what two writers do to two objects never meets.
 
 mod atlas;
-mod elsewhere;
+mod clouds;
 mod named_strings;
 mod security_rules;
 mod serverless;
@@ -22,19 +22,19 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::atlas::{ClusterProfile, DatabaseUser, NamedStringsRecord, ProjectProfile, StringsStatus};
-pub use self::elsewhere::{ElsewhereEndpoint, ElsewhereService};
+pub use self::clouds::{CloudEndpoint, CloudEndpointKey};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
     ARCHIVE_SERVICES, ArchiveEndpoint, Reservation, ServerlessEndpoint, ServerlessRecord, archive_region,
 };
 pub(super) use self::serverless::{derived_id, mongos};
 pub use self::state::{ServiceState, Tags, Timestamp};
-pub use self::vpc::{SubnetAttributes, VpcRecord};
+pub use self::vpc::{SubnetAttributes, VpcRecord, ipv6_association_of};
 use super::saved_error::SavedError;
 use super::store::Entry;
 use crate::model::{
-    App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, Project, ProjectId,
-    Region, VpcId, VpceId, VpceServiceId, Zone,
+    App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, IpAddressType,
+    Project, ProjectId, Region, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The prefix of the keys of what the APIs made or changed.
@@ -145,7 +145,7 @@ pub struct ClusterRecord {
 }
 
 /// Two ids as one key: `FIRST/SECOND`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pair<A, B>(pub A, pub B);
 
 impl<A: fmt::Display, B: fmt::Display> fmt::Display for Pair<A, B> {
@@ -175,7 +175,7 @@ pub struct Inventory {
     pub projects: BTreeMap<ProjectId, ProjectRecord>,
     /// Their clusters.
     pub clusters: BTreeMap<Pair<ProjectId, ClusterName>, ClusterRecord>,
-    /// Their endpoint services.
+    /// Their endpoint services on AWS.
     pub services: BTreeMap<VpceServiceId, ServiceRecord>,
     /// Endpoints that were added to the services of projects.
     pub registrations: BTreeMap<Pair<VpceServiceId, VpceId>, Registration>,
@@ -185,8 +185,10 @@ pub struct Inventory {
     pub serverless: BTreeMap<Pair<ProjectId, ClusterName>, ServerlessRecord>,
     /// Interface endpoints that projects use for their Online Archives.
     pub archives: BTreeMap<Pair<ProjectId, VpceId>, ArchiveEndpoint>,
-    /// Endpoint services on Azure and Google Cloud, by their id in Atlas.
-    pub elsewhere: BTreeMap<String, ElsewhereService>,
+    /// Projects' endpoint services on Azure and Google Cloud.
+    pub cloud_services: BTreeMap<VpceServiceId, ServiceRecord>,
+    /// Private endpoints that were added to those.
+    pub cloud_endpoints: BTreeMap<CloudEndpointKey, CloudEndpoint>,
     /// What Atlas' API keeps of projects.
     pub project_profiles: BTreeMap<ProjectId, ProjectProfile>,
     /// What Atlas' API keeps of clusters.
@@ -203,7 +205,7 @@ pub struct Inventory {
 }
 
 /// What only the config can name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fixed {
     /// App Services' endpoint services.
     pub app_services: Vec<crate::model::AppService>,
@@ -223,6 +225,11 @@ pub struct Fixed {
 pub(super) type ApiResources = BTreeMap<String, Vec<u8>>;
 
 impl Inventory {
+    /// The host names of the clusters' processes.
+    pub(super) fn host_names(&self) -> std::collections::BTreeSet<crate::model::DnsName> {
+        self.clusters.values().flat_map(|record| record.cluster.host_names()).cloned().collect()
+    }
+
     /// What the config names.
     #[must_use]
     pub fn from_config(desired: &Desired) -> Self {
@@ -239,9 +246,7 @@ impl Inventory {
         }
         for (id, endpoint) in &desired.endpoints {
             if id.cloud().is_some() {
-                if let Some(service) = inventory.elsewhere.get_mut(endpoint.service.service().as_str()) {
-                    service.add_of_config(endpoint);
-                }
+                inventory.cloud_endpoints.extend(CloudEndpoint::of_config(endpoint));
                 continue;
             }
             let service = endpoint.service.service();
@@ -277,19 +282,13 @@ impl Inventory {
             self.clusters.insert(key, ClusterRecord { cluster: cluster.clone(), state, since, created: None });
         }
         for service in &project.services {
-            if let Some(cloud) = service.region.cloud() {
-                let record = ElsewhereService::of_config(&project.id, cloud, service);
-                self.elsewhere.insert(service.id.to_string(), record);
-                continue;
-            }
-            let record = ServiceRecord {
+            self.add_service(ServiceRecord {
                 project: project.id.clone(),
                 service: service.clone(),
                 state: ServiceState::Available,
                 since: Timestamp::default(),
                 error: None,
-            };
-            self.services.insert(service.id.clone(), record);
+            });
         }
     }
 
@@ -304,8 +303,8 @@ impl Inventory {
             ..Desired::default()
         };
         desired.vpcs.extend(self.fixed.networks.clone());
-        let theirs = self.elsewhere.values().flat_map(|record| record.planned_endpoints(&self.fixed.networks));
-        desired.endpoints.extend(theirs.map(|endpoint| (endpoint.id.clone(), endpoint)));
+        let in_clouds = self.planned_cloud_endpoints();
+        desired.endpoints.extend(in_clouds.map(|endpoint| (endpoint.id.clone(), endpoint)));
         for (id, record) in ordered(&self.projects, &self.fixed.order) {
             desired.projects.push(self.project(id, record));
         }
@@ -331,11 +330,11 @@ impl Inventory {
     fn project(&self, id: &ProjectId, record: &ProjectRecord) -> Project {
         let clusters = ordered(&self.clusters, &self.fixed.cluster_order)
             .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
-        let services = self.services.values().filter(|s| s.project == *id && s.state.stands());
-        let theirs = self.elsewhere.values().filter(|record| record.project == *id);
-        let limited = |service: &EndpointService| EndpointService {
-            target_limit: record.target_limit.unwrap_or(service.target_limit),
-            ..service.clone()
+        let services = self.project_services().filter(|s| s.project == *id && s.state.stands());
+        let limited = |service: &EndpointService| {
+            // Atlas' limit of a project is that of AWS.
+            let of_project = record.target_limit.filter(|_| service.region.cloud().is_none());
+            EndpointService { target_limit: of_project.unwrap_or(service.target_limit), ..service.clone() }
         };
         Project {
             id: id.clone(),
@@ -343,11 +342,30 @@ impl Inventory {
             regionalized: record.regionalized,
             access_list: record.access_list.clone(),
             clusters: clusters.map(|(_, record)| record.cluster.clone()).collect(),
-            services: services
-                .map(|record| limited(&record.service))
-                .chain(theirs.filter_map(ElsewhereService::planned_service).cloned())
-                .collect(),
+            services: services.map(|record| limited(&record.service)).collect(),
         }
+    }
+
+    /// The endpoint services of projects, on every provider.
+    pub fn project_services(&self) -> impl Iterator<Item = &ServiceRecord> {
+        self.services.values().chain(self.cloud_services.values())
+    }
+
+    /// A project's endpoint service, on any provider.
+    #[must_use]
+    pub fn project_service(&self, id: &VpceServiceId) -> Option<&ServiceRecord> {
+        self.services.get(id).or_else(|| self.cloud_services.get(id))
+    }
+
+    pub(super) fn project_service_mut(&mut self, id: &VpceServiceId) -> Option<&mut ServiceRecord> {
+        self.services.get_mut(id).or_else(|| self.cloud_services.get_mut(id))
+    }
+
+    /// Adds a project's endpoint service.
+    pub(super) fn add_service(&mut self, record: ServiceRecord) {
+        let on_aws = record.service.region.cloud().is_none();
+        let services = if on_aws { &mut self.services } else { &mut self.cloud_services };
+        services.insert(record.service.id.clone(), record);
     }
 
     /// Whether the service that an endpoint leads to stands.
@@ -356,7 +374,7 @@ impl Inventory {
         self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
     }
 
-    /// The region of the endpoint service with this id; `None`: nothing that an endpoint could lead to has it.
+    /// The region of AWS' endpoint service with this id; `None`: nothing that an interface endpoint could lead to has it.
     #[must_use]
     pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
         let of_project = self.services.get(id).filter(|service| service.state.stands());
@@ -376,6 +394,12 @@ impl Inventory {
     pub fn supports(&self, service: &VpceServiceId, region: &Region) -> bool {
         self.services.get(service).is_some_and(|record| record.service.supports(region))
             || self.service_region(service).as_ref() == Some(region)
+    }
+
+    /// The families that a service takes endpoints of: another than a project's has IPv4 alone.
+    #[must_use]
+    pub fn ip_address_types(&self, service: &VpceServiceId) -> IpAddressType {
+        self.services.get(service).map(|record| record.service.ip_address_types).unwrap_or_default()
     }
 
     /// The region that an endpoint's VPC lies in.
@@ -399,7 +423,7 @@ impl Inventory {
 
     /// Whether an endpoint service has this id.
     pub(super) fn knows_service(&self, id: &VpceServiceId) -> bool {
-        self.services.contains_key(id)
+        self.project_service(id).is_some()
             || self.fixed.app_services.iter().any(|service| service.id == *id)
             || self.serverless.values().any(|record| record.endpoint.as_ref().is_some_and(|own| own.service.id == *id))
             || archive_region(id).is_some()
@@ -482,7 +506,8 @@ saved_kinds! {
     "app" => apps,
     "serverless" => serverless,
     "archive" => archives,
-    "elsewhere" => elsewhere,
+    "cloud-service" => cloud_services,
+    "cloud-endpoint" => cloud_endpoints,
     "project-profile" => project_profiles,
     "cluster-profile" => cluster_profiles,
     "update" => updates,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::inventory::{
-    ClusterState, DatabaseUser, EndpointRecord, Inventory, Pair, Reservation, ServiceState, StringsStatus, Timestamp,
+    CloudEndpointKey, ClusterState, DatabaseUser, EndpointRecord, Inventory, Pair, Reservation, ServiceState,
+    StringsStatus, Timestamp,
 };
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
@@ -75,10 +76,8 @@ pub(super) enum Due {
     Reservation(ProjectId, ClusterName),
     /// An Online Archives' endpoint is gone, or nobody waits for it any longer.
     Archive(ProjectId, VpceId),
-    /// An endpoint service on another cloud goes on.
-    Elsewhere(String),
-    /// A private endpoint on another cloud goes on.
-    ElsewhereEndpoint(String, String),
+    /// A private endpoint on Azure or Google Cloud goes on.
+    CloudEndpoint(CloudEndpointKey),
 }
 
 /// What is due next and when; `None` when nothing goes on by itself.
@@ -107,8 +106,8 @@ pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
 }
 
 fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
-    let services = inventory.services.iter().filter_map(|(id, record)| {
-        Some((record.since.plus(times.of_service(record.state)?), Due::Service(id.clone())))
+    let services = inventory.project_services().filter_map(|record| {
+        Some((record.since.plus(times.of_service(record.state)?), Due::Service(record.service.id.clone())))
     });
     let endpoints = inventory.endpoints.iter().filter_map(|(id, record)| {
         let wait = match record.endpoint.state {
@@ -145,7 +144,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
     services.chain(endpoints).chain(registrations).chain(of_clusters).chain(beside(inventory, times))
 }
 
-/// The same for what stands beside AWS' services of projects: serverless instances, Online Archives, other clouds.
+/// The same for what stands beside AWS' endpoints of projects: serverless instances, Online Archives, Azure, Google Cloud.
 fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
     let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
         |(Pair(project, name), record)| {
@@ -172,16 +171,11 @@ fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item 
         };
         Some((record.since.plus(wait), Due::Archive(project.clone(), id.clone())))
     });
-    let elsewhere = inventory.elsewhere.iter().filter_map(move |(id, record)| {
-        Some((record.since.plus(times.of_service(record.state)?), Due::Elsewhere(id.clone())))
-    });
-    let their_endpoints = inventory.elsewhere.iter().flat_map(move |(id, record)| {
-        record.endpoints.iter().filter_map(move |(name, own)| {
-            let due = Due::ElsewhereEndpoint(id.clone(), name.clone());
-            Some((own.since.plus(times.of_service(own.state)?), due))
-        })
-    });
-    instances.chain(reservations).chain(archives).chain(elsewhere).chain(their_endpoints)
+    let in_clouds = inventory
+        .cloud_endpoints
+        .iter()
+        .filter_map(|(key, own)| Some((own.since.plus(times.of_service(own.state)?), Due::CloudEndpoint(key.clone()))));
+    instances.chain(reservations).chain(archives).chain(in_clouds)
 }
 
 /// What the documentation says of an endpoint without a subnet.
@@ -209,8 +203,7 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
         Due::Serverless(project, name) => serverless(inventory, project, name, now),
         Due::Reservation(project, name) => reservation(inventory, project, name, now),
         Due::Archive(project, id) => archive(inventory, project, id, now),
-        Due::Elsewhere(id) => elsewhere(inventory, id, now),
-        Due::ElsewhereEndpoint(id, name) => elsewhere_endpoint(inventory, id, name, now),
+        Due::CloudEndpoint(key) => cloud_endpoint(inventory, key, now),
     }
 }
 
@@ -218,7 +211,7 @@ pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
 pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Timestamp) {
     match due {
         Due::Service(id) => {
-            if let Some(record) = inventory.services.get_mut(id) {
+            if let Some(record) = inventory.project_service_mut(id) {
                 (record.state, record.since, record.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
             }
         }
@@ -254,13 +247,8 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        Due::Elsewhere(id) => {
-            if let Some(record) = inventory.elsewhere.get_mut(id) {
-                (record.state, record.since, record.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
-            }
-        }
-        Due::ElsewhereEndpoint(id, name) => {
-            if let Some(own) = inventory.elsewhere.get_mut(id).and_then(|record| record.endpoints.get_mut(name)) {
+        Due::CloudEndpoint(key) => {
+            if let Some(own) = inventory.cloud_endpoints.get_mut(key) {
                 (own.state, own.since, own.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
             }
         }
@@ -276,14 +264,16 @@ pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Time
 }
 
 fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Timestamp) {
-    let Some(record) = inventory.services.get_mut(id) else { return };
+    let Some(record) = inventory.project_service_mut(id) else { return };
     match record.state {
         ServiceState::Initiating | ServiceState::Updating => {
             (record.state, record.since) = (ServiceState::Available, now);
         }
         ServiceState::Deleting => {
             inventory.services.remove(id);
+            inventory.cloud_services.remove(id);
             inventory.registrations.retain(|key, _| key.0 != *id);
+            inventory.cloud_endpoints.retain(|key, _| key.0 != *id);
             reject_all(inventory, id, now);
         }
         ServiceState::Available | ServiceState::Failed => {}
@@ -355,10 +345,27 @@ fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &V
         record.endpoint.state = EndpointState::Rejected;
         (record.since, record.accepted) = (now, false);
     }
-    // Atlas: deleting the last endpoint of a service removes the service too.
-    let last = !inventory.registrations.keys().any(|key| key.0 == *service);
-    if let (true, Some(record)) = (last, inventory.services.get_mut(service)) {
+    delete_unused_service(inventory, service, now);
+}
+
+/// Atlas: deleting the last endpoint of a service removes the service too.
+fn delete_unused_service(inventory: &mut Inventory, service: &VpceServiceId, now: Timestamp) {
+    let is_used = inventory.registrations.keys().any(|key| key.0 == *service)
+        || inventory.cloud_endpoints_of(service).next().is_some();
+    if let (false, Some(record)) = (is_used, inventory.project_service_mut(service)) {
         (record.state, record.since) = (ServiceState::Deleting, now);
+    }
+}
+
+fn cloud_endpoint(inventory: &mut Inventory, key: &CloudEndpointKey, now: Timestamp) {
+    let error = inventory.why_not_found(key);
+    let Some(own) = inventory.cloud_endpoints.get_mut(key) else { return };
+    if own.state == ServiceState::Deleting {
+        inventory.cloud_endpoints.remove(key);
+        delete_unused_service(inventory, &key.0, now);
+    } else {
+        own.state = if error.is_some() { ServiceState::Failed } else { ServiceState::Available };
+        (own.since, own.error) = (now, error);
     }
 }
 
@@ -422,33 +429,6 @@ fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Tim
     } else {
         record.since = now;
         record.error = Some(format!("Interface endpoint {id} was not found."));
-    }
-}
-
-fn elsewhere(inventory: &mut Inventory, id: &str, now: Timestamp) {
-    let Some(record) = inventory.elsewhere.get_mut(id) else { return };
-    if record.state == ServiceState::Deleting {
-        inventory.elsewhere.remove(id);
-    } else {
-        (record.state, record.since) = (ServiceState::Available, now);
-    }
-}
-
-fn elsewhere_endpoint(inventory: &mut Inventory, id: &str, name: &str, now: Timestamp) {
-    let Some(record) = inventory.elsewhere.get_mut(id) else { return };
-    let error = record.why_not_found(&inventory.fixed.networks, name);
-    match record.endpoints.get_mut(name) {
-        Some(own) if own.state == ServiceState::Deleting => {
-            record.endpoints.remove(name);
-            if record.endpoints.is_empty() && record.state == ServiceState::Available {
-                (record.state, record.since) = (ServiceState::Deleting, now);
-            }
-        }
-        Some(own) => {
-            own.state = if error.is_some() { ServiceState::Failed } else { ServiceState::Available };
-            (own.since, own.error) = (now, error);
-        }
-        None => {}
     }
 }
 

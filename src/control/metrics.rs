@@ -170,25 +170,24 @@ impl ControlMetrics {
         }
         let services = desired.projects.iter().flat_map(|project| &project.services);
         gauges.retain(|(service, _), _| services.clone().any(|other| other.id.as_str() == service));
-        let mut set = |service: &str, name: &'static str, state: &'static str, value: u64| {
-            let labels: &[(&'static str, &str)] =
-                if state.is_empty() { &[("service", service)] } else { &[("service", service), ("state", state)] };
-            let id = if state.is_empty() { name } else { state };
+        let mut set = |id: &'static str, name: &'static str, labels: [(&'static str, &str); 2], value: u64| {
             let gauge = gauges
-                .entry((service.to_owned(), id))
-                .or_insert_with(|| self.recorder.register_gauge(&key(name, labels), &METADATA));
+                .entry((labels[0].1.to_owned(), id))
+                .or_insert_with(|| self.recorder.register_gauge(&key(name, &labels), &METADATA));
             gauge.set(float(value));
         };
         for service in services {
             let own = || snapshot.targets.iter().filter(|target| target.service == service.id);
-            let id = service.id.as_str();
-            set(id, "plgw_target_slots_used", "", own().count() as u64);
-            set(id, "plgw_target_slots_limit", "", service.target_limit as u64);
+            let id = ("service", service.id.as_str());
+            let limits = [("plgw_target_slots_used", own().count()), ("plgw_target_slots_limit", service.target_limit)];
+            for (name, value) in limits {
+                set(name, name, [id, ("provider", service.region.provider())], value as u64);
+            }
             let leaving = || snapshot.leaving.iter().filter(|target| target.service == service.id);
             for state in TargetState::ALL {
                 let members =
                     own().chain(leaving()).flat_map(|target| &target.members).filter(|member| member.state == state);
-                set(id, "plgw_targets", state.label(), members.count() as u64);
+                set(state.label(), "plgw_targets", [id, ("state", state.label())], members.count() as u64);
             }
         }
     }

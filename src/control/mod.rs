@@ -6,6 +6,7 @@
 //! serves which zone. [`health`] probes targets and says
 //! what changed.
 
+mod config_base;
 pub mod draft;
 pub mod events;
 mod faults;
@@ -13,9 +14,11 @@ mod figures;
 mod follow;
 mod gateways;
 pub mod health;
+mod holder;
 pub mod inventory;
 mod lifecycle;
 mod metrics;
+mod node_names;
 mod overrides;
 mod owner;
 mod plane;
@@ -35,20 +38,26 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::config_base::ConfigBase;
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
 pub use self::gateways::{ClaimView, GatewayParts, GatewayState, GatewayView, GatewaysView};
 use self::gateways::{Gateways, Member};
 use self::health::{HealthProber, Probe};
-use self::inventory::{Inventory, Timestamp};
+use self::holder::Holder;
+use self::inventory::{ApiResources, Inventory, Timestamp};
 use self::metrics::ControlMetrics;
+pub use self::node_names::NodeName;
+use self::node_names::{Learn, NodeNames};
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
 pub use self::owner::{ChangeError, Moved, chain};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::saved::{Loaded, Saved};
+use self::saved::Saved;
 pub use self::saved_error::SavedError;
+use self::shared::Shared;
+pub use self::shared::SharedStatus;
 use self::store::StateStore;
 pub use crate::model::Pace;
 use crate::model::{Desired, Fault, GatewayId, ListenerPort, TargetId, VpceServiceId, Zone};
@@ -82,12 +91,14 @@ pub struct ControlParts<P> {
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where what is held lies.
     pub store: Arc<dyn StateStore>,
-    /// This gateway's name among those that share the store; `None`: the store is its alone.
+    /// This gateway's name among those that share the store, which no other process may have; `None`: the store is its alone.
     pub gateway: Option<GatewayId>,
     /// What it says of itself to them.
     pub gateway_parts: GatewayParts,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
+    /// The name servers that are asked for nodes' host names; empty: the machine's.
+    pub name_servers: Vec<std::net::SocketAddr>,
     /// Where it counts.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
@@ -109,9 +120,12 @@ pub struct Control {
     published_overrides: watch::Receiver<Arc<OperatorOverrides>>,
     draining: watch::Receiver<Vec<(VpceServiceId, ListenerPort)>>,
     store_problem: watch::Receiver<Option<String>>,
+    shared_status: watch::Receiver<SharedStatus>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
     gateways: Option<Gateways>,
+    learn: mpsc::Sender<Learn>,
+    node_names: watch::Receiver<Vec<NodeName>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -131,29 +145,39 @@ impl Control {
         desired: Desired,
         tracker: &TaskTracker,
     ) -> Result<Self, ChangeError> {
-        let digest = || follow::digest(&Inventory::from_config(&desired), &desired.faults);
-        let shared = parts.gateway.clone().map(|gateway| (gateway, digest()));
-        let (saved, Loaded { held, resources, overrides }) = Saved::load(Arc::clone(&parts.store), shared).await?;
+        let shared = match &parts.gateway {
+            Some(id) => {
+                let holder = Holder::new(parts.gateway_parts.admin.clone());
+                Some(Shared::join(&*parts.store, id.clone(), holder).await?)
+            }
+            None => None,
+        };
+        let (saved, loaded) = Saved::load(Arc::clone(&parts.store), shared).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
-        let (pace, pace_seen) = watch::channel(overrides.pace.unwrap_or(parts.pace));
+        let (pace, pace_seen) = watch::channel(loaded.overrides.pace.unwrap_or(parts.pace));
         let (published_overrides, published_overrides_seen) = watch::channel(Arc::default());
         let (status, problem) = watch::channel(None);
         let (published_draining, draining) = watch::channel(Vec::new());
         let (store_problem, events) = (saved.problem.subscribe(), EventLog::default());
+        let (shared_status, shared_status_seen) = watch::channel(SharedStatus::default());
         let (health, health_results) = mpsc::unbounded_channel();
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
         let failed_dials = prober.failed_dials();
         tracker.spawn(probing);
         let metrics = ControlMetrics::new(Arc::clone(&parts.recorder));
-        let mut member = match parts.gateway {
+        let mut member = match &parts.gateway {
             Some(id) => {
-                Some(Member::join(Arc::clone(&parts.store), id, parts.gateway_parts, Arc::clone(&parts.recorder)).await)
+                let (store, own) = (Arc::clone(&parts.store), parts.gateway_parts.clone());
+                Some(Member::join(store, id.clone(), own, Arc::clone(&parts.recorder)).await)
             }
             None => None,
         };
         let serving = member.as_ref().map(Member::serving).unwrap_or_default();
+        let mut names = NodeNames::new(parts.name_servers, events.clone());
+        let node_names = names.published();
+        names.ask(desired.host_names()).await;
         let mut owner = Owner {
             plane: parts.plane,
             desired: Desired {
@@ -161,19 +185,24 @@ impl Control {
                 own_names: desired.own_names.clone(),
                 served_anywhere: serving.anywhere(),
                 served_here: serving.here,
+                resolved: names.answers(),
                 ..Desired::default()
             },
             base: Inventory::default(),
             inventory: Arc::new(Inventory::default()),
-            resources,
-            overrides,
+            resources: ApiResources::new(),
+            file: None,
+            unbound: std::collections::BTreeMap::new(),
+            is_taken: false,
+            shared_status,
+            overrides: OperatorOverrides::default(),
             published_overrides,
             epoch: 0,
             inventories,
             configured_pace: parts.pace,
             pace,
             not_before: tokio::time::Instant::now(),
-            held,
+            held: PortAllocations::default(),
             saved,
             snapshots,
             prober,
@@ -190,16 +219,23 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        if let Err(error) = Box::pin(owner.rebase_on_latest(&desired, None)).await {
+        if let Err(error) = Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await {
             if let Some(member) = &mut member {
                 member.leave().await;
             }
             return Err(error);
         }
-        if owner.saved.gateway().is_some() {
-            tracker.spawn(follow::watch(parts.store, commands.clone(), owner.stop.clone()));
+        if let Some((id, shared)) = parts.gateway.zip(owner.saved.shared()) {
+            let ((holder, at), left) = (shared.holder(), parts.gateway_parts.left);
+            tracker.spawn(holder::hold(Arc::clone(&parts.store), id, holder, at, left));
+            let status = owner.shared_status.clone();
+            tracker.spawn(follow::watch(parts.store, commands.clone(), status, owner.stop.clone()));
         }
         owner.metrics.took_over();
+        names.took_over();
+        let (learn, to_learn) = mpsc::channel(1);
+        let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
+        tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         tracker.spawn(owner.run(received, health_results));
         let gateways = member.map(|member| member.start(commands.clone(), tracker));
         Ok(Self {
@@ -211,9 +247,12 @@ impl Control {
             published_overrides: published_overrides_seen,
             draining,
             store_problem,
+            shared_status: shared_status_seen,
             events,
             failed_dials,
             gateways,
+            learn,
+            node_names,
         })
     }
 
@@ -259,6 +298,18 @@ impl Control {
         self.store_problem.borrow().clone()
     }
 
+    /// How this gateway stands to the state that it shares with others.
+    #[must_use]
+    pub fn shared_status(&self) -> watch::Receiver<SharedStatus> {
+        self.shared_status.clone()
+    }
+
+    /// The host names of nodes, and where they lead.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<NodeName> {
+        self.node_names.borrow().clone()
+    }
+
     /// The gateways that share the state; `None`: the state is this one's alone.
     #[must_use]
     pub fn gateways(&self) -> Option<Arc<GatewaysView>> {
@@ -287,13 +338,21 @@ impl Control {
         }
     }
 
-    /// Replaces the inventory: all or nothing. `Err` in `inventory` is a config that can't be read, and is recorded as
+    /// Replaces the inventory: all or nothing. Its host names are resolved first. `Err` in `inventory` is a config that can't be read, and is recorded as
     /// a refused reload.
     ///
     /// # Errors
     ///
     /// [`ChangeError`]; the snapshot in force stays.
     pub async fn replace_inventory(&self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
+        let names = inventory.as_ref().map(Desired::host_names).unwrap_or_default();
+        if !names.is_empty() {
+            let (reply, learned) = oneshot::channel();
+            // Without an answer the process stops, and the owner says so.
+            if self.learn.send((names, reply)).await.is_ok() {
+                let _ = learned.await;
+            }
+        }
         self.ask(|reply| Command::Inventory { desired: Box::new(inventory), reply }).await
     }
 

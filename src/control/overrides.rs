@@ -115,6 +115,15 @@ pub(super) struct OperatorOverrides {
     pub(super) deregistered: BTreeSet<Out>,
     /// How quickly lifecycles proceed; `None`: as the config says.
     pub(super) pace: Option<Pace>,
+    /// Where several gateways share the state: by fault, when one of them last moved its target.
+    moves: BTreeMap<String, FaultMove>,
+}
+
+/// A move that a fault made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FaultMove {
+    fault: Arc<Fault>,
+    at: Timestamp,
 }
 
 impl OperatorOverrides {
@@ -180,6 +189,16 @@ impl OperatorOverrides {
         true
     }
 
+    /// When `fault` last moved its target; another fault of that name has not.
+    pub(super) fn latest_move(&self, fault: &Arc<Fault>) -> Option<Timestamp> {
+        self.moves.get(&fault.name).filter(|made| made.fault == *fault).map(|made| made.at)
+    }
+
+    /// Remembers that `fault` moves its target.
+    pub(super) fn note_move(&mut self, fault: &Arc<Fault>, at: Timestamp) {
+        self.moves.insert(fault.name.clone(), FaultMove { fault: Arc::clone(fault), at });
+    }
+
     /// A name for a fault that has none: its type, and the first number that is free.
     pub(super) fn free_name(&self, fault: &Fault) -> String {
         let label = fault.kind.label();
@@ -230,6 +249,10 @@ impl OperatorOverrides {
         if let Some(pace) = self.pace {
             put("pace".to_owned(), json(&pace));
         }
+        // One whose fault is over or cleared would be in the way of the next fault of that name.
+        for (name, made) in self.moves.iter().filter(|(name, _)| self.faults.contains_key(*name)) {
+            put(format!("moved/{}", coded(name)), json(made));
+        }
         saved
     }
 
@@ -263,6 +286,10 @@ impl OperatorOverrides {
                 }
                 "deregistered" => {
                     overrides.deregistered.insert(serde_json::from_slice(value).map_err(wrong)?);
+                }
+                "moved" => {
+                    let made: FaultMove = serde_json::from_slice(value).map_err(wrong)?;
+                    overrides.moves.insert(made.fault.name.clone(), made);
                 }
                 "pace" => overrides.pace = Some(serde_json::from_slice(value).map_err(wrong)?),
                 other => {

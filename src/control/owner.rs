@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::config_base::ConfigBase;
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
 use super::gateways::serving::{Served, Serving};
@@ -22,9 +23,10 @@ use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
 use super::saved::Saved;
 use super::saved_error::SavedError;
-use super::store::StoreError;
+use super::shared::SharedStatus;
+use super::store::{Entry, StoreError};
 use crate::model::{
-    ConnectError, Desired, DrainReason, Fault, GatewayId, Health, ListenerPort, Pace, TargetId, TargetState,
+    ConnectError, Desired, DnsName, DrainReason, Fault, GatewayId, Health, ListenerPort, Pace, TargetId, TargetState,
     VpceServiceId, Zone,
 };
 use crate::plan::{
@@ -137,20 +139,24 @@ impl ChangeError {
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// How often a change is made again on what another gateway left, before it is refused.
-const REPLAYS: usize = 5;
+pub(super) const REPLAYS: usize = 5;
 
-/// Makes a change; where another gateway that shares the state was first, again on what that one left.
+/// Makes a change on the latest state; where another gateway that shares it was first, again on what that one left.
 macro_rules! replayed {
     ($owner:ident, $change:expr) => {{
         let mut replays = 0;
         loop {
+            if let Err(error) = $owner.catch_up().await {
+                break Err(error);
+            }
             match $change.await {
-                Err(error) if error.is_conflict() && replays < REPLAYS && $owner.can_replay().await => replays += 1,
+                Err(error) if $owner.is_overtaken(&error) && replays < REPLAYS => replays += 1,
                 outcome => break outcome,
             }
         }
     }};
 }
+pub(super) use replayed;
 
 /// A change of the inventory, with its answer.
 pub(super) type Edit = Box<dyn Fn(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send + Sync>;
@@ -199,18 +205,31 @@ pub(super) enum Command {
     ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// A fault's time has come.
     FaultDue { name: String, epoch: u64, due: FaultPhase },
-    /// Another gateway may have changed the shared state.
-    Follow,
+    /// The head of the shared state is this one; the answer says whether it is in force here.
+    Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
     /// Listen at the addresses of these claims and no others, and answer those that some gateway serves.
     Serve { serving: Serving, reply: oneshot::Sender<Served> },
     /// Wait no more for a gateway that is gone for good; the answer says for how many ports.
     Forget { gateway: GatewayId, reply: oneshot::Sender<Result<usize, ChangeError>> },
+    /// What the host names of nodes lead to now.
+    Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// The draining interval of an unhealthy member is over.
     StillUnhealthy(MemberKey),
     /// The flows of a member that left its group are gone, or their time is.
     Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
+}
+
+/// Who decided what is put in force.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decision<'a> {
+    /// This gateway: it is saved, and refused where a listener can't be bound.
+    Own,
+    /// The claims of gateways, which stand elsewhere in the state: nothing is saved, and it is refused in the same way.
+    Claims,
+    /// Another gateway, which holds these ports: nothing is saved, and listeners that can't be bound are tried again.
+    Elsewhere(&'a PortAllocations),
 }
 
 /// What is due of a fault.
@@ -251,6 +270,13 @@ pub(super) struct Owner<P: Plane> {
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
     pub(super) resources: ApiResources,
+    /// What the config file says, where several gateways share the state and its config.
+    pub(super) file: Option<ConfigBase>,
+    /// Listeners that another gateway decided and that can't be bound here, and why.
+    pub(super) unbound: BTreeMap<SocketAddr, String>,
+    /// Another process serves as this gateway.
+    pub(super) is_taken: bool,
+    pub(super) shared_status: watch::Sender<SharedStatus>,
     /// What operators set, and the config's faults.
     pub(super) overrides: OperatorOverrides,
     /// The same, for readers.
@@ -296,7 +322,7 @@ impl<P: Plane> Owner<P> {
     ) {
         let stop = self.stop.clone();
         loop {
-            let due = lifecycle::next(&self.inventory, *self.pace.borrow());
+            let due = if self.is_cut_off() { None } else { lifecycle::next(&self.inventory, *self.pace.borrow()) };
             let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Timestamp::now().0)));
             let not_before = self.not_before;
             let its_time = async move {
@@ -308,7 +334,12 @@ impl<P: Plane> Owner<P> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(command) = commands.recv() => self.obey(command).await,
+                Some(command) = commands.recv() => {
+                    self.obey(command).await;
+                    if self.is_taken {
+                        return;
+                    }
+                }
                 () = its_time => if let Some((_, due)) = due {
                     // What does not happen is logged, and is due again.
                     let _ = self.advance(&due).await;
@@ -327,6 +358,7 @@ impl<P: Plane> Owner<P> {
     async fn obey(&mut self, command: Command) {
         // Whoever asked may have gone; the change stands all the same.
         match command {
+            due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
             Command::Inventory { desired, reply } => {
                 let outcome = self.replace_inventory(*desired).await;
                 let _ = reply.send(outcome);
@@ -338,11 +370,7 @@ impl<P: Plane> Owner<P> {
                 let _ = reply.send(replayed!(self, self.set_pace(pace)));
             }
             Command::Push { reply } => {
-                let outcome = match lifecycle::pushed(&self.inventory) {
-                    Some(due) => self.advance(&due).await.map(|()| true),
-                    None => Ok(false),
-                };
-                let _ = reply.send(outcome);
+                let _ = reply.send(replayed!(self, self.push()));
             }
             Command::Move { target, service, port, reply } => {
                 let _ = reply.send(replayed!(self, self.move_target(&target, service.as_ref(), port)));
@@ -360,13 +388,19 @@ impl<P: Plane> Owner<P> {
                 let _ = if silent { desired.silent_zones.insert(zone) } else { desired.silent_zones.remove(&zone) };
                 let _ = reply.send(self.apply(desired).await);
             }
+            Command::Resolved { addresses, reply } => {
+                let _ = reply.send(replayed!(self, self.resolved(&addresses)));
+            }
             Command::SetFault { fault, replace, reply } => {
                 let _ = reply.send(replayed!(self, self.set_fault(fault.clone(), replace)));
             }
             Command::ClearFaults { name, reply } => {
                 let _ = reply.send(replayed!(self, self.clear_faults(name.clone())));
             }
-            Command::Follow => self.follow_or_log().await,
+            Command::Follow { head, done } => {
+                let outcome = self.follow(head).await;
+                let _ = done.send(outcome);
+            }
             Command::Serve { serving, reply } => {
                 let _ = reply.send(self.serve(serving).await);
             }
@@ -411,17 +445,20 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Takes over what the config names, under what the APIs made or changed.
-    pub(super) async fn rebase(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
-        let base = Inventory::from_config(config);
+    pub(super) async fn rebase(&mut self, config: ConfigBase) -> Result<Generation, ChangeError> {
+        let ConfigBase { inventory: base, faults } = config;
         let inventory = base.clone().with(&self.resources)?;
-        let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
-        let before = (std::mem::replace(&mut self.base, base), std::mem::replace(&mut self.overrides, overrides));
+        let overrides = self.overrides.clone().over(&faults, Timestamp::now());
+        let before = (
+            std::mem::replace(&mut self.base, base),
+            std::mem::replace(&mut self.configured_faults, faults),
+            std::mem::replace(&mut self.overrides, overrides),
+        );
         let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
-            (self.base, self.overrides) = before;
+            (self.base, self.configured_faults, self.overrides) = before;
             return outcome;
         }
-        self.configured_faults.clone_from(&config.faults);
         self.start_clocks();
         outcome
     }
@@ -434,6 +471,14 @@ impl<P: Plane> Owner<P> {
             self.adopt(draft.inventory, false).await?;
         }
         Ok(answer)
+    }
+
+    /// Lets the next transition happen; whether there was one.
+    async fn push(&mut self) -> Result<bool, ChangeError> {
+        match lifecycle::pushed(&self.inventory) {
+            Some(due) => self.advance(&due).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Lets a transition happen; one that can't be is a failure of the thing itself. An error means that neither could be
@@ -473,7 +518,7 @@ impl<P: Plane> Owner<P> {
             (self.resources, self.overrides) = before;
             return Err(error);
         }
-        self.published_overrides.send_replace(Arc::new(self.overrides.clone()));
+        self.publish_overrides();
         self.inventory = Arc::new(inventory);
         self.inventories.send_replace(Arc::clone(&self.inventory));
         Ok(self.snapshots.borrow().generation)
@@ -488,8 +533,17 @@ impl<P: Plane> Owner<P> {
         desired.served_anywhere.clone_from(&self.desired.served_anywhere);
         desired.own_addresses = self.desired.own_addresses.clone();
         desired.own_names = self.desired.own_names.clone();
+        desired.resolved = self.desired.resolved.clone();
         desired.draining = self.desired.draining.clone();
         desired
+    }
+
+    /// Takes over what the host names of nodes lead to.
+    async fn resolved(&mut self, addresses: &BTreeMap<DnsName, IpAddr>) -> Result<Generation, ChangeError> {
+        if *addresses == self.desired.resolved {
+            return Ok(self.snapshots.borrow().generation);
+        }
+        self.apply(Desired { resolved: addresses.clone(), ..self.desired.clone() }).await
     }
 
     pub(super) async fn move_target(
@@ -665,7 +719,7 @@ impl<P: Plane> Owner<P> {
             self.apply(desired).await
         };
         match &outcome {
-            Ok(_) => drop(self.published_overrides.send_replace(Arc::new(self.overrides.clone()))),
+            Ok(_) => self.publish_overrides(),
             Err(_) => self.overrides = before,
         }
         outcome
@@ -682,10 +736,10 @@ impl<P: Plane> Owner<P> {
 
     async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {
         let mut overrides = self.overrides.clone();
-        overrides.pace = (pace != self.configured_pace).then_some(pace);
-        self.set_overrides(overrides).await?;
-        self.pace.send_replace(pace);
-        Ok(())
+        // Gateways that share the state may have another one in their configs.
+        let is_shared = self.saved.gateway().is_some();
+        overrides.pace = (is_shared || pace != self.configured_pace).then_some(pace);
+        self.set_overrides(overrides).await.map(drop)
     }
 
     async fn drained(&mut self, service: VpceServiceId, port: ListenerPort) {
@@ -706,18 +760,18 @@ impl<P: Plane> Owner<P> {
 
     /// The one way in for every change of this gateway's.
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
-        self.put_in_force(desired, None).await
+        self.put_in_force(desired, Decision::Own).await
     }
 
-    /// The same for what another gateway decided, when there is `decided`: what that one holds. It is not saved again.
+    /// The same for what is decided and not saved again.
     pub(super) async fn put_in_force(
         &mut self,
         desired: Desired,
-        decided: Option<&PortAllocations>,
+        decision: Decision<'_>,
     ) -> Result<Generation, ChangeError> {
         let old = Arc::clone(&self.snapshots.borrow());
         let generation = Generation(old.generation.0 + 1);
-        let before = decided.unwrap_or(&self.held);
+        let before = if let Decision::Elsewhere(held) = decision { held } else { &self.held };
         let (mut snapshot, mut held) = compile(&desired, before, generation)?;
         let mut changes = diff(&old, &snapshot);
         let mut desired = desired;
@@ -726,19 +780,29 @@ impl<P: Plane> Owner<P> {
             changes = diff(&old, &snapshot);
         }
         self.saved.wait_for_known(&mut held);
-        if decided.is_some_and(|decided| *decided != held) {
+        if !matches!(decision, Decision::Own) && *before != held {
             return Err(SavedError::Diverged.into());
         }
         let leaving = self.leaving(&old, &snapshot, &changes);
         snapshot.leaving = leaving.values().cloned().collect();
-        let snapshot = Arc::new(snapshot);
+        let mut snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
-        let bound = self.plane.bind(&changes, &snapshot).map_err(ChangeError::Bind)?;
-        if decided.is_none() {
+        let (bound, unbound) = self.plane.bind(&changes, &snapshot);
+        // What another gateway decided stands, and so does the rest of it here.
+        let is_elsewhere = matches!(decision, Decision::Elsewhere(_));
+        let may_fail = |address: &SocketAddr| is_elsewhere || self.unbound.contains_key(address);
+        if unbound.keys().any(|address| !may_fail(address)) {
+            return Err(ChangeError::Bind(unbound.into_values().collect()));
+        }
+        if !unbound.is_empty() {
+            Arc::make_mut(&mut snapshot).listeners.retain(|address, _| !unbound.contains_key(address));
+        }
+        if matches!(decision, Decision::Own) {
             self.saved.save(&held, &self.resources, &self.overrides).await?;
         }
         self.held = held;
         self.desired = desired;
+        self.unbound = unbound;
         self.leaving = leaving;
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
@@ -833,7 +897,10 @@ impl<P: Plane> Owner<P> {
 
     /// Releases ports that were given up and that this process does not have open: its flows there are gone, or nothing
     /// listened on them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
-    async fn release_idle_ports(&mut self) {
+    pub(super) async fn release_idle_ports(&mut self) {
+        if self.is_cut_off() {
+            return;
+        }
         let mut held = self.held.clone();
         let is_idle = |(service, port): &(&VpceServiceId, ListenerPort)| {
             !self.draining.contains_key(&((*service).clone(), *port))

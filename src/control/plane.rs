@@ -1,6 +1,8 @@
 //! The data plane as control sees it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +16,8 @@ pub trait Plane: Send + Sync + 'static {
     /// What was open on an address when it was closed.
     type Open: Send;
 
-    /// Binds whatever `changes` opens: all of it or nothing.
-    ///
-    /// # Errors
-    ///
-    /// A sentence for every address that can't be had.
-    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>>;
+    /// Binds what can be had of whatever `changes` opens; and a sentence for every address that can't be had.
+    fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>);
 
     /// Listens and accepts on what was bound. Done when new connections are taken.
     fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;

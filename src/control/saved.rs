@@ -11,7 +11,7 @@ use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
 use super::owner::chain;
 use super::saved_error::SavedError;
-use super::shared::{self, Shared};
+use super::shared::{self, HEAD, Shared};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, RangeView, Revision, StateKey, StateStore, StoreError, Txn,
 };
@@ -23,6 +23,9 @@ const PORTS: &str = "ports/";
 /// Endpoint indexes.
 const INDEXES: &str = "endpoints/indexes";
 
+/// The most keys of a change where several gateways share the store: it is one commit, so that they see it whole.
+const MAXIMUM_SHARED_KEYS: usize = MAXIMUM_COMMIT_OPERATIONS - shared::OPERATIONS;
+
 /// What the store has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loaded {
@@ -31,84 +34,75 @@ pub(super) struct Loaded {
     pub(super) overrides: OperatorOverrides,
 }
 
-/// What the store has of changes that others made, to be taken over.
-#[derive(Debug)]
-pub(super) struct Absorbed {
-    pub(super) loaded: Loaded,
-    written: Written,
-    shared: Shared,
-}
-
-/// What a gateway went by before it took over what others changed.
-pub(super) struct Earlier(Written, Option<Shared>);
-
 type Written = BTreeMap<StateKey, (Bytes, Revision)>;
 
-/// The store's copy of what is held, with the revisions that a save compares with.
+/// What is known of the store.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The state, with the revisions that a save compares with.
+    written: Written,
+    /// Where several gateways share the store: what they go by. `None`: the store is this process' alone.
+    shared: Option<Shared>,
+}
+
+impl Known {
+    /// The config of all gateways; `None`: none is published, or the store is not shared.
+    pub(super) fn config(&self) -> Option<&Bytes> {
+        self.shared.as_ref().map(Shared::config).filter(|config| !config.is_empty())
+    }
+}
+
+/// The way to the store.
 #[derive(Debug)]
 pub(super) struct Saved {
     store: Arc<dyn StateStore>,
-    written: Written,
-    /// The outcome of a commit is not known, so `written` has to be read again before anything is written.
+    pub(super) known: Known,
+    /// The outcome of a commit is not known, so `known` has to be read again before anything is written.
     in_doubt: bool,
-    /// Where several gateways share the store: what they go by. `None`: the store is this process' alone.
-    shared: Option<Shared>,
     /// Why the last save that had something to write failed.
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
 impl Saved {
-    /// Reads what an earlier process held, what the APIs made, and the overrides. Its flows are gone with it, so nothing
-    /// of it drains any more. `shared`: the gateway's id and the digest of its config, where the store is not its alone.
-    pub(super) async fn load(
-        store: Arc<dyn StateStore>,
-        shared: Option<(GatewayId, String)>,
-    ) -> Result<(Self, Loaded), SavedError> {
-        let problem = watch::Sender::default();
-        let shared = shared.map(|(id, config)| Shared::new(id, config));
-        let mut saved = Self { store, written: BTreeMap::new(), in_doubt: false, shared: None, problem };
-        let entries = saved.store.range("").await?.entries;
+    /// Reads what an earlier process held, what the APIs made, and the overrides. Where the store is this process' alone, its
+    /// flows are gone with it, so nothing of it drains any more; `shared`: it is not.
+    pub(super) async fn load(store: Arc<dyn StateStore>, shared: Option<Shared>) -> Result<(Self, Loaded), SavedError> {
+        let entries = store.range("").await?.entries;
         let mut loaded = loaded(&entries)?;
-        match shared {
-            None => loaded.held.release_all(),
-            Some(shared) => {
-                let shared = shared.read(&entries).map_err(value_error)?;
-                let is_alone = shared.known.iter().all(|known| *known == shared.id);
-                if !is_alone && !shared.has_config_in_force(None) {
-                    return Err(SavedError::OtherConfig);
-                }
-                saved.shared = Some(shared);
-            }
+        if shared.is_none() {
+            loaded.held.release_all();
         }
-        saved.written = written(entries);
-        Ok((saved, loaded))
+        let shared = shared.map(|shared| shared.read(&entries)).transpose()?;
+        let known = Known { written: written(entries), shared };
+        Ok((Self { store, known, in_doubt: false, problem: watch::Sender::default() }, loaded))
+    }
+
+    /// Where several gateways share the store: what they go by.
+    pub(super) fn shared(&self) -> Option<&Shared> {
+        self.known.shared.as_ref()
     }
 
     /// Where several gateways share the store: this one's id.
     pub(super) fn gateway(&self) -> Option<&GatewayId> {
-        self.shared.as_ref().map(|shared| &shared.id)
-    }
-
-    /// Whether this gateway does what only one may do: always where the store is its alone.
-    pub(super) fn is_first(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.known.first() == Some(&shared.id))
+        self.shared().map(|shared| &shared.id)
     }
 
     /// Lets ports that drain wait for all gateways that may have them open.
     pub(super) fn wait_for_known(&self, held: &mut PortAllocations) {
-        if let Some(shared) = &self.shared {
-            let own = std::iter::once(shared.id.clone());
-            held.wait_for(&shared.known.iter().cloned().chain(own).collect());
+        if let Some(shared) = self.shared() {
+            held.wait_for(&shared.gateways());
         }
     }
 
-    /// Takes over another config's digest, to be written with the next save; the one before.
-    pub(super) fn set_config(&mut self, config: impl FnOnce() -> String) -> Option<String> {
-        self.shared.as_mut().map(|shared| std::mem::replace(&mut shared.config, config()))
+    /// Takes over a config of all gateways, to be published with the next save; the one before. Where the store is this
+    /// process' alone, there is none.
+    pub(super) fn set_config(&mut self, config: impl FnOnce() -> Bytes) -> Option<Bytes> {
+        self.known.shared.as_mut().map(|shared| shared.set_config(config()))
     }
 
     /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations
-    /// than a commit may have is written in parts, new values first; a part that is not written is with the next save.
+    /// than a commit may have is written in parts, new values first; a part that is not written is with the next save. Where
+    /// several gateways share the store, such a change is refused, as the others would see half of it.
     ///
     /// # Errors
     ///
@@ -121,19 +115,18 @@ impl Saved {
         overrides: &OperatorOverrides,
     ) -> Result<(), SavedError> {
         let mut wanted: BTreeMap<StateKey, Bytes> =
-            resources.iter().map(|(text, value)| (key(text), value.clone().into())).collect();
-        wanted.extend(overrides.saved().into_iter().map(|(text, value)| (key(&text), value.into())));
+            resources.iter().map(|(text, value)| (StateKey::own(text), value.clone().into())).collect();
+        wanted.extend(overrides.saved().into_iter().map(|(text, value)| (StateKey::own(&text), value.into())));
         for (service, ledger) in &held.ledgers {
-            wanted.insert(key(&format!("{PORTS}{service}")), json(ledger));
+            wanted.insert(StateKey::own(&format!("{PORTS}{service}")), json(ledger));
         }
         if !held.indexes.is_empty() {
-            wanted.insert(key(INDEXES), json(&held.indexes));
+            wanted.insert(StateKey::own(INDEXES), json(&held.indexes));
         }
-        let is_due = self.shared.as_ref().is_some_and(Shared::is_due);
-        if self.commits(&wanted).is_empty() && !is_due {
+        if self.commits(&wanted).is_empty() {
             return Ok(());
         }
-        let outcome = self.write(&wanted, is_due).await;
+        let outcome = self.write(&wanted).await;
         self.problem.send_replace(outcome.as_ref().err().map(|error| chain(error)));
         outcome
     }
@@ -150,11 +143,11 @@ impl Saved {
         resources: &ApiResources,
         overrides: &OperatorOverrides,
     ) -> Result<(), SavedError> {
-        if let Some(shared) = &mut self.shared {
+        if let Some(shared) = &mut self.known.shared {
             shared.forgotten = Some(gateway.clone());
         }
         let outcome = self.save(held, resources, overrides).await;
-        if let Some(shared) = &mut self.shared {
+        if let Some(shared) = &mut self.known.shared {
             shared.forgotten = None;
         }
         outcome
@@ -162,33 +155,33 @@ impl Saved {
 
     /// Whether `gateway` may have listeners open, as far as the state says.
     pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.known.contains(gateway))
+        self.shared().is_some_and(|shared| shared.known.contains(gateway))
     }
 
-    async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>, is_due: bool) -> Result<(), SavedError> {
-        if self.in_doubt && self.shared.is_none() {
-            self.written = written(self.store.range("").await?.entries);
+    async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>) -> Result<(), SavedError> {
+        if self.in_doubt {
+            self.known.written = written(self.store.range("").await?.entries);
             self.in_doubt = false;
         }
-        let mut commits = self.commits(wanted);
-        if commits.is_empty() && is_due {
-            commits.push(Txn::new());
-        }
-        for txn in commits {
-            self.commit(txn).await?;
+        for txn in self.commits(wanted) {
+            if self.known.shared.is_some() {
+                self.commit_shared(txn).await?;
+            } else {
+                self.commit_alone(txn).await?;
+            }
         }
         Ok(())
     }
 
-    /// The transactions that make of what was written what is wanted.
+    /// The transactions that make of what was written what is wanted; one, where several gateways share the store.
     fn commits(&self, wanted: &BTreeMap<StateKey, Bytes>) -> Vec<Txn> {
-        let before = |key: &StateKey| self.written.get(key);
+        let before = |key: &StateKey| self.known.written.get(key);
         let puts = wanted.iter().filter(|(key, value)| before(key).is_none_or(|(written, _)| written != *value));
         let puts = puts.map(|(key, value)| {
             let expected = before(key).map_or(ExpectedRevision::Absent, |(_, at)| ExpectedRevision::At(*at));
             Txn::new().compare(key.clone(), expected).put(key.clone(), value.clone())
         });
-        let deletes = self.written.iter().filter(|(key, _)| !wanted.contains_key(*key));
+        let deletes = self.known.written.iter().filter(|(key, _)| !wanted.contains_key(*key));
         let deletes = deletes
             .map(|(key, (_, at))| Txn::new().compare(key.clone(), ExpectedRevision::At(*at)).delete(key.clone()));
         let operations: Vec<Txn> = puts.chain(deletes).collect();
@@ -200,14 +193,14 @@ impl Saved {
                 txn
             })
         };
-        let own = if self.shared.is_some() { shared::OPERATIONS } else { 0 };
-        operations.chunks(MAXIMUM_COMMIT_OPERATIONS - own).map(merge).collect()
+        match self.shared() {
+            None => operations.chunks(MAXIMUM_COMMIT_OPERATIONS).map(merge).collect(),
+            Some(shared) if operations.is_empty() && !shared.is_due() => Vec::new(),
+            Some(_) => vec![merge(&operations)],
+        }
     }
 
-    async fn commit(&mut self, txn: Txn) -> Result<(), SavedError> {
-        if self.shared.is_some() {
-            return self.commit_shared(txn).await;
-        }
+    async fn commit_alone(&mut self, txn: Txn) -> Result<(), SavedError> {
         match self.store.commit(txn.clone()).await {
             Ok(revision) => {
                 self.has_written(txn, revision);
@@ -218,80 +211,66 @@ impl Saved {
                 let Ok(RangeView { entries, .. }) = self.store.range("").await else {
                     return Err(StoreError::OutcomeUnknown { source }.into());
                 };
-                (self.written, self.in_doubt) = (written(entries), false);
+                (self.known.written, self.in_doubt) = (written(entries), false);
                 let is_written =
-                    |(key, value): &(StateKey, Bytes)| self.written.get(key).is_some_and(|(is, _)| is == value);
-                let happened =
-                    txn.puts.iter().all(is_written) && !txn.deletes.iter().any(|key| self.written.contains_key(key));
+                    |(key, value): &(StateKey, Bytes)| self.known.written.get(key).is_some_and(|(is, _)| is == value);
+                let happened = txn.puts.iter().all(is_written)
+                    && !txn.deletes.iter().any(|key| self.known.written.contains_key(key));
                 if happened { Ok(()) } else { Err(StoreError::Unavailable { source }.into()) }
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The same where others write too. A change whose outcome is not known and that is not there is sent once more: if
-    /// the first one comes through after all, the second one conflicts with it.
+    /// The same where others write too.
     async fn commit_shared(&mut self, txn: Txn) -> Result<(), SavedError> {
-        let Some(shared) = &mut self.shared else { return Ok(()) };
+        let keys = txn.puts.len() + txn.deletes.len();
+        if keys > MAXIMUM_SHARED_KEYS {
+            return Err(SavedError::TooManyKeys { keys, most: MAXIMUM_SHARED_KEYS });
+        }
+        let Some(shared) = &mut self.known.shared else { return Ok(()) };
         let (marked, mark) = shared.mark(txn.clone());
-        let mut sent = 0;
-        let revision = loop {
-            sent += 1;
-            let error = match self.store.commit(marked.clone()).await {
-                Ok(revision) => break revision,
-                Err(error @ StoreError::OutcomeUnknown { .. }) => error,
-                Err(error @ StoreError::Conflict { .. }) if sent > 1 => error,
-                Err(error) => return Err(error.into()),
-            };
-            let Ok(RangeView { entries, .. }) = self.store.range("").await else { return Err(error.into()) };
-            match shared.find(&mark, &entries) {
-                // Others may have gone on since; what they left is absorbed later.
-                Some(revision) => break revision,
-                None if sent > 1 => return Err(error.into()),
-                None => {}
-            }
-        };
+        let revision = shared.send(&*self.store, &marked, &mark).await?;
+        // Others may have gone on since; what they left is absorbed later.
         shared.happened(mark, revision);
         self.has_written(txn, revision);
         Ok(())
     }
 
     fn has_written(&mut self, txn: Txn, revision: Revision) {
-        self.written.extend(txn.puts.into_iter().map(|(key, value)| (key, (value, revision))));
-        txn.deletes.iter().for_each(|key| drop(self.written.remove(key)));
+        let written = &mut self.known.written;
+        written.extend(txn.puts.into_iter().map(|(key, value)| (key, (value, revision))));
+        txn.deletes.iter().for_each(|key| drop(written.remove(key)));
     }
 
-    /// What others changed since; `None` when nothing. It counts as known once [`Saved::take_over`] has it.
+    /// What others changed since; `None` when nothing. It counts as known once [`Saved::exchange`] has it.
     ///
     /// # Errors
     ///
-    /// [`SavedError::OtherConfig`] when neither this gateway's config is in force nor the one with the digest `before`;
-    /// [`SavedError::Lost`] when the store has less than this gateway saw.
-    pub(super) async fn absorb(&self, before: Option<&str>) -> Result<Option<Absorbed>, SavedError> {
-        let Some(shared) = &self.shared else { return Ok(None) };
-        let entries = self.store.range("").await?.entries;
-        let found = shared.read(&entries).map_err(value_error)?;
-        if found.seq() < shared.seq() {
-            return Err(SavedError::Lost { seen: shared.seq(), found: found.seq() });
-        }
-        if found.head == shared.head {
+    /// Those of [`Shared::read`], and of what the entries say.
+    pub(super) async fn absorb(&self) -> Result<Option<(Loaded, Known)>, SavedError> {
+        let Some(shared) = self.shared() else { return Ok(None) };
+        let head = self.store.range(HEAD).await?.entries;
+        if shared.is_at(head.first()) {
             return Ok(None);
         }
-        if !found.has_config_in_force(before) {
-            return Err(SavedError::OtherConfig);
-        }
-        Ok(Some(Absorbed { loaded: loaded(&entries)?, written: written(entries), shared: found }))
+        self.read().await.map(Some)
     }
 
-    /// What was absorbed is what this gateway goes by; what it went by before, for [`Saved::take_back`].
-    pub(super) fn take_over(&mut self, absorbed: Absorbed) -> Earlier {
-        let Absorbed { written, shared, .. } = absorbed;
-        Earlier(std::mem::replace(&mut self.written, written), self.shared.replace(shared))
+    /// What the store has now, to be taken over by [`Saved::exchange`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Saved::absorb`].
+    pub(super) async fn read(&self) -> Result<(Loaded, Known), SavedError> {
+        let entries = self.store.range("").await?.entries;
+        let shared = self.shared().map(|shared| shared.read(&entries)).transpose()?;
+        Ok((loaded(&entries)?, Known { written: written(entries), shared }))
     }
 
-    /// What was absorbed can't be in force: it is absorbed again later, and no change is made until then.
-    pub(super) fn take_back(&mut self, Earlier(written, shared): Earlier) {
-        (self.written, self.shared) = (written, shared);
+    /// Goes by `known` from now on; what it went by before.
+    pub(super) fn exchange(&mut self, known: Known) -> Known {
+        std::mem::replace(&mut self.known, known)
     }
 }
 
@@ -323,14 +302,6 @@ fn written(entries: Vec<Entry>) -> Written {
     own.map(|entry| (entry.key, (entry.value, entry.revision))).collect()
 }
 
-fn value_error((key, source): (String, serde_json::Error)) -> SavedError {
-    SavedError::Value { key, source }
-}
-
-fn key(text: &str) -> StateKey {
-    text.parse().expect("constants and ids make keys")
-}
-
 fn json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).expect("ids are text, so maps keyed by them are JSON objects").into()
 }
@@ -344,6 +315,7 @@ fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, SavedError> 
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use super::super::holder::Holder;
     use super::super::store::failing::{FailingStore, Failure};
     use super::*;
 
@@ -390,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_saved_is_loaded_and_keys_of_others_are_left_alone() {
         let mut saver = Saver::start().await;
-        let other = || key("gateways/a");
+        let other = || StateKey::own("gateways/a");
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
         assert_eq!(saver.there().await, (held(1024), resources(1)));
         let (mut saved, _) = Saved::load(saver.store.clone(), None).await.unwrap();
@@ -461,5 +433,69 @@ mod tests {
         saver.store.fail(Failure::Unanswered);
         saver.save(1026, 0).await.expect("saved");
         assert_eq!(saver.there().await, (held(1026), resources(0)));
+    }
+
+    /// One of several gateways on a store.
+    async fn shared_saver() -> Saver {
+        let store = Arc::new(FailingStore::new());
+        let shared = Shared::join(&*store, "a".parse().unwrap(), Holder::new(None)).await.expect("the id is free");
+        let (saved, _) = Saved::load(store.clone(), Some(shared)).await.expect("an empty store");
+        let mut saver = Saver { store, saved };
+        saver.save(1024, 1).await.expect("saved");
+        saver
+    }
+
+    /// The ports and the objects that are saved, with the number of changes.
+    async fn shared_state(store: &FailingStore) -> (PortAllocations, ApiResources, u64) {
+        let entries = store.range("").await.expect("readable").entries;
+        let head = entries.iter().find(|entry| entry.key.as_str() == HEAD).expect("a head");
+        let head: serde_json::Value = serde_json::from_slice(&head.value).unwrap();
+        let Loaded { held, resources, .. } = loaded(&entries).expect("readable");
+        (held, resources, head["seq"].as_u64().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_shared_change_happens_once_whatever_becomes_of_its_answers() {
+        let mut saver = shared_saver().await;
+        for failures in [
+            &[Failure::Unanswered][..],
+            &[Failure::Lost],
+            &[Failure::Lost, Failure::Unanswered],
+            &[Failure::Lost, Failure::Refused],
+        ] {
+            let (.., before) = shared_state(&saver.store).await;
+            failures.iter().for_each(|failure| saver.store.fail(*failure));
+            let port = 1025 + u16::try_from(before).unwrap();
+            saver.save(port, 2).await.expect("it happens");
+            assert_eq!(shared_state(&saver.store).await, (held(port), resources(2), before + 1), "{failures:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_change_that_comes_through_late_is_unknown_and_not_overtaken() {
+        let mut saver = shared_saver().await;
+        let (.., before) = shared_state(&saver.store).await;
+        saver.store.fail(Failure::Late);
+        let error = saver.save(1025, 2).await.expect_err("nobody tells");
+        assert!(matches!(error, SavedError::Store(StoreError::OutcomeUnknown { .. })), "{error:?}");
+        saver.store.is_silent.store(false, Ordering::Relaxed);
+        assert_eq!(shared_state(&saver.store).await, (held(1025), resources(2), before + 1));
+        let error = saver.save(1026, 2).await.expect_err("what came through is to be taken over first");
+        assert!(matches!(error, SavedError::Store(StoreError::Conflict { .. })), "{error:?}");
+        let (found, known) = saver.saved.absorb().await.expect("readable").expect("its own change");
+        assert_eq!(found.held, held(1025));
+        saver.saved.exchange(known);
+        saver.save(1026, 2).await.expect("saved");
+        assert_eq!(shared_state(&saver.store).await, (held(1026), resources(2), before + 2));
+    }
+
+    #[tokio::test]
+    async fn a_shared_change_of_more_keys_than_a_commit_takes_is_refused_and_changes_nothing() {
+        let mut saver = shared_saver().await;
+        let before = shared_state(&saver.store).await;
+        let error = saver.save(1025, 300).await.expect_err("others would see half of it");
+        assert!(matches!(error, SavedError::TooManyKeys { keys: 300, most: 120 }), "{error:?}");
+        assert_eq!(shared_state(&saver.store).await, before);
+        saver.save(1025, 100).await.expect("a smaller step");
     }
 }

@@ -1,6 +1,7 @@
 //! Why the saved state can't be read or written.
 
 use super::store::StoreError;
+use crate::model::GatewayId;
 
 /// Why the saved state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +18,36 @@ pub enum SavedError {
         #[source]
         source: serde_json::Error,
     },
-    /// The gateways that share the store run with another config.
+    /// Another process serves as this gateway.
     #[error(
-        "the gateways that share this state run with another config; reload this gateway with the same config, or make its \
-         config the one of all by `plgw reload` on each"
+        "gateway id `{id}` is taken: another process serves as it{admin}; stop that one, or set another `gateway.id` here; an id \
+         is free {seconds} s after its process has gone"
     )]
-    OtherConfig,
+    Taken {
+        /// The id.
+        id: GatewayId,
+        /// Where the other process can be asked, as the rest of a sentence.
+        admin: String,
+        /// How long an id is held for a process that says nothing, in seconds.
+        seconds: u64,
+    },
+    /// A change that other gateways would not see whole.
+    #[error(
+        "the change writes {keys} keys, and gateways that share a state take {most} at most in one change; make it in smaller \
+         steps; nothing was changed"
+    )]
+    TooManyKeys {
+        /// What it writes and removes.
+        keys: usize,
+        /// The most.
+        most: usize,
+    },
+    /// What another gateway saved is not in force here, so no change can be made on it.
+    #[error("this gateway cannot put in force what another gateway changed, so nothing was changed: {reason}")]
+    NotFollowed {
+        /// Why.
+        reason: String,
+    },
     /// What another gateway saved can't be in force here.
     #[error(
         "this gateway plans the shared state otherwise than the gateway that saved it; run the same version of the program \
@@ -31,9 +56,9 @@ pub enum SavedError {
     Diverged,
     /// The store went back: it was restored from a copy, or its keys were deleted.
     #[error(
-        "the state store has change {found} as its latest and this gateway has seen change {seen}: it was restored from an \
-         older copy, or its keys were deleted; what is in force stays, and restarting the gateway takes over what the store \
-         has"
+        "the state store lacks changes that this gateway has seen (its latest is change {found}, this gateway has change \
+         {seen}): it was restored from an older copy, or its keys were deleted; what is in force stays, and restarting the \
+         gateway takes over what the store has"
     )]
     Lost {
         /// The latest change that was seen.

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::holder::{self, HOLDERS, Holder};
 use super::inventory::Timestamp;
-use super::store::{Entry, ExpectedRevision, Revision, StateKey, Txn};
+use super::saved_error::SavedError;
+use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn};
 use crate::model::GatewayId;
 
 /// In every change; also the prefix to watch for all of them.
@@ -18,11 +21,14 @@ pub(super) const HEAD: &str = "head";
 const LAST: &str = "last/";
 /// By gateway: it may serve, although nothing is heard of it.
 pub(super) const KNOWN: &str = "known/";
-/// What the gateways' configs have in common, as a digest.
-const CONFIG: &str = "config/digest";
+/// The config of all gateways, a [`ConfigBase`](super::config_base::ConfigBase).
+pub(super) const CONFIG: &str = "config/inventory";
 
-/// The operations that a change has beside its own.
-pub(super) const OPERATIONS: usize = 6;
+/// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
+pub(super) const OPERATIONS: usize = 8;
+
+/// How often a change is sent whose outcome is not told.
+const SENDS: usize = 3;
 
 /// The latest change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,127 +41,302 @@ pub(super) struct Head {
     at: Timestamp,
 }
 
+/// Whether the gateway's id is this process'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Claim {
+    Held,
+    /// It is to be taken with the next change; the key is expected to be so.
+    Free(ExpectedRevision),
+}
+
 /// What this gateway knows of the others.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) id: GatewayId,
-    /// The digest of this gateway's config.
-    pub(super) config: String,
-    /// The digest that is in the store.
-    config_in_force: Option<String>,
+    /// This process.
+    holder: Holder,
+    claim: Claim,
+    /// The config of all gateways as the next change is to leave it; empty: none is published yet.
+    config: Bytes,
+    /// The config that is in the store.
+    config_in_force: Bytes,
     /// The change that this gateway's state is, with its revision.
-    pub(super) head: Option<(Head, Revision)>,
+    head: Option<(Head, Revision)>,
     /// All that may have listeners open.
     pub(super) known: BTreeSet<GatewayId>,
     /// A gateway that the next change takes out of `known`.
     pub(super) forgotten: Option<GatewayId>,
-    /// Tells this process' changes from those of an earlier one.
-    process: u64,
-    changes: u64,
+    /// How many changes this process tried.
+    tried: u64,
+    /// The latest of them that happened.
+    happened: Option<u64>,
+    /// The change by which this process took the gateway's id.
+    joined: Revision,
 }
 
 /// What a change leaves of these keys once it has happened.
 pub(super) struct Mark {
     head: Head,
+    number: u64,
     last: String,
 }
 
 impl Shared {
-    pub(super) fn new(id: GatewayId, config: String) -> Self {
-        let process = Timestamp::now().0;
-        Self {
+    /// For the process `holder`, which serves as the gateway `id` once its first change has happened.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::Taken`] while another process does.
+    pub(super) async fn join(store: &dyn StateStore, id: GatewayId, holder: Holder) -> Result<Self, SavedError> {
+        let claim = Claim::Free(holder::vacancy(store, &id).await?);
+        Ok(Self {
             id,
-            config,
-            config_in_force: None,
+            holder,
+            claim,
+            config: Bytes::new(),
+            config_in_force: Bytes::new(),
             head: None,
             known: BTreeSet::new(),
             forgotten: None,
-            process,
-            changes: 0,
-        }
+            tried: 0,
+            happened: None,
+            joined: Revision::default(),
+        })
     }
 
-    /// Whether a change is due although the state itself is as it is saved: it joins, or its config is another now.
+    /// Whether a change is due although the state itself is as it is saved: it joins, or publishes a config.
     pub(super) fn is_due(&self) -> bool {
-        !self.known.contains(&self.id)
+        self.claim != Claim::Held
+            || !self.known.contains(&self.id)
             || self.forgotten.is_some()
-            || self.config_in_force.as_ref() != Some(&self.config)
+            || self.config_in_force != self.config
     }
 
-    /// Whether the store's config is this gateway's, or the one with the digest `before`; true where there is none yet.
-    pub(super) fn has_config_in_force(&self, before: Option<&str>) -> bool {
-        self.config_in_force.as_ref().is_none_or(|config| *config == self.config || before == Some(config))
+    /// Whether no other gateway may have listeners open.
+    pub(super) fn is_alone(&self) -> bool {
+        self.known.iter().all(|known| *known == self.id)
+    }
+
+    /// All that may have listeners open, this one too.
+    pub(super) fn gateways(&self) -> BTreeSet<GatewayId> {
+        self.known.iter().chain([&self.id]).cloned().collect()
+    }
+
+    /// The config of all gateways as the next change leaves it; empty: none is published yet.
+    pub(super) fn config(&self) -> &Bytes {
+        &self.config
+    }
+
+    /// Takes over another one, to be published with the next change; the one before.
+    pub(super) fn set_config(&mut self, config: Bytes) -> Bytes {
+        std::mem::replace(&mut self.config, config)
     }
 
     /// Makes `txn` a change: the next one after the one that is known.
     pub(super) fn mark(&mut self, txn: Txn) -> (Txn, Mark) {
-        self.changes += 1;
-        let seq = self.head.as_ref().map_or(0, |(head, _)| head.seq) + 1;
+        self.tried += 1;
         let mark = Mark {
-            head: Head { seq, by: self.id.clone(), at: Timestamp::now() },
-            last: format!("{}-{}", self.process, self.changes),
+            head: Head { seq: self.seq() + 1, by: self.id.clone(), at: Timestamp::now() },
+            number: self.tried,
+            last: format!("{}.{}", self.holder.process(), self.tried),
         };
-        let expected = self.head.as_ref().map_or(ExpectedRevision::Absent, |(_, at)| ExpectedRevision::At(*at));
         let head = serde_json::to_vec(&mark.head).expect("text keys and no failing serializers");
         let mut txn = txn
-            .compare(key(HEAD), expected)
-            .put(key(HEAD), head)
-            .put(key(&format!("{LAST}{}", self.id)), mark.last.clone());
+            .compare(StateKey::own(HEAD), self.expected_head())
+            .put(StateKey::own(HEAD), head)
+            .put(self.last_key(), mark.last.clone());
+        if let Claim::Free(expected) = self.claim {
+            let key = holder::key(&self.id);
+            txn = txn.compare(key.clone(), expected).put(key, self.holder.json());
+        }
         if !self.known.contains(&self.id) {
-            txn = txn.put(key(&format!("{KNOWN}{}", self.id)), "{}");
+            txn = txn.put(StateKey::own(&format!("{KNOWN}{}", self.id)), "{}");
         }
-        if self.config_in_force.as_ref() != Some(&self.config) {
-            txn = txn.put(key(CONFIG), self.config.clone());
+        if self.config_in_force != self.config {
+            txn = txn.put(StateKey::own(CONFIG), self.config.clone());
         }
-        for prefix in [KNOWN, LAST] {
-            txn.deletes.extend(self.forgotten.iter().map(|gateway| key(&format!("{prefix}{gateway}"))));
+        for prefix in [KNOWN, LAST, HOLDERS] {
+            txn.deletes.extend(self.forgotten.iter().map(|gateway| StateKey::own(&format!("{prefix}{gateway}"))));
         }
         (txn, mark)
+    }
+
+    /// Sends the change `txn` of `mark` until it is known whether it happened. It happens once at most: all of what is sent
+    /// expects one head, and leaves another.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when another change was first, and [`StoreError::OutcomeUnknown`] when nobody tells; after any
+    /// other error it did not happen.
+    pub(super) async fn send(&self, store: &dyn StateStore, txn: &Txn, mark: &Mark) -> Result<Revision, StoreError> {
+        let mut unknown = None;
+        for _ in 0..SENDS {
+            match store.commit(txn.clone()).await {
+                Ok(revision) => return Ok(revision),
+                Err(error @ StoreError::OutcomeUnknown { .. }) => unknown = Some(error),
+                Err(error) if unknown.is_none() => return Err(error),
+                // What became of the one that was sent before is to be read.
+                Err(_) => {}
+            }
+            let Ok(view) = store.range("").await else { break };
+            let at = |key: StateKey| view.entries.iter().find(move |entry| entry.key == key);
+            if let Some(entry) = at(self.last_key()).filter(|entry| entry.value == mark.last) {
+                return Ok(entry.revision);
+            }
+            let found = at(StateKey::own(HEAD)).map(|entry| entry.revision);
+            if found != self.head.as_ref().map(|(_, at)| *at) {
+                return Err(StoreError::Conflict { key: StateKey::own(HEAD), expected: self.expected_head(), found });
+            }
+        }
+        Err(unknown.expect("whatever else ends the loop returns"))
     }
 
     /// The change of `mark` happened, with `revision`.
     pub(super) fn happened(&mut self, mark: Mark, revision: Revision) {
         self.head = Some((mark.head, revision));
+        if self.claim != Claim::Held {
+            self.joined = revision;
+        }
         self.known.insert(self.id.clone());
         if let Some(gateway) = self.forgotten.take() {
             self.known.remove(&gateway);
         }
-        self.config_in_force = Some(self.config.clone());
-    }
-
-    /// With which revision the change of `mark` happened, as `entries`, read after it, tell; `None`: it did not.
-    pub(super) fn find(&self, mark: &Mark, entries: &[Entry]) -> Option<Revision> {
-        let name = format!("{LAST}{}", self.id);
-        entries.iter().find(|entry| entry.key.as_str() == name && entry.value == mark.last).map(|entry| entry.revision)
+        self.claim = Claim::Held;
+        self.config_in_force.clone_from(&self.config);
+        self.happened = Some(mark.number);
     }
 
     /// The same gateway, with what `entries` say of the others.
     ///
     /// # Errors
     ///
-    /// The key and the mistake of an entry that this version does not write.
-    pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, (String, serde_json::Error)> {
-        let mut shared = Self { config_in_force: None, head: None, known: BTreeSet::new(), ..self.clone() };
+    /// [`SavedError::Taken`] when another process serves as this gateway, [`SavedError::Lost`] when changes are gone that this
+    /// gateway has seen, and [`SavedError::Value`] for what this version does not write.
+    pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
+        let claim = Claim::Free(ExpectedRevision::Absent);
+        let mut shared = Self { claim, head: None, known: BTreeSet::new(), happened: None, ..self.clone() };
+        shared.config_in_force = Bytes::new();
         for Entry { key, value, revision } in entries {
-            let wrong = |error| (key.as_str().to_owned(), error);
-            if key.as_str() == HEAD {
+            let key = key.as_str();
+            let wrong = |source| SavedError::Value { key: key.to_owned(), source };
+            if key == HEAD {
                 shared.head = Some((serde_json::from_slice(value).map_err(wrong)?, *revision));
-            } else if key.as_str() == CONFIG {
-                shared.config_in_force = Some(String::from_utf8_lossy(value).into_owned());
-            } else if let Some(id) = key.as_str().strip_prefix(KNOWN) {
-                let id = id.parse().map_err(|error| wrong(serde::de::Error::custom(error)))?;
+            } else if key == CONFIG {
+                shared.config_in_force = value.clone();
+            } else if let Some(text) = key.strip_prefix(KNOWN) {
+                let id = text.parse().map_err(|error| wrong(serde::de::Error::custom(error)))?;
                 shared.known.insert(id);
+            } else if let Some(text) = key.strip_prefix(LAST) {
+                if text == self.id.as_str() {
+                    shared.happened = self.number_of(value);
+                }
+            } else if key.strip_prefix(HOLDERS) == Some(self.id.as_str()) {
+                let holder: Holder = serde_json::from_slice(value).map_err(wrong)?;
+                let stale = Claim::Free(ExpectedRevision::At(*revision));
+                shared.claim = if holder.process() == self.holder.process() {
+                    Claim::Held
+                } else if self.claim == stale {
+                    stale
+                } else {
+                    return Err(holder.taken(&self.id));
+                };
             }
+        }
+        let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
+        // With its place among the known ones, another gateway took its latest change away.
+        let was_forgotten = self.known.contains(&self.id) && !shared.known.contains(&self.id);
+        let is_missing = shared.happened < self.happened && !was_forgotten;
+        if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
+            return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });
+        }
+        if !shared.config_in_force.is_empty() {
+            shared.config.clone_from(&shared.config_in_force);
         }
         Ok(shared)
     }
 
-    /// The number of the change that is known.
+    /// The number of this process' change whose text is `last`; `None`: it is another process'.
+    fn number_of(&self, last: &[u8]) -> Option<u64> {
+        std::str::from_utf8(last).ok()?.strip_prefix(self.holder.process())?.strip_prefix('.')?.parse().ok()
+    }
+
+    fn last_key(&self) -> StateKey {
+        StateKey::own(&format!("{LAST}{}", self.id))
+    }
+
+    fn expected_head(&self) -> ExpectedRevision {
+        self.head.as_ref().map_or(ExpectedRevision::Absent, |(_, at)| ExpectedRevision::At(*at))
+    }
+
+    /// Whether the change that is known is the latest one, as the key of the head says. A store that was restored gives a revision
+    /// twice, so the value counts too.
+    pub(super) fn is_at(&self, head: Option<&Entry>) -> bool {
+        match (head, &self.head) {
+            (None, None) => true,
+            (Some(entry), Some((head, at))) => {
+                entry.revision == *at && serde_json::from_slice::<Head>(&entry.value).is_ok_and(|found| found == *head)
+            }
+            _ => false,
+        }
+    }
+
+    /// The number of the change that is known; 0: none.
     pub(super) fn seq(&self) -> u64 {
         self.head.as_ref().map_or(0, |(head, _)| head.seq)
     }
+
+    /// The gateway that made it.
+    pub(super) fn latest_by(&self) -> Option<&GatewayId> {
+        self.head.as_ref().map(|(head, _)| &head.by)
+    }
+
+    /// This process, and the change by which it took the gateway's id.
+    pub(super) fn holder(&self) -> (Holder, Revision) {
+        (self.holder.clone(), self.joined)
+    }
 }
 
-fn key(text: &str) -> StateKey {
-    text.parse().expect("constants and ids make keys")
+/// How this gateway stands to the state that it shares with others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharedStatus {
+    /// This gateway; `None`: it shares no state.
+    pub gateway: Option<GatewayId>,
+    /// The number of the latest change that is in force here.
+    pub applied: u64,
+    /// Since when the store does not answer, and why.
+    pub unreachable: Option<(Timestamp, String)>,
+    /// Why the latest change is not in force here.
+    pub behind: Option<String>,
+    /// Why listeners that another gateway decided are not open here.
+    pub unbound: Vec<String>,
+    /// The config file says something else than the config of all gateways.
+    pub file_differs: bool,
+}
+
+impl SharedStatus {
+    /// Whether changes are refused, or clients are.
+    #[must_use]
+    pub fn is_severe(&self) -> bool {
+        self.unreachable.is_some() || self.behind.is_some() || !self.unbound.is_empty()
+    }
+
+    /// What is wrong, in sentences without a full stop, those that matter most first; `at` writes a moment.
+    #[must_use]
+    pub fn problems(&self, at: impl Fn(Timestamp) -> String) -> Vec<String> {
+        let unreachable = self.unreachable.as_ref().map(|(since, reason)| {
+            let since = at(*since);
+            format!(
+                "the state store has not answered since {since}; what is in force goes on, and changes are refused until it \
+                 answers: {reason}"
+            )
+        });
+        let behind = self.behind.as_ref().map(|reason| {
+            format!("what another gateway changed is not in force here, and changes are refused until it is: {reason}")
+        });
+        let unbound =
+            self.unbound.iter().map(|reason| format!("a listener is not open here, and is tried again: {reason}"));
+        let file = "the config file of this gateway differs from the config of all gateways, which is in force; \
+                    `plgw reload` makes the file the config of all, and the same file with a restart ends this";
+        unreachable.into_iter().chain(behind).chain(unbound).chain(self.file_differs.then(|| file.to_owned())).collect()
+    }
 }

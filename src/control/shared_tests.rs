@@ -3,7 +3,7 @@
 //! The clock is virtual, and every call of the store takes some of its time, so that the gateways' changes overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::draft::ec2::NewEndpoint;
-use super::health::{Probe, ProbeTarget};
+use super::health::NoAnswer;
 use super::store::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
 use super::*;
 use crate::config;
-use crate::model::{DrainReason, VpceId};
+use crate::model::{DrainReason, IpAddressType, VpceId};
 use crate::plan::{Changes, Gate, Listener};
 
 /// The gateways of a test.
@@ -30,7 +30,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 /// The store as one gateway reaches it.
 #[derive(Debug)]
 struct Connection {
-    inner: Arc<dyn StateStore>,
+    inner: Mutex<Arc<dyn StateStore>>,
     /// What happens to its calls.
     state: watch::Sender<Reach>,
     calls: AtomicU64,
@@ -50,7 +50,11 @@ enum Reach {
 
 impl Connection {
     fn new(inner: Arc<dyn StateStore>) -> Arc<Self> {
-        Arc::new(Self { inner, state: watch::Sender::new(Reach::There), calls: AtomicU64::new(0) })
+        Arc::new(Self { inner: Mutex::new(inner), state: watch::Sender::new(Reach::There), calls: AtomicU64::new(0) })
+    }
+
+    fn inner(&self) -> Arc<dyn StateStore> {
+        Arc::clone(&self.inner.lock().unwrap())
     }
 
     async fn call(&self) -> Result<Reach, StoreError> {
@@ -65,14 +69,14 @@ impl StateStore for Connection {
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
         Box::pin(async move {
             self.call().await?;
-            self.inner.range(prefix).await
+            self.inner().range(prefix).await
         })
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
             let reach = self.call().await?;
-            let revision = self.inner.commit(txn).await?;
+            let revision = self.inner().commit(txn).await?;
             if reach == Reach::Mute { Err(StoreError::OutcomeUnknown { source: "mute".into() }) } else { Ok(revision) }
         })
     }
@@ -80,7 +84,7 @@ impl StateStore for Connection {
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
         Box::pin(async move {
             self.call().await?;
-            self.inner.watch(prefix, after).await
+            self.inner().watch(prefix, after).await
         })
     }
 }
@@ -90,6 +94,8 @@ type OpenPort = (VpceServiceId, TargetId, u16);
 /// Remembers what is open, draining listeners too, until a test lets their flows end.
 #[derive(Debug, Default)]
 struct Ports {
+    /// Ports that another process has.
+    taken: Mutex<BTreeSet<u16>>,
     open: Mutex<Vec<OpenPort>>,
     ended: watch::Sender<u64>,
 }
@@ -103,8 +109,12 @@ impl Plane for Ports {
     type Bound = Vec<OpenPort>;
     type Open = Option<OpenPort>;
 
-    fn bind(&self, changes: &Changes, _: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>> {
-        Ok(changes.open.iter().filter_map(|listener| open_port(listener)).collect())
+    fn bind(&self, changes: &Changes, _: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>) {
+        let taken = self.taken.lock().unwrap();
+        let (unbound, bound): (Vec<_>, Vec<_>) =
+            changes.open.iter().partition(|listener| taken.contains(&listener.address.port()));
+        let unbound = unbound.into_iter().map(|listener| (listener.address, format!("{} is taken", listener.address)));
+        (bound.into_iter().filter_map(|listener| open_port(listener)).collect(), unbound.collect())
     }
 
     async fn open(&self, bound: Self::Bound, _: &Arc<Snapshot>) {
@@ -128,16 +138,6 @@ impl Plane for Ports {
     }
 }
 
-/// No probe ever ends.
-#[derive(Debug)]
-struct NoAnswer;
-
-impl Probe for NoAnswer {
-    fn probe(&self, _: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(std::future::pending())
-    }
-}
-
 struct Gateway {
     control: Control,
     ports: Arc<Ports>,
@@ -147,6 +147,10 @@ struct Gateway {
 
 impl Gateway {
     async fn start(name: &str, inner: &Arc<dyn StateStore>) -> Result<Self, ChangeError> {
+        Self::start_with(name, inner, config::quickstart().desired).await
+    }
+
+    async fn start_with(name: &str, inner: &Arc<dyn StateStore>, desired: Desired) -> Result<Self, ChangeError> {
         let (ports, connection) = (Arc::new(Ports::default()), Connection::new(Arc::clone(inner)));
         let stop = CancellationToken::new();
         let parts = ControlParts {
@@ -154,15 +158,42 @@ impl Gateway {
             snapshots: watch::Sender::new(Arc::default()),
             store: connection.clone(),
             gateway: Some(name.parse().unwrap()),
-            gateway_parts: GatewayParts::default(),
+            gateway_parts: GatewayParts {
+                admin: Some(format!("http://{name}:8474")),
+                left: stop.clone(),
+                ..GatewayParts::default()
+            },
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,
             stop: stop.clone(),
         };
-        let control = Control::start(parts, config::quickstart().desired, &TaskTracker::new()).await?;
+        let control = Control::start(parts, desired, &TaskTracker::new()).await?;
         Ok(Self { control, ports, connection, stop })
+    }
+
+    /// Ends the process; `crashes`: without a word to the store.
+    async fn end(&self, crashes: bool) {
+        self.connection.state.send_replace(if crashes { Reach::Cut } else { Reach::There });
+        self.stop.cancel();
+        self.control.ended().await;
+    }
+
+    fn status(&self) -> SharedStatus {
+        self.control.shared_status().borrow().clone()
+    }
+
+    /// Waits until it says of the shared state what `is_so` wants.
+    async fn says(&self, is_so: impl FnMut(&SharedStatus) -> bool) -> SharedStatus {
+        let mut status = self.control.shared_status();
+        let found = status.wait_for(is_so).await.expect("it is there");
+        found.clone()
+    }
+
+    fn ports(&self) -> Vec<(TargetId, ListenerPort)> {
+        self.control.snapshot().targets.iter().map(|view| (view.id.clone(), view.port)).collect()
     }
 
     fn new_endpoint(&self, token: Option<&str>) -> BoxFuture<'static, Result<VpceId, ChangeError>> {
@@ -173,7 +204,9 @@ impl Gateway {
         let new = NewEndpoint {
             vpc: vpc.id.clone(),
             service,
-            subnets: vec![(subnet, None)],
+            subnets: vec![(subnet, Vec::new())],
+            ip_address_type: IpAddressType::default(),
+            dns_record_ip_type: None,
             groups: Vec::new(),
             tags: BTreeMap::new(),
             policy: None,
@@ -193,17 +226,12 @@ impl Gateway {
 
 /// What is saved.
 async fn saved(store: &Arc<dyn StateStore>) -> (PortAllocations, Inventory, u64) {
-    let (_, loaded) =
-        Saved::load(Arc::clone(store), Some(("reader".parse().unwrap(), digest()))).await.expect("readable");
+    let reader = Shared::join(&**store, "reader".parse().unwrap(), Holder::new(None)).await.expect("it is free");
+    let (_, loaded) = Saved::load(Arc::clone(store), Some(reader)).await.expect("readable");
     let base = Inventory::from_config(&config::quickstart().desired);
     let head = store.range("head").await.unwrap().entries;
     let head: serde_json::Value = serde_json::from_slice(&head[0].value).unwrap();
     (loaded.held, base.with(&loaded.resources).expect("readable"), head["seq"].as_u64().unwrap())
-}
-
-fn digest() -> String {
-    let desired = config::quickstart().desired;
-    follow::digest(&Inventory::from_config(&desired), &desired.faults)
 }
 
 /// Whatever happened, nothing was given twice, and no port belongs to one target while a gateway has it open for another.
@@ -265,7 +293,7 @@ enum Step {
     Endpoint { gateway: usize },
     Reach { gateway: usize, reach: Reach },
     FlowsEnd { gateway: usize },
-    Restart { gateway: usize },
+    Restart { gateway: usize, crashes: bool },
     Wait { milliseconds: u64 },
 }
 
@@ -278,7 +306,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => gateway.clone().prop_map(|gateway| Step::Endpoint { gateway }),
         3 => (gateway.clone(), reach).prop_map(|(gateway, reach)| Step::Reach { gateway, reach }),
         3 => gateway.clone().prop_map(|gateway| Step::FlowsEnd { gateway }),
-        1 => gateway.prop_map(|gateway| Step::Restart { gateway }),
+        1 => (gateway, any::<bool>()).prop_map(|(gateway, crashes)| Step::Restart { gateway, crashes }),
         3 => (0u64..40).prop_map(|milliseconds| Step::Wait { milliseconds }),
     ]
 }
@@ -302,11 +330,8 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Reach { gateway, reach } => drop(gateways[gateway].connection.state.send_replace(reach)),
             Step::FlowsEnd { gateway } => gateways[gateway].ports.ended.send_modify(|count| *count += 1),
-            Step::Restart { gateway } => {
-                let old = &gateways[gateway];
-                old.connection.state.send_replace(Reach::There);
-                old.stop.cancel();
-                old.control.ended().await;
+            Step::Restart { gateway, crashes } => {
+                gateways[gateway].end(crashes).await;
                 // Its sockets go with the process.
                 gateways[gateway] = Gateway::start(NAMES[gateway], &store).await.expect("it joins again");
             }
@@ -375,6 +400,31 @@ async fn gateways_share_a_state_in_etcd() {
     check(&store, &gateways.iter().map(|gateway| Arc::clone(&gateway.ports)).collect::<Vec<_>>()).await;
 }
 
+/// The same, by the real clock: etcd goes away for one gateway, and forgets what that one has not seen.
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn a_gateway_that_compaction_overtook_reads_everything_again() {
+    let Some(wired) = store::etcd_tests::Wired::connect().await else { return };
+    let (direct, through): (Arc<dyn StateStore>, Arc<dyn StateStore>) = (wired.direct.clone(), wired.through.clone());
+    let (a, b) = (Gateway::start("a", &direct).await.unwrap(), Gateway::start("b", &through).await.unwrap());
+    wired.cut(true);
+    b.says(|status| status.unreachable.is_some()).await;
+    let before = b.ports();
+    let error = b.move_target(0).await.expect_err("it can't be saved");
+    assert!(chain(&error).contains("nothing was changed"), "{error}");
+    a.move_target(0).await.expect("a goes on");
+    let moved = a.move_target(1).await.expect("a goes on");
+    assert_eq!(b.ports(), before);
+    wired.compact().await;
+    wired.cut(false);
+    let follows =
+        |snapshot: &Arc<Snapshot>| snapshot.targets.iter().any(|view| view.id == moved.target && view.port == moved.to);
+    b.control.snapshots().wait_for(follows).await.expect("b follows");
+    assert_eq!(a.ports(), b.ports());
+    b.says(|status| status.unreachable.is_none()).await;
+    b.move_target(2).await.expect("and changes");
+}
+
 /// Eight clients of three gateways make endpoints in one subnet, and three with one client token.
 async fn make_endpoints_at_once(store: &Arc<dyn StateStore>) -> Vec<Gateway> {
     let mut gateways = Vec::new();
@@ -418,36 +468,264 @@ fn a_port_is_not_given_again_while_a_gateway_that_is_away_may_have_it_open() {
     });
 }
 
+/// The quickstart without a member of its first cluster for each of `fewer`.
+fn config_with(fewer: usize) -> Desired {
+    let mut desired = config::quickstart().desired;
+    for _ in 0..fewer {
+        desired.projects[0].clusters[0].nodes.pop();
+    }
+    desired
+}
+
 #[test]
-fn another_config_is_refused_until_all_gateways_have_it() {
+fn a_reload_of_one_gateway_is_the_config_of_all() {
     block_on(async {
         let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
         let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
-        let mut other = config::quickstart().desired;
-        other.projects[0].clusters[0].nodes.pop();
-        a.control.replace_inventory(Ok(other.clone())).await.expect("a reload is for all");
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let problem = b.control.store_problem().expect("it says so");
-        assert!(problem.contains("run with another config"), "{problem}");
-        let refused = b.move_target(0).await.expect_err("it goes by another config");
-        assert!(matches!(refused, ChangeError::Save(_)), "{refused}");
-        let mut third = other.clone();
-        third.projects[0].clusters[0].nodes.pop();
-        b.control.replace_inventory(Ok(third)).await.expect_err("two reloads at once: one is refused");
-        b.control.replace_inventory(Ok(other)).await.expect("the same one");
-        caught_up_with(&a, &b).await;
-        b.move_target(0).await.expect("both go by one config");
-        assert_eq!(b.control.store_problem(), None);
+        a.control.replace_inventory(Ok(config_with(1))).await.expect("a reload is for all");
+        b.says(|status| status.file_differs).await;
+        assert_eq!(a.ports(), b.ports());
+        assert!(a.ports().len() < config_targets(0));
+        assert!(!a.status().file_differs);
+        b.move_target(0).await.expect("another file locks nobody out");
+        b.control.replace_inventory(Ok(config_with(0))).await.expect("its file is the config of all");
+        a.says(|status| status.file_differs).await;
+        assert_eq!((a.ports().len(), b.ports().len()), (config_targets(0), config_targets(0)));
+        assert!(!b.status().file_differs);
     });
 }
 
-async fn caught_up_with(a: &Gateway, b: &Gateway) {
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let ports = |gateway: &Gateway| {
-        let targets = gateway.control.snapshot();
-        targets.targets.iter().map(|view| (view.id.clone(), view.port)).collect::<Vec<_>>()
-    };
-    assert_eq!(ports(a), ports(b));
+/// How many targets a config has.
+fn config_targets(fewer: usize) -> usize {
+    crate::plan::compile(&config_with(fewer), &PortAllocations::default(), Generation(1))
+        .expect("a plan")
+        .0
+        .targets
+        .len()
+}
+
+#[test]
+fn of_two_reloads_at_once_one_is_refused_and_names_the_other() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
+        let (first, second) = tokio::join!(
+            a.control.replace_inventory(Ok(config_with(1))),
+            b.control.replace_inventory(Ok(config_with(2)))
+        );
+        let (winner, refused) = match (first, second) {
+            (Ok(_), Err(error)) => ("a", error),
+            (Err(error), Ok(_)) => ("b", error),
+            other => panic!("{other:?}"),
+        };
+        let expected = format!("gateway `{winner}` changed the config of all gateways at the same time");
+        assert!(refused.to_string().starts_with(&expected), "{refused}");
+        caught_up(&store, &[a, b]).await;
+    });
+}
+
+#[test]
+fn a_gateway_that_starts_beside_others_goes_by_their_config_and_alone_by_its_file() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let a = Gateway::start("a", &store).await.unwrap();
+        a.end(false).await;
+        let a = Gateway::start_with("a", &store, config_with(1)).await.expect("nobody else is known");
+        assert_eq!((a.ports().len(), a.status().file_differs), (config_targets(1), false));
+        let b = Gateway::start_with("b", &store, config_with(2)).await.expect("it takes over what is in force");
+        assert_eq!((b.ports(), b.status().file_differs), (a.ports(), true));
+        a.end(false).await;
+        let a = Gateway::start_with("a", &store, config_with(0)).await.expect("b may be there");
+        assert_eq!((a.ports(), a.status().file_differs), (b.ports(), true));
+    });
+}
+
+#[test]
+fn a_gateway_id_is_one_process_and_free_once_that_is_gone() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let first = Gateway::start("a", &store).await.unwrap();
+        let Err(taken) = Gateway::start("a", &store).await else { panic!("two processes with one id") };
+        let text = chain(&taken);
+        assert!(text.contains("gateway id `a` is taken") && text.contains("http://a:8474"), "{text}");
+        first.move_target(0).await.expect("the first one is as it was");
+        first.end(false).await;
+        let second = Gateway::start("a", &store).await.expect("the first one has left");
+        second.end(true).await;
+        let third = Gateway::start("a", &store).await.expect("nothing was heard of the second one for a while");
+        third.move_target(0).await.expect("it is the gateway");
+    });
+}
+
+#[test]
+fn a_process_whose_id_was_taken_while_it_was_away_changes_nothing_and_ends() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let first = Gateway::start("a", &store).await.unwrap();
+        first.connection.state.send_replace(Reach::Paused);
+        let late = tokio::spawn(first.move_target(0));
+        let second = Gateway::start("a", &store).await.expect("nothing was heard of the first one");
+        let before = second.ports();
+        first.connection.state.send_replace(Reach::There);
+        first.control.ended().await;
+        late.await.unwrap().expect_err("it is not the gateway any more");
+        let behind = first.status().behind.expect("it says why it ended");
+        assert!(behind.contains("gateway id `a` is taken"), "{behind}");
+        assert_eq!(second.ports(), before);
+        second.move_target(0).await.expect("it is the gateway");
+    });
+}
+
+#[test]
+fn a_store_that_does_not_answer_refuses_changes_and_nothing_else() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
+        a.connection.state.send_replace(Reach::Cut);
+        let status = a.says(|status| status.unreachable.is_some()).await;
+        assert!(status.problems(|moment| moment.0.to_string())[0].contains("has not answered since"), "{status:?}");
+        let before = a.ports();
+        for _ in 0..2 {
+            let refused = a.move_target(0).await.expect_err("it can't be saved");
+            assert!(chain(&refused).contains("nothing was changed"), "{refused}");
+            let same = a.control.set_pace(a.control.pace()).await;
+            same.expect_err("whether it is a change at all is not known");
+        }
+        let zone = a.control.snapshot().zones[0].zone.clone();
+        let silent = a.control.set_zone_silent(zone.clone(), true).await.expect("what is this gateway's own goes on");
+        assert_eq!(a.control.snapshot().generation, silent);
+        b.move_target(0).await.expect("the others go on");
+        assert_eq!(a.ports(), before);
+        a.connection.state.send_replace(Reach::There);
+        let after = b.ports();
+        a.control.snapshots().wait_for(|_| a.ports() == after).await.expect("it follows");
+        a.says(|status| status.unreachable.is_none()).await;
+        a.move_target(1).await.expect("and changes");
+    });
+}
+
+#[test]
+fn a_change_is_decided_on_the_latest_state_also_when_it_seems_to_change_nothing() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
+        let target = a.ports()[0].0.clone();
+        for (one, other) in [(&a, &b), (&b, &a)] {
+            one.control.set_fault(refusal(&target)).await.expect("set");
+            assert_eq!(other.control.clear_faults().await.expect("cleared"), 1, "it was set before");
+        }
+        a.control.set_pace(Pace::Frozen).await.expect("saved");
+        b.control.set_pace(Pace::Fast).await.expect("what its config says is no longer so");
+        a.control.shared_status().wait_for(|_| a.control.pace() == Pace::Fast).await.expect("it follows");
+    });
+}
+
+fn refusal(target: &TargetId) -> Fault {
+    let fault = serde_json::json!({ "name": "no", "kind": { "type": "refuse" }, "scope": { "target": target } });
+    serde_json::from_value(fault).expect("a fault")
+}
+
+#[test]
+fn what_one_gateway_cannot_bind_is_tried_again_and_holds_up_nothing_else() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
+        let port = 1100;
+        b.ports.taken.lock().unwrap().insert(port);
+        let target = a.control.snapshot().targets[0].id.clone();
+        let moved = a.control.move_target(target, None, Some(port.try_into().unwrap())).await.expect("decided");
+        let status = b.says(|status| !status.unbound.is_empty()).await;
+        assert!(status.unbound[0].contains("1100 is taken"), "{status:?}");
+        assert!(b.ports().contains(&(moved.target.clone(), moved.to)), "it goes by what was decided");
+        b.move_target(1).await.expect("other changes are as before");
+        let is_open = || b.ports.open.lock().unwrap().iter().any(|(.., open)| *open == port);
+        assert!(!is_open());
+        b.ports.taken.lock().unwrap().clear();
+        b.says(|status| status.unbound.is_empty()).await;
+        assert!(is_open());
+        b.ports.taken.lock().unwrap().insert(1200);
+        let own = b.control.move_target(moved.target, None, Some(1200.try_into().unwrap())).await;
+        assert!(matches!(own, Err(ChangeError::Bind(_))), "its own change is refused: {own:?}");
+    });
+}
+
+#[test]
+fn a_store_that_was_restored_from_an_older_copy_is_noticed_and_not_followed() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::with_gaps());
+        let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
+        let copy: Arc<dyn StateStore> = Arc::new(MemoryStore::with_gaps());
+        for entry in store.range("").await.unwrap().entries {
+            copy.commit(Txn::new().put(entry.key, entry.value)).await.unwrap();
+        }
+        a.move_target(0).await.expect("saved after the copy was made");
+        let before = a.ports();
+        b.control.snapshots().wait_for(|_| b.ports() == before).await.expect("it follows");
+        for gateway in [&a, &b] {
+            *gateway.connection.inner.lock().unwrap() = Arc::clone(&copy);
+        }
+        for gateway in [&a, &b] {
+            let status = gateway.says(|status| status.behind.is_some()).await;
+            assert!(status.behind.unwrap().contains("restored from an older copy"));
+            assert_eq!(gateway.ports(), before);
+            gateway.move_target(0).await.expect_err("nothing is written to it");
+            gateway.end(true).await;
+        }
+        let a = Gateway::start("a", &copy).await.expect("a restart takes over what is there");
+        a.move_target(0).await.expect("saved");
+    });
+}
+
+#[test]
+fn a_target_that_a_fault_moves_is_moved_once_although_every_gateway_has_the_fault() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let mut gateways = Vec::new();
+        for name in NAMES {
+            gateways.push(Gateway::start(name, &store).await.unwrap());
+        }
+        let before = gateways[0].ports();
+        gateways[2].control.set_fault(port_move(&before[0].0, None)).await.expect("set");
+        caught_up(&store, &gateways).await;
+        let moves = |gateway: &Gateway| {
+            let page = gateway.control.events().latest(usize::MAX);
+            page.events.iter().filter(|event| event.kind == events::EventKind::Move).count()
+        };
+        assert_eq!(gateways.iter().map(moves).sum::<usize>(), 1);
+        assert_ne!(gateways[0].ports(), before);
+    });
+}
+
+fn port_move(target: &TargetId, every: Option<u64>) -> Fault {
+    let mut kind = serde_json::json!({ "type": "port-move" });
+    if let Some(every) = every {
+        kind["every_ms"] = every.into();
+    }
+    serde_json::from_value(serde_json::json!({ "name": "mover", "kind": kind, "scope": { "target": target } }))
+        .expect("a fault")
+}
+
+/// By the real clock: moments are saved.
+#[tokio::test]
+async fn a_repeating_move_is_made_once_a_period_by_whichever_gateway() {
+    const PERIOD: u64 = 200;
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let mut gateways = Vec::new();
+    for name in NAMES {
+        gateways.push(Gateway::start(name, &store).await.unwrap());
+    }
+    let mut moves = store.watch("overrides/moved/", store.range("").await.unwrap().revision).await.unwrap();
+    let target = gateways[0].ports()[0].0.clone();
+    gateways[1].control.set_fault(port_move(&target, Some(PERIOD))).await.expect("set");
+    let mut moments = Vec::new();
+    for _ in 0..4 {
+        for change in moves.next().await.expect("a move").changes {
+            let store::Change::Put { value, .. } = change else { panic!("{change:?}") };
+            let made: serde_json::Value = serde_json::from_slice(&value).unwrap();
+            moments.push(made["at"].as_u64().unwrap());
+        }
+    }
+    assert!(moments.windows(2).all(|two| two[1] >= two[0] + PERIOD), "{moments:?}");
 }
 
 #[test]
@@ -464,7 +742,7 @@ fn a_store_that_went_back_is_not_followed() {
         let txn = all.fold(Txn::new(), Txn::delete);
         store.commit(txn).await.unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let problem = a.control.store_problem().expect("it says so");
+        let problem = a.status().behind.expect("it says so");
         assert!(problem.contains("its keys were deleted"), "{problem}");
         assert_eq!(ports(&a), before);
         a.move_target(0).await.expect_err("nothing is written to it");

@@ -23,6 +23,7 @@ pub(in crate::control) mod etcd_tests;
 pub(crate) mod failing;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -31,7 +32,7 @@ use serde::Serialize;
 pub use document::{DecodeError, Document, decode};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdOptions, EtcdStore};
-pub use file::{FileStore, OpenError};
+pub use file::FileStore;
 pub use key::{ParseKeyError, StateKey};
 pub use memory::MemoryStore;
 pub use watch::{Watch, WatchEnd};
@@ -227,6 +228,55 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Why a store was not opened. In none of these cases is anything written to it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the state file `{}` is in use by another process; stop that one, or name another file", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not what was written, or a newer version wrote it.
+    #[error(
+        "cannot use the state file `{}`: {reason}; nothing was written to it; put back a copy (`{}` is the state before \
+         the last change, if it is there), or move the file away to start with an empty state (targets may then get other \
+         ports)",
+        path.display(),
+        file::beside(path, ".bak").display()
+    )]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What shows it.
+        reason: DecodeError,
+    },
+    /// The file system refused.
+    #[error("cannot {action} the state file `{}`", path.display())]
+    Io {
+        /// What was tried: `open`, `create`, `convert`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No member of etcd answers, or etcd does not let this client in.
+    #[error("cannot read the state in etcd")]
+    Etcd {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The config wants etcd, and the program was built without it.
+    #[error(
+        "cannot keep the state in etcd: this program was built without the feature `etcd`; build it with `cargo build \
+         --features etcd`, or set `state.store` to `file`"
+    )]
+    NoEtcd,
 }
 
 /// An ordered key space with revisions, compare-and-swap and watch.

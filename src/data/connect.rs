@@ -98,7 +98,9 @@ pub(crate) fn begin(
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
         Ok(()) | Err(_) => Ok(()),
     };
-    let Some(source) = source else {
+    // A target of the family that no address of the pool has is dialled from the kernel's choice.
+    let is_of_target = |address: &IpAddr| address.is_ipv4() == target.is_ipv4();
+    let Some(source) = source.filter(|source| source.pool.iter().any(is_of_target)) else {
         let socket = socket()?;
         dial(&socket)?;
         return Ok(socket.into());
@@ -106,6 +108,9 @@ pub(crate) fn begin(
     let mut none_free = io::ErrorKind::AddrNotAvailable.into();
     for step in 0..source.pool.len() {
         let address = source.pool[source.turn.wrapping_add(step) % source.pool.len()];
+        if !is_of_target(&address) {
+            continue;
+        }
         let socket = socket()?;
         // A port that `bind` chose would be this socket's alone, whatever the target: 28,000 in all. Chosen by `connect`, each
         // target has all of them from each address (ip(7), `IP_BIND_ADDRESS_NO_PORT`).

@@ -145,10 +145,15 @@ struct OpenListener {
 }
 
 /// Sockets that are bound and don't listen yet: a client is refused. Dropped, they are closed, and nothing has happened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bound(Vec<(Arc<Listener>, Vec<Socket>)>);
 
 impl Bound {
+    /// Adds what another one has.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// The addresses that are bound.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().map(|(listener, _)| listener.address)

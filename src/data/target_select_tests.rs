@@ -15,6 +15,7 @@ fn group(states: &[(&str, TargetState)], cross_zone: bool) -> TargetGroup {
                 name: format!("mongos-{i}"),
                 zone: zone.parse().expect("a zone"),
                 address: ([127, 1, 0, 20 + i as u8], 27016).into(),
+                host: None,
                 state: *state,
                 reach: None,
                 shifted: false,

@@ -151,7 +151,7 @@ impl Window {
         for (key, tally) in std::mem::take(&mut self.flows) {
             let Some(interface) = Interface::at(&tally.gate, key.local.ip()) else { continue };
             let interface = Arc::new(interface);
-            busy.insert(key.local.ip());
+            busy.insert(interface.eni.clone());
             // An event may come behind the close of the window that it was in, and a clock may be set back.
             let start = tally.first.max(self.since).min(now);
             let [start, end] = [start, tally.last.clamp(start, now)].map(seconds);
@@ -177,7 +177,8 @@ impl Window {
         for interface in interfaces {
             let status = if self.skipped.contains(&interface.ip) {
                 Status::SkipData
-            } else if busy.contains(&interface.ip) {
+            } else if !busy.insert(interface.eni.clone()) {
+                // The other address of an interface that a record was written of.
                 continue;
             } else {
                 Status::NoData

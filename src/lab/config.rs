@@ -54,10 +54,10 @@ pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(St
 
 fn first_service_net(desired: &Desired) -> Option<u32> {
     let mut services = desired.projects.iter().flat_map(|project| &project.services);
-    match services.next()?.cidrs.iter().next()? {
+    services.next()?.cidrs.iter().find_map(|net| match net {
         IpNet::V4(net) => Some(net.network().into()),
         IpNet::V6(_) => None,
-    }
+    })
 }
 
 /// An address, or a URL with one, moved where `aliases` says; and the backend that it names. `None` for names.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use super::error::Doing;
 use super::namespaces::{self, Namespace};
 use super::record::{self, HostRecord, Lab, ProcessRecord};
 use super::topology::Topology;
-use super::{CONFIG_FILE, Host, LabError, Process, files, links, topology};
+use super::{CONFIG_FILE, Host, LabError, Process, files, ipv6_links, links, topology};
 use crate::quickstart::{planned, uri_environment};
 
 /// The first process's answer when the lab is ready; any other is why it is not.
@@ -94,7 +94,11 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     };
     let held = make_hosts(&topology, &order.dir)?;
     let networks = held.iter().map(|(host, held)| Ok((*host, duplicate(&held.network)?)));
-    links::wire(&topology, &networks.collect::<Result<_, LabError>>()?).await?;
+    let networks: BTreeMap<Host, Namespace> = networks.collect::<Result<_, LabError>>()?;
+    links::wire(&topology, &networks).await?;
+    if let Some(ipv6) = &topology.ipv6 {
+        ipv6_links::wire(ipv6, &topology, &networks).await?;
+    }
 
     if let Some((starting, ours)) = &mut backends {
         let service = held.get(&Host::Service).expect("every host is made");
@@ -117,11 +121,16 @@ async fn build(order: &Order) -> Result<Built, LabError> {
             mounts: held.mounts.as_raw_fd(),
             address: net.map(topology::HostNet::address),
             resolver: net.and_then(|net| net.resolver),
+            ipv6: topology.ipv6.as_ref().and_then(|ipv6| ipv6.hosts.get(host).copied()),
         };
         (*host, record)
     });
     let zones = topology.zones.iter().map(|(zone, ips)| (zone.to_string(), ips.clone())).collect();
-    let nodes = topology.nodes.iter().map(|(zone, ips)| (zone.to_string(), ips.iter().copied().collect())).collect();
+    let nodes = topology
+        .nodes
+        .iter()
+        .map(|(zone, ips)| (zone.to_string(), ips.iter().copied().map(IpAddr::V4).collect()))
+        .collect();
     let ca = config.settings.lab_dir.join("ca.pem");
     // A plan that fails has kept the gateway from starting.
     let planned = planned(&config).await.ok();

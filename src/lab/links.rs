@@ -9,7 +9,7 @@
 //! - sources are checked against the way back to them (`rp_filter` is 1), so a forged consumer's source is dropped.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::{fs, io};
@@ -27,23 +27,23 @@ use super::topology::{HostNet, Topology};
 use super::{Host, LabError, admin};
 
 /// A host's end of its cable.
-const HOST_END: &str = "eth0";
+pub(super) const HOST_END: &str = "eth0";
 
 /// The cable between router and gateway, as the gateway calls it.
-const VPC_SIDE: &str = "vpc";
+pub(super) const VPC_SIDE: &str = "vpc";
 
 /// The two ends of that cable. Link-local, so that no network of a config has them: RFC 3927.
 const ROUTER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 const GATEWAY_END: Ipv4Addr = admin::ADDRESS;
 
 /// Rules and tables of the gateway's cables are counted from here.
-const FIRST_TABLE: u32 = 100;
+pub(super) const FIRST_TABLE: u32 = 100;
 
 /// Behind the rules of all cables: what the gateway itself sends is looked up from here on.
-const LOCAL_PRIORITY: u32 = 1000;
+pub(super) const LOCAL_PRIORITY: u32 = 1000;
 
 /// The kernel's own table of local addresses (`RT_TABLE_LOCAL`).
-const LOCAL_TABLE: u8 = 255;
+pub(super) const LOCAL_TABLE: u8 = 255;
 
 /// Before all other rules: what a cut zone loses.
 const CUT_PRIORITY: u32 = 10;
@@ -62,7 +62,7 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
     let mut kernels = BTreeMap::new();
     for (host, namespace) in networks {
         let kernel = Kernel::of(*host, namespace)?;
-        kernel.settings()?;
+        kernel.settings(topology.ipv6.is_some())?;
         let lo = kernel.index("lo").await?;
         kernel.up(lo).await?;
         kernels.insert(*host, kernel);
@@ -86,16 +86,22 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
 }
 
 /// Lets packets to and from these addresses vanish at `host`, as in an outage of their zone; or lets them be again.
-pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[Ipv4Addr], dead: bool) -> Result<(), LabError> {
+pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[IpAddr], dead: bool) -> Result<(), LabError> {
     let kernel = Kernel::of(host, network)?;
     for ip in addresses {
         for towards in [true, false] {
-            let mut rule = kernel.handle.rule().add().v4().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
-            rule = if towards { rule.destination_prefix(*ip, 32) } else { rule.source_prefix(*ip, 32) };
+            let rule = kernel.handle.rule().add().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
+            let message = match (*ip, towards) {
+                (IpAddr::V4(ip), true) => rule.v4().destination_prefix(ip, 32).message_mut().clone(),
+                (IpAddr::V4(ip), false) => rule.v4().source_prefix(ip, 32).message_mut().clone(),
+                (IpAddr::V6(ip), true) => rule.v6().destination_prefix(ip, 128).message_mut().clone(),
+                (IpAddr::V6(ip), false) => rule.v6().source_prefix(ip, 128).message_mut().clone(),
+            };
             let done = if dead {
+                let mut rule = kernel.handle.rule().add();
+                rule.message_mut().clone_from(&message);
                 rule.execute().await
             } else {
-                let message = rule.message_mut().clone();
                 kernel.handle.rule().del(message).execute().await
             };
             match done {
@@ -204,14 +210,14 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
 }
 
 /// One namespace's network configuration.
-struct Kernel {
+pub(super) struct Kernel {
     host: Host,
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Kernel {
     /// Enters the namespace of `host` and speaks to it from then on, wherever this thread goes.
-    fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
+    pub(super) fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
         namespaces::enter_network(namespace)?;
         let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{host}`"))?;
         tokio::spawn(connection);
@@ -221,7 +227,7 @@ impl Kernel {
     /// Sets what must not be inherited from the machine, whose settings a new namespace starts with.
     ///
     /// The files under /proc/sys/net are those of the thread that opens them, so this needs the thread in this namespace.
-    fn settings(&self) -> Result<(), LabError> {
+    fn settings(&self, has_ipv6: bool) -> Result<(), LabError> {
         let forward = if self.host == Host::Router { "1" } else { "0" };
         for (name, value) in [
             ("ipv4/ip_forward", forward),
@@ -235,9 +241,18 @@ impl Kernel {
             ("ipv4/conf/default/send_redirects", "0"),
             ("ipv4/conf/all/route_localnet", "0"),
             ("ipv4/conf/default/route_localnet", "0"),
-            // The lab is IPv4 alone: no second way beside the one that is looked at.
-            ("ipv6/conf/all/disable_ipv6", "1"),
-            ("ipv6/conf/default/disable_ipv6", "1"),
+            // Where the VPC has no IPv6: no second way beside the one that is looked at.
+            ("ipv6/conf/all/disable_ipv6", if has_ipv6 { "0" } else { "1" }),
+            ("ipv6/conf/default/disable_ipv6", if has_ipv6 { "0" } else { "1" }),
+            ("ipv6/conf/all/forwarding", forward),
+            // Addresses and routes are those that the lab gives, whatever a neighbour says.
+            ("ipv6/conf/default/addr_gen_mode", "1"),
+            ("ipv6/conf/all/accept_ra", "0"),
+            ("ipv6/conf/default/accept_ra", "0"),
+            ("ipv6/conf/all/accept_redirects", "0"),
+            ("ipv6/conf/default/accept_redirects", "0"),
+            ("ipv6/conf/all/accept_source_route", "-1"),
+            ("ipv6/conf/default/accept_source_route", "-1"),
         ] {
             let path = PathBuf::from("/proc/sys/net").join(name);
             match fs::write(&path, value) {
@@ -250,7 +265,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn done<T>(&self, what: impl Into<String>, result: Result<T, rtnetlink::Error>) -> Result<T, LabError> {
+    pub(super) fn done<T>(&self, what: impl Into<String>, result: Result<T, rtnetlink::Error>) -> Result<T, LabError> {
         result.map_err(|source| LabError::Netlink { what: what.into(), host: self.host, source })
     }
 
@@ -263,7 +278,7 @@ impl Kernel {
         self.done(what(), self.handle.link().change(moved).execute().await)
     }
 
-    async fn index(&self, name: &str) -> Result<u32, LabError> {
+    pub(super) async fn index(&self, name: &str) -> Result<u32, LabError> {
         let mut links = self.handle.link().get().match_name(name).execute();
         let found = links.try_next().await;
         let link = self.done(format!("find the interface {name}"), found)?;

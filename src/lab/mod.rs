@@ -1,8 +1,8 @@
 //! The lab VPC: the network that the documentation draws, in network namespaces on one Linux machine.
 //!
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
-//! of a config looks like, and `vendor_names` which names of the vendors' APIs its gateway answers to; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links` and
-//! `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
+//! of a config looks like, and `vendor_names` which names of the vendors' APIs its gateway answers to; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links`,
+//! `ipv6_links` and `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
 //! runs the gateway behind its `packet_filter`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a
 //! cut zone. Nothing else in this crate reads this module.
 
@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod holder;
 mod host;
+mod ipv6_links;
 mod links;
 mod list;
 mod namespaces;

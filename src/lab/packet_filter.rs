@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use crate::model::IpFamily;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
@@ -29,8 +30,6 @@ const NF_TABLES: u16 = 10;
 const NESTED: u16 = 0x8000;
 /// An answer that says how a message was taken: `NLMSG_ERROR`.
 const VERDICT: u16 = 2;
-/// `NFPROTO_IPV4`.
-const IPV4: u8 = 2;
 
 /// `linux/netfilter/nf_tables.h`: messages.
 const NEW_TABLE: u16 = 0;
@@ -45,28 +44,69 @@ const VALUE: u16 = 1;
 /// Headers that a packet is read at.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// Registers of four bytes each; a key of several parts lies in several, one behind the other.
+/// The first register. They have four bytes each; a key of several parts lies in several, one behind the other.
 const FIRST: u32 = 8;
-const SECOND: u32 = 9;
-const SCRATCH: u32 = 10;
 /// `NFT_META_L4PROTO`.
 const PROTOCOL: u32 = 16;
 const EQUAL: u32 = 0;
 const UNEQUAL: u32 = 1;
+const GREATER: u32 = 4;
 
-const ICMP: u8 = 1;
 const TCP: u8 = 6;
-/// Of ICMP, the load balancer lets type 3 alone pass (*Listeners*, unintended traffic).
-const UNREACHABLE: u8 = 3;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
 /// Elements of one message: an attribute's length has 16 bits.
 const ELEMENTS: usize = 1000;
 
+/// What the packets of a family are, and where in them is what is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    family: IpFamily,
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+    number: u8,
+    /// Where the destination's address begins in the header, and its bytes.
+    destination: (u32, u32),
+    /// `nft`'s type of an address, by which it prints them: `ipv4_addr`, `ipv6_addr`.
+    kind: u32,
+    /// ICMP, ICMPv6.
+    icmp: u8,
+    /// Which types of it are dropped. Of ICMP, the load balancer lets type 3 alone pass (*Listeners*, unintended traffic); of
+    /// ICMPv6 that is types 1 and 2, which say the same (RFC 4443).
+    unintended: (u32, u8),
+}
+
+impl Layout {
+    const ALL: [Self; 2] = [
+        Self { family: IpFamily::Ipv4, number: 2, destination: (16, 4), kind: 7, icmp: 1, unintended: (UNEQUAL, 3) },
+        Self { family: IpFamily::Ipv6, number: 10, destination: (24, 16), kind: 8, icmp: 58, unintended: (GREATER, 2) },
+    ];
+
+    /// The register behind an address.
+    fn second(self) -> u32 {
+        FIRST + self.destination.1 / 4
+    }
+
+    /// A register that no key lies in.
+    fn scratch(self) -> u32 {
+        self.second() + 1
+    }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
 /// The packet filter of the namespace that it was built in; it ends with the namespace.
 #[derive(Debug)]
-pub(super) struct PacketFilter(OwnedFd);
+pub(super) struct PacketFilter {
+    socket: OwnedFd,
+    /// The families that endpoints have addresses of.
+    layouts: Vec<Layout>,
+}
 
 impl PacketFilter {
     /// Drops whatever comes to `endpoints`, until ports are opened there.
@@ -74,35 +114,50 @@ impl PacketFilter {
     /// # Errors
     ///
     /// What the kernel says, as where it has no nf_tables.
-    pub(super) fn build(endpoints: impl Iterator<Item = Ipv4Addr>) -> io::Result<Self> {
+    pub(super) fn build(endpoints: impl Iterator<Item = IpAddr>) -> io::Result<Self> {
+        let endpoints: Vec<IpAddr> = endpoints.collect();
+        let has = |layout: &Layout| endpoints.iter().any(|ip| IpFamily::of(*ip) == layout.family);
+        let layouts: Vec<Layout> = Layout::ALL.into_iter().filter(has).collect();
         let flags = SocketFlags::CLOEXEC;
-        let filter = Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?);
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
         let mut batch = Batch::new();
+        for layout in &layouts {
+            Self::add_table(&mut batch, *layout, &endpoints);
+        }
+        let filter = Self { socket, layouts };
+        filter.tell(batch)?;
+        Ok(filter)
+    }
+
+    fn add_table(batch: &mut Batch, layout: Layout, endpoints: &[IpAddr]) {
+        batch.family = layout.number;
+        let ((destination, length), scratch) = (layout.destination, layout.scratch());
         batch.add(NEW_TABLE, CREATE, &[text(1, TABLE)]);
         // A hook on what comes to this host itself, before its sockets; what no rule drops passes.
         let hook = nest(4, &[word(1, 1), word(2, 0)]);
         batch.add(NEW_CHAIN, CREATE, &[text(1, TABLE), text(3, CHAIN), hook, word(5, 1), text(7, "filter")]);
-        for (id, (name, length, kind)) in (1..).zip([(ADDRESSES, 4, 7), (OPEN, 8, 7 << 6 | 13)]) {
+        let kinds = [(ADDRESSES, length, layout.kind), (OPEN, length + 4, layout.kind << 6 | 13)];
+        for (id, (name, length, kind)) in (1..).zip(kinds) {
             // The kind is for `nft`, which prints addresses and ports by it: ipv4_addr, ipv4_addr . inet_service.
             let set = [text(1, TABLE), text(2, name), word(3, 0), word(4, kind), word(5, length), word(10, id)];
             batch.add(NEW_SET, CREATE, &set);
         }
-        batch.elements(ADDRESSES, endpoints.map(|ip| ip.octets().to_vec()));
-        let to_endpoint = [load(NETWORK, 16, 4, FIRST), look_up(ADDRESSES, false)];
-        let is = |protocol: u8, how: u32| [meta(PROTOCOL, SCRATCH), compare(SCRATCH, how, &[protocol])];
-        let begins = [load(TRANSPORT, 13, 1, SCRATCH), mask(SCRATCH, SYN_ACK), compare(SCRATCH, EQUAL, &[SYN])];
-        let not_open = [load(TRANSPORT, 2, 2, SECOND), look_up(OPEN, true)];
-        let unintended = [load(TRANSPORT, 0, 1, SCRATCH), compare(SCRATCH, UNEQUAL, &[UNREACHABLE])];
+        let own = endpoints.iter().filter(|ip| IpFamily::of(**ip) == layout.family);
+        batch.elements(ADDRESSES, own.map(|ip| octets(*ip)));
+        let to_endpoint = [load(NETWORK, destination, length, FIRST), look_up(ADDRESSES, false)];
+        let is = |protocol: u8, how: u32| [meta(PROTOCOL, scratch), compare(scratch, how, &[protocol])];
+        let begins = [load(TRANSPORT, 13, 1, scratch), mask(scratch, SYN_ACK), compare(scratch, EQUAL, &[SYN])];
+        let not_open = [load(TRANSPORT, 2, 2, layout.second()), look_up(OPEN, true)];
+        let (how, kind) = layout.unintended;
+        let unintended = [load(TRANSPORT, 0, 1, scratch), compare(scratch, how, &[kind])];
         for parts in [
             [&to_endpoint[..], &is(TCP, EQUAL), &begins, &not_open].concat(),
-            [&to_endpoint[..], &is(ICMP, EQUAL), &unintended].concat(),
-            [&to_endpoint[..], &is(TCP, UNEQUAL), &is(ICMP, UNEQUAL)].concat(),
+            [&to_endpoint[..], &is(layout.icmp, EQUAL), &unintended].concat(),
+            [&to_endpoint[..], &is(TCP, UNEQUAL), &is(layout.icmp, UNEQUAL)].concat(),
         ] {
             let expressions = nest(4, &[parts, vec![drop_packet()]].concat());
             batch.add(NEW_RULE, CREATE | APPEND, &[text(1, TABLE), text(2, CHAIN), expressions]);
         }
-        filter.tell(batch)?;
-        Ok(filter)
     }
 
     /// Lets connections to `open` pass, and to nothing else.
@@ -112,25 +167,24 @@ impl PacketFilter {
     /// What the kernel says; the filter is as before.
     pub(super) fn open(&self, open: &BTreeSet<SocketAddr>) -> io::Result<()> {
         let mut batch = Batch::new();
-        // Without elements: all that there are.
-        batch.add(DELETE_ELEMENTS, 0, &[text(1, TABLE), text(2, OPEN)]);
-        batch.elements(
-            OPEN,
-            open.iter().filter_map(|address| match address.ip() {
-                IpAddr::V4(ip) => Some([&ip.octets()[..], &address.port().to_be_bytes(), &[0, 0]].concat()),
-                IpAddr::V6(_) => None,
-            }),
-        );
+        for layout in &self.layouts {
+            batch.family = layout.number;
+            // Without elements: all that there are.
+            batch.add(DELETE_ELEMENTS, 0, &[text(1, TABLE), text(2, OPEN)]);
+            let own = open.iter().filter(|address| IpFamily::of(address.ip()) == layout.family);
+            let key = |to: &SocketAddr| [&octets(to.ip())[..], &to.port().to_be_bytes(), &[0, 0]].concat();
+            batch.elements(OPEN, own.map(key));
+        }
         self.tell(batch)
     }
 
     /// All of a batch is done, or nothing.
     fn tell(&self, batch: Batch) -> io::Result<()> {
-        send(&self.0, &batch.end(), SendFlags::empty())?;
+        send(&self.socket, &batch.end(), SendFlags::empty())?;
         // The kernel has answered when `send` returns.
         let mut answers = vec![0; 64 << 10];
         loop {
-            let n = match recv(&self.0, &mut answers[..], RecvFlags::DONTWAIT) {
+            let n = match recv(&self.socket, &mut answers[..], RecvFlags::DONTWAIT) {
                 Ok((n, _)) => n,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -155,17 +209,21 @@ fn next(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Messages that are taken together.
-struct Batch(Vec<u8>);
+struct Batch {
+    bytes: Vec<u8>,
+    /// The family of the tables that messages are about, by its number.
+    family: u8,
+}
 
 impl Batch {
     fn new() -> Self {
-        let mut batch = Self(Vec::new());
-        batch.put(BATCH_BEGIN, 0, 0, NF_TABLES, &[]);
+        let mut batch = Self { bytes: Vec::new(), family: 0 };
+        batch.put(BATCH_BEGIN, 0, NF_TABLES, &[]);
         batch
     }
 
     fn add(&mut self, message: u16, flags: u16, attributes: &[Vec<u8>]) {
-        self.put(NF_TABLES << 8 | message, flags | ACK, IPV4, 0, &attributes.concat());
+        self.put(NF_TABLES << 8 | message, flags | ACK, 0, &attributes.concat());
     }
 
     fn elements(&mut self, set: &str, keys: impl Iterator<Item = Vec<u8>>) {
@@ -176,21 +234,23 @@ impl Batch {
     }
 
     fn end(mut self) -> Vec<u8> {
-        self.put(BATCH_END, 0, 0, NF_TABLES, &[]);
-        self.0
+        self.family = 0;
+        self.put(BATCH_END, 0, NF_TABLES, &[]);
+        self.bytes
     }
 
     /// `struct nlmsghdr`, `struct nfgenmsg`, attributes.
-    fn put(&mut self, kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) {
+    fn put(&mut self, kind: u16, flags: u16, resource: u16, attributes: &[u8]) {
         let length = u32::try_from(20 + attributes.len()).expect("messages are far shorter");
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend((flags | REQUEST).to_ne_bytes());
+        let bytes = &mut self.bytes;
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags | REQUEST).to_ne_bytes());
         // Neither a sequence number nor a port is needed: one batch at a time is under way.
-        self.0.extend([0; 8]);
-        self.0.extend([family, 0]);
-        self.0.extend(resource.to_be_bytes());
-        self.0.extend(attributes);
+        bytes.extend([0; 8]);
+        bytes.extend([self.family, 0]);
+        bytes.extend(resource.to_be_bytes());
+        bytes.extend(attributes);
     }
 }
 

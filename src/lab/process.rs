@@ -1,6 +1,5 @@
 //! The processes that a lab needs, each on a host of its own.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -93,10 +92,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
 /// filter: they refuse then.
 fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);
-    let filter = PacketFilter::build(addresses.filter_map(|address| match address.ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }));
+    let filter = PacketFilter::build(addresses.map(|address| address.ip));
     match filter {
         Ok(filter) => Some(PortWatch::new(move |open| {
             if let Err(error) = filter.open(open) {

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,9 +70,9 @@ pub(super) struct Lab {
     /// The hosts.
     pub(super) hosts: BTreeMap<Host, HostRecord>,
     /// Endpoint addresses by zone.
-    pub(super) zones: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
+    pub(super) zones: BTreeMap<String, Vec<IpAddr>>,
     /// Nodes' addresses by zone.
-    pub(super) nodes: BTreeMap<String, Vec<std::net::Ipv4Addr>>,
+    pub(super) nodes: BTreeMap<String, Vec<IpAddr>>,
     /// Processes that the lab needs, by name.
     pub(super) processes: BTreeMap<String, ProcessRecord>,
     /// Its CA's certificate.
@@ -93,9 +93,12 @@ pub(super) struct HostRecord {
     /// The first process' descriptor of its mount namespace.
     pub(super) mounts: i32,
     /// Its own address, where it has one.
-    pub(super) address: Option<std::net::Ipv4Addr>,
+    pub(super) address: Option<Ipv4Addr>,
     /// Its resolver.
-    pub(super) resolver: Option<std::net::Ipv4Addr>,
+    pub(super) resolver: Option<Ipv4Addr>,
+    /// Its own IPv6 address, where it has one.
+    #[serde(default)]
+    pub(super) ipv6: Option<Ipv6Addr>,
 }
 
 /// A process that the lab needs.

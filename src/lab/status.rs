@@ -1,7 +1,7 @@
 //! What is said of labs.
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -41,13 +41,15 @@ struct HostView {
     host: Host,
     address: Ipv4Addr,
     resolver: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipv6: Option<Ipv6Addr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ZoneView {
     zone: String,
     cut: bool,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
 }
 
 /// How a lab is.
@@ -98,7 +100,7 @@ impl View {
         let lab = lab.unwrap_or_default();
         let cut = outages::read(&dir.join(CUT_FILE));
         let host = |(host, held): (&Host, &super::record::HostRecord)| {
-            held.address.map(|address| HostView { host: *host, address, resolver: held.resolver })
+            held.address.map(|address| HostView { host: *host, address, resolver: held.resolver, ipv6: held.ipv6 })
         };
         Some(Self {
             name: name.to_owned(),
@@ -129,10 +131,14 @@ impl View {
                 return writeln!(out, "  logs are in {}", self.dir.display());
             }
         }
-        writeln!(out, "\n  {:<12} {:<15} RESOLVER", "HOST", "ADDRESS")?;
+        // Most labs have no IPv6.
+        let has_ipv6 = self.hosts.iter().any(|host| host.ipv6.is_some());
+        let heading = if has_ipv6 { "RESOLVER        IPV6" } else { "RESOLVER" };
+        writeln!(out, "\n  {:<12} {:<15} {heading}", "HOST", "ADDRESS")?;
         for host in &self.hosts {
             let resolver = host.resolver.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
-            writeln!(out, "  {:<12} {:<15} {resolver}", host.host.name(), host.address.to_string())?;
+            let ipv6 = host.ipv6.map(|ip| format!("{:<1$}{ip}", "", 16 - resolver.len().min(15))).unwrap_or_default();
+            writeln!(out, "  {:<12} {:<15} {resolver}{ipv6}", host.host.name(), host.address.to_string())?;
         }
         writeln!(out, "\n  {:<12} {:<5} ENDPOINT ADDRESSES", "ZONE", "STATE")?;
         for zone in &self.zones {
@@ -206,6 +212,6 @@ pub(super) fn welcome(host: Host, lab: &Lab) -> String {
     format!("You are on `{host}`{address}. {resolver} The lab's CA is in $PLGW_CA. `exit` leaves.\n")
 }
 
-fn joined(addresses: &[Ipv4Addr]) -> String {
+fn joined(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
 }

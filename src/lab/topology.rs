@@ -5,12 +5,12 @@
 //! forwards nothing, so the service's side and the consumer's have no path to each other but the gateway's sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Host, LabError};
-use crate::model::{CidrSet, Cloud, Desired, Vpc, Zone};
+use crate::model::{CidrSet, Cloud, Desired, IpFamily, Subnet, Vpc, Zone};
 
 /// The port of every resolver in the lab.
 pub(super) const DNS_PORT: u16 = 53;
@@ -28,13 +28,19 @@ const ELSEWHERE: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
 ];
 
+/// Networks of the internet's two hosts, where the lab has IPv6. For documentation: RFC 9637.
+const INTERNET_IPV6: [Ipv6Net; 2] = [
+    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 1, 0, 0, 0, 0, 0, 0), 64),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 2, 0, 0, 0, 0, 0, 0), 64),
+];
+
 /// The lab's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
     /// The hosts. The service's is one of them.
     pub(super) hosts: Vec<HostNet>,
     /// The addresses of the VPC's endpoints, by zone.
-    pub(super) zones: BTreeMap<Zone, Vec<Ipv4Addr>>,
+    pub(super) zones: BTreeMap<Zone, Vec<IpAddr>>,
     /// Nodes' addresses, by zone.
     pub(super) nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>>,
     /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
@@ -51,6 +57,19 @@ pub(super) struct Topology {
     pub(super) sources: Vec<Ipv4Addr>,
     /// Where resolvers answer: base + 2 of every network but the service's.
     pub(super) resolvers: Vec<Ipv4Addr>,
+    /// What there is of IPv6; `None`: the VPC has none.
+    pub(super) ipv6: Option<Ipv6>,
+}
+
+/// What a dual-stack lab has of IPv6. Resolvers, nodes and the admin API are IPv4 there too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ipv6 {
+    /// Hosts' own addresses. The service's is one of its network.
+    pub(super) hosts: BTreeMap<Host, Ipv6Addr>,
+    /// The addresses of the VPC's endpoints, which the gateway answers to on its cable to the router.
+    pub(super) endpoints: Vec<Ipv6Addr>,
+    /// The consumer's networks: behind the router.
+    pub(super) consumer: Vec<Ipv6Net>,
 }
 
 /// A host, and the cable it hangs on.
@@ -93,7 +112,7 @@ impl HostNet {
 ///
 /// # Errors
 ///
-/// [`LabError::Unsuited`] when the config is of another shape than a lab: several VPCs, IPv6, loopback networks.
+/// [`LabError::Unsuited`] when the config is of another shape than a lab: several VPCs, nodes on IPv6, loopback networks.
 /// [`LabError::AddressTwice`] when two things of it would hold one address.
 pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabError> {
     let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
@@ -104,15 +123,18 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
 
     let vpc_resolver = nth(first_v4(&vpc.cidrs, "the VPC").map_err(unsuited)?, 2).map_err(unsuited)?;
     resolvers.insert(vpc_resolver);
-    for (host, subnet) in [Host::Vpc, Host::VpcB].into_iter().zip(subnets(desired, vpc)) {
-        let net = v4(&subnet, "subnet").map_err(unsuited)?;
+    // Hosts ask their resolver over IPv4, so none is in an IPv6-only subnet.
+    let subnets = subnets(desired, vpc).into_iter().filter(|subnet| subnet.cidr_of(IpFamily::Ipv4).is_some());
+    let subnets: Vec<(Host, &Subnet)> = [Host::Vpc, Host::VpcB].into_iter().zip(subnets).collect();
+    for (host, subnet) in subnets.iter().copied() {
+        let net = v4(&subnet.cidr, "subnet").map_err(unsuited)?;
         hosts.push(host_net(host, net, vpc_resolver, &used).map_err(unsuited)?);
     }
     if hosts.is_empty() {
         return Err(unsuited(format!("the VPC `{}` has no subnet for a host; add one", vpc.id)));
     }
     for (host, nets) in [(Host::Peer, &vpc.peered), (Host::Onprem, &vpc.on_premises)] {
-        if let Some(net) = nets.iter().next() {
+        if let Some(net) = nets.iter().find(|net| net.addr().is_ipv4()) {
             let net = v4(net, host.name()).map_err(unsuited)?;
             let resolver = nth(net, 2).map_err(unsuited)?;
             resolvers.insert(resolver);
@@ -140,11 +162,15 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
     }
 
     let zones = zones(desired);
-    let vpc_side: Vec<Ipv4Addr> = zones.values().flatten().copied().collect();
+    let vpc_side: Vec<Ipv4Addr> = zones.values().flatten().copied().filter_map(only_v4).collect();
     let consumer: Vec<Ipv4Net> =
         [&vpc.cidrs, &vpc.peered, &vpc.on_premises].into_iter().flat_map(CidrSet::iter).filter_map(as_v4).collect();
     let (service_host, service, sources) = service(desired).map_err(unsuited)?;
     hosts.push(service_host);
+    let mut ipv6 = ipv6(desired, vpc, &subnets).map_err(unsuited)?;
+    if let Some(ipv6) = &mut ipv6 {
+        ipv6.hosts.retain(|host, _| hosts.iter().any(|net| net.kind == *host));
+    }
 
     let vpc_resolvers = resolvers.iter().copied().filter(|ip| consumer.iter().any(|net| net.contains(ip)));
     let topology = Topology {
@@ -158,6 +184,7 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
         service,
         sources,
         resolvers: resolvers.into_iter().collect(),
+        ipv6,
     };
     topology.each_address_once()?;
     Ok(topology)
@@ -221,7 +248,7 @@ fn cloud_networks(desired: &Desired) -> Result<Vec<(Host, &Vpc)>, String> {
 }
 
 /// The VPC's subnets: those that endpoints have addresses in first, as their endpoints name them, then the others.
-fn subnets(desired: &Desired, vpc: &Vpc) -> Vec<IpNet> {
+fn subnets<'v>(desired: &Desired, vpc: &'v Vpc) -> Vec<&'v Subnet> {
     let mut ids: Vec<_> = Vec::new();
     let with_endpoints = desired.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().map(|a| &a.subnet));
     for id in with_endpoints.chain(vpc.subnets.keys()) {
@@ -229,23 +256,54 @@ fn subnets(desired: &Desired, vpc: &Vpc) -> Vec<IpNet> {
             ids.push(id);
         }
     }
-    ids.into_iter().filter_map(|id| vpc.subnets.get(id)).map(|subnet| subnet.cidr).collect()
+    ids.into_iter().filter_map(|id| vpc.subnets.get(id)).collect()
+}
+
+/// What the lab has of IPv6, where its VPC has a network of it; `subnets` are those with a host.
+fn ipv6(desired: &Desired, vpc: &Vpc, subnets: &[(Host, &Subnet)]) -> Result<Option<Ipv6>, String> {
+    if !vpc.cidrs.iter().any(|net| net.addr().is_ipv6()) {
+        return Ok(None);
+    }
+    let first = |nets: &CidrSet| nets.iter().find_map(as_v6);
+    let services = desired.projects.iter().flat_map(|project| &project.services);
+    let mut nets: Vec<(Host, Option<Ipv6Net>)> = vec![
+        (Host::Peer, first(&vpc.peered)),
+        (Host::Onprem, first(&vpc.on_premises)),
+        (Host::Service, services.map(|service| &service.cidrs).find_map(first)),
+    ];
+    nets.extend(subnets.iter().map(|(host, subnet)| (*host, subnet.cidr_of(IpFamily::Ipv6).as_ref().and_then(as_v6))));
+    nets.extend([Host::Internet, Host::InternetB].into_iter().zip(INTERNET_IPV6.map(Some)));
+
+    let in_vpc = desired.endpoints.values().filter(|endpoint| endpoint.id.cloud().is_none());
+    let endpoints = in_vpc.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| only_v6(address.ip));
+    let endpoints: Vec<Ipv6Addr> = endpoints.collect();
+    let address = |(host, net): (Host, Option<Ipv6Net>)| {
+        let net = net?;
+        let from = net.network().to_bits();
+        let candidates = (u128::from(HOST)..1 << 16).filter_map(|n| Some(Ipv6Addr::from_bits(from.checked_add(n)?)));
+        let found = candidates.take_while(|ip| net.contains(ip)).find(|ip| !endpoints.contains(ip));
+        Some(found.map(|ip| (host, ip)).ok_or_else(|| format!("`{net}` has no room for the host `{host}`; use a /64")))
+    };
+    let hosts = nets.into_iter().filter_map(address).collect::<Result<_, String>>()?;
+    let consumer = [&vpc.cidrs, &vpc.peered, &vpc.on_premises].into_iter().flat_map(CidrSet::iter).filter_map(as_v6);
+    let consumer = consumer.collect();
+    Ok(Some(Ipv6 { hosts, endpoints, consumer }))
 }
 
 /// Every address that the config gives away: no host may take one.
 fn used_addresses(desired: &Desired) -> Result<BTreeSet<Ipv4Addr>, String> {
-    let endpoints = desired.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().map(|a| a.ip));
+    let addresses = desired.endpoints.values().flat_map(|e| e.addresses.iter().map(|a| (e.id.cloud(), a.ip)));
+    // Of AWS's, those of IPv6 are `ipv6`'s.
+    let endpoints = addresses.filter(|(cloud, ip)| cloud.is_some() || ip.is_ipv4()).map(|(_, ip)| ip);
     let public = public_addresses(desired).into_iter().map(IpAddr::V4);
     endpoints.chain(public).map(|ip| v4_address(ip, "an endpoint's address")).collect()
 }
 
-fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<Ipv4Addr>> {
-    let mut zones: BTreeMap<Zone, Vec<Ipv4Addr>> = BTreeMap::new();
+fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<IpAddr>> {
+    let mut zones: BTreeMap<Zone, Vec<IpAddr>> = BTreeMap::new();
     let in_vpc = desired.endpoints.values().filter(|endpoint| endpoint.id.cloud().is_none());
     for address in in_vpc.flat_map(|endpoint| &endpoint.addresses) {
-        if let IpAddr::V4(ip) = address.ip {
-            zones.entry(address.zone.clone()).or_default().push(ip);
-        }
+        zones.entry(address.zone.clone()).or_default().push(address.ip);
     }
     zones
 }
@@ -254,8 +312,8 @@ fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<Ipv4Addr>> {
 fn nodes(desired: &Desired) -> BTreeMap<Zone, BTreeSet<Ipv4Addr>> {
     let mut nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for node in desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes) {
-        if let IpAddr::V4(ip) = node.address.ip() {
-            nodes.entry(node.zone.clone()).or_default().insert(ip);
+        if let Some(SocketAddr::V4(address)) = node.address.fixed() {
+            nodes.entry(node.zone.clone()).or_default().insert(*address.ip());
         }
     }
     nodes
@@ -295,7 +353,7 @@ fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), 
     let cidrs = services.clone().map(|service| &service.cidrs);
     let cidrs = cidrs.chain(desired.app_services.iter().map(|service| &service.cidrs));
     let mut nets: Vec<Ipv4Net> = Vec::new();
-    for net in cidrs.flat_map(CidrSet::iter) {
+    for net in cidrs.flat_map(CidrSet::iter).filter(|net| net.addr().is_ipv4()) {
         let net = v4(net, "the service's network")?;
         if !nets.contains(&net) {
             nets.push(net);
@@ -321,8 +379,10 @@ fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), 
 pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
     let mut addresses = BTreeSet::new();
     for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
-        let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
-        for address in cluster.nodes.iter().map(|node| node.address).chain(connectors) {
+        for address in cluster.addresses() {
+            let named =
+                || format!("{} has a server at the host name {address}; a lab needs its `address`", cluster.name);
+            let address = address.fixed().ok_or_else(named)?;
             addresses.insert(v4_address(address.ip(), "a node's address")?);
         }
     }
@@ -361,7 +421,7 @@ fn nth(net: Ipv4Net, n: u32) -> Result<Ipv4Addr, String> {
 }
 
 fn first_v4(nets: &CidrSet, what: &str) -> Result<Ipv4Net, String> {
-    v4(nets.iter().next().ok_or_else(|| format!("{what} has no network"))?, what)
+    v4(nets.iter().find(|net| net.addr().is_ipv4()).ok_or_else(|| format!("{what} has no IPv4 network"))?, what)
 }
 
 fn v4(net: &IpNet, what: &str) -> Result<Ipv4Net, String> {
@@ -382,6 +442,20 @@ fn as_v4(net: &IpNet) -> Option<Ipv4Net> {
     match net {
         IpNet::V4(net) => Some(*net),
         IpNet::V6(_) => None,
+    }
+}
+
+fn as_v6(net: &IpNet) -> Option<Ipv6Net> {
+    match net {
+        IpNet::V6(net) => Some(*net),
+        IpNet::V4(_) => None,
+    }
+}
+
+fn only_v6(ip: IpAddr) -> Option<Ipv6Addr> {
+    match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::sources::source_of;
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Shares {
@@ -54,6 +56,7 @@ impl Connections {
     /// is idle.
     pub fn admit(self: &Arc<Self>, source: IpAddr, is_trusted: bool) -> Option<Connection> {
         let Shares { limit, per_source, reserved } = self.shares;
+        let source = source_of(source);
         let mut open = self.lock();
         let has_its_share = !is_trusted && open.iter().filter(|state| state.source == source).count() >= per_source;
         let limit = if is_trusted { limit } else { limit - reserved };

@@ -8,4 +8,4 @@ mod sources;
 pub use connections::{Connection, Connections, Shares};
 pub use refusals::Refusals;
 pub(crate) use refusals::{RefusedCount, RefusedSource};
-pub(crate) use sources::SourceCounts;
+pub(crate) use sources::{SourceCounts, source_of};

@@ -97,6 +97,18 @@ impl CidrSet {
     }
 }
 
+/// Whether AWS keeps `ip` for itself: the first four addresses of a subnet and the last, of either family. Source: Amazon VPC User
+/// Guide, *Subnet CIDR blocks*. A subnet too small to have others is the lab's own and keeps none.
+#[must_use]
+pub fn is_reserved(ip: IpAddr, subnet: IpNet) -> bool {
+    let from_start = match (ip, subnet.network()) {
+        (IpAddr::V4(ip), IpAddr::V4(first)) => u128::from(ip.to_bits().wrapping_sub(first.to_bits())),
+        (IpAddr::V6(ip), IpAddr::V6(first)) => ip.to_bits().wrapping_sub(first.to_bits()),
+        _ => return false,
+    };
+    subnet.max_prefix_len() - subnet.prefix_len() >= 4 && (from_start < 4 || ip == subnet.broadcast())
+}
+
 /// Whether two networks share an address: one holds the other.
 fn nets_overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
@@ -131,6 +143,23 @@ mod tests {
     fn a_network_mapped_into_ipv6_is_refused() {
         let error = CidrSet::parse_one("::ffff:127.1.0.0/112").expect_err("mapped");
         assert!(error.to_string().contains("write the IPv4 network"), "{error}");
+    }
+
+    #[test]
+    fn the_first_four_addresses_of_a_subnet_and_the_last_are_awss() {
+        let is_reserved = |ip: &str, net: &str| is_reserved(ip.parse().expect(ip), CidrSet::parse_one(net).expect(net));
+        for (net, own, free) in [
+            ("10.0.30.0/24", ["10.0.30.0", "10.0.30.3", "10.0.30.255"], ["10.0.30.4", "10.0.30.254"]),
+            (
+                "2001:db8:0:30::/64",
+                ["2001:db8:0:30::", "2001:db8:0:30::3", "2001:db8:0:30:ffff:ffff:ffff:ffff"],
+                ["2001:db8:0:30::4", "2001:db8:0:30:ffff:ffff:ffff:fffe"],
+            ),
+        ] {
+            assert!(own.into_iter().all(|ip| is_reserved(ip, net)), "{net}");
+            assert!(!free.into_iter().any(|ip| is_reserved(ip, net)), "{net}");
+        }
+        assert!(!is_reserved("10.0.30.1", "10.0.30.0/30") && !is_reserved("10.0.30.1", "2001:db8:0:30::/64"));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::provider::{DEFAULT_TARGET_LIMIT, MAXIMUM_TARGET_LIMIT, Minimum};
-use super::{Attributes, EndpointAddress, EndpointState, InterfaceEndpoint, ServiceName, Vpc, VpceId};
+use super::{
+    Attributes, DnsRecordIpType, EndpointAddress, EndpointState, InterfaceEndpoint, IpAddressType, ServiceName, Vpc,
+    VpceId,
+};
 
 /// A cloud provider other than AWS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +23,10 @@ pub enum Cloud {
     /// Google Cloud's Private Service Connect.
     Gcp,
 }
+
+/// What the limit of addressable targets can be raised to. Source: Atlas, limitations of Google Cloud; Azure's say that MongoDB
+/// Support can raise it and name no figure, so Google's stands.
+pub const MAXIMUM_CLOUD_TARGET_LIMIT: usize = 200;
 
 /// Azure's regions with Atlas' names for them. Source: Atlas, *Microsoft Azure*, cloud provider regions.
 const AZURE: &[(&str, &str)] = &[
@@ -33,6 +40,7 @@ const AZURE: &[(&str, &str)] = &[
     ("canadaeast", "CANADA_EAST"),
     ("centralindia", "INDIA_CENTRAL"),
     ("centralus", "US_CENTRAL"),
+    ("chilecentral", "CHILE_CENTRAL"),
     ("eastasia", "ASIA_EAST"),
     ("eastus", "US_EAST"),
     ("eastus2", "US_EAST_2"),
@@ -40,12 +48,16 @@ const AZURE: &[(&str, &str)] = &[
     ("francesouth", "FRANCE_SOUTH"),
     ("germanynorth", "GERMANY_NORTH"),
     ("germanywestcentral", "GERMANY_WEST_CENTRAL"),
+    ("indonesiacentral", "INDONESIA_CENTRAL"),
     ("israelcentral", "ISRAEL_CENTRAL"),
     ("italynorth", "ITALY_NORTH"),
     ("japaneast", "JAPAN_EAST"),
     ("japanwest", "JAPAN_WEST"),
     ("koreacentral", "KOREA_CENTRAL"),
     ("koreasouth", "KOREA_SOUTH"),
+    ("malaysiawest", "MALAYSIA_WEST"),
+    ("mexicocentral", "MEXICO_CENTRAL"),
+    ("newzealandnorth", "NEWZEALAND_NORTH"),
     ("northcentralus", "US_NORTH_CENTRAL"),
     ("northeurope", "EUROPE_NORTH"),
     ("norwayeast", "NORWAY_EAST"),
@@ -105,6 +117,7 @@ const GOOGLE: &[&str] = &[
     "me-west1",
     "northamerica-northeast1",
     "northamerica-northeast2",
+    "northamerica-south1",
     "southamerica-east1",
     "southamerica-west1",
     "us-central1",
@@ -195,11 +208,10 @@ impl Cloud {
         if of.is_some() { 150 } else { DEFAULT_TARGET_LIMIT }
     }
 
-    /// What that can be raised to. Source: for Google as above; Azure's says that MongoDB Support can raise it and names
-    /// no figure, so Google's stands.
+    /// What that can be raised to.
     #[must_use]
     pub fn maximum_target_limit(of: Option<Self>) -> usize {
-        if of.is_some() { 200 } else { MAXIMUM_TARGET_LIMIT }
+        if of.is_some() { MAXIMUM_CLOUD_TARGET_LIMIT } else { MAXIMUM_TARGET_LIMIT }
     }
 
     /// How a service's listeners behave: neither cloud has a network load balancer's attributes.
@@ -242,6 +254,8 @@ impl InterfaceEndpoint {
             vpc: network.id.clone(),
             service,
             dns_suffix: String::new(),
+            ip_address_type: IpAddressType::of(ip),
+            dns_record_ip_type: DnsRecordIpType::default_of(IpAddressType::of(ip)),
             addresses: vec![address],
             security_groups: Vec::new(),
             state,
@@ -273,8 +287,10 @@ mod tests {
             (Cloud::Gcp, "us-east4", "US_EAST_4"),
             (Cloud::Gcp, "me-west1", "MIDDLE_EAST_WEST_1"),
             (Cloud::Gcp, "northamerica-northeast1", "NORTH_AMERICA_NORTHEAST_1"),
+            (Cloud::Gcp, "northamerica-south1", "NORTH_AMERICA_SOUTH_1"),
             (Cloud::Azure, "eastus2", "US_EAST_2"),
             (Cloud::Azure, "southeastasia", "ASIA_SOUTH_EAST"),
+            (Cloud::Azure, "newzealandnorth", "NEWZEALAND_NORTH"),
         ] {
             for text in [own, atlas] {
                 let region = Region::of(Some(cloud), text).expect(text);

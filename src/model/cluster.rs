@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CidrSet, ClusterName, Label, ProjectId, Region, VpceId, Zone};
+use super::{CidrSet, ClusterName, DnsName, Label, NodeAddress, ProjectId, Region, VpceId, Zone};
 
 /// A replica set or a sharded cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,17 @@ impl Cluster {
             ConnectionLimit::Tier => Some(self.tier.connections()),
             ConnectionLimit::Most(most) => Some(most),
         }
+    }
+
+    /// Where its processes listen: its nodes, then its BI Connectors.
+    pub fn addresses(&self) -> impl Iterator<Item = &NodeAddress> {
+        let connectors = self.bi_connectors.iter().map(|connector| &connector.address);
+        self.nodes.iter().map(|node| &node.address).chain(connectors)
+    }
+
+    /// The host names of its processes.
+    pub fn host_names(&self) -> impl Iterator<Item = &DnsName> {
+        self.addresses().filter_map(NodeAddress::host)
     }
 
     /// Whether it is sharded.
@@ -139,7 +150,7 @@ pub struct Node {
     /// The zone it lies in.
     pub zone: Zone,
     /// Where it really listens.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
     /// A public address of its own, where clients on the IP access list reach it by the standard string.
     pub public_address: Option<SocketAddr>,
 }
@@ -152,7 +163,7 @@ pub struct BiConnector {
     /// The zone it lies in.
     pub zone: Zone,
     /// Where it really listens.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
 }
 
 /// Private endpoint connection strings of a cluster that were made by name and lead through chosen endpoints alone.

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CidrSet, DnsName, EniId, PortRange, Region, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, Zone};
+use super::{
+    CidrSet, DnsName, DnsRecordIpType, EniId, IpAddressType, IpFamily, PortRange, Region, SecurityGroupId, ServiceName,
+    SubnetId, VpcId, VpceId, Zone,
+};
 
 /// A consumer's VPC with what is joined to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,15 +43,47 @@ impl Vpc {
     }
 }
 
-/// A subnet: one zone, one network.
+/// A subnet: one zone, one network, or one of each family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
     /// Its id.
     pub id: SubnetId,
     /// The zone it lies in.
     pub zone: Zone,
-    /// Its network, inside one of the VPC's.
+    /// Its network, inside one of the VPC's: IPv4, or IPv6 where it has that alone.
     pub cidr: IpNet,
+    /// Its IPv6 network beside the IPv4 one.
+    #[serde(default)]
+    pub ipv6_cidr: Option<Ipv6Net>,
+}
+
+impl Subnet {
+    /// Its networks.
+    pub fn cidrs(&self) -> impl Iterator<Item = IpNet> {
+        std::iter::once(self.cidr).chain(self.ipv6_cidr.map(IpNet::from))
+    }
+
+    /// Its network of one family.
+    #[must_use]
+    pub fn cidr_of(&self, family: IpFamily) -> Option<IpNet> {
+        self.cidrs().find(|net| IpFamily::of(net.addr()) == family)
+    }
+
+    /// The families that it has networks of.
+    #[must_use]
+    pub fn ip_address_type(&self) -> IpAddressType {
+        if self.ipv6_cidr.is_some() { IpAddressType::Dualstack } else { IpAddressType::of(self.cidr.addr()) }
+    }
+
+    /// Whether it can hold the interface of an endpoint of this type. Source: AWS PrivateLink, *Create an interface
+    /// endpoint*, IP address type.
+    #[must_use]
+    pub fn takes(&self, endpoint: IpAddressType) -> bool {
+        match endpoint {
+            IpAddressType::Ipv4 => self.ip_address_type().has(IpFamily::Ipv4),
+            IpAddressType::Ipv6 | IpAddressType::Dualstack => self.ip_address_type() == endpoint,
+        }
+    }
 }
 
 /// A security group: what may come in and what may go out. Nothing matches: dropped.
@@ -126,7 +161,7 @@ impl EndpointState {
     }
 }
 
-/// What the client's VPC holds: one address (ENI) per subnet, leading to one endpoint service.
+/// What the client's VPC holds: one interface (ENI) per subnet, leading to one endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceEndpoint {
     /// Its id.
@@ -137,7 +172,13 @@ pub struct InterfaceEndpoint {
     pub service: ServiceName,
     /// Eight letters and digits in its DNS names: `ypwbxwll`.
     pub dns_suffix: String,
-    /// One address per subnet.
+    /// The families that each of its interfaces has an address of.
+    #[serde(default)]
+    pub ip_address_type: IpAddressType,
+    /// The records that its names have.
+    #[serde(default)]
+    pub dns_record_ip_type: DnsRecordIpType,
+    /// The addresses of its interfaces, one interface per subnet.
     pub addresses: Vec<EndpointAddress>,
     /// The groups on its interfaces. All of their rules together decide; none at all admits nothing.
     pub security_groups: Vec<SecurityGroupId>,
@@ -148,7 +189,22 @@ pub struct InterfaceEndpoint {
     pub registered: bool,
 }
 
-/// One address of an interface endpoint.
+impl InterfaceEndpoint {
+    /// Its interfaces, each by the first of its addresses.
+    pub fn interfaces(&self) -> impl Iterator<Item = &EndpointAddress> {
+        let is_first = |n: usize, own: &EndpointAddress| !self.addresses[..n].iter().any(|other| other.eni == own.eni);
+        self.addresses.iter().enumerate().filter(move |(n, own)| is_first(*n, own)).map(|(_, own)| own)
+    }
+
+    /// The address that an interface has of one family.
+    #[must_use]
+    pub fn address_of(&self, interface: &EniId, family: IpFamily) -> Option<IpAddr> {
+        let mut own = self.addresses.iter().filter(|address| address.eni == *interface).map(|address| address.ip);
+        own.find(|ip| IpFamily::of(*ip) == family)
+    }
+}
+
+/// One address of an interface endpoint; the two of an interface of a dual-stack one differ in the address alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointAddress {
     /// The network interface's id.

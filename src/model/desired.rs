@@ -1,6 +1,7 @@
 //! What is wanted, from wherever it was said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
@@ -53,7 +54,18 @@ pub struct Desired {
     /// Where the gateway itself answers beside endpoints and public addresses: DNS, metrics, the admin API.
     pub own_addresses: BTreeSet<std::net::SocketAddr>,
     /// Host names of the gateway's own APIs, and the address that they lead to.
-    pub own_names: BTreeMap<super::DnsName, std::net::IpAddr>,
+    pub own_names: BTreeMap<super::DnsName, IpAddr>,
+    /// What the host names of nodes lead to; a node whose name is not there gets no connections.
+    pub resolved: BTreeMap<super::DnsName, IpAddr>,
+}
+
+impl Desired {
+    /// The host names of its clusters' processes.
+    #[must_use]
+    pub fn host_names(&self) -> BTreeSet<super::DnsName> {
+        let clusters = self.projects.iter().flat_map(|project| &project.clusters);
+        clusters.flat_map(super::Cluster::host_names).cloned().collect()
+    }
 }
 
 impl Desired {

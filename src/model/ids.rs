@@ -1,6 +1,7 @@
 //! Identifiers as AWS and Atlas write them, a prefix and lower-case hex digits; and the paths that are ids in Azure and
 //! Google Cloud.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,13 +25,17 @@ fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
     })
 }
 
+/// Longer than any id of these kinds: Azure's names have 90 characters at most, Google's 63. With what stands before it in a key of
+/// the saved state it is shorter than such a key may be.
+const LONGEST_PATH: usize = 400;
+
 /// Whether `text` is a resource's id in Azure (`/subscriptions/…/providers/Microsoft.Network/KIND/NAME`, in any case) or
 /// Google Cloud (`projects/PROJECT/SCOPE/KIND/NAME`).
 fn is_path(text: &str, azure: &str, google: &str) -> bool {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b));
     let parts: Vec<&str> = text.strip_prefix('/').unwrap_or(text).split('/').collect();
-    let are_names = text.len() <= 512 && parts.iter().all(|part| is_name(part));
+    let are_names = text.len() <= LONGEST_PATH && parts.iter().all(|part| is_name(part));
     let (kind, scope) = match parts.as_slice() {
         [subscriptions, _, groups, _, providers, network, kind @ ..]
             if text.starts_with('/')
@@ -252,6 +257,12 @@ impl FromStr for AppId {
                 expected: "a client app id (a name, `-`, and five lower-case letters, as `myapp-abcde`)",
             })
         }
+    }
+}
+
+impl Borrow<str> for AppId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

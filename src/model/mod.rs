@@ -14,8 +14,10 @@ mod fault;
 mod flow;
 mod flow_log;
 mod ids;
+mod ip_type;
 mod log_levels;
 mod names;
+mod node_address;
 mod origin;
 mod pace;
 mod port;
@@ -24,9 +26,9 @@ mod stand_in;
 mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
-pub use cidr::{CidrSet, ParseCidrError};
+pub use cidr::{CidrSet, ParseCidrError, is_reserved};
 pub use claim::{ClaimId, Lease};
-pub use cloud::Cloud;
+pub use cloud::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
 pub use consumer::{
     Direction, EndpointAddress, EndpointState, InterfaceEndpoint, PortRule, PrivateZone, SecurityGroup, Subnet, Vpc,
@@ -42,9 +44,11 @@ pub use ids::{
     AppId, EniId, GatewayId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId,
     VpceServiceId,
 };
+pub use ip_type::{DnsRecordIpType, IpAddressType, IpFamily};
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;
 pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
+pub use node_address::{NodeAddress, ParseNodeAddressError};
 pub use origin::Origin;
 pub use pace::Pace;
 pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};

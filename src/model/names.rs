@@ -34,6 +34,7 @@ impl ParseNameError {
 const REGIONS: &[&str] = &[
     "af-south-1",
     "ap-east-1",
+    "ap-east-2",
     "ap-northeast-1",
     "ap-northeast-2",
     "ap-northeast-3",
@@ -43,6 +44,9 @@ const REGIONS: &[&str] = &[
     "ap-southeast-2",
     "ap-southeast-3",
     "ap-southeast-4",
+    "ap-southeast-5",
+    "ap-southeast-6",
+    "ap-southeast-7",
     "ca-central-1",
     "ca-west-1",
     "eu-central-1",
@@ -93,6 +97,12 @@ impl Region {
     #[must_use]
     pub fn cloud(&self) -> Option<Cloud> {
         Cloud::of_region(&self.0)
+    }
+
+    /// Atlas' word for the provider that has it: `AWS`, `AZURE`, `GCP`.
+    #[must_use]
+    pub fn provider(&self) -> &'static str {
+        self.cloud().map_or("AWS", Cloud::label)
     }
 
     /// The cloud's spelling: `us-east-1`.

@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cluster::AccessList;
-use super::{AppId, CidrSet, Cluster, PortRange, ProjectId, Region, ServiceName, TargetPort, VpceId, VpceServiceId};
+use super::{
+    AppId, CidrSet, Cluster, IpAddressType, PortRange, ProjectId, Region, ServiceName, TargetPort, VpceId,
+    VpceServiceId,
+};
 
 /// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
 pub const DEFAULT_TARGET_LIMIT: usize = 50;
@@ -45,6 +48,9 @@ pub struct EndpointService {
     /// Other regions whose VPCs may have new endpoints to it: AWS's `SupportedRegions`, Atlas' `supportedRemoteRegions`.
     #[serde(default)]
     pub remote_regions: Vec<Region>,
+    /// The families that it takes endpoints of: AWS's `SupportedIpAddressTypes`.
+    #[serde(default)]
+    pub ip_address_types: IpAddressType,
     /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
     pub cidrs: CidrSet,
     /// Addresses that the load balancer dials targets from, in turn; empty leaves the choice to the kernel.

@@ -16,14 +16,15 @@ use super::port_allocations::PortAllocations;
 use super::ports::{PortLedger, allocate};
 use super::rules;
 use super::snapshot::{
-    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, ZoneAddress, ZoneView,
+    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, UnresolvedMember,
+    ZoneAddress, ZoneView,
 };
 use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
-    CidrSet, ClaimId, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, ListenerPort, Node, Project,
-    TargetId, TargetState, VpceId, VpceServiceId, Zone,
+    CidrSet, ClaimId, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, IpAddressType, IpFamily,
+    ListenerPort, Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -93,16 +94,32 @@ fn note_closed_ports(
         let targets = survey.targets.get(service).into_iter().flatten();
         let ports: BTreeSet<ListenerPort> = targets.filter_map(|target| ledger.port(&target.id)).collect();
         let (Some(first), Some(last)) = (ports.first(), ports.last()) else { continue };
-        if groups.is_empty() || ports.iter().any(|port| open(*port)) {
+        if groups.is_empty() {
             continue;
         }
+        let over = |family: IpFamily| {
+            let is_of = |net: &IpNet| IpFamily::of(net.addr()) == family;
+            let mut rules = gate.rules.ingress.iter().filter(|rule| rule.cidrs.iter().any(is_of));
+            rules.any(|rule| ports.iter().any(|port| rule.ports.contains(*port)))
+        };
+        let is_dual = endpoint.ip_address_type == IpAddressType::Dualstack;
+        let closed = match ports.iter().any(|port| open(*port)) {
+            false => "",
+            // Rules have networks of one family each.
+            true if is_dual && !over(IpFamily::Ipv6) => " over IPv6",
+            true if is_dual && !over(IpFamily::Ipv4) => " over IPv4",
+            true => continue,
+        };
         let names: Vec<&str> = groups.iter().map(|group| group.as_str()).collect();
         let plural = if names.len() == 1 { ("", "s") } else { ("s", "") };
         let (names, range) =
             (names.join(", "), if first == last { format!(" {first}") } else { format!("s {first}-{last}") });
         findings.note(
             &Location::Endpoint(endpoint.id.clone()),
-            format_args!("security group{} {names} admit{} none of this endpoint's port{range}", plural.0, plural.1),
+            format_args!(
+                "security group{} {names} admit{} none of this endpoint's port{range}{closed}",
+                plural.0, plural.1
+            ),
         );
     }
 }
@@ -152,10 +169,7 @@ fn stray_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
     let projects = survey.desired.projects.iter().filter(|project| !project.services.is_empty());
     let addresses: BTreeSet<IpAddr> = projects
         .flat_map(|project| &project.clusters)
-        .flat_map(|cluster| {
-            let connectors = cluster.bi_connectors.iter().map(|connector| connector.address);
-            cluster.nodes.iter().map(|node| node.address).chain(connectors)
-        })
+        .flat_map(|cluster| cluster.addresses().filter_map(|address| address.at(&survey.desired.resolved)))
         .map(|address| address.ip())
         .filter(|ip| !known.contains(*ip) && survey.is_service_side_alone(*ip))
         .collect();
@@ -288,19 +302,28 @@ fn add_balancer(
 }
 
 fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<'_>) -> Vec<Member> {
-    let here = target.processes.iter().map(|process| member(survey, service, &target.id, process));
+    let here = target.processes.iter().filter_map(|process| member(survey, service, &target.id, process));
     let mut members: Vec<Member> = here.collect();
     for ((of, id, name), (zone, address)) in &survey.desired.draining {
         if *of == service.id && *id == target.id && !members.iter().any(|member| member.name == *name) {
-            let (name, zone, state) = (name.clone(), zone.clone(), TargetState::Draining);
-            members.push(Member { name, zone, address: *address, state, reach: None, shifted: false, faulted: false });
+            members.push(Member {
+                name: name.clone(),
+                zone: zone.clone(),
+                address: *address,
+                host: None,
+                state: TargetState::Draining,
+                reach: None,
+                shifted: false,
+                faulted: false,
+            });
         }
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
     members
 }
 
-fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Member {
+/// The member that a process is; `None` while its host name is not resolved.
+fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Option<Member> {
     let health = survey.health(&service.id, target, process.name);
     let fault = survey.unreachable(&service.id, target, process.name, process.zone);
     let key = (service.id.clone(), target.clone(), process.name.to_owned());
@@ -309,15 +332,16 @@ fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, pro
         (true, true) => TargetState::Draining,
         (true, false) => TargetState::Unused,
     };
-    Member {
+    Some(Member {
         name: process.name.to_owned(),
         zone: process.zone.clone(),
-        address: process.address,
+        address: process.address?,
+        host: process.given.host().cloned(),
         state,
         reach: fault.or(health.reach),
         faulted: fault.is_some(),
         shifted: survey.is_shifted(&service.id, process.zone),
-    }
+    })
 }
 
 fn view(
@@ -337,8 +361,13 @@ fn view(
         port,
         state: if target.cluster.paused { TargetState::Unused } else { best_of(&members) },
         members,
+        unresolved: target.processes.iter().filter(|process| process.address.is_none()).map(unresolved).collect(),
         paused: target.cluster.paused,
     }
+}
+
+fn unresolved(process: &Process<'_>) -> UnresolvedMember {
+    UnresolvedMember { name: process.name.to_owned(), zone: process.zone.clone(), address: process.given.to_string() }
 }
 
 /// The best state among the members: one that takes flows is enough.
@@ -439,8 +468,8 @@ fn public_group(
     let optimized = is_optimized(project, cluster);
     let own = TargetId::new(&cluster.name, &node.name);
     let checked = if optimized { TargetId::optimized(&cluster.name) } else { own.clone() };
-    let process = Process { name: &node.name, zone: &node.zone, address: node.address };
-    let members = vec![member(survey, service, &checked, &process)];
+    let process = Process::new(&node.name, &node.zone, &node.address, &survey.desired.resolved);
+    let members = member(survey, service, &checked, &process).into_iter().collect();
     TargetGroup {
         connections_per_member: cluster.connections_per_node(),
         ..group(service, own, members, service.attributes.proxy_protocol || optimized)
@@ -462,6 +491,26 @@ mod tests {
 
     fn addresses(snapshot: &Snapshot) -> Vec<String> {
         snapshot.listeners.keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_process_is_a_member_once_its_host_name_is_resolved() {
+        let mut desired = documented();
+        desired.projects[0].clusters[0].nodes[1].address = of("mongo1.internal:27017");
+        let waiting = plan(&desired);
+        desired.resolved.insert(of("mongo1.internal"), of("10.200.0.77"));
+        let resolved = plan(&desired);
+        let target = |snapshot: &Snapshot| {
+            snapshot.targets.iter().find(|target| target.id == of("Cluster0/shard-00-01")).expect("a target").clone()
+        };
+        let (before, after) = (target(&waiting), target(&resolved));
+        assert_eq!((before.members.len(), before.unresolved[0].address.as_str()), (0, "mongo1.internal:27017"));
+        assert_eq!((after.members[0].address, after.unresolved.len()), (of("10.200.0.77:27017"), 0));
+        assert_eq!(
+            (before.port, addresses(&waiting)),
+            (after.port, addresses(&resolved)),
+            "its port is open all the time"
+        );
     }
 
     /// A1, A5.

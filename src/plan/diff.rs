@@ -235,7 +235,9 @@ mod tests {
             |desired| desired.projects[0].services[0].attributes.proxy_protocol = true,
             |desired| desired.vpcs.values_mut().for_each(|vpc| vpc.peered = nets(&["10.98.0.0/16"])),
             |desired| {
-                desired.projects[0].clusters[0].nodes.iter_mut().for_each(|node| node.address.set_port(27018));
+                for node in &mut desired.projects[0].clusters[0].nodes {
+                    node.address = of(&node.address.to_string().replace(":27017", ":27018"));
+                }
             },
         ];
         for change in all {

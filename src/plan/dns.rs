@@ -179,7 +179,7 @@ fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId
         }
         zones.at(&zone, regional.clone()).addresses = survey.answered(endpoint).0;
         let first = regional.as_str().split('.').next().unwrap_or_default();
-        for address in &gate.addresses {
+        for address in gate.addresses.iter().filter(|address| endpoint.dns_record_ip_type.answers(address.ip)) {
             let zonal = zone.prefixed(&format!("{first}-{}", address.zone)).expect("22 + 1 + 8 + 1 + 15 letters fit");
             zones.at(&zone, zonal).addresses.insert(address.ip);
         }

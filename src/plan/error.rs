@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::TargetKind;
 use super::ports::PortError;
 use crate::model::{
-    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, Label, ProjectId, Region, SecurityGroupId, ServiceName,
-    SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
+    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, DnsRecordIpType, IpAddressType, IpFamily, Label, ProjectId,
+    Region, SecurityGroupId, ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// Everything that keeps a plan from being made, in the order in which it was found. Never empty.
@@ -104,7 +104,7 @@ pub enum RuleError {
     /// A second endpoint service in a region.
     #[error(
         "a private endpoint service already exists for {} region {}; a project has one per region",
-        .0.cloud().map_or("AWS", Cloud::label), .0.atlas()
+        .0.provider(), .0.atlas()
     )]
     ServiceExistsForRegion(Region),
     /// A target limit that Atlas grants nobody.
@@ -125,7 +125,7 @@ pub enum RuleError {
     )]
     GoogleRegions(usize),
     /// A network of one cloud is said to lie in a region of another.
-    #[error("{region} is a region of {}, and the network is {}'s", cloud_word(.region.cloud()), cloud_word(*.network))]
+    #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
     NetworkInOtherCloud {
         /// The region that is named.
         region: Region,
@@ -230,6 +230,17 @@ pub enum RuleError {
         /// Where it is.
         address: SocketAddr,
     },
+    /// A host name that leads to the clients' side.
+    #[error(
+        "`{target}` is at {address}, which lies in a consumer's network; a host name is followed to servers alone. Change what \
+         the name leads to, or write the server's `address`"
+    )]
+    NameLeadsToClients {
+        /// The process with its host name.
+        target: String,
+        /// Where the name leads.
+        address: SocketAddr,
+    },
     /// A source of PROXY headers among the targets.
     #[error(
         "`proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the service's side; a target could then pass \
@@ -279,6 +290,14 @@ pub enum RuleError {
         other: IpNet,
         /// Why that cannot be.
         why: &'static str,
+    },
+    /// A network whose addresses mean another host on every link.
+    #[error("{kind} {net} is link-local or multicast, and tells nobody from another; use one of 2000::/3 or fc00::/7")]
+    NetworkOfOneLink {
+        /// Whose network it is.
+        kind: String,
+        /// The network.
+        net: IpNet,
     },
     /// A subnet outside its VPC.
     #[error("subnet {subnet} has {cidr}, which lies in none of the VPC's networks ({networks})")]
@@ -333,6 +352,61 @@ pub enum RuleError {
         /// The subnet.
         subnet: SubnetId,
     },
+    /// An endpoint of a type that its service does not support.
+    #[error(
+        "IP address type {} is not supported by the endpoint service {service}, which supports {}; choose that, or let the \
+         service's owner add `supported_ip_address_types`", .wanted.label(), families(*.supported)
+    )]
+    UnsupportedIpAddressType {
+        /// The endpoint's type.
+        wanted: IpAddressType,
+        /// The service.
+        service: ServiceName,
+        /// What it supports.
+        supported: IpAddressType,
+    },
+    /// Records that endpoints of this type cannot have.
+    #[error(
+        "DNS record IP type {} does not fit IP address type {}, with which it is {}", .records.label(), .wanted.label(),
+        DnsRecordIpType::ALL.iter().filter(|own| own.fits(*.wanted)).map(|own| own.label()).collect::<Vec<_>>().join(", ")
+    )]
+    DnsRecordIpType {
+        /// The records.
+        records: DnsRecordIpType,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+    },
+    /// A subnet that cannot hold an interface of an endpoint of this type.
+    #[error(
+        "IP address type {} needs subnets with {}, and subnet {subnet} has {}", .wanted.label(),
+        subnet_needs(*.wanted), subnet_needs(*.has)
+    )]
+    SubnetIpAddressType {
+        /// The subnet.
+        subnet: SubnetId,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+        /// What the subnet has networks of.
+        has: IpAddressType,
+    },
+    /// An interface without, or with too many, addresses of a family.
+    #[error(
+        "an endpoint of IP address type {} has {} {} address in each subnet, and this one has {count} in subnet {subnet}",
+        .wanted.label(), if .wanted.has(*.family) { "one" } else { "no" }, .family.name()
+    )]
+    AddressesOfFamily {
+        /// The subnet.
+        subnet: SubnetId,
+        /// The family.
+        family: IpFamily,
+        /// How many it has there.
+        count: usize,
+        /// The endpoint's type.
+        wanted: IpAddressType,
+    },
+    /// A service of IPv6 whose VPC has no such network.
+    #[error("it supports IPv6 and none of its networks is IPv6; add its VPC's to `cidrs`, as `2001:db8:1::/56`")]
+    NoIpv6Network,
     /// A service's own region among its remote ones.
     #[error("supported remote regions are other regions than the endpoint service's own, {}; leave it out", .0.atlas())]
     RemoteRegionIsOwn(Region),
@@ -446,6 +520,18 @@ pub enum RuleError {
     EmptyRecord(DnsName),
 }
 
+fn families(kind: IpAddressType) -> String {
+    kind.families().map(IpFamily::label).collect::<Vec<_>>().join(" and ")
+}
+
+fn subnet_needs(kind: IpAddressType) -> &'static str {
+    match kind {
+        IpAddressType::Ipv4 => "an IPv4 network",
+        IpAddressType::Ipv6 => "an IPv6 network alone",
+        IpAddressType::Dualstack => "an IPv4 and an IPv6 network",
+    }
+}
+
 /// More addressable targets than the limit, and what takes up the slots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -474,10 +560,6 @@ fn advice(region: &Region, limit: usize) -> String {
     } else {
         "Use additional projects or regions".to_owned()
     }
-}
-
-fn cloud_word(cloud: Option<Cloud>) -> &'static str {
-    cloud.map_or("AWS", Cloud::label)
 }
 
 /// Targets of a project over several of Google's regions. Source: Atlas, *Private Service Connect*, limitations.

@@ -1,15 +1,15 @@
 //! The documentation's own example as a desired state, and small changes to it, for this room's tests.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{Generation, PortAllocations, Snapshot, compile};
 use crate::model::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, BiConnector, CidrSet, Cluster, ClusterKind,
-    ConnectionLimit, DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, EndpointAddress, EndpointService, EndpointState,
-    InterfaceEndpoint, Naming, Node, PortRange, PortRule, Project, SecurityGroup, ServiceName, Subnet, Tier, Vpc,
-    VpceId, Zone,
+    ConnectionLimit, DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, DnsRecordIpType, EndpointAddress, EndpointService,
+    EndpointState, InterfaceEndpoint, IpAddressType, Naming, Node, PortRange, PortRule, Project, SecurityGroup,
+    ServiceName, Subnet, Tier, Vpc, VpceId, Zone,
 };
 
 pub(super) const VPC: &str = "vpc-0a1b2c3d4e5f60718";
@@ -97,6 +97,7 @@ pub(super) fn vpc(id: &str, region: &str, net: &str, subnets: &[(&str, &str)]) -
             id,
             zone: of(&format!("{region}{letter}")),
             cidr: CidrSet::parse_one(&format!("{net}.{third}.0/24")).expect("a subnet"),
+            ipv6_cidr: None,
         };
         (subnet.id.clone(), subnet)
     });
@@ -130,6 +131,7 @@ pub(super) fn service(id: &str, region: &str, net: &str) -> EndpointService {
         id: of(id),
         region: of(region),
         remote_regions: Vec::new(),
+        ip_address_types: IpAddressType::default(),
         cidrs: nets(&[net]),
         source_addresses: Vec::new(),
         ports: PortRange::atlas(),
@@ -153,7 +155,7 @@ fn cluster(name: &str, label: &str, kind: ClusterKind, zones: &[&str], host: u16
         let zone: Zone = of(zone);
         let net = if zone.region() == of("us-east-1") { "10.200" } else { "10.201" };
         let host = usize::from(host) + n;
-        let address: SocketAddr = of(&format!("{net}.{}.{}:{port}", host / 256, host % 256));
+        let address = of(&format!("{net}.{}.{}:{port}", host / 256, host % 256));
         Node { name: format!("shard-00-{n:02}"), zone, address, public_address: None }
     };
     Cluster {
@@ -196,6 +198,8 @@ pub(super) fn add_endpoint(
         vpc: of(vpc),
         service: ServiceName::new(of(region), of(service)),
         dns_suffix: "ypwbxwll".to_owned(),
+        ip_address_type: IpAddressType::default(),
+        dns_record_ip_type: DnsRecordIpType::default(),
         addresses: addresses.collect(),
         security_groups: vec![of("sg-000000e0")],
         state: EndpointState::Available,

@@ -13,6 +13,8 @@ mod clouds_tests;
 mod compile;
 mod diff;
 mod dns;
+#[cfg(test)]
+mod dual_stack_tests;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -40,5 +42,5 @@ pub use rules::may_disable_regional_mode;
 pub use snapshot::{
     Answer, ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress,
     Generation, Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
-    TargetKind, TargetView, VpcDns, ZoneAddress, ZoneView,
+    TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
 };

@@ -211,7 +211,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
             desired.projects[0].services[0].ports = of(&format!("{first}-{}", first + more));
         }
         Edit::Move(n, port) => {
-            let targets = super::targets::addressable(&desired.projects[0]);
+            let targets = super::targets::addressable(&desired.projects[0], &desired.resolved);
             let mut ids: Vec<_> = targets.into_values().flatten().map(|target| target.id).collect();
             if let Some(id) = pick(&mut ids, n) {
                 let port = ListenerPort::try_from(port).expect("a port");

@@ -241,6 +241,8 @@ pub struct Member {
     pub zone: Zone,
     /// Where it listens.
     pub address: SocketAddr,
+    /// The host name that led there; nothing where the config has the address.
+    pub host: Option<DnsName>,
     /// Its health.
     pub state: TargetState,
     /// Why the latest connection to it failed; `None` when it came about.
@@ -249,6 +251,17 @@ pub struct Member {
     pub shifted: bool,
     /// A fault makes it unreachable; `reach` says how.
     pub faulted: bool,
+}
+
+/// A process whose host name is not resolved: it is no member until it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct UnresolvedMember {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its zone.
+    pub zone: Zone,
+    /// Its host name and port.
+    pub address: String,
 }
 
 /// An addressable target as people look at it.
@@ -270,6 +283,8 @@ pub struct TargetView {
     pub port: ListenerPort,
     /// The processes behind it.
     pub members: Vec<Member>,
+    /// Those whose host names are not resolved.
+    pub unresolved: Vec<UnresolvedMember>,
     /// Its state: `healthy` when a member is, and so on down.
     pub state: TargetState,
     /// Its cluster is paused: the port is kept, nothing listens.

@@ -10,7 +10,7 @@ use super::snapshot::DnsAnswer;
 use super::targets::{Addressable, Process, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
-    InterfaceEndpoint, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
+    InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -58,6 +58,14 @@ impl<'a> Provider<'a> {
         }
     }
 
+    /// The families that it takes endpoints of: of App Services' no page names another than IPv4.
+    pub(super) fn ip_address_types(self) -> IpAddressType {
+        match self {
+            Self::Project(_, service) => service.ip_address_types,
+            Self::App(_) => IpAddressType::Ipv4,
+        }
+    }
+
     pub(super) fn cidrs(self) -> &'a CidrSet {
         match self {
             Self::Project(_, service) => &service.cidrs,
@@ -72,10 +80,15 @@ impl<'a> Survey<'a> {
     /// Not where a consumer's network has it, and not where the gateway itself answers or the machine's own clients come
     /// from: an operator must not be locked out.
     pub(super) fn is_service_side_alone(&self, ip: IpAddr) -> bool {
-        let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
         let is_own = self.desired.own_addresses.iter().any(|own| own.ip() == ip)
             || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
-        !is_own && !self.desired.vpcs.values().any(of_consumer)
+        !is_own && !self.is_consumer_side(ip)
+    }
+
+    /// Whether a consumer's network, or one that is joined to it, has the address.
+    pub(super) fn is_consumer_side(&self, ip: IpAddr) -> bool {
+        let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
+        self.desired.vpcs.values().any(of_consumer)
     }
 
     /// Whether a VPC has an interface endpoint that hasn't been removed.
@@ -96,7 +109,7 @@ impl<'a> Survey<'a> {
         let mut providers = BTreeMap::new();
         let mut targets = BTreeMap::new();
         for project in &desired.projects {
-            let mut by_region = addressable(project);
+            let mut by_region = addressable(project, &desired.resolved);
             for service in &project.services {
                 if providers.contains_key(&service.id) {
                     continue;
@@ -229,7 +242,7 @@ impl<'a> Survey<'a> {
                 let registered = || target.processes.iter().filter(is_in);
                 let well = registered().filter(|process| {
                     let state = self.health(service, &target.id, process.name).state;
-                    matches!(state, TargetState::Healthy | TargetState::Initial)
+                    process.address.is_some() && matches!(state, TargetState::Healthy | TargetState::Initial)
                 });
                 attributes.dns_minimum.is_missed(well.count(), registered().count())
             })
@@ -237,8 +250,9 @@ impl<'a> Survey<'a> {
         groups.filter(ill).map(|target| &target.id)
     }
 
-    /// The addresses of an endpoint that DNS answers, and why those.
+    /// The addresses of an endpoint that DNS answers at its regional name, and why those.
     ///
+    /// Which families, its `DnsRecordIpType` says.
     /// With none in a good zone DNS fails open, as Route 53 does when nothing is healthy. A lost zone's addresses answer
     /// nothing, so they are the last to be answered: AWS measures a zone's loss by the same checks as targets' health, and
     /// with cross-zone load balancing a lost target alone makes every zone unhealthy.
@@ -247,7 +261,8 @@ impl<'a> Survey<'a> {
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
         let lost = |zone: &Zone| self.is_zone_lost(service, zone);
         let among = |keep: Keep<'_>| -> BTreeSet<IpAddr> {
-            endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip).collect()
+            let kept = endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip);
+            kept.filter(|ip| endpoint.dns_record_ip_type.answers(*ip)).collect()
         };
         let tries: [(Keep<'_>, DnsAnswer); 4] = [
             (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),

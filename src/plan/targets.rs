@@ -1,10 +1,10 @@
 //! What takes a port.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::TargetKind;
-use crate::model::{Cluster, ClusterKind, Project, Region, TargetId, Tier, Zone};
+use crate::model::{Cluster, ClusterKind, DnsName, NodeAddress, Project, Region, TargetId, Tier, Zone};
 
 /// An addressable target of a project in a region.
 pub(super) struct Addressable<'a> {
@@ -24,8 +24,21 @@ pub(super) struct Process<'a> {
     pub(super) name: &'a str,
     /// Its zone.
     pub(super) zone: &'a Zone,
-    /// Where it listens.
-    pub(super) address: SocketAddr,
+    /// Where it listens, as it was given.
+    pub(super) given: &'a NodeAddress,
+    /// Where it listens; `None`: its host name is not resolved.
+    pub(super) address: Option<SocketAddr>,
+}
+
+impl<'a> Process<'a> {
+    pub(super) fn new(
+        name: &'a str,
+        zone: &'a Zone,
+        given: &'a NodeAddress,
+        resolved: &BTreeMap<DnsName, IpAddr>,
+    ) -> Self {
+        Self { name, zone, given, address: given.at(resolved) }
+    }
 }
 
 /// The addressable targets of a project by region, in target order.
@@ -33,14 +46,17 @@ pub(super) struct Process<'a> {
 /// Each `mongod` of a replica set, each `mongos` of a sharded cluster without optimized strings, one in all for a
 /// sharded cluster with them, each BI Connector; shard members don't count, and shared tiers have no private endpoints
 /// (Atlas, "Set Up a Private Endpoint", limitations). A paused cluster keeps its slots.
-pub(super) fn addressable(project: &Project) -> BTreeMap<Region, Vec<Addressable<'_>>> {
+pub(super) fn addressable<'a>(
+    project: &'a Project,
+    resolved: &BTreeMap<DnsName, IpAddr>,
+) -> BTreeMap<Region, Vec<Addressable<'a>>> {
     let mut targets: BTreeMap<Region, Vec<Addressable<'_>>> = BTreeMap::new();
     for cluster in project.clusters.iter().filter(|cluster| matches!(cluster.tier, Tier::Dedicated(_))) {
         let optimized = is_optimized(project, cluster);
         let single = if cluster.is_sharded() { TargetKind::Mongos } else { TargetKind::Mongod };
         let mut balanced: BTreeMap<Region, Vec<Process<'_>>> = BTreeMap::new();
         for node in &cluster.nodes {
-            let process = Process { name: &node.name, zone: &node.zone, address: node.address };
+            let process = Process::new(&node.name, &node.zone, &node.address, resolved);
             if optimized {
                 balanced.entry(node.zone.region()).or_default().push(process);
             } else {
@@ -56,7 +72,7 @@ pub(super) fn addressable(project: &Project) -> BTreeMap<Region, Vec<Addressable
             targets.entry(region).or_default().push(target);
         }
         for connector in &cluster.bi_connectors {
-            let process = Process { name: &connector.name, zone: &connector.zone, address: connector.address };
+            let process = Process::new(&connector.name, &connector.zone, &connector.address, resolved);
             let id = TargetId::new(&cluster.name, &connector.name);
             let target = Addressable { id, cluster, kind: TargetKind::BiConnector, processes: vec![process] };
             targets.entry(connector.zone.region()).or_default().push(target);

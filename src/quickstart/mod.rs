@@ -94,6 +94,11 @@ pub enum QuickstartError {
     /// A cluster of the scenario has no private connection strings.
     #[error("cluster {0} has no private connection strings, so there is no name to make a certificate for")]
     NoStrings(ClusterName),
+    /// A node is at a host name.
+    #[error(
+        "there is no stand-in for {0} at the host name {1}: a stand-in needs an address; write the node's `address` instead of `host`"
+    )]
+    HostName(String, String),
     /// The gateway can't start.
     #[error(transparent)]
     Gateway(#[from] StartError),

@@ -73,22 +73,28 @@ impl StandIns {
         let (mut clusters, mut senders) = (Vec::new(), Vec::new());
         for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
             let tls = certificate(cluster, planned, ca)?;
+            let nodes = cluster.nodes.iter().map(|node| {
+                let named =
+                    || QuickstartError::HostName(format!("{}/{}", cluster.name, node.name), node.address.to_string());
+                node.address.fixed().ok_or_else(named)
+            });
+            let nodes = nodes.collect::<Result<Vec<SocketAddr>, _>>()?;
             let backend = match &cluster.kind {
                 ClusterKind::ReplicaSet { set_name } => {
                     let (sender, receiver) = watch::channel(horizons(cluster, planned));
                     senders.push((cluster.clone(), sender));
                     let spec = ReplicaSetSpec {
                         set_name: set_name.clone(),
-                        nodes: cluster.nodes.iter().map(|node| node.address).collect(),
                         tls: Some(tls),
-                        proxied: cluster.nodes.iter().any(|node| is_proxied(planned, node.address)),
+                        proxied: nodes.iter().any(|node| is_proxied(planned, *node)),
+                        nodes,
                         horizons: receiver,
                         timing,
                     };
                     Backend::Set(Arc::new(ReplicaSet::start(spec).await?))
                 }
                 ClusterKind::Sharded { .. } => {
-                    let nodes = cluster.nodes.iter().map(|node| mongos(planned, node.address)).collect();
+                    let nodes = nodes.into_iter().map(|node| mongos(planned, node)).collect();
                     Backend::Routers(Mongos::start(MongosSpec { nodes, tls: Some(tls) }).await?)
                 }
             };
@@ -123,7 +129,7 @@ impl StandIns {
                     changed
                 });
             }
-            sets.isolate(|node| is_faulted(snapshot, node.address) || is_lost(node));
+            sets.isolate(|node| node.address.fixed().is_some_and(|at| is_faulted(snapshot, at)) || is_lost(node));
         };
         take(&snapshots.borrow_and_update());
         let task = tokio::spawn(async move {
@@ -264,8 +270,9 @@ fn is_faulted(snapshot: &Snapshot, address: SocketAddr) -> bool {
 pub(super) fn addresses(desired: &Desired) -> Vec<(SocketAddr, String)> {
     let clusters = desired.projects.iter().flat_map(|project| &project.clusters);
     let nodes = clusters.flat_map(|cluster| {
-        let named = move |node: &Node| (node.address, format!("the stand-in {}/{}", cluster.name, node.name));
-        cluster.nodes.iter().map(named)
+        let named =
+            move |node: &Node| Some((node.address.fixed()?, format!("the stand-in {}/{}", cluster.name, node.name)));
+        cluster.nodes.iter().filter_map(named)
     });
     let apps =
         desired.apps.iter().filter_map(|app| Some((backend_address(app)?, format!("the stand-in of {}", app.id))));
@@ -284,7 +291,7 @@ fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<
     let mut ips: Vec<IpAddr> =
         planned.endpoints.values().flat_map(|gate| gate.addresses.iter().map(|at| at.ip)).collect();
     for node in &cluster.nodes {
-        ips.push(node.address.ip());
+        ips.extend(node.address.fixed().map(|address| address.ip()));
         ips.extend(node.public_address.map(|address| address.ip()));
     }
     ips.push(Ipv4Addr::LOCALHOST.into());

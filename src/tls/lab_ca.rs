@@ -31,7 +31,7 @@ const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
 /// Certificates start a little in the past, for clients whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
-/// A certificate on disk with less than this to live is made anew.
+/// A certificate with less than this to live is made anew.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest common name (X.520, `ub-common-name`).
 const COMMON_NAME_LIMIT: usize = 64;
@@ -85,10 +85,23 @@ impl LabCa {
     ///
     /// [`TlsError::Sign`] when the library refuses.
     pub fn issue(&self, names: &[DnsName], ips: &[IpAddr]) -> Result<Identity, TlsError> {
+        self.issue_at(names, ips, SystemTime::now())
+    }
+
+    /// When a certificate that was issued at `issued` is to be made anew: a month before its end. `None`: it ends with the CA,
+    /// and a new one would too.
+    #[must_use]
+    pub(crate) fn renewal(&self, issued: SystemTime) -> Option<SystemTime> {
+        let end = issued - BACKDATED + LEAF_LIFE;
+        (end < self.expires).then(|| end - RENEW_BEFORE)
+    }
+
+    /// The same as [`Self::issue`], valid from `now` on.
+    pub(crate) fn issue_at(&self, names: &[DnsName], ips: &[IpAddr], now: SystemTime) -> Result<Identity, TlsError> {
         let subject = names.first().map_or_else(|| "plgw lab".to_owned(), ToString::to_string);
         let sign = || {
             let key = KeyPair::generate()?;
-            let certificate = self.leaf(&subject, names, ips)?.signed_by(&key, &self.issuer)?;
+            let certificate = self.leaf(&subject, names, ips, now)?.signed_by(&key, &self.issuer)?;
             Ok((certificate, key))
         };
         let (certificate, key) = sign().map_err(|source| TlsError::Sign { subject: subject.clone(), source })?;
@@ -180,7 +193,13 @@ impl LabCa {
         Self::open(dir, &pem, &read_key(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
     }
 
-    fn leaf(&self, subject: &str, names: &[DnsName], ips: &[IpAddr]) -> Result<CertificateParams, rcgen::Error> {
+    fn leaf(
+        &self,
+        subject: &str,
+        names: &[DnsName],
+        ips: &[IpAddr],
+        now: SystemTime,
+    ) -> Result<CertificateParams, rcgen::Error> {
         let mut params = CertificateParams::default();
         let fits = subject.len() <= COMMON_NAME_LIMIT;
         params.distinguished_name = common_name(if fits { subject } else { "plgw lab" });
@@ -193,7 +212,7 @@ impl LabCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // A real `mongod` dials the other members with the certificate that it serves with, so it must do for both.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let start = SystemTime::now() - BACKDATED;
+        let start = now - BACKDATED;
         set_validity(&mut params, start, (start + LEAF_LIFE).min(self.expires));
         Ok(params)
     }

@@ -499,7 +499,7 @@ def test_the_menu_marks_the_section_that_was_chosen(gateway, page):
 
 
 def test_a_limit_is_set_and_holds(gateway, page):
-    name, of = "Flows of the fullest target", f"us-east-1: {SERVICE}"
+    name, of = "Flows of the fullest target", f"AWS us-east-1: {SERVICE}"
 
     def set_to(limit):
         field = page.driver.find_element("xpath", f"//input[@aria-label={quoted(f'New limit: {name}, {of}')}]")

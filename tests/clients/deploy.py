@@ -467,6 +467,9 @@ def test_the_manifests_fit_together():
     spec, labels = pod["spec"], pod["metadata"]["labels"]
     container = spec["containers"][0]
     config = tomllib.loads(objects["ConfigMap", "plgw"]["data"]["gateway.toml"])
+    # A private key that others may read is refused.
+    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    assert secrets and all(secret["defaultMode"] == 0o440 for secret in secrets), secrets
     # SIGTERM drains for shutdown_grace, and only later comes SIGKILL.
     assert spec["terminationGracePeriodSeconds"] > seconds(config["shutdown_grace"]) + 10
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}

@@ -1,7 +1,8 @@
-"""The commands of the operator's pages print what the pages say.
+"""C7. The commands of the pages print what the pages say.
 
 Every block of a page that begins with ```console is run, in order, in a directory as the page's reader would stand in, beside
-a quickstart. `…` in a line stands for anything, `…` alone for any lines. A block below `<!-- not run: reason -->` is left out.
+a quickstart or in a lab. `…` in a line stands for anything, `…` alone for any lines. `<!-- first: COMMAND -->` above a block runs
+a command that the page does not show. A block below `<!-- not run: reason -->` is left out.
 """
 
 import os
@@ -11,14 +12,18 @@ import sys
 import lab
 
 sys.path.insert(0, str(lab.ROOT / "benches/peers"))
-from driver import readme  # noqa: E402
+from driver import performance  # noqa: E402
 
-# Each page with what it needs besides `plgw`.
-PAGES = {"operating.md": ["dig", "curl", "jq"], "load.md": [], "real-servers.md": ["node"]}
+# Pages that are run beside a quickstart, in this order; the README moves a port, which the others do not expect.
+QUICKSTART = ["docs/operating.md", "docs/load.md", "docs/real-servers.md", "README.md"]
+# Pages that are run in a lab, one after the other.
+LAB = ["docs/lab.md", "docs/fidelity-nlb.md"]
+# Pages whose blocks another test runs.
+ELSEWHERE = {"docs/tour-aws-atlas.md": "tour.py", "docs/experiments.md": "failover.py"}
 
 
 def setup():
-    lab.need(*sorted({tool for tools in PAGES.values() for tool in tools}))
+    lab.need("dig", "curl", "jq", "node", "nft", "nslookup")
 
 
 def gateway():
@@ -26,20 +31,29 @@ def gateway():
     yield lab.Gateway("quickstart")
 
 
+def labs():
+    """A directory of this test's own for labs; what a page leaves is taken down."""
+    os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
+    yield
+    lab.run(lab.PLGW, "lab", "down", check=False)
+
+
 def blocks(page):
-    """(line, commands with their output) of each block that is to be run, and the number of those that are not."""
-    lines = (lab.ROOT / "docs" / page).read_text().splitlines()
-    found, left_out, skip, at = [], 0, False, 0
+    """(line, hidden command, commands with their output) of each block that is to be run, and the number of the others."""
+    lines = (lab.ROOT / page).read_text().splitlines()
+    found, left_out, skip, first, at = [], 0, False, None, 0
     while at < len(lines):
         if lines[at].startswith("<!-- not run: "):
             skip = True
-        elif lines[at] == "```console":
-            end = lines.index("```", at)
-            if skip:
+        elif hidden := re.fullmatch(r"<!-- first: (.*) -->", lines[at]):
+            first = hidden[1]
+        elif lines[at].startswith("```"):
+            end = lines.index("```", at + 1)
+            if lines[at] == "```console" and skip:
                 left_out += 1
-            else:
-                found.append((at + 1, steps(lines[at + 1 : end])))
-            skip, at = False, end
+            elif lines[at] == "```console":
+                found.append((at + 1, first, steps(lines[at + 1 : end])))
+            skip, first, at = False, None, end
         elif lines[at].strip():
             skip = False
         at += 1
@@ -52,10 +66,14 @@ def steps(lines):
     for line in lines:
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif found and found[-1][0].endswith("\\") and not found[-1][1]:
+        elif found and not found[-1][1] and (found[-1][0].endswith("\\") or found[-1][0].count("'") % 2):
+            # It goes on behind a backslash or within quotes.
             found[-1] = (found[-1][0] + "\n" + line, [])
         else:
             found[-1][1].append(line)
+    for _, expected in found:
+        while expected and not expected[-1].strip():
+            expected.pop()
     return found
 
 
@@ -79,34 +97,49 @@ def check(page):
     programs.mkdir(exist_ok=True)
     if not (programs / "plgw").exists():
         (programs / "plgw").symlink_to(lab.PLGW)
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "100", "NO_COLOR": "1"}
+    path = f"{programs}:{lab.TOOLS}/venv/bin:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
     found, _ = blocks(page)
     assert found, f"{page} has nothing to run"
     wrong = []
-    for line, block in found:
+    for line, first, block in found:
+        if first:
+            lab.run("sh", "-c", first, env=environment, cwd=there)
         for command, expected in block:
             def look(command=command, expected=expected):
                 text = lab.run("sh", "-c", f"exec 2>&1\n{command}", check=False, env=environment, cwd=there).stdout
+                # Blank lines at the end are the page's layout.
+                text = text.rstrip() + "\n" if text.strip() else ""
                 assert pattern(expected).match(text), text
             # Health, and what a change brings about, may take a moment.
             try:
                 lab.eventually(command, look, within=20)
             except AssertionError as error:
                 said = "\n".join(expected)
-                wrong.append(f"docs/{page}:{line}: $ {command}\nexpected\n{said}\nfound\n{error}")
+                wrong.append(f"{page}:{line}: $ {command}\nexpected\n{said}\nfound\n{error}")
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_the_operators_guide_shows_what_is_so(gateway):
-    check("operating.md")
+def test_what_is_run_beside_a_quickstart_prints_what_the_pages_say(gateway):
+    for page in QUICKSTART:
+        check(page)
 
 
-def test_the_page_for_load_testers_shows_what_is_so(gateway):
-    check("load.md")
+def test_what_is_run_in_a_lab_prints_what_the_pages_say(labs):
+    for page in LAB:
+        check(page)
 
 
-def test_the_page_about_real_servers_shows_what_is_so(gateway):
-    check("real-servers.md")
+def test_every_console_block_is_run_or_says_why_not():
+    """Left out is what installs, needs a service manager, or takes minutes."""
+    pages = {str(path.relative_to(lab.ROOT)) for path in lab.ROOT.rglob("*.md") if "target" not in path.parts}
+    run = {*QUICKSTART, *LAB, *ELSEWHERE}
+    assert run <= pages, run - pages
+    counts = {page: (len(blocks(page)[0]), blocks(page)[1]) for page in pages - set(ELSEWHERE)}
+    unseen = {page: count for page, (count, _) in counts.items() if count and page not in run}
+    assert not unseen, f"no test runs these blocks: {unseen}"
+    left_out = {page: count for page, (_, count) in counts.items() if count}
+    assert sum(left_out.values()) <= 8, left_out
 
 
 def test_every_page_is_in_the_index_and_every_link_leads_somewhere():
@@ -123,13 +156,7 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere():
 
 def test_the_page_about_speed_shows_the_newest_measurement():
     """No figure of it is typed: `benches/peers/run --render` writes it, from the newest result."""
-    assert readme.shown(lab.ROOT) == readme.block(lab.ROOT), "benches/peers/run --render benches/results/NEWEST.json writes it"
-
-
-def test_whoever_leaves_a_block_out_is_seen():
-    """Few are: what needs root, a service manager or another machine."""
-    counts = {page: blocks(page)[1] for page in PAGES}
-    assert sum(counts.values()) <= 8, counts
+    assert performance.shown(lab.ROOT) == performance.block(lab.ROOT), "benches/peers/run --render benches/results/NEWEST.json writes it"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The tests of docs/testing.md pass beside a quickstart and in a lab, and clients/python knows the API as it is described."""
+"""The tests of docs/testing.md pass beside a quickstart and in a lab, and clients/python knows the API as it is described:
+C3 to C5."""
 
 import json
 import os
@@ -54,6 +55,26 @@ def test_the_pages_go_example_passes_in_a_lab():
     lab.run("go", "test", "-c", "-o", "page", ".", cwd=module, timeout=300, env={**os.environ, "GOTOOLCHAIN": "local"})
     scenario = lab.ROOT / "config/scenarios/lab.toml"
     lab.run(lab.PLGW, "lab", "run", "--config", scenario, "--stand-ins", "--", module / "page", timeout=120)
+
+
+def test_the_pages_junit_example_passes_in_a_lab():
+    lab.need("javac", "keytool")
+    libraries = lab.TOOLS / "java"
+    if not list(libraries.glob("junit-platform-console-standalone-*.jar")):
+        raise lab.Skip(f"{libraries} has no JUnit: .ci/run installs it")
+    there = lab.work() / "junit"
+    there.mkdir()
+    (there / "WritesGoOnTest.java").write_text(block("java"))
+    lab.run("javac", "-cp", f"{libraries}/*", "-d", there, there / "WritesGoOnTest.java")
+    script = (
+        'keytool -importcert -noprompt -file "$PLGW_CA" -keystore lab.p12 -storepass changeit && '
+        f"exec java -Djavax.net.ssl.trustStore=lab.p12 -cp '{there}:{libraries}/*' "
+        "org.junit.platform.console.ConsoleLauncher execute --disable-banner --select-class WritesGoOnTest"
+    )
+    scenario = lab.ROOT / "config/scenarios/lab.toml"
+    argv = (lab.PLGW, "lab", "run", "--config", scenario, "--stand-ins", "--", "sh", "-c", script)
+    done = lab.run(*argv, timeout=120, cwd=there, check=False)
+    assert done.returncode == 0 and "2 tests successful" in done.stdout, done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -103,6 +103,30 @@ fn every_file_in_config_passes_the_check() {
     }
 }
 
+/// C1, C2.
+#[test]
+fn what_init_prints_passes_the_check_from_standard_input() {
+    let options =
+        "init --node 10.9.0.11:27017 --node mongo2.internal:27017 --cidr 10.8.0.0/16 --service-cidr 10.9.0.0/24";
+    let made = Ran::of(&options.split(' ').collect::<Vec<_>>());
+    assert_eq!((made.code, made.err.as_str()), (Some(0), ""));
+    assert!(made.out.contains("host = \"mongo2.internal:27017\""), "{}", made.out);
+    let check = |text: &str| {
+        let mut input = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
+        std::io::Seek::rewind(&mut input).expect("rewound");
+        Ran::from(plgw(["check", "-"]).stdin(input).output().expect("the binary runs"))
+    };
+    let right = check(&made.out);
+    assert_eq!(right.code, Some(0), "{}", right.err);
+    assert!(right.out.contains(": ok: 1 VPC, 1 endpoint, 1 cluster, 2 targets"), "{}", right.out);
+    let wrong = check(&made.out.replace("type = \"replica-set\"", "type = \"replicaset\""));
+    assert_eq!(wrong.code, Some(78));
+    let line = 1 + made.out.lines().position(|line| line.starts_with("type = ")).expect("a type");
+    assert!(wrong.err.contains(&format!("<stdin>:{line}:1: project[0].cluster[0].type: ")), "{}", wrong.err);
+}
+
+/// C2.
 #[test]
 fn every_mistake_is_said_at_once_with_its_place_and_the_exit_code_is_78() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -150,7 +150,7 @@ async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
         optimized(config);
         let nodes = &mut config.desired.projects[0].clusters[0].nodes;
         let mut node = nodes[2].clone();
-        (node.name, node.address, node.public_address) = ("d".to_owned(), fourth, None);
+        (node.name, node.address, node.public_address) = ("d".to_owned(), fourth.into(), None);
         nodes.push(node);
     })
     .await;

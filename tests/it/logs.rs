@@ -235,7 +235,7 @@ fn settings_of_the_limit_on_repeating_lines_are_taken_with_a_notice() {
     let checked = Ran::of(&["check", "--config", &file.display().to_string()]);
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
     for key in ["logs.repeats", "logs.interval"] {
-        assert!(checked.out.contains(&format!("notice: {key} has no effect any more")), "{}", checked.out);
+        assert!(checked.out.contains(&format!("notice: {key}: has no effect any more")), "{}", checked.out);
     }
 }
 

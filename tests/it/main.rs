@@ -17,6 +17,7 @@ mod logs;
 mod manager;
 mod metrics;
 mod moves;
+mod node_names;
 mod operator;
 mod plane;
 mod quickstart;

@@ -115,6 +115,7 @@ fn a_second_quickstart_says_that_everything_is_taken_and_the_first_ends_well_on_
     }
 }
 
+/// C3.
 #[test]
 fn a_command_runs_beside_it_with_its_addresses_in_the_environment_and_its_exit_code_is_passed_on() {
     let (shift, lab) = (Shift::claim(), lab());

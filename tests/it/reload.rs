@@ -83,7 +83,7 @@ async fn a_port_that_is_taken_refuses_the_whole_reload() {
     let mut config = gateway.net.config();
     let mut node = config.desired.projects[0].clusters[0].nodes[0].clone();
     (node.name, node.public_address) = ("d".to_owned(), None);
-    node.address.set_port(27_018);
+    node.address = std::net::SocketAddr::new(gateway.net.target(0).ip(), 27_018).into();
     config.desired.projects[0].clusters[0].nodes.push(node);
     let error = gateway.gateway.control().replace_inventory(Ok(config.desired.clone())).await.expect_err("taken");
     assert!(error.to_string().contains(&taken.local_addr().expect("bound").to_string()), "{error}");

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS, SPECS, ZONE_NAME, unsupported};
 use super::errors::no_cluster;
-use super::errors::provider as provider_of;
 use super::process_args;
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request};
@@ -86,7 +85,7 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
             });
             merge(&mut config, kept(REGION_FIELDS, Value::Null));
             if matches!(cluster.tier, Tier::Shared(_)) {
-                config["backingProviderName"] = json!(provider_of(&region));
+                config["backingProviderName"] = json!(region.provider());
             }
             config
         })
@@ -147,7 +146,7 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
 }
 
 fn provider(cluster: &Cluster, region: &Region) -> &'static str {
-    if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { provider_of(region) }
+    if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { region.provider() }
 }
 
 /// Adds the fields of `more`, where it is an object.
@@ -188,7 +187,7 @@ fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
 }
 
 fn endpoint_strings(entry: &PrivateStrings) -> Value {
-    let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.atlas(), "providerName": provider_of(region), "region": region.atlas() });
+    let endpoint = |(id, region): &(crate::model::VpceId, Region)| json!({ "endpointId": id.atlas(), "providerName": region.provider(), "region": region.atlas() });
     let mut value = json!({
         "connectionString": entry.connection_string,
         "endpoints": entry.endpoints.iter().map(endpoint).collect::<Vec<_>>(),

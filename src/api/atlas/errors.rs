@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::super::call::Call;
 use crate::control::draft::{EditError, Kind};
 use crate::control::{ChangeError, chain};
-use crate::model::{Cloud, Region};
 use crate::plan::RuleError;
 
 /// An error of Atlas'.
@@ -188,20 +187,15 @@ pub(super) fn no_endpoint(id: &str) -> Refusal {
     Refusal::new(404, "PRIVATE_ENDPOINT_NOT_FOUND", format!("No interface endpoint with ID {id} exists.")).with([id])
 }
 
-/// Atlas' word for the provider of a region.
-pub(super) fn provider(region: &Region) -> &'static str {
-    region.cloud().map_or("AWS", Cloud::label)
-}
-
 fn of_rule(rule: &RuleError) -> Refusal {
     let conflict = |code| Refusal::new(409, code, rule.to_string());
     match rule {
         RuleError::ServiceExistsForRegion(region) => Refusal::new(
             409,
             "PRIVATE_ENDPOINT_SERVICE_ALREADY_EXISTS_FOR_REGION",
-            format!("A private endpoint service already exists for {} region {}.", provider(region), region.atlas()),
+            format!("A private endpoint service already exists for {} region {}.", region.provider(), region.atlas()),
         )
-        .with([provider(region).to_owned(), region.atlas()]),
+        .with([region.provider().to_owned(), region.atlas()]),
         RuleError::TargetLimit(_) => conflict("MAX_NODES_PER_PRIVATELINK_REGION_EXCEEDED"),
         RuleError::LimitTooHigh { .. } => Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", rule.to_string()),
         RuleError::SharedTier(_) => conflict("PRIVATE_ENDPOINTS_UNSUPPORTED_FOR_SHARED_TIER"),

@@ -2,9 +2,9 @@
 //! traffic where the two differ.
 
 mod archives;
+mod clouds;
 mod cluster_request;
 mod clusters;
-mod elsewhere;
 mod errors;
 mod named_strings;
 mod orgs;
@@ -135,9 +135,6 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (_, ["privateEndpoint", "regionalMode"]) => project::regional_mode(&request).await,
         (_, ["privateEndpoint", "serverless", "instance", name, "endpoint", rest @ ..]) => {
             serverless::endpoints(&request, name, rest).await
-        }
-        (_, ["privateEndpoint", cloud @ ("AZURE" | "GCP"), rest @ ..]) => {
-            elsewhere::answer(&request, cloud, rest).await
         }
         (_, ["privateEndpoint", rest @ ..]) if v1::is_old(rest) => v1::answer(&request, rest).await,
         (_, ["privateEndpoint", rest @ ..]) => services::answer(&request, rest).await,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
-use super::{Outcome, Refusal, Request};
+use super::{Outcome, Refusal, Request, clouds};
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
 use crate::model::{Cloud, EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId};
@@ -31,6 +31,10 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
             unregister(request, id, endpoint).await
         }
         (_, ["AWS", "endpointService", ..]) if rest.len() <= 5 => Err(Refusal::method(request.call)),
+        (_, [provider, rest @ ..]) => match Cloud::of_label(provider) {
+            Some(cloud) => clouds::answer(request, cloud, rest).await,
+            None => Err(Refusal::no_resource(request.call)),
+        },
         _ => Err(Refusal::no_resource(request.call)),
     }
 }
@@ -122,26 +126,26 @@ struct NewService {
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let body: NewService = request.body()?;
-    match body.provider_name.as_deref() {
-        Some("AWS") => {}
-        Some(other @ ("AZURE" | "GCP")) => {
-            if body.supported_remote_regions.is_some() {
-                return Err(unsupported(other));
-            }
-            let wanted = body.region.ok_or_else(|| missing("region"))?;
-            return super::elsewhere::create(request, other, &wanted, body.port_mapping_enabled).await;
-        }
-        Some(other) => return Err(invalid("providerName", other)),
+    let cloud = match body.provider_name.as_deref() {
+        Some("AWS") => None,
+        Some(other) => Some(Cloud::of_label(other).ok_or_else(|| invalid("providerName", other))?),
         None => return Err(missing("providerName")),
+    };
+    if let (Some(cloud), Some(_)) = (cloud, &body.supported_remote_regions) {
+        return Err(unsupported(cloud.label()));
     }
-    let wanted = region(&body.region.ok_or_else(|| missing("region"))?)?;
+    let wanted = region_of(cloud, &body.region.ok_or_else(|| missing("region"))?)?;
+    if cloud == Some(Cloud::Gcp) && !body.port_mapping_enabled {
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", clouds::NOT_PORT_MAPPED).with(["portMappingEnabled"]));
+    }
     let remote = remote_regions(body.supported_remote_regions)?;
     let project = request.project.clone();
     let id = request.shared.control.edit(move |draft| draft.create_service(&project, wanted, remote)).await?;
     // Its life may have gone on already; what was asked for is what is answered.
     let inventory = request.shared.control.inventory();
-    let record = inventory.services.get(&id).ok_or_else(|| no_service(id.as_str()))?;
+    let record = inventory.project_service(&id).ok_or_else(|| no_service(id.as_str()))?;
     let created = ServiceRecord { state: ServiceState::Initiating, ..record.clone() };
+    let view: fn(&Inventory, &ServiceRecord) -> Value = if cloud.is_some() { clouds::view } else { view };
     Ok((StatusCode::CREATED, view(&inventory, &created)))
 }
 

@@ -58,7 +58,7 @@ function makeRow() {
   return {
     element,
     update({ service, endpoint }) {
-      say(region, service.region);
+      say(region, `${service.provider} ${service.region}`);
       say(project, service.project_name ?? service.project ?? "");
       say(remote, service.supported_remote_regions.length ? `also from ${service.supported_remote_regions.join(", ")}` : "");
       say(name, service.name);
@@ -69,7 +69,7 @@ function makeRow() {
       say(error, endpoint?.error ?? "");
       say(vpc, endpoint?.vpc ?? "");
       say(from, endpoint?.region && endpoint.region !== service.region ? `in ${endpoint.region}` : "");
-      keep(addresses, endpoint?.addresses ?? [], (address) => address.eni, makeAddress);
+      keep(addresses, endpoint?.addresses ?? [], (address) => address.ip, makeAddress);
     },
   };
 }

@@ -11,7 +11,7 @@ const KEPT = 500;
 /** Of one round, so many are said: more than that nobody listens to. */
 const SAID = 5;
 
-const KINDS = { health: "Health", move: "Port move", fault: "Fault", zone: "Zone", endpoint: "Endpoint", reload: "Reload", registration: "Registration", refusal: "Refused" };
+const KINDS = { health: "Health", move: "Port move", fault: "Fault", zone: "Zone", endpoint: "Endpoint", reload: "Reload", registration: "Registration", node_name: "Host name", refusal: "Refused" };
 
 let events = [];
 let next = null;

@@ -25,8 +25,8 @@ export function start(refreshed) {
 }
 
 /** The lines of one load balancer. `field`: what `/v1/limits` takes; without one it can't be changed while it runs. */
-function lines({ service, region, targets_per_region, flows_per_target, bandwidth_bytes_per_second, ports }) {
-  const line = (name, rest) => ({ key: `${service} ${name}`, name, of: `${region}: ${service}`, service, ...rest });
+function lines({ service, provider, region, targets_per_region, flows_per_target, bandwidth_bytes_per_second, ports }) {
+  const line = (name, rest) => ({ key: `${service} ${name}`, name, of: `${provider} ${region}: ${service}`, service, ...rest });
   return [
     line("Addressable targets", { ...targets_per_region, field: "targets_per_region", unit: "" }),
     line("Flows of the fullest target", { ...flows_per_target, field: "flows_per_target", unit: "" }),

@@ -63,7 +63,7 @@ async function read() {
   return {
     status,
     services: told.services.private_endpoints,
-    targets: told.targets.targets,
+    targets: told.targets.targets.map(withUnresolved),
     apps: told.apps.apps,
     pace: told.pace,
     faults: told.faults.faults,
@@ -77,6 +77,12 @@ async function read() {
     hasRates: Boolean(now),
     rates: rates(now?.throughput, told.throughput),
   };
+}
+
+/** Nodes whose host names lead nowhere yet are shown among the members. */
+function withUnresolved(target) {
+  const unresolved = target.unresolved.map((member) => ({ ...member, state: "unresolved", reach: null }));
+  return { ...target, members: [...target.members, ...unresolved] };
 }
 
 /** A gateway with real servers has no stand-ins: it is not asked again. */

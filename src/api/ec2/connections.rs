@@ -29,7 +29,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         id: |of: &Connection<'_>| of.record.endpoint.id.to_string(),
         tags: |of| of.record.tags.clone(),
         filters: &[
-            ("ip-address-type", |_| one("ipv4")),
+            ("ip-address-type", |of| one(of.record.endpoint.ip_address_type.label())),
             ("service-id", |of| one(of.record.endpoint.service.service())),
             ("transit-gateway-attachment-id", none),
             ("vpc-endpoint-id", |of| one(&of.record.endpoint.id)),
@@ -55,7 +55,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             endpoint.service.service()
         );
         xml.nest("networkLoadBalancerArnSet", |xml| xml.leaf("item", balancer));
-        xml.leaf("ipAddressType", "ipv4");
+        xml.leaf("ipAddressType", endpoint.ip_address_type.label());
         let digits = endpoint.id.as_str().trim_start_matches("vpce-");
         xml.leaf("vpcEndpointConnectionId", format!("vpce-svc-conn-{digits}"));
         tag_set(xml, &record.tags);

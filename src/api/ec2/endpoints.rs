@@ -15,7 +15,9 @@ use crate::api::text::{iso8601, object_id};
 use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
 use crate::control::draft::{Draft, EditError, Kind};
 use crate::control::inventory::{EndpointRecord, Inventory, Timestamp};
-use crate::model::{EndpointState, Region, SecurityGroupId, ServiceName, SubnetId, VpceId};
+use crate::model::{
+    DnsRecordIpType, EndpointState, IpAddressType, Region, SecurityGroupId, ServiceName, SubnetId, VpceId,
+};
 
 /// What an endpoint without a policy of its own allows.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
@@ -97,7 +99,7 @@ pub(super) fn dns_entries(xml: &mut Xml, inventory: &Inventory, record: &Endpoin
     if !record.endpoint.addresses.is_empty() {
         let public = vpce_zone(record.endpoint.service.region());
         names.push((base_name(record, None), public.clone()));
-        let zones = record.endpoint.addresses.iter();
+        let zones = record.endpoint.interfaces();
         names.extend(zones.map(|a| (base_name(record, Some(a.zone.as_str())), public.clone())));
         let private = private_name(inventory, record.endpoint.service.service());
         let zone = own_zone(record.endpoint.id.as_str());
@@ -118,13 +120,13 @@ fn body(xml: &mut Xml, inventory: &Inventory, record: &EndpointRecord) {
     xml.leaf("state", state(record).label());
     xml.leaf("policyDocument", record.policy.as_deref().unwrap_or(FULL_ACCESS));
     xml.set("routeTableIdSet", Vec::<()>::new(), |_, ()| {});
-    xml.nest("subnetIdSet", |xml| endpoint.addresses.iter().for_each(|address| xml.leaf("item", &address.subnet)));
+    xml.nest("subnetIdSet", |xml| endpoint.interfaces().for_each(|interface| xml.leaf("item", &interface.subnet)));
     group_set(xml, inventory, &endpoint.vpc, &endpoint.security_groups);
-    xml.leaf("ipAddressType", "ipv4");
-    xml.nest("dnsOptions", |xml| xml.leaf("dnsRecordIpType", "ipv4"));
+    xml.leaf("ipAddressType", endpoint.ip_address_type.label());
+    xml.nest("dnsOptions", |xml| xml.leaf("dnsRecordIpType", endpoint.dns_record_ip_type.label()));
     xml.leaf("privateDnsEnabled", record.private_dns);
     xml.leaf("requesterManaged", false);
-    xml.nest("networkInterfaceIdSet", |xml| endpoint.addresses.iter().for_each(|a| xml.leaf("item", &a.eni)));
+    xml.nest("networkInterfaceIdSet", |xml| endpoint.interfaces().for_each(|own| xml.leaf("item", &own.eni)));
     dns_entries(xml, inventory, record);
     xml.leaf("creationTimestamp", iso8601(created(record), true));
     tag_set(xml, &record.tags);
@@ -166,6 +168,8 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         vpc,
         service,
         subnets: subnets(params, "SubnetId")?,
+        ip_address_type: ip_address_type(params)?.unwrap_or_default(),
+        dns_record_ip_type: dns_record_ip_type(params)?,
         groups: groups(params, "SecurityGroupId")?,
         tags: params.tags("vpc-endpoint")?,
         policy: policy(params)?,
@@ -192,18 +196,23 @@ fn groups(params: &Params, name: &str) -> Result<Vec<SecurityGroupId>, Refusal> 
 fn check_options(params: &Params) -> Result<(), Refusal> {
     params.unsupported(&["ResourceConfigurationArn", "ServiceNetworkArn"])?;
     let unsupported = |message: String| Refusal::new("InvalidParameter", message);
-    if let Some(other) = params.text("IpAddressType").filter(|kind| !kind.eq_ignore_ascii_case("ipv4")) {
-        return Err(unsupported(format!("IP address type {other} is not supported by the service.")));
-    }
-    if let Some(other) = params.text("DnsOptions.DnsRecordIpType").filter(|kind| *kind != "ipv4") {
-        return Err(unsupported(format!("DNS record IP type {other} is not supported by the service.")));
-    }
     params.only("DnsOptions.PrivateDnsOnlyForInboundResolverEndpoint", &["false"])?;
     let tables = ["RouteTableId", "AddRouteTableId", "RemoveRouteTableId"];
     if tables.iter().any(|name| !params.list(name).is_empty()) {
         return Err(unsupported("Route table IDs are only supported for Gateway type VPC Endpoint.".to_owned()));
     }
     Ok(())
+}
+
+fn ip_address_type(params: &Params) -> Result<Option<IpAddressType>, Refusal> {
+    let kind = |text| IpAddressType::from_label(text).ok_or_else(|| Refusal::invalid("IpAddressType", text));
+    params.text("IpAddressType").map(kind).transpose()
+}
+
+fn dns_record_ip_type(params: &Params) -> Result<Option<DnsRecordIpType>, Refusal> {
+    let name = "DnsOptions.DnsRecordIpType";
+    let kind = |text| DnsRecordIpType::from_label(text).ok_or_else(|| Refusal::invalid(name, text));
+    params.text(name).map(kind).transpose()
 }
 
 fn policy(params: &Params) -> Result<Option<String>, Refusal> {
@@ -215,12 +224,12 @@ fn policy(params: &Params) -> Result<Option<String>, Refusal> {
 }
 
 /// `SubnetId.N` or `AddSubnetId.N`, with the addresses of `SubnetConfiguration.N`.
-fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Option<IpAddr>)>, Refusal> {
+fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, Refusal> {
     let plain: Vec<SubnetId> = params.ids(list, "InvalidSubnetID.Malformed", "subnet-")?;
-    let mut subnets: Vec<(SubnetId, Option<IpAddr>)> = Vec::new();
+    let mut subnets: Vec<(SubnetId, Vec<IpAddr>)> = Vec::new();
     for id in plain {
         if !subnets.iter().any(|(known, _)| *known == id) {
-            subnets.push((id, None));
+            subnets.push((id, Vec::new()));
         }
     }
     for n in params.indexes("SubnetConfiguration") {
@@ -228,10 +237,12 @@ fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Option<IpAddr>)
         let id = at("SubnetId").ok_or_else(|| Refusal::missing("SubnetConfiguration.SubnetId"))?;
         let id: SubnetId = parse_id(id, "InvalidSubnetID.Malformed", "subnet-")?;
         let v4 = |ip: &str| ip.parse::<std::net::Ipv4Addr>().map_err(|_| Refusal::invalid("Ipv4", ip));
-        let ip = at("Ipv4").map(v4).transpose()?.map(IpAddr::V4);
+        let v6 = |ip: &str| ip.parse::<std::net::Ipv6Addr>().map_err(|_| Refusal::invalid("Ipv6", ip));
+        let ipv4 = at("Ipv4").map(v4).transpose()?.map(IpAddr::V4);
+        let ips = ipv4.into_iter().chain(at("Ipv6").map(v6).transpose()?.map(IpAddr::V6)).collect();
         match subnets.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, wish)) => *wish = ip,
-            None => subnets.push((id, ip)),
+            Some((_, wishes)) => *wishes = ips,
+            None => subnets.push((id, ips)),
         }
     }
     Ok(subnets)
@@ -247,7 +258,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         id: |record: &&EndpointRecord| record.endpoint.id.to_string(),
         tags: |record| record.tags.clone(),
         filters: &[
-            ("ip-address-type", |_| one("ipv4")),
+            ("ip-address-type", |record| one(record.endpoint.ip_address_type.label())),
             ("service-name", |record| one(&record.endpoint.service)),
             ("service-region", |record| one(record.endpoint.service.region())),
             ("vpc-endpoint-id", |record| one(&record.endpoint.id)),
@@ -270,6 +281,8 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
     check_options(params)?;
     let change = EndpointChange {
         add_subnets: subnets(params, "AddSubnetId")?,
+        ip_address_type: ip_address_type(params)?,
+        dns_record_ip_type: dns_record_ip_type(params)?,
         remove_subnets: params.ids("RemoveSubnetId", "InvalidSubnetID.Malformed", "subnet-")?,
         add_groups: groups(params, "AddSecurityGroupId")?,
         remove_groups: groups(params, "RemoveSecurityGroupId")?,

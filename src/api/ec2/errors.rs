@@ -74,6 +74,10 @@ fn of_edit(error: &EditError) -> Refusal {
         EditError::Limit { what: Kind::Tag, .. } => {
             Refusal::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
         }
+        EditError::Limit { what: Kind::VpcNetwork, most } => Refusal::new(
+            "CidrLimitExceeded",
+            format!("This network has met its maximum number of allowed CIDRs: {most}"),
+        ),
         EditError::Limit { what, most } => {
             let code = match what {
                 Kind::Vpc => "VpcLimitExceeded",
@@ -120,6 +124,10 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
     let (code, text) = match what {
         Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
         Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
+        Kind::VpcNetwork => ("InvalidVpcCidrBlockAssociationIdError.NotFound", "The vpc CIDR block association ID"),
+        Kind::SubnetNetwork => {
+            ("InvalidSubnetCidrBlockAssociationID.NotFound", "The subnet CIDR block with association ID")
+        }
         Kind::SecurityGroup | Kind::InterfaceGroup => ("InvalidGroup.NotFound", "The security group"),
         Kind::SecurityRule => {
             let message = format!("The specified rule does not exist in this security group: {id}");

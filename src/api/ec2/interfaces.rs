@@ -1,5 +1,7 @@
 //! Network interfaces: those of interface endpoints, as nothing else has any here.
 
+use std::net::IpAddr;
+
 use super::endpoints::seen;
 use super::groups::group_set;
 use super::items::{Listing, no_tags, none, one};
@@ -8,7 +10,7 @@ use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::object_id;
 use crate::control::inventory::{EndpointRecord, Inventory, Tags};
-use crate::model::EndpointAddress;
+use crate::model::{EndpointAddress, IpFamily};
 
 /// Who made the interfaces.
 const REQUESTER: &str = "amazon-aws";
@@ -17,6 +19,7 @@ const REQUESTER: &str = "amazon-aws";
 struct View<'a> {
     inventory: &'a Inventory,
     record: &'a EndpointRecord,
+    /// The first of its addresses.
     address: &'a EndpointAddress,
 }
 
@@ -28,6 +31,20 @@ impl View<'_> {
         format!("02{}", pairs.collect::<String>())
     }
 
+    fn ip(&self, family: IpFamily) -> Option<IpAddr> {
+        self.record.endpoint.address_of(&self.address.eni, family)
+    }
+
+    /// Its IPv6 address, for a filter.
+    fn ipv6(&self) -> Vec<String> {
+        self.ip(IpFamily::Ipv6).iter().map(ToString::to_string).collect()
+    }
+
+    /// Its IPv4 address, for a filter.
+    fn ipv4(&self) -> Vec<String> {
+        self.ip(IpFamily::Ipv4).iter().map(ToString::to_string).collect()
+    }
+
     /// `ip-10-0-30-194.ec2.internal`, in VPCs that give host names. Source: Amazon VPC User Guide, *DNS attributes*.
     fn private_name(&self) -> Option<String> {
         let vpc = &self.inventory.vpcs.get(&self.record.endpoint.vpc)?.vpc;
@@ -35,7 +52,7 @@ impl View<'_> {
             "us-east-1" => "ec2.internal".to_owned(),
             region => format!("{region}.compute.internal"),
         };
-        let digits = self.address.ip.to_string().replace(['.', ':'], "-");
+        let digits = self.ip(IpFamily::Ipv4)?.to_string().replace('.', "-");
         vpc.private_zones_work().then(|| format!("ip-{digits}.{domain}"))
     }
 
@@ -61,7 +78,9 @@ impl View<'_> {
         xml.leaf("requesterManaged", true);
         xml.leaf("status", "in-use");
         xml.leaf("macAddress", self.mac());
-        xml.leaf("privateIpAddress", address.ip);
+        if let Some(ip) = self.ip(IpFamily::Ipv4) {
+            xml.leaf("privateIpAddress", ip);
+        }
         if let Some(name) = &name {
             xml.leaf("privateDnsName", name);
         }
@@ -75,14 +94,22 @@ impl View<'_> {
             xml.leaf("deleteOnTermination", false);
         });
         tag_set(xml, &Tags::new());
-        xml.set("privateIpAddressesSet", [address.ip], |xml, ip| {
+        xml.set("privateIpAddressesSet", self.ip(IpFamily::Ipv4), |xml, ip| {
             xml.leaf("privateIpAddress", ip);
             if let Some(name) = &name {
                 xml.leaf("privateDnsName", name);
             }
             xml.leaf("primary", true);
         });
-        xml.set("ipv6AddressesSet", Vec::<()>::new(), |_, ()| {});
+        if let Some(ip) = self.ip(IpFamily::Ipv6) {
+            xml.leaf("ipv6Address", ip);
+            // Source: AWS PrivateLink, *Share your services*, IPv6 support.
+            xml.leaf("denyAllIgwTraffic", true);
+        }
+        xml.set("ipv6AddressesSet", self.ip(IpFamily::Ipv6), |xml, ip| {
+            xml.leaf("ipv6Address", ip);
+            xml.leaf("isPrimaryIpv6", false);
+        });
         xml.leaf("interfaceType", "vpc_endpoint");
     }
 }
@@ -92,7 +119,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let inventory = &*inventory;
     let interfaces = seen(request, inventory)
-        .flat_map(|record| record.endpoint.addresses.iter().map(move |address| View { inventory, record, address }));
+        .flat_map(|record| record.endpoint.interfaces().map(move |address| View { inventory, record, address }));
     let listing = Listing {
         ids: Some("NetworkInterfaceId"),
         id: |view: &View<'_>| view.address.eni.to_string(),
@@ -101,7 +128,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("addresses.association.owner-id", none),
             ("addresses.association.public-ip", none),
             ("addresses.primary", |_| one(true)),
-            ("addresses.private-ip-address", |view| one(view.address.ip)),
+            ("addresses.private-ip-address", View::ipv4),
             ("association.allocation-id", none),
             ("association.association-id", none),
             ("association.ip-owner-id", none),
@@ -119,14 +146,14 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("description", |view| one(view.description())),
             ("group-id", |view| view.record.endpoint.security_groups.iter().map(ToString::to_string).collect()),
             ("interface-type", |_| one("vpc_endpoint")),
-            ("ipv6-addresses.ipv6-address", none),
+            ("ipv6-addresses.ipv6-address", View::ipv6),
             ("mac-address", |view| one(view.mac())),
             ("network-interface-id", |view| one(&view.address.eni)),
             ("operator.managed", |_| one(false)),
             ("operator.principal", none),
             ("owner-id", |_| one(OWNER)),
             ("private-dns-name", |view| view.private_name().into_iter().collect()),
-            ("private-ip-address", |view| one(view.address.ip)),
+            ("private-ip-address", View::ipv4),
             ("requester-id", |_| one(REQUESTER)),
             ("requester-managed", |_| one(true)),
             ("source-dest-check", |_| one(true)),

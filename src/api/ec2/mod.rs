@@ -2,6 +2,8 @@
 //! same address, see [`sts`].
 
 mod connections;
+#[cfg(test)]
+mod dual_stack_tests;
 mod endpoints;
 mod errors;
 mod groups;
@@ -116,11 +118,15 @@ async fn act(request: &Request<'_>, action: &str) -> Outcome {
         "CreateVpc" => vpcs::create(request).await,
         "DeleteVpc" => vpcs::delete(request).await,
         "DescribeVpcs" => vpcs::describe(request),
+        "AssociateVpcCidrBlock" => vpcs::associate(request).await,
+        "DisassociateVpcCidrBlock" => vpcs::disassociate(request).await,
         "ModifyVpcAttribute" => vpcs::modify_attribute(request).await,
         "DescribeVpcAttribute" => vpcs::describe_attribute(request),
         "CreateSubnet" => subnets::create(request).await,
         "DeleteSubnet" => subnets::delete(request).await,
         "DescribeSubnets" => subnets::describe(request),
+        "AssociateSubnetCidrBlock" => subnets::associate(request).await,
+        "DisassociateSubnetCidrBlock" => subnets::disassociate(request).await,
         "ModifySubnetAttribute" => subnets::modify_attribute(request).await,
         "DescribeAvailabilityZones" => surroundings::describe_zones(request),
         "DescribeRegions" => surroundings::describe_regions(request),
@@ -143,10 +149,6 @@ async fn act(request: &Request<'_>, action: &str) -> Outcome {
         "DeleteTags" => tags::delete(request).await,
         "DescribeTags" => tags::describe(request),
         "ModifyVpcTenancy"
-        | "AssociateVpcCidrBlock"
-        | "DisassociateVpcCidrBlock"
-        | "AssociateSubnetCidrBlock"
-        | "DisassociateSubnetCidrBlock"
         | "CreateVpcEndpointServiceConfiguration"
         | "ModifyVpcEndpointServiceConfiguration"
         | "ModifyVpcEndpointServicePermissions"

@@ -6,7 +6,7 @@ use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation};
-use crate::model::{AppEndpointKind, Region, ServiceName, VpceServiceId};
+use crate::model::{AppEndpointKind, IpFamily, Region, ServiceName, VpceServiceId};
 
 /// App Services' private names; Atlas' services have none.
 pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<String> {
@@ -20,21 +20,19 @@ pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<
 /// An endpoint service as the consumer sees it.
 pub(super) struct Offer {
     pub(super) name: ServiceName,
+    /// The families that it takes endpoints of.
+    families: Vec<&'static str>,
     private: Option<String>,
 }
 
 pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
     let atlas = inventory.services.values().filter(|record| record.state.stands());
-    let atlas = atlas.map(|record| Offer { name: record.service.name(), private: None });
-    let apps = inventory
-        .fixed
-        .app_services
-        .iter()
-        .map(|service| Offer { name: service.name(), private: private_name(inventory, &service.id) });
-    let named = |region: &Region, id: &VpceServiceId| Offer {
-        name: ServiceName::new(region.clone(), id.clone()),
-        private: None,
-    };
+    let families = |id: &VpceServiceId| inventory.ip_address_types(id).families().map(IpFamily::label).collect();
+    let offer = |name: ServiceName, private| Offer { families: families(name.service()), name, private };
+    let atlas = atlas.map(|record| offer(record.service.name(), None));
+    let apps =
+        inventory.fixed.app_services.iter().map(|service| offer(service.name(), private_name(inventory, &service.id)));
+    let named = |region: &Region, id: &VpceServiceId| offer(ServiceName::new(region.clone(), id.clone()), None);
     let instances = inventory.serverless.values().filter_map(|record| record.endpoint.as_ref());
     let instances = instances.filter(|own| own.state == Reservation::Reserved);
     let instances = instances.map(|own| named(&own.service.region, &own.service.id));
@@ -70,7 +68,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("service-name", |offer| one(&offer.name)),
             ("service-region", |offer| one(offer.name.region())),
             ("service-type", |_| one("Interface")),
-            ("supported-ip-address-types", |_| one("ipv4")),
+            ("supported-ip-address-types", |offer| offer.families.iter().map(ToString::to_string).collect()),
         ],
         missing: |name| Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")),
     };
@@ -95,7 +93,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         xml.leaf("acceptanceRequired", true);
         xml.leaf("managesVpcEndpoints", false);
         xml.set("tagSet", Vec::<()>::new(), |_, ()| {});
-        xml.nest("supportedIpAddressTypeSet", |xml| xml.leaf("item", "ipv4"));
+        xml.nest("supportedIpAddressTypeSet", |xml| offer.families.iter().for_each(|family| xml.leaf("item", family)));
     });
     next(&mut xml, page.next);
     Ok(xml)

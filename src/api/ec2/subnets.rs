@@ -1,14 +1,17 @@
 //! Subnets and their attributes.
 
+use ipnet::Ipv6Net;
+
 use super::errors::not_found;
 use super::items::{Listing, none, one};
+use super::params::Params;
 use super::tags::{tag_set, tags_of};
 use super::vpcs::{cidr_block, vpc_id};
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
-use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord};
-use crate::model::{EndpointState, Region, Subnet, SubnetId, Zone};
+use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord, ipv6_association_of};
+use crate::model::{EndpointState, IpAddressType, IpFamily, Region, Subnet, SubnetId, Zone};
 
 /// A subnet with what is around it.
 #[derive(Clone, Copy)]
@@ -27,7 +30,7 @@ impl View<'_> {
         format!("arn:aws:ec2:{}:{OWNER}:subnet/{}", self.record.vpc.region, self.subnet.id)
     }
 
-    /// Addresses that are neither AWS's own five nor an endpoint's.
+    /// IPv4 addresses that are neither AWS's own five nor an endpoint's.
     fn free(&self) -> usize {
         let size = match self.subnet.cidr {
             ipnet::IpNet::V4(net) => 1usize << (32 - usize::from(net.prefix_len())),
@@ -35,8 +38,22 @@ impl View<'_> {
         };
         let endpoints = self.inventory.endpoints.values().map(|record| &record.endpoint);
         let present = endpoints.filter(|endpoint| endpoint.state != EndpointState::Deleted);
-        let used = present.flat_map(|endpoint| &endpoint.addresses).filter(|a| a.subnet == self.subnet.id).count();
-        size.saturating_sub(5).saturating_sub(used)
+        let used = present.flat_map(|endpoint| &endpoint.addresses).filter(|a| a.subnet == self.subnet.id);
+        size.saturating_sub(5).saturating_sub(used.filter(|address| address.ip.is_ipv4()).count())
+    }
+
+    /// Its IPv4 network; an IPv6-only subnet has none.
+    fn ipv4(&self) -> Option<String> {
+        self.subnet.cidr_of(IpFamily::Ipv4).map(|net| net.to_string())
+    }
+
+    fn is_native(&self) -> bool {
+        self.subnet.ip_address_type() == IpAddressType::Ipv6
+    }
+
+    /// Interfaces in an IPv6-only subnet have such an address in any case.
+    fn assigns_ipv6(&self) -> bool {
+        self.is_native() || self.attributes().assign_ipv6_address_on_creation
     }
 
     fn host_names(&self) -> &'static str {
@@ -50,10 +67,14 @@ impl View<'_> {
         xml.leaf("state", "available");
         xml.leaf("ownerId", OWNER);
         xml.leaf("vpcId", &self.record.vpc.id);
-        xml.leaf("cidrBlock", subnet.cidr);
-        xml.set("ipv6CidrBlockAssociationSet", Vec::<()>::new(), |_, ()| {});
-        xml.leaf("assignIpv6AddressOnCreation", false);
-        xml.leaf("ipv6Native", false);
+        if let Some(net) = self.ipv4() {
+            xml.leaf("cidrBlock", net);
+        }
+        xml.set("ipv6CidrBlockAssociationSet", ipv6_association_of(subnet), |xml, own| {
+            ipv6_association(xml, own, "associated");
+        });
+        xml.leaf("assignIpv6AddressOnCreation", self.assigns_ipv6());
+        xml.leaf("ipv6Native", self.is_native());
         xml.leaf("availableIpAddressCount", self.free());
         xml.leaf("availabilityZone", &subnet.zone);
         xml.leaf("availabilityZoneId", subnet.zone.id());
@@ -68,6 +89,59 @@ impl View<'_> {
         });
         tag_set(xml, &tags_of(self.record, subnet.id.as_str()));
     }
+}
+
+/// The association of an IPv6 network with a subnet.
+fn ipv6_association(xml: &mut Xml, (id, net): (String, Ipv6Net), state: &str) {
+    xml.leaf("associationId", id);
+    xml.leaf("ipv6CidrBlock", net);
+    xml.nest("ipv6CidrBlockState", |xml| xml.leaf("state", state));
+    xml.leaf("ipv6AddressAttribute", "public");
+    xml.leaf("ipSource", "amazon");
+}
+
+/// `Ipv6CidrBlock`, whose prefix is of 44 to 64 bits in steps of four. Source: Amazon VPC User Guide, *Subnet CIDR blocks*.
+///
+/// # Errors
+///
+/// `InvalidParameterValue` for what is no IPv6 network, `InvalidSubnet.Range` for a prefix of another length.
+fn ipv6_cidr_block(params: &Params) -> Result<Option<Ipv6Net>, Refusal> {
+    params.unsupported(&["Ipv6IpamPoolId", "Ipv6NetmaskLength"])?;
+    let Some(text) = params.text("Ipv6CidrBlock") else { return Ok(None) };
+    let net = text.parse::<Ipv6Net>().map_err(|_| {
+        let message = format!("Value ({text}) for parameter ipv6CidrBlock is invalid. This is not a valid CIDR block.");
+        Refusal::new("InvalidParameterValue", message)
+    })?;
+    if !(44..=64).contains(&net.prefix_len()) || net.prefix_len() % 4 != 0 {
+        return Err(Refusal::new("InvalidSubnet.Range", format!("The CIDR '{text}' is invalid.")));
+    }
+    Ok(Some(net.trunc()))
+}
+
+pub(super) async fn associate(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    let id = subnet_id(request)?;
+    let net = ipv6_cidr_block(params)?.ok_or_else(|| Refusal::missing("Ipv6CidrBlock"))?;
+    let subnet = id.clone();
+    request.edit(move |draft| draft.associate_subnet_network(&subnet, net)).await?;
+    let inventory = request.shared.control.inventory();
+    let subnet = inventory.vpcs.values().find_map(|record| record.vpc.subnets.get(&id));
+    let mut xml = Xml::new();
+    xml.leaf("subnetId", &id);
+    subnet.and_then(ipv6_association_of).into_iter().for_each(|own| {
+        xml.nest("ipv6CidrBlockAssociation", |xml| ipv6_association(xml, own, "associating"));
+    });
+    Ok(xml)
+}
+
+pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
+    let association = request.params.required("AssociationId")?.to_owned();
+    let asked = association.clone();
+    let (subnet, net) = request.edit(move |draft| draft.disassociate_subnet_network(&asked)).await?;
+    let mut xml = Xml::new();
+    xml.leaf("subnetId", &subnet);
+    xml.nest("ipv6CidrBlockAssociation", |xml| ipv6_association(xml, (association, net), "disassociating"));
+    Ok(xml)
 }
 
 /// `AvailabilityZone` or `AvailabilityZoneId`, one of the region's.
@@ -97,21 +171,27 @@ fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal>
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let params = &request.params;
-    params.only("Ipv6Native", &["false"])?;
-    params.unsupported(&[
-        "Ipv4IpamPoolId",
-        "Ipv4NetmaskLength",
-        "Ipv6CidrBlock",
-        "Ipv6IpamPoolId",
-        "Ipv6NetmaskLength",
-        "OutpostArn",
-    ])?;
-    let (vpc, net, tags) = (vpc_id(params)?, cidr_block(params, "InvalidSubnet.Range")?, params.tags("subnet")?);
+    params.unsupported(&["Ipv4IpamPoolId", "Ipv4NetmaskLength", "OutpostArn"])?;
+    let is_native = params.flag("Ipv6Native")?.unwrap_or(false);
+    if is_native && params.text("CidrBlock").is_some() && params.text("Ipv6CidrBlock").is_some() {
+        let message =
+            "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    let (vpc, tags, ipv6) = (vpc_id(params)?, params.tags("subnet")?, ipv6_cidr_block(params)?);
+    let (net, ipv6) = match (is_native, ipv6) {
+        (false, ipv6) => (cidr_block(params, "InvalidSubnet.Range")?, ipv6),
+        (true, None) => {
+            let message = "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.";
+            return Err(Refusal::new("MissingParameter", message));
+        }
+        (true, Some(net)) => (net.into(), None),
+    };
     let inventory = request.shared.control.inventory();
     let record = inventory.vpcs.get(&vpc).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
     let zone = zone(request, &record.vpc.region)?;
     let home = vpc.clone();
-    let id = request.edit(move |draft| draft.create_subnet(&home, net, zone, tags)).await?;
+    let id = request.edit(move |draft| draft.create_subnet(&home, net, ipv6, zone, tags)).await?;
     let inventory = request.shared.control.inventory();
     let mut xml = Xml::new();
     if let Some((record, subnet)) = inventory.vpcs.get(&vpc).and_then(|r| Some((r, r.vpc.subnets.get(&id)?))) {
@@ -134,11 +214,11 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
     type Field = fn(&mut SubnetAttributes) -> &mut bool;
     let params = &request.params;
     let id = subnet_id(request)?;
-    params.only("AssignIpv6AddressOnCreation.Value", &["false"])?;
     params.only("MapCustomerOwnedIpOnLaunch.Value", &["false"])?;
     params.only("DisableLniAtDeviceIndex.Value", &["true"])?;
     params.unsupported(&["CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex"])?;
-    let flags: [(&str, Field); 4] = [
+    let flags: [(&str, Field); 5] = [
+        ("AssignIpv6AddressOnCreation.Value", |own| &mut own.assign_ipv6_address_on_creation),
         ("MapPublicIpOnLaunch.Value", |own| &mut own.map_public_ip_on_launch),
         ("EnableDns64.Value", |own| &mut own.enable_dns64),
         ("EnableResourceNameDnsARecordOnLaunch.Value", |own| &mut own.resource_name_a_record),
@@ -158,6 +238,16 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
     if changes.len() > 1 {
         let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
         return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    let inventory = request.shared.control.inventory();
+    let subnet = inventory.vpcs.values().find_map(|record| record.vpc.subnets.get(&id));
+    // An IPv6-only subnet cannot do otherwise, one of IPv4 alone cannot do so.
+    let fixed = subnet.map(Subnet::ip_address_type).filter(|kind| *kind != IpAddressType::Dualstack);
+    if let (Some(on), Some(kind)) = (params.flag("AssignIpv6AddressOnCreation.Value")?, fixed)
+        && on != (kind == IpAddressType::Ipv6)
+    {
+        let message = format!("Invalid value '{on}' for assignIpv6AddressOnCreation. The subnet is {}.", kind.label());
+        return Err(Refusal::new("InvalidParameterValue", message));
     }
     let change = move |own: &mut SubnetAttributes| changes.iter().for_each(|(field, on)| *field(own) = *on);
     request.edit(move |draft| draft.change_subnet(&id, &change)).await?;
@@ -180,18 +270,24 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("availability-zone-id", |view| one(view.subnet.zone.id())),
             ("availabilityZoneId", |view| one(view.subnet.zone.id())),
             ("available-ip-address-count", |view| one(view.free())),
-            ("cidr", |view| one(view.subnet.cidr)),
-            ("cidr-block", |view| one(view.subnet.cidr)),
-            ("cidrBlock", |view| one(view.subnet.cidr)),
+            ("cidr", |view| view.ipv4().into_iter().collect()),
+            ("cidr-block", |view| view.ipv4().into_iter().collect()),
+            ("cidrBlock", |view| view.ipv4().into_iter().collect()),
             ("customer-owned-ipv4-pool", none),
             ("default-for-az", |_| one(false)),
             ("defaultForAz", |_| one(false)),
             ("enable-dns64", |view| one(view.attributes().enable_dns64)),
             ("enable-lni-at-device-index", none),
-            ("ipv6-cidr-block-association.association-id", none),
-            ("ipv6-cidr-block-association.ipv6-cidr-block", none),
-            ("ipv6-cidr-block-association.state", none),
-            ("ipv6-native", |_| one(false)),
+            ("ipv6-cidr-block-association.association-id", |view| {
+                ipv6_association_of(view.subnet).into_iter().map(|(id, _)| id).collect()
+            }),
+            ("ipv6-cidr-block-association.ipv6-cidr-block", |view| {
+                view.subnet.cidr_of(IpFamily::Ipv6).into_iter().map(|net| net.to_string()).collect()
+            }),
+            ("ipv6-cidr-block-association.state", |view| {
+                view.subnet.cidr_of(IpFamily::Ipv6).into_iter().map(|_| "associated".to_owned()).collect()
+            }),
+            ("ipv6-native", |view| one(view.is_native())),
             ("map-customer-owned-ip-on-launch", |_| one(false)),
             ("map-public-ip-on-launch", |view| one(view.attributes().map_public_ip_on_launch)),
             ("outpost-arn", none),

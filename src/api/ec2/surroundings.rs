@@ -1,10 +1,12 @@
 //! What lies around VPCs: regions, zones, the account, and what every VPC has without being asked: a network ACL and a route
 //! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use super::errors::not_found;
 use super::items::{Filter, Listing, no_tags, none, one};
 use super::tags::tag_set;
-use super::vpcs::networks;
+use super::vpcs::{ipv6_networks, networks};
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::api::text::object_id;
@@ -175,6 +177,17 @@ fn subnet_ids(record: &VpcRecord) -> Vec<String> {
     record.vpc.subnets.keys().map(ToString::to_string).collect()
 }
 
+/// The entries of the default ACL: whether it looks out, its number, what it does, and with what. Those of IPv6 are there in a
+/// VPC that has it. Source: Amazon VPC User Guide, *Default network ACL*.
+fn entries(record: &VpcRecord) -> Vec<(bool, u16, &'static str, IpNet)> {
+    let nets = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let nets = nets.into_iter().zip(0..).filter(|(net, _)| net.addr().is_ipv4() || !ipv6_networks(record).is_empty());
+    let of_net = |(net, n): (IpNet, u16)| [(100 + n, "allow", net), (32_767 + n, "deny", net)];
+    let rules: Vec<(u16, &str, IpNet)> = nets.flat_map(of_net).collect();
+    let sides = [true, false].into_iter();
+    sides.flat_map(|egress| rules.iter().map(move |(number, action, net)| (egress, *number, *action, *net))).collect()
+}
+
 pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
@@ -186,16 +199,18 @@ pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
             ("association.network-acl-id", |record| one(acl(record))),
             ("association.subnet-id", |record| subnet_ids(record)),
             ("default", |_| one(true)),
-            ("entry.cidr", |_| one("0.0.0.0/0")),
+            ("entry.cidr", |_| one(Ipv4Net::default())),
             ("entry.egress", |_| vec!["true".to_owned(), "false".to_owned()]),
             ("entry.icmp.code", none),
             ("entry.icmp.type", none),
-            ("entry.ipv6-cidr", none),
+            ("entry.ipv6-cidr", |record| {
+                ipv6_networks(record).iter().take(1).map(|_| Ipv6Net::default().to_string()).collect()
+            }),
             ("entry.port-range.from", none),
             ("entry.port-range.to", none),
             ("entry.protocol", |_| one(-1)),
             ("entry.rule-action", |_| vec!["allow".to_owned(), "deny".to_owned()]),
-            ("entry.rule-number", |_| vec!["100".to_owned(), "32767".to_owned()]),
+            ("entry.rule-number", |record| entries(record).iter().map(|(_, number, ..)| number.to_string()).collect()),
             ("network-acl-id", |record| one(acl(record))),
             ("owner-id", |_| one(OWNER)),
             ("vpc-id", |record| one(&record.vpc.id)),
@@ -210,13 +225,12 @@ pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
         xml.leaf("vpcId", &record.vpc.id);
         xml.leaf("ownerId", OWNER);
         xml.leaf("default", true);
-        let entries = [true, false].into_iter().flat_map(|egress| [(egress, 100, "allow"), (egress, 32_767, "deny")]);
-        xml.set("entrySet", entries, |xml, (egress, number, action)| {
+        xml.set("entrySet", entries(record), |xml, (egress, number, action, net)| {
             xml.leaf("ruleNumber", number);
             xml.leaf("protocol", -1);
             xml.leaf("ruleAction", action);
             xml.leaf("egress", egress);
-            xml.leaf("cidrBlock", "0.0.0.0/0");
+            xml.leaf(if net.addr().is_ipv4() { "cidrBlock" } else { "ipv6CidrBlock" }, net);
         });
         let associations = acl_associations(record).into_iter().zip(subnet_ids(record));
         xml.set("associationSet", associations, |xml, (id, subnet)| {
@@ -249,7 +263,7 @@ pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
             ("owner-id", |_| one(OWNER)),
             ("route-table-id", |record| one(table(record))),
             ("route.destination-cidr-block", |record| networks(record)),
-            ("route.destination-ipv6-cidr-block", none),
+            ("route.destination-ipv6-cidr-block", |record| ipv6_networks(record)),
             ("route.destination-prefix-list-id", none),
             ("route.egress-only-internet-gateway-id", none),
             ("route.gateway-id", |_| one("local")),
@@ -270,8 +284,10 @@ pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
         xml.leaf("routeTableId", table(record));
         xml.leaf("vpcId", &record.vpc.id);
         xml.leaf("ownerId", OWNER);
-        xml.set("routeSet", networks(record), |xml, net| {
-            xml.leaf("destinationCidrBlock", net);
+        let ipv4 = networks(record).into_iter().map(|net| ("destinationCidrBlock", net));
+        let ipv6 = ipv6_networks(record).into_iter().map(|net| ("destinationIpv6CidrBlock", net));
+        xml.set("routeSet", ipv4.chain(ipv6), |xml, (tag, net)| {
+            xml.leaf(tag, net);
             xml.leaf("gatewayId", "local");
             xml.leaf("state", "active");
             xml.leaf("origin", "CreateRouteTable");

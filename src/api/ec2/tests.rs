@@ -9,14 +9,14 @@ const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
 impl Gateway {
     /// An answer that must be a success.
-    async fn ok(&self, form: &str) -> String {
+    pub(super) async fn ok(&self, form: &str) -> String {
         let answer = self.ec2(form).await;
         assert_eq!(answer.status, 200, "{form}: {}", answer.text());
         answer.text()
     }
 
     /// The code of an answer that must be a refusal.
-    async fn code(&self, form: &str) -> String {
+    pub(super) async fn code(&self, form: &str) -> String {
         let answer = self.ec2(form).await;
         assert!(answer.status.is_client_error(), "{form}: {}", answer.text());
         element(&answer.text(), "Code")
@@ -157,14 +157,14 @@ async fn what_is_not_obeyed_is_refused() {
     for (form, code) in [
         ("Action=DescribeVpcs&Colour=red".to_owned(), "UnknownParameter"),
         ("Action=CreateVpc&CidrBlock=10.0.0.0/16&InstanceTenancy=dedicated".to_owned(), "UnsupportedOperation"),
-        ("Action=CreateVpc&CidrBlock=10.0.0.0/16&AmazonProvidedIpv6CidrBlock=true".to_owned(), "UnsupportedOperation"),
+        ("Action=CreateVpc&CidrBlock=10.0.0.0/16&Ipv6CidrBlock=2001:db8:1::/56&Ipv6Pool=p".to_owned(), "UnsupportedOperation"),
         ("Action=CreateVpc&CidrBlock=10.0.0.0/16&Ipv4NetmaskLength=20".to_owned(), "UnsupportedOperation"),
         ("Action=CreateVpc&CidrBlock=10.0.0.0/16&CidrBlocks=x".to_owned(), "UnknownParameter"),
         ("Action=CreateVpc&CidrBlock=10.0.0.0/8".to_owned(), "InvalidVpc.Range"),
         ("Action=CreateVpc&CidrBlock=10.0.0.0".to_owned(), "InvalidParameterValue"),
         (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=127.0.78.0/29"), "InvalidSubnet.Range"),
         (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=127.0.78.0/28&AvailabilityZone=us-east-1z"), "InvalidParameterValue"),
-        (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=127.0.78.0/28&Ipv6Native=true"), "UnsupportedOperation"),
+        (format!("Action=CreateSubnet&VpcId={VPC}&CidrBlock=127.0.78.0/28&Ipv6CidrBlock=2001:db8::/64"), "InvalidSubnet.Range"),
         ("Action=DescribeVpcs&DryRun=true".to_owned(), "DryRunOperation"),
         ("Action=DescribeAvailabilityZones&DryRun=true".to_owned(), "DryRunOperation"),
         (format!("{create}&SubnetId.1={subnet_d}"), "InvalidParameter"),

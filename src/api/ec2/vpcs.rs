@@ -1,9 +1,9 @@
 //! VPCs and their attributes.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::errors::not_found;
-use super::items::{Listing, none, one};
+use super::items::{Listing, one};
 use super::params::Params;
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
@@ -11,7 +11,10 @@ use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
 use crate::control::draft::ec2::VpcChange;
 use crate::control::inventory::VpcRecord;
-use crate::model::VpcId;
+use crate::model::{Region, VpcId};
+
+/// The pool that Amazon takes networks from, as EC2 calls it.
+const IPV6_POOL: &str = "Amazon";
 
 pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Refusal> {
     params.id("VpcId", "InvalidVpcID.Malformed", "vpc-")
@@ -38,8 +41,25 @@ fn association(record: &VpcRecord, n: usize) -> String {
     format!("vpc-cidr-assoc-{}{n}", record.vpc.id.as_str().trim_start_matches("vpc-"))
 }
 
+/// Its IPv4 networks.
 pub(super) fn networks(record: &VpcRecord) -> Vec<String> {
-    record.vpc.cidrs.iter().map(ToString::to_string).collect()
+    record.vpc.cidrs.iter().filter(|net| net.addr().is_ipv4()).map(ToString::to_string).collect()
+}
+
+/// Its IPv6 networks.
+pub(super) fn ipv6_networks(record: &VpcRecord) -> Vec<String> {
+    record.ipv6_associations().into_iter().map(|(_, net)| net.to_string()).collect()
+}
+
+/// One association of an IPv6 network with the VPC.
+fn ipv6_association(xml: &mut Xml, region: &Region, (id, net): (String, Ipv6Net), state: &str) {
+    xml.leaf("associationId", id);
+    xml.leaf("ipv6CidrBlock", net);
+    xml.nest("ipv6CidrBlockState", |xml| xml.leaf("state", state));
+    xml.leaf("networkBorderGroup", region);
+    xml.leaf("ipv6Pool", IPV6_POOL);
+    xml.leaf("ipv6AddressAttribute", "public");
+    xml.leaf("ipSource", "amazon");
 }
 
 fn body(xml: &mut Xml, record: &VpcRecord) {
@@ -53,16 +73,17 @@ fn body(xml: &mut Xml, record: &VpcRecord) {
         xml.leaf("associationId", association(record, n));
         xml.nest("cidrBlockState", |xml| xml.leaf("state", "associated"));
     });
+    xml.set("ipv6CidrBlockAssociationSet", record.ipv6_associations(), |xml, own| {
+        ipv6_association(xml, &vpc.region, own, "associated");
+    });
     xml.leaf("dhcpOptionsId", "default");
     xml.leaf("instanceTenancy", "default");
     xml.leaf("isDefault", false);
     tag_set(xml, &tags_of(record, vpc.id.as_str()));
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
-    let params = &request.params;
-    params.only("InstanceTenancy", &["default"])?;
-    params.only("AmazonProvidedIpv6CidrBlock", &["false"])?;
+/// Whether an IPv6 network of Amazon's is asked for: there are no address pools of the caller's own to take another from.
+fn wants_ipv6(params: &Params) -> Result<bool, Refusal> {
     params.unsupported(&[
         "Ipv4IpamPoolId",
         "Ipv4NetmaskLength",
@@ -71,11 +92,64 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         "Ipv6IpamPoolId",
         "Ipv6NetmaskLength",
         "Ipv6Pool",
-        "VpcEncryptionControl",
     ])?;
+    Ok(params.flag("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false))
+}
+
+pub(super) async fn associate(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    let id = vpc_id(params)?;
+    // A second IPv4 network.
+    params.unsupported(&["CidrBlock"])?;
+    if !wants_ipv6(params)? {
+        return Err(Refusal::missing("AmazonProvidedIpv6CidrBlock"));
+    }
+    let home = id.clone();
+    let net = request.edit(move |draft| draft.associate_vpc_network(&home)).await?;
+    let inventory = request.shared.control.inventory();
+    let mut xml = Xml::new();
+    xml.leaf("vpcId", &id);
+    if let Some(record) = inventory.vpcs.get(&id) {
+        let own = record.ipv6_associations().into_iter().find(|(_, own)| *own == net);
+        let region = &record.vpc.region;
+        own.into_iter().for_each(|own| {
+            xml.nest("ipv6CidrBlockAssociation", |xml| ipv6_association(xml, region, own, "associating"));
+        });
+    }
+    Ok(xml)
+}
+
+pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
+    let association = request.params.required("AssociationId")?.to_owned();
+    let inventory = request.shared.control.inventory();
+    let is_primary = |record: &VpcRecord| association == self::association(record, 0);
+    if inventory.vpcs.values().any(is_primary) {
+        let message = format!(
+            "The vpc CIDR block with association ID {association} may not be disassociated. It is the primary IPv4 CIDR \
+             block of the VPC"
+        );
+        return Err(Refusal::new("OperationNotPermitted", message));
+    }
+    let asked = association.clone();
+    let (vpc, net) = request.edit(move |draft| draft.disassociate_vpc_network(&asked)).await?;
+    let mut xml = Xml::new();
+    xml.leaf("vpcId", &vpc);
+    if let Some(record) = inventory.vpcs.get(&vpc) {
+        xml.nest("ipv6CidrBlockAssociation", |xml| {
+            ipv6_association(xml, &record.vpc.region, (association, net), "disassociating");
+        });
+    }
+    Ok(xml)
+}
+
+pub(super) async fn create(request: &Request<'_>) -> Outcome {
+    let params = &request.params;
+    params.only("InstanceTenancy", &["default"])?;
+    params.unsupported(&["VpcEncryptionControl"])?;
+    let with_ipv6 = wants_ipv6(params)?;
     let (net, tags) = (cidr_block(params, "InvalidVpc.Range")?, params.tags("vpc")?);
     let region = request.own_region()?;
-    let id = request.edit(move |draft| draft.create_vpc(region, net, tags)).await?;
+    let id = request.edit(move |draft| draft.create_vpc(region, net, with_ipv6, tags)).await?;
     let inventory = request.shared.control.inventory();
     let mut xml = Xml::new();
     if let Some(record) = inventory.vpcs.get(&id) {
@@ -106,10 +180,12 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("cidr-block-association.cidr-block", |record| networks(record)),
             ("cidr-block-association.state", |_| one("associated")),
             ("dhcp-options-id", |_| one("default")),
-            ("ipv6-cidr-block-association.association-id", none),
-            ("ipv6-cidr-block-association.ipv6-cidr-block", none),
-            ("ipv6-cidr-block-association.ipv6-pool", none),
-            ("ipv6-cidr-block-association.state", none),
+            ("ipv6-cidr-block-association.association-id", |record| {
+                record.ipv6_associations().into_iter().map(|(id, _)| id).collect()
+            }),
+            ("ipv6-cidr-block-association.ipv6-cidr-block", |record| ipv6_networks(record)),
+            ("ipv6-cidr-block-association.ipv6-pool", |record| of_each(record, IPV6_POOL)),
+            ("ipv6-cidr-block-association.state", |record| of_each(record, "associated")),
             ("is-default", |_| one(false)),
             ("isDefault", |_| one(false)),
             ("owner-id", |_| one(OWNER)),
@@ -124,6 +200,11 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     xml.set("vpcSet", page.items, body);
     next(&mut xml, page.next);
     Ok(xml)
+}
+
+/// What every IPv6 network of the VPC has.
+fn of_each(record: &VpcRecord, value: &str) -> Vec<String> {
+    record.ipv6_associations().iter().map(|_| value.to_owned()).collect()
 }
 
 pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {

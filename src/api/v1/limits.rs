@@ -8,7 +8,7 @@ use super::operation::{Operation, Request};
 use super::{Refusal, bad, refused};
 use crate::api::Shared;
 use crate::control::draft::atlas::NewLimits;
-use crate::model::{MAXIMUM_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
+use crate::model::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
 
 pub(super) fn operations() -> Vec<Operation> {
     let path = "/v1/limits";
@@ -28,6 +28,9 @@ pub(super) struct Limits {
 pub(super) struct LimitsOut {
     pub(super) service: VpceServiceId,
     project: ProjectId,
+    /// The cloud provider.
+    #[schemars(extend("enum" = ["AWS", "AZURE", "GCP"]))]
+    provider: &'static str,
     region: Region,
     /// Addressable targets in the region.
     pub(super) targets_per_region: Used,
@@ -59,7 +62,7 @@ pub(super) struct Ports {
 struct LimitsRequest {
     /// Left out: every load balancer.
     service: Option<VpceServiceId>,
-    #[schemars(range(min = 1, max = MAXIMUM_TARGET_LIMIT))]
+    #[schemars(range(min = 1, max = MOST_TARGETS))]
     targets_per_region: Option<usize>,
     #[schemars(range(min = 1, max = MOST_FLOWS))]
     flows_per_target: Option<usize>,
@@ -74,6 +77,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u
     Option::deserialize(deserializer).map(Some)
 }
 
+/// What the limit of targets can be set to on the provider where it is highest; the plan holds each to its own.
+const MOST_TARGETS: usize = MAXIMUM_CLOUD_TARGET_LIMIT;
 /// More flows than any machine holds.
 const MOST_FLOWS: usize = 10_000_000;
 /// As the config has it: a million megabits a second.
@@ -103,7 +108,7 @@ fn check(change: &LimitsRequest) -> Result<(), Refusal> {
         _ => Ok(()),
     };
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-    within("targets_per_region", change.targets_per_region.map(wide), wide(MAXIMUM_TARGET_LIMIT))?;
+    within("targets_per_region", change.targets_per_region.map(wide), wide(MOST_TARGETS))?;
     within("flows_per_target", change.flows_per_target.map(wide), wide(MOST_FLOWS))?;
     within("bandwidth_bytes_per_second", change.bandwidth_bytes_per_second.flatten(), MOST_BANDWIDTH)
 }
@@ -120,11 +125,12 @@ pub(super) fn view(shared: &Shared) -> Limits {
         LimitsOut {
             service: service.id.clone(),
             project: project.id.clone(),
+            provider: service.region.provider(),
             region: service.region.clone(),
             targets_per_region: Used {
                 limit: service.target_limit,
                 used: own().count(),
-                maximum: MAXIMUM_TARGET_LIMIT,
+                maximum: Cloud::maximum_target_limit(service.region.cloud()),
             },
             flows_per_target: Used {
                 limit: service.attributes.flows_per_target,

@@ -1,4 +1,4 @@
-//! `GET /v1/private-endpoints`: every endpoint service with its interface endpoints, in the words of Atlas' Private
+//! `GET /v1/private-endpoints`: every endpoint service with its private endpoints, in the words of Atlas' Private
 //! Endpoint tab. Source: Atlas, "Troubleshoot Private Endpoint Connection Issues".
 
 use hyper::Method;
@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::operation::{Operation, Request};
-use crate::control::inventory::{EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState};
+use crate::control::inventory::{
+    CloudEndpoint, EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState,
+};
 use crate::model::{
     AppEndpointKind, EndpointAddress, EndpointState, ProjectId, Region, ServiceName, VpcId, VpceId, VpceServiceId,
 };
@@ -31,6 +33,9 @@ struct PrivateEndpoints {
 struct ServiceView {
     id: VpceServiceId,
     name: ServiceName,
+    /// The cloud provider.
+    #[schemars(extend("enum" = ["AWS", "AZURE", "GCP"]))]
+    provider: &'static str,
     region: Region,
     /// Other regions whose VPCs may have new endpoints.
     supported_remote_regions: Vec<Region>,
@@ -47,18 +52,19 @@ struct ServiceView {
     endpoints: Vec<EndpointView>,
 }
 
-/// An interface endpoint of a service.
+/// A private endpoint of a service.
 #[derive(Serialize, JsonSchema)]
 struct EndpointView {
     id: VpceId,
     /// Endpoint Status.
-    #[schemars(extend("enum" = ["Pending acceptance", "Pending", "Available", "Failed", "Deleting"]))]
+    #[schemars(extend("enum" = ["Pending acceptance", "Pending", "Initiating", "Available", "Failed", "Deleting"]))]
     status: &'static str,
     error: Option<String>,
-    /// EC2's word; `None`: EC2 knows no such endpoint.
+    /// EC2's word; `None`: EC2 knows no such endpoint, as it knows none of other providers.
     state: Option<&'static str>,
     /// Whether the service's owner knows of it.
     registered: bool,
+    /// The VPC; on Azure the virtual network, on Google Cloud the VPC network.
     vpc: Option<VpcId>,
     /// The VPC's region, which may be another than the service's.
     region: Option<Region>,
@@ -67,11 +73,12 @@ struct EndpointView {
 
 impl PrivateEndpoints {
     fn of(inventory: &Inventory) -> Self {
-        let projects = inventory.services.values().map(|record| {
+        let projects = inventory.project_services().map(|record| {
             let id = &record.service.id;
             ServiceView {
                 id: id.clone(),
                 name: record.service.name(),
+                provider: record.service.region.provider(),
                 region: record.service.region.clone(),
                 supported_remote_regions: record.service.remote_regions.clone(),
                 kind: "atlas",
@@ -85,6 +92,7 @@ impl PrivateEndpoints {
         let apps = inventory.fixed.app_services.iter().map(|service| ServiceView {
             id: service.id.clone(),
             name: service.name(),
+            provider: service.region.provider(),
             region: service.region.clone(),
             supported_remote_regions: Vec::new(),
             kind: match service.kind {
@@ -101,7 +109,7 @@ impl PrivateEndpoints {
     }
 }
 
-/// What EC2 knows to lead to a service, and what was added to it and EC2 doesn't know.
+/// What EC2 knows to lead to a service, what was added to it and EC2 doesn't know, and what was added on another provider.
 fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView> {
     let made = inventory.endpoints.values().filter(|record| record.endpoint.service.service() == service);
     let made = made.map(|record| {
@@ -135,7 +143,35 @@ fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView
             addresses: Vec::new(),
         }
     });
-    made.chain(unknown).collect()
+    made.chain(unknown).chain(cloud_endpoints(inventory, service)).collect()
+}
+
+/// Those of Azure and Google Cloud.
+fn cloud_endpoints(inventory: &Inventory, service: &VpceServiceId) -> impl Iterator<Item = EndpointView> {
+    inventory.cloud_endpoints_of(service).filter_map(|(key, own)| {
+        let region = &inventory.project_service(&key.0)?.service.region;
+        let place = inventory.in_network(key);
+        Some(EndpointView {
+            id: own.id(region, &key.1)?,
+            status: cloud_endpoint_status(own),
+            error: own.error.clone(),
+            state: None,
+            registered: !matches!(own.state, ServiceState::Failed | ServiceState::Deleting),
+            vpc: place.as_ref().map(|place| place.vpc.clone()),
+            region: Some(region.clone()),
+            addresses: place.map(|place| place.addresses).unwrap_or_default(),
+        })
+    })
+}
+
+/// Endpoint Status on Azure and Google Cloud.
+fn cloud_endpoint_status(own: &CloudEndpoint) -> &'static str {
+    match own.state {
+        ServiceState::Initiating | ServiceState::Updating => "Initiating",
+        ServiceState::Available => "Available",
+        ServiceState::Failed => "Failed",
+        ServiceState::Deleting => "Deleting",
+    }
 }
 
 /// Atlas Endpoint Service Status.

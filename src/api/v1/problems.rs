@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::limits::LimitsOut;
 use crate::api::text::iso8601;
 use crate::control::events::Severity;
-use crate::control::{FaultRecord, GatewayState, GatewaysView, Shift};
+use crate::control::{FaultRecord, GatewayState, GatewaysView, NodeName, SharedStatus, Shift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
@@ -53,6 +53,8 @@ enum SubjectKind {
     FlowLog,
     /// An addressable target.
     Target,
+    /// The host name of a node.
+    NodeName,
     /// A zone.
     Zone,
     /// A fault.
@@ -67,7 +69,7 @@ impl SubjectKind {
     fn console(self) -> &'static str {
         match self {
             Self::Readiness | Self::Config | Self::Setting | Self::StateStore | Self::FlowLog => "/console#overview",
-            Self::Target => "/console#targets",
+            Self::Target | Self::NodeName => "/console#targets",
             Self::Zone => "/console#zones",
             Self::Fault => "/console#faults",
             Self::Service => "/console#limits",
@@ -82,7 +84,9 @@ pub(super) struct Facts<'a> {
     pub(super) reload_problem: Option<&'a str>,
     pub(super) pending_settings: &'a [String],
     pub(super) store_problem: Option<&'a str>,
+    pub(super) shared_status: &'a SharedStatus,
     pub(super) flow_log_problem: Option<&'a str>,
+    pub(super) node_names: &'a [NodeName],
     pub(super) snapshot: &'a Snapshot,
     pub(super) faults: &'a [FaultRecord],
     pub(super) shifts: &'a [Shift],
@@ -95,6 +99,8 @@ pub(super) struct Facts<'a> {
 pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
     let mut list = List::default();
     not_ready(facts, &mut list);
+    shared_state(facts.shared_status, &mut list);
+    node_names(facts.node_names, &mut list);
     targets(facts.snapshot, &mut list);
     zones(facts, &mut list);
     faults(facts.faults, &mut list);
@@ -119,6 +125,24 @@ fn not_ready(facts: &Facts<'_>, list: &mut List) {
     for condition in facts.readiness.conditions.iter().filter(|condition| !condition.ready) {
         let message = format!("not ready: {}: {}", condition.name, condition.detail);
         list.add(Severity::Critical, SubjectKind::Readiness, vec![condition.name.to_owned()], message);
+    }
+}
+
+/// Why changes are refused here, or why this gateway is not as the others are.
+fn shared_state(status: &SharedStatus, list: &mut List) {
+    for message in status.problems(|moment| iso8601(moment, false)) {
+        let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
+        list.add(severity, SubjectKind::StateStore, Vec::new(), message);
+    }
+}
+
+/// Host names that lead nowhere yet, then those whose last address stays in use.
+fn node_names(names: &[NodeName], list: &mut List) {
+    for node in names {
+        let severity = if node.address.is_none() { Severity::Critical } else { Severity::Warning };
+        if let Some(complaint) = node.complaint() {
+            list.add(severity, SubjectKind::NodeName, vec![node.name.to_string()], complaint);
+        }
     }
 }
 
@@ -295,6 +319,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::control::inventory::Timestamp;
     use crate::lifecycle::Readiness;
     use crate::model::{Desired, FaultKind, Health, TargetId, Zone};
     use crate::plan::{Generation, PortAllocations, compile};
@@ -324,13 +349,16 @@ mod tests {
     /// A gateway that is well.
     fn well() -> Facts<'static> {
         static READINESS: LazyLock<ReadinessView> = LazyLock::new(|| Readiness::new().view());
+        static SHARED: LazyLock<SharedStatus> = LazyLock::new(SharedStatus::default);
         static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| with_health(|_, _| TargetState::Healthy));
         Facts {
             readiness: &READINESS,
             reload_problem: None,
             pending_settings: &[],
             store_problem: None,
+            shared_status: &SHARED,
             flow_log_problem: None,
+            node_names: &[],
             snapshot: &SNAPSHOT,
             faults: &[],
             shifts: &[],
@@ -356,6 +384,25 @@ mod tests {
         let initial = with_health(|_, _| TargetState::Initial);
         let facts = Facts { snapshot: &initial, ..well() };
         assert_eq!(lines(&facts), [""; 0], "what is not checked yet is not wrong");
+    }
+
+    #[test]
+    fn a_host_name_that_leads_nowhere_is_worse_than_one_that_keeps_its_address() {
+        let name = |name: &str, address: Option<&str>| NodeName {
+            name: name.parse().expect("a name"),
+            address: address.map(|address| address.parse().expect("an address")),
+            problem: Some("there is no such name (NXDOMAIN)".to_owned()),
+        };
+        let names = [name("a.internal", Some("10.1.0.11")), name("b.internal", None)];
+        assert_eq!(
+            lines(&Facts { node_names: &names, ..well() }),
+            [
+                "critical node_name: the host name b.internal is not resolved: there is no such name (NXDOMAIN); its node gets \
+                 no connections until it is",
+                "warning node_name: the host name a.internal is not resolved anew: there is no such name (NXDOMAIN); 10.1.0.11 \
+                 stays in use",
+            ]
+        );
     }
 
     #[test]
@@ -438,6 +485,24 @@ mod tests {
                 "info target: flows drain on ports that were given up: 1024",
             ]
         );
+    }
+
+    #[test]
+    fn a_shared_state_that_is_out_of_reach_is_said_with_since_when() {
+        let status = SharedStatus {
+            gateway: Some("a".parse().unwrap()),
+            unreachable: Some((Timestamp(1_800_000_000_000), "no etcd member answered".to_owned())),
+            unbound: vec!["failed to bind 10.0.1.7:1024: address already in use".to_owned()],
+            file_differs: true,
+            ..SharedStatus::default()
+        };
+        let lines = lines(&Facts { shared_status: &status, ..well() });
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let begins = "critical state_store: the state store has not answered since 2027-01-15T08:00:00Z; what is in force goes on, \
+                      and changes are refused until it answers: no etcd member answered";
+        assert_eq!(lines[0], begins);
+        assert!(lines[1].ends_with("failed to bind 10.0.1.7:1024: address already in use"), "{lines:?}");
+        assert!(lines[2].contains("`plgw reload` makes the file the config of all"), "{lines:?}");
     }
 
     #[test]

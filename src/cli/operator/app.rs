@@ -45,7 +45,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Restrict(args) => (&args.app, &args.ask, false),
         Command::Open(args) => (&args.app, &args.ask, true),
     };
-    let table = |view: &Value| {
+    let table = |view: &Value, _| {
         let how = if view["restricted"] == true { "restricted to its private endpoints" } else { "open" };
         format!("  {} is {how}\n", cell(&view["id"]))
     };

@@ -68,8 +68,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "VPC", "SERVICE", "ADDRESSES"]);
     for endpoint in list(answer, "endpoints") {
         let addresses =

@@ -46,14 +46,13 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 let lines = list(&page, "events").iter().map(|event| format!("{event}\n"));
                 print(&lines.collect::<String>())?;
             }
-            Output::Table => print(&table(&page))?,
+            Output::Table => print(&table(&page, Look::of_stdout()))?,
         }
         path = format!("/v1/events?since={}&wait={WAIT}", page["next"]);
     }
 }
 
-fn table(page: &Value) -> String {
-    let look = Look::of_stdout();
+fn table(page: &Value, look: Look) -> String {
     let missed = if page["missed"] == true { "  … some events are kept no more\n" } else { "" };
     let lines = list(page, "events").iter().map(|event| line(event, look));
     missed.to_owned() + &lines.collect::<String>()

@@ -255,7 +255,7 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
             let scope = FaultScope { service, target, member, endpoint, zone };
             let lasts = lasts.map(|HumanDuration(lasts)| lasts);
             let fault = Fault { name, kind, scope, share, seed, after: after.0, lasts };
-            let added = |fault: &Value| {
+            let added = |fault: &Value, _| {
                 let how = if fault["state"] == "waiting" { "waits for its time" } else { "strikes" };
                 let path = if fault["elects"] == true {
                     "members of a set lose each other too: a set that loses its primary elects another"
@@ -273,7 +273,7 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
             ask.say(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
         }
         Command::Clear(Clear { ask }) => {
-            let cleared = |answer: &Value| match answer["cleared"].as_u64() {
+            let cleared = |answer: &Value, _| match answer["cleared"].as_u64() {
                 Some(1) => "  1 fault is removed\n".to_owned(),
                 _ => format!("  {} faults are removed\n", answer["cleared"]),
             };
@@ -309,8 +309,7 @@ impl Kind {
     }
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table = Table::new(["FAULT", "WHAT", "WHERE", "SHARE", "SEED", "STATE", "ENDS", "FLOWS"]);
     for fault in list(answer, "faults") {
         let state = cell(&fault["state"]);

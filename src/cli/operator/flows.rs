@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::table::{Look, Table, print};
-use super::super::{Failure, Output};
+use super::super::{Failure, Kind, Output};
+use super::everywhere::OfGateway;
 use super::{Ask, cell, list, segment, wait};
 
-/// Puts the cursor into the upper left corner and clears the screen (ECMA-48, CUP and ED).
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// Puts the cursor into the upper left corner; erases from the cursor to the end of the line, and of the screen (ECMA-48: CUP,
+/// EL, ED). Nothing is cleared before it is written again, so nothing flickers.
+const HOME: &str = "\x1b[H";
+const END_OF_LINE: &str = "\x1b[K";
+const END_OF_SCREEN: &str = "\x1b[J";
 
 /// How often `--follow` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -21,7 +25,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 Examples:
   plgw flows
   plgw flows --target Cluster0/shard-00-00 --follow
-  plgw flows --kill 7f3a")]
+  plgw flows --kill 7f3a
+  plgw flows --all --output json | jq -r '.flows[].id'")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     ask: Ask,
@@ -31,6 +36,10 @@ pub(in super::super) struct Args {
     /// Only flows to this target
     #[arg(long, value_name = "CLUSTER/MEMBER")]
     target: Option<String>,
+    /// Ask every gateway that shares the state, each at its own admin address: a flow is `GATEWAY:ID` then. Exit with 1 when one
+    /// does not answer
+    #[arg(long, conflicts_with_all = ["kill", "follow"])]
+    all: bool,
     /// Look again every second, until Ctrl-C: in place on a terminal, one JSON object a line with `--output json`
     #[arg(long, conflicts_with = "kill")]
     follow: bool,
@@ -52,37 +61,121 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     }
     let path = format!("/v1/flows?{}", query.finish());
+    if args.all {
+        return all(&args.ask, &path);
+    }
     if !args.follow {
         args.ask.show("GET", &path, String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
     }
     // A terminal's screen is drawn again; elsewhere each look follows the last, as JSON in a line of its own.
-    let clear = if Look::of_stdout().is_terminal() { CLEAR } else { "" };
     loop {
         let answer: Value = wait(args.ask.client()?.call("GET", &path, String::new()))?;
         match args.ask.output {
             Output::Json => print(&format!("{answer}\n"))?,
-            Output::Table => print(&format!("{clear}{}", table(&answer)))?,
+            Output::Table => {
+                let look = Look::of_stdout();
+                let text = table(&answer, look);
+                print(&look.height.map_or(text.clone(), |height| in_place(&text, height)))?;
+            }
         }
         std::thread::sleep(LOOK_AGAIN);
     }
 }
 
-fn table(answer: &Value) -> String {
+fn all(ask: &Ask, path: &str) -> Result<ExitCode, Failure> {
+    let (merged, unanswered) = merged(&ask.everywhere(path)?);
+    let lines: String = list(&merged, "unanswered")
+        .iter()
+        .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
+        .collect();
+    ask.say(&merged, &format!("{}{lines}", table(&merged, Look::of_stdout())))?;
+    Ok(if unanswered == 0 { ExitCode::SUCCESS } else { Kind::Failed.into() })
+}
+
+/// The flows of all gateways in one list, with how many gateways did not answer.
+fn merged(answers: &[OfGateway]) -> (Value, usize) {
+    let (mut flows, mut unanswered) = (Vec::new(), Vec::new());
+    for of in answers {
+        let Ok(answer) = &of.answer else {
+            unanswered.push(of.json("flows"));
+            continue;
+        };
+        for flow in list(answer, "flows") {
+            let mut flow = flow.clone();
+            if !of.id.is_empty() {
+                flow["id"] = format!("{}:{}", of.id, cell(&flow["id"])).into();
+                flow["gateway"] = of.id.clone().into();
+            }
+            flows.push(flow);
+        }
+    }
+    let count = unanswered.len();
+    (serde_json::json!({ "flows": flows, "unanswered": unanswered }), count)
+}
+
+/// `text` over what stands on a screen of `height` lines; what finds no room is counted in the last one.
+fn in_place(text: &str, height: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The cursor stands on a line of its own below the text.
+    let room = height.saturating_sub(1).max(1);
+    let (shown, more) = if lines.len() <= room { (lines.len(), 0) } else { (room - 1, lines.len() - (room - 1)) };
+    let mut screen = HOME.to_owned();
+    for line in &lines[..shown] {
+        screen.push_str(&format!("{line}{END_OF_LINE}\n"));
+    }
+    if more > 0 {
+        screen.push_str(&format!("  … {more} more lines; --target and --endpoint choose{END_OF_LINE}\n"));
+    }
+    screen + END_OF_SCREEN
+}
+
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table =
-        Table::new(["FLOW", "CLIENT", "ORIGIN", "ENDPOINT", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "FAULTS"]);
+        Table::new(["FLOW", "CLIENT", "ORIGIN", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "ENDPOINT", "FAULTS"]);
     for flow in list(answer, "flows") {
         table.row([
             cell(&flow["id"]),
             cell(&flow["client"]),
             cell(&flow["origin"]),
-            cell(&flow["endpoint"]),
             cell(&flow["target"]),
             format!("{:.0}s", flow["age_seconds"].as_f64().unwrap_or_default()),
             cell(&flow["bytes_to_target"]),
             cell(&flow["bytes_to_client"]),
+            cell(&flow["endpoint"]),
             list(flow, "faults").iter().map(cell).collect::<Vec<_>>().join(" "),
         ]);
     }
-    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(Look::of_stdout()) }
+    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(look) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_screen_is_written_over_and_no_line_scrolls_out_of_it() {
+        let erased = |line: &str| format!("{line}\x1b[K\n");
+        let two = format!("\x1b[H{}{}\x1b[J", erased("a"), erased("b"));
+        assert_eq!(in_place("a\nb\n", 3), two);
+        let more = "  … 3 more lines; --target and --endpoint choose";
+        assert_eq!(in_place("a\nb\nc\nd\n", 3), format!("\x1b[H{}{}\x1b[J", erased("a"), erased(more)));
+    }
+
+    #[test]
+    fn flows_of_all_gateways_have_ids_of_their_own_and_who_does_not_answer_is_named() {
+        let of = |id: &str, answer| OfGateway { id: id.to_owned(), answer };
+        let flows = |id: &str| Ok(json!({ "flows": [{ "id": id }] }));
+        let answers = [of("a", flows("7f")), of("b", flows("7f")), of("c", Err("no route to host".to_owned()))];
+        let (merged, unanswered) = merged(&answers);
+        let expected = json!({
+            "flows": [{ "id": "a:7f", "gateway": "a" }, { "id": "b:7f", "gateway": "b" }],
+            "unanswered": [{ "gateway": "c", "error": "no route to host" }],
+        });
+        assert_eq!((merged, unanswered), (expected, 1));
+        let alone = super::merged(&[of("", flows("7f"))]);
+        assert_eq!(alone, (json!({ "flows": [{ "id": "7f" }], "unanswered": [] }), 0));
+    }
 }

@@ -57,15 +57,14 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn forgotten(answer: &Value) -> String {
+fn forgotten(answer: &Value, _: Look) -> String {
     format!("  gateway {} is forgotten; {} ports wait for it no more\n", cell(&answer["gateway"]), answer["ports"])
 }
 
-fn table(answer: &Value) -> String {
+fn table(answer: &Value, look: Look) -> String {
     if answer["shared"] != true {
         return "  the state is this gateway's alone: `state.store` is not `etcd`\n".to_owned();
     }
-    let look = Look::of_stdout();
     let names = |of: &Value, name: &str| list(of, name).iter().map(cell).collect::<Vec<_>>().join(" ");
     let mut gateways = Table::new(["GATEWAY", "STATE", "SERVES", "WANTS", "HEARD", "ADMIN"]);
     for gateway in list(answer, "gateways") {

@@ -69,11 +69,11 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ("PUT", Value::Object(change).to_string())
     };
     let wanted = args.service.as_ref().map(|service| service.as_str().to_owned());
-    args.ask.show(method, "/v1/limits", body, |answer| table(answer, wanted.as_deref()))?;
+    args.ask.show(method, "/v1/limits", body, |answer, look| table(answer, wanted.as_deref(), look))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(answer: &Value, wanted: Option<&str>) -> String {
+pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Look) -> String {
     let mut table = Table::new(["SERVICE", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
     let used = |of: &Value| format!("{} of {}", of["used"], of["limit"]);
     let all = list(answer, "limits").iter();
@@ -88,5 +88,5 @@ fn table(answer: &Value, wanted: Option<&str>) -> String {
             format!("{} of {}", limits["ports"]["used"], cell(&limits["ports"]["range"])),
         ]);
     }
-    if table.is_empty() { "  there are no endpoint services\n".to_owned() } else { table.render(Look::of_stdout()) }
+    if table.is_empty() { "  there are no endpoint services\n".to_owned() } else { table.render(look) }
 }

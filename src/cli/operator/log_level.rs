@@ -43,8 +43,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut modules = Table::new(["MODULE", "LEVEL"]);
     for (module, level) in answer["modules"].as_object().into_iter().flatten() {
         modules.row([module.clone(), cell(level)]);

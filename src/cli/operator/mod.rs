@@ -3,6 +3,7 @@
 pub(super) mod app;
 pub(super) mod endpoints;
 pub(super) mod events;
+mod everywhere;
 pub(super) mod fault;
 pub(super) mod flows;
 pub(super) mod gateways;
@@ -20,7 +21,7 @@ use std::future::Future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::table::print;
+use super::table::{Look, print};
 use super::{Failure, Kind, Output, json};
 use crate::api::client::{AdminAddress, Client, ClientError};
 use crate::config::DEFAULT_ADMIN;
@@ -79,11 +80,17 @@ impl Ask {
     }
 
     /// Asks once and prints the answer, as a table that `table` makes of it.
-    fn show(&self, method: &str, path: &str, body: String, table: impl Fn(&Value) -> String) -> Result<(), Failure> {
+    fn show(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+        table: impl Fn(&Value, Look) -> String,
+    ) -> Result<(), Failure> {
         let answer: Value = wait(self.client()?.call(method, path, body))?;
         match self.output {
             Output::Json => print(&json(&answer)?)?,
-            Output::Table => print(&table(&answer))?,
+            Output::Table => print(&table(&answer, Look::of_stdout()))?,
         }
         Ok(())
     }
@@ -106,6 +113,9 @@ pub(super) fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) ->
 fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
+
+#[cfg(test)]
+mod tables_tests;
 
 /// A value of an answer as a cell: text bare, nothing for null.
 pub(super) fn cell(value: &Value) -> String {

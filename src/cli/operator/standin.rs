@@ -88,8 +88,7 @@ impl Which {
     }
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table = Table::new(["MEMBER", "STATE", "ZONE", "ADDRESS", ""]);
     for member in list(answer, "members") {
         let state = cell(&member["state"]);

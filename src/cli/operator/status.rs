@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::table::{Look, Table, print};
 use super::super::{Failure, Kind};
+use super::everywhere::OfGateway;
 use super::{Ask, cell, list, wait};
 
 /// Show what is wrong with a running gateway, and how it is
@@ -14,7 +15,8 @@ use super::{Ask, cell, list, wait};
 Examples:
   plgw status --output json | jq -r '.problems[].message'
   plgw status --check || echo 'something is wrong'
-  plgw status --ready || echo 'not ready'")]
+  plgw status --ready || echo 'not ready'
+  plgw status --all")]
 pub(in super::super) struct Args {
     /// Print nothing but what is wrong, and exit with 1 then: unhealthy targets, zones out of DNS, faults that are on, limits
     /// that are near, settings that wait for a restart
@@ -23,11 +25,17 @@ pub(in super::super) struct Args {
     /// Print nothing but why it is not ready, and exit with 1 then: for health checks
     #[arg(long)]
     ready: bool,
+    /// Ask every gateway that shares the state, each at its own admin address, and exit with 1 when one does not answer
+    #[arg(long, conflicts_with_all = ["check", "ready"])]
+    all: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.all {
+        return all(&args.ask);
+    }
     if !args.check && !args.ready {
         args.ask.show("GET", "/v1/status", String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
@@ -41,6 +49,22 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     print(&problems(&status, Look::of_stdout()))?;
     Ok(Kind::Failed.into())
+}
+
+fn all(ask: &Ask) -> Result<ExitCode, Failure> {
+    let answers = ask.everywhere("/v1/status")?;
+    let gateways: Vec<Value> = answers.iter().map(|of| of.json("status")).collect();
+    ask.say(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
+    let is_complete = answers.iter().all(|of| of.answer.is_ok());
+    Ok(if is_complete { ExitCode::SUCCESS } else { Kind::Failed.into() })
+}
+
+fn of_gateway(OfGateway { id, answer }: &OfGateway) -> String {
+    match answer {
+        Ok(status) if id.is_empty() => table(status, Look::of_stdout()),
+        Ok(status) => format!("gateway {id}\n{}\n", table(status, Look::of_stdout())),
+        Err(error) => format!("gateway {id}\n  {}\n\n", Look::of_stdout().red(&format!("does not answer: {error}"))),
+    }
 }
 
 fn ready(readiness: &Value) -> Result<ExitCode, Failure> {
@@ -84,8 +108,7 @@ fn problems(status: &Value, look: Look) -> String {
     text
 }
 
-fn table(status: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(status: &Value, look: Look) -> String {
     let ready = status["readiness"]["ready"] == true;
     let mut text = if list(status, "problems").is_empty() {
         format!("  {}\n", look.green("nothing is wrong"))
@@ -93,7 +116,7 @@ fn table(status: &Value) -> String {
         problems(status, look)
     };
     text.push_str(&format!(
-        "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints; {} flows open, {} carried, {} refused\n",
+        "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints\n  {} flows open, {} carried, {} refused\n",
         cell(&status["version"]),
         if ready { look.green("ready") } else { look.red("not ready") },
         status["generation"],
@@ -133,7 +156,7 @@ mod tests {
                         info      flows drain on ports that were given up: 1024\n";
         assert_eq!(problems(&status, Look::default()), expected);
         assert!(expected.lines().all(|line| line.len() <= 80));
-        let coloured = problems(&status, Look { width: Some(80), colours: true });
+        let coloured = problems(&status, Look { width: Some(80), colours: true, ..Look::default() });
         assert!(coloured.starts_with("  \x1b[31mcritical\x1b[0m  3 of 50"), "{coloured:?}");
     }
 }

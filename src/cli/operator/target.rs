@@ -86,7 +86,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn register(which: &Which, word: &str) -> Result<ExitCode, Failure> {
     let body = json!({ "member": which.member, "service": which.service });
-    let table = |done: &Value| {
+    let table = |done: &Value, _| {
         let members: Vec<_> = list(done, "members").iter().map(cell).collect();
         format!("  {word}ed {} of {}\n", members.join(" "), cell(&done["target"]))
     };
@@ -110,8 +110,9 @@ fn move_it(args: &Move) -> Result<ExitCode, Failure> {
     if let Some(service) = &args.service {
         body["service"] = json!(service);
     }
-    let table =
-        |moved: &Value| format!("  {} moved from port {} to {}\n", cell(&moved["target"]), moved["from"], moved["to"]);
+    let table = |moved: &Value, _| {
+        format!("  {} moved from port {} to {}\n", cell(&moved["target"]), moved["from"], moved["to"])
+    };
     args.ask.show("POST", &path(&target, "move"), body.to_string(), table)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -21,11 +21,13 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table = Table::new(["TARGET", "PORT", "KIND", "STATE", "REGION", "MEMBERS"]);
     for target in list(answer, "targets") {
-        let mut members = list(target, "members").iter().map(|member| cell(&member["address"]));
+        let unresolved = list(target, "unresolved").iter();
+        let unresolved = unresolved.map(|member| format!("{} (not resolved)", cell(&member["address"])));
+        let members = list(target, "members").iter().map(|member| cell(&member["address"]));
+        let mut members = members.chain(unresolved);
         let state = cell(&target["state"]);
         let state = if state == "healthy" { look.green(&state) } else { state };
         table.row([

@@ -83,8 +83,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(answer: &Value) -> String {
-    let look = Look::of_stdout();
+pub(super) fn table(answer: &Value, look: Look) -> String {
     let mut table = Table::new(["ZONE", "SERVICE", "HEALTH", "DNS", "SHIFT", "ADDRESSES"]);
     for zone in list(answer, "zones") {
         let health = match (zone["healthy"] == true, zone["lost"] == true) {

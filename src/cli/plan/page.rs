@@ -33,7 +33,7 @@ fn targets(view: &PlanView, look: Look) -> String {
         let mut what = [target.target.clone(), kind, target.port.to_string()];
         for member in &target.members {
             // Further members stand under the first.
-            table.row(std::mem::take(&mut what).into_iter().chain([member.address.to_string(), member.zone.clone()]));
+            table.row(std::mem::take(&mut what).into_iter().chain([member.address.clone(), member.zone.clone()]));
         }
     }
     full(&table, look)

@@ -103,7 +103,8 @@ pub(in crate::cli) struct PlannedTarget {
 pub(in crate::cli) struct MemberView {
     name: String,
     pub(in crate::cli) zone: String,
-    pub(in crate::cli) address: SocketAddr,
+    /// Its address, or its host name, which a running gateway resolves, with its port.
+    pub(in crate::cli) address: String,
 }
 
 /// An interface endpoint.
@@ -286,7 +287,13 @@ impl From<&Listener> for ListenerView {
 
 impl From<&crate::plan::Member> for MemberView {
     fn from(member: &crate::plan::Member) -> Self {
-        Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address }
+        Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address.to_string() }
+    }
+}
+
+impl From<&crate::plan::UnresolvedMember> for MemberView {
+    fn from(member: &crate::plan::UnresolvedMember) -> Self {
+        Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address.clone() }
     }
 }
 
@@ -302,7 +309,12 @@ impl From<&TargetView> for PlannedTarget {
             port: target.port.get(),
             paused: target.paused,
             state: target.state.label(),
-            members: target.members.iter().map(MemberView::from).collect(),
+            members: target
+                .members
+                .iter()
+                .map(MemberView::from)
+                .chain(target.unresolved.iter().map(MemberView::from))
+                .collect(),
         }
     }
 }

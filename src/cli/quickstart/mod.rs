@@ -91,7 +91,7 @@ impl From<QuickstartError> for Failure {
             QuickstartError::State(error) => error.into(),
             QuickstartError::Saved(error) => error.into(),
             QuickstartError::Plan(errors) => errors.into(),
-            QuickstartError::NoStrings(_) => Self::new(Kind::Config, error.to_string()),
+            QuickstartError::NoStrings(_) | QuickstartError::HostName(..) => Self::new(Kind::Config, error.to_string()),
             QuickstartError::Gateway(error) => error.into(),
         }
     }

@@ -1,5 +1,6 @@
 //! The consumer's networks and private endpoints in Azure and Google Cloud.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -55,9 +56,9 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
         }
         // No subnet of these clouds lies in a zone.
         let zone = region.as_ref()?.value.zone_of_whole();
-        Some(Subnet { id: id?.value, zone, cidr: cidr?.value })
+        Some(Subnet { id: id?.value, zone, cidr: cidr?.value, ipv6_cidr: None })
     });
-    let network = Vpc {
+    Some(Vpc {
         id: id?.value,
         region: region?.value,
         cidrs: whole,
@@ -66,14 +67,16 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
         enable_dns_support: true,
         enable_dns_hostnames: true,
         subnets: found.into_iter().flatten().map(|subnet| (subnet.id.clone(), subnet)).collect(),
-        security_groups: std::collections::BTreeMap::new(),
-    };
-    declared.clouds.insert(network.id.clone(), network.clone());
-    Some(network)
+        security_groups: BTreeMap::new(),
+    })
 }
 
 /// One `[[private_endpoint]]`: Azure's private endpoint, or Google's with its forwarding rule.
-pub(super) fn private_endpoint(section: &Section<'_>, declared: &mut Declared) -> Option<InterfaceEndpoint> {
+pub(super) fn private_endpoint(
+    section: &Section<'_>,
+    networks: &BTreeMap<VpcId, Vpc>,
+    declared: &mut Declared,
+) -> Option<InterfaceEndpoint> {
     let problems = section.problems;
     let id = section.need("id", cloud_id::<VpceId>(VpceId::cloud));
     let network = section.need("network", cloud_id::<VpcId>(VpcId::cloud));
@@ -81,10 +84,22 @@ pub(super) fn private_endpoint(section: &Section<'_>, declared: &mut Declared) -
     let ip = section.need("ip", address);
     if let Some(id) = &id {
         declared.unique(problems, "private endpoint id", &id.value, &id.spot);
-        declared.endpoints.insert(id.value.clone());
+        let is_new = declared.endpoints.insert(id.value.clone());
+        if let Some(service) = service.as_ref().filter(|_| is_new) {
+            let name = (service.value.clone(), id.value.atlas().to_owned());
+            let holder = declared.cloud_endpoints.entry(name).or_insert_with(|| id.spot.path.clone());
+            if *holder != id.spot.path {
+                let message = format!(
+                    "`{}` is the name of `{holder}` too, and Atlas knows a service's forwarding rules by their names alone; \
+                     rename one of them",
+                    id.value.atlas()
+                );
+                problems.report(&id.spot, message);
+            }
+        }
     }
     let network = network?;
-    let Some(place) = declared.clouds.get(&network.value).cloned() else {
+    let Some(place) = networks.get(&network.value) else {
         problems.report(&network.spot, format!("no `[[network]]` has the id `{}`", network.value));
         return None;
     };
@@ -105,7 +120,7 @@ pub(super) fn private_endpoint(section: &Section<'_>, declared: &mut Declared) -
         problems.report(&id.spot, message);
         return None;
     }
-    let endpoint = InterfaceEndpoint::in_cloud(id.value, &place, name, ip.value, EndpointState::Available);
+    let endpoint = InterfaceEndpoint::in_cloud(id.value, place, name, ip.value, EndpointState::Available);
     if endpoint.is_none() {
         problems.report(&ip.spot, format!("`{}` lies in no subnet of `{}`", ip.value, place.id));
     }

@@ -1,15 +1,13 @@
 //! Clusters, their nodes and BI Connectors.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
-
 use toml::de::DeValue;
 
 use super::declared::Declared;
 use crate::config::raw::{At, Section};
-use crate::config::value::{boolean, one_of, parsed, socket, text, whole, words, zone};
+use crate::config::value::{boolean, node_address, node_host, one_of, parsed, socket, text, whole, words, zone};
 use crate::model::{
-    BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, Region, Tier,
+    BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, NodeAddress, Region, Tier,
 };
 
 /// Size classes that Atlas offers on AWS.
@@ -95,6 +93,14 @@ pub(super) fn cluster(
     if nodes.is_empty() && section.problems.count() == before {
         section.report("node", "missing; a cluster has one node at least");
     }
+    let in_cloud = nodes.iter().flatten().find_map(|node| node.zone.region().cloud());
+    if let (true, Some(cloud)) = (members.optimized, in_cloud) {
+        let message = format!(
+            "optimized strings are for nodes behind AWS PrivateLink alone, and this cluster has nodes on {}; leave it out",
+            cloud.label()
+        );
+        section.report("optimized", message);
+    }
     let bi_connectors = section.tables("bi_connector", |found| bi_connector(found, &mut members, declared));
     let cluster = Cluster {
         name: name?.value,
@@ -153,14 +159,14 @@ impl Members {
     fn name(
         &mut self,
         section: &Section<'_>,
-        address: Option<&At<SocketAddr>>,
-        unnamed: fn(SocketAddr) -> String,
+        address: Option<&At<NodeAddress>>,
+        unnamed: fn(&NodeAddress) -> String,
     ) -> Option<String> {
         let given = section.get("name", member_name);
         let name = match given {
             Some(name) => name.value,
             None if section.wrote("name") => return None,
-            None => unnamed(address?.value),
+            None => unnamed(&address?.value),
         };
         if !self.taken.insert(name.clone()) {
             section.report("name", format!("`{name}` is the name of another node or BI Connector of the cluster"));
@@ -173,7 +179,7 @@ impl Members {
 }
 
 /// The name of a node that the file gives none. It becomes part of host names, so `127.0.0.1:27017` is `127-0-0-1-27017`.
-fn host_label(address: SocketAddr) -> String {
+fn host_label(address: &NodeAddress) -> String {
     let text = address.to_string();
     let parts = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("-")
@@ -190,14 +196,27 @@ fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     }
 }
 
+/// Where a process listens: at its `address`, or where its `host` name leads.
+fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<At<NodeAddress>> {
+    let (address, host) = (section.get("address", node_address), section.get("host", node_host));
+    match (section.wrote("address"), section.wrote("host")) {
+        (true, true) => section.report("host", "written beside `address`; leave one of them out"),
+        (false, false) => section.report("address", "missing; write the server's `address`, or its `host` name"),
+        _ => {}
+    }
+    let found = address.or(host)?;
+    match found.value.fixed() {
+        Some(address) => declared.dial(&At { value: address, spot: found.spot.clone() }),
+        None => declared.unique(section.problems, "host", &found.value, &found.spot),
+    }
+    Some(found)
+}
+
 fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<Node> {
     let zone = section.need("zone", zone);
-    let address = section.need("address", socket);
+    let address = listens_at(section, declared);
     let public_address = section.get("public_address", socket);
     let name = members.name(section, address.as_ref(), host_label);
-    if let Some(address) = &address {
-        declared.dial(address);
-    }
     if let Some(public) = &public_address {
         declared.bind(public);
     }
@@ -211,11 +230,8 @@ fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -
 
 fn bi_connector(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<BiConnector> {
     let zone = section.need("zone", zone);
-    let address = section.need("address", socket);
-    let name = members.name(section, address.as_ref(), |address| address.to_string());
-    if let Some(address) = &address {
-        declared.dial(address);
-    }
+    let address = listens_at(section, declared);
+    let name = members.name(section, address.as_ref(), ToString::to_string);
     Some(BiConnector { name: name?, zone: zone?.value, address: address?.value })
 }
 

@@ -9,7 +9,7 @@ use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks
 use super::networks::NetworkMap;
 use super::{cidr_set, values};
 use crate::config::raw::{At, Section};
-use crate::config::value::{aws_region, boolean, network, parsed, words, zone};
+use crate::config::value::{aws_region, boolean, ipv6_network, network, parsed, words, zone};
 use crate::model::{
     CidrSet, PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
 };
@@ -74,18 +74,28 @@ fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared)
     let problems = section.problems;
     let id = section.need("id", parsed::<SubnetId>);
     let zone = section.need("zone", zone);
-    let cidr = section.need("cidr", network);
+    let ipv6 = section.get("ipv6_cidr", ipv6_network);
+    let is_needed = !section.wrote("ipv6_cidr");
+    let cidr = if is_needed { section.need("cidr", network) } else { section.get("cidr", network) };
+    if let (Some(cidr), Some(ipv6)) = (&cidr, &ipv6)
+        && cidr.value.addr().is_ipv6()
+    {
+        problems.report(&ipv6.spot, format!("`cidr`, `{}`, is IPv6 already; leave one of them out", cidr.value));
+    }
     if let (Some(zone), Some(region)) = (&zone, place.region)
         && zone.value.region() != *region
     {
         problems.report(&zone.spot, format!("`{}` does not lie in the VPC's region `{region}`", zone.value));
     }
-    if let (Some(cidr), Some((own, shown))) = (&cidr, &place.cidrs)
-        && own.around(cidr.value).is_none()
-    {
-        problems.report(&cidr.spot, format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(shown)));
-    }
-    if let Some(cidr) = &cidr {
+    let cidrs: Vec<At<IpNet>> =
+        cidr.clone().into_iter().chain(ipv6.as_ref().map(|ipv6| ipv6.map(|net| IpNet::V6(*net)))).collect();
+    for cidr in &cidrs {
+        if let Some((own, shown)) = &place.cidrs
+            && own.around(cidr.value).is_none()
+        {
+            let message = format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(shown));
+            problems.report(&cidr.spot, message);
+        }
         if let Some(other) = place.subnets.overlapping(cidr.value) {
             problems.report(&cidr.spot, format!("`{}` overlaps `{other}` of another subnet of the VPC", cidr.value));
         }
@@ -96,11 +106,16 @@ fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared)
         let facts = DeclaredSubnet {
             vpc: place.vpc.cloned(),
             zone: zone.as_ref().map(|zone| zone.value.clone()),
-            cidr: cidr.as_ref().map(|cidr| cidr.value),
+            cidrs: cidrs.iter().map(|cidr| cidr.value).collect(),
         };
         declared.subnets.entry(id.value.clone()).or_insert(facts);
     }
-    Some(Subnet { id: id?.value, zone: zone?.value, cidr: cidr?.value })
+    Some(Subnet {
+        id: id?.value,
+        zone: zone?.value,
+        cidr: cidrs.first()?.value,
+        ipv6_cidr: cidr.and(ipv6).map(|ipv6| ipv6.value),
+    })
 }
 
 /// The security groups of one VPC; rules may name groups that stand further down, so those are checked at the end.

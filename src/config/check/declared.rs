@@ -16,7 +16,8 @@ use super::networks::NetworkMap;
 use crate::config::raw::{At, Problems, Section, Spot};
 use crate::config::value::network;
 use crate::model::{
-    Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, Vpc, VpcId, VpceId, Zone,
+    Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, VpceServiceId,
+    Zone,
 };
 
 /// Everything declared so far.
@@ -27,15 +28,15 @@ pub(super) struct Declared {
     files: HashMap<PathBuf, String>,
     pub(super) vpcs: BTreeMap<VpcId, DeclaredVpc>,
     pub(super) subnets: BTreeMap<SubnetId, DeclaredSubnet>,
-    /// Networks in Azure and Google Cloud.
-    pub(super) clouds: BTreeMap<VpcId, Vpc>,
     pub(super) projects: BTreeSet<ProjectId>,
     /// Endpoint services, with the ports that their load balancers may have; App Services' have those of the apps.
     pub(super) services: BTreeMap<ServiceName, Option<PortRange>>,
     pub(super) endpoints: BTreeSet<VpceId>,
+    /// Private endpoints of services by what Atlas calls them, with the key that names each.
+    pub(super) cloud_endpoints: HashMap<(VpceServiceId, String), String>,
     vpcs_read: usize,
     /// The byte at which each id stands, and each `project/cluster`.
-    pub(super) places: HashMap<String, usize>,
+    pub(super) positions: HashMap<String, usize>,
     labels: HashMap<Label, String>,
     networks: Vec<(Side, At<IpNet>)>,
     held: Vec<Held>,
@@ -49,12 +50,12 @@ pub(super) struct DeclaredVpc {
     pub(super) groups: BTreeMap<SecurityGroupId, Option<String>>,
 }
 
-/// What others ask of a subnet. `None`: not readable, so nothing is said about it.
+/// What others ask of a subnet. `None`, or no network: not readable, so nothing is said about it.
 #[derive(Debug)]
 pub(super) struct DeclaredSubnet {
     pub(super) vpc: Option<VpcId>,
     pub(super) zone: Option<Zone>,
-    pub(super) cidr: Option<IpNet>,
+    pub(super) cidrs: Vec<IpNet>,
 }
 
 /// Whose networks they are. The number is the VPC's place in the file.
@@ -192,7 +193,7 @@ const FIRST_PORTS: u32 = 512;
 impl Declared {
     /// Whether `value` is the first of its `kind`; if not, reports who has it.
     pub(super) fn unique(&mut self, problems: &Problems<'_>, kind: &'static str, value: &impl Display, spot: &Spot) {
-        self.places.entry(value.to_string()).or_insert(spot.offset);
+        self.positions.entry(value.to_string()).or_insert(spot.offset);
         let previous = self.taken.insert((kind, value.to_string()), spot.path.clone());
         if let Some(holder) = previous {
             problems.report(spot, format!("{kind} `{value}` is given twice; `{holder}` has it"));

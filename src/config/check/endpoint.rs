@@ -3,16 +3,14 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::clouds::aws_id;
 use super::declared::Declared;
 use super::values;
 use crate::config::raw::{At, Section};
-use crate::config::value::{address, one_of, parsed, text};
+use crate::config::value::{ipv4_address, ipv6_address, one_of, parsed, text};
 use crate::model::{
-    EndpointAddress, EndpointState, EniId, InterfaceEndpoint, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId,
-    Zone,
+    DnsRecordIpType, EndpointAddress, EndpointState, EniId, InterfaceEndpoint, IpAddressType, IpFamily,
+    SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, is_reserved,
 };
 
 /// EC2's words for an endpoint's states.
@@ -39,6 +37,13 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
     let suffix = section.get("dns_suffix", dns_suffix);
     let state = section.or("state", EndpointState::Available, one_of(&STATES));
     let groups = section.list("security_groups", parsed::<SecurityGroupId>);
+    let ip_address_type =
+        section.or("ip_address_type", IpAddressType::default(), one_of(&IpAddressType::ALL.map(|t| (t.label(), t))));
+    let dns_record_ip_type = section.or(
+        "dns_record_ip_type",
+        DnsRecordIpType::default_of(ip_address_type),
+        one_of(&DnsRecordIpType::ALL.map(|t| (t.label(), t))),
+    );
     if let Some(id) = &id {
         declared.unique(problems, "interface endpoint id", &id.value, &id.spot);
         declared.endpoints.insert(id.value.clone());
@@ -56,18 +61,22 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
     let mut zones = HashSet::new();
     let addresses = section.tables("address", |found| {
         let service = service.as_ref().map(|service| &service.value);
-        let address = endpoint_address(found, id.as_ref(), vpc.as_ref(), service, declared)?;
-        if !zones.insert(address.zone.clone()) {
+        let addresses = interface(found, id.as_ref(), vpc.as_ref(), service, declared);
+        if let Some(address) = addresses.first()
+            && !zones.insert(address.zone.clone())
+        {
             let message = format!("a second subnet in zone `{}`; an endpoint has one a zone", address.zone);
             found.report("subnet", message);
         }
-        Some(address)
+        addresses
     });
     let id = id?.value;
     Some(InterfaceEndpoint {
         vpc: vpc?.value,
         service: service?.value,
         dns_suffix: suffix.map_or_else(|| derived_suffix(&id), |suffix| suffix.value),
+        ip_address_type,
+        dns_record_ip_type,
         addresses: addresses.into_iter().flatten().collect(),
         security_groups,
         state,
@@ -101,27 +110,32 @@ fn security_groups(
     default.map(|(id, _)| id.clone()).into_iter().collect()
 }
 
-fn endpoint_address(
+/// The addresses of one interface: of each family one at most. Which it must have, the plan says by the endpoint's type.
+fn interface(
     section: &Section<'_>,
     endpoint: Option<&At<VpceId>>,
     vpc: Option<&At<VpcId>>,
     service: Option<&ServiceName>,
     declared: &mut Declared,
-) -> Option<EndpointAddress> {
+) -> Vec<EndpointAddress> {
     let problems = section.problems;
     let subnet = section.need("subnet", parsed::<SubnetId>);
-    let ip = section.need("ip", address);
+    let is_needed = !section.wrote("ipv6");
+    let ip = if is_needed { section.need("ip", ipv4_address) } else { section.get("ip", ipv4_address) };
+    let ipv6 = section.get("ipv6", ipv6_address);
+    let ips = ip.map(|ip| ip.map(|ip| IpAddr::V4(*ip))).into_iter();
+    let ips: Vec<At<IpAddr>> = ips.chain(ipv6.map(|ip| ip.map(|ip| IpAddr::V6(*ip)))).collect();
     let eni = section.get("eni", parsed::<EniId>);
-    if let Some(ip) = &ip {
+    for ip in &ips {
         declared.bind_endpoint(ip, service);
     }
     if let Some(eni) = &eni {
         declared.unique(problems, "network interface id", &eni.value, &eni.spot);
     }
-    let subnet = subnet?;
+    let Some(subnet) = subnet else { return Vec::new() };
     let Some(place) = declared.subnets.get(&subnet.value) else {
         problems.report(&subnet.spot, format!("no `[[vpc.subnet]]` has the id `{}`", subnet.value));
-        return None;
+        return Vec::new();
     };
     if let (Some(vpc), Some(own)) = (vpc, &place.vpc)
         && vpc.value != *own
@@ -129,27 +143,33 @@ fn endpoint_address(
         let message = format!("`{}` is a subnet of `{own}`, not of the endpoint's VPC `{}`", subnet.value, vpc.value);
         problems.report(&subnet.spot, message);
     }
-    let ip = ip?;
-    if let Some(cidr) = place.cidr {
-        if !cidr.contains(&ip.value) {
-            problems.report(&ip.spot, format!("`{}` lies outside its subnet `{cidr}`", ip.value));
-        } else if is_reserved(ip.value, cidr) {
-            let message =
-                format!("`{}` is reserved: AWS keeps the first four addresses and the last of `{cidr}`", ip.value);
-            problems.report(&ip.spot, message);
+    for ip in ips.iter().filter(|_| !place.cidrs.is_empty()) {
+        let family = IpFamily::of(ip.value);
+        match place.cidrs.iter().find(|cidr| IpFamily::of(cidr.addr()) == family) {
+            None => {
+                let message = format!("`{}` is {}, of which its subnet has no network", ip.value, family.name());
+                problems.report(&ip.spot, message);
+            }
+            Some(cidr) if !cidr.contains(&ip.value) => {
+                problems.report(&ip.spot, format!("`{}` lies outside its subnet `{cidr}`", ip.value));
+            }
+            Some(cidr) if is_reserved(ip.value, *cidr) => {
+                let message =
+                    format!("`{}` is reserved: AWS keeps the first four addresses and the last of `{cidr}`", ip.value);
+                problems.report(&ip.spot, message);
+            }
+            Some(_) => {}
         }
     }
-    let zone: Zone = place.zone.clone()?;
-    let eni = eni.map(|eni| eni.value).or_else(|| Some(derived_eni(&endpoint?.value, &subnet.value)))?;
-    Some(EndpointAddress { eni, subnet: subnet.value, zone, ip: ip.value })
-}
-
-/// Whether AWS keeps `ip` for itself: the first four addresses of a subnet and the last. Source: AWS, *Create an
-/// interface endpoint*. A subnet too small to have others is the lab's own and keeps none.
-fn is_reserved(ip: IpAddr, subnet: IpNet) -> bool {
-    let (IpAddr::V4(ip), IpNet::V4(subnet)) = (ip, subnet) else { return false };
-    let from_start = ip.to_bits() - subnet.network().to_bits();
-    subnet.prefix_len() <= 28 && (from_start < 4 || ip == subnet.broadcast())
+    let eni = eni.map(|eni| eni.value).or_else(|| Some(derived_eni(&endpoint?.value, &subnet.value)));
+    let Some((zone, eni)) = place.zone.clone().zip(eni) else { return Vec::new() };
+    let address = |ip: At<IpAddr>| EndpointAddress {
+        eni: eni.clone(),
+        subnet: subnet.value.clone(),
+        zone: zone.clone(),
+        ip: ip.value,
+    };
+    ips.into_iter().map(address).collect()
 }
 
 /// Eight lower-case letters and digits, as AWS puts them behind an endpoint's id in its names.
@@ -159,7 +179,7 @@ fn dns_suffix(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     if fits { Ok(suffix) } else { Err(format!("`{suffix}` is not eight lower-case letters and digits, as `ypwbxwll`")) }
 }
 
-/// A network interface's id for the endpoint's address in `subnet`: the same on every start.
+/// A network interface's id for the endpoint's interface in `subnet`: the same on every start.
 fn derived_eni(endpoint: &VpceId, subnet: &SubnetId) -> EniId {
     format!("eni-0{:016x}", fnv1a(&format!("{endpoint}/{subnet}"))).parse().expect("`eni-` and 17 hex digits are an id")
 }

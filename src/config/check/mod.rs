@@ -27,10 +27,11 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     let settings = settings::read(root, declared);
     let vpcs = root.tables("vpc", |vpc| consumer::vpc(vpc, declared));
     let networks = root.tables("network", |network| clouds::cloud_network(network, declared));
+    let networks = networks.into_iter().flatten().map(|network| (network.id.clone(), network)).collect();
     let projects = root.tables("project", |project| provider::project(project, declared));
     let app_services = root.tables("app_service", |service| apps::service(service, declared));
     let endpoints = root.tables("interface_endpoint", |found| endpoint::interface_endpoint(found, declared));
-    let theirs = root.tables("private_endpoint", |found| clouds::private_endpoint(found, declared));
+    let in_clouds = root.tables("private_endpoint", |found| clouds::private_endpoint(found, &networks, declared));
     let apps = root.tables("app", |app| apps::app(app, &settings, declared));
     let zones = root.tables("private_hosted_zone", |zone| zones::private_zone(zone, declared));
     let mut names = HashSet::new();
@@ -38,10 +39,10 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     declared.report_clashes(root.problems);
 
     let desired = Desired {
-        vpcs: vpcs.into_iter().chain(networks).flatten().map(|vpc| (vpc.id.clone(), vpc)).collect(),
+        vpcs: vpcs.into_iter().flatten().map(|vpc| (vpc.id.clone(), vpc)).chain(networks).collect(),
         endpoints: endpoints
             .into_iter()
-            .chain(theirs)
+            .chain(in_clouds)
             .flatten()
             .map(|endpoint| (endpoint.id.clone(), endpoint))
             .collect(),
@@ -52,8 +53,8 @@ pub(super) fn check(root: &Section<'_>) -> Config {
         faults: faults::by_name(faults),
         ..Desired::default()
     };
-    let places = root.problems.places(std::mem::take(&mut declared.places));
-    Config { settings, desired, places }
+    let positions = root.problems.positions(std::mem::take(&mut declared.positions));
+    Config { settings, desired, notices: root.problems.take_notices(), positions }
 }
 
 /// The networks of an array without their places.

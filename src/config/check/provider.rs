@@ -9,9 +9,14 @@ use crate::config::HumanDuration;
 use crate::config::raw::{At, Section};
 use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, Minimum, PortRange, Project, ProjectId, Region,
-    TargetPort, VpceServiceId,
+    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, IpAddressType, IpFamily, Minimum, PortRange,
+    Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
+
+/// Bytes of a megabit, in which an earlier version had the bandwidth.
+const BYTES_PER_MEGABIT: u64 = 125_000;
+/// A terabit a second.
+const MOST_BANDWIDTH: u64 = 1_000_000 * BYTES_PER_MEGABIT;
 
 /// One `[[project]]`.
 pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<Project> {
@@ -27,10 +32,10 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
     let mut names = HashSet::new();
     let mut load = Load::default();
     let owner = section.spot.path.clone();
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     let clusters = section.tables("cluster", |found| {
         let cluster = cluster(found, &owner, &mut names, &mut load, declared)?;
-        places.push((cluster.name.clone(), found.spot.offset));
+        positions.push((cluster.name.clone(), found.spot.offset));
         Some(cluster)
     });
     let mut regions = HashSet::new();
@@ -44,8 +49,8 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
         Some(service)
     });
     let id = id?.value;
-    for (name, offset) in places {
-        declared.places.insert(format!("{id}/{name}"), offset);
+    for (name, offset) in positions {
+        declared.positions.insert(format!("{id}/{name}"), offset);
     }
     Some(Project {
         name: name.map_or_else(|| id.to_string(), |name| name.value),
@@ -79,6 +84,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
         Vec::new()
     };
     check_remote(section, region.as_ref(), &remote);
+    let ip_address_types = if cloud.is_none() { ip_address_types(section) } else { IpAddressType::default() };
     let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
@@ -101,6 +107,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
         id: id?.value,
         region: region?.value,
         remote_regions: values(remote),
+        ip_address_types,
         cidrs: cidr_set(&cidrs),
         source_addresses: values(sources),
         ports,
@@ -109,6 +116,21 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     };
     declared.services.insert(service.name(), Some(ports));
     Some(service)
+}
+
+/// The families that it takes endpoints of. Source: Amazon EC2 API Reference, *ServiceConfiguration*.
+fn ip_address_types(section: &Section<'_>) -> IpAddressType {
+    const KEY: &str = "supported_ip_address_types";
+    let families = section.list(KEY, one_of(&IpFamily::ALL.map(|family| (family.label(), family))));
+    if section.is_empty_array(KEY) {
+        section.report(KEY, "empty; name `ipv4`, `ipv6` or both");
+    }
+    let families = families.map(values).unwrap_or_default();
+    match (families.contains(&IpFamily::Ipv4), families.contains(&IpFamily::Ipv6)) {
+        (true, true) => IpAddressType::Dualstack,
+        (false, true) => IpAddressType::Ipv6,
+        (_, false) => IpAddressType::Ipv4,
+    }
 }
 
 /// Regions other than the service's own, each once.
@@ -193,13 +215,26 @@ fn attributes(section: &Section<'_>) -> Attributes {
         ),
         routing_minimum,
         dns_minimum,
-        bandwidth_cap: Some(section.or("bandwidth_cap_mbps", 0, whole(0..=1_000_000_u64)))
-            .filter(|megabits| *megabits > 0)
-            .map(|megabits| megabits * 125_000),
+        bandwidth_cap: bandwidth_cap(section),
         proxy_sources: cidr_set(&section.list("proxy_protocol_sources", network).unwrap_or_default()),
         flows_per_target: section.or("flows_per_target", defaults.flows_per_target, whole(1..=10_000_000)),
         health_check: section.table("health_check", health_check),
     }
+}
+
+/// Bytes a second that each endpoint address may carry each way; `None`: as many as there are.
+fn bandwidth_cap(section: &Section<'_>) -> Option<u64> {
+    let bytes = section.get("bandwidth_bytes_per_second", whole(0..=MOST_BANDWIDTH)).map(|found| found.value);
+    let megabits = section.get("bandwidth_cap_mbps", whole(0..=MOST_BANDWIDTH / BYTES_PER_MEGABIT));
+    if let Some(At { value, spot }) = &megabits {
+        let now = value * BYTES_PER_MEGABIT;
+        let message = format!("the key of an earlier version; write `bandwidth_bytes_per_second = {now}`");
+        match bytes {
+            Some(_) => section.problems.report(spot, message + " alone"),
+            None => section.problems.note(spot, &message),
+        }
+    }
+    bytes.or(megabits.map(|megabits| megabits.value * BYTES_PER_MEGABIT)).filter(|bytes| *bytes > 0)
 }
 
 fn health_check(section: &Section<'_>) -> HealthCheck {

@@ -35,22 +35,29 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
-    let (gateway, zones) =
-        root.table("gateway", |section| (section.get("id", parsed).map(|found| found.value), zones(section)));
+    let (gateway, zones) = root.table("gateway", |section| (section.get("id", parsed), zones(section)));
     let state = root.table("state", |section| state(section, &lab_dir, declared));
-    if let (Some(zones), false) = (&zones, matches!(state, StateLocation::Etcd(_))) {
-        root.problems.report(
-            &zones.spot,
-            "zones are shared out among gateways with one state in etcd; leave it out, or set `state.store` to `etcd`",
-        );
+    if !matches!(state, StateLocation::Etcd(_)) {
+        if let Some(found) = &gateway {
+            let message = "names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
+                           `state.store` to `etcd`";
+            root.problems.report(&found.spot, message);
+        }
+        if let Some(found) = &zones {
+            let message = "zones are shared out among gateways with one state in etcd; leave it out, or set `state.store` to \
+                           `etcd`";
+            root.problems.report(&found.spot, message);
+        }
     }
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
         state: match state {
-            StateLocation::Etcd(etcd) => {
-                StateLocation::Etcd(EtcdSettings { gateway, zones: zones.map(|zones| zones.value), ..etcd })
-            }
+            StateLocation::Etcd(etcd) => StateLocation::Etcd(EtcdSettings {
+                gateway: gateway.map(|found| found.value),
+                zones: zones.map(|found| found.value),
+                ..etcd
+            }),
             location => location,
         },
         dns,
@@ -58,6 +65,8 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         admin,
         admin_tls,
         admin_names,
+        name_servers: root
+            .table("node_names", |section| section.list("servers", socket).map(values).unwrap_or_default()),
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
         keepalive: root.table("keepalive", |section| {
@@ -231,7 +240,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     }
     let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
     for At { value, spot } in &names {
-        declared.places.insert(format!("admin.names/{value}"), spot.offset);
+        declared.positions.insert(format!("admin.names/{value}"), spot.offset);
         if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
             section.problems.report(
                 spot,
@@ -346,11 +355,13 @@ fn limits(section: &Section<'_>) -> LimitSettings {
 }
 
 fn logs(section: &Section<'_>) -> LoggingSettings {
-    let is_given = |key: &&'static str| section.get(key, |_| Ok(())).is_some();
-    LoggingSettings {
-        levels: section.get("levels", log_levels).map(|found| found.value),
-        without_effect: ["repeats", "interval"].into_iter().filter(is_given).collect(),
+    for key in ["repeats", "interval"] {
+        if let Some(At { spot, .. }) = section.get(key, |_| Ok(())) {
+            let message = "has no effect any more, as repeating lines are not limited; remove it, set levels instead";
+            section.problems.note(&spot, message);
+        }
     }
+    LoggingSettings { levels: section.get("levels", log_levels).map(|found| found.value) }
 }
 
 fn app_services(section: &Section<'_>, declared: &mut Declared) -> AppServicesSettings {

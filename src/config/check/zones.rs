@@ -39,7 +39,7 @@ pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Op
         section.report("vpcs", "empty; a private hosted zone is associated with one VPC at least");
     }
     if let Some(name) = &name {
-        declared.places.entry(name.value.to_string()).or_insert(name.spot.offset);
+        declared.positions.entry(name.value.to_string()).or_insert(name.spot.offset);
     }
     for vpc in &vpcs {
         declared.expect_vpc(problems, vpc);

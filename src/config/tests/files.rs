@@ -16,7 +16,12 @@ fn the_documented_file_as_it_stands_is_the_defaults_and_an_empty_inventory() {
     let config = parse(GATEWAY, "config/gateway.toml").expect("no mistakes");
     assert_eq!(
         config,
-        Config { settings: Settings::default(), desired: Desired::default(), places: Positions::default() }
+        Config {
+            settings: Settings::default(),
+            desired: Desired::default(),
+            notices: Vec::new(),
+            positions: Positions::default()
+        }
     );
 }
 
@@ -27,8 +32,12 @@ fn the_documented_file_has_every_key_that_is_known_and_no_other() {
     read(&text, &problems);
     let mut known = problems.known.take();
     assert_eq!(problems.into_errors(), None);
-    // Taken with a notice, and without effect.
-    assert!(known.remove("logs.repeats") && known.remove("logs.interval"));
+    // Keys of earlier versions, taken with a notice.
+    for key in ["logs.repeats", "logs.interval", "project.endpoint_service.bandwidth_cap_mbps"] {
+        assert!(known.remove(key), "{key}");
+    }
+    // Refused beside the file's `state.store`.
+    assert!(known.remove("gateway.id"));
     let documented: BTreeSet<String> = key_paths(&table(&text)).iter().map(|path| without_indexes(path)).collect();
     assert_eq!(documented, known);
 }
@@ -67,6 +76,21 @@ fn a_moved_targets_old_port_accepts_for_a_ttl_by_default() {
     assert_eq!(grace("[dns]\nttl = \"300s\""), 300);
     assert_eq!(grace("[dns]\nttl = \"5s\""), 60);
     assert_eq!(grace("move_grace = \"0s\"\n[dns]\nttl = \"300s\""), 0);
+}
+
+#[test]
+fn keys_of_earlier_versions_are_taken_with_a_notice() {
+    let old = format!("[logs]\nrepeats = 5\n{}", crate::config::QUICKSTART).replacen(
+        "[[project.endpoint_service]]",
+        "[[project.endpoint_service]]\nbandwidth_cap_mbps = 8",
+        1,
+    );
+    let config = parse(&old, "f.toml").unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.desired.projects[0].services[0].attributes.bandwidth_cap, Some(1_000_000));
+    assert_eq!(config.notices.len(), 2, "{:?}", config.notices);
+    assert!(config.notices.iter().any(|notice| notice.ends_with("write `bandwidth_bytes_per_second = 1000000`")));
+    let new = old.replace("bandwidth_cap_mbps = 8", "bandwidth_bytes_per_second = 1000000");
+    assert_eq!(parse(&new, "f.toml").expect("the new key").desired, config.desired);
 }
 
 #[test]

@@ -40,7 +40,7 @@ wrokers = 2
             "[[vpc]]",
             "xyz = 1\n[[vpc]]",
             &[
-                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
+                "xyz: unknown key; known here: `access_log`, `admin`, `app`, `app_service`, `app_services`, `dns`, `fault`, `flow_logs`, `gateway`, `interface_endpoint`, `keepalive`, `lab_dir`, `limits`, `logs`, `metrics`, `move_grace`, `network`, `node_names`, `pace`, `private_endpoint`, `private_hosted_zone`, `project`, `relay`, `shutdown_grace`, `state`, `vpc`, `watch_file`, `workers`",
             ],
         ),
         (
@@ -204,6 +204,14 @@ fn a_store_in_etcd_has_endpoints_and_what_belongs_to_them() {
             head("store = \"etcd\"\nendpoints = [\"http://a:1\", \"https://b:1\"]"),
             &["state.endpoints: some are `https:` and some `http:`; make them all the same"],
         ),
+        (
+            "[[vpc]]",
+            "[gateway]\nid = \"a\"\n[[vpc]]",
+            &[
+                "gateway.id: names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
+               `state.store` to `etcd`",
+            ],
+        ),
     ]);
 }
 
@@ -252,6 +260,18 @@ fn vpcs_subnets_and_security_groups_that_contradict_themselves_are_named() {
                 "interface_endpoint[1].address[0].ip: `127.0.30.195` lies outside its subnet `127.0.20.0/25`",
                 "interface_endpoint[2].address[0].ip: `127.0.30.196` lies outside its subnet `127.0.20.0/25`",
             ],
+        ),
+        (
+            r#"cidr = "127.0.30.0/24""#,
+            r#"cidr = "127.0.30.0/24"
+ipv6_cidr = "127.0.31.0/24""#,
+            &["vpc[0].subnet[0].ipv6_cidr: `127.0.31.0/24` is IPv4; write an IPv6 network, as `2001:db8:0:30::/64`"],
+        ),
+        (
+            r#"cidr = "127.0.30.0/24""#,
+            r#"cidr = "127.0.30.0/24"
+ipv6_cidr = "2001:db8:a:30::/64""#,
+            &["vpc[0].subnet[0].ipv6_cidr: `2001:db8:a:30::/64` lies outside the VPC's networks (127.0.0.0/16)"],
         ),
         (
             r#"id = "subnet-0d2e3f4a5b6c71829""#,
@@ -340,6 +360,31 @@ optimized = true"#,
             &[
                 "project[0].cluster[1].node[0].name: `lb` names all `mongos` of an optimized cluster together; take another",
             ],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"address = "mongo1.internal:27017""#,
+            &["project[0].cluster[0].node[1].address: `mongo1.internal:27017` is a host name; write it as `host`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "127.1.0.12:27017""#,
+            &["project[0].cluster[0].node[1].host: `127.1.0.12:27017` is an address; write it as `address`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            r#"host = "mongo1.internal""#,
+            &["project[0].cluster[0].node[1].host: `mongo1.internal` is not HOST:PORT, as `mongo1.internal:27017`"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "address = \"127.1.0.12:27017\"\nhost = \"mongo1.internal:27017\"",
+            &["project[0].cluster[0].node[1].host: written beside `address`; leave one of them out"],
+        ),
+        (
+            r#"address = "127.1.0.12:27017""#,
+            "",
+            &["project[0].cluster[0].node[1].address: missing; write the server's `address`, or its `host` name"],
         ),
         (
             r#"address = "127.1.0.12:27017""#,

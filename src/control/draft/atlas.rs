@@ -10,10 +10,10 @@ use super::super::inventory::{
     ServiceState,
 };
 use super::ec2::hosts;
-use super::{Draft, EditError, Kind, new_id, random, random_hex};
+use super::{Draft, EditError, Kind, new_id_of, random, random_hex};
 use crate::model::{
-    Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
-    EndpointState, Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
+    CidrSet, Cloud, Cluster, ClusterKind, ClusterName, ConnectionLimit, EndpointService, EndpointState, IpAddressType,
+    Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
 };
 use crate::plan::{RuleError, may_disable_regional_mode};
 
@@ -82,11 +82,10 @@ impl Draft {
     pub fn delete_project(&mut self, id: &ProjectId) -> Result<(), EditError> {
         self.project_mut(id)?;
         let inventory = &self.inventory;
-        let elsewhere = inventory.elsewhere.values().any(|service| service.project == *id);
         let cluster = inventory.clusters.keys().find(|key| key.0 == *id).map(|key| format!("cluster {}", key.1));
         let instance = inventory.serverless.keys().find(|key| key.0 == *id).map(|key| format!("cluster {}", key.1));
         let app = inventory.apps.values().find(|app| app.project == *id).map(|app| format!("app {}", app.id));
-        let service = inventory.services.values().any(|service| service.project == *id) || elsewhere;
+        let service = inventory.project_services().any(|service| service.project == *id);
         let by = service.then(|| "endpoint services".to_owned()).or(cluster).or(instance).or(app);
         if let Some(by) = by {
             return Err(EditError::InUse { what: Kind::Project, id: id.to_string(), by });
@@ -99,9 +98,9 @@ impl Draft {
     }
 
     /// A project's service that hasn't begun to go.
-    fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
+    pub(super) fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
         let missing = || EditError::Missing { what: Kind::Service, id: id.to_string() };
-        self.inventory.services.get_mut(id).ok_or_else(missing)
+        self.inventory.project_service_mut(id).ok_or_else(missing)
     }
 
     /// Begins to make an endpoint service.
@@ -116,34 +115,31 @@ impl Draft {
         remote_regions: Vec<Region>,
     ) -> Result<VpceServiceId, EditError> {
         self.project_mut(project)?;
-        if self.inventory.services.values().any(|s| s.project == *project && s.service.region == region) {
+        if self.inventory.project_services().any(|s| s.project == *project && s.service.region == region) {
             return Err(RuleError::ServiceExistsForRegion(region).into());
         }
         check_remote(&region, &remote_regions)?;
         let service = EndpointService { remote_regions, ..self.new_service(project, region) };
         let id = service.id.clone();
-        let record = ServiceRecord {
-            project: project.clone(),
-            service,
-            state: ServiceState::Initiating,
-            since: self.now,
-            error: None,
-        };
-        self.inventory.services.insert(id.clone(), record);
+        let (state, since) = (ServiceState::Initiating, self.now);
+        self.inventory.add_service(ServiceRecord { project: project.clone(), service, state, since, error: None });
         Ok(id)
     }
 
     /// An endpoint service that nobody has yet.
     pub(super) fn new_service(&self, project: &ProjectId, region: Region) -> EndpointService {
+        let cloud = region.cloud();
+        let (prefix, digits) = if cloud.is_some() { ("", 24) } else { ("vpce-svc-", 17) };
         EndpointService {
-            id: new_id("vpce-svc-", |id| self.inventory.knows_service(id)),
+            id: new_id_of(prefix, digits, |id| self.inventory.knows_service(id)),
             cidrs: self.service_networks(project, &region),
             region,
             remote_regions: Vec::new(),
+            ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
             ports: PortRange::atlas(),
-            target_limit: DEFAULT_TARGET_LIMIT,
-            attributes: Attributes::default(),
+            target_limit: Cloud::target_limit(cloud),
+            attributes: Cloud::attributes(cloud),
         }
     }
 
@@ -154,7 +150,7 @@ impl Draft {
         if nets.is_empty() {
             let clusters = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
             let nodes = clusters.flat_map(|(_, record)| &record.cluster.nodes).filter(|n| n.zone.region() == *region);
-            let addresses = nodes.map(|node| node.address.ip());
+            let addresses = nodes.filter_map(|node| Some(node.address.fixed()?.ip()));
             let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             nets.extend(addresses.filter(|ip| !own.contains(ip)).map(IpNet::from));
         }
@@ -196,7 +192,12 @@ impl Draft {
         for (_, registration) in self.inventory.registrations.iter_mut().filter(|(key, _)| key.0 == *id) {
             (registration.deleting, registration.since) = (true, now);
         }
-        if self.inventory.registrations.keys().any(|key| key.0 == *id) {
+        for (_, own) in self.inventory.cloud_endpoints.iter_mut().filter(|(key, _)| key.0 == *id) {
+            (own.state, own.since) = (ServiceState::Deleting, now);
+        }
+        let has_endpoints = self.inventory.registrations.keys().any(|key| key.0 == *id)
+            || self.inventory.cloud_endpoints_of(id).next().is_some();
+        if has_endpoints {
             self.inventory.update_clusters(id, now);
         }
         Ok(())
@@ -224,8 +225,7 @@ impl Draft {
         if known.is_some_and(|known| known.deleting || (known.error.is_none() && !failed(endpoint))) {
             return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: endpoint.to_string() });
         }
-        let place = (record.project.clone(), format!("AWS {}", record.service.region.atlas()));
-        self.check_spread(&place.0, &place.1)?;
+        self.check_spread(&record.project, &record.service.region)?;
         let mut registration = Registration { since: now, deleting: false, error: None };
         let known = self.inventory.endpoints.get(endpoint);
         let region = known.and_then(|known| self.inventory.region_of(&known.endpoint)).cloned();
@@ -306,7 +306,7 @@ impl Draft {
     ///
     /// [`EditError::Missing`].
     pub fn set_limits(&mut self, service: Option<&VpceServiceId>, limits: NewLimits) -> Result<(), EditError> {
-        let all = || self.inventory.services.keys().cloned().collect();
+        let all = || self.inventory.project_services().map(|record| record.service.id.clone()).collect();
         let services: Vec<VpceServiceId> = service.map_or_else(all, |service| vec![service.clone()]);
         for id in &services {
             let record = self.service_mut(id)?;
@@ -317,8 +317,10 @@ impl Draft {
                 // Where the project's own limit was set, it goes before each service's.
                 record.service.target_limit = limit;
                 let project = record.project.clone();
-                let of_project = &mut self.project_mut(&project)?.target_limit;
-                *of_project = of_project.map(|_| limit);
+                if record.service.region.cloud().is_none() {
+                    let of_project = &mut self.project_mut(&project)?.target_limit;
+                    *of_project = of_project.map(|_| limit);
+                }
             }
         }
         Ok(())
@@ -382,11 +384,11 @@ impl Draft {
                     Some(address) => address,
                     None => SocketAddr::new(self.idle_address(project, region, &nodes)?, port),
                 };
-                nodes.push(Node { name, zone, address, public_address: None });
+                nodes.push(Node { name, zone, address: address.into(), public_address: None });
             }
         }
         let kind = if new.sharded {
-            ClusterKind::Sharded { optimized: true }
+            ClusterKind::Sharded { optimized: new.regions.iter().all(|(region, _)| region.cloud().is_none()) }
         } else {
             ClusterKind::ReplicaSet {
                 set_name: format!("atlas-{}-shard-0", random(6, b"abcdefghjkmnpqrstuvwxyz0123456789")),
@@ -431,7 +433,7 @@ impl Draft {
             .flat_map(|record| &record.cluster.nodes)
             .chain(self.inventory.serverless.values().flat_map(|record| &record.cluster.nodes))
             .chain(own)
-            .map(|node| node.address.ip())
+            .filter_map(|node| Some(node.address.fixed()?.ip()))
             .collect();
         let nets = self.service_networks(project, region);
         let widest = nets.iter().filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None });

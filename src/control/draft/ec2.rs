@@ -1,17 +1,19 @@
 //! The consumer's side: VPCs, subnets, security groups, interface endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::inventory::{
     EndpointRecord, Pair, Protocol, Registration, RulePeer, RuleRecord, RuleTerms, SubnetAttributes, Tags, VpcRecord,
+    ipv6_association_of,
 };
-use super::{Draft, EditError, Kind, new_id, random};
+use super::{Draft, EditError, Kind, new_id, random, random_hex};
 use crate::model::{
-    CidrSet, Direction, EndpointAddress, EndpointState, InterfaceEndpoint, Region, SecurityGroup, SecurityGroupId,
-    SecurityRuleId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
+    CidrSet, Direction, DnsRecordIpType, EndpointAddress, EndpointState, InterfaceEndpoint, IpAddressType, IpFamily,
+    Region, SecurityGroup, SecurityGroupId, SecurityRuleId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
+    is_reserved,
 };
 use crate::plan::RuleError;
 
@@ -31,6 +33,13 @@ const MOST_SUBNETS: usize = 200;
 const MOST_ENDPOINTS: usize = 50;
 const MOST_INTERFACE_GROUPS: usize = 5;
 
+/// IPv6 networks of a VPC, at most. Source: AWS, *Amazon VPC quotas*.
+const MOST_IPV6_NETWORKS: usize = 5;
+
+/// What VPCs get their IPv6 networks from, each a /56 as from Amazon's pool. Amazon's own are reachable from the internet; these
+/// are for documentation (RFC 3849) and lead nowhere.
+const IPV6_POOL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
+
 /// Tags that a resource has at most. Source: AWS, *Tag restrictions*.
 const MOST_TAGS: usize = 50;
 
@@ -41,8 +50,12 @@ pub struct NewEndpoint {
     pub vpc: VpcId,
     /// Where it is to lead.
     pub service: ServiceName,
-    /// One address in each; with a wish for the address.
-    pub subnets: Vec<(SubnetId, Option<IpAddr>)>,
+    /// One interface in each; with the addresses wished for.
+    pub subnets: Vec<(SubnetId, Vec<IpAddr>)>,
+    /// The families of its addresses.
+    pub ip_address_type: IpAddressType,
+    /// The records of its names; `None`: as its addresses.
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
     /// The groups on its interfaces; none: the VPC's `default`.
     pub groups: Vec<SecurityGroupId>,
     /// Its tags.
@@ -58,8 +71,12 @@ pub struct NewEndpoint {
 /// What is to change about an interface endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointChange {
-    /// Subnets to add; with a wish for the address.
-    pub add_subnets: Vec<(SubnetId, Option<IpAddr>)>,
+    /// Subnets to add; with the addresses wished for.
+    pub add_subnets: Vec<(SubnetId, Vec<IpAddr>)>,
+    /// The families of its addresses.
+    pub ip_address_type: Option<IpAddressType>,
+    /// The records of its names; `None`: as before, or as its addresses where these change.
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
     /// Subnets to leave.
     pub remove_subnets: Vec<SubnetId>,
     /// Groups to add.
@@ -98,18 +115,18 @@ impl Draft {
         self.inventory.vpcs.get_mut(id).ok_or_else(missing)
     }
 
-    /// Makes a VPC with a `default` group that lets its own members in and everything out. Whether its network fits is the
-    /// plan's to say.
+    /// Makes a VPC with a `default` group that lets its own members in and everything out, and with an IPv6 network where asked
+    /// for. Whether its network fits is the plan's to say.
     ///
     /// # Errors
     ///
     /// [`EditError::Limit`] for too many VPCs or tags.
-    pub fn create_vpc(&mut self, region: Region, cidr: IpNet, tags: Tags) -> Result<VpcId, EditError> {
+    pub fn create_vpc(&mut self, region: Region, cidr: IpNet, with_ipv6: bool, tags: Tags) -> Result<VpcId, EditError> {
         let id: VpcId = new_id("vpc-", |id| self.inventory.vpcs.contains_key(id));
         let vpc = Vpc {
             id: id.clone(),
             region,
-            cidrs: [cidr].into_iter().collect(),
+            cidrs: std::iter::once(cidr).chain(with_ipv6.then(|| self.free_ipv6_network().into())).collect(),
             peered: CidrSet::default(),
             on_premises: CidrSet::default(),
             enable_dns_support: true,
@@ -126,6 +143,67 @@ impl Draft {
         let terms = RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Group(group.clone()) };
         self.authorize(&group, Direction::Ingress, vec![NewRule { terms, description: None }], &Tags::new())?;
         Ok(id)
+    }
+
+    /// A /56 that overlaps no network there is.
+    fn free_ipv6_network(&self) -> Ipv6Net {
+        let vpcs = self.inventory.vpcs.values().map(|record| &record.vpc).chain(self.inventory.fixed.networks.values());
+        let nets = vpcs.flat_map(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises]).flat_map(CidrSet::iter);
+        let taken: CidrSet = nets.chain(self.inventory.service_networks().iter()).copied().collect();
+        loop {
+            let digits = u128::from_str_radix(&random_hex(6), 16).expect("hex digits are a number");
+            let bits = IPV6_POOL.network().to_bits() | digits << 72;
+            let net = Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), 56);
+            if taken.overlap(&std::iter::once(IpNet::from(net)).collect()).is_none() {
+                return net;
+            }
+        }
+    }
+
+    /// Gives a VPC one more IPv6 network. Groups that let everything out over IPv4, as new ones do, let it out over IPv6 too.
+    /// Source: AWS, *Add IPv6 support for your VPC*, security group rules.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Limit`] for too many.
+    pub fn associate_vpc_network(&mut self, id: &VpcId) -> Result<Ipv6Net, EditError> {
+        let net = self.free_ipv6_network();
+        let record = self.vpc_mut(id)?;
+        record.vpc.cidrs = record.vpc.cidrs.iter().copied().chain([net.into()]).collect();
+        check_limit(Kind::VpcNetwork, record.ipv6_associations().len(), MOST_IPV6_NETWORKS)?;
+        let out = |net: IpNet| RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Network(net) };
+        let is_new = |group: &&SecurityGroupId| {
+            let mut egress = record.rules_of(group).iter().filter(|rule| rule.direction == Direction::Egress);
+            egress.next().is_some_and(|rule| rule.terms == out(Ipv4Net::default().into())) && egress.next().is_none()
+        };
+        let groups: Vec<SecurityGroupId> = record.vpc.security_groups.keys().filter(is_new).cloned().collect();
+        for group in groups {
+            let rule = NewRule { terms: out(Ipv6Net::default().into()), description: None };
+            self.authorize(&group, Direction::Egress, vec![rule], &Tags::new())?;
+        }
+        Ok(net)
+    }
+
+    /// Takes an IPv6 network from the VPC that has it, by its association's id.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] when none has; [`EditError::InUse`] while a subnet has a network in it.
+    pub fn disassociate_vpc_network(&mut self, association: &str) -> Result<(VpcId, Ipv6Net), EditError> {
+        let mut records = self.inventory.vpcs.values_mut();
+        let found = records.find_map(|record| {
+            let own = record.ipv6_associations().into_iter().find(|(id, _)| id == association);
+            own.map(|(_, net)| (record, net))
+        });
+        let missing = || EditError::Missing { what: Kind::VpcNetwork, id: association.to_owned() };
+        let (record, net) = found.ok_or_else(missing)?;
+        let is_in = |subnet: &&Subnet| subnet.cidrs().any(|cidr| IpNet::V6(net).contains(&cidr));
+        if let Some(subnet) = record.vpc.subnets.values().find(is_in) {
+            let (id, by) = (association.to_owned(), subnet.id.to_string());
+            return Err(EditError::InUse { what: Kind::VpcNetwork, id, by });
+        }
+        record.vpc.cidrs = record.vpc.cidrs.iter().copied().filter(|own| *own != IpNet::V6(net)).collect();
+        Ok((record.vpc.id.clone(), net))
     }
 
     /// Removes a VPC.
@@ -168,7 +246,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes a subnet. Whether its network fits is the plan's to say.
+    /// Makes a subnet. Whether its networks fit is the plan's to say.
     ///
     /// # Errors
     ///
@@ -177,6 +255,7 @@ impl Draft {
         &mut self,
         vpc: &VpcId,
         cidr: IpNet,
+        ipv6_cidr: Option<Ipv6Net>,
         zone: Option<Zone>,
         tags: Tags,
     ) -> Result<SubnetId, EditError> {
@@ -188,7 +267,7 @@ impl Draft {
             Some(zone) => zone,
             None => record.vpc.region.zones().next().expect("every region has a zone"),
         };
-        record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr });
+        record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr, ipv6_cidr });
         check_limit(Kind::Subnet, record.vpc.subnets.len(), MOST_SUBNETS)?;
         self.tag(id.as_str(), tags)?;
         Ok(id)
@@ -208,6 +287,51 @@ impl Draft {
         let record = record.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
         change(record.subnet_attributes.entry(id.clone()).or_default());
         Ok(())
+    }
+
+    /// Gives a subnet an IPv6 network. Whether it fits is the plan's to say.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Conflict`] when it has one: a subnet has one at most.
+    pub fn associate_subnet_network(&mut self, id: &SubnetId, net: Ipv6Net) -> Result<(), EditError> {
+        let subnet = self.inventory.vpcs.values_mut().find_map(|record| record.vpc.subnets.get_mut(id));
+        let subnet = subnet.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
+        if let Some(own) = subnet.cidr_of(IpFamily::Ipv6) {
+            return Err(EditError::Conflict(format!("subnet {id} has the IPv6 CIDR block {own}; it can have one")));
+        }
+        subnet.ipv6_cidr = Some(net);
+        Ok(())
+    }
+
+    /// Takes an IPv6 network from the subnet that has it, by its association's id.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`] when none has; [`EditError::InUse`] while an endpoint has an address in it;
+    /// [`EditError::Conflict`] for an IPv6-only subnet.
+    pub fn disassociate_subnet_network(&mut self, association: &str) -> Result<(SubnetId, Ipv6Net), EditError> {
+        let subnets = self.inventory.vpcs.values().flat_map(|record| record.vpc.subnets.values());
+        let mut found = subnets.filter_map(|subnet| Some((subnet.id.clone(), ipv6_association_of(subnet)?)));
+        let found = found.find_map(|(subnet, (id, net))| (id == association).then_some((subnet, net)));
+        let missing = || EditError::Missing { what: Kind::SubnetNetwork, id: association.to_owned() };
+        let (id, net) = found.ok_or_else(missing)?;
+        let uses = |address: &EndpointAddress| address.subnet == id && address.ip.is_ipv6();
+        let user = self.inventory.endpoints.values().find(|record| record.endpoint.addresses.iter().any(uses));
+        if let Some(user) = user {
+            let (id, by) = (association.to_owned(), user.endpoint.id.to_string());
+            return Err(EditError::InUse { what: Kind::SubnetNetwork, id, by });
+        }
+        for record in self.inventory.vpcs.values_mut() {
+            let Some(subnet) = record.vpc.subnets.get_mut(&id) else { continue };
+            if subnet.ipv6_cidr.take().is_none() {
+                return Err(EditError::Conflict(format!("subnet {id} is IPv6-only and keeps its IPv6 CIDR block")));
+            }
+            if let Some(attributes) = record.subnet_attributes.get_mut(&id) {
+                attributes.assign_ipv6_address_on_creation = false;
+            }
+        }
+        Ok((id, net))
     }
 
     /// Removes a subnet.
@@ -501,6 +625,10 @@ impl Draft {
             vpc: new.vpc.clone(),
             service: new.service,
             dns_suffix: random(8, b"abcdefghijklmnopqrstuvwxyz0123456789"),
+            ip_address_type: new.ip_address_type,
+            dns_record_ip_type: new
+                .dns_record_ip_type
+                .unwrap_or_else(|| DnsRecordIpType::default_of(new.ip_address_type)),
             addresses: Vec::new(),
             security_groups: groups,
             state: EndpointState::PendingAcceptance,
@@ -513,6 +641,7 @@ impl Draft {
         if !self.inventory.supports(endpoint.service.service(), &region) {
             return Err(RuleError::UnsupportedRegion { vpc: region, service: endpoint.service }.into());
         }
+        self.check_ip_address_type(&endpoint)?;
         if new.private_dns {
             self.check_private_dns(&endpoint)?;
         }
@@ -528,10 +657,20 @@ impl Draft {
             error: None,
         };
         self.inventory.endpoints.insert(id.clone(), record);
-        for (subnet, wish) in &new.subnets {
-            self.give_address(&id, subnet, *wish)?;
+        for (subnet, wishes) in &new.subnets {
+            self.give_addresses(&id, subnet, wishes)?;
         }
         Ok((id, true))
+    }
+
+    /// The service must support the endpoint's families, whatever its subnets are.
+    fn check_ip_address_type(&self, endpoint: &InterfaceEndpoint) -> Result<(), EditError> {
+        let supported = self.inventory.ip_address_types(endpoint.service.service());
+        let (wanted, service) = (endpoint.ip_address_type, endpoint.service.clone());
+        match supported.includes(wanted) {
+            true => Ok(()),
+            false => Err(RuleError::UnsupportedIpAddressType { wanted, service, supported }.into()),
+        }
     }
 
     /// Atlas' services have no private DNS name; App Services' need both DNS attributes of the VPC.
@@ -551,8 +690,9 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives an endpoint an address in a subnet of its VPC.
-    fn give_address(&mut self, id: &VpceId, subnet: &SubnetId, wish: Option<IpAddr>) -> Result<(), EditError> {
+    /// Gives an endpoint an interface in a subnet of its VPC, and what an interface there lacks of the endpoint's families. A wish
+    /// names an address of every family. Source: Amazon EC2 API Reference, *SubnetConfiguration*.
+    fn give_addresses(&mut self, id: &VpceId, subnet: &SubnetId, wishes: &[IpAddr]) -> Result<(), EditError> {
         let vpc = self.endpoint(id)?.endpoint.vpc.clone();
         let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
         let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
@@ -566,22 +706,43 @@ impl Draft {
         if !is_supported {
             return Err(EditError::UnsupportedZone { service: service.to_string(), subnet: subnet.to_string() });
         }
-        let ip = match wish {
-            Some(ip) if is_reserved(details.cidr, ip) => return Err(EditError::ReservedAddress(ip)),
-            Some(ip) => ip,
-            None => self.free_address(&details).ok_or_else(|| EditError::SubnetFull(subnet.to_string()))?,
-        };
-        let eni = new_id("eni-", |eni| {
-            self.inventory.endpoints.values().flat_map(|e| &e.endpoint.addresses).any(|address| address.eni == *eni)
+        let wanted = self.endpoint(id)?.endpoint.ip_address_type;
+        if !details.takes(wanted) {
+            let (subnet, has) = (subnet.clone(), details.ip_address_type());
+            return Err(RuleError::SubnetIpAddressType { subnet, wanted, has }.into());
+        }
+        let wish = |family| wishes.iter().copied().find(|ip| IpFamily::of(*ip) == family);
+        if !wishes.is_empty() && IpFamily::ALL.into_iter().any(|family| wish(family).is_some() != wanted.has(family)) {
+            let families = wanted.families().map(IpFamily::name).collect::<Vec<_>>().join(" and an ");
+            return Err(EditError::Conflict(format!(
+                "SubnetConfiguration of an endpoint of IP address type {} names an {families} address for {subnet}",
+                wanted.label()
+            )));
+        }
+        let there = self.endpoint(id)?.endpoint.addresses.iter().find(|address| address.subnet == *subnet);
+        let eni = there.map(|address| address.eni.clone()).unwrap_or_else(|| {
+            new_id("eni-", |eni| {
+                self.inventory.endpoints.values().flat_map(|e| &e.endpoint.addresses).any(|address| address.eni == *eni)
+            })
         });
-        let address = EndpointAddress { eni, subnet: subnet.clone(), zone: details.zone, ip };
-        self.endpoint_mut(id)?.endpoint.addresses.push(address);
+        for family in wanted.families() {
+            let Some(net) = details.cidr_of(family) else { continue };
+            if self.endpoint(id)?.endpoint.address_of(&eni, family).is_some() {
+                continue;
+            }
+            let ip = match wish(family) {
+                Some(ip) if is_reserved(ip, net) => return Err(EditError::ReservedAddress(ip)),
+                Some(ip) => ip,
+                None => self.free_address(net).ok_or_else(|| EditError::SubnetFull(subnet.to_string()))?,
+            };
+            let address = EndpointAddress { eni: eni.clone(), subnet: subnet.clone(), zone: details.zone.clone(), ip };
+            self.endpoint_mut(id)?.endpoint.addresses.push(address);
+        }
         Ok(())
     }
 
-    /// The lowest address of a subnet that AWS doesn't keep and nobody has.
-    fn free_address(&self, subnet: &Subnet) -> Option<IpAddr> {
-        let IpNet::V4(net) = subnet.cidr else { return None };
+    /// The lowest address of a subnet's network that AWS doesn't keep and nobody has.
+    fn free_address(&self, net: IpNet) -> Option<IpAddr> {
         let nodes = self.inventory.clusters.values().flat_map(|record| &record.cluster.nodes);
         let mut taken: BTreeSet<IpAddr> = self
             .inventory
@@ -591,10 +752,21 @@ impl Draft {
             .flat_map(|e| e.endpoint.addresses.iter().map(|address| address.ip))
             .collect();
         taken.extend(
-            nodes.flat_map(|node| std::iter::once(node.address).chain(node.public_address)).map(|a: SocketAddr| a.ip()),
+            nodes
+                .flat_map(|node| node.address.fixed().into_iter().chain(node.public_address))
+                .map(|a: SocketAddr| a.ip()),
         );
         taken.extend(self.inventory.apps.values().map(|app| app.public_address.ip()));
-        hosts(net).map(IpAddr::V4).find(|ip| !taken.contains(ip))
+        let is_free = |ip: &IpAddr| !taken.contains(ip);
+        match net {
+            IpNet::V4(net) => hosts(net).map(IpAddr::V4).find(is_free),
+            IpNet::V6(net) => {
+                let first = net.network().to_bits();
+                let all = (0..).map_while(|n| first.checked_add(n)).map(Ipv6Addr::from_bits);
+                let own = all.take_while(|ip| net.contains(ip)).map(IpAddr::V6);
+                own.filter(|ip| !is_reserved(*ip, net.into())).find(is_free)
+            }
+        }
     }
 
     fn endpoint(&self, id: &VpceId) -> Result<&EndpointRecord, EditError> {
@@ -621,16 +793,28 @@ impl Draft {
                 return Err(EditError::Missing { what: Kind::Subnet, id: subnet.to_string() });
             }
         }
-        for (subnet, wish) in &change.add_subnets {
-            let addresses = &self.endpoint(id)?.endpoint.addresses;
-            match (addresses.iter().position(|address| address.subnet == *subnet), wish) {
-                (None, wish) => self.give_address(id, subnet, *wish)?,
-                (Some(at), Some(ip)) if addresses[at].ip != *ip => {
-                    self.endpoint_mut(id)?.endpoint.addresses.remove(at);
-                    self.give_address(id, subnet, Some(*ip))?;
-                }
-                (Some(_), _) => {}
+        let endpoint = &mut self.endpoint_mut(id)?.endpoint;
+        if let Some(kind) = change.ip_address_type.filter(|kind| *kind != endpoint.ip_address_type) {
+            endpoint.ip_address_type = kind;
+            endpoint.dns_record_ip_type = DnsRecordIpType::default_of(kind);
+            let endpoint = endpoint.clone();
+            self.check_ip_address_type(&endpoint)?;
+            self.endpoint_mut(id)?.endpoint.addresses.retain(|address| kind.has(IpFamily::of(address.ip)));
+            for interface in endpoint.interfaces() {
+                self.give_addresses(id, &interface.subnet, &[])?;
             }
+        }
+        if let Some(records) = change.dns_record_ip_type {
+            self.endpoint_mut(id)?.endpoint.dns_record_ip_type = records;
+        }
+        for (subnet, wishes) in &change.add_subnets {
+            // An interface that is to have other addresses is replaced.
+            let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
+            let is_other = |address: &EndpointAddress| address.subnet == *subnet && !wishes.contains(&address.ip);
+            if !wishes.is_empty() && addresses.iter().any(is_other) {
+                addresses.retain(|address| address.subnet != *subnet);
+            }
+            self.give_addresses(id, subnet, wishes)?;
         }
         if change.private_dns == Some(true) {
             let endpoint = self.endpoint(id)?.endpoint.clone();
@@ -732,12 +916,6 @@ impl Draft {
             }),
         }
     }
-}
-
-/// Whether AWS keeps this address of a subnet for itself.
-fn is_reserved(net: IpNet, ip: IpAddr) -> bool {
-    let (IpNet::V4(net), IpAddr::V4(ip)) = (net, ip) else { return false };
-    net.contains(&ip) && !hosts(net).any(|host| host == ip)
 }
 
 /// The usable addresses of a subnet.

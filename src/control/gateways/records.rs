@@ -68,15 +68,11 @@ impl Record {
 }
 
 pub(super) fn registration_key(id: &GatewayId) -> StateKey {
-    key(&format!("{LIVES}{id}"))
+    StateKey::own(&format!("{LIVES}{id}"))
 }
 
 pub(super) fn claim_key(claim: &ClaimId) -> StateKey {
-    key(&format!("{CLAIMS}{claim}"))
-}
-
-fn key(text: &str) -> StateKey {
-    text.parse().expect("ids and names of zones make keys")
+    StateKey::own(&format!("{CLAIMS}{claim}"))
 }
 
 pub(super) fn json(record: &impl Serialize) -> Vec<u8> {

@@ -1,8 +1,7 @@
 //! Zones of whole gateways without sockets, on a virtual clock: which listeners are open, and what DNS answers.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::membership::{LEASE, TAKEOVER};
 use super::*;
 use crate::config;
-use crate::control::health::{Probe, ProbeTarget};
+use crate::control::health::NoAnswer;
 use crate::control::store::{MemoryStore, RangeView, Revision, Txn, Watch};
 use crate::control::{Control, ControlParts};
 use crate::model::{DrainReason, Pace};
@@ -85,18 +84,21 @@ impl Plane for Listeners {
     type Bound = Vec<Arc<Listener>>;
     type Open = ();
 
-    fn bind(&self, changes: &Changes, _: &Arc<Snapshot>) -> Result<Self::Bound, Vec<String>> {
-        let mut host = self.host.0.lock().unwrap();
+    fn bind(&self, changes: &Changes, _: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>) {
+        let host = self.host.0.lock().unwrap();
         let own: BTreeSet<_> = self.own.lock().unwrap().iter().map(|listener| listener.address.ip()).collect();
         let new: BTreeSet<_> = changes.open.iter().map(|listener| listener.address.ip()).collect();
-        if let Some(taken) = new.difference(&own).find(|ip| host.contains(*ip)) {
-            return Err(vec![format!("failed to bind {taken}: address already in use")]);
-        }
-        host.extend(new);
-        Ok(changes.open.clone())
+        let taken: BTreeSet<_> = new.difference(&own).filter(|ip| host.contains(*ip)).copied().collect();
+        let is_taken = |listener: &&Arc<Listener>| taken.contains(&listener.address.ip());
+        let failed = |listener: &Arc<Listener>| {
+            (listener.address, format!("failed to bind {}: address already in use", listener.address))
+        };
+        let unbound = changes.open.iter().filter(is_taken).map(failed).collect();
+        (changes.open.iter().filter(|listener| !is_taken(listener)).cloned().collect(), unbound)
     }
 
     async fn open(&self, bound: Self::Bound, _: &Arc<Snapshot>) {
+        self.host.0.lock().unwrap().extend(bound.iter().map(|listener| listener.address.ip()));
         self.own.lock().unwrap().extend(bound);
     }
 
@@ -115,15 +117,6 @@ impl Plane for Listeners {
 
     async fn drain(&self, (): (), _: Duration, cut: Option<DrainReason>) {
         assert_ne!(cut, Some(DrainReason::ClaimLost), "flows run on");
-    }
-}
-
-#[derive(Debug)]
-struct NoAnswer;
-
-impl Probe for NoAnswer {
-    fn probe(&self, _: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-        Box::pin(std::future::pending())
     }
 }
 
@@ -154,8 +147,9 @@ impl Gateway {
             snapshots: watch::Sender::new(Arc::default()),
             store: line.clone(),
             gateway: Some(name.parse().unwrap()),
-            gateway_parts: GatewayParts { claims, admin: None },
+            gateway_parts: GatewayParts { claims, admin: None, left: stop.clone() },
             probe: Arc::new(NoAnswer),
+            name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),
             move_grace: Duration::ZERO,
             pace: Pace::Fast,

@@ -11,7 +11,8 @@ use super::state::Timestamp;
 use super::{ClusterState, Inventory};
 use crate::model::{
     Attributes, CidrSet, Cluster, ClusterKind, ClusterName, ConnectionLimit, DEFAULT_TARGET_LIMIT, EndpointService,
-    Label, Naming, Node, PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone, derived_digits,
+    IpAddressType, Label, Naming, Node, PortRange, Project, ProjectId, Region, Tier, VpceId, VpceServiceId, Zone,
+    derived_digits,
 };
 
 /// A serverless instance.
@@ -168,6 +169,7 @@ impl Inventory {
             cidrs: self.service_networks(),
             region,
             remote_regions: Vec::new(),
+            ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
             // Federated database instances listen on MongoDB's own port.
             ports: PortRange::new(27017, 65535).expect("27017 to 65535 is a range"),
@@ -187,8 +189,7 @@ impl Inventory {
     /// The networks of the endpoint services' VPCs that there are.
     pub(in super::super) fn service_networks(&self) -> CidrSet {
         let mut nets = Vec::new();
-        let own = self.services.values().flat_map(|record| record.service.cidrs.iter());
-        let own = own.chain(self.elsewhere.values().filter_map(|r| r.service.as_ref()).flat_map(|s| s.cidrs.iter()));
+        let own = self.project_services().flat_map(|record| record.service.cidrs.iter());
         for net in own.chain(self.fixed.app_services.iter().flat_map(|service| service.cidrs.iter())) {
             if !nets.contains(net) {
                 nets.push(*net);
@@ -209,7 +210,7 @@ pub(in super::super) fn mongos(
     let nodes = addresses.iter().enumerate().map(|(n, address)| Node {
         name: format!("mongos-{n:02}"),
         zone: zone.clone(),
-        address: *address,
+        address: (*address).into(),
         public_address: None,
     });
     Some(Cluster {

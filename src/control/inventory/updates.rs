@@ -1,12 +1,12 @@
 //! Clusters that take endpoints in or give them back.
 
-use super::{EndpointRecord, Inventory, Pair, Timestamp};
+use super::{EndpointRecord, Inventory, Pair, ServiceState, Timestamp};
 use crate::model::{ClusterName, ProjectId, Region, VpceServiceId};
 
 impl Inventory {
     /// Clusters in `region` take an endpoint in, or give one back: they are `UPDATING` until that is done.
     pub(in crate::control) fn update_clusters(&mut self, service: &VpceServiceId, now: Timestamp) {
-        let Some(record) = self.services.get(service) else { return };
+        let Some(record) = self.project_service(service) else { return };
         let (project, region) = (&record.project, &record.service.region);
         let here = self.clusters.iter().filter(|(key, record)| {
             key.0 == *project && !record.cluster.paused && record.cluster.regions().contains(region)
@@ -23,13 +23,15 @@ impl Inventory {
             .map(|record| record.cluster.regions())
             .unwrap_or_default();
         let is_own = |service: &VpceServiceId| {
-            let own = self.services.get(service);
+            let own = self.project_service(service);
             own.is_some_and(|own| own.project == *project && regions.contains(&own.service.region))
         };
-        self.registrations.iter().filter(|(key, _)| is_own(&key.0)).any(|(key, registration)| {
+        let on_aws = self.registrations.iter().any(|(key, registration)| {
             let joins = self.endpoints.get(&key.1).is_some_and(EndpointRecord::is_joining);
-            registration.deleting || (registration.error.is_none() && joins)
-        })
+            is_own(&key.0) && (registration.deleting || (registration.error.is_none() && joins))
+        });
+        let changes = |state| matches!(state, ServiceState::Initiating | ServiceState::Deleting);
+        on_aws || self.cloud_endpoints.iter().any(|(key, own)| is_own(&key.0) && changes(own.state))
     }
 
     /// What a project or a cluster had goes with it.

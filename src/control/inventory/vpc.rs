@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 use super::state::Tags;
 use crate::model::{
-    CidrSet, Direction, PortRange, PortRule, SecurityGroupId, SecurityRuleId, SubnetId, Vpc, derived_digits,
+    CidrSet, Direction, IpFamily, PortRange, PortRule, SecurityGroupId, SecurityRuleId, Subnet, SubnetId, Vpc,
+    derived_digits,
 };
 
 /// A VPC with what EC2 says of it, its subnets and its groups beside the model.
@@ -45,6 +46,23 @@ pub struct SubnetAttributes {
     pub resource_name_a_record: bool,
     /// DNS answers such names with AAAA records.
     pub resource_name_aaaa_record: bool,
+    /// Instances get an IPv6 address.
+    #[serde(default)]
+    pub assign_ipv6_address_on_creation: bool,
+}
+
+/// The ids of a VPC's or a subnet's IPv6 networks as EC2 knows them: nothing of them is saved, they follow from what they are of.
+fn association_id(kind: &str, of: &impl std::fmt::Display, net: Ipv6Net) -> String {
+    format!("{kind}-cidr-assoc-0{}", &derived_digits(&format!("{of}/{net}"))[..16])
+}
+
+/// The id by which EC2 knows a subnet's IPv6 network, with the network; `None`: it has none.
+#[must_use]
+pub fn ipv6_association_of(subnet: &Subnet) -> Option<(String, Ipv6Net)> {
+    match subnet.cidr_of(IpFamily::Ipv6)? {
+        IpNet::V6(net) => Some((association_id("subnet", &subnet.id, net), net)),
+        IpNet::V4(_) => None,
+    }
 }
 
 impl VpcRecord {
@@ -61,6 +79,16 @@ impl VpcRecord {
         };
         record.adopt_rules();
         record
+    }
+
+    /// The VPC's IPv6 networks, with the ids by which EC2 knows them.
+    #[must_use]
+    pub fn ipv6_associations(&self) -> Vec<(String, Ipv6Net)> {
+        let of_net = |net: &IpNet| match net {
+            IpNet::V6(net) => Some((association_id("vpc", &self.vpc.id, *net), *net)),
+            IpNet::V4(_) => None,
+        };
+        self.vpc.cidrs.iter().filter_map(of_net).collect()
     }
 
     /// Whether the VPC, or a subnet, a group or a rule in it, has this id.

@@ -1,11 +1,14 @@
 //! What only etcd does. `PLGW_TEST_ETCD` names the client URLs of a running etcd, separated by commas; `.ci/run` starts one.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etcd_client::Client;
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
-use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn};
+use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn, WatchEnd};
 
 /// The endpoints of the etcd under test; `None`, and says so, when there is none.
 fn endpoints() -> Option<Vec<String>> {
@@ -17,11 +20,73 @@ fn endpoints() -> Option<Vec<String>> {
 }
 
 async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
+    EtcdStore::connect(options(endpoints)).await
+}
+
+/// With a prefix of its own.
+fn options(endpoints: Vec<String>) -> EtcdOptions {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_nanos();
     let prefix = format!("test/{now}-{}-{count}/", std::process::id());
-    EtcdStore::connect(EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }).await
+    EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }
+}
+
+/// One store twice: directly, and through a wire that can be cut; while the guard is held, no other test writes.
+pub(in crate::control) struct Wired {
+    pub(in crate::control) direct: Arc<EtcdStore>,
+    pub(in crate::control) through: Arc<EtcdStore>,
+    endpoints: Vec<String>,
+    is_cut: watch::Sender<bool>,
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+impl Wired {
+    pub(in crate::control) async fn connect() -> Option<Self> {
+        let endpoints = endpoints()?;
+        let alone = REMEMBERED.write().await;
+        let (is_cut, cut) = watch::channel(false);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let etcd = endpoints[0].trim_start_matches("http://").to_owned();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (etcd, mut cut) = (etcd.clone(), cut.clone());
+                tokio::spawn(async move {
+                    let pass = async {
+                        let mut server = TcpStream::connect(etcd).await?;
+                        copy_bidirectional(&mut client, &mut server).await
+                    };
+                    tokio::select! {
+                        biased;
+                        _ = cut.wait_for(|cut| *cut) => {}
+                        _ = pass => {}
+                    }
+                });
+            }
+        });
+        let options = options(endpoints.clone());
+        let through = EtcdOptions { endpoints: vec![url], ..options.clone() };
+        Some(Self {
+            direct: Arc::new(EtcdStore::connect(options).await.expect("the etcd of PLGW_TEST_ETCD answers")),
+            through: Arc::new(EtcdStore::connect(through).await.expect("it answers through the wire")),
+            endpoints,
+            is_cut,
+            _alone: alone,
+        })
+    }
+
+    /// Cuts the wire, or mends it.
+    pub(in crate::control) fn cut(&self, is_cut: bool) {
+        self.is_cut.send_replace(is_cut);
+    }
+
+    /// Lets etcd forget everything before its latest revision.
+    pub(in crate::control) async fn compact(&self) {
+        let latest = self.direct.range("").await.unwrap().revision;
+        let mut client = Client::connect(&self.endpoints, None).await.unwrap();
+        client.compact(latest.0.cast_signed(), None).await.unwrap();
+    }
 }
 
 /// Compaction and revisions are for the whole of etcd, so tests of these have etcd for themselves.
@@ -59,6 +124,21 @@ async fn compaction_ends_a_watch_that_begins_before_it() {
     let StoreError::Compacted { after, forgotten } = error else { panic!("{error:?}") };
     assert!(after == first && second <= forgotten && forgotten < third, "{forgotten}");
     assert_eq!(store.watch("", forgotten).await.expect("the rest").next().await.unwrap().revision, third);
+}
+
+#[tokio::test]
+async fn compaction_ends_a_watch_that_it_overtakes() {
+    let Some(wired) = Wired::connect().await else { return };
+    let start = put(&wired.direct, "a", "1").await;
+    let mut watch = wired.through.watch("", start).await.expect("remembered");
+    let seen = put(&wired.direct, "a", "2").await;
+    assert_eq!(watch.next().await.expect("a commit").revision, seen);
+    wired.cut(true);
+    put(&wired.direct, "a", "3").await;
+    put(&wired.direct, "a", "4").await;
+    wired.compact().await;
+    wired.cut(false);
+    assert_eq!(watch.next().await, Err(WatchEnd::Lagged));
 }
 
 #[tokio::test]

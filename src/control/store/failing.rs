@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Lost,
     /// With [`StoreError::OutcomeUnknown`]: it happened.
     Unanswered,
+    /// With [`StoreError::OutcomeUnknown`]: it happens just before the next commit, from when on reads fail.
+    Late,
 }
 
 /// A store in memory, with gaps between its revisions.
@@ -24,13 +26,19 @@ pub(crate) enum Failure {
 pub(crate) struct FailingStore {
     inner: MemoryStore,
     failures: Mutex<VecDeque<Failure>>,
+    late: Mutex<Option<Txn>>,
     /// Whether reads fail.
     pub(crate) is_silent: AtomicBool,
 }
 
 impl FailingStore {
     pub(crate) fn new() -> Self {
-        Self { inner: MemoryStore::with_gaps(), failures: Mutex::default(), is_silent: AtomicBool::new(false) }
+        Self {
+            inner: MemoryStore::with_gaps(),
+            failures: Mutex::default(),
+            late: Mutex::default(),
+            is_silent: AtomicBool::new(false),
+        }
     }
 
     /// Lets the next commit that has no failure yet fail.
@@ -49,11 +57,20 @@ impl StateStore for FailingStore {
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         let failure = self.failures.lock().unwrap().pop_front();
+        let late = self.late.lock().unwrap().take();
         Box::pin(async move {
+            if let Some(late) = late {
+                self.inner.commit(late).await?;
+                self.is_silent.store(true, Ordering::Relaxed);
+            }
             match failure {
                 None => self.inner.commit(txn).await,
                 Some(Failure::Refused) => Err(StoreError::Unavailable { source: "no space".into() }),
                 Some(Failure::Lost) => Err(StoreError::OutcomeUnknown { source: "no answer".into() }),
+                Some(Failure::Late) => {
+                    *self.late.lock().unwrap() = Some(txn);
+                    Err(StoreError::OutcomeUnknown { source: "no answer".into() })
+                }
                 Some(Failure::Unanswered) => {
                     self.inner.commit(txn).await?;
                     Err(StoreError::OutcomeUnknown { source: "no answer".into() })

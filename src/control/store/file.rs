@@ -18,57 +18,8 @@ use tokio::sync::Mutex;
 
 use super::core::Core;
 use super::document::{DecodeError, Document, decode};
-use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch, legacy};
+use super::{MemoryStore, OpenError, RangeView, Revision, StateStore, StoreError, Txn, Watch, legacy};
 use crate::files;
-
-/// Why a store was not opened. In none of these cases is anything written to it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("the state file `{}` is in use by another process; stop that one, or name another file", path.display())]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is not what was written, or a newer version wrote it.
-    #[error(
-        "cannot use the state file `{}`: {reason}; nothing was written to it; put back a copy (`{}` is the state before \
-         the last change, if it is there), or move the file away to start with an empty state (targets may then get other \
-         ports)",
-        path.display(),
-        beside(path, ".bak").display()
-    )]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What shows it.
-        reason: DecodeError,
-    },
-    /// The file system refused.
-    #[error("cannot {action} the state file `{}`", path.display())]
-    Io {
-        /// What was tried: `open`, `create`, `convert`, …
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No member of etcd answers, or etcd does not let this client in.
-    #[error("cannot read the state in etcd")]
-    Etcd {
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The config wants etcd, and the program was built without it.
-    #[error(
-        "cannot keep the state in etcd: this program was built without the feature `etcd`; build it with `cargo build \
-         --features etcd`, or set `state.store` to `file`"
-    )]
-    NoEtcd,
-}
 
 /// A store in one file.
 ///
@@ -326,7 +277,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// The name of `path` with `suffix` after it.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(OsStr::new(suffix));
     PathBuf::from(name)

@@ -22,6 +22,15 @@ pub struct ParseKeyError {
 pub struct StateKey(Arc<str>);
 
 impl StateKey {
+    /// The key `text`, which this program makes of constants and ids.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    pub(in crate::control) fn own(text: &str) -> Self {
+        text.parse().expect("constants and ids make keys")
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

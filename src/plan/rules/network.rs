@@ -1,14 +1,14 @@
 //! The consumer's side: networks that must be apart, subnets, security groups, endpoints' addresses.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::super::error::{Findings, Location, RuleError};
 use super::super::port_allocations::PortAllocations;
-use super::super::survey::{Survey, state_of};
-use crate::model::{EndpointState, InterfaceEndpoint, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
+use super::super::survey::{Provider, Survey, state_of};
+use crate::model::{EndpointState, InterfaceEndpoint, IpFamily, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     check_networks(survey, findings);
@@ -71,6 +71,12 @@ fn must_be_apart(a: Owner<'_>, b: Owner<'_>) -> Option<&'static str> {
     }
 }
 
+/// Link-local and multicast addresses (RFC 4291): they mean another host on every link, so nobody is told by one.
+const OF_ONE_LINK: [Ipv6Net; 2] = [
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
 fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     let mut nets: Vec<(IpNet, Owner<'_>)> = Vec::new();
     for (id, vpc) in &survey.desired.vpcs {
@@ -80,6 +86,10 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     }
     for (id, provider) in &survey.providers {
         nets.extend(provider.cidrs().iter().map(|net| (*net, Owner::Service(id))));
+    }
+    for (net, owner) in nets.iter().filter(|(net, _)| OF_ONE_LINK.iter().any(|own| IpNet::V6(*own).contains(net))) {
+        let (net, kind) = (*net, owner.words());
+        findings.refuse(owner.location(), RuleError::NetworkOfOneLink { kind, net });
     }
     for ((outer, outers), (inner, inners)) in overlaps(nets) {
         // As in AWS, VPCs may overlap; not those that both have endpoints, as here clients of both reach all of these.
@@ -119,16 +129,17 @@ fn overlaps<T: Copy>(mut nets: Vec<(IpNet, T)>) -> Vec<((IpNet, T), (IpNet, T))>
 fn check_subnets(id: &VpcId, vpc: &Vpc, findings: &mut Findings) {
     let at = || Location::Vpc(id.clone());
     for (subnet, details) in &vpc.subnets {
-        if !vpc.cidrs.covers(&details.cidr) {
+        for cidr in details.cidrs().filter(|cidr| !vpc.cidrs.covers(cidr)) {
             let networks = vpc.cidrs.to_string();
-            findings.refuse(at(), RuleError::SubnetOutsideVpc { subnet: subnet.clone(), cidr: details.cidr, networks });
+            findings.refuse(at(), RuleError::SubnetOutsideVpc { subnet: subnet.clone(), cidr, networks });
         }
         if details.zone.region() != vpc.region {
             let (zone, region) = (details.zone.clone(), vpc.region.clone());
             findings.refuse(at(), RuleError::SubnetOutsideRegion { subnet: subnet.clone(), zone, region });
         }
     }
-    for ((outer, other), (inner, own)) in overlaps(vpc.subnets.iter().map(|(id, subnet)| (subnet.cidr, id)).collect()) {
+    let networks = vpc.subnets.iter().flat_map(|(id, subnet)| subnet.cidrs().map(move |cidr| (cidr, id)));
+    for ((outer, other), (inner, own)) in overlaps(networks.collect()) {
         let words = |id: &SubnetId| format!("subnet {id}");
         findings.refuse(
             at(),
@@ -199,6 +210,9 @@ fn check_endpoint<'a>(
         return;
     };
     check_addresses(&location, vpc, endpoint, findings);
+    if cloud.is_none() {
+        check_ip_types(&location, provider.copied(), vpc, endpoint, findings);
+    }
     for group in &endpoint.security_groups {
         if !vpc.security_groups.contains_key(group) {
             let rule = RuleError::Unknown { what: "security group", id: group.to_string() };
@@ -228,7 +242,7 @@ fn check_region(survey: &Survey<'_>, held: &PortAllocations, endpoint: &Interfac
 }
 
 fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint, findings: &mut Findings) {
-    let mut zones: BTreeMap<&Zone, &SubnetId> = BTreeMap::new();
+    let mut zones: BTreeMap<(&Zone, IpFamily), &SubnetId> = BTreeMap::new();
     for address in &endpoint.addresses {
         let Some(subnet) = vpc.subnets.get(&address.subnet) else {
             let rule = RuleError::Unknown { what: "subnet", id: address.subnet.to_string() };
@@ -246,13 +260,52 @@ fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint,
                 },
             );
         }
-        if let Some(first) = zones.insert(&subnet.zone, &address.subnet) {
+        let (family, zone) = (IpFamily::of(address.ip), &subnet.zone);
+        let others = IpFamily::ALL.into_iter().filter_map(|family| zones.get(&(zone, family)));
+        let other = others.copied().find(|other| **other != address.subnet);
+        if let Some(first) = zones.insert((zone, family), &address.subnet).or(other) {
             let (first, second, zone) = (first.clone(), address.subnet.clone(), subnet.zone.clone());
             findings.refuse(location.clone(), RuleError::DuplicateSubnetsInSameZone { first, second, zone });
         }
-        if !subnet.cidr.contains(&address.ip) {
-            let (ip, subnet_id, cidr) = (address.ip, address.subnet.clone(), subnet.cidr);
+        if !subnet.cidrs().any(|cidr| cidr.contains(&address.ip)) {
+            let cidr = subnet.cidr_of(family).unwrap_or(subnet.cidr);
+            let (ip, subnet_id) = (address.ip, address.subnet.clone());
             findings.refuse(location.clone(), RuleError::AddressOutsideSubnet { ip, subnet: subnet_id, cidr });
+        }
+    }
+}
+
+/// What an endpoint's `IpAddressType` asks of its service, its subnets, its addresses and its records. Source: AWS PrivateLink,
+/// *Create an interface endpoint* and *Create a service powered by AWS PrivateLink*.
+fn check_ip_types(
+    location: &Location,
+    provider: Option<Provider<'_>>,
+    vpc: &Vpc,
+    endpoint: &InterfaceEndpoint,
+    findings: &mut Findings,
+) {
+    let (wanted, records) = (endpoint.ip_address_type, endpoint.dns_record_ip_type);
+    if let Some(supported) = provider.map(Provider::ip_address_types).filter(|own| !own.includes(wanted)) {
+        let service = endpoint.service.clone();
+        findings.refuse(location.clone(), RuleError::UnsupportedIpAddressType { wanted, service, supported });
+    }
+    if !records.fits(wanted) {
+        findings.refuse(location.clone(), RuleError::DnsRecordIpType { records, wanted });
+    }
+    for interface in endpoint.interfaces() {
+        let Some(subnet) = vpc.subnets.get(&interface.subnet) else { continue };
+        let id = || interface.subnet.clone();
+        if !subnet.takes(wanted) {
+            let has = subnet.ip_address_type();
+            findings.refuse(location.clone(), RuleError::SubnetIpAddressType { subnet: id(), wanted, has });
+            continue;
+        }
+        for family in IpFamily::ALL {
+            let own = endpoint.addresses.iter().filter(|address| address.eni == interface.eni);
+            let count = own.filter(|address| IpFamily::of(address.ip) == family).count();
+            if count != usize::from(wanted.has(family)) {
+                findings.refuse(location.clone(), RuleError::AddressesOfFamily { subnet: id(), family, count, wanted });
+            }
         }
     }
 }

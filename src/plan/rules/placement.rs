@@ -14,8 +14,8 @@ use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
 use super::distinct;
 use crate::model::{
-    Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, Label, Project, ProjectId, Region,
-    Tier, VpceId,
+    Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, IpFamily, Label, Project,
+    ProjectId, Region, Tier, VpceId,
 };
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
@@ -124,6 +124,11 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         if !service.remote_regions.is_empty() && idle_timeout != Attributes::default().idle_timeout {
             findings.refuse(Location::Service(service.id.clone()), RuleError::CustomIdleTimeout(idle_timeout));
         }
+        // AWS PrivateLink, *Share your services*, IPv6 support: the service's VPC and subnets have IPv6 networks.
+        let has_ipv6 = service.cidrs.iter().any(|net| net.addr().is_ipv6());
+        if service.ip_address_types.has(IpFamily::Ipv6) && !has_ipv6 {
+            findings.refuse(Location::Service(service.id.clone()), RuleError::NoIpv6Network);
+        }
         let most = Cloud::maximum_target_limit(service.region.cloud());
         if service.target_limit > most {
             let rule = RuleError::LimitTooHigh { limit: service.target_limit, most };
@@ -175,9 +180,9 @@ fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings:
     for source in service.attributes.proxy_sources.iter() {
         let overlaps = |net: &&IpNet| net.contains(source) || source.contains(*net);
         let network = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).find(overlaps);
-        let nodes = clusters().flat_map(|cluster| &cluster.nodes).map(|node| node.address);
-        let connectors = clusters().flat_map(|cluster| &cluster.bi_connectors).map(|connector| connector.address);
-        let target = || nodes.chain(connectors).map(|address| address.ip()).find(|ip| source.contains(ip));
+        let addresses =
+            clusters().flat_map(Cluster::addresses).filter_map(|address| address.at(&survey.desired.resolved));
+        let target = || addresses.map(|address| address.ip()).find(|ip| source.contains(ip));
         if let Some(other) = network.copied().or_else(|| target().map(IpNet::from)) {
             findings.refuse(at(), RuleError::ProxySourceOnServiceSide { network: *source, other });
         }
@@ -227,8 +232,8 @@ fn check_one_way(survey: &Survey<'_>, service: &EndpointService, targets: &[Addr
     let strays: Vec<String> = targets
         .iter()
         .flat_map(|target| target.processes.iter().map(move |process| (target, process)))
-        .filter(|(_, process)| outside(process.address))
-        .map(|(target, process)| format!("{}/{} ({})", target.cluster.name, process.name, process.address))
+        .filter_map(|(target, process)| Some((target, process, process.address.filter(|address| outside(*address))?)))
+        .map(|(target, process, address)| format!("{}/{} ({address})", target.cluster.name, process.name))
         .collect();
     if !strays.is_empty() {
         findings.note(
@@ -313,10 +318,14 @@ impl<'a> Places<'a> {
     }
 
     fn check(&mut self, cluster: &'a Cluster, at: &Location, findings: &mut Findings) {
-        let nodes = cluster.nodes.iter().map(|node| (&node.name, node.address));
-        let connectors = cluster.bi_connectors.iter().map(|connector| (&connector.name, connector.address));
-        for (name, address) in nodes.chain(connectors) {
-            let target = || format!("{}/{name}", cluster.name);
+        let nodes = cluster.nodes.iter().map(|node| (&node.name, &node.address));
+        let connectors = cluster.bi_connectors.iter().map(|connector| (&connector.name, &connector.address));
+        for (name, given) in nodes.chain(connectors) {
+            let Some(address) = given.at(&self.survey.desired.resolved) else { continue };
+            let target = || match given.host() {
+                Some(host) => format!("{}/{name} ({host})", cluster.name),
+                None => format!("{}/{name}", cluster.name),
+            };
             if is_nowhere(address) {
                 findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
             } else if self.endpoints.contains_key(&address.ip())
@@ -324,6 +333,8 @@ impl<'a> Places<'a> {
                 || self.survey.own_address_at(address).is_some()
             {
                 findings.refuse(at.clone(), RuleError::TargetIsGateway { target: target(), address });
+            } else if given.host().is_some() && self.survey.is_consumer_side(address.ip()) {
+                findings.refuse(at.clone(), RuleError::NameLeadsToClients { target: target(), address });
             } else if let Some((other_cluster, process)) = self.targets.get(&address) {
                 let other = format!("{other_cluster}/{process}");
                 findings.refuse(at.clone(), RuleError::TargetAddressTaken { target: target(), address, other });

@@ -12,7 +12,7 @@ use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
 use super::places::Places;
 use super::{Bench, Outcome};
-use crate::model::{AppEndpointKind, DnsName};
+use crate::model::{AppEndpointKind, DnsName, IpFamily};
 use crate::plan::EndpointGate;
 
 /// Questions to one server from one place.
@@ -71,21 +71,29 @@ impl Resolver {
 
     /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zone's name
     /// has its own. Outside AWS the host itself has the address (A30).
-    async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate) -> Result<(), String> {
+    ///
+    /// Records of either family, by what the endpoint has in DNS.
+    async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate, in_dns: &[IpAddr]) -> Result<(), String> {
         let Some(regional) = gate.regional_name.as_ref().map(ToString::to_string) else {
             let own = gate.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
             return self.expect(host.as_str(), RecordType::A, own).await;
         };
         let alias = (host.to_string(), DnsData::Cname(regional.clone()));
         self.expect(host.as_str(), RecordType::CNAME, vec![alias.clone()]).await?;
-        let addresses = gate.addresses.iter().map(|at| (regional.clone(), DnsData::Address(at.ip)));
-        self.expect(host.as_str(), RecordType::A, [alias].into_iter().chain(addresses).collect()).await?;
         let Some((label, rest)) = regional.split_once('.') else { return Ok(()) };
-        for zone in gate.addresses.iter().map(|at| &at.zone).collect::<BTreeSet<_>>() {
-            let name = format!("{label}-{zone}.{rest}");
-            let own = gate.addresses.iter().filter(|at| at.zone == *zone);
-            let own = own.map(|at| (name.clone(), DnsData::Address(at.ip))).collect();
-            self.expect(&name, RecordType::A, own).await?;
+        for (kind, family) in [(RecordType::A, IpFamily::Ipv4), (RecordType::AAAA, IpFamily::Ipv6)] {
+            let answered = || {
+                let addresses = gate.addresses.iter();
+                addresses.filter(|at| IpFamily::of(at.ip) == family && in_dns.contains(&at.ip))
+            };
+            let addresses = answered().map(|at| (regional.clone(), DnsData::Address(at.ip)));
+            self.expect(host.as_str(), kind, [alias.clone()].into_iter().chain(addresses).collect()).await?;
+            for zone in answered().map(|at| &at.zone).collect::<BTreeSet<_>>() {
+                let name = format!("{label}-{zone}.{rest}");
+                let own = answered().filter(|at| at.zone == *zone);
+                let own = own.map(|at| (name.clone(), DnsData::Address(at.ip))).collect();
+                self.expect(&name, kind, own).await?;
+            }
         }
         Ok(())
     }
@@ -105,7 +113,10 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
                 for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {
                     let gate = bench.snapshot.endpoints.get(endpoint);
                     let gate = gate.ok_or_else(|| format!("there is no endpoint {endpoint}"))?;
-                    resolver.expect_endpoint(host, gate).await?;
+                    let zones = bench.snapshot.zones.iter().flat_map(|zone| &zone.addresses);
+                    let own = zones.filter(|address| address.endpoint == *endpoint && address.in_dns);
+                    let in_dns: Vec<IpAddr> = own.map(|address| address.ip).collect();
+                    resolver.expect_endpoint(host, gate, &in_dns).await?;
                     names += 1;
                 }
             }

@@ -6,6 +6,7 @@
 mod access;
 mod clouds;
 mod commands;
+mod dual_stack;
 mod inside;
 mod leftovers;
 mod names;

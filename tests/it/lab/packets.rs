@@ -56,11 +56,16 @@ impl Capture {
 
     /// What has passed since the last look.
     pub(super) fn seen(&self) -> Vec<Packet> {
-        let (mut seen, mut frame) = (Vec::new(), [0; 2048]);
+        self.frames().iter().filter_map(|frame| Packet::read(frame)).collect()
+    }
+
+    /// The same, of whatever family, as it was on the wire.
+    pub(super) fn frames(&self) -> Vec<Vec<u8>> {
+        let (mut frames, mut frame) = (Vec::new(), [0; 2048]);
         while let Ok(length) = (&self.0).read(&mut frame) {
-            seen.extend(frame.get(..length).and_then(Packet::read));
+            frames.extend(frame.get(..length).map(<[u8]>::to_vec));
         }
-        seen
+        frames
     }
 }
 
@@ -136,7 +141,7 @@ fn packet(transport: Transport, from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8>
 }
 
 /// The Internet's checksum: RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

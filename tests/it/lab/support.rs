@@ -149,12 +149,13 @@ impl TestLab {
     }
 
     /// A connection from `host`; the error is what connecting came to within [`SILENCE`].
-    pub(super) fn connect(&self, host: Host, to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
-        self.at(host, || TcpStream::connect_timeout(&SocketAddr::from(to), SILENCE))
+    pub(super) fn connect(&self, host: Host, to: impl Into<SocketAddr>) -> std::io::Result<TcpStream> {
+        let to = to.into();
+        self.at(host, || TcpStream::connect_timeout(&to, SILENCE))
     }
 
     /// Whether a stand-in node answers `hello` through `to`: `Ok` when it does, else what came instead.
-    pub(super) fn hello(&self, host: Host, to: (Ipv4Addr, u16)) -> std::io::Result<()> {
+    pub(super) fn hello(&self, host: Host, to: impl Into<SocketAddr>) -> std::io::Result<()> {
         let mut stream = self.connect(host, to)?;
         stream.set_read_timeout(Some(SILENCE))?;
         // A TLS ClientHello's first bytes that no server takes: the stand-in answers with an alert, so a byte comes back.

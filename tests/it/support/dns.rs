@@ -1,10 +1,13 @@
 //! Questions over UDP, as a stub resolver asks them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::SOON;
@@ -56,5 +59,76 @@ impl Resolver {
             _ => None,
         };
         answer.answers.iter().filter_map(seed).collect()
+    }
+}
+
+/// What a [`NameServer`] makes of questions for a name that it has.
+#[derive(Clone)]
+enum Named {
+    Addresses(Vec<Ipv4Addr>),
+    Silence,
+}
+
+/// A name server whose answers a test changes. Names that it does not have do not exist; TTLs are 0.
+pub(crate) struct NameServer {
+    pub(crate) address: SocketAddr,
+    names: Arc<Mutex<BTreeMap<String, Named>>>,
+    task: JoinHandle<()>,
+}
+
+impl NameServer {
+    pub(crate) async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        let names = Arc::<Mutex<BTreeMap<String, Named>>>::default();
+        let known = Arc::clone(&names);
+        let task = tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                let question = Message::from_vec(&packet[..length]).expect("a question");
+                let query = question.queries[0].clone();
+                let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
+                let mut answer = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+                answer.add_query(query.clone());
+                match known.lock().expect("no panic").get(&name).cloned() {
+                    None => answer.metadata.response_code = ResponseCode::NXDomain,
+                    Some(Named::Silence) => continue,
+                    Some(Named::Addresses(addresses)) if query.query_type() == RecordType::A => {
+                        for ip in addresses {
+                            answer.add_answer(Record::from_rdata(query.name().clone(), 0, RData::A(ip.into())));
+                        }
+                    }
+                    Some(Named::Addresses(_)) => {}
+                }
+                socket.send_to(&answer.to_vec().expect("it encodes"), from).await.expect("sent");
+            }
+        });
+        Self { address, names, task }
+    }
+
+    /// From now on `name` has these addresses.
+    pub(crate) fn set(&self, name: &str, addresses: &[IpAddr]) {
+        let v4 = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => *ip,
+            IpAddr::V6(_) => panic!("{ip} is no IPv4 address"),
+        };
+        let addresses = Named::Addresses(addresses.iter().map(v4).collect());
+        self.names.lock().expect("no panic").insert(name.to_owned(), addresses);
+    }
+
+    /// From now on `name` does not exist.
+    pub(crate) fn remove(&self, name: &str) {
+        self.names.lock().expect("no panic").remove(name);
+    }
+
+    /// From now on questions for `name` are not answered.
+    pub(crate) fn ignore(&self, name: &str) {
+        self.names.lock().expect("no panic").insert(name.to_owned(), Named::Silence);
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

@@ -14,7 +14,7 @@ use plgw::app::{Gateway, GatewayOptions};
 use plgw::config::Config;
 
 pub(crate) use command::{Child, Ran, Shift, plgw};
-pub(crate) use dns::Resolver;
+pub(crate) use dns::{NameServer, Resolver};
 pub(crate) use net::{Net, Place};
 pub(crate) use peers::{
     Closed, DyingTarget, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget, SilentTarget,

@@ -1,0 +1,56 @@
+//! `--all`: one question to every gateway that shares the state, at the admin address that each of them gives.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{Ask, Failure, cell, list, wait};
+use crate::api::client::{Client, ClientError};
+use crate::control::chain;
+
+/// What one of the gateways answered.
+pub(super) struct OfGateway {
+    /// Its id; empty where the state is the one gateway's alone.
+    pub(super) id: String,
+    /// The answer, or why there is none.
+    pub(super) answer: Result<Value, String>,
+}
+
+impl OfGateway {
+    /// As JSON, with the answer under `name`.
+    pub(super) fn json(&self, name: &str) -> Value {
+        match &self.answer {
+            Ok(answer) => json!({ "gateway": self.id, name: answer }),
+            Err(error) => json!({ "gateway": self.id, "error": error }),
+        }
+    }
+}
+
+impl Ask {
+    /// Asks every gateway, each with the caller's credentials.
+    pub(super) fn everywhere(&self, path: &str) -> Result<Vec<OfGateway>, Failure> {
+        let client = self.client()?;
+        wait(async {
+            let gateways: Value = client.get("/v1/gateways").await?;
+            if gateways["shared"] != true {
+                return Ok(vec![OfGateway { id: String::new(), answer: Ok(client.get(path).await?) }]);
+            }
+            let asked = list(&gateways, "gateways").iter().map(|gateway| async {
+                let answer = of_gateway(client, gateway, path).await;
+                OfGateway { id: cell(&gateway["id"]), answer }
+            });
+            Ok(join_all(asked).await)
+        })
+    }
+}
+
+/// What the gateway of an entry of the list answers.
+async fn of_gateway(client: &Client, gateway: &Value, path: &str) -> Result<Value, String> {
+    let words = |error: ClientError| chain(&error);
+    if gateway["is_this"] == true {
+        return client.get(path).await.map_err(words);
+    }
+    let Some(admin) = gateway["admin"].as_str() else {
+        return Err("it names no admin API: it is gone, or `admin.enabled` is false there".to_owned());
+    };
+    client.at(admin.parse()?).get(path).await.map_err(words)
+}

@@ -1,0 +1,92 @@
+//! C8. Every table of the operator's commands fits into 80 columns, with the longest names that AWS and Atlas give.
+
+use serde_json::{Value, json};
+
+use super::super::table::Look;
+use super::{endpoints, fault, flows, limits, log_level, standin, status, targets, zone};
+
+const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
+const SERVICE: &str = "vpce-svc-02863655456245e5c";
+const SERVICE_NAME: &str = "com.amazonaws.vpce.ap-northeast-1.vpce-svc-02863655456245e5c";
+const TARGET: &str = "Production-Analytics-Cluster-01/shard-00-00";
+const CLIENT: &str = "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321";
+const ZONE: &str = "ap-northeast-1a";
+
+/// What a command prints on a terminal of 80 columns.
+fn at_80(text: impl Fn(Look) -> String) -> String {
+    let text = text(Look { width: Some(80), ..Look::default() });
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{} columns: {line}\n{text}", line.chars().count());
+    }
+    text
+}
+
+#[test]
+fn flows_fit_into_80_columns_and_are_whole() {
+    let flow = |faults: Value| {
+        json!({
+            "id": "100000000001", "client": CLIENT, "origin": "on_premises", "endpoint": ENDPOINT, "target": TARGET,
+            "age_seconds": 86_400.0, "bytes_to_target": 123_456_789_012_u64, "bytes_to_client": 123_456_789_012_u64,
+            "faults": faults,
+        })
+    };
+    let answer = json!({ "flows": [flow(json!([])), flow(json!(["latency-1", "bandwidth-2"]))] });
+    let text = at_80(|look| flows::table(&answer, look));
+    for whole in [CLIENT, TARGET, ENDPOINT, "latency-1 bandwidth-2", "123456789012"] {
+        assert!(text.contains(whole), "{whole} in\n{text}");
+    }
+    let usual = json!({ "flows": [{
+        "id": "100000000001", "client": "127.0.0.1:48902", "origin": "vpc", "endpoint": ENDPOINT,
+        "target": "Cluster0/shard-00-00", "age_seconds": 12.0, "bytes_to_target": 1500, "bytes_to_client": 1500, "faults": [],
+    }] });
+    assert_eq!(at_80(|look| flows::table(&usual, look)).lines().count(), 4, "two lines a flow");
+}
+
+#[test]
+fn every_other_table_fits_into_80_columns() {
+    let member = json!({ "name": "shard-00-00", "address": CLIENT, "state": "unhealthy_draining" });
+    let target = json!({
+        "id": TARGET, "port": 65_535, "kind": "bi-connector", "state": "unhealthy_draining", "region": "ap-northeast-1",
+        "members": [member, member], "unresolved": [{ "address": "mongo-production-01.databases.example.com:27017" }],
+    });
+    let text = at_80(|look| targets::table(&json!({ "targets": [target] }), look));
+    assert!(text.contains("mongo-production-01.databases.example.com:27017 (not resolved)"), "{text}");
+    let endpoint = json!({
+        "id": ENDPOINT, "state": "pendingAcceptance", "vpc": "vpc-0b3f1c9a7d2e84f56", "service": SERVICE_NAME,
+        "addresses": [{ "ip": "10.0.30.194", "zone": ZONE }, { "ip": "10.0.20.54", "zone": ZONE }],
+    });
+    at_80(|look| endpoints::table(&json!({ "endpoints": [endpoint] }), look));
+    let used = json!({ "used": 55_000, "limit": 55_000 });
+    let service = json!({
+        "service": SERVICE, "region": "ap-northeast-1", "targets_per_region": used, "flows_per_target": used,
+        "bandwidth_bytes_per_second": 125_000_000_000_u64, "ports": { "used": 100, "range": "1024-65535" },
+    });
+    at_80(|look| limits::table(&json!({ "limits": [service] }), None, look));
+    let lost = json!({
+        "zone": ZONE, "service": SERVICE, "healthy": false, "lost": true, "in_dns": true,
+        "fail_open": "fail-open: every zone that is not shifted away from is lost",
+        "shift": { "since": "2026-11-30T11:17:36Z", "expires": "2026-11-30T12:17:36Z" },
+        "addresses": [{ "ip": "10.0.30.194" }, { "ip": "10.0.30.195" }, { "ip": "10.0.30.196" }],
+    });
+    at_80(|look| zone::table(&json!({ "zones": [lost] }), look));
+    let set = json!({
+        "name": "latency-in-one-zone", "kind": { "type": "latency", "delay_ms": 100, "jitter_ms": 20, "direction": "to_target" },
+        "scope": { "zone": ZONE, "target": TARGET }, "share": 0.25, "seed": 7, "state": "waiting",
+        "begins_at": "2026-11-30T11:17:36Z", "ends_at": "2026-11-30T12:17:36Z", "flows": 1_000_000,
+    });
+    at_80(|look| fault::table(&json!({ "faults": [set] }), look));
+    let stand_in = json!({
+        "cluster": "Production-Analytics-Cluster-01", "member": "shard-00-00", "state": "SECONDARY", "zone": ZONE,
+        "address": "127.1.0.11:27017", "isolated": true,
+    });
+    at_80(|look| standin::table(&json!({ "members": [stand_in] }), look));
+    let modules =
+        json!({ "levels": "warn,data=debug", "format": "text", "dropped": 0, "modules": { "appservices": "error" } });
+    at_80(|look| log_level::table(&modules, look));
+    let status = json!({
+        "version": "0.1.0 (0123456789ab)", "generation": 12, "listeners": 1_024, "targets": 100, "endpoints": 30, "open_flows": 55_000,
+        "carried": { "flows": 1_000_000, "refused": 1_000 },
+        "readiness": { "ready": true, "conditions": [{ "name": "listeners", "ready": true, "detail": "1024 listeners accept" }] },
+    });
+    at_80(|look| status::table(&status, look));
+}

@@ -1,0 +1,91 @@
+//! What gateways that share a state have in common of their configs: the inventory and the faults.
+//!
+//! It lies in the store as JSON, in records like those of what the APIs make. Two are compared by what they mean, so a version
+//! that writes more fields does not take an old one's for another config.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::inventory::{Fixed, Inventory};
+use super::saved_error::SavedError;
+use super::shared::CONFIG;
+use crate::model::{Desired, Fault};
+
+/// The part of a config that the gateways which share a state have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ConfigBase {
+    pub(super) inventory: Inventory,
+    pub(super) faults: BTreeMap<String, Arc<Fault>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Published {
+    /// Records by key, as those that the APIs made.
+    resources: BTreeMap<String, Box<RawValue>>,
+    fixed: Fixed,
+    faults: BTreeMap<String, Arc<Fault>>,
+}
+
+impl ConfigBase {
+    pub(super) fn of(config: &Desired) -> Self {
+        Self { inventory: Inventory::from_config(config), faults: config.faults.clone() }
+    }
+
+    pub(super) fn publish(&self) -> Bytes {
+        let raw = |json: Vec<u8>| serde_json::from_slice(&json).expect("records are JSON");
+        let resources = self.inventory.resources(&Inventory::default());
+        let resources = resources.into_iter().map(|(key, json)| (key, raw(json))).collect();
+        let published = Published { resources, fixed: self.inventory.fixed.clone(), faults: self.faults.clone() };
+        serde_json::to_vec(&published).expect("text keys and no failing serializers").into()
+    }
+
+    /// Reads what another gateway published.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::Value`] when this version can't read it.
+    pub(super) fn read(published: &[u8]) -> Result<Self, SavedError> {
+        let wrong = |source| SavedError::Value { key: CONFIG.to_owned(), source };
+        let Published { resources, fixed, faults } = serde_json::from_slice(published).map_err(wrong)?;
+        let resources = resources.into_iter().map(|(key, value)| (key, value.get().as_bytes().to_vec())).collect();
+        let inventory = Inventory { fixed, ..Inventory::default() }.with(&resources)?;
+        Ok(Self { inventory, faults })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn every_config_is_read_as_it_was_published() {
+        let scenarios = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/scenarios");
+        let mut count = 0;
+        for entry in std::fs::read_dir(scenarios).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let base = ConfigBase::of(&config::load(&path).expect("a config").desired);
+                let published = base.publish();
+                assert!(ConfigBase::read(&published).expect("readable") == base, "{}", path.display());
+                assert_eq!(published, base.publish());
+                count += 1;
+            }
+        }
+        assert!(count > 3, "{count} scenarios");
+    }
+
+    #[test]
+    fn fields_of_a_later_version_make_no_other_config() {
+        let base = ConfigBase::of(&config::quickstart().desired);
+        let mut json: serde_json::Value = serde_json::from_slice(&base.publish()).expect("JSON");
+        json["later"] = 1.into();
+        let records = json["resources"].as_object_mut().expect("records");
+        records.values_mut().for_each(|record| record["later"] = 1.into());
+        assert!(ConfigBase::read(json.to_string().as_bytes()).expect("readable") == base);
+    }
+}

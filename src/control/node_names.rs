@@ -1,0 +1,331 @@
+//! The host names of nodes: resolved at the start, on a reload, and again whenever a TTL is over.
+//!
+//! What is answered goes to the owner as every change does, and is refused there where it leads to the gateway itself or to
+//! clients. A name that is not answered, or refused, keeps its last address.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::{Resolver, TokioResolver};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::events::{EventKind, EventLog, Severity};
+use super::inventory::Inventory;
+use super::owner::{ChangeError, Command, RETRY, chain};
+use crate::model::DnsName;
+
+/// How long one name may take, over all name servers and retries.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// How long one name server may take to answer a question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// The shortest time between two questions for a name: a TTL of 0 is common.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The longest: lines of `/etc/hosts` have no TTL.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What is known of a node's host name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName {
+    /// The name.
+    pub name: DnsName,
+    /// Where it leads as far as the gateway goes there; `None`: nowhere yet.
+    pub address: Option<IpAddr>,
+    /// Why the latest answer is not in use; `None`: it is.
+    pub problem: Option<String>,
+}
+
+impl NodeName {
+    /// What is wrong, in a sentence; `None`: nothing.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        let (name, problem) = (&self.name, self.problem.as_ref()?);
+        Some(match self.address {
+            Some(address) => format!("the host name {name} is not resolved anew: {problem}; {address} stays in use"),
+            None => {
+                format!("the host name {name} is not resolved: {problem}; its node gets no connections until it is")
+            }
+        })
+    }
+}
+
+/// Asks for names to be resolved now; answered when what they lead to is in force.
+pub(super) type Learn = (BTreeSet<DnsName>, oneshot::Sender<()>);
+
+/// The names, and who asks for them.
+pub(super) struct NodeNames {
+    /// Which name servers are asked; empty: the machine's.
+    servers: Vec<SocketAddr>,
+    known: BTreeMap<DnsName, Known>,
+    published: watch::Sender<Vec<NodeName>>,
+    events: EventLog,
+}
+
+struct Known {
+    /// The latest answer.
+    latest: Option<IpAddr>,
+    /// The one that the owner took.
+    in_force: Option<IpAddr>,
+    problem: Option<String>,
+    /// When it is asked for again.
+    due: Instant,
+}
+
+/// Addresses, and when they are to be asked for again; or why there are none.
+type Answer = Result<(Vec<IpAddr>, Instant), String>;
+
+impl NodeNames {
+    pub(super) fn new(servers: Vec<SocketAddr>, events: EventLog) -> Self {
+        Self { servers, known: BTreeMap::new(), published: watch::Sender::default(), events }
+    }
+
+    /// The names, as they become known.
+    pub(super) fn published(&self) -> watch::Receiver<Vec<NodeName>> {
+        self.published.subscribe()
+    }
+
+    /// What the names lead to by the latest answers.
+    pub(super) fn answers(&self) -> BTreeMap<DnsName, IpAddr> {
+        self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.latest?))).collect()
+    }
+
+    /// Takes it that the latest answers are in force.
+    pub(super) fn took_over(&mut self) {
+        self.known.values_mut().for_each(|known| known.in_force = known.latest);
+        self.publish();
+    }
+
+    /// Asks for `names`, all at once.
+    pub(super) async fn ask(&mut self, names: BTreeSet<DnsName>) {
+        if names.is_empty() {
+            return;
+        }
+        let resolver = resolver(&self.servers).map_err(|error| error.to_string());
+        let resolver = &resolver;
+        let answer = |name| async move {
+            match resolver {
+                Ok(resolver) => look_up(resolver, name).await,
+                Err(error) => Err(error.clone()),
+            }
+        };
+        let answers = join_all(names.iter().map(answer)).await;
+        let now = Instant::now();
+        for (name, answer) in names.into_iter().zip(answers) {
+            let known =
+                self.known.entry(name).or_insert(Known { latest: None, in_force: None, problem: None, due: now });
+            known.take(answer, now);
+        }
+    }
+
+    /// Keeps the names of the inventory resolved until `stop`.
+    pub(super) async fn run(
+        mut self,
+        mut inventories: watch::Receiver<std::sync::Arc<Inventory>>,
+        commands: mpsc::UnboundedSender<Command>,
+        mut learn: mpsc::Receiver<Learn>,
+        stop: CancellationToken,
+    ) {
+        let work = async {
+            loop {
+                let due = self.known.values().map(|known| known.due).min();
+                let is_due = async move {
+                    match due {
+                        Some(due) => sleep_until(due).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    Some((names, reply)) = learn.recv() => {
+                        self.ask(names).await;
+                        self.put_in_force(&commands).await;
+                        // A reload that is given up has no receiver any more.
+                        let _ = reply.send(());
+                    }
+                    changed = inventories.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        let names = inventories.borrow_and_update().host_names();
+                        let new = names.into_iter().filter(|name| !self.known.contains_key(name)).collect();
+                        self.ask(new).await;
+                        self.put_in_force(&commands).await;
+                    }
+                    () = is_due => {
+                        // Names of a reload that was refused, and of nodes that are gone.
+                        let names = inventories.borrow().host_names();
+                        self.known.retain(|name, _| names.contains(name));
+                        let now = Instant::now();
+                        let due = self.known.iter().filter(|(_, known)| known.due <= now);
+                        let due = due.map(|(name, _)| name.clone()).collect();
+                        self.ask(due).await;
+                        self.put_in_force(&commands).await;
+                    }
+                }
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// Lets the owner take the latest answers: all together, as two names may change places; or else one by one, so that
+    /// one that leads astray holds up no other.
+    async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
+        let is_new = |known: &Known| known.latest.is_some() && known.latest != known.in_force;
+        let new: Vec<DnsName> =
+            self.known.iter().filter(|(_, known)| is_new(known)).map(|(name, _)| name.clone()).collect();
+        if !new.is_empty() && offer(commands, self.answers()).await.is_ok() {
+            self.known.values_mut().for_each(|known| known.in_force = known.latest);
+        } else {
+            for name in new {
+                let mut addresses: BTreeMap<DnsName, IpAddr> =
+                    self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.in_force?))).collect();
+                let Some(known) = self.known.get_mut(&name) else { continue };
+                addresses.extend(known.latest.map(|address| (name, address)));
+                match offer(commands, addresses).await {
+                    Ok(()) => known.in_force = known.latest,
+                    Err(error) => known.problem = Some(chain(&error)),
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Shows what is known, and tells what changed.
+    fn publish(&self) {
+        let now: Vec<NodeName> = self
+            .known
+            .iter()
+            .map(|(name, known)| NodeName {
+                name: name.clone(),
+                address: known.in_force,
+                problem: known.problem.clone(),
+            })
+            .collect();
+        let before = self.published.send_replace(now.clone());
+        for node in now.iter().filter(|node| !before.contains(node)) {
+            let (name, address) = (&node.name, node.address);
+            let (severity, message) = match (node.complaint(), address) {
+                (Some(complaint), _) => (Severity::Warning, complaint),
+                (None, Some(address)) => (Severity::Info, format!("the host name {name} leads to {address}")),
+                (None, None) => continue,
+            };
+            match severity {
+                Severity::Info => tracing::info!(%name, address = ?address, "the host name of a node is resolved"),
+                _ => tracing::warn!(
+                    %name, address = ?address, reason = node.problem.as_deref(), "failed to resolve the host name of a node"
+                ),
+            }
+            self.events.record(EventKind::NodeName, severity, name.as_str(), message);
+        }
+    }
+}
+
+impl Known {
+    /// Takes an answer. Of several addresses the one in use stays, else the lowest is taken: the order of answers changes
+    /// from one to the next.
+    fn take(&mut self, answer: Answer, now: Instant) {
+        match answer {
+            Ok((addresses, valid_until)) => {
+                let stays = self.latest.filter(|latest| addresses.contains(latest));
+                self.latest = stays.or_else(|| addresses.into_iter().min());
+                self.problem = None;
+                self.due = valid_until.clamp(now + SHORTEST, now + LONGEST);
+            }
+            Err(problem) => {
+                self.problem = Some(problem);
+                self.due = now + RETRY;
+            }
+        }
+    }
+}
+
+async fn offer(
+    commands: &mpsc::UnboundedSender<Command>,
+    addresses: BTreeMap<DnsName, IpAddr>,
+) -> Result<(), ChangeError> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Resolved { addresses, reply }).map_err(|_| ChangeError::Stopping)?;
+    answer.await.map_err(|_| ChangeError::Stopping)?.map(drop)
+}
+
+/// A resolver of its own for every round, so that `/etc/resolv.conf` and `/etc/hosts` may change, and nothing is cached
+/// beyond its TTL.
+fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    let mut builder = if servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let server = |server: &SocketAddr| {
+            let mut connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            connections.iter_mut().for_each(|connection| connection.port = server.port());
+            NameServerConfig::new(server.ip(), true, connections.into())
+        };
+        let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        builder.options_mut().use_hosts_file = ResolveHosts::Never;
+        builder
+    };
+    let options = builder.options_mut();
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+    options.timeout = options.timeout.min(ANSWER_WITHIN);
+    builder.build()
+}
+
+async fn look_up(resolver: &TokioResolver, name: &DnsName) -> Answer {
+    let found = timeout(WITHIN, resolver.lookup_ip(name.as_str())).await.unwrap_or(Err(NetError::Timeout));
+    match found {
+        Ok(found) => Ok((found.iter().collect(), Instant::from_std(found.valid_until()))),
+        Err(NetError::Timeout) => Err("no name server answered in time".to_owned()),
+        Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))) => Err(match response_code {
+            ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".to_owned(),
+            _ => "it has neither an A nor an AAAA record".to_owned(),
+        }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        Known { latest: None, in_force: None, problem: None, due: Instant::now() }
+    }
+
+    fn ips(last: &[u8]) -> Vec<IpAddr> {
+        last.iter().map(|last| IpAddr::from([10, 1, 0, *last])).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_addresses_the_one_in_use_stays() {
+        let (mut known, now) = (known(), Instant::now());
+        known.take(Ok((ips(&[12, 11]), now)), now);
+        assert_eq!(known.latest, Some(ips(&[11])[0]), "the lowest of a first answer");
+        known.take(Ok((ips(&[13, 11, 9]), now)), now);
+        assert_eq!(known.latest, Some(ips(&[11])[0]));
+        known.take(Ok((ips(&[13, 9]), now)), now);
+        assert_eq!(known.latest, Some(ips(&[9])[0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_keeps_the_address_and_is_tried_again_and_a_ttl_is_kept_within_bounds() {
+        let (mut known, now) = (known(), Instant::now());
+        known.take(Ok((ips(&[11]), now + Duration::from_secs(60))), now);
+        assert_eq!(known.due, now + Duration::from_secs(60));
+        known.take(Err("there is no such name (NXDOMAIN)".to_owned()), now);
+        assert_eq!((known.latest, known.due), (Some(ips(&[11])[0]), now + RETRY));
+        assert!(known.problem.is_some());
+        known.take(Ok((ips(&[11]), now)), now);
+        assert_eq!((known.problem.as_deref(), known.due), (None, now + SHORTEST));
+        known.take(Ok((ips(&[11]), now + 48 * LONGEST)), now);
+        assert_eq!(known.due, now + LONGEST);
+    }
+}

@@ -1,0 +1,130 @@
+//! IPv6 in the lab, beside `links`: addresses, routes and rules of a VPC that has it.
+//!
+//! One-way lies here as it does for IPv4, though the kernel checks no sources of IPv6 by itself (`rp_filter`):
+//!
+//! - the gateway forwards nothing;
+//! - what comes for an endpoint's address by another cable than the router's vanishes, before the kernel asks whether the
+//!   address is its own;
+//! - the router forwards what comes by a host's cable from that host's own address alone, so nobody can claim another's.
+//!
+//! Neighbours know each other by link-local addresses, one at each end of a cable. Nobody listens to router advertisements or
+//! redirects (`links` sets that), so no host can become another's next hop.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::route::{RouteHeader, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
+
+use super::links::{FIRST_TABLE, HOST_END, Kernel, LOCAL_PRIORITY, LOCAL_TABLE, VPC_SIDE};
+use super::namespaces::Namespace;
+use super::topology::{Ipv6, Topology};
+use super::{Host, LabError};
+
+/// The two ends of a cable: the hub's, which is the other's next hop, and the other. Between router and gateway the router is
+/// the hub.
+const HUB: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const LEAF: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+
+/// Every address: `::/0`.
+const EVERYWHERE: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
+
+/// Adds IPv6 to the namespaces that `links` has wired. Leaves the calling thread in one of them.
+pub(super) async fn wire(
+    ipv6: &Ipv6,
+    topology: &Topology,
+    networks: &BTreeMap<Host, Namespace>,
+) -> Result<(), LabError> {
+    let kernel = |host: Host| Kernel::of(host, networks.get(&host).expect("every host has a namespace"));
+    let (gateway, router) = (kernel(Host::Gateway)?, kernel(Host::Router)?);
+
+    let (ours, theirs) = (gateway.index(VPC_SIDE).await?, router.index("gateway").await?);
+    link_local(&gateway, ours, LEAF).await?;
+    link_local(&router, theirs, HUB).await?;
+    for ip in &ipv6.endpoints {
+        address(&gateway, ours, *ip).await?;
+        route(&router, Ipv6Net::from(*ip), theirs, LEAF).await?;
+    }
+    for net in &ipv6.consumer {
+        route(&gateway, *net, ours, HUB).await?;
+    }
+    // What no host has vanishes, as it does in a VPC.
+    let nowhere = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(EVERYWHERE.addr(), EVERYWHERE.prefix_len())
+        .kind(RouteType::BlackHole)
+        .table_id(RouteHeader::RT_TABLE_MAIN.into());
+    router.done("drop the rest", router.handle.route().add(nowhere.build()).execute().await)?;
+
+    let mut priority = FIRST_TABLE;
+    for host in &topology.hosts {
+        let hub = if host.hub() == Host::Gateway { &gateway } else { &router };
+        let cable = host.kind.name();
+        let own = ipv6.hosts.get(&host.kind).copied();
+        if let Some(ip) = own {
+            let (near, leaf) = (hub.index(cable).await?, kernel(host.kind)?);
+            let far = leaf.index(HOST_END).await?;
+            link_local(hub, near, HUB).await?;
+            link_local(&leaf, far, LEAF).await?;
+            address(&leaf, far, ip).await?;
+            route(&leaf, EVERYWHERE, far, HUB).await?;
+            route(hub, Ipv6Net::from(ip), near, LEAF).await?;
+        }
+        let rule = || hub.handle.rule().add().v6().input_interface(cable);
+        if host.hub() == Host::Gateway {
+            for ip in &ipv6.endpoints {
+                let rule = rule().destination_prefix(*ip, 128).action(RuleAction::Blackhole).priority(priority);
+                hub.done(format!("keep {ip} from {cable}"), rule.execute().await)?;
+            }
+        } else {
+            if let Some(ip) = own {
+                let main = rule().source_prefix(ip, 128).action(RuleAction::ToTable);
+                let main = main.table_id(RouteHeader::RT_TABLE_MAIN.into()).priority(priority);
+                hub.done(format!("forward what {ip} sends"), main.execute().await)?;
+            }
+            let rest = rule().action(RuleAction::Blackhole).priority(priority + 1);
+            hub.done(format!("drop what else {cable} sends"), rest.execute().await)?;
+        }
+        priority += 2;
+    }
+    local_addresses_last(&gateway).await
+}
+
+/// An end of a cable. The kernel adds the route to the other one.
+async fn link_local(kernel: &Kernel, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
+    add(kernel, index, ip, 64, AddressFlags::Nodad).await
+}
+
+/// An address without the route to its network: every way is written out.
+async fn address(kernel: &Kernel, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
+    add(kernel, index, ip, 128, AddressFlags::Nodad | AddressFlags::Noprefixroute).await
+}
+
+/// No address is looked for on the cable before it is used (`Nodad`): its two ends are known, and it can be bound at once.
+async fn add(kernel: &Kernel, index: u32, ip: Ipv6Addr, prefix: u8, flags: AddressFlags) -> Result<(), LabError> {
+    let mut request = kernel.handle.address().add(index, ip.into(), prefix);
+    request.message_mut().attributes.push(AddressAttribute::Flags(flags));
+    kernel.done(format!("give the address {ip}/{prefix}"), request.execute().await)
+}
+
+async fn route(kernel: &Kernel, net: Ipv6Net, index: u32, next_hop: Ipv6Addr) -> Result<(), LabError> {
+    let route = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(net.network(), net.prefix_len())
+        .output_interface(index)
+        .gateway(next_hop);
+    kernel.done(format!("route {net}"), kernel.handle.route().add(route.build()).execute().await)
+}
+
+/// Moves the kernel's first rule, by which every local address is found, behind those of [`wire`].
+async fn local_addresses_last(kernel: &Kernel) -> Result<(), LabError> {
+    let last = kernel.handle.rule().add().v6().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
+    let last = last.action(RuleAction::ToTable).execute().await;
+    kernel.done("move the rule for local IPv6 addresses behind the others", last)?;
+    let mut first = RuleMessage::default();
+    first.header.family = rtnetlink::packet_route::AddressFamily::Inet6;
+    first.header.table = LOCAL_TABLE;
+    first.header.action = RuleAction::ToTable;
+    kernel.done("remove the kernel's first rule for IPv6", kernel.handle.rule().del(first).execute().await)
+}
