@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
-use super::services::{invalid, is_id, missing, region_of};
+use super::services::{check_provider, invalid, is_id, missing, region_of};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
 use crate::control::inventory::{ElsewhereEndpoint, ElsewhereService, Inventory, ServiceState, Timestamp};
@@ -170,10 +170,17 @@ fn connection_name(id: &str, name: &str, state: ServiceState) -> Option<String> 
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewEndpoint {
+struct NewAzureEndpoint {
+    cloud_provider: Option<String>,
     id: Option<String>,
     #[serde(rename = "privateEndpointIPAddress")]
     private_endpoint_ip_address: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewGcpEndpoint {
+    cloud_provider: Option<String>,
     endpoint_group_name: Option<String>,
     gcp_project_id: Option<String>,
     #[serde(default)]
@@ -193,7 +200,6 @@ fn ip(name: &str, text: Option<String>) -> Result<String, Refusal> {
 }
 
 async fn register(request: &Request<'_>, cloud: Cloud, id: &str) -> Outcome {
-    let body: NewEndpoint = request.body()?;
     let mut new = ElsewhereEndpoint {
         ip: None,
         gcp_project: None,
@@ -204,6 +210,8 @@ async fn register(request: &Request<'_>, cloud: Cloud, id: &str) -> Outcome {
     };
     let name = match cloud {
         Cloud::Azure => {
+            let body: NewAzureEndpoint = request.body()?;
+            check_provider(body.cloud_provider.as_deref(), cloud.label())?;
             let name = body.id.ok_or_else(|| missing("id"))?;
             if name.parse::<VpceId>().ok().and_then(|id| id.cloud()) != Some(Cloud::Azure) {
                 return Err(invalid("id", &name));
@@ -212,6 +220,8 @@ async fn register(request: &Request<'_>, cloud: Cloud, id: &str) -> Outcome {
             name
         }
         Cloud::Gcp => {
+            let body: NewGcpEndpoint = request.body()?;
+            check_provider(body.cloud_provider.as_deref(), cloud.label())?;
             // Required though it means nothing with port mapping. Source: Atlas' API description.
             body.endpoint_group_name.filter(|name| !name.is_empty()).ok_or_else(|| missing("endpointGroupName"))?;
             let project = body.gcp_project_id.ok_or_else(|| missing("gcpProjectId"))?;

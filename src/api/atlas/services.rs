@@ -116,12 +116,16 @@ struct NewService {
     provider_name: Option<String>,
     region: Option<String>,
     supported_remote_regions: Option<Vec<String>>,
-    #[serde(default)]
-    port_mapping_enabled: bool,
+    port_mapping_enabled: Option<bool>,
 }
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let body: NewService = request.body()?;
+    let port_mapping = body.port_mapping_enabled.unwrap_or(false);
+    if let Some(other) = body.provider_name.as_deref().filter(|name| port_mapping && *name != "GCP") {
+        let detail = format!("Invalid attribute portMappingEnabled specified: it is Google Cloud's, not {other}'s.");
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["portMappingEnabled"]));
+    }
     match body.provider_name.as_deref() {
         Some("AWS") => {}
         Some(other @ ("AZURE" | "GCP")) => {
@@ -129,7 +133,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
                 return Err(unsupported(other));
             }
             let wanted = body.region.ok_or_else(|| missing("region"))?;
-            return super::elsewhere::create(request, other, &wanted, body.port_mapping_enabled).await;
+            return super::elsewhere::create(request, other, &wanted, port_mapping).await;
         }
         Some(other) => return Err(invalid("providerName", other)),
         None => return Err(missing("providerName")),
@@ -202,12 +206,23 @@ struct NewEndpoint {
     /// The first version's name for it is the longer one.
     #[serde(alias = "interfaceEndpointId")]
     id: Option<String>,
+    #[serde(rename = "cloudProvider")]
+    cloud_provider: Option<String>,
+}
+
+/// A body may name the provider, which is the path's.
+pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), Refusal> {
+    match named {
+        Some(other) if other != own => Err(invalid("cloudProvider", other)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: NewEndpoint = request.body()?;
+    check_provider(body.cloud_provider.as_deref(), "AWS")?;
     let text = body.id.ok_or_else(|| missing("id"))?;
     let endpoint = VpceId::of_aws(text.trim()).map_err(|_| invalid("id", &text))?;
     let (to, what) = (service.clone(), endpoint.clone());
