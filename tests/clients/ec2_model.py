@@ -43,11 +43,16 @@ def described(**more):
 # Every served call with all parameters that are obeyed; several where they exclude each other.
 OBEYED = {
     "AcceptVpcEndpointConnections": [{"ServiceId": SERVICE, "VpcEndpointId.1": ENDPOINT}],
+    "AssociateSubnetCidrBlock": [{"SubnetId": SUBNET, "Ipv6CidrBlock": "2001:db8::/64"}],
+    "AssociateVpcCidrBlock": [{"VpcId": VPC, "AmazonProvidedIpv6CidrBlock": "true"}],
     "AuthorizeSecurityGroupEgress": [rules(**tags("security-group-rule"))],
     "AuthorizeSecurityGroupIngress": [rules(**tags("security-group-rule"))],
     "CreateSecurityGroup": [{"GroupName": "n", "GroupDescription": "d", "VpcId": VPC, **tags("security-group")}],
     "CreateSubnet": [
-        {"VpcId": VPC, "CidrBlock": "127.0.9.0/24", "Ipv6Native": "false", "AvailabilityZone": "us-east-1a", **tags("subnet")},
+        {
+            "VpcId": VPC, "CidrBlock": "127.0.9.0/24", "Ipv6CidrBlock": "2001:db8::/64", "Ipv6Native": "false",
+            "AvailabilityZone": "us-east-1a", **tags("subnet"),
+        },
         {"VpcId": VPC, "CidrBlock": "127.0.9.0/24", "AvailabilityZoneId": "use1-az1"},
     ],
     "CreateTags": [{"ResourceId.1": VPC, **TAG}],
@@ -60,7 +65,7 @@ OBEYED = {
             "PolicyDocument": POLICY, "SubnetId.1": SUBNET, "SecurityGroupId.1": GROUP, "IpAddressType": "ipv4",
             "DnsOptions.DnsRecordIpType": "ipv4", "DnsOptions.PrivateDnsOnlyForInboundResolverEndpoint": "false",
             "ClientToken": "t", "PrivateDnsEnabled": "false", "SubnetConfiguration.1.SubnetId": SUBNET,
-            "SubnetConfiguration.1.Ipv4": "127.0.30.77", **tags("vpc-endpoint"),
+            "SubnetConfiguration.1.Ipv4": "127.0.30.77", "SubnetConfiguration.1.Ipv6": "2001:db8::5", **tags("vpc-endpoint"),
         },
     ],
     "DeleteSecurityGroup": [{"GroupId": GROUP}],
@@ -86,6 +91,8 @@ OBEYED = {
     "DescribeVpcEndpointServices": [{"ServiceName.1": NAME, "ServiceRegion.1": "us-east-1"}, PAGE],
     "DescribeVpcEndpoints": [{"VpcEndpointId.1": ENDPOINT}, PAGE],
     "DescribeVpcs": [{"VpcId.1": VPC}, PAGE],
+    "DisassociateSubnetCidrBlock": [{"AssociationId": "subnet-cidr-assoc-0123456789abcdef0"}],
+    "DisassociateVpcCidrBlock": [{"AssociationId": "vpc-cidr-assoc-0123456789abcdef0"}],
     "ModifySecurityGroupRules": [
         {
             "GroupId": GROUP, "SecurityGroupRule.1.SecurityGroupRuleId": RULE_ID,
@@ -114,6 +121,7 @@ OBEYED = {
             "AddSecurityGroupId.1": GROUP, "RemoveSecurityGroupId.1": GROUP, "IpAddressType": "ipv4",
             "DnsOptions.DnsRecordIpType": "ipv4", "DnsOptions.PrivateDnsOnlyForInboundResolverEndpoint": "false",
             "PrivateDnsEnabled": "false", "SubnetConfiguration.1.SubnetId": SUBNET, "SubnetConfiguration.1.Ipv4": "127.0.30.77",
+            "SubnetConfiguration.1.Ipv6": "2001:db8::5",
         },
         {"VpcEndpointId": ENDPOINT, "ResetPolicy": "true"},
     ],
@@ -179,11 +187,11 @@ def leaves(shapes, shape, at=""):
 
 
 def wrong(name, shape):
-    """A value that the parameter can't have; None for texts that may say anything."""
+    """A value that the parameter can't have; None for texts that may say anything, and for ids that are only looked up."""
     last = name.removesuffix(".1").rpartition(".")[2]
     if shape["type"] == "boolean":
         return "maybe"
-    if shape["type"] == "integer" or "enum" in shape or last.startswith("Cidr") or last.endswith("Id"):
+    if shape["type"] == "integer" or "enum" in shape or "Cidr" in last or last.endswith("Id") and last != "AssociationId":
         return "nonsense"
     return None
 

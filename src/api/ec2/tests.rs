@@ -304,10 +304,6 @@ async fn a_malformed_id_is_told_from_one_that_is_not_there() {
         (format!("{create}&SubnetId.1={google}"), "InvalidSubnetID.Malformed"),
         (format!("{create}&SecurityGroupId.1=vpc-0123456789abcdef0"), "InvalidGroupId.Malformed"),
         (format!("{create}&SecurityGroupId.1=sg-0123456789abcdef9"), "InvalidGroup.NotFound"),
-        (
-            format!("{create}&SubnetConfiguration.1.SubnetId={SUBNET}&SubnetConfiguration.1.Ipv6=::1"),
-            "UnsupportedOperation",
-        ),
         (format!("{create}&DnsOptions.PrivateDnsPreference=ALL_DOMAINS"), "UnsupportedOperation"),
         ("Action=CreateTags&ResourceId.1=vpc-xyz&Tag.1.Key=k".to_owned(), "InvalidID"),
         ("Action=CreateTags&ResourceId.1=vpc-0123456789abcdef0&Tag.1.Key=k".to_owned(), "InvalidVpcID.NotFound"),
