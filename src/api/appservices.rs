@@ -6,11 +6,12 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::auth::{Pair, with_scheme};
 use super::call::{Call, Reply, empty, json as reply};
+use super::openapi::query;
 use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, Use};
 use super::text::object_id;
 use crate::control::draft::EditError;
@@ -71,8 +72,14 @@ impl From<ChangeError> for Refusal {
     }
 }
 
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
-    match act(shared, call).await {
+/// Answers a request for the route of `template`.
+pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
+    let known = query(template, &call.method);
+    let answered = match call.query.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        None => act(shared, call).await,
+        Some((name, _)) => Err(Refusal::bad(format!("unknown query parameter `{name}`: leave it out"))),
+    };
+    match answered {
         Ok((status, Some(body))) => reply(status, &body),
         Ok((status, None)) => empty(status),
         Err(Refusal { status, code, message }) => reply(status, &json!({ "error": message, "error_code": code })),
@@ -122,8 +129,14 @@ fn bearer(call: &Call) -> Option<&str> {
     with_scheme(call.header("authorization")?, "Bearer")
 }
 
+/// A body as JSON. A field, however deep, that `T` has no place for is refused: nothing that is asked for is dropped.
 fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    call.json().map_err(Refusal::bad)
+    let wrong = |error| Refusal::bad(format!("the body is not what is expected: {error}"));
+    let (body, unknown) = call.json_with_unknown().map_err(wrong)?;
+    match unknown.as_slice() {
+        [] => Ok(body),
+        paths => Err(Refusal::bad(format!("unknown field `{}`: leave it out", paths.join("`, `")))),
+    }
 }
 
 #[derive(Deserialize)]
@@ -205,6 +218,9 @@ fn model(app: &App) -> &'static str {
     }
 }
 
+/// What every app here is; `atlas` and others are apps that MongoDB makes for its own use.
+const PRODUCT: &str = "standard";
+
 fn app_view(app: &App) -> Value {
     let location = REGIONS.iter().find(|(region, _)| *region == app.region.as_str()).map_or("US-VA", |(_, at)| at);
     json!({
@@ -218,7 +234,7 @@ fn app_view(app: &App) -> Value {
         "last_used": 0,
         "location": location,
         "name": app.id.as_str().rsplit_once('-').map_or(app.id.as_str(), |(name, _)| name),
-        "product": "standard",
+        "product": PRODUCT,
         "provider_region": app.region.app_services(),
     })
 }
@@ -230,7 +246,12 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
     }
     let mut own = inventory.apps.values().filter(|app| app.project == *group);
     let (id, rest) = match (&call.method, rest) {
-        (&Method::GET, []) => return Ok(ok(own.map(app_view).collect())),
+        (&Method::GET, []) => {
+            // `product`, once for each that is asked for.
+            let mut products = call.query.iter().map(|(_, product)| product).peekable();
+            let are_meant = products.peek().is_none() || products.any(|product| product == PRODUCT);
+            return Ok(ok(own.filter(|_| are_meant).map(app_view).collect()));
+        }
         (_, [id, rest @ ..]) => (*id, rest),
         _ => return Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
     };
@@ -255,7 +276,7 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
             Ok(ok(app.endpoints.iter().map(|endpoint| endpoint_view(&inventory, app, endpoint)).collect()))
         }
         (&Method::POST, ["security", "private_endpoints"]) => {
-            let wanted = wanted(call, app)?;
+            let wanted = wanted(call, app, None)?;
             let (id, new) = (app.id.clone(), wanted.clone());
             shared.control.edit(move |draft| draft.add_app_endpoint(&id, new)).await?;
             Ok((StatusCode::CREATED, Some(endpoint_view(&inventory, app, &wanted))))
@@ -277,29 +298,37 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
 #[serde(rename_all = "camelCase")]
 struct ServiceConfig {
     wire_protocol_enabled: Option<bool>,
+    /// What can't be changed here.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 /// The app's one data source: what carries the switch of the wire protocol.
 async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Outcome {
     let id = object_id("app-service", app.id.as_str());
     let view = json!({ "_id": id, "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1 });
+    let config = || {
+        let inventory = shared.control.inventory();
+        let cluster = inventory.clusters.keys().find(|key| key.0 == app.project).map(|key| key.1.to_string());
+        json!({
+            "clusterName": cluster.unwrap_or_else(|| "Cluster0".to_owned()),
+            "readPreference": "primary",
+            "wireProtocolEnabled": app.wire_protocol,
+        })
+    };
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(ok(json!([view]))),
         (_, [own, ..]) if *own != id => {
             Err(Refusal::new(StatusCode::NOT_FOUND, "ServiceNotFound", format!("service not found: '{own}'")))
         }
         (&Method::GET, [_]) => Ok(ok(view)),
-        (&Method::GET, [_, "config"]) => {
-            let inventory = shared.control.inventory();
-            let cluster = inventory.clusters.keys().find(|key| key.0 == app.project).map(|key| key.1.to_string());
-            Ok(ok(json!({
-                "clusterName": cluster.unwrap_or_else(|| "Cluster0".to_owned()),
-                "readPreference": "primary",
-                "wireProtocolEnabled": app.wire_protocol,
-            })))
-        }
+        (&Method::GET, [_, "config"]) => Ok(ok(config())),
         (&Method::PATCH, [_, "config"]) => {
             let body: ServiceConfig = body(call)?;
+            let shown = config();
+            if let Some((name, _)) = body.others.iter().find(|(name, value)| shown[name.as_str()] != **value) {
+                return Err(Refusal::bad(format!("`{name}` can't be set here: leave it out, or say what is shown")));
+            }
             let app = app.id.clone();
             if let Some(on) = body.wire_protocol_enabled {
                 shared.control.edit(move |draft| draft.set_wire_protocol(&app, on)).await?;
@@ -341,6 +370,9 @@ fn endpoint_view(inventory: &Inventory, app: &App, endpoint: &AppEndpoint) -> Va
 
 #[derive(Deserialize)]
 struct NewEndpoint {
+    /// What an answer has, which clients send back with a change.
+    #[serde(rename = "_id")]
+    id: Option<String>,
     cloud_provider_region: String,
     cloud_provider_endpoint_id: String,
     endpoint_type: String,
@@ -348,8 +380,8 @@ struct NewEndpoint {
     comment: Option<String>,
 }
 
-/// The private endpoint that a body asks for.
-fn wanted(call: &Call, app: &App) -> Result<AppEndpoint, Refusal> {
+/// The private endpoint that a body asks for, in the place of the one with the id `own`, if it is to be in the place of one.
+fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, Refusal> {
     let body: NewEndpoint = body(call)?;
     let kind = match body.endpoint_type.as_str() {
         "general" => AppEndpointKind::General,
@@ -369,10 +401,15 @@ fn wanted(call: &Call, app: &App) -> Result<AppEndpoint, Refusal> {
             body.cloud_provider_region
         )));
     }
-    let endpoint = body.cloud_provider_endpoint_id.parse().map_err(|_| {
+    let endpoint = VpceId::of_aws(&body.cloud_provider_endpoint_id).map_err(|_| {
         let message = format!("invalid VPC endpoint id: '{}'", body.cloud_provider_endpoint_id);
         Refusal::new(StatusCode::BAD_REQUEST, "InvalidVPCEndpointID", message)
     })?;
+    // It follows from app and endpoint, so that what was read can be sent.
+    let ids = [own.map(str::to_owned), Some(endpoint_id(app, &endpoint))];
+    if body.id.is_some() && !ids.contains(&body.id) {
+        return Err(Refusal::bad("`_id` can't be chosen: leave it out"));
+    }
     Ok(AppEndpoint { endpoint, kind, comment: body.comment.unwrap_or_default() })
 }
 
@@ -383,7 +420,7 @@ async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &
     match *method {
         Method::GET => Ok(ok(endpoint_view(&shared.control.inventory(), app, found))),
         Method::PUT => {
-            let new = wanted(call, app)?;
+            let new = wanted(call, app, Some(object))?;
             let changed = new.clone();
             shared.control.edit(move |draft| draft.change_app_endpoint(&id, &old, changed)).await?;
             Ok(ok(endpoint_view(&shared.control.inventory(), app, &new)))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::client::Answer;
+use super::client::{Answer, Client};
 use super::fixture::Gateway;
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
@@ -18,6 +18,22 @@ impl Gateway {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let path = format!("/api/atlas/{version}/groups/{PROJECT}/{path}");
         self.ask(method, path.trim_end_matches('/'), &body).await
+    }
+
+    /// In the version of what may still change.
+    async fn preview(&self, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let accept = [("accept", "application/vnd.atlas.preview+json")];
+        let path = format!("/api/atlas/v2/groups/{PROJECT}/{path}");
+        Client::new(self.address).send(method, &path, &accept, body).await.expect("an answer")
+    }
+
+    /// A gateway whose project opted in to connection strings that are made by name.
+    async fn with_strings_on(store: Arc<MemoryStore>) -> Self {
+        let gateway = Self::start_on(store).await;
+        let on = json!({ "privateEndpointConnectionStringsEnabled": true });
+        assert_eq!(gateway.preview("PATCH", "settings", on).await.status, 200);
+        gateway
     }
 
     async fn states(&self, version: &str) -> Vec<String> {
@@ -135,12 +151,82 @@ async fn what_can_not_be_kept_or_obeyed_is_refused_by_name() {
         json!({ "regionConfigs": [{ "regionName": "US_EAST_1", "electableSpecs": specs }] })
     };
     let sharded = |specs: Value| json!({ "name": "C", "clusterType": "SHARDED", "replicationSpecs": specs });
+    // Two regions, the second of which has a field of its own.
+    let two = |field: &str, value: Value| {
+        let specs = json!({ "instanceSize": "M10", "nodeCount": 2, "diskIOPS": 3000 });
+        let scaling = json!({ "diskGB": { "enabled": false } });
+        let first = json!({ "regionName": "US_EAST_1", "electableSpecs": specs, "autoScaling": scaling });
+        let mut second = json!({ "regionName": "EU_WEST_1", "electableSpecs": { "nodeCount": 1 } });
+        second[field] = value;
+        json!({ "name": "C", "replicationSpecs": [{ "regionConfigs": [first, second] }] })
+    };
     for (method, path, body, wanted) in [
         ("PATCH", "clusters/Cluster0", json!({ "backupEnabled": true }), "UNSUPPORTED_CHANGE"),
         ("PATCH", "clusters/Cluster0", json!({ "clusterType": "SHARDED" }), "UNSUPPORTED_CHANGE"),
         ("PATCH", "clusters/Cluster0", json!({ "name": "Other" }), "UNSUPPORTED_CHANGE"),
         ("PATCH", "clusters/Cluster0", json!({ "nonsense": 1 }), "UNSUPPORTED_CHANGE"),
-        ("PATCH", "clusters/Cluster0", json!({ "labels": ["a"] }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0", json!({ "labels": ["a"] }), "INVALID_JSON_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0", json!({ "rootCertType": "OTHER" }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "versionReleaseSystem": "DAILY" }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0", json!({ "mongoDBMajorVersion": "newest" }), "INVALID_ATTRIBUTE"),
+        ("PATCH", "clusters/Cluster0", json!({ "replicationFactor": 5 }), "UNSUPPORTED_CHANGE"),
+        ("PATCH", "clusters/Cluster0", json!({ "labBackends": ["127.1.0.9:27017"] }), "UNSUPPORTED_CHANGE"),
+        (
+            "PATCH",
+            "clusters/Cluster0",
+            json!({ "replicationSpecs": [{ "zoneId": "x", "nonsense": 1 }] }),
+            "UNSUPPORTED_CHANGE",
+        ),
+        (
+            "POST",
+            "clusters",
+            two("electableSpecs", json!({ "instanceSize": "M20", "nodeCount": 3 })),
+            "UNSUPPORTED_CHANGE",
+        ),
+        ("POST", "clusters", two("electableSpecs", json!({ "nodeCount": 3, "diskIOPS": 4000 })), "UNSUPPORTED_CHANGE"),
+        (
+            "POST",
+            "clusters",
+            two("electableSpecs", json!({ "nodeCount": 3, "ebsVolumeType": "FAST" })),
+            "INVALID_ATTRIBUTE",
+        ),
+        ("POST", "clusters", two("autoScaling", json!({ "diskGB": { "enabled": true } })), "UNSUPPORTED_CHANGE"),
+        ("POST", "clusters", two("readOnlySpecs", json!({ "nodeCount": 1 })), "UNSUPPORTED_CHANGE"),
+        (
+            "POST",
+            "clusters",
+            two("analyticsSpecs", json!({ "nodeCount": 0, "instanceSize": "M40" })),
+            "UNSUPPORTED_CHANGE",
+        ),
+        ("POST", "clusters", two("analyticsAutoScaling", json!({})), "UNSUPPORTED_CHANGE"),
+        ("POST", "clusters", two("regionName", json!("US_EAST_1")), "INVALID_ATTRIBUTE"),
+        (
+            "POST",
+            "clusters",
+            json!({ "name": "C", "providerSettings": { "providerName": "AWS", "regionName": "US_EAST_1", "instanceSizeName": "M20" },
+                    "replicationSpecs": [spec("M30")] }),
+            "UNSUPPORTED_CHANGE",
+        ),
+        ("PATCH", "clusters/Cluster0/processArgs", json!({ "minimumEnabledTlsProtocol": "SSL3" }), "INVALID_ATTRIBUTE"),
+        (
+            "POST",
+            "accessList",
+            json!([{ "cidrBlock": "203.0.113.0/24", "ipAddress": "203.0.113.9" }]),
+            "INVALID_ATTRIBUTE",
+        ),
+        ("POST", "accessList", json!([{ "cidrBlock": "203.0.113.0/24", "groupId": "other" }]), "INVALID_ATTRIBUTE"),
+        (
+            "POST",
+            "privateEndpoint/endpointService",
+            json!({ "providerName": "AWS", "region": "EU_WEST_1", "portMappingEnabled": true }),
+            "INVALID_ATTRIBUTE",
+        ),
+        ("PATCH", "settings", json!({ "privateEndpointConnectionStringsEnabled": true }), "INVALID_ATTRIBUTE"),
+        ("GET", "clusters?pageNum=0", Value::Null, "INVALID_QUERY_PARAMETER"),
+        ("GET", "clusters?itemsPerPage=501", Value::Null, "INVALID_QUERY_PARAMETER"),
+        ("GET", "clusters?colour=red", Value::Null, "INVALID_QUERY_PARAMETER"),
+        ("GET", "settings?pageNum=1", Value::Null, "INVALID_QUERY_PARAMETER"),
+        ("DELETE", "clusters/Cluster0?retainBackups=true", Value::Null, "UNSUPPORTED_CHANGE"),
         ("PATCH", "clusters/Cluster0/processArgs", json!({ "nonsense": 1 }), "INVALID_ATTRIBUTE"),
         ("PATCH", "clusters/Cluster0/processArgs", json!({ "noTableScan": "no" }), "INVALID_ATTRIBUTE"),
         ("PATCH", "settings", json!({ "nonsense": true }), "INVALID_ATTRIBUTE"),
@@ -285,13 +371,13 @@ const STRINGS: &str = "clusters/Cluster0/privateEndpointConnectionStrings";
 impl Gateway {
     async fn until_strings_are(&self, path: &str, status: &str) -> Value {
         for _ in 0..1000 {
-            let shown = self.of_group("v2", "GET", path, Value::Null).await.json();
+            let shown = self.preview("GET", path, Value::Null).await.json();
             if shown["status"] == status {
                 return shown;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("never {status}: {}", self.of_group("v2", "GET", path, Value::Null).await.json());
+        panic!("never {status}: {}", self.preview("GET", path, Value::Null).await.json());
     }
 }
 
@@ -299,10 +385,10 @@ impl Gateway {
 #[tokio::test]
 async fn connection_strings_are_made_by_name_published_changed_and_removed() {
     let store = Arc::new(MemoryStore::new());
-    let gateway = Gateway::start_on(store.clone()).await;
+    let gateway = Gateway::with_strings_on(store.clone()).await;
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
     let wanted = json!({ "name": "reports", "privateEndpointIds": [ENDPOINT] });
-    let made = gateway.of_group("v2", "POST", STRINGS, wanted).await;
+    let made = gateway.preview("POST", STRINGS, wanted).await;
     assert_eq!(made.status, 201);
     let made = made.json();
     assert_eq!((&made["status"], &made["managementType"]), (&json!("PENDING"), &json!("SELF_MANAGED")));
@@ -335,7 +421,7 @@ async fn connection_strings_are_made_by_name_published_changed_and_removed() {
 
     // What is in force stays while a change is pending, and over a restart.
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
-    let changed = gateway.of_group("v2", "PATCH", &path, json!({ "name": "billing" })).await;
+    let changed = gateway.preview("PATCH", &path, json!({ "name": "billing" })).await;
     assert_eq!(changed.status, 200);
     let changed = changed.json();
     assert_eq!((&changed["name"], &changed["status"]), (&json!("billing"), &json!("PENDING")));
@@ -345,20 +431,20 @@ async fn connection_strings_are_made_by_name_published_changed_and_removed() {
     gateway.control.set_pace(Pace::Fast).await.unwrap();
     let again = gateway.until_strings_are(&path, "AVAILABLE").await;
     assert_eq!((&again["slug"], &again["connectionString"]), (&shown["slug"], &shown["connectionString"]));
-    let list = gateway.of_group("v2", "GET", STRINGS, Value::Null).await.json();
+    let list = gateway.preview("GET", STRINGS, Value::Null).await.json();
     assert_eq!((&list["totalCount"], &list["results"][0]), (&json!(1), &again));
-    let other = gateway.of_group("v2", "GET", &path.replace("Cluster0", "Sharded0"), Value::Null).await;
+    let other = gateway.preview("GET", &path.replace("Cluster0", "Sharded0"), Value::Null).await;
     assert_eq!(other.status, 404, "another cluster's");
 
-    assert_eq!(gateway.of_group("v2", "DELETE", &path, Value::Null).await.status, 204);
-    assert_eq!(gateway.of_group("v2", "GET", &path, Value::Null).await.status, 404);
+    assert_eq!(gateway.preview("DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(gateway.preview("GET", &path, Value::Null).await.status, 404);
     let snapshot = gateway.control.snapshot();
     assert!(!snapshot.dns.public[&apex].records.contains_key(&name), "its names go with it");
 }
 
 #[tokio::test]
 async fn connection_strings_that_cannot_be_are_refused_or_fail() {
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::with_strings_on(Arc::default()).await;
     let good = json!({ "name": "a", "privateEndpointIds": [ENDPOINT] });
     let with = |field: &str, value: Value| {
         let mut body = good.clone();
@@ -376,24 +462,24 @@ async fn connection_strings_that_cannot_be_are_refused_or_fail() {
         (with("selectiveMongosEnabled", json!(true)), "is not published"),
         (with("slug", json!("mine")), "slug"),
     ] {
-        let refused = gateway.of_group("v2", "POST", STRINGS, body.clone()).await;
+        let refused = gateway.preview("POST", STRINGS, body.clone()).await;
         assert_eq!(refused.status, 400, "{body}");
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(said), "{body}: {detail}");
     }
     let nowhere = "clusters/Nowhere/privateEndpointConnectionStrings";
-    assert_eq!(code(&gateway.of_group("v2", "POST", nowhere, good.clone()).await), (404, "CLUSTER_NOT_FOUND".into()));
+    assert_eq!(code(&gateway.preview("POST", nowhere, good.clone()).await), (404, "CLUSTER_NOT_FOUND".into()));
     assert_eq!(gateway.of_group("v1.0", "GET", STRINGS, Value::Null).await.status, 404, "the first version has none");
 
-    let made = gateway.of_group("v2", "POST", STRINGS, good.clone()).await.json();
+    let made = gateway.preview("POST", STRINGS, good.clone()).await.json();
     let path = format!("{STRINGS}/{}", made["connectionStringId"].as_str().unwrap());
-    let refused = gateway.of_group("v2", "PATCH", &path, json!({ "optimizedModeEnabled": false })).await;
+    let refused = gateway.preview("PATCH", &path, json!({ "optimizedModeEnabled": false })).await;
     assert_eq!((refused.status.as_u16(), &refused.json()["parameters"]), (400, &json!(["optimizedModeEnabled"])));
     gateway.until_strings_are(&path, "AVAILABLE").await;
 
     // A change whose endpoint is removed before it is through fails, and says why.
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
-    assert_eq!(gateway.of_group("v2", "PATCH", &path, good).await.status, 200);
+    assert_eq!(gateway.preview("PATCH", &path, good).await.status, 200);
     let services = gateway.of_group("v2", "GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json();
     let service = services[0]["id"].as_str().expect("an id");
     let endpoint = format!("privateEndpoint/AWS/endpointService/{service}/endpoint/{ENDPOINT}");
@@ -406,13 +492,75 @@ async fn connection_strings_that_cannot_be_are_refused_or_fail() {
 /// A sharded cluster with optimized strings has one port, so that its named strings lead there by the `-lb` name.
 #[tokio::test]
 async fn strings_by_name_of_an_optimized_cluster_are_load_balanced() {
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::with_strings_on(Arc::default()).await;
     let list = STRINGS.replace("Cluster0", "Sharded0");
     let body = json!({ "name": "a", "privateEndpointIds": [ENDPOINT], "optimizedModeEnabled": true });
-    let made = gateway.of_group("v2", "POST", &list, body).await.json();
+    let made = gateway.preview("POST", &list, body).await.json();
     let path = format!("{list}/{}", made["connectionStringId"].as_str().expect("an id"));
     let shown = gateway.until_strings_are(&path, "AVAILABLE").await;
     let srv = shown["srvConnectionString"].as_str().unwrap();
     assert!(srv.contains(&format!("-cs-{}", shown["slug"].as_str().unwrap())) && srv.contains("-lb."), "{srv}");
     assert!(shown["connectionString"].as_str().unwrap().ends_with("&loadBalanced=true"), "{shown}");
+}
+
+/// A32: the resource and the setting are in the version `preview` alone, and a project has to opt in.
+#[tokio::test]
+async fn strings_by_name_need_the_preview_version_and_a_project_that_opted_in() {
+    let gateway = Gateway::start().await;
+    let setting = "privateEndpointConnectionStringsEnabled";
+    assert_eq!(gateway.preview("GET", "settings", Value::Null).await.json()[setting], false);
+    assert_eq!(gateway.of_group("v2", "GET", "settings", Value::Null).await.json()[setting], Value::Null);
+    let body = json!({ "name": "a", "privateEndpointIds": [ENDPOINT] });
+    let refused = gateway.preview("POST", STRINGS, body.clone()).await;
+    assert_eq!(code(&refused), (409, "CONFLICT".into()));
+    assert!(refused.text().contains(setting), "{}", refused.text());
+    assert_eq!(gateway.preview("GET", STRINGS, Value::Null).await.json()["totalCount"], 0);
+    assert_eq!(gateway.preview("PATCH", "settings", json!({ setting: true })).await.json()[setting], true);
+    assert_eq!(gateway.preview("POST", STRINGS, body).await.status, 201);
+    let opting_out = gateway.preview("PATCH", "settings", json!({ setting: false })).await;
+    assert_eq!(code(&opting_out), (409, "CONFLICT".into()), "it has such strings");
+    for accept in ["*/*", "application/json", "application/vnd.atlas.2025-03-12+json"] {
+        let path = format!("/api/atlas/v2/groups/{PROJECT}/{STRINGS}");
+        let answer = Client::new(gateway.address).send("GET", &path, &[("accept", accept)], String::new()).await;
+        assert_eq!(code(&answer.expect("an answer")), (406, "INVALID_VERSION_DATE".into()), "{accept}");
+    }
+}
+
+/// Terraform reads a cluster's containers by its provider.
+#[tokio::test]
+async fn containers_are_those_of_the_provider_that_is_asked_for() {
+    let gateway = Gateway::start().await;
+    for (provider, region) in [("AZURE", "US_EAST_2"), ("GCP", "WESTERN_EUROPE"), ("GCP", "CENTRAL_US")] {
+        let body = json!({ "providerName": provider, "region": region, "portMappingEnabled": provider == "GCP" });
+        assert_eq!(gateway.of_group("v2", "POST", "privateEndpoint/endpointService", body).await.status, 201);
+    }
+    let mut together = 0;
+    for (query, provider, fields) in [
+        ("", "AWS", json!({ "regionName": "US_EAST_1" })),
+        ("?providerName=AWS", "AWS", json!({ "regionName": "US_EAST_1" })),
+        ("?providerName=AZURE", "AZURE", json!({ "region": "US_EAST_2" })),
+        ("?providerName=GCP", "GCP", json!({ "regions": ["WESTERN_EUROPE", "CENTRAL_US"] })),
+    ] {
+        let list = gateway.of_group("v2", "GET", &format!("containers{query}"), Value::Null).await.json();
+        let own = list["results"].as_array().expect("a page");
+        assert_eq!(own.len(), 1, "{query}: {list}");
+        assert_eq!(own[0]["providerName"], provider);
+        for (name, value) in fields.as_object().expect("fields") {
+            assert_eq!(&own[0][name], value, "{query}: {list}");
+        }
+        together += usize::from(!query.is_empty());
+    }
+    let all = gateway.of_group("v2", "GET", "containers/all", Value::Null).await.json();
+    assert_eq!(all["totalCount"], together, "{all}");
+    let wrong = gateway.of_group("v2", "GET", "containers?providerName=ORACLE", Value::Null).await;
+    assert_eq!(code(&wrong), (400, "INVALID_ATTRIBUTE".into()));
+}
+
+#[tokio::test]
+async fn an_advanced_option_that_is_set_to_null_has_its_default_again() {
+    let gateway = Gateway::start().await;
+    let path = "clusters/Cluster0/processArgs";
+    let set = |value: Value| gateway.of_group("v2", "PATCH", path, json!({ "javascriptEnabled": value }));
+    assert_eq!(set(json!(false)).await.json()["javascriptEnabled"], false);
+    assert_eq!(set(Value::Null).await.json()["javascriptEnabled"], true);
 }

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_ignored::Path;
 
 pub(super) use crate::http::Reply;
 
@@ -53,8 +54,34 @@ impl Call {
     ///
     /// What is wrong with it, in words.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
-        let bytes = if self.body.is_empty() { b"{}" } else { self.body.as_ref() };
-        serde_json::from_slice(bytes).map_err(|error| format!("the body is not what is expected: {error}"))
+        serde_json::from_slice(self.bytes()).map_err(|error| format!("the body is not what is expected: {error}"))
+    }
+
+    /// The body as JSON, an empty one as `{}`, and the paths in it (`endpoints[0].name`) of the fields that `T` has no place for,
+    /// at whatever depth.
+    pub(super) fn json_with_unknown<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_slice(self.bytes());
+        let mut unknown = Vec::new();
+        let body = serde_ignored::deserialize(&mut reader, |path| unknown.push(json_path(&path)))?;
+        reader.end()?;
+        Ok((body, unknown))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.body.is_empty() { b"{}" } else { self.body.as_ref() }
+    }
+}
+
+/// `replicationSpecs[0].regionConfigs`
+fn json_path(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", json_path(parent)),
+        Path::Map { parent, key } => match json_path(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => json_path(parent),
     }
 }
 

@@ -171,4 +171,6 @@ mod shared_state_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod unknown_tests;
+#[cfg(test)]
 mod v1_tests;

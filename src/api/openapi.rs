@@ -24,6 +24,9 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The version of Atlas' media type that an answer has without another one in `Accept`.
 const ATLAS: &str = "application/vnd.atlas.2023-01-01+json";
 
+/// The version of what may still change; a refusal for want of it is of the other.
+const PREVIEW: &str = "application/vnd.atlas.preview+json";
+
 /// What the operations of one API have in common.
 struct Family {
     tag: &'static str,
@@ -40,7 +43,7 @@ struct Operation<'a> {
     path: &'a str,
     id: &'a str,
     summary: Option<&'a str>,
-    query: &'a [&'a str],
+    query: Vec<&'a str>,
     body: Option<Value>,
     status: StatusCode,
     /// `None`: the answer has no body.
@@ -65,7 +68,7 @@ fn description() -> Value {
             path: operation.path,
             id: operation.id,
             summary: Some(operation.summary),
-            query: operation.query,
+            query: operation.query.to_vec(),
             body: operation.body.map(|schema| schema(&mut bodies).into()),
             status: operation.status,
             answer: operation.answer.map(|schema| schema(&mut answers).into()),
@@ -151,6 +154,9 @@ fn family(path: &str) -> Family {
         error,
     };
     match path {
+        _ if path.contains("/privateEndpointConnectionStrings") => {
+            family("atlas", &["", "digest", "serviceAccount"], &[PREVIEW, JSON], &[PREVIEW, ATLAS], "ApiError")
+        }
         _ if path.starts_with("/api/atlas/v2/") => {
             family("atlas", &["", "digest", "serviceAccount"], &[ATLAS, JSON], &[ATLAS, JSON], "ApiError")
         }
@@ -171,28 +177,45 @@ fn family(path: &str) -> Family {
 fn refusals(path: &str, method: &Method) -> &'static [u16] {
     match path {
         "/" => &[400, 412, 503],
-        "/openapi.json" | "/api/atlas/v2/groups" | "/api/atlas/v2/orgs" | "/api/atlas/v2/clusters"
-            if method == Method::GET =>
-        {
-            &[]
-        }
+        "/openapi.json" => &[],
+        _ if path.contains("/privateEndpointConnectionStrings") => &[400, 404, 406, 409, 503],
         _ if path.starts_with("/api/atlas/") => &[400, 404, 409, 503],
-        _ if path.starts_with("/api/admin/") && path.contains("{groupId}") && method == Method::GET => &[404],
+        _ if path.starts_with("/api/admin/") && path.contains("{groupId}") && method == Method::GET => &[400, 404],
         _ if path.starts_with("/api/admin/") && path.contains("{groupId}") => &[400, 404, 503],
         "/api/oauth/token" => &[400],
         _ if path.ends_with("/login") => &[400, 401, 429],
+        _ if path.starts_with("/api/admin/") => &[400],
         _ => &[],
     }
 }
 
-fn query(path: &str, method: &Method) -> &'static [&'static str] {
-    match path.strip_prefix("/api/atlas/v2/groups") {
-        Some(rest) if rest.starts_with("/{groupId}/") && !rest.ends_with('}') && method == Method::GET => {
-            &["pageNum", "itemsPerPage", "includeCount", "pretty"]
-        }
-        Some(_) => &["pretty"],
-        None => &[],
+/// The query parameters of a vendor's operation: what a request has besides is refused.
+pub(super) fn query(path: &str, method: &Method) -> Vec<&'static str> {
+    if path == "/api/admin/v3.0/groups/{groupId}/apps" {
+        return vec!["product"];
     }
+    let Some(rest) = path.strip_prefix("/api/atlas/").and_then(|rest| rest.split_once('/')) else { return Vec::new() };
+    let is_get = method == Method::GET;
+    let (is_page, own): (bool, &[&str]) = match rest.1 {
+        "groups" => (is_get, if is_get { &[] } else { &["projectOwnerId"] }),
+        "orgs" | "orgs/{orgId}/groups" => (true, &["name"]),
+        "clusters" => (true, &[]),
+        below => match below.strip_prefix("groups/{groupId}/").unwrap_or_default() {
+            "containers" => (true, &["providerName"]),
+            "clusters" => (is_get, if is_get { &["includeDeletedWithRetainedBackups"] } else { &[] }),
+            "clusters/{clusterName}" if *method == Method::DELETE => (false, &["retainBackups"]),
+            "users" => (true, &["flattenTeams", "includeOrgUsers", "orgMembershipStatus", "username"]),
+            "alerts" => (true, &["status"]),
+            "accessList" | "whitelist" | "privateNetworkSettings/endpointIds" | "teams" | "flexClusters" => (true, &[]),
+            "containers/all" | "databaseUsers" | "serverless" | "limits" | "privateEndpoint" => (is_get, &[]),
+            "clusters/{clusterName}/privateEndpointConnectionStrings" => (is_get, &[]),
+            "privateEndpoint/{cloudProvider}/endpointService" => (true, &[]),
+            "privateEndpoint/serverless/instance/{instanceName}/endpoint" => (is_get, &[]),
+            _ => (false, &[]),
+        },
+    };
+    let of_pages: &[&str] = if is_page { &["pageNum", "itemsPerPage", "includeCount"] } else { &[] };
+    [&["envelope", "pretty"][..], of_pages, own].concat()
 }
 
 /// The schema of a parameter.
@@ -200,7 +223,16 @@ fn part(name: &str) -> Value {
     match name {
         "groupId" | "endpointServiceId" => json!({ "type": "string", "pattern": "^[a-f0-9]{24}$" }),
         "cloudProvider" => json!({ "type": "string", "enum": ["AWS", "AZURE", "GCP"] }),
-        "pretty" | "includeCount" => json!({ "type": "boolean" }),
+        "pretty"
+        | "envelope"
+        | "includeCount"
+        | "flattenTeams"
+        | "includeOrgUsers"
+        | "retainBackups"
+        | "includeDeletedWithRetainedBackups" => json!({ "type": "boolean" }),
+        "pageNum" => json!({ "type": "integer", "minimum": 1 }),
+        "itemsPerPage" => json!({ "type": "integer", "minimum": 1, "maximum": 500 }),
+        "providerName" => json!({ "type": "string", "enum": ["AWS", "AZURE", "GCP"] }),
         _ => json!({ "type": "string" }),
     }
 }

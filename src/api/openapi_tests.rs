@@ -180,7 +180,14 @@ impl Walk {
     async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         let client = Client::new(self.gateway.address).with_token(self.session.clone());
         let form = [("content-type", "application/x-www-form-urlencoded")];
-        let headers: &[(&str, &str)] = if body.contains('=') && !body.starts_with(['{', '[']) { &form } else { &[] };
+        let preview = [("accept", "application/vnd.atlas.preview+json")];
+        let headers: &[(&str, &str)] = if path.contains("/privateEndpointConnectionStrings") {
+            &preview
+        } else if body.contains('=') && !body.starts_with(['{', '[']) {
+            &form
+        } else {
+            &[]
+        };
         client.send(method, path, headers, body.to_owned()).await.expect("an answer")
     }
 
@@ -411,6 +418,11 @@ async fn projects(walk: &mut Walk) {
     let args = format!("{one}/processArgs");
     walk.call("PATCH", &args, &[PROJECT, "More"], json!({ "javascriptEnabled": false })).await;
     walk.call("GET", &args, &[PROJECT, "More"], none()).await;
+    let on = json!({ "privateEndpointConnectionStringsEnabled": true }).to_string();
+    let accept = [("accept", "application/vnd.atlas.preview+json")];
+    let settings = format!("/api/atlas/v2/groups/{PROJECT}/settings");
+    let client = Client::new(walk.gateway.address);
+    assert_eq!(client.send("PATCH", &settings, &accept, on).await.expect("an answer").status, 200);
     let list = format!("{one}/privateEndpointConnectionStrings");
     let strings = json!({ "name": "reports", "privateEndpointIds": ["vpce-024f5b57108c8d3ed"] });
     let made = walk.call("POST", &list, &[PROJECT, "Cluster0"], strings).await;

@@ -24,7 +24,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         Some("api") if below(&call, &["atlas"]) => {
             let trimmed = Call { segments: call.segments[1..].to_vec(), ..call };
             let reply = match &known {
-                Ok(()) => atlas::answer(shared, &trimmed).await,
+                Ok(template) => atlas::answer(shared, &trimmed, template).await,
                 Err(allowed) => atlas::unknown(&trimmed, allowed),
             };
             call = trimmed;
@@ -32,7 +32,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         }
         Some("api") if below(&call, &["admin", "v3.0"]) => {
             let reply = match &known {
-                Ok(()) => appservices::answer(shared, &call).await,
+                Ok(template) => appservices::answer(shared, &call, template).await,
                 Err(allowed) => appservices::unknown(&call, allowed),
             };
             ("app_services", reply)
@@ -40,7 +40,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
         Some("api") if below(&call, &["oauth"]) && known.is_ok() => ("oauth", oauth::answer(shared, &call)),
         // Which address the caller comes from, for its entry in an access list.
         Some("api") if below(&call, &["private", "ipinfo"]) => match &known {
-            Ok(()) => ("atlas", json(StatusCode::OK, &atlas::ip_info(&call))),
+            Ok(_) => ("atlas", json(StatusCode::OK, &atlas::ip_info(&call))),
             Err(_) => ("none", missing(&call, &known)),
         },
         // What the `atlas` command says of its own use; nobody wants it here.
@@ -70,7 +70,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
 }
 
 /// The answer where no front has a shape of its own for it.
-fn missing(call: &Call, known: &Result<(), String>) -> Reply {
+fn missing(call: &Call, known: &Result<&str, String>) -> Reply {
     match known {
         Err(allowed) if !allowed.is_empty() => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("use {allowed} here"))
@@ -80,7 +80,7 @@ fn missing(call: &Call, known: &Result<(), String>) -> Reply {
 }
 
 /// Whoever used a wrong method is told the right ones. Source: RFC 9110, section 15.5.6.
-fn allow(mut reply: Reply, known: &Result<(), String>) -> Reply {
+fn allow(mut reply: Reply, known: &Result<&str, String>) -> Reply {
     if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known)
         && !reply.headers().contains_key(ALLOW)
         && !allowed.is_empty()

@@ -405,12 +405,12 @@ pub(super) fn fits(template: &str, path: &[&str]) -> bool {
     }
 }
 
-/// Whether a request has a route. `Err` has the methods of its path, or nothing when there is no such path.
+/// The path template of a request's route. `Err` has the methods of its path, or nothing when there is no such path.
 ///
 /// # Errors
 ///
 /// The methods of the path, as an `Allow` header has them.
-pub(super) fn check(call: &Call) -> Result<(), String> {
+pub(super) fn check(call: &Call) -> Result<&'static str, String> {
     let given = call.segments();
     // The first versions of Atlas' API have what the second has, and calls of their own.
     let is_old = matches!(given.as_slice(), ["api", "atlas", "v1.0" | "v1.5", ..]);
@@ -420,7 +420,7 @@ pub(super) fn check(call: &Call) -> Result<(), String> {
     let Some((path, _)) = found else { return Err(String::new()) };
     let methods = || routes().filter(|(template, _)| *template == path).map(|(_, method)| method);
     if methods().any(|method| *method == call.method) {
-        return Ok(());
+        return Ok(path);
     }
     Err(methods().map(Method::as_str).collect::<Vec<_>>().join(", "))
 }

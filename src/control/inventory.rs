@@ -21,7 +21,9 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::atlas::{ClusterProfile, DatabaseUser, NamedStringsRecord, ProjectProfile, StringsStatus};
+pub use self::atlas::{
+    ClusterProfile, DatabaseUser, NAMED_STRINGS_SETTING, NamedStringsRecord, ProjectProfile, StringsStatus,
+};
 pub use self::clouds::{CloudEndpoint, CloudEndpointKey};
 pub use self::security_rules::{Protocol, RulePeer, RuleRecord, RuleTerms};
 pub use self::serverless::{
@@ -406,6 +408,13 @@ impl Inventory {
     #[must_use]
     pub fn region_of(&self, endpoint: &InterfaceEndpoint) -> Option<&Region> {
         self.vpcs.get(&endpoint.vpc).map(|record| &record.vpc.region)
+    }
+
+    /// The region of what has this id on the consumer's side: a VPC, what is in one, or an interface endpoint.
+    #[must_use]
+    pub fn region_of_resource(&self, id: &str) -> Option<&Region> {
+        let home = self.vpcs.values().find(|record| record.has_resource(id)).map(|record| &record.vpc.region);
+        home.or_else(|| self.region_of(&self.endpoints.get(&id.parse().ok()?)?.endpoint))
     }
 
     /// The availability zones that an endpoint service stands in: its region's first three, and those of its nodes.

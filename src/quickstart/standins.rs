@@ -1,5 +1,6 @@
 //! The quickstart's stand-ins: one for every cluster and app of the config, at the addresses that it names.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,6 +289,10 @@ fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<
     let mut names: Vec<DnsName> = strings.private.iter().flat_map(private_hosts).collect();
     names.extend(listed(&strings.standard).filter_map(|(host, _)| host.parse().ok()));
     names.dedup();
+    // As Atlas' own certificates, so that an endpoint that is made later has a good name too.
+    let domains: BTreeSet<&str> = names.iter().filter_map(|name| Some(name.as_str().split_once('.')?.1)).collect();
+    let wildcards: Vec<DnsName> = domains.iter().filter_map(|domain| format!("*.{domain}").parse().ok()).collect();
+    names.extend(wildcards);
     let mut ips: Vec<IpAddr> =
         planned.endpoints.values().flat_map(|gate| gate.addresses.iter().map(|at| at.ip)).collect();
     for node in &cluster.nodes {

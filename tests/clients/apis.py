@@ -4,7 +4,7 @@ The steps are in files of their own, which say what they show: `ec2.sh` (the `aw
 `atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_provider/`
 (the calls of Terraform's provider `mongodbatlas` by the Go SDK that it is built on), `atlas_sdk.py` (a client generated from
 the published descriptions), `app_services.py` (App Services' admin API, and boto3), `appservices.py` (HTTP and WebSocket
-clients), `cross_region.py` (boto3).
+clients), `cross_region.py` (boto3), `terraform.py` (the example of docs/terraform.md).
 """
 
 import os
@@ -89,6 +89,11 @@ def test_mongodbs_go_sdk_makes_the_calls_of_terraforms_provider_in_its_order():
     if not client.exists():
         raise lab.Skip(f"{client} is missing: .ci/run builds it")
     follow(client, guarded=True)
+
+
+def test_the_terraform_pages_example_carries_traffic():
+    """A10, A23, A27: the calls of its resources, not the providers."""
+    follow(VENV / "python", "-B", steps("terraform.py"))
 
 
 def test_a_client_generated_from_the_published_descriptions_takes_every_answer():

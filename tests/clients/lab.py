@@ -198,12 +198,12 @@ def ca():
 # ---- HTTP, waiting -------------------------------------------------------------------------------------------------
 
 
-def request(address, method, path, body=None):
+def request(address, method, path, body=None, accept="*/*"):
     """A request to one of the gateway's own pages: its status and its body."""
     connection = http.client.HTTPConnection(*address, timeout=SOON)
     try:
         data = None if body is None else json.dumps(body)
-        headers = {} if data is None else {"content-type": "application/json"}
+        headers = {"accept": accept, **({} if data is None else {"content-type": "application/json"})}
         connection.request(method, path, data, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()

@@ -1,5 +1,7 @@
 """pymongo uses the gateway by the strings that Atlas gives, with no option of the gateway's own but the lab's CA."""
 
+import json
+
 import lab
 
 SRV = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net"
@@ -137,6 +139,35 @@ def test_the_optimized_string_is_load_balanced_by_its_txt_record_alone(gateway):
         # Larger than a batch: the cursor stays on the mongos that has it.
         assert len(list(at.lab.things.find({}, batch_size=50))) == 300
         assert at.topology_description.topology_type_name == "LoadBalanced"
+
+
+def test_strings_that_are_made_by_name_lead_to_the_cluster(gateway):
+    """A32: Atlas' calls in its version `preview`, then a driver by each of the two strings."""
+    group = "/api/atlas/v2/groups/5f2a1b3c4d5e6f7081920a3b"
+    strings = f"{group}/clusters/Cluster0/privateEndpointConnectionStrings"
+
+    def preview(method, path, body=None):
+        status, text = lab.request(lab.ADMIN, method, path, body, accept="application/vnd.atlas.preview+json")
+        assert status in (200, 201, 204), f"{method} {path}: {status} {text}"
+        return json.loads(text or "null")
+
+    preview("PATCH", f"{group}/settings", {"privateEndpointConnectionStringsEnabled": True})
+    made = preview("POST", strings, {"name": "reports", "privateEndpointIds": ["vpce-024f5b57108c8d3ed"]})
+    one = f"{strings}/{made['connectionStringId']}"
+
+    def available():
+        shown = preview("GET", one)
+        assert shown["status"] == "AVAILABLE", shown
+        return shown
+
+    shown = lab.eventually("the strings are published", available)
+    for string in (shown["srvConnectionString"], shown["connectionString"]):
+        with client(string) as at:
+            at.lab.named.insert_one({})
+            lab.eventually("all nodes are known", lambda: known(at))
+            hosts = {address.partition(":")[0] for address in addresses(at)}
+            assert hosts == {f"cs-{shown['slug']}-us-east-1-k45tj.mongodb.net"}, hosts
+    preview("DELETE", one)
 
 
 def test_a_spike_of_connections_is_spread_over_the_mongos(gateway):

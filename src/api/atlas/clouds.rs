@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
-use super::services::{invalid, is_id, missing};
+use super::services::{check_provider, invalid, is_id, missing};
 use super::{Outcome, Refusal, Request};
 use crate::api::text::object_id;
 use crate::control::inventory::{CloudEndpoint, CloudEndpointKey, Inventory, ServiceRecord, ServiceState};
@@ -146,10 +146,17 @@ fn connection_name(id: &str, name: &str, state: ServiceState) -> Option<String> 
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewEndpoint {
+struct NewAzureEndpoint {
+    cloud_provider: Option<String>,
     id: Option<String>,
     #[serde(rename = "privateEndpointIPAddress")]
     private_endpoint_ip_address: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewGcpEndpoint {
+    cloud_provider: Option<String>,
     endpoint_group_name: Option<String>,
     gcp_project_id: Option<String>,
     #[serde(default)]
@@ -170,8 +177,9 @@ fn ip(name: &str, text: Option<String>) -> Result<IpAddr, Refusal> {
 
 async fn register(request: &Request<'_>, record: &ServiceRecord) -> Outcome {
     let (id, region) = (record.service.id.clone(), &record.service.region);
-    let body: NewEndpoint = request.body()?;
     let (name, new) = if region.cloud() == Some(Cloud::Azure) {
+        let body: NewAzureEndpoint = request.body()?;
+        check_provider(body.cloud_provider.as_deref(), Cloud::Azure.label())?;
         let name = body.id.ok_or_else(|| missing("id"))?;
         let ip = ip("privateEndpointIPAddress", body.private_endpoint_ip_address)?;
         if name.parse::<VpceId>().ok().and_then(|id| id.cloud()) != Some(Cloud::Azure) {
@@ -179,6 +187,8 @@ async fn register(request: &Request<'_>, record: &ServiceRecord) -> Outcome {
         }
         (name, CloudEndpoint::new(ip, None))
     } else {
+        let body: NewGcpEndpoint = request.body()?;
+        check_provider(body.cloud_provider.as_deref(), Cloud::Gcp.label())?;
         // Required though it means nothing with port mapping. Source: Atlas' API description.
         body.endpoint_group_name.filter(|name| !name.is_empty()).ok_or_else(|| missing("endpointGroupName"))?;
         let project = body.gcp_project_id.ok_or_else(|| missing("gcpProjectId"))?;

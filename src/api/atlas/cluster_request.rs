@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Number, Value, json};
 
-use super::Refusal;
 use super::services::{invalid, missing, region_of};
+use super::{Refusal, Request};
 use crate::model::{Cloud, Region, Tier};
 
 /// The tag that names where a cluster's nodes really listen.
@@ -20,42 +21,6 @@ pub(super) const PRIORITIES: &str = "replicationSpecs.regionConfigs.priority";
 pub(super) const REGION_FIELDS: &str = "replicationSpecs.regionConfigs";
 pub(super) const SPECS: &str = "replicationSpecs.regionConfigs.electableSpecs";
 
-/// What a cluster's field may hold, of those that are kept and shown and have no other effect here.
-#[derive(Clone, Copy)]
-enum Shape {
-    Bool,
-    Number,
-    Text,
-    Object,
-    /// Objects of `key` and `value`, both texts.
-    Pairs,
-}
-
-const KEPT: [(&str, Shape); 9] = [
-    ("autoScaling", Shape::Object),
-    ("diskSizeGB", Shape::Number),
-    ("labels", Shape::Pairs),
-    ("mongoDBMajorVersion", Shape::Text),
-    ("redactClientLogData", Shape::Bool),
-    ("tags", Shape::Pairs),
-    ("terminationProtectionEnabled", Shape::Bool),
-    ("versionReleaseSystem", Shape::Text),
-    ("rootCertType", Shape::Text),
-];
-
-impl Shape {
-    fn fits(self, value: &Value) -> bool {
-        let is_pair = |item: &Value| item["key"].is_string() && item["value"].is_string();
-        match self {
-            Self::Bool => value.is_boolean(),
-            Self::Number => value.is_number(),
-            Self::Text => value.is_string(),
-            Self::Object => value.is_object(),
-            Self::Pairs => value.as_array().is_some_and(|items| items.iter().all(is_pair)),
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClusterBody {
@@ -64,14 +29,31 @@ pub(super) struct ClusterBody {
     #[serde(default)]
     replication_specs: Vec<ReplicationSpec>,
     /// The gateway's own: where the nodes really listen.
-    lab_backends: Option<Vec<SocketAddr>>,
+    pub(super) lab_backends: Option<Vec<SocketAddr>>,
     pub(super) paused: Option<bool>,
     /// The first version's.
     provider_settings: Option<ProviderSettings>,
     /// The first version's.
     replication_factor: Option<usize>,
+    /// The first version's.
+    auto_scaling: Option<OldAutoScaling>,
+    #[serde(rename = "diskSizeGB")]
+    disk_size_gb: Option<Number>,
+    labels: Option<Vec<KeyValue>>,
+    #[serde(rename = "mongoDBMajorVersion")]
+    mongo_db_major_version: Option<String>,
+    redact_client_log_data: Option<bool>,
+    tags: Option<Vec<KeyValue>>,
+    termination_protection_enabled: Option<bool>,
+    version_release_system: Option<String>,
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyValue {
+    key: String,
+    value: String,
 }
 
 /// The first version's: one size for all nodes, and a region where no others are named.
@@ -91,6 +73,48 @@ struct ProviderSettings {
 struct OldRegion {
     electable_nodes: Option<usize>,
     priority: Option<u8>,
+    read_only_nodes: Option<usize>,
+    analytics_nodes: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OldAutoScaling {
+    #[serde(rename = "diskGBEnabled", skip_serializing_if = "Option::is_none")]
+    disk_gb_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto_indexing_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute: Option<ComputeScaling>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AutoScaling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute: Option<ComputeScaling>,
+    #[serde(rename = "diskGB", skip_serializing_if = "Option::is_none")]
+    disk_gb: Option<Switch>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ComputeScaling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_down_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictive_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_instance_size: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_instance_size: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Switch {
+    enabled: bool,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +126,7 @@ struct ReplicationSpec {
     #[serde(default)]
     regions_config: BTreeMap<String, OldRegion>,
     zone_name: Option<String>,
-    num_shards: Option<usize>,
+    num_shards: Option<NonZeroUsize>,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
@@ -114,7 +138,7 @@ struct RegionConfig {
     provider_name: Option<String>,
     electable_specs: Option<Specs>,
     priority: Option<u8>,
-    auto_scaling: Option<Value>,
+    auto_scaling: Option<AutoScaling>,
     read_only_specs: Option<Specs>,
     analytics_specs: Option<Specs>,
     #[serde(flatten)]
@@ -127,12 +151,90 @@ struct Specs {
     instance_size: Option<String>,
     node_count: Option<usize>,
     #[serde(rename = "diskSizeGB")]
-    disk_size_gb: Option<f64>,
+    disk_size_gb: Option<Number>,
     #[serde(rename = "diskIOPS")]
     disk_iops: Option<u32>,
     ebs_volume_type: Option<String>,
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+impl Specs {
+    fn check(&self) -> Result<(), Refusal> {
+        check_others(&self.others)?;
+        check_choice("ebsVolumeType", self.ebs_volume_type.as_deref(), &["STANDARD", "PROVISIONED"])
+    }
+
+    /// Whether it says of size and disk nothing but what `own` says.
+    fn repeats(&self, own: &Self) -> bool {
+        fn same<T: PartialEq>(said: &Option<T>, own: &Option<T>) -> bool {
+            said.is_none() || said == own
+        }
+        same(&self.instance_size, &own.instance_size)
+            && same(&self.disk_size_gb, &own.disk_size_gb)
+            && same(&self.disk_iops, &own.disk_iops)
+            && same(&self.ebs_volume_type, &own.ebs_volume_type)
+    }
+}
+
+impl ReplicationSpec {
+    fn check(&self) -> Result<(), Refusal> {
+        let none = |name: &str, count: Option<usize>| match count {
+            Some(count) if count > 0 => Err(unsupported(name, "a cluster has electable nodes alone")),
+            _ => Ok(()),
+        };
+        check_others(&self.others)?;
+        if !self.region_configs.is_empty() && !self.regions_config.is_empty() {
+            return Err(unsupported("regionsConfig", "regionConfigs names the regions; leave it out"));
+        }
+        for nodes in self.regions_config.values() {
+            none("readOnlyNodes", nodes.read_only_nodes)?;
+            none("analyticsNodes", nodes.analytics_nodes)?;
+        }
+        for config in &self.region_configs {
+            check_others(&config.others)?;
+            let own = config.electable_specs.clone().unwrap_or_default();
+            own.check()?;
+            let others = [("readOnlySpecs", &config.read_only_specs), ("analyticsSpecs", &config.analytics_specs)];
+            for (name, specs) in others.into_iter().filter_map(|(name, specs)| Some((name, specs.as_ref()?))) {
+                specs.check()?;
+                none(name, specs.node_count)?;
+                if !specs.repeats(&own) {
+                    return Err(unsupported(
+                        name,
+                        "a cluster has electable nodes alone, whose size and disk it may repeat",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the regions say of a field; those that say something of it say the same.
+fn common<T: PartialEq>(
+    configs: &[RegionConfig],
+    name: &str,
+    said: impl Fn(&RegionConfig) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
+    let mut all = configs.iter().filter_map(said);
+    let first = all.next();
+    if all.any(|other| Some(&other) != first.as_ref()) {
+        return Err(unsupported(name, "all regions of a cluster have the same"));
+    }
+    Ok(first)
+}
+
+fn check_choice(name: &str, value: Option<&str>, choices: &[&str]) -> Result<(), Refusal> {
+    match value {
+        Some(other) if !choices.contains(&other) => Err(invalid(name, other)),
+        _ => Ok(()),
+    }
+}
+
+/// A JSON value of what is to be kept as it was sent.
+fn as_sent(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("texts, numbers and flags under text keys")
 }
 
 /// The nodes that are asked for.
@@ -167,6 +269,29 @@ fn tier(text: &str) -> Result<Tier, Refusal> {
     }
 }
 
+impl ProviderSettings {
+    /// Where `replicationSpecs` names the regions, these settings say nothing new of them but the size.
+    fn check(&self, nodes: &mut Nodes) -> Result<(), Refusal> {
+        let instead = "replicationSpecs says another; leave it out";
+        let cloud = cloud_of(self.provider_name.as_deref())?;
+        if self.provider_name.is_some() && nodes.regions.iter().any(|(region, _)| region.cloud() != cloud) {
+            return Err(unsupported("providerSettings.providerName", instead));
+        }
+        if let Some(name) = &self.region_name {
+            let own = region_of(cloud, name)?;
+            if !nodes.regions.iter().any(|(region, _)| *region == own) {
+                return Err(unsupported("providerSettings.regionName", instead));
+            }
+        }
+        let size = self.instance_size_name.as_deref().map(tier).transpose()?;
+        if size.is_some() && nodes.tier.is_some() && size != nodes.tier {
+            return Err(unsupported("providerSettings.instanceSizeName", instead));
+        }
+        nodes.tier = nodes.tier.or(size);
+        Ok(())
+    }
+}
+
 impl ClusterBody {
     /// Sharded or not, where the body says so.
     pub(super) fn is_sharded(&self) -> Result<Option<bool>, Refusal> {
@@ -179,18 +304,32 @@ impl ClusterBody {
         }
     }
 
+    /// The body of a request that asks for nothing below its top level that the lab's clusters can't have.
+    pub(super) fn of(request: &Request<'_>) -> Result<Self, Refusal> {
+        let body: Self = request.body()?;
+        if body.replication_specs.len() > 1 {
+            return Err(unsupported(
+                "replicationSpecs",
+                "the lab's shards are alike; write one element for all of them",
+            ));
+        }
+        body.replication_specs.iter().try_for_each(ReplicationSpec::check)?;
+        check_others(body.provider_settings.as_ref().map_or(&Map::new(), |settings| &settings.others))?;
+        Ok(body)
+    }
+
     /// The regions, in the words of either version; `None`: the body names none.
     fn configs(&self) -> Option<Vec<RegionConfig>> {
         let spec = self.replication_specs.first();
         if let Some(spec) = spec.filter(|spec| !spec.region_configs.is_empty()) {
             return Some(spec.region_configs.clone());
         }
-        let settings = self.provider_settings.as_ref()?;
+        let settings = self.provider_settings.as_ref();
         let config = |region: Option<String>, count: Option<usize>, priority: Option<u8>| RegionConfig {
             region_name: region,
-            provider_name: settings.provider_name.clone(),
+            provider_name: settings.and_then(|settings| settings.provider_name.clone()),
             electable_specs: Some(Specs {
-                instance_size: settings.instance_size_name.clone(),
+                instance_size: settings.and_then(|settings| settings.instance_size_name.clone()),
                 node_count: count,
                 ..Specs::default()
             }),
@@ -202,49 +341,41 @@ impl ClusterBody {
             .flat_map(|spec| &spec.regions_config)
             .map(|(region, nodes)| config(Some(region.clone()), nodes.electable_nodes, nodes.priority))
             .collect();
-        let only = || vec![config(settings.region_name.clone(), self.replication_factor, None)];
-        Some(if named.is_empty() { only() } else { named })
+        if named.is_empty() {
+            return settings.map(|settings| vec![config(settings.region_name.clone(), self.replication_factor, None)]);
+        }
+        Some(named)
     }
 
     /// The nodes; `None`: the body names none.
     pub(super) fn nodes(&self) -> Result<Option<Nodes>, Refusal> {
         let Some(configs) = self.configs() else { return Ok(None) };
-        if self.replication_specs.len() > 1 {
-            return Err(unsupported(
-                "replicationSpecs",
-                "the lab's shards are alike; write one element for all of them",
-            ));
-        }
-        for spec in &self.replication_specs {
-            check_others(&spec.others)?;
-        }
-        check_others(self.provider_settings.as_ref().map_or(&Map::new(), |settings| &settings.others))?;
-        let mut size = None;
-        let mut regions = Vec::new();
+        let mut regions: Vec<(Region, Option<usize>)> = Vec::new();
         for config in &configs {
-            for (name, specs) in
-                [("readOnlySpecs", &config.read_only_specs), ("analyticsSpecs", &config.analytics_specs)]
-            {
-                if specs.as_ref().and_then(|specs| specs.node_count).is_some_and(|count| count > 0) {
-                    return Err(unsupported(name, "a cluster has electable nodes alone"));
-                }
-            }
-            check_others(&config.others)?;
-            check_others(config.electable_specs.as_ref().map_or(&Map::new(), |specs| &specs.others))?;
             let cloud = cloud_of(config.provider_name.as_deref())?;
             let own = region_of(cloud, config.region_name.as_deref().ok_or_else(|| missing("regionName"))?)?;
-            let specs = config.electable_specs.as_ref();
-            let wanted = specs.and_then(|specs| specs.instance_size.as_deref()).map(tier).transpose()?;
-            if size.is_some() && wanted.is_some() && size != wanted {
-                return Err(unsupported("instanceSize", "all nodes of a cluster have one size"));
+            if regions.iter().any(|(known, _)| *known == own) {
+                return Err(invalid("regionName", &format!("{} twice", own.atlas())));
             }
-            size = size.or(wanted);
-            regions.push((own, specs.and_then(|specs| specs.node_count)));
+            regions.push((own, config.electable_specs.as_ref().and_then(|specs| specs.node_count)));
         }
-        if regions.is_empty() {
-            return Err(missing("regionConfigs"));
+        let size = common(&configs, "instanceSize", |config| config.electable_specs.as_ref()?.instance_size.clone())?;
+        let mut nodes = Nodes { tier: size.as_deref().map(tier).transpose()?, regions };
+        if let Some(settings) = &self.provider_settings {
+            settings.check(&mut nodes)?;
         }
-        Ok(Some(Nodes { tier: size, regions }))
+        Ok(Some(nodes))
+    }
+
+    /// The first version's number of nodes says nothing new of a cluster that is to have `nodes`, or has them.
+    pub(super) fn check_factor(&self, nodes: usize) -> Result<(), Refusal> {
+        match self.replication_factor {
+            Some(other) if other != nodes => Err(unsupported(
+                "replicationFactor",
+                &format!("the cluster's regions have {nodes} nodes; leave it out"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Where the nodes really listen.
@@ -252,9 +383,8 @@ impl ClusterBody {
         if let Some(backends) = &self.lab_backends {
             return Ok(backends.clone());
         }
-        let tags = self.others.get("tags").and_then(Value::as_array);
-        let tagged = tags.into_iter().flatten().find(|tag| tag["key"] == BACKENDS_TAG);
-        let text = tagged.and_then(|tag| tag["value"].as_str()).unwrap_or_default();
+        let tagged = self.tags.iter().flatten().find(|tag| tag.key == BACKENDS_TAG);
+        let text = tagged.map_or("", |tag| &tag.value);
         let texts = text.split([' ', ',']).filter(|text| !text.is_empty());
         texts.map(|text| text.parse().map_err(|_| invalid(BACKENDS_TAG, text))).collect()
     }
@@ -265,47 +395,54 @@ impl ClusterBody {
     ///
     /// The name of a field that is neither kept nor says what is so already.
     pub(super) fn kept(&self, shown: Option<&Value>) -> Result<Vec<(String, Value)>, Refusal> {
-        let mut kept = Vec::new();
-        for (name, value) in self.others.iter().filter(|(_, value)| !value.is_null()) {
-            let shape = KEPT.iter().find(|(known, _)| known == name).map(|(_, shape)| *shape);
-            match shape {
-                Some(shape) if shape.fits(value) => kept.push((name.clone(), value.clone())),
-                Some(_) => return Err(invalid(name, &value.to_string())),
-                None if agrees(shown.map_or(&new_cluster()[name], |shown| &shown[name]), value) => {}
-                None => return Err(unsupported(name, "the lab's clusters do not have it; leave it out")),
-            }
+        refuse_new(&self.others, shown.unwrap_or(&new_cluster()))?;
+        check_choice("versionReleaseSystem", self.version_release_system.as_deref(), &["LTS", "CONTINUOUS"])?;
+        let is_version =
+            |text: &&str| text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+        if let Some(other) = self.mongo_db_major_version.as_deref().filter(|text| !is_version(text)) {
+            return Err(invalid("mongoDBMajorVersion", other));
         }
         let configs = self.configs().unwrap_or_default();
-        if let Some(spec) = self.replication_specs.first() {
-            kept.extend(spec.zone_name.as_ref().map(|name| (ZONE_NAME.to_owned(), json!(name))));
-            kept.extend(spec.num_shards.map(|count| (NUM_SHARDS.to_owned(), json!(count))));
+        let specs = |config: &RegionConfig| config.electable_specs.clone();
+        let disk = common(&configs, "diskSizeGB", |config| specs(config)?.disk_size_gb)?;
+        let disk = match (disk, self.disk_size_gb.clone()) {
+            (Some(one), Some(other)) if one.as_f64() != other.as_f64() => {
+                return Err(unsupported("diskSizeGB", "electableSpecs says another; write one of the two"));
+            }
+            (one, other) => one.or(other),
+        };
+        if let Some(size) = disk.as_ref().filter(|size| size.as_f64().is_none_or(|size| size <= 0.0)) {
+            return Err(invalid("diskSizeGB", &size.to_string()));
         }
-        let priorities: Map<String, Value> = configs
-            .iter()
-            .filter_map(|config| {
-                let cloud = config.provider_name.as_deref().and_then(Cloud::of_label);
-                let region = Region::of(cloud, config.region_name.as_deref()?).ok()?;
-                Some((region.atlas(), json!(config.priority?)))
-            })
-            .collect();
-        if !priorities.is_empty() {
-            kept.push((PRIORITIES.to_owned(), priorities.into()));
-        }
-        let Some(first) = configs.first() else { return Ok(kept) };
-        if let Some(scaling) = &first.auto_scaling {
-            kept.push((REGION_FIELDS.to_owned(), json!({ "autoScaling": scaling })));
-        }
-        let specs = first.electable_specs.clone().unwrap_or_default();
-        if let Some(size) = specs.disk_size_gb {
-            kept.push(("diskSizeGB".to_owned(), json!(size)));
-        }
+        let spec = self.replication_specs.first();
+        let scaling = common(&configs, "autoScaling", |config| config.auto_scaling.clone())?;
         let mut of_disk = Map::new();
-        of_disk.extend(specs.disk_iops.map(|iops| ("diskIOPS".to_owned(), json!(iops))));
-        of_disk.extend(specs.ebs_volume_type.map(|kind| ("ebsVolumeType".to_owned(), json!(kind))));
-        if !of_disk.is_empty() {
-            kept.push((SPECS.to_owned(), of_disk.into()));
-        }
-        Ok(kept)
+        let iops = common(&configs, "diskIOPS", |config| specs(config)?.disk_iops)?;
+        let kind = common(&configs, "ebsVolumeType", |config| specs(config)?.ebs_volume_type)?;
+        of_disk.extend(iops.map(|iops| ("diskIOPS".to_owned(), json!(iops))));
+        of_disk.extend(kind.map(|kind| ("ebsVolumeType".to_owned(), json!(kind))));
+        let priority = |config: &RegionConfig| {
+            let cloud = config.provider_name.as_deref().and_then(Cloud::of_label);
+            let region = Region::of(cloud, config.region_name.as_deref()?).ok()?;
+            Some((region.atlas(), json!(config.priority?)))
+        };
+        let priorities: Map<String, Value> = configs.iter().filter_map(priority).collect();
+        let asked = [
+            ("autoScaling", self.auto_scaling.as_ref().map(as_sent)),
+            ("diskSizeGB", disk.map(Value::from)),
+            ("labels", self.labels.as_ref().map(as_sent)),
+            ("mongoDBMajorVersion", self.mongo_db_major_version.as_ref().map(as_sent)),
+            ("redactClientLogData", self.redact_client_log_data.map(Value::from)),
+            ("tags", self.tags.as_ref().map(as_sent)),
+            ("terminationProtectionEnabled", self.termination_protection_enabled.map(Value::from)),
+            ("versionReleaseSystem", self.version_release_system.as_ref().map(as_sent)),
+            (ZONE_NAME, spec.and_then(|spec| spec.zone_name.as_ref()).map(as_sent)),
+            (NUM_SHARDS, spec.and_then(|spec| spec.num_shards).map(|count| json!(count))),
+            (PRIORITIES, (!priorities.is_empty()).then(|| priorities.into())),
+            (REGION_FIELDS, scaling.map(|scaling| json!({ "autoScaling": scaling }))),
+            (SPECS, (!of_disk.is_empty()).then(|| of_disk.into())),
+        ];
+        Ok(asked.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
 }
 
@@ -315,9 +452,9 @@ fn check_others(fields: &Map<String, Value>) -> Result<(), Refusal> {
     const GIVEN: [&str; 5] =
         ["id", "zoneId", "effectiveElectableSpecs", "effectiveReadOnlySpecs", "effectiveAnalyticsSpecs"];
     let only = json!({ "backingProviderName": "AWS", "encryptEBSVolume": true, "volumeType": "STANDARD" });
-    let is_new = |(name, value): &(&String, &Value)| !GIVEN.contains(&name.as_str()) && !agrees(&only[*name], value);
-    match fields.iter().find(is_new) {
-        Some((name, _)) => Err(unsupported(name, "the lab's clusters do not have it; leave it out")),
+    let new = |(name, value): (&String, &Value)| difference(&only[name], value, name);
+    match fields.iter().filter(|(name, _)| !GIVEN.contains(&name.as_str())).find_map(new) {
+        Some(path) => Err(unsupported(&path, "the lab's clusters do not have it; leave it out")),
         None => Ok(()),
     }
 }
@@ -331,17 +468,28 @@ fn new_cluster() -> Value {
         "numShards": 1,
         "pitEnabled": false,
         "providerBackupEnabled": false,
+        "rootCertType": "ISRGROOTX1",
     })
 }
 
-/// Whether a value says nothing but what is shown: an object may name fewer fields, and numbers may be written otherwise.
-fn agrees(shown: &Value, asked: &Value) -> bool {
-    match (shown, asked) {
-        (_, Value::Null) => true,
+/// Fields that can't be set may say what is so already.
+pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(), Refusal> {
+    match fields.iter().find_map(|(name, value)| difference(&shown[name], value, name)) {
+        Some(path) => Err(unsupported(&path, "leave it out, or say what is so already")),
+        None => Ok(()),
+    }
+}
+
+/// The path of the first field of `asked` that says something else than `shown`: an object may name fewer fields, and numbers
+/// may be written otherwise.
+fn difference(shown: &Value, asked: &Value, at: &str) -> Option<String> {
+    let is_same = match (shown, asked) {
         (Value::Object(shown), Value::Object(asked)) => {
-            asked.iter().all(|(name, value)| shown.get(name).is_some_and(|shown| agrees(shown, value)))
+            let of = |name| shown.get(name).unwrap_or(&Value::Null);
+            return asked.iter().find_map(|(name, value)| difference(of(name), value, &format!("{at}.{name}")));
         }
         (Value::Number(shown), Value::Number(asked)) => shown.as_f64() == asked.as_f64(),
-        _ => shown == asked,
-    }
+        _ => asked.is_null() || shown == asked,
+    };
+    (!is_same).then(|| at.to_owned())
 }

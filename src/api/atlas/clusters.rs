@@ -129,6 +129,10 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
         "terminationProtectionEnabled": kept("terminationProtectionEnabled", json!(false)),
         "versionReleaseSystem": kept("versionReleaseSystem", json!("LTS")),
     });
+    let scaling = kept("autoScaling", if request.is_v1() { json!({ "diskGBEnabled": false }) } else { Value::Null });
+    if !scaling.is_null() {
+        value["autoScaling"] = scaling;
+    }
     if request.is_v1() {
         let first = cluster.regions().first().map(Region::atlas);
         value["providerSettings"] = json!({
@@ -136,7 +140,6 @@ fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) ->
             "providerName": cluster.regions().first().map_or("AWS", |region| provider(cluster, region)),
             "regionName": first,
         });
-        value["autoScaling"] = kept("autoScaling", json!({ "diskGBEnabled": false }));
         value["providerBackupEnabled"] = json!(false);
         value["replicationFactor"] = json!(cluster.nodes.len());
         value["numShards"] = json!(1);
@@ -150,7 +153,7 @@ fn provider(cluster: &Cluster, region: &Region) -> &'static str {
 }
 
 /// Adds the fields of `more`, where it is an object.
-fn merge(value: &mut Value, more: Value) {
+pub(super) fn merge(value: &mut Value, more: Value) {
     if let (Value::Object(fields), Value::Object(more)) = (value, more) {
         fields.extend(more);
     }
@@ -201,7 +204,7 @@ fn endpoint_strings(entry: &PrivateStrings) -> Value {
 }
 
 async fn create(request: &Request<'_>) -> Outcome {
-    let body: ClusterBody = request.body()?;
+    let body = ClusterBody::of(request)?;
     let text = body.name.clone().ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
     let wanted = body.nodes()?.ok_or_else(|| missing("replicationSpecs"))?;
@@ -211,6 +214,7 @@ async fn create(request: &Request<'_>) -> Outcome {
     if !(1..=MOST_NODES).contains(&total) {
         return Err(invalid("nodeCount", &total.to_string()));
     }
+    body.check_factor(total)?;
     if body.paused == Some(true) {
         return Err(unsupported("paused", "make the cluster, and pause it once it is there"));
     }
@@ -233,7 +237,7 @@ async fn create(request: &Request<'_>) -> Outcome {
 
 /// Changes what can be changed here; a field that says what the cluster already shows is no change.
 async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
-    let body: ClusterBody = request.body()?;
+    let body = ClusterBody::of(request)?;
     let (_, shown) = describe(request, &name, StatusCode::OK)?;
     if body.name.as_deref().is_some_and(|other| other != name.as_str()) {
         return Err(unsupported("name", "a cluster keeps its name"));
@@ -241,11 +245,16 @@ async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
     if body.is_sharded()?.is_some_and(|sharded| sharded != (shown["clusterType"] == "SHARDED")) {
         return Err(unsupported("clusterType", "delete the cluster and make it again"));
     }
+    if body.lab_backends.is_some() {
+        return Err(unsupported("labBackends", "a cluster's nodes stay; delete it and make it again"));
+    }
+    let fields = body.kept(Some(&shown))?;
+    let inventory = request.shared.control.inventory();
+    let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
+    let cluster = &record.ok_or_else(|| no_cluster(name.as_str()))?.cluster;
+    body.check_factor(cluster.nodes.len())?;
     let wanted = body.nodes()?;
     if let Some(wanted) = &wanted {
-        let inventory = request.shared.control.inventory();
-        let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
-        let cluster = &record.ok_or_else(|| no_cluster(name.as_str()))?.cluster;
         let count = |region: &Region| cluster.nodes.iter().filter(|node| node.zone.region() == *region).count();
         let same = wanted.regions.iter().all(|(region, nodes)| nodes.is_none_or(|nodes| count(region) == nodes));
         if !same || wanted.regions.len() != cluster.regions().len() {
@@ -256,7 +265,7 @@ async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
     let change = ClusterChange {
         paused: body.paused,
         tier: wanted.and_then(|wanted| wanted.tier),
-        fields: body.kept(Some(&shown))?,
+        fields,
         process_args: Vec::new(),
     };
     let (project, which) = (request.project.clone(), name.clone());

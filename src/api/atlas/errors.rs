@@ -52,6 +52,12 @@ impl Refusal {
         }
     }
 
+    /// Fields of a body, by their paths, that the gateway does not know.
+    pub(super) fn unknown(paths: Vec<String>) -> Self {
+        let detail = format!("Invalid attribute {} specified: it is not known here; leave it out.", paths.join(", "));
+        Self::new(400, "INVALID_ATTRIBUTE", detail).with(paths)
+    }
+
     pub(super) fn path(call: &Call, name: &str, value: &str) -> Self {
         let detail = format!("An error occurred while parsing {value} for the parameter {name}.");
         Self::new(400, "PATH_PARAM_PARSE_ERROR", detail).with([call.path.as_str()])

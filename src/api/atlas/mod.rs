@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use self::errors::Refusal;
 use super::Shared;
 use super::call::{Call, Reply, bytes};
+use super::openapi::query;
 use crate::model::ProjectId;
 
 /// The version of the media type when the request names none.
@@ -62,24 +63,33 @@ impl Request<'_> {
 
 /// A page of a list, as Atlas wraps it.
 fn page(call: &Call, all: Vec<Value>) -> Value {
-    let number = |name: &str, default: usize, most: usize| {
-        let wanted = call.query(name).and_then(|text| text.parse().ok());
-        wanted.unwrap_or(default).clamp(1, most)
-    };
-    let (page, size) = (number("pageNum", 1, usize::MAX / 1000), number("itemsPerPage", 100, 500));
+    let (page, size) = page_number_and_size(call);
     let total = all.len();
-    let results: Vec<Value> = all.into_iter().skip((page - 1) * size).take(size).collect();
+    let results = slice(call, all);
     let links = json!([{ "href": format!("{}?pageNum={page}&itemsPerPage={size}", call.path), "rel": "self" }]);
-    if call.query("includeCount") == Some("false") {
+    if matches!(call.query("includeCount"), Some("false" | "0")) {
         return json!({ "links": links, "results": results });
     }
     json!({ "links": links, "results": results, "totalCount": total })
 }
 
-/// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error.
+/// `pageNum` and `itemsPerPage`, which [`check_query`] has looked at.
+fn page_number_and_size(call: &Call) -> (usize, usize) {
+    let number = |name: &str, default: usize| call.query(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    (number("pageNum", 1), number("itemsPerPage", 100))
+}
+
+/// The part of a list that is asked for.
+fn slice(call: &Call, all: Vec<Value>) -> Vec<Value> {
+    let (page, size) = page_number_and_size(call);
+    all.into_iter().skip((page - 1).saturating_mul(size)).take(size).collect()
+}
+
+/// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error, and so is a field, however deep, that
+/// `T` has no place for: nothing that is asked for is dropped.
 fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    let bytes = if call.body.is_empty() { b"{}" } else { call.body.as_ref() };
-    serde_json::from_slice(bytes).map_err(|error| Refusal::body_error(&error))
+    let (body, unknown) = call.json_with_unknown().map_err(|error| Refusal::body_error(&error))?;
+    if unknown.is_empty() { Ok(body) } else { Err(Refusal::unknown(unknown)) }
 }
 
 fn is_v1(call: &Call) -> bool {
@@ -105,10 +115,43 @@ pub(super) fn too_many(call: &Call) -> Reply {
     reply(call, status, body)
 }
 
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
-    let outcome = act(shared, call).await;
-    let (status, body) = outcome.unwrap_or_else(|refusal| refusal.body());
+/// Answers a request for the route of `template`.
+pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
+    let outcome = match check_query(call, template) {
+        Ok(()) => act(shared, call).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (status, mut body) = outcome.unwrap_or_else(|refusal| refusal.body());
+    // Lists without a wrapper go by the parameters of pages as well, which clients send.
+    if let Value::Array(all) = &mut body
+        && (call.query("pageNum").is_some() || call.query("itemsPerPage").is_some())
+    {
+        *all = slice(call, std::mem::take(all));
+    }
     reply(call, status, body)
+}
+
+/// Refuses query parameters that the operation does not have, and values that they can't have.
+fn check_query(call: &Call, template: &str) -> Result<(), Refusal> {
+    let known = query(template, &call.method);
+    for (name, value) in &call.query {
+        let fits = known.contains(&name.as_str())
+            && match name.as_str() {
+                "pageNum" => value.parse::<usize>().is_ok_and(|number| number >= 1),
+                "itemsPerPage" => value.parse().is_ok_and(|number: usize| (1..=500).contains(&number)),
+                "envelope" | "pretty" | "includeCount" => matches!(value.as_str(), "true" | "false" | "1" | "0"),
+                _ => true,
+            };
+        if !fits {
+            let detail = format!("Invalid query parameter {name} specified.");
+            return Err(Refusal::new(400, "INVALID_QUERY_PARAMETER", detail).with([name]));
+        }
+        // Clusters have no backups, and projects no owners.
+        if name == "projectOwnerId" || name == "retainBackups" && value != "false" {
+            return Err(cluster_request::unsupported(name, "leave it out"));
+        }
+    }
+    Ok(())
 }
 
 async fn act(shared: &Shared, call: &Call) -> Outcome {

@@ -51,15 +51,13 @@ pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> 
     }
 }
 
-/// The resource is in the version `preview` alone: a request for a dated one is for something that isn't there.
+/// The resource is in the version `preview` alone: what asks for a dated one, or for none, asks for something that isn't there.
 fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
-    match asked_version(request.call) {
-        None | Some(PREVIEW) => Ok(()),
-        Some(other) => {
-            let detail = format!("This resource is not in version {other}: accept application/vnd.atlas.preview+json.");
-            Err(Refusal::new(406, "INVALID_VERSION", detail).with([other]))
-        }
+    if asked_version(request.call) == Some(PREVIEW) {
+        return Ok(());
     }
+    let detail = "Invalid accept header or version date: accept application/vnd.atlas.preview+json.";
+    Err(Refusal::new(406, "INVALID_VERSION_DATE", detail))
 }
 
 fn describe(request: &Request<'_>, inventory: &Inventory, cluster: &ClusterName, id: &str) -> Outcome {

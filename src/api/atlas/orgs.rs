@@ -34,8 +34,13 @@ pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> Outcome {
         let missing = || Refusal::new(404, "ORG_NOT_FOUND", format!("No organization with ID {id} exists.")).with([id]);
         all.contains(id).then_some(()).ok_or_else(missing)
     };
+    // Lists are of those whose name begins so. Source: the API's description.
+    let is_named = |view: &Value| {
+        let name = view["name"].as_str().unwrap_or_default();
+        call.query("name").is_none_or(|wanted| name.to_lowercase().starts_with(&wanted.to_lowercase()))
+    };
     let body = match path {
-        ["orgs"] => page(call, all.iter().map(|id| view(id)).collect()),
+        ["orgs"] => page(call, all.iter().map(|id| view(id)).filter(is_named).collect()),
         ["orgs", id] => {
             known(id)?;
             view(id)
@@ -43,7 +48,7 @@ pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> Outcome {
         ["orgs", id, "groups"] => {
             known(id)?;
             let own = inventory.projects.keys().filter(|project| org_of(&inventory, project) == *id);
-            page(call, own.map(|project| project::view(&inventory, project)).collect())
+            page(call, own.map(|project| project::view(&inventory, project)).filter(is_named).collect())
         }
         ["clusters"] => page(call, inventory.projects.keys().map(|project| clusters(&inventory, project)).collect()),
         _ => return Err(Refusal::no_resource(call)),

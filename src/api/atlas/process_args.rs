@@ -10,8 +10,8 @@ use crate::control::draft::profiles::ClusterChange;
 use crate::control::inventory::Pair;
 use crate::model::ClusterName;
 
-/// The options of the API's versions from 2023-01-01 to 2024-08-05, each with a value of its type: the default, or where that
-/// is null any value of the type in the second place.
+/// The options of the API's versions from 2023-01-01 to 2024-08-05, each with its default, where that is null or there are
+/// choices any value of its type, and the choices.
 fn known() -> Value {
     json!({
         "changeStreamOptionsPreAndPostImagesExpireAfterSeconds": [-1],
@@ -19,18 +19,18 @@ fn known() -> Value {
         "customOpensslCipherConfigTls12": [[]],
         "customOpensslCipherConfigTls13": [[]],
         "defaultMaxTimeMS": [null, 0],
-        "defaultReadConcern": [null, ""],
+        "defaultReadConcern": [null, "", ["available", "local", "majority"]],
         "defaultWriteConcern": [null, ""],
         "failIndexKeyTooLong": [null, false],
         "javascriptEnabled": [true],
-        "minimumEnabledTlsProtocol": ["TLS1_2"],
+        "minimumEnabledTlsProtocol": ["TLS1_2", "", ["TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3"]],
         "noTableScan": [false],
         "oplogMinRetentionHours": [null, 0],
         "oplogSizeMB": [null, 0],
         "queryStatsLogVerbosity": [1],
         "sampleRefreshIntervalBIConnector": [null, 0],
         "sampleSizeBIConnector": [null, 0],
-        "tlsCipherConfigMode": ["DEFAULT"],
+        "tlsCipherConfigMode": ["DEFAULT", "", ["CUSTOM", "DEFAULT"]],
         "transactionLifetimeLimitSeconds": [null, 0],
     })
 }
@@ -56,9 +56,11 @@ pub(super) async fn change(request: &Request<'_>, name: ClusterName) -> Outcome 
     let known = known();
     for (name, value) in &body {
         let sample = known.get(name).ok_or_else(|| invalid(name, &value.to_string()))?;
-        let sample = sample.get(1).unwrap_or(&sample[0]);
-        let fits = value.is_null() || std::mem::discriminant(value) == std::mem::discriminant(sample);
-        if !fits {
+        let (sample, choices) = (sample.get(1).unwrap_or(&sample[0]), sample.get(2));
+        let is_of_type = std::mem::discriminant(value) == std::mem::discriminant(sample);
+        let is_choice = choices.and_then(Value::as_array).is_none_or(|choices| choices.contains(value));
+        let are_texts = value.as_array().is_none_or(|items| items.iter().all(Value::is_string));
+        if !(value.is_null() || is_of_type && is_choice && are_texts) {
             return Err(invalid(name, &value.to_string()));
         }
     }

@@ -6,10 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::clusters::merge;
 use super::services::invalid;
-use super::{Outcome, Refusal, Request};
+use super::{Outcome, PREVIEW, Refusal, Request, asked_version};
 use crate::api::text::object_id;
-use crate::model::{Region, derived_digits};
+use crate::control::inventory::NAMED_STRINGS_SETTING;
+use crate::model::{Cloud, Region, derived_digits};
+
+/// Settings of the version `preview` alone. Source: that version of the API's description.
+const PREVIEW_SETTINGS: [(&str, bool); 1] = [(NAMED_STRINGS_SETTING, false)];
 
 /// A project's settings with Atlas' defaults; nothing in the lab goes by them.
 const SETTINGS: [(&str, bool); 9] = [
@@ -29,17 +34,16 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
     let project = request.project.clone();
     let kept = inventory.project_profiles.get(&project).cloned().unwrap_or_default();
     match (&request.call.method, path) {
-        (&Method::GET, ["settings"]) => Ok((StatusCode::OK, settings(&kept.settings))),
+        (&Method::GET, ["settings"]) => Ok((StatusCode::OK, settings(&known_settings(request), &kept.settings))),
         (&Method::PATCH, ["settings"]) => {
             let body: BTreeMap<String, bool> = request.body()?;
-            if let Some((name, value)) = body.iter().find(|(name, _)| !SETTINGS.iter().any(|(known, _)| known == name))
-            {
+            let known = known_settings(request);
+            if let Some((name, value)) = body.iter().find(|(name, _)| !known.iter().any(|(known, _)| known == name)) {
                 return Err(invalid(name, &value.to_string()));
             }
             let change = request.shared.control.edit(move |draft| {
-                let kept = &mut draft.project_profile(&project)?.settings;
-                kept.extend(body);
-                Ok(settings(kept))
+                let kept = draft.change_settings(&project, body)?;
+                Ok(settings(&known, kept))
             });
             Ok((StatusCode::OK, change.await?))
         }
@@ -59,12 +63,12 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
         }
         (&Method::GET, ["ipAddresses"]) => Ok((StatusCode::OK, ip_addresses(request))),
         (&Method::GET, ["containers"]) => {
-            let all = match request.call.query("providerName") {
-                None | Some("AWS") => containers(request),
-                Some("AZURE" | "GCP") => Vec::new(),
-                Some(other) => return Err(invalid("providerName", other)),
-            };
-            Ok((StatusCode::OK, request.page(all)))
+            let provider = request.call.query("providerName").unwrap_or("AWS");
+            if !["AWS", "AZURE", "GCP"].contains(&provider) {
+                return Err(invalid("providerName", provider));
+            }
+            let own = containers(request).into_iter().filter(|container| container["providerName"] == provider);
+            Ok((StatusCode::OK, request.page(own.collect())))
         }
         (&Method::GET, ["containers", "all"]) => Ok((StatusCode::OK, request.page(containers(request)))),
         (&Method::GET, ["containers", id]) => {
@@ -77,10 +81,17 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
     }
 }
 
-fn settings(kept: &BTreeMap<String, bool>) -> Value {
-    let value =
-        |(name, default): (&'static str, bool)| (name.to_owned(), json!(kept.get(name).copied().unwrap_or(default)));
-    Value::Object(SETTINGS.into_iter().map(value).collect())
+/// The settings of the version that is asked for.
+fn known_settings(request: &Request<'_>) -> Vec<(&'static str, bool)> {
+    let of_preview = PREVIEW_SETTINGS.iter().filter(|_| asked_version(request.call) == Some(PREVIEW));
+    SETTINGS.iter().chain(of_preview).copied().collect()
+}
+
+fn settings(known: &[(&'static str, bool)], kept: &BTreeMap<String, bool>) -> Value {
+    let value = |(name, default): &(&'static str, bool)| {
+        ((*name).to_owned(), json!(kept.get(*name).copied().unwrap_or(*default)))
+    };
+    Value::Object(known.iter().map(value).collect())
 }
 
 /// The nodes' public addresses, those that the lab lets clients on the access list reach.
@@ -99,7 +110,8 @@ fn ip_addresses(request: &Request<'_>) -> Value {
     json!({ "groupId": request.project.as_str(), "services": { "clusters": clusters.collect::<Vec<_>>() } })
 }
 
-/// One network container for every region that the project has clusters or endpoint services in.
+/// The network containers: one for every region that the project has clusters or endpoint services in, on Google Cloud one for
+/// all regions. Source: the API's description, `CloudProviderContainer`.
 fn containers(request: &Request<'_>) -> Vec<Value> {
     let inventory = request.shared.control.inventory();
     let project = &request.project;
@@ -107,20 +119,37 @@ fn containers(request: &Request<'_>) -> Vec<Value> {
     let services: Vec<_> = inventory.services.values().filter(|record| record.project == *project).collect();
     let mut regions: BTreeSet<Region> = clusters.flat_map(|(_, record)| record.cluster.regions()).collect();
     regions.extend(services.iter().map(|record| record.service.region.clone()));
-    regions
-        .into_iter()
-        .map(|region| {
-            let of_service = services.iter().find(|record| record.service.region == region);
-            let cidr = of_service.and_then(|record| record.service.cidrs.iter().next()).map(ToString::to_string);
-            let name = format!("{project}/{region}");
-            json!({
-                "atlasCidrBlock": cidr.unwrap_or_else(|| "192.168.248.0/21".to_owned()),
-                "id": object_id("container", &name),
-                "providerName": "AWS",
-                "provisioned": true,
-                "regionName": region.atlas(),
-                "vpcId": format!("vpc-0{}", &derived_digits(&format!("atlas-vpc/{name}"))[..16]),
-            })
-        })
-        .collect()
+    let clouds = inventory.cloud_services.values().filter(|record| record.project == *project);
+    regions.extend(clouds.map(|record| record.service.region.clone()));
+    let is_google = |region: &Region| region.cloud() == Some(Cloud::Gcp);
+    let google: Vec<String> = regions.iter().filter(|region| is_google(region)).map(Region::atlas).collect();
+    let container = |region: &Region| {
+        let of_service = services.iter().find(|record| record.service.region == *region);
+        let cidr = of_service.and_then(|record| record.service.cidrs.iter().next()).map(ToString::to_string);
+        let name = format!("{project}/{}", if is_google(region) { "google" } else { region.as_str() });
+        let digits = derived_digits(&format!("atlas-vpc/{name}"));
+        let mut value = json!({
+            "atlasCidrBlock": cidr.unwrap_or_else(|| "192.168.248.0/21".to_owned()),
+            "id": object_id("container", &name),
+            "providerName": region.provider(),
+            "provisioned": true,
+        });
+        let own = match region.cloud() {
+            None => json!({ "regionName": region.atlas(), "vpcId": format!("vpc-0{}", &digits[..16]) }),
+            Some(Cloud::Azure) => json!({
+                "azureSubscriptionId": &digits[..24],
+                "region": region.atlas(),
+                "vnetName": format!("vnet_{}", &digits[24..32]),
+            }),
+            Some(Cloud::Gcp) => json!({
+                "gcpProjectId": format!("p-{}", &digits[..24]),
+                "networkName": format!("nt-{}-{}", &digits[..24], &digits[24..32]),
+                "regions": google,
+            }),
+        };
+        merge(&mut value, own);
+        value
+    };
+    let first_of_google = regions.iter().find(|region| is_google(region));
+    regions.iter().filter(|region| !is_google(region) || Some(*region) == first_of_google).map(container).collect()
 }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::cluster_request::unsupported;
+use super::cluster_request::{refuse_new, unsupported};
 use super::services::{invalid, missing};
 use super::{Outcome, Refusal, Request, orgs, page};
 use crate::api::Shared;
@@ -115,6 +115,7 @@ pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
 
 pub(super) async fn change(request: &Request<'_>) -> Outcome {
     let mut body = ProjectBody::of(request.call)?;
+    refuse_new(&body.others, &view(&request.shared.control.inventory(), &request.project))?;
     let fixed = [
         ("orgId", body.org_id.is_some()),
         ("withDefaultAlertsSettings", body.with_default_alerts_settings.is_some()),
@@ -138,12 +139,9 @@ pub(super) fn describe(request: &Request<'_>) -> (StatusCode, Value) {
     (StatusCode::OK, view(&request.shared.control.inventory(), &request.project))
 }
 
-/// The first version's client sends the bare flag.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum RegionalMode {
-    Flag(bool),
-    Object { enabled: Option<bool> },
+struct RegionalMode {
+    enabled: Option<bool>,
 }
 
 pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
@@ -154,10 +152,10 @@ pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
             Ok((StatusCode::OK, json!({ "enabled": on })))
         }
         Method::PATCH => {
-            let body: RegionalMode = request.body()?;
-            let on = match body {
-                RegionalMode::Flag(on) => on,
-                RegionalMode::Object { enabled } => enabled.ok_or_else(|| missing("enabled"))?,
+            // The first version's client sends the bare flag.
+            let on = match serde_json::from_slice(&request.call.body) {
+                Ok(flag) => flag,
+                Err(_) => request.body::<RegionalMode>()?.enabled.ok_or_else(|| missing("enabled"))?,
             };
             let project = request.project.clone();
             request.shared.control.edit(move |draft| draft.set_regionalized(&project, on)).await?;
@@ -190,6 +188,9 @@ fn usage(inventory: &Inventory, snapshot: &Snapshot, project: &ProjectId) -> usi
 #[derive(Deserialize)]
 struct LimitChange {
     value: Option<usize>,
+    /// What the answer has besides, which clients send back with a request.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
@@ -200,6 +201,7 @@ pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (&Method::PATCH, [NODES_LIMIT]) => {
             let body: LimitChange = request.body()?;
             let value = body.value.ok_or_else(|| missing("value"))?;
+            refuse_new(&body.others, &limit(request))?;
             if value > API_MAXIMUM {
                 let detail = format!("The limit can be at most {API_MAXIMUM}; MongoDB Support raises it to 100.");
                 return Err(Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", detail).with([value.to_string()]));
@@ -246,6 +248,30 @@ struct NewEntry {
     comment: Option<String>,
     aws_security_group: Option<String>,
     delete_after_date: Option<String>,
+    group_id: Option<String>,
+}
+
+impl NewEntry {
+    /// What it lets in, which an answer says in two ways for a single address.
+    fn net(&self, project: &ProjectId) -> Result<IpNet, Refusal> {
+        if self.aws_security_group.is_some() {
+            return Err(unsupported("awsSecurityGroup", "there is no VPC peering, name a CIDR block"));
+        }
+        if self.delete_after_date.is_some() {
+            return Err(unsupported("deleteAfterDate", "an entry stays until it is deleted, leave it out"));
+        }
+        if let Some(other) = self.group_id.as_deref().filter(|id| *id != project.as_str()) {
+            return Err(invalid("groupId", other));
+        }
+        let nets = [&self.cidr_block, &self.ip_address].map(|text| text.as_deref().map(net).transpose());
+        match nets {
+            [Err(refusal), _] | [_, Err(refusal)] => Err(refusal),
+            [Ok(Some(block)), Ok(Some(address))] if block != address => {
+                Err(invalid("ipAddress", &format!("{address}, beside the cidrBlock {block}; write one of the two")))
+            }
+            [Ok(block), Ok(address)] => block.or(address).ok_or_else(|| missing("cidrBlock")),
+        }
+    }
 }
 
 fn net(text: &str) -> Result<IpNet, Refusal> {
@@ -267,14 +293,7 @@ pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome
             let body: Vec<NewEntry> = request.body()?;
             let mut wanted = Vec::new();
             for entry in body {
-                if entry.aws_security_group.is_some() {
-                    return Err(unsupported("awsSecurityGroup", "there is no VPC peering, name a CIDR block"));
-                }
-                if entry.delete_after_date.is_some() {
-                    return Err(unsupported("deleteAfterDate", "an entry stays until it is deleted, leave it out"));
-                }
-                let text = entry.cidr_block.or(entry.ip_address).ok_or_else(|| missing("cidrBlock"))?;
-                wanted.push((net(&text)?, entry.comment.unwrap_or_default()));
+                wanted.push((entry.net(&project)?, entry.comment.unwrap_or_default()));
             }
             if wanted.is_empty() {
                 return Err(invalid("accessList", "[]"));

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::cluster_request::refuse_new;
+use super::clusters::merge;
 use super::errors::{no_endpoint, no_instance};
 use super::services::{invalid, missing, region};
 use super::{Outcome, Refusal, Request};
@@ -25,9 +27,15 @@ pub(super) async fn instances(request: &Request<'_>, rest: &[&str]) -> Outcome {
             Ok((StatusCode::OK, request.page(own.map(|(_, record)| view(request, record)).collect())))
         }
         (&Method::POST, []) => create(request).await,
-        (&Method::GET | &Method::PATCH, [text]) => {
+        (&Method::GET, [text]) => {
             let inventory = request.shared.control.inventory();
             Ok((StatusCode::OK, view(request, find(request, &inventory, text)?)))
+        }
+        (&Method::PATCH, [text]) => {
+            let inventory = request.shared.control.inventory();
+            let shown = view(request, find(request, &inventory, text)?);
+            refuse_new(&request.body()?, &shown)?;
+            Ok((StatusCode::OK, shown))
         }
         (&Method::DELETE, [text]) => {
             let (project, name) = (request.project.clone(), name(text)?);
@@ -76,7 +84,7 @@ fn view(request: &Request<'_>, record: &ServerlessRecord) -> Value {
             value
         },
     );
-    json!({
+    let mut value = json!({
         "connectionStrings": strings,
         "createDate": iso8601(record.created, false),
         "groupId": request.project.as_str(),
@@ -89,11 +97,10 @@ fn view(request: &Request<'_>, record: &ServerlessRecord) -> Value {
             "providerName": "SERVERLESS",
             "regionName": record.region.atlas(),
         },
-        "serverlessBackupOptions": { "serverlessContinuousBackupEnabled": false },
         "stateName": record.state.label(),
-        "tags": [],
-        "terminationProtectionEnabled": false,
-    })
+    });
+    merge(&mut value, fixed());
+    value
 }
 
 #[derive(Deserialize)]
@@ -104,20 +111,36 @@ struct NewInstance {
     /// The gateway's own: where its `mongos` really listen.
     #[serde(default)]
     lab_backends: Vec<SocketAddr>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProviderSettings {
     backing_provider_name: Option<String>,
+    provider_name: Option<String>,
     region_name: Option<String>,
+}
+
+/// What an instance has of the fields that can't be chosen.
+fn fixed() -> Value {
+    json!({
+        "serverlessBackupOptions": { "serverlessContinuousBackupEnabled": false },
+        "tags": [],
+        "terminationProtectionEnabled": false,
+    })
 }
 
 async fn create(request: &Request<'_>) -> Outcome {
     let body: NewInstance = request.body()?;
+    refuse_new(&body.others, &fixed())?;
     let text = body.name.ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
     let settings = body.provider_settings.ok_or_else(|| missing("providerSettings"))?;
+    if let Some(other) = settings.provider_name.filter(|name| name != "SERVERLESS") {
+        return Err(invalid("providerName", &other));
+    }
     match settings.backing_provider_name.as_deref() {
         Some("AWS") => {}
         Some(other) => return Err(invalid("backingProviderName", other)),
@@ -144,7 +167,7 @@ pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&st
             Ok((StatusCode::OK, record.endpoint.iter().map(|own| endpoint_view(&inventory, own)).collect()))
         }
         (&Method::POST, []) => {
-            let body: EndpointBody = request.body()?;
+            let body: NewEndpoint = request.body()?;
             let comment = comment(body.comment)?.unwrap_or_default();
             request.shared.control.edit(move |draft| draft.reserve(&project, &name, comment)).await?;
             let inventory = request.shared.control.inventory();
@@ -155,15 +178,16 @@ pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&st
         (&Method::GET, [id]) => Ok((StatusCode::OK, endpoint_view(&inventory, own(id)?))),
         (&Method::PATCH, [id]) => {
             let which = own(id)?.id.clone();
-            let body: EndpointBody = request.body()?;
+            let body: EndpointChange = request.body()?;
             match body.provider_name.as_deref() {
                 None | Some("AWS") => {}
                 Some(other) => return Err(invalid("providerName", other)),
             }
             let comment = comment(body.comment)?;
             let text = body.cloud_provider_endpoint_id;
-            let endpoint: Option<VpceId> =
-                text.map(|text| text.parse().map_err(|_| invalid("cloudProviderEndpointId", &text))).transpose()?;
+            let endpoint: Option<VpceId> = text
+                .map(|text| VpceId::of_aws(&text).map_err(|_| invalid("cloudProviderEndpointId", &text)))
+                .transpose()?;
             request.shared.control.edit(move |draft| draft.claim(&project, &name, &which, comment, endpoint)).await?;
             let inventory = request.shared.control.inventory();
             let own = find(request, &inventory, instance)?.endpoint.as_ref();
@@ -179,8 +203,13 @@ pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&st
 }
 
 #[derive(Deserialize)]
+struct NewEndpoint {
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct EndpointBody {
+struct EndpointChange {
     comment: Option<String>,
     provider_name: Option<String>,
     cloud_provider_endpoint_id: Option<String>,

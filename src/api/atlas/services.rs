@@ -120,12 +120,16 @@ struct NewService {
     provider_name: Option<String>,
     region: Option<String>,
     supported_remote_regions: Option<Vec<String>>,
-    #[serde(default)]
-    port_mapping_enabled: bool,
+    port_mapping_enabled: Option<bool>,
 }
 
 pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let body: NewService = request.body()?;
+    let port_mapping = body.port_mapping_enabled.unwrap_or(false);
+    if let Some(other) = body.provider_name.as_deref().filter(|name| port_mapping && *name != "GCP") {
+        let detail = format!("Invalid attribute portMappingEnabled specified: it is Google Cloud's, not {other}'s.");
+        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["portMappingEnabled"]));
+    }
     let cloud = match body.provider_name.as_deref() {
         Some("AWS") => None,
         Some(other) => Some(Cloud::of_label(other).ok_or_else(|| invalid("providerName", other))?),
@@ -135,7 +139,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         return Err(unsupported(cloud.label()));
     }
     let wanted = region_of(cloud, &body.region.ok_or_else(|| missing("region"))?)?;
-    if cloud == Some(Cloud::Gcp) && !body.port_mapping_enabled {
+    if cloud == Some(Cloud::Gcp) && !port_mapping {
         return Err(Refusal::new(400, "INVALID_ATTRIBUTE", clouds::NOT_PORT_MAPPED).with(["portMappingEnabled"]));
     }
     let remote = remote_regions(body.supported_remote_regions)?;
@@ -206,12 +210,23 @@ struct NewEndpoint {
     /// The first version's name for it is the longer one.
     #[serde(alias = "interfaceEndpointId")]
     id: Option<String>,
+    #[serde(rename = "cloudProvider")]
+    cloud_provider: Option<String>,
+}
+
+/// A body may name the provider, which is the path's.
+pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), Refusal> {
+    match named {
+        Some(other) if other != own => Err(invalid("cloudProvider", other)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: NewEndpoint = request.body()?;
+    check_provider(body.cloud_provider.as_deref(), "AWS")?;
     let text = body.id.ok_or_else(|| missing("id"))?;
     let endpoint = VpceId::of_aws(text.trim()).map_err(|_| invalid("id", &text))?;
     let (to, what) = (service.clone(), endpoint.clone());

@@ -31,6 +31,13 @@ fn defaults() -> [(&'static str, Value); 8] {
     ]
 }
 
+/// The texts of the objects in a list: those that have to be there, and those that may.
+const ITEMS: [(&str, &[&str], &[&str]); 3] = [
+    ("labels", &["key", "value"], &[]),
+    ("roles", &["databaseName", "roleName"], &["collectionName"]),
+    ("scopes", &["name"], &["type"]),
+];
+
 /// The values of the fields that say how a user signs in.
 const SIGN_IN: [(&str, &[&str]); 4] = [
     ("awsIAMType", &["NONE", "USER", "ROLE"]),
@@ -117,9 +124,17 @@ fn read(mut body: Map<String, Value>) -> Result<UserRequest, Refusal> {
         }
         fields.insert(name, value);
     }
-    for role in fields.get("roles").and_then(Value::as_array).into_iter().flatten() {
-        if !(role["roleName"].is_string() && role["databaseName"].is_string()) {
-            return Err(invalid("roles", &role.to_string()));
+    for (list, needed, optional) in ITEMS {
+        for (n, item) in fields.get(list).and_then(Value::as_array).into_iter().flatten().enumerate() {
+            if needed.iter().any(|name| !item[name].is_string()) {
+                return Err(invalid(list, &format!("{item}: {} are texts that it needs", needed.join(" and "))));
+            }
+            for (name, value) in item.as_object().into_iter().flatten() {
+                let is_text = value.is_string() || value.is_null();
+                if !is_text || !(needed.contains(&name.as_str()) || optional.contains(&name.as_str())) {
+                    return Err(Refusal::unknown(vec![format!("{list}[{n}].{name}")]));
+                }
+            }
         }
     }
     Ok(UserRequest { fields, delete_after: delete_after.transpose()?, has_password: password.is_some() })

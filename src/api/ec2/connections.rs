@@ -2,7 +2,8 @@
 
 use super::endpoints::{change_each, created, dns_entries, existing, state, unsuccessful};
 use super::errors::not_found;
-use super::items::{Listing, none, one};
+use super::items::{ENDPOINT_PAGES, Listing, none, one};
+use super::params::SERVICE;
 use super::services::offers;
 use super::tags::tag_set;
 use super::xml::next;
@@ -26,6 +27,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         own.filter_map(|record| Some(Connection { record, region: inventory.region_of(&record.endpoint)? }));
     let listing = Listing {
         ids: None,
+        pages: Some(ENDPOINT_PAGES),
         id: |of: &Connection<'_>| of.record.endpoint.id.to_string(),
         tags: |of| of.record.tags.clone(),
         filters: &[
@@ -68,7 +70,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
 pub(super) async fn decide(request: &Request<'_>, accept: bool) -> Outcome {
     let params = &request.params;
     params.unsupported(&["TransitGatewayAttachmentId"])?;
-    let service: VpceServiceId = params.id("ServiceId", "InvalidVpcEndpointServiceId.Malformed", "vpce-svc-")?;
+    let service: VpceServiceId = params.id("ServiceId", SERVICE)?;
     let inventory = request.shared.control.inventory();
     if !offers(&inventory).iter().any(|offer| *offer.name.service() == service) {
         return Err(not_found(Kind::Service, service.as_str()));

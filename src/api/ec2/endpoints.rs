@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::errors::not_found;
 use super::groups::group_set;
-use super::items::{Listing, one};
-use super::params::{Params, parse_id};
+use super::items::{ENDPOINT_PAGES, Listing, one};
+use super::params::{ENDPOINT, GROUP, Params, SUBNET};
 use super::services::{private_name, service_region};
 use super::tags::tag_set;
 use super::vpcs::vpc_id;
@@ -56,7 +56,7 @@ fn own_zone(what: &str) -> String {
 }
 
 fn endpoint_id(params: &Params) -> Result<VpceId, Refusal> {
-    params.id("VpcEndpointId", "InvalidVpcEndpointId.Malformed", "vpce-")
+    params.id("VpcEndpointId", ENDPOINT)
 }
 
 /// What describes see of the consumer's side: everything in the caller's region but what is gone.
@@ -189,12 +189,17 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
 }
 
 fn groups(params: &Params, name: &str) -> Result<Vec<SecurityGroupId>, Refusal> {
-    params.ids(name, "InvalidGroupId.Malformed", "sg-")
+    params.ids(name, GROUP)
 }
 
 /// Options that create and modify share, and of which each has one value here.
 fn check_options(params: &Params) -> Result<(), Refusal> {
-    params.unsupported(&["ResourceConfigurationArn", "ServiceNetworkArn"])?;
+    params.unsupported(&[
+        "ResourceConfigurationArn",
+        "ServiceNetworkArn",
+        "DnsOptions.PrivateDnsPreference",
+        "DnsOptions.PrivateDnsSpecifiedDomain",
+    ])?;
     let unsupported = |message: String| Refusal::new("InvalidParameter", message);
     params.only("DnsOptions.PrivateDnsOnlyForInboundResolverEndpoint", &["false"])?;
     let tables = ["RouteTableId", "AddRouteTableId", "RemoveRouteTableId"];
@@ -225,7 +230,7 @@ fn policy(params: &Params) -> Result<Option<String>, Refusal> {
 
 /// `SubnetId.N` or `AddSubnetId.N`, with the addresses of `SubnetConfiguration.N`.
 fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, Refusal> {
-    let plain: Vec<SubnetId> = params.ids(list, "InvalidSubnetID.Malformed", "subnet-")?;
+    let plain: Vec<SubnetId> = params.ids(list, SUBNET)?;
     let mut subnets: Vec<(SubnetId, Vec<IpAddr>)> = Vec::new();
     for id in plain {
         if !subnets.iter().any(|(known, _)| *known == id) {
@@ -235,7 +240,7 @@ fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, 
     for n in params.indexes("SubnetConfiguration") {
         let at = |name: &str| params.text(&format!("SubnetConfiguration.{n}.{name}"));
         let id = at("SubnetId").ok_or_else(|| Refusal::missing("SubnetConfiguration.SubnetId"))?;
-        let id: SubnetId = parse_id(id, "InvalidSubnetID.Malformed", "subnet-")?;
+        let id: SubnetId = SUBNET.parse(id)?;
         let v4 = |ip: &str| ip.parse::<std::net::Ipv4Addr>().map_err(|_| Refusal::invalid("Ipv4", ip));
         let v6 = |ip: &str| ip.parse::<std::net::Ipv6Addr>().map_err(|_| Refusal::invalid("Ipv6", ip));
         let ipv4 = at("Ipv4").map(v4).transpose()?.map(IpAddr::V4);
@@ -249,12 +254,10 @@ fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, 
 }
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
-    for id in request.params.list("VpcEndpointId") {
-        parse_id::<VpceId>(id, "InvalidVpcEndpointId.Malformed", "vpce-")?;
-    }
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("VpcEndpointId"),
+        ids: Some(("VpcEndpointId", Some(ENDPOINT))),
+        pages: Some(ENDPOINT_PAGES),
         id: |record: &&EndpointRecord| record.endpoint.id.to_string(),
         tags: |record| record.tags.clone(),
         filters: &[
@@ -279,14 +282,20 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
     let params = &request.params;
     let id = endpoint_id(params)?;
     check_options(params)?;
+    let reset = params.flag("ResetPolicy")? == Some(true);
+    let policy = policy(params)?;
+    if reset && policy.is_some() {
+        let message = "The parameter PolicyDocument cannot be used with the parameter ResetPolicy";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
     let change = EndpointChange {
         add_subnets: subnets(params, "AddSubnetId")?,
         ip_address_type: ip_address_type(params)?,
         dns_record_ip_type: dns_record_ip_type(params)?,
-        remove_subnets: params.ids("RemoveSubnetId", "InvalidSubnetID.Malformed", "subnet-")?,
+        remove_subnets: params.ids("RemoveSubnetId", SUBNET)?,
         add_groups: groups(params, "AddSecurityGroupId")?,
         remove_groups: groups(params, "RemoveSecurityGroupId")?,
-        policy: if params.flag("ResetPolicy")? == Some(true) { Some(None) } else { policy(params)?.map(Some) },
+        policy: if reset { Some(None) } else { policy.map(Some) },
         private_dns: params.flag("PrivateDnsEnabled")?,
     };
     request.edit(move |draft| draft.change_endpoint(&id, change)).await?;
@@ -303,12 +312,13 @@ pub(super) async fn change_each<'r>(
     if wanted.is_empty() {
         return Err(Refusal::missing("VpcEndpointId"));
     }
+    let parsed = |text: &'r str| Ok((text, ENDPOINT.parse::<VpceId>(text)?));
+    let wanted = wanted.into_iter().map(parsed).collect::<Result<Vec<_>, Refusal>>()?;
     request.check_complete()?;
     let mut unsuccessful = Vec::new();
-    for text in wanted {
-        let id = parse_id::<VpceId>(text, "InvalidVpcEndpointId.Malformed", "vpce-");
-        let outcome = match id.and_then(|id| check(&id).map(|()| id)) {
-            Ok(id) => request.edit(move |draft| change(draft, &id)).await,
+    for (text, id) in wanted {
+        let outcome = match check(&id) {
+            Ok(()) => request.edit(move |draft| change(draft, &id)).await,
             Err(refusal) => Err(refusal),
         };
         unsuccessful.extend(outcome.err().map(|refusal| (text, refusal)));
@@ -330,7 +340,12 @@ pub(super) fn unsuccessful(failed: &[(&str, Refusal)]) -> Xml {
 }
 
 pub(super) async fn delete(request: &Request<'_>) -> Outcome {
-    let mut failed = change_each(request, |_| Ok(()), Draft::delete_endpoint).await?;
+    let inventory = request.shared.control.inventory();
+    let is_here = |id: &VpceId| {
+        let is_seen = request.sees_resource(&inventory, id.as_str());
+        is_seen.then_some(()).ok_or_else(|| not_found(Kind::Endpoint, id.as_str()))
+    };
+    let mut failed = change_each(request, is_here, Draft::delete_endpoint).await?;
     for (_, refusal) in &mut failed {
         // Here AWS writes the code in another way.
         if refusal.code == "InvalidVpcEndpointId.NotFound" {

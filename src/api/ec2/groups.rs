@@ -1,8 +1,8 @@
 //! Security groups.
 
 use super::errors::not_found;
-use super::items::{Listing, one};
-use super::params::Params;
+use super::items::{Listing, PAGES, one};
+use super::params::{GROUP, Params};
 use super::rules::permissions;
 use super::tags::{tag_set, tags_of};
 use super::vpcs::vpc_id;
@@ -17,7 +17,11 @@ use crate::model::{Region, SecurityGroup, SecurityGroupId};
 pub(super) fn group_id(params: &Params) -> Result<SecurityGroupId, Refusal> {
     match (params.text("GroupId"), params.text("GroupName")) {
         (None, Some(name)) => Err(no_default_group(name)),
-        _ => params.id("GroupId", "InvalidGroupId.Malformed", "sg-"),
+        (Some(_), Some(_)) => Err(Refusal::new(
+            "InvalidParameterCombination",
+            "The parameter groupName cannot be used with the parameter groupId",
+        )),
+        _ => params.id("GroupId", GROUP),
     }
 }
 
@@ -45,6 +49,9 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let description = params.required("GroupDescription")?.to_owned();
     if name.to_ascii_lowercase().starts_with("sg-") || name.len() > 255 || !name.is_ascii() {
         return Err(Refusal::invalid("groupName", &name));
+    }
+    if name.eq_ignore_ascii_case("default") {
+        return Err(Refusal::new("InvalidParameterValue", format!("Cannot use reserved security group name: {name}")));
     }
     if description.len() > 255 || !description.is_ascii() {
         return Err(Refusal::invalid("GroupDescription", &description));
@@ -118,7 +125,8 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         return Err(no_default_group(name));
     }
     let listing = Listing {
-        ids: Some("GroupId"),
+        ids: Some(("GroupId", Some(GROUP))),
+        pages: Some(PAGES),
         id: |(_, group): &View<'_>| group.id.to_string(),
         tags: |(record, group)| tags_of(record, group.id.as_str()),
         filters: &[

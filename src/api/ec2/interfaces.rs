@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::endpoints::seen;
 use super::groups::group_set;
-use super::items::{Listing, no_tags, none, one};
+use super::items::{Listing, PAGES, no_tags, none, one};
+use super::params::INTERFACE;
 use super::tags::tag_set;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
@@ -121,7 +122,8 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let interfaces = seen(request, inventory)
         .flat_map(|record| record.endpoint.interfaces().map(move |address| View { inventory, record, address }));
     let listing = Listing {
-        ids: Some("NetworkInterfaceId"),
+        ids: Some(("NetworkInterfaceId", Some(INTERFACE))),
+        pages: Some(PAGES),
         id: |view: &View<'_>| view.address.eni.to_string(),
         tags: no_tags,
         filters: &[

@@ -1,16 +1,20 @@
 //! Listing: ids that were asked for, filters, pages. The same for every kind of resource.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::errors::Refusal;
-use super::params::Params;
+use super::params::{IdForm, Params};
 use crate::control::inventory::Tags;
 
 /// How a kind of resource is listed.
 pub(super) struct Listing<'l, T> {
-    /// The parameter that lists ids, as `VpcId`; `None`: the action has none.
-    pub(super) ids: Option<&'l str>,
+    /// The parameter that lists ids, as `VpcId`, and how these are written, unless they are names; `None`: the action has none.
+    pub(super) ids: Option<(&'l str, Option<IdForm>)>,
+    /// How many a page may have, by `MaxResults`; `None`: the action has no pages.
+    pub(super) pages: Option<RangeInclusive<usize>>,
     /// A resource's id.
     pub(super) id: fn(&T) -> String,
     /// A resource's tags.
@@ -26,6 +30,15 @@ pub(super) type Filter<T> = (&'static str, fn(&T) -> Vec<String>);
 
 /// What of a resource a filter looks at, once it is known which filter.
 type Look<'f, T> = Box<dyn Fn(&T) -> Vec<String> + 'f>;
+
+/// The pages of most actions. Source: Amazon EC2 API Reference, `MaxResults` of each.
+pub(super) const PAGES: RangeInclusive<usize> = 5..=1000;
+
+/// The pages of actions on endpoints, which return 1,000 items where more are asked for.
+pub(super) const ENDPOINT_PAGES: RangeInclusive<usize> = 1..=2_147_483_647;
+
+/// The most that a page has.
+const LONGEST_PAGE: usize = 1000;
 
 /// For resources that have no tags.
 pub(super) fn no_tags<T>(_: &T) -> Tags {
@@ -52,7 +65,11 @@ impl<T> Listing<'_, T> {
     /// The resources that a describe request wants, by id.
     pub(super) fn select(&self, params: &Params, items: impl Iterator<Item = T>) -> Result<Page<T>, Refusal> {
         let mut items: Vec<(String, T)> = items.map(|item| ((self.id)(&item), item)).collect();
-        let wanted = self.ids.map(|name| params.list(name)).unwrap_or_default();
+        let wanted = self.ids.map(|(name, _)| params.list(name)).unwrap_or_default();
+        // Of a malformed id and one that isn't there, AWS names the malformed one.
+        if let Some((_, Some(form))) = self.ids {
+            wanted.iter().try_for_each(|id| form.check(id))?;
+        }
         if let Some(lost) = wanted.iter().find(|id| !items.iter().any(|(own, _)| own == *id)) {
             return Err((self.missing)(lost));
         }
@@ -64,7 +81,7 @@ impl<T> Listing<'_, T> {
             items.retain(|(_, item)| filter(item).iter().any(|text| fits(text, &values)));
         }
         items.sort_by(|(a, _), (b, _)| a.cmp(b));
-        page(params, items, !wanted.is_empty())
+        page(params, items, self.pages.as_ref(), !wanted.is_empty())
     }
 
     fn filter<'f>(&'f self, name: &'f str) -> Result<Look<'f, T>, Refusal> {
@@ -89,7 +106,15 @@ fn fits(text: &str, values: &[&str]) -> bool {
     values.iter().any(|pattern| matches(pattern.as_bytes(), text.as_bytes()))
 }
 
-fn page<T>(params: &Params, mut items: Vec<(String, T)>, by_id: bool) -> Result<Page<T>, Refusal> {
+fn page<T>(
+    params: &Params,
+    mut items: Vec<(String, T)>,
+    pages: Option<&RangeInclusive<usize>>,
+    by_id: bool,
+) -> Result<Page<T>, Refusal> {
+    let Some(pages) = pages else {
+        return Ok(Page { items: items.into_iter().map(|(_, item)| item).collect(), next: None });
+    };
     if let Some(token) = params.text("NextToken").filter(|token| !token.is_empty()) {
         let after = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let after = after.ok_or_else(|| Refusal::new("InvalidNextToken", "The token is invalid."))?;
@@ -101,8 +126,14 @@ fn page<T>(params: &Params, mut items: Vec<(String, T)>, by_id: bool) -> Result<
             let message = "The parameter MaxResults cannot be used with a list of ids";
             return Err(Refusal::new("InvalidParameterCombination", message));
         }
-        Some(limit @ 1..=1000) => limit,
-        Some(number) => return Err(Refusal::invalid("MaxResults", &number.to_string())),
+        Some(limit) if pages.contains(&limit) => limit.min(LONGEST_PAGE),
+        Some(other) => {
+            let (least, most) = (pages.start(), pages.end());
+            let message = format!(
+                "Value ({other}) for parameter maxResults is invalid. Expecting a value between {least} and {most}."
+            );
+            return Err(Refusal::new("InvalidParameterValue", message));
+        }
     };
     let more = items.len() > limit;
     items.truncate(limit);

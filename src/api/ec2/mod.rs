@@ -26,12 +26,14 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 pub(super) use self::errors::Refusal;
+use self::errors::not_found;
 use self::params::Params;
 use self::xml::Xml;
 use super::Shared;
 use super::call::{Call, Reply, bytes, pairs};
 use super::text::uuid;
-use crate::control::draft::{Draft, EditError};
+use crate::control::draft::{Draft, EditError, Kind};
+use crate::control::inventory::Inventory;
 use crate::model::{Direction, Region};
 
 /// The account that everything belongs to.
@@ -69,7 +71,20 @@ impl Request<'_> {
         change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
     ) -> Result<T, Refusal> {
         self.check_complete()?;
+        self.check_region()?;
         Ok(self.shared.control.edit(change).await?)
+    }
+
+    /// What lies in another region isn't there for the caller, whose region is that of the signature.
+    fn check_region(&self) -> Result<(), Refusal> {
+        let inventory = self.shared.control.inventory();
+        let found = self.params.resource_ids().find(|id| !self.sees_resource(&inventory, id));
+        found.map_or(Ok(()), |id| Err(not_found(Kind::of_id(id), id)))
+    }
+
+    /// Whether what has this id, if anything has, is looked at.
+    fn sees_resource(&self, inventory: &Inventory, id: &str) -> bool {
+        inventory.region_of_resource(id).is_none_or(|region| self.sees(region))
     }
 
     /// The region that something new lies in.

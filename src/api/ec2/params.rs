@@ -66,11 +66,11 @@ impl Params {
     /// # Errors
     ///
     /// `UnsupportedOperation` for the first that is given.
-    pub(super) fn unsupported(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn unsupported(&self, names: &[impl AsRef<str>]) -> Result<(), Refusal> {
         let is_named = |param: &&Param| {
-            names
-                .iter()
-                .any(|name| param.key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+            names.iter().any(|name| {
+                param.key.strip_prefix(name.as_ref()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
         };
         self.0.iter().find(is_named).map_or(Ok(()), |Param { key, .. }| {
             Err(Refusal::new("UnsupportedOperation", format!("{key} is not supported here; leave it out.")))
@@ -91,14 +91,23 @@ impl Params {
         numbers.collect::<BTreeSet<u32>>().into_iter().collect()
     }
 
-    /// An id; wrong ones are `InvalidX.Malformed`.
-    pub(super) fn id<T: FromStr>(&self, name: &str, code: &'static str, form: &str) -> Result<T, Refusal> {
-        parse_id(self.required(name)?, code, form)
+    /// An id of one form.
+    pub(super) fn id<T: FromStr>(&self, name: &str, form: IdForm) -> Result<T, Refusal> {
+        form.parse(self.required(name)?)
     }
 
     /// The ids of a list, each of one form.
-    pub(super) fn ids<T: FromStr>(&self, name: &str, code: &'static str, form: &str) -> Result<Vec<T>, Refusal> {
-        self.list(name).into_iter().map(|text| parse_id(text, code, form)).collect()
+    pub(super) fn ids<T: FromStr>(&self, name: &str, form: IdForm) -> Result<Vec<T>, Refusal> {
+        self.list(name).into_iter().map(|text| form.parse(text)).collect()
+    }
+
+    /// The values of parameters that name a resource, but for lists of endpoints, of which each is changed by itself.
+    pub(super) fn resource_ids(&self) -> impl Iterator<Item = &str> {
+        let is_id = |param: &&Param| {
+            let name = param.key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
+            name.ends_with("Id") && !param.key.starts_with("VpcEndpointId.")
+        };
+        self.0.iter().filter(is_id).map(|param| param.value.as_str())
     }
 
     /// `Filter.N.Name` with its values.
@@ -137,8 +146,52 @@ fn is_of_every_request(key: &str) -> bool {
     common.contains(&key) || key.starts_with("X-Amz-")
 }
 
-pub(super) fn parse_id<T: FromStr>(text: &str, code: &'static str, form: &str) -> Result<T, Refusal> {
-    text.parse().map_err(|_| Refusal::new(code, format!("Invalid id: \"{text}\" (expecting \"{form}...\")")))
+/// How the ids of one kind are written, and the code for one that is written otherwise, which is refused before anything is
+/// looked up. Source: Amazon EC2 API Reference, *Error codes*, whose spelling (`ID`, `Id`) follows no rule.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IdForm {
+    /// What is before the digits, with its dash.
+    pub(super) prefix: &'static str,
+    malformed: &'static str,
+}
+
+pub(super) const ACL: IdForm = IdForm { prefix: "acl-", malformed: "InvalidNetworkAclId.Malformed" };
+pub(super) const ENDPOINT: IdForm = IdForm { prefix: "vpce-", malformed: "InvalidVpcEndpointId.Malformed" };
+pub(super) const GROUP: IdForm = IdForm { prefix: "sg-", malformed: "InvalidGroupId.Malformed" };
+pub(super) const INTERFACE: IdForm = IdForm { prefix: "eni-", malformed: "InvalidNetworkInterfaceId.Malformed" };
+pub(super) const PREFIX_LIST: IdForm = IdForm { prefix: "pl-", malformed: "InvalidPrefixListId.Malformed" };
+pub(super) const ROUTE_TABLE: IdForm = IdForm { prefix: "rtb-", malformed: "InvalidRouteTableId.Malformed" };
+pub(super) const RULE: IdForm = IdForm { prefix: "sgr-", malformed: "InvalidSecurityGroupRuleId.Malformed" };
+pub(super) const SERVICE: IdForm = IdForm { prefix: "vpce-svc-", malformed: "InvalidVpcEndpointServiceId.Malformed" };
+pub(super) const SUBNET: IdForm = IdForm { prefix: "subnet-", malformed: "InvalidSubnetID.Malformed" };
+pub(super) const VPC: IdForm = IdForm { prefix: "vpc-", malformed: "InvalidVpcID.Malformed" };
+
+impl IdForm {
+    /// Whether a text is the prefix and then 8 or 17 lower-case hex digits.
+    pub(super) fn fits(self, text: &str) -> bool {
+        text.strip_prefix(self.prefix).is_some_and(|digits| {
+            [8, 17].contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    }
+
+    /// # Errors
+    ///
+    /// `InvalidX.Malformed`, for ids of other clouds as well.
+    pub(super) fn check(self, text: &str) -> Result<(), Refusal> {
+        if self.fits(text) { Ok(()) } else { Err(self.refusal(text)) }
+    }
+
+    /// # Errors
+    ///
+    /// As [`Self::check`].
+    pub(super) fn parse<T: FromStr>(self, text: &str) -> Result<T, Refusal> {
+        self.check(text)?;
+        text.parse().map_err(|_| self.refusal(text))
+    }
+
+    fn refusal(self, text: &str) -> Refusal {
+        Refusal::new(self.malformed, format!("Invalid id: \"{text}\" (expecting \"{}...\")", self.prefix))
+    }
 }
 
 impl Params {

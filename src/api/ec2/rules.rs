@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::errors::not_found;
 use super::groups::{group_id, no_default_group};
-use super::items::{Listing, one};
-use super::params::{Params, parse_id};
+use super::items::{Listing, PAGES, one};
+use super::params::{GROUP, PREFIX_LIST, Params, RULE};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
@@ -116,17 +116,12 @@ fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced:
 }
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
-    for id in request.params.list("SecurityGroupRuleId") {
-        rule_id(id)?;
-    }
     let groups = request.params.filters()?.into_iter().filter(|(name, _)| *name == "group-id");
-    if let Some(wrong) = groups.flat_map(|(_, ids)| ids).find(|id| id.parse::<SecurityGroupId>().is_err()) {
-        let message = format!("The security group ID '{wrong}' is malformed");
-        return Err(Refusal::new("InvalidGroupId.Malformed", message));
-    }
+    groups.flat_map(|(_, ids)| ids).try_for_each(|id| GROUP.check(id))?;
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("SecurityGroupRuleId"),
+        ids: Some(("SecurityGroupRuleId", Some(RULE))),
+        pages: Some(PAGES),
         id: |view: &View<'_>| view.rule.id.to_string(),
         tags: |view| view.tags.clone(),
         filters: &[("group-id", |view| one(view.group)), ("security-group-rule-id", |view| one(&view.rule.id))],
@@ -219,7 +214,7 @@ pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direct
 }
 
 fn rule_id(text: &str) -> Result<SecurityRuleId, Refusal> {
-    parse_id(text, "InvalidSecurityGroupRuleId.Malformed", "sgr-")
+    RULE.parse(text)
 }
 
 /// The rules of a request: `IpPermissions.N.…`, one for each far side, or the short form for one.
@@ -234,10 +229,11 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
                 let of = |name: &str| params.text(&format!("{}.{m}.{name}", at(list)));
                 let text = of(field)
                     .ok_or_else(|| of("GroupName").map_or_else(|| Refusal::missing(field), no_default_group))?;
-                // Descriptions of groups have these, and callers send back what was described; the id alone names the group.
-                for told in ["GroupName", "PeeringStatus", "VpcId", "VpcPeeringConnectionId"] {
-                    of(told);
-                }
+                // Descriptions of groups have it, and callers send back what was described; the id alone names the group.
+                of("GroupName");
+                // Those of groups in peered VPCs have these, and VPCs are not peered by call here.
+                let of_peers = ["PeeringStatus", "VpcId", "VpcPeeringConnectionId"];
+                params.unsupported(&of_peers.map(|name| format!("{}.{m}.{name}", at(list))))?;
                 if of("UserId").is_some_and(|owner| owner != OWNER) {
                     return Err(not_found(Kind::SecurityGroup, text));
                 }
@@ -260,6 +256,11 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
         return Err(no_default_group(name));
     }
     params.unsupported(&["SourceSecurityGroupOwnerId"])?;
+    if params.text("CidrIp").is_none()
+        && ["IpProtocol", "FromPort", "ToPort"].iter().any(|name| params.text(name).is_some())
+    {
+        return Err(Refusal::missing("CidrIp"));
+    }
     if let Some(text) = params.text("CidrIp") {
         let (protocol, ports) = protocol_and_ports(params, &str::to_owned)?;
         let terms = RuleTerms { protocol, ports, peer: network(text, true)? };
@@ -293,7 +294,8 @@ fn protocol_and_ports(params: &Params, at: &dyn Fn(&str) -> String) -> Result<(P
     };
     let fits = match protocol {
         Protocol::Tcp | Protocol::Udp => 0 <= ports.0 && ports.0 <= ports.1 && ports.1 <= 65_535,
-        _ => (-1..=255).contains(&ports.0) && (-1..=255).contains(&ports.1),
+        // With all types go all codes.
+        _ => (-1..=255).contains(&ports.0) && (-1..=255).contains(&ports.1) && (ports.0 != -1 || ports.1 == -1),
     };
     if fits {
         Ok((protocol, Some(ports)))
@@ -313,18 +315,11 @@ fn network(text: &str, is_v4: bool) -> Result<RulePeer, Refusal> {
 }
 
 fn group_peer(text: &str) -> Result<RulePeer, Refusal> {
-    parse_id(text, "InvalidGroupId.Malformed", "sg-").map(RulePeer::Group)
+    GROUP.parse(text).map(RulePeer::Group)
 }
 
 fn prefix_list(text: &str) -> Result<RulePeer, Refusal> {
-    let fits = text.strip_prefix("pl-").is_some_and(|digits| {
-        matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    });
-    if fits {
-        Ok(RulePeer::PrefixList(text.to_owned()))
-    } else {
-        Err(Refusal::new("InvalidPrefixListId.Malformed", format!("Invalid id: \"{text}\" (expecting \"pl-...\")")))
-    }
+    PREFIX_LIST.check(text).map(|()| RulePeer::PrefixList(text.to_owned()))
 }
 
 /// What a rule is for.

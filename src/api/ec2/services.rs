@@ -1,7 +1,8 @@
 //! Endpoint services, as consumers see them.
 
 use super::errors::not_found;
-use super::items::{Listing, no_tags, none, one};
+use super::items::{ENDPOINT_PAGES, Listing, no_tags, none, one};
+use super::params::SERVICE;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
@@ -60,7 +61,8 @@ fn seen(request: &Request<'_>, inventory: &Inventory) -> Result<Vec<Offer>, Refu
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("ServiceName"),
+        ids: Some(("ServiceName", None)),
+        pages: Some(ENDPOINT_PAGES),
         id: |offer: &Offer| offer.name.to_string(),
         tags: no_tags,
         filters: &[
@@ -102,7 +104,8 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
 /// Services that the caller's own account offers: none, as Atlas' are MongoDB's.
 pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
     let listing = Listing {
-        ids: Some("ServiceId"),
+        ids: Some(("ServiceId", Some(SERVICE))),
+        pages: Some(ENDPOINT_PAGES),
         id: |()| String::new(),
         tags: no_tags,
         filters: &[
@@ -121,6 +124,6 @@ pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
 
 /// Who may connect to a service of the caller's own account, which has none.
 pub(super) fn describe_permissions(request: &Request<'_>) -> Outcome {
-    let id: VpceServiceId = request.params.id("ServiceId", "InvalidVpcEndpointServiceId.Malformed", "vpce-svc-")?;
+    let id: VpceServiceId = request.params.id("ServiceId", SERVICE)?;
     Err(not_found(Kind::Service, id.as_str()))
 }

@@ -3,8 +3,8 @@
 use ipnet::Ipv6Net;
 
 use super::errors::not_found;
-use super::items::{Listing, none, one};
-use super::params::Params;
+use super::items::{Listing, PAGES, none, one};
+use super::params::{Params, SUBNET};
 use super::tags::{tag_set, tags_of};
 use super::vpcs::{cidr_block, vpc_id};
 use super::xml::next;
@@ -201,7 +201,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
 }
 
 fn subnet_id(request: &Request<'_>) -> Result<SubnetId, Refusal> {
-    request.params.id("SubnetId", "InvalidSubnetID.Malformed", "subnet-")
+    request.params.id("SubnetId", SUBNET)
 }
 
 pub(super) async fn delete(request: &Request<'_>) -> Outcome {
@@ -261,7 +261,8 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let subnets =
         seen.flat_map(|record| record.vpc.subnets.values().map(move |subnet| View { inventory, record, subnet }));
     let listing = Listing {
-        ids: Some("SubnetId"),
+        ids: Some(("SubnetId", Some(SUBNET))),
+        pages: Some(PAGES),
         id: |view: &View<'_>| view.subnet.id.to_string(),
         tags: |view| tags_of(view.record, view.subnet.id.as_str()),
         filters: &[

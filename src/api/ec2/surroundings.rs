@@ -1,10 +1,13 @@
 //! What lies around VPCs: regions, zones, the account, and what every VPC has without being asked: a network ACL and a route
 //! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
 
+use std::ops::RangeInclusive;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::errors::not_found;
-use super::items::{Filter, Listing, no_tags, none, one};
+use super::items::{Filter, Listing, PAGES, no_tags, none, one};
+use super::params::{ACL, ENDPOINT, IdForm, PREFIX_LIST, ROUTE_TABLE};
 use super::tags::tag_set;
 use super::vpcs::{ipv6_networks, networks};
 use super::xml::next;
@@ -28,7 +31,8 @@ pub(super) fn describe_zones(request: &Request<'_>) -> Outcome {
         return Err(no_zone(lost));
     }
     let listing = Listing {
-        ids: Some("ZoneName"),
+        ids: Some(("ZoneName", None)),
+        pages: None,
         id: ToString::to_string,
         tags: no_tags,
         filters: &[
@@ -74,7 +78,8 @@ fn endpoint(region: &str) -> String {
 pub(super) fn describe_regions(request: &Request<'_>) -> Outcome {
     request.params.flag("AllRegions")?;
     let listing = Listing {
-        ids: Some("RegionName"),
+        ids: Some(("RegionName", None)),
+        pages: None,
         id: |region: &&str| (*region).to_owned(),
         tags: no_tags,
         filters: &[
@@ -122,11 +127,12 @@ pub(super) fn describe_account(request: &Request<'_>) -> Outcome {
 fn empty(
     request: &Request<'_>,
     set: &str,
-    ids: Option<&str>,
+    ids: Option<(&str, Option<IdForm>)>,
+    pages: RangeInclusive<usize>,
     filters: &[Filter<()>],
     missing: fn(&str) -> Refusal,
 ) -> Outcome {
-    Listing { ids, id: |()| String::new(), tags: no_tags, filters, missing }
+    Listing { ids, pages: Some(pages), id: |()| String::new(), tags: no_tags, filters, missing }
         .select(&request.params, std::iter::empty())?;
     let mut xml = Xml::new();
     xml.set(set, Vec::<()>::new(), |_, ()| {});
@@ -136,7 +142,8 @@ fn empty(
 /// Prefix lists of gateway endpoints' services, none of which is here.
 pub(super) fn describe_prefix_lists(request: &Request<'_>) -> Outcome {
     let filters = [("prefix-list-id", none as fn(&()) -> _), ("prefix-list-name", none)];
-    empty(request, "prefixListSet", Some("PrefixListId"), &filters, |id| {
+    let ids = Some(("PrefixListId", Some(PREFIX_LIST)));
+    empty(request, "prefixListSet", ids, 1..=1000, &filters, |id| {
         Refusal::new("InvalidPrefixListId.NotFound", format!("The prefix list ID '{id}' does not exist"))
     })
 }
@@ -153,9 +160,9 @@ pub(super) fn describe_associations(request: &Request<'_>) -> Outcome {
     ];
     // The ids are of endpoints, which may well exist: they have no associations.
     for id in request.params.list("VpcEndpointId") {
-        super::params::parse_id::<crate::model::VpceId>(id, "InvalidVpcEndpointId.Malformed", "vpce-")?;
+        ENDPOINT.check(id)?;
     }
-    empty(request, "vpcEndpointAssociationSet", None, &filters, |id| not_found(Kind::Endpoint, id))
+    empty(request, "vpcEndpointAssociationSet", None, 1..=100, &filters, |id| not_found(Kind::Endpoint, id))
 }
 
 /// An id that follows from the VPC it belongs to.
@@ -191,7 +198,8 @@ fn entries(record: &VpcRecord) -> Vec<(bool, u16, &'static str, IpNet)> {
 pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("NetworkAclId"),
+        ids: Some(("NetworkAclId", Some(ACL))),
+        pages: Some(PAGES),
         id: |record: &&VpcRecord| acl(record),
         tags: |_| Tags::new(),
         filters: &[
@@ -251,7 +259,8 @@ fn table(record: &VpcRecord) -> String {
 pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("RouteTableId"),
+        ids: Some(("RouteTableId", Some(ROUTE_TABLE))),
+        pages: Some(5..=100),
         id: |record: &&VpcRecord| table(record),
         tags: |_| Tags::new(),
         filters: &[

@@ -2,7 +2,8 @@
 
 use super::endpoints::seen;
 use super::errors::not_found;
-use super::items::{Listing, one};
+use super::items::{Listing, PAGES, one};
+use super::params::{ACL, ENDPOINT, GROUP, INTERFACE, IdForm, ROUTE_TABLE, RULE, SERVICE, SUBNET, VPC};
 use super::xml::next;
 use super::{Outcome, Refusal, Request, Xml};
 use crate::control::draft::Kind;
@@ -33,8 +34,14 @@ fn resources(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
         let message = format!("The request names {} resources; {MOST_RESOURCES} is the most.", resources.len());
         return Err(Refusal::new("InvalidParameterValue", message));
     }
-    if let Some(other) = resources.iter().find(|id| resource_type(id).is_none()) {
-        return Err(Refusal::new("InvalidID", format!("The ID '{other}' is not valid")));
+    for id in &resources {
+        match form_of(id) {
+            Some((_, _, true)) => {}
+            Some((_, kind, false)) => {
+                return Err(Refusal::new("UnsupportedOperation", format!("Tags of a {kind} are not kept here: {id}.")));
+            }
+            None => return Err(Refusal::new("InvalidID", format!("The ID '{id}' is not valid"))),
+        }
     }
     Ok(resources)
 }
@@ -59,16 +66,26 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
     Ok(Xml::done())
 }
 
+/// What can have tags in AWS: how its ids are written, EC2's word for it, and whether it has tags here.
+const TAGGABLE: [(IdForm, &str, bool); 9] = [
+    (VPC, "vpc", true),
+    (SUBNET, "subnet", true),
+    (GROUP, "security-group", true),
+    (RULE, "security-group-rule", true),
+    (ENDPOINT, "vpc-endpoint", true),
+    (ACL, "network-acl", false),
+    (INTERFACE, "network-interface", false),
+    (ROUTE_TABLE, "route-table", false),
+    (SERVICE, "vpc-endpoint-service", false),
+];
+
+fn form_of(id: &str) -> Option<&'static (IdForm, &'static str, bool)> {
+    TAGGABLE.iter().find(|(form, ..)| form.fits(id))
+}
+
 /// EC2's word for what an id names.
 fn resource_type(id: &str) -> Option<&'static str> {
-    Some(match id.rsplit_once('-')?.0 {
-        "vpc" => "vpc",
-        "subnet" => "subnet",
-        "sg" => "security-group",
-        "sgr" => "security-group-rule",
-        "vpce" => "vpc-endpoint",
-        _ => return None,
-    })
+    form_of(id).map(|(_, kind, _)| *kind)
 }
 
 /// One tag of one resource.
@@ -97,6 +114,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: None,
+        pages: Some(PAGES),
         id: |tag: &Tagged| format!("{}/{}", tag.resource, tag.key),
         tags: |tag| Tags::from([(tag.key.clone(), tag.value.clone())]),
         filters: &[

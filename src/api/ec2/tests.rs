@@ -177,7 +177,9 @@ async fn what_is_not_obeyed_is_refused() {
         (format!("Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&IpAddressType=ipv6"), "InvalidParameter"),
         ("Action=CreateSecurityGroup&GroupName=g&GroupDescription=d".to_owned(), "VPCIdNotSpecified"),
         (format!("Action=CreateSecurityGroup&VpcId={VPC}&GroupName=mINE&GroupDescription=d"), "InvalidGroup.Duplicate"),
+        (format!("Action=CreateSecurityGroup&VpcId={VPC}&GroupName=default&GroupDescription=d"), "InvalidParameterValue"),
         (format!("{authorize}{}", tcp(1, "5", "10.0.0.1")), "InvalidParameterValue"),
+        (format!("{authorize}&IpPermissions.1.IpProtocol=icmp&IpPermissions.1.FromPort=-1&IpPermissions.1.ToPort=8&IpPermissions.1.IpRanges.1.CidrIp=10.0.0.0/8"), "InvalidParameterValue"),
         (format!("{authorize}{}", tcp(1, "5", "::/0")), "InvalidParameterValue"),
         (format!("{authorize}{}", tcp(1, "7-5", "10.0.0.0/8")), "InvalidParameterValue"),
         (format!("{authorize}{}", tcp(1, "5-70000", "10.0.0.0/8")), "InvalidParameterValue"),
@@ -218,4 +220,191 @@ async fn tags_go_by_key_by_value_or_all_at_once() {
     assert_eq!(elements(&gateway.ok(&describe).await, "key"), ["c"]);
     gateway.ok(&format!("Action=DeleteTags&ResourceId.1={VPC}")).await;
     assert_eq!(elements(&gateway.ok(&describe).await, "key"), Vec::<&str>::new());
+}
+
+/// AWS tells an id that can't be one from one that isn't there, and sees the malformed one first; ids of other clouds are malformed.
+#[tokio::test]
+async fn a_malformed_id_is_told_from_one_that_is_not_there() {
+    let gateway = Gateway::start().await;
+    let google = "projects/p/global/networks/default";
+    let azure = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/privateEndpoints/pe0";
+    let forms = [
+        ("DescribeVpcs", "VpcId.1", "vpc-", "InvalidVpcID", "InvalidVpcID"),
+        ("DeleteVpc", "VpcId", "vpc-", "InvalidVpcID", "InvalidVpcID"),
+        ("DescribeVpcAttribute&Attribute=enableDnsSupport", "VpcId", "vpc-", "InvalidVpcID", "InvalidVpcID"),
+        ("DescribeSubnets", "SubnetId.1", "subnet-", "InvalidSubnetID", "InvalidSubnetID"),
+        ("DeleteSubnet", "SubnetId", "subnet-", "InvalidSubnetID", "InvalidSubnetID"),
+        ("DescribeSecurityGroups", "GroupId.1", "sg-", "InvalidGroupId", "InvalidGroup"),
+        ("DeleteSecurityGroup", "GroupId", "sg-", "InvalidGroupId", "InvalidGroup"),
+        (
+            "DescribeSecurityGroupRules",
+            "SecurityGroupRuleId.1",
+            "sgr-",
+            "InvalidSecurityGroupRuleId",
+            "InvalidSecurityGroupRuleId",
+        ),
+        ("DescribeVpcEndpoints", "VpcEndpointId.1", "vpce-", "InvalidVpcEndpointId", "InvalidVpcEndpointId"),
+        ("ModifyVpcEndpoint", "VpcEndpointId", "vpce-", "InvalidVpcEndpointId", "InvalidVpcEndpointId"),
+        (
+            "DescribeVpcEndpointServiceConfigurations",
+            "ServiceId.1",
+            "vpce-svc-",
+            "InvalidVpcEndpointServiceId",
+            "InvalidVpcEndpointServiceId",
+        ),
+        (
+            "DescribeVpcEndpointServicePermissions",
+            "ServiceId",
+            "vpce-svc-",
+            "InvalidVpcEndpointServiceId",
+            "InvalidVpcEndpointServiceId",
+        ),
+        (
+            "AcceptVpcEndpointConnections&VpcEndpointId.1=vpce-0123456789abcdef0",
+            "ServiceId",
+            "vpce-svc-",
+            "InvalidVpcEndpointServiceId",
+            "InvalidVpcEndpointServiceId",
+        ),
+        (
+            "DescribeNetworkInterfaces",
+            "NetworkInterfaceId.1",
+            "eni-",
+            "InvalidNetworkInterfaceId",
+            "InvalidNetworkInterfaceID",
+        ),
+        ("DescribeRouteTables", "RouteTableId.1", "rtb-", "InvalidRouteTableId", "InvalidRouteTableID"),
+        ("DescribeNetworkAcls", "NetworkAclId.1", "acl-", "InvalidNetworkAclId", "InvalidNetworkAclID"),
+        ("DescribePrefixLists", "PrefixListId.1", "pl-", "InvalidPrefixListId", "InvalidPrefixListId"),
+    ];
+    for (action, name, prefix, malformed, missing) in forms {
+        let other = if prefix == "vpc-" { "sg-" } else { "vpc-" };
+        let one = format!("{prefix}0123456789abcdef0");
+        let wrong = [
+            one.replace("ef0", "e"),
+            one.to_uppercase(),
+            one.replace(prefix, other),
+            format!("arn:aws:ec2:us-east-1:123456789012:x/{one}"),
+            google.to_owned(),
+            azure.to_owned(),
+        ];
+        for id in wrong {
+            let form = format!("Action={action}&{name}={id}");
+            assert_eq!(gateway.code(&form).await, format!("{malformed}.Malformed"), "{form}");
+            if let Some(list) = name.strip_suffix(".1") {
+                let form = format!("Action={action}&{name}={one}&{list}.2={id}");
+                assert_eq!(gateway.code(&form).await, format!("{malformed}.Malformed"), "{form}");
+            }
+        }
+        let form = format!("Action={action}&{name}={one}");
+        assert_eq!(gateway.code(&form).await, format!("{missing}.NotFound"), "{form}");
+    }
+    let create = format!("Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={SERVICE}");
+    for (form, code) in [
+        (format!("{create}&SubnetId.1={google}"), "InvalidSubnetID.Malformed"),
+        (format!("{create}&SecurityGroupId.1=vpc-0123456789abcdef0"), "InvalidGroupId.Malformed"),
+        (format!("{create}&SecurityGroupId.1=sg-0123456789abcdef9"), "InvalidGroup.NotFound"),
+        (format!("{create}&DnsOptions.PrivateDnsPreference=ALL_DOMAINS"), "UnsupportedOperation"),
+        ("Action=CreateTags&ResourceId.1=vpc-xyz&Tag.1.Key=k".to_owned(), "InvalidID"),
+        ("Action=CreateTags&ResourceId.1=vpc-0123456789abcdef0&Tag.1.Key=k".to_owned(), "InvalidVpcID.NotFound"),
+        ("Action=CreateTags&ResourceId.1=rtb-0123456789abcdef0&Tag.1.Key=k".to_owned(), "UnsupportedOperation"),
+    ] {
+        assert_eq!(gateway.code(&form).await, code, "{form}");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_in_another_region_is_not_there() {
+    let gateway = Gateway::start().await;
+    let group = gateway.group("g").await;
+    let endpoint = element(&gateway.ok("Action=DescribeVpcEndpoints").await, "vpcEndpointId");
+    for (form, code) in [
+        (format!("DeleteVpc&VpcId={VPC}"), "InvalidVpcID.NotFound"),
+        (format!("ModifyVpcAttribute&VpcId={VPC}&EnableDnsSupport.Value=false"), "InvalidVpcID.NotFound"),
+        (format!("DescribeVpcAttribute&VpcId={VPC}&Attribute=enableDnsSupport"), "InvalidVpcID.NotFound"),
+        (format!("DeleteSubnet&SubnetId={SUBNET}"), "InvalidSubnetID.NotFound"),
+        (format!("CreateSubnet&VpcId={VPC}&CidrBlock=127.0.78.0/28"), "InvalidVpcID.NotFound"),
+        (format!("CreateSecurityGroup&VpcId={VPC}&GroupName=h&GroupDescription=d"), "InvalidVpcID.NotFound"),
+        (format!("DeleteSecurityGroup&GroupId={group}"), "InvalidGroup.NotFound"),
+        (
+            format!("AuthorizeSecurityGroupIngress&GroupId={group}{}", tcp(1, "5", "10.0.0.0/8")),
+            "InvalidGroup.NotFound",
+        ),
+        (
+            format!("ModifyVpcEndpoint&VpcEndpointId={endpoint}&RemoveSubnetId.1={SUBNET}"),
+            "InvalidVpcEndpointId.NotFound",
+        ),
+        (format!("CreateTags&ResourceId.1={VPC}&Tag.1.Key=k"), "InvalidVpcID.NotFound"),
+    ] {
+        let answer = gateway.ec2_in("eu-west-1", &format!("Action={form}")).await;
+        assert_eq!((answer.status.as_u16(), element(&answer.text(), "Code").as_str()), (400, code), "{form}");
+    }
+    let deleted = gateway.ec2_in("eu-west-1", &format!("Action=DeleteVpcEndpoints&VpcEndpointId.1={endpoint}")).await;
+    assert_eq!(
+        (deleted.status.as_u16(), element(&deleted.text(), "code").as_str()),
+        (200, "InvalidVpcEndpoint.NotFound")
+    );
+    gateway.ok(&format!("Action=DescribeVpcEndpoints&VpcEndpointId.1={endpoint}")).await;
+}
+
+#[tokio::test]
+async fn pages_are_as_long_as_the_action_allows_and_only_where_it_has_pages() {
+    let gateway = Gateway::start().await;
+    for n in 0..7 {
+        gateway.group(&format!("g{n}")).await;
+    }
+    let mut seen: Vec<String> = Vec::new();
+    let mut token = String::new();
+    loop {
+        let page = gateway.ok(&format!("Action=DescribeSecurityGroups&MaxResults=5&NextToken={token}")).await;
+        let ids: Vec<&str> = elements(&page, "groupName");
+        assert!(ids.len() <= 5, "{page}");
+        seen.extend(ids.into_iter().map(str::to_owned));
+        token = element(&page, "nextToken");
+        if token.is_empty() {
+            break;
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, ["default", "g0", "g1", "g2", "g3", "g4", "g5", "g6"]);
+    for (form, code) in [
+        ("DescribeVpcs&MaxResults=4", "InvalidParameterValue"),
+        ("DescribeVpcs&MaxResults=1001", "InvalidParameterValue"),
+        ("DescribeRouteTables&MaxResults=101", "InvalidParameterValue"),
+        ("DescribeVpcEndpointAssociations&MaxResults=101", "InvalidParameterValue"),
+        ("DescribeVpcEndpoints&MaxResults=0", "InvalidParameterValue"),
+        ("DescribeVpcs&MaxResults=many", "InvalidParameterValue"),
+        ("DescribeVpcs&NextToken=%20", "InvalidNextToken"),
+        ("DescribeRegions&MaxResults=5", "UnknownParameter"),
+        ("DescribeAvailabilityZones&NextToken=x", "UnknownParameter"),
+    ] {
+        assert_eq!(gateway.code(&format!("Action={form}")).await, code, "{form}");
+    }
+    gateway.ok("Action=DescribeVpcEndpoints&MaxResults=5000").await;
+}
+
+/// What tools do in an order of their own.
+#[tokio::test]
+async fn an_endpoint_that_is_going_is_not_changed_and_a_group_is_carried_once() {
+    let gateway = Gateway::start().await;
+    let group = gateway.group("g").await;
+    let form = format!(
+        "Action=CreateVpcEndpoint&VpcEndpointType=Interface&VpcId={VPC}&ServiceName={SERVICE}&SubnetId.1={SUBNET}\
+         &SecurityGroupId.1={group}&SecurityGroupId.2={group}"
+    );
+    let made = gateway.ok(&form).await;
+    assert_eq!(elements(&made, "groupId"), [group.as_str()]);
+    let endpoint = element(&made, "vpcEndpointId");
+    assert_eq!(gateway.code(&format!("Action=DeleteSecurityGroup&GroupId={group}")).await, "DependencyViolation");
+    gateway.control.set_pace(crate::control::Pace::Frozen).await.expect("control is there");
+    gateway.ok(&format!("Action=DeleteVpcEndpoints&VpcEndpointId.1={endpoint}")).await;
+    let change = format!("Action=ModifyVpcEndpoint&VpcEndpointId={endpoint}&RemoveSubnetId.1={SUBNET}");
+    assert_eq!(gateway.code(&change).await, "IncorrectState");
+    let default = element(
+        &gateway.ok("Action=DescribeSecurityGroups&Filter.1.Name=group-name&Filter.1.Value.1=default").await,
+        "groupId",
+    );
+    assert_eq!(gateway.code(&format!("Action=DeleteSecurityGroup&GroupId={default}")).await, "CannotDelete");
+    let both = format!("Action=DeleteSecurityGroup&GroupId={group}&GroupName=g");
+    assert_eq!(gateway.code(&both).await, "InvalidParameterCombination");
 }

@@ -3,8 +3,8 @@
 use ipnet::{IpNet, Ipv6Net};
 
 use super::errors::not_found;
-use super::items::{Listing, one};
-use super::params::Params;
+use super::items::{Listing, PAGES, one};
+use super::params::{Params, VPC};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
@@ -17,7 +17,7 @@ use crate::model::{Region, VpcId};
 const IPV6_POOL: &str = "Amazon";
 
 pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Refusal> {
-    params.id("VpcId", "InvalidVpcID.Malformed", "vpc-")
+    params.id("VpcId", VPC)
 }
 
 /// `CidrBlock`, whose prefix is of 16 to 28 bits: AWS drops bits behind the prefix.
@@ -167,7 +167,8 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
-        ids: Some("VpcId"),
+        ids: Some(("VpcId", Some(VPC))),
+        pages: Some(PAGES),
         id: |record: &&VpcRecord| record.vpc.id.to_string(),
         tags: |record| tags_of(record, record.vpc.id.as_str()),
         filters: &[
@@ -233,7 +234,8 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
 pub(super) fn describe_attribute(request: &Request<'_>) -> Outcome {
     let id = vpc_id(&request.params)?;
     let inventory = request.shared.control.inventory();
-    let record = inventory.vpcs.get(&id).ok_or_else(|| not_found(Kind::Vpc, id.as_str()))?;
+    let record = inventory.vpcs.get(&id).filter(|record| request.sees(&record.vpc.region));
+    let record = record.ok_or_else(|| not_found(Kind::Vpc, id.as_str()))?;
     let attribute = request.params.required("Attribute")?;
     let on = match attribute {
         "enableDnsSupport" => record.vpc.enable_dns_support,

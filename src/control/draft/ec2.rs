@@ -408,14 +408,14 @@ impl Draft {
         let carrier = self.inventory.endpoints.values().find(|e| e.endpoint.security_groups.contains(id));
         let carrier = carrier.map(|e| e.endpoint.id.to_string());
         let record = self.group_home(id)?;
+        if record.vpc.security_groups.get(id).is_some_and(|group| group.name == "default") {
+            return Err(EditError::DefaultGroup(id.to_string()));
+        }
         let peer = RulePeer::Group(id.clone());
         let named =
             record.rules.iter().find(|(group, rules)| *group != id && rules.iter().any(|r| r.terms.peer == peer));
         if let Some(by) = carrier.or_else(|| named.map(|(group, _)| group.to_string())) {
             return Err(EditError::InUse { what: Kind::SecurityGroup, id: id.to_string(), by });
-        }
-        if record.vpc.security_groups.get(id).is_some_and(|group| group.name == "default") {
-            return Err(EditError::DefaultGroup(id.to_string()));
         }
         record.vpc.security_groups.remove(id);
         record.descriptions.remove(id);
@@ -608,7 +608,12 @@ impl Draft {
                 None => {}
             }
         }
-        let mut groups = new.groups;
+        let mut groups: Vec<SecurityGroupId> = Vec::new();
+        for group in new.groups {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
         check_limit(Kind::InterfaceGroup, groups.len(), MOST_INTERFACE_GROUPS)?;
         let in_vpc = self.inventory.endpoints.values().map(|record| &record.endpoint);
         let in_vpc = in_vpc.filter(|e| e.vpc == new.vpc && e.state != EndpointState::Deleted).count();
@@ -783,8 +788,12 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for what it doesn't have.
+    /// [`EditError::Missing`] for what it doesn't have, [`EditError::WrongState`] while it is being deleted.
     pub fn change_endpoint(&mut self, id: &VpceId, change: EndpointChange) -> Result<(), EditError> {
+        if self.endpoint(id)?.endpoint.state == EndpointState::Deleting {
+            let (state, id) = (EndpointState::Deleting.label().to_owned(), id.to_string());
+            return Err(EditError::WrongState { what: Kind::Endpoint, id, state, wanted: "available" });
+        }
         for subnet in &change.remove_subnets {
             let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
             let before = addresses.len();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::inventory::{NamedStringsRecord, Pair, StringsStatus};
+use super::super::inventory::{NAMED_STRINGS_SETTING, NamedStringsRecord, Pair, StringsStatus};
 use super::{Draft, EditError, Kind, random};
 use crate::model::{ClusterKind, ClusterName, ProjectId, Tier, VpceId};
 use crate::plan::RuleError;
@@ -26,7 +26,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for the cluster, [`EditError::Rule`] for one of a shared tier, [`EditError::Invalid`] for
+    /// [`EditError::Missing`] for the cluster, [`EditError::Conflict`] unless the project opted in, [`EditError::Rule`] for a shared tier, [`EditError::Invalid`] for
     /// endpoints that can't be chosen and for a mode that the cluster is not in.
     pub fn create_strings(
         &mut self,
@@ -36,6 +36,12 @@ impl Draft {
         new: NewStrings,
     ) -> Result<(), EditError> {
         let regionalized = self.project_mut(project)?.regionalized;
+        if self.project_profile(project)?.settings.get(NAMED_STRINGS_SETTING) != Some(&true) {
+            return Err(EditError::Conflict(format!(
+                "the project has not opted in to these connection strings: set {NAMED_STRINGS_SETTING} to true in its \
+                 settings, in version preview of the API"
+            )));
+        }
         let own = &self.cluster_mut(project, cluster)?.cluster;
         if matches!(own.tier, Tier::Shared(_)) {
             return Err(RuleError::SharedTier(own.tier).into());

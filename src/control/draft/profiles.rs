@@ -1,8 +1,10 @@
 //! What Atlas' API writes of projects and clusters and the plan does not need, and database users.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::super::inventory::{DatabaseUser, Pair, ProjectProfile, Tags};
+use super::super::inventory::{DatabaseUser, NAMED_STRINGS_SETTING, Pair, ProjectProfile, Tags};
 use super::{Draft, EditError, Kind};
 use crate::model::{ClusterName, ProjectId, Tier};
 
@@ -15,7 +17,7 @@ pub struct ClusterChange {
     pub tier: Option<Tier>,
     /// Fields that are kept.
     pub fields: Vec<(String, Value)>,
-    /// Advanced configuration that is kept.
+    /// Advanced configuration that is kept; with null the default is back.
     pub process_args: Vec<(String, Value)>,
 }
 
@@ -28,6 +30,27 @@ impl Draft {
     pub fn project_profile(&mut self, project: &ProjectId) -> Result<&mut ProjectProfile, EditError> {
         self.project_mut(project)?;
         Ok(self.inventory.project_profiles.entry(project.clone()).or_default())
+    }
+
+    /// Changes settings of a project; what is kept of them then.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`]; [`EditError::Conflict`] for opting out of what it has.
+    pub fn change_settings(
+        &mut self,
+        project: &ProjectId,
+        settings: BTreeMap<String, bool>,
+    ) -> Result<&BTreeMap<String, bool>, EditError> {
+        let has_strings = self.inventory.named_strings.keys().any(|key| key.0 == *project);
+        if has_strings && settings.get(NAMED_STRINGS_SETTING) == Some(&false) {
+            return Err(EditError::Conflict(format!(
+                "{NAMED_STRINGS_SETTING} stays on while the project has such connection strings: delete them first"
+            )));
+        }
+        let kept = &mut self.project_profile(project)?.settings;
+        kept.extend(settings);
+        Ok(kept)
     }
 
     /// Gives a project another name, other tags, or both.
@@ -74,7 +97,13 @@ impl Draft {
         let profile = self.inventory.cluster_profiles.entry(key.clone()).or_default();
         let before = profile.clone();
         profile.fields.extend(change.fields);
-        profile.process_args.extend(change.process_args);
+        for (name, value) in change.process_args {
+            if value.is_null() {
+                profile.process_args.remove(&name);
+            } else {
+                profile.process_args.insert(name, value);
+            }
+        }
         changed |= *profile != before;
         if changed {
             self.inventory.updates.insert(key, self.now);

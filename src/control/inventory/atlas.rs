@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::state::{Tags, Timestamp};
 use crate::model::{ClusterName, VpceId};
 
+/// The setting by which a project opts in to connection strings that are made by name; off by default.
+pub const NAMED_STRINGS_SETTING: &str = "privateEndpointConnectionStringsEnabled";
+
 /// What a project was written to be, each as its fields are named in Atlas' API. Absent: the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
