@@ -1,23 +1,23 @@
-//! Peak throughput, as CloudWatch has it: the highest average of 10 s.
+//! Peak throughput as in CloudWatch: the highest average over 10 s.
 //!
-//! NLB's PeakBytesPerSecond is the highest of the averages over 10 s within a period of 60 s. A scrape comes when it comes,
-//! so the averages are taken by a clock of their own and the gauge holds the highest of the last six.
+//! NLB's PeakBytesPerSecond is the highest 10 s average within a period of 60 s. Scrape intervals vary, so the averages
+//! are sampled independently, and the gauge is the highest of the last six.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time that one average is over.
+/// The length of one average.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
-/// Averages that are looked back on: 60 s, a CloudWatch period.
+/// Number of averages that are kept: 60 s, a CloudWatch period.
 const WINDOWS: usize = 6;
 
 /// An endpoint's id, or `public`, and a zone.
 type Place = (String, String);
 
-/// The last averages by place.
+/// The latest averages by endpoint and zone.
 #[derive(Debug, Default)]
 pub(crate) struct Peaks {
     taken: Option<Instant>,
@@ -31,8 +31,8 @@ struct Peak {
 }
 
 impl Peaks {
-    /// Notes what was `carried` until `now`, in bytes since the start, and returns the peak of every place. A place that
-    /// is new counts from 0: it carried nothing before it was there.
+    /// Adds a sample of the bytes `carried` since the start, taken at `now`, and returns all peaks. A new endpoint
+    /// starts from 0 bytes.
     pub(crate) fn sample(&mut self, carried: BTreeMap<Place, u64>, now: Instant) -> Vec<(Place, u64)> {
         let since = self.taken.replace(now).map(|before| now.duration_since(before)).unwrap_or(WINDOW);
         let millis = since.as_millis().max(1);
