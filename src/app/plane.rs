@@ -154,7 +154,7 @@ impl Plane for Flows {
     type Open = OpenFlows;
 
     fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>) {
-        let (mut bound, mut unbound) = (Bound::default(), BTreeMap::new());
+        let (mut bound, mut unbound) = (BoundSockets::default(), BTreeMap::new());
         for listener in &changes.open {
             match self.data.bind(std::slice::from_ref(listener)) {
                 Ok(one) => bound.extend(one),

@@ -1,9 +1,6 @@
 //! The lifecycle of one connection, from accept to close.
 
-#![expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` has room for its arguments twice, and an idle flow holds it"
-)]
+#![expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice, in the task of an idle flow")]
 
 use std::future::{Future, pending, poll_fn};
 use std::io;

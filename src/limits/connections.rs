@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn one_source_has_half_and_then_its_own_oldest_idle_connection_is_closed() {
         let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
-        let other = connections.admit(source(1), false).expect("room");
-        let mut held: Vec<_> = (0..16).map(|_| connections.admit(source(2), false).expect("room")).collect();
+        let other = connections.admit(source(1), false).expect("capacity");
+        let mut held: Vec<_> = (0..16).map(|_| connections.admit(source(2), false).expect("capacity")).collect();
         // It was used since, so it is not the oldest any more.
         drop(held[0].busy());
         held.push(connections.admit(source(2), false).expect("an idle one goes"));
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_source_whose_connections_are_all_busy_gets_no_more_and_others_do() {
         let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
-        let held: Vec<_> = (0..16).map(|_| connections.admit(source(2), false).expect("room")).collect();
+        let held: Vec<_> = (0..16).map(|_| connections.admit(source(2), false).expect("capacity")).collect();
         let busy: Vec<_> = held.iter().map(ConnectionSlot::busy).collect();
         assert!(connections.admit(source(2), false).is_none());
         assert!(connections.admit(source(1), false).is_some());
@@ -165,11 +165,11 @@ mod tests {
     #[test]
     fn some_connections_are_for_trusted_sources_alone() {
         let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
-        let held: Vec<_> = (0..24).map(|n| connections.admit(source(n), false).expect("room")).collect();
+        let held: Vec<_> = (0..24).map(|n| connections.admit(source(n), false).expect("capacity")).collect();
         let busy: Vec<_> = held.iter().map(ConnectionSlot::busy).collect();
         assert!(connections.admit(source(100), false).is_none());
         let local: Vec<_> =
-            (0..8).map(|_| connections.admit(IpAddr::from([127, 0, 0, 1]), true).expect("room")).collect();
+            (0..8).map(|_| connections.admit(IpAddr::from([127, 0, 0, 1]), true).expect("capacity")).collect();
         drop(busy);
         let _remote = connections.admit(source(100), false).expect("an idle one goes");
         assert!(local.iter().all(|connection| !is_evicted(connection)), "not one of a trusted source");
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_connection_that_ends_releases_its_slot() {
         let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
-        let held: Vec<_> = (0..24).map(|n| connections.admit(source(n), false).expect("room")).collect();
+        let held: Vec<_> = (0..24).map(|n| connections.admit(source(n), false).expect("capacity")).collect();
         drop(held);
         assert!(connections.lock().is_empty());
     }

@@ -72,9 +72,9 @@ mod tests {
         let counts = SourceCounts::new(2);
         counts.add(ip("2001:db8:a:30::a"));
         counts.add(ip("2001:db8:a:30:ffff::b"));
-        assert!(!counts.has_room(ip("2001:db8:a:30::c")) && counts.has_room(ip("2001:db8:a:31::a")));
+        assert!(!counts.has_capacity(ip("2001:db8:a:30::c")) && counts.has_capacity(ip("2001:db8:a:31::a")));
         counts.remove(ip("2001:db8:a:30::a"));
-        assert!(counts.has_room(ip("2001:db8:a:30::c")));
+        assert!(counts.has_capacity(ip("2001:db8:a:30::c")));
         assert_eq!(source_of(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
     }
 }

@@ -186,7 +186,7 @@ pub struct Carried {
 }
 
 impl Quickstart {
-    /// Starts everything; `step` is told what is being done.
+    /// Starts everything; `step` is called with each step.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl Quickstart {
     ///
     /// [`TlsError`] when no client can be made that trusts the lab's CA.
     pub async fn check(&self) -> Result<Vec<Check>, TlsError> {
-        let bench = CheckContext {
+        let context = CheckContext {
             desired: self.config.desired.clone(),
             snapshot: self.gateway.snapshot(),
             admin: self.gateway.admin_address(),
@@ -237,8 +237,8 @@ impl Quickstart {
             metrics: self.gateway.metrics_address(),
             tls: identity::client_config(self.ca.certificate(), &[])?,
         };
-        let bench = Arc::new(bench);
-        Ok(if self.is_own { check::own(&bench).await } else { Box::pin(check::all(&bench)).await })
+        let context = Arc::new(context);
+        Ok(if self.is_own { check::own(&context).await } else { Box::pin(check::all(&context)).await })
     }
 
     /// The config that it runs.

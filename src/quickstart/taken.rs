@@ -61,7 +61,7 @@ pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) ->
         errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), of_inventory));
     }
     for door in planned.apps.doors.values() {
-        errors.extend(tcp(door.address, "the App Services front", of_inventory));
+        errors.extend(tcp(door.address, "the App Services front end", of_inventory));
     }
     for (address, what) in standins::addresses(&config.desired) {
         errors.extend(tcp(address, &what, of_inventory));

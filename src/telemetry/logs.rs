@@ -363,8 +363,8 @@ mod tests {
         let said: Vec<_> = text.lines().filter(|line| !line.contains(" logs: ")).collect();
         let said: Vec<_> = said.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
         assert_eq!(said, ["two", "four"]);
-        let told = "logs: levels changed from=warn,telemetry=info to=warn\n";
-        assert!(text.ends_with(told), "changes of the levels are always logged: {text}");
+        let line = "logs: levels changed from=warn,telemetry=info to=warn\n";
+        assert!(text.ends_with(line), "changes of the levels are always logged: {text}");
     }
 
     #[test]

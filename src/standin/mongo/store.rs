@@ -302,7 +302,7 @@ impl Data {
         Ok(id)
     }
 
-    /// Puts `document` in the place of the one at `place`, which has the same `_id`.
+    /// Replaces the document at `place` by `document`, which has the same `_id`.
     pub(super) fn replace(
         &mut self,
         db: &str,
