@@ -1,9 +1,8 @@
-//! Files that appear whole, with their final mode, or not at all; and whether a file or directory may be trusted.
+//! Atomic creation of files with their final mode, and checks whether a file or directory is trusted.
 //!
-//! A directory in a shared place (`/tmp`, a checkout of another user's) may have been made by another user, who then
-//! decides what is read there and where a symbolic link in it leads. So what the program keeps is trusted only when its
-//! owner is this user or root, when no user outside of this process's own group may write it, and when no link of another
-//! user's leads to it.
+//! A directory in a shared location (`/tmp`, another user's checkout) may belong to another user, who controls its
+//! files and symbolic links. So a file or directory is trusted only if its owner is this user or root, if no user
+//! outside this process's own group may write it, and if it is not reached through another user's symbolic link.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -14,22 +13,22 @@ use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid};
 use tempfile::NamedTempFile;
 
-/// Mode of a private key: its owner alone.
+/// Mode of a private key: its owner only.
 pub(crate) const PRIVATE: u32 = 0o600;
-/// Mode of what anybody may read.
+/// Mode of a file that everyone may read.
 pub(crate) const PUBLIC: u32 = 0o644;
-/// Mode of a log: who is in the owner's group may read it.
+/// Mode of a log: readable by the owner's group.
 pub(crate) const LOG: u32 = 0o640;
-/// Mode of a directory that is its owner's alone.
+/// Mode of a private directory.
 pub(crate) const PRIVATE_DIR: u32 = 0o700;
-/// Mode of a directory that anybody may look into.
+/// Mode of a directory that everyone may list.
 pub(crate) const PUBLIC_DIR: u32 = 0o755;
 
-/// Makes the directory `path` with `mode`, and those above it that are missing; one that is there must be trusted.
+/// Creates the directory `path` with `mode`, and missing parents. An existing directory must be trusted.
 ///
 /// # Errors
 ///
-/// What the system says, or [`io::ErrorKind::PermissionDenied`] with the reason why it is not trusted.
+/// The system's, or [`io::ErrorKind::PermissionDenied`] with the reason why it is not trusted.
 pub(crate) fn trusted_dir(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PUBLIC_DIR).create(parent(path))?;
     match DirBuilder::new().mode(mode).create(path) {
@@ -38,14 +37,14 @@ pub(crate) fn trusted_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Whether the directory at `path` is trusted.
+/// Checks that the directory at `path` is trusted.
 ///
 /// # Errors
 ///
-/// As [`trusted_dir`]; [`io::ErrorKind::NotFound`] without one.
+/// As [`trusted_dir`]; [`io::ErrorKind::NotFound`] if it does not exist.
 pub(crate) fn check_dir(path: &Path) -> io::Result<()> {
     let link = fs::symlink_metadata(path)?;
-    // A link's own mode says nothing, so its owner decides: root's are how systemd places a state directory.
+    // A link has no mode of its own, so its owner decides; systemd uses root's links for state directories.
     if link.is_symlink() && !is_trusted_owner(&link) {
         return Err(untrusted(format!("it is a symbolic link of user {}", link.uid())));
     }
@@ -56,7 +55,7 @@ pub(crate) fn check_dir(path: &Path) -> io::Result<()> {
     check(&found)
 }
 
-/// The content of the trusted file at `path`, which is no symbolic link.
+/// Reads the trusted file at `path`, which must not be a symbolic link.
 ///
 /// # Errors
 ///
@@ -67,13 +66,13 @@ pub(crate) fn read_trusted(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The content of the private key's file at `path`, which is this user's or root's and which no other user may read or write.
-/// A group may read what is root's, as PostgreSQL has it of its own key (*Secure TCP/IP Connections with SSL*). Links are
-/// followed where root or this user made them: that is how Kubernetes mounts a secret and certbot keeps the newest.
+/// Reads the private key at `path`, which must belong to this user or root and must not be accessible to other users.
+/// The group may read root's file, as PostgreSQL allows for its key (*Secure TCP/IP Connections with SSL*). Links of
+/// root or this user are followed, as Kubernetes and certbot use them.
 ///
 /// # Errors
 ///
-/// What the system says, or [`io::ErrorKind::PermissionDenied`] with the reason and what to do.
+/// The system's, or [`io::ErrorKind::PermissionDenied`] with the reason and a remedy.
 pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     let link = fs::symlink_metadata(path)?;
     if link.is_symlink() && !is_trusted_owner(&link) {
@@ -97,8 +96,8 @@ pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Opens the file at `path` to append to it, made with `mode` where it is missing; one that is there must be trusted, and
-/// be no link, neither a symbolic nor a hard one.
+/// Opens the file at `path` for appending, creating it with `mode`. An existing file must be trusted, and must be
+/// neither a symbolic link nor have other hard links.
 ///
 /// # Errors
 ///
@@ -122,7 +121,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 fn open_regular(path: &Path, options: &mut OpenOptions, flags: OFlags) -> io::Result<File> {
-    // A named pipe at its place must not block the process.
+    // Opening a named pipe must not block.
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     if !file.metadata()?.is_file() {
@@ -152,19 +151,20 @@ fn untrusted(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, reason)
 }
 
-/// Puts `content` at `path`, which must not exist yet.
+/// Creates the file `path` atomically with `content`; it must not exist yet.
 pub(crate) fn create(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     draft(path, mode, content)?.persist_noclobber(path)?;
     directory(path).and_then(|dir| dir.sync_all())
 }
 
-/// Puts `content` at `path`, in place of what may be there.
+/// Creates or replaces the file `path` atomically with `content`.
 pub(crate) fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     draft(path, mode, content)?.persist(path)?;
     directory(path).and_then(|dir| dir.sync_all())
 }
 
-/// A file beside `path` that is removed unless it is put there. Only its owner may read it until it has its content.
+/// Writes a temporary file beside `path`, which is removed unless it is persisted. Only its owner may read it until it
+/// is complete.
 fn draft(path: &Path, mode: u32, content: &[u8]) -> io::Result<NamedTempFile> {
     let mut draft = NamedTempFile::new_in(parent(path))?;
     draft.write_all(content)?;
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_there_whole_with_its_mode_and_no_draft_is_left_beside_it() {
+    fn a_file_appears_complete_with_its_mode_and_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("key.pem");
         create(&path, PRIVATE, b"first").expect("it is new");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_made_with_its_mode_and_one_that_others_may_write_is_refused() {
+    fn a_directory_is_created_with_its_mode_and_one_that_others_may_write_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a/b");
         trusted_dir(&path, PRIVATE_DIR).expect("it is new");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_that_others_may_read_or_write_is_refused_with_the_way_out() {
+    fn a_private_key_that_others_may_read_or_write_is_refused_with_a_remedy() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("key.pem");
         create(&path, PRIVATE, b"key").expect("it is new");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_owns_or_links_to_is_refused() {
+    fn files_and_links_of_another_user_are_refused() {
         if !geteuid().is_root() {
             // Only root can give a file away.
             return;

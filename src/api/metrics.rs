@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 
-use crate::http::Refused;
+use crate::http::ConnectionRefusal;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -15,7 +15,7 @@ const REFUSED: &str = "plgw_admin_refused_connections_total";
 /// The admin listener's handles.
 pub(super) struct ApiMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
-    refused: [Counter; Refused::ALL.len()],
+    refused: [Counter; ConnectionRefusal::ALL.len()],
 }
 
 impl ApiMetrics {
@@ -26,13 +26,13 @@ impl ApiMetrics {
             None,
             "Connections to the admin listener closed unanswered, by reason.".into(),
         );
-        let refused = Refused::ALL
+        let refused = ConnectionRefusal::ALL
             .map(|reason| recorder.register_counter(&key(REFUSED, &[("reason", reason.label())]), &METADATA));
         Self { recorder, refused }
     }
 
     /// Counts a connection that is closed unanswered.
-    pub(super) fn refused(&self, reason: Refused) {
+    pub(super) fn refused(&self, reason: ConnectionRefusal) {
         self.refused[reason as usize].increment(1);
     }
 

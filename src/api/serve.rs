@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Shared;
 use super::call::{Call, Reply, finish, pairs, problem, segments};
 use super::route::route;
-use crate::http::{Hosts, Refused, Site, Suspicion};
+use crate::http::{ConnectionRefusal, Hosts, RejectedRequest, Site};
 
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,13 +34,13 @@ impl Site for Shared {
         self.control.snapshot().service_side.contains(source)
     }
 
-    fn count_refused(&self, reason: Refused) {
+    fn count_refused(&self, reason: ConnectionRefusal) {
         self.metrics.refused(reason);
     }
 
-    fn forbidden(&self, suspicion: Suspicion) -> Reply {
+    fn forbidden(&self, rejected: RejectedRequest) -> Reply {
         self.metrics.answered("refused", StatusCode::FORBIDDEN);
-        finish(problem(StatusCode::FORBIDDEN, "forbidden", suspicion.to_string()))
+        finish(problem(StatusCode::FORBIDDEN, "forbidden", rejected.to_string()))
     }
 
     /// As well as loopback's, those of a source that has shown credentials of late.

@@ -39,7 +39,7 @@ use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOP
 use crate::limits::{Refusals, budget};
 use crate::model::{DnsName, FlowId};
 use crate::plan::{Gate, Listener, Snapshot};
-use crate::telemetry::{LogHandle, Pages, Registry, Status};
+use crate::telemetry::{LogHandle, PageStatus, Pages, Registry};
 use crate::tls::TlsError;
 
 /// How often the samples of histograms are counted into their buckets: 16 bytes a sample wait until then.
@@ -801,11 +801,11 @@ fn pages(
     let (failed, readiness, snapshots) = (failed.clone(), readiness.clone(), control.snapshots());
     let healthy = move || {
         let failed = failed.borrow().clone();
-        Status::new(failed.is_none(), &serde_json::json!({ "healthy": failed.is_none(), "detail": failed }))
+        PageStatus::new(failed.is_none(), &serde_json::json!({ "healthy": failed.is_none(), "detail": failed }))
     };
     let ready = move || {
         let view = readiness.view();
-        Status::new(view.ready, &view)
+        PageStatus::new(view.ready, &view)
     };
     let service_side = move |source: IpAddr| snapshots.borrow().service_side.contains(source);
     Pages::new(registry.clone(), Arc::new(healthy), Arc::new(ready), Arc::new(service_side))

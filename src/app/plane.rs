@@ -12,7 +12,7 @@ use super::ports::PortWatch;
 use crate::api::FlowsView;
 use crate::appservices::BoundListeners;
 use crate::control::{Plane, chain};
-use crate::data::{Bound, Carried, DataPlane, FlowView, OpenFlows};
+use crate::data::{BoundSockets, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{AppsView, Changes, Leave, Listener, Snapshot};
@@ -71,7 +71,7 @@ impl Flows {
 
     /// Waits until every worker has answered.
     pub(super) async fn in_step(&self) {
-        self.data.in_step().await;
+        self.data.workers_respond().await;
     }
 
     pub(super) fn publish_metrics(&self) {
@@ -160,11 +160,11 @@ impl FlowsView for Flows {
 }
 
 impl Plane for Flows {
-    type Bound = (Bound, Option<BoundListeners>);
+    type Bound = (BoundSockets, Option<BoundListeners>);
     type Open = OpenFlows;
 
     fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>) {
-        let (mut bound, mut unbound) = (Bound::default(), BTreeMap::new());
+        let (mut bound, mut unbound) = (BoundSockets::default(), BTreeMap::new());
         for listener in &changes.open {
             match self.data.bind(std::slice::from_ref(listener)) {
                 Ok(one) => bound.extend(one),

@@ -27,7 +27,7 @@ use super::request::{answer, note_refused_by_library};
 use super::socket::HttpSocket;
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
-use crate::model::{Refusal, WireLook};
+use crate::model::{Refusal, RefusalMode};
 use crate::plan::{Door, DoorWay};
 
 /// How long an idle HTTP/2 connection may take to end after GOAWAY.
@@ -54,7 +54,7 @@ pub(crate) fn accept(
     };
     let endpoint = endpoint_type(&door);
     match admit(context, &door, peer) {
-        Ok(()) if !context.sources.has_room(peer.ip()) => {
+        Ok(()) if !context.sources.has_capacity(peer.ip()) => {
             context.metrics.refused(endpoint, Refusal::SourceLimit.label());
             reset(&client);
         }
@@ -105,9 +105,9 @@ fn reset(client: &TcpStream) {
 
 /// Ends a refused connection as AWS does: by silence, where that drops packets, as long as its place isn't needed.
 fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
-    let held = match refusal.look() {
-        WireLook::Reset | WireLook::Closed => None,
-        WireLook::Dropped => context.held.admit(source, false),
+    let held = match refusal.mode() {
+        RefusalMode::Reset | RefusalMode::Closed => None,
+        RefusalMode::Dropped => context.held.admit(source, false),
     };
     let Some(held) = held else { return reset(&client) };
     let hold_time = context.options.hold_time;

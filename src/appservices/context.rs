@@ -19,9 +19,9 @@ use super::options::{AppLimits, AppOptions};
 use super::streams::StreamExecutor;
 use super::websockets::WebSockets;
 use crate::data::connect::LegOptions;
-use crate::data::descriptors::{AcceptErrors, LeftOver};
+use crate::data::descriptors::{AcceptErrors, SpareSlot};
 use crate::data::pipes::Pipes;
-use crate::data::relay::Tools;
+use crate::data::relay::RelayBuffers;
 use crate::data::scratch::Scratch;
 use crate::lifecycle::Losses;
 use crate::limits::{Connections, Refusals, SourceCounts};
@@ -74,8 +74,8 @@ pub(crate) struct WorkerContext {
     pub(crate) backends: Rc<Backends>,
     pub(crate) metrics: AppMetrics,
     pub(crate) accept_errors: AcceptErrors,
-    pub(crate) left_over: LeftOver,
-    pub(crate) tools: Tools,
+    pub(crate) left_over: SpareSlot,
+    pub(crate) tools: RelayBuffers,
     /// HTTP/1.1 and HTTP/2, as ALPN chooses. Not hyper-util's `auto`: with upgrades it reads the version off the first bytes,
     /// whatever was agreed, and has no limit on the size of a head.
     pub(crate) http1: http1::Builder,
@@ -111,8 +111,8 @@ impl WorkerContext {
             backends: Backends::new(&common.client, options.limits.clone(), leg),
             metrics: AppMetrics::new(Arc::clone(&common.recorder)),
             accept_errors: AcceptErrors::new(common.recorder.as_ref()),
-            left_over: LeftOver::default(),
-            tools: Tools { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
+            left_over: SpareSlot::default(),
+            tools: RelayBuffers { scratch: Scratch::new(SCRATCH), pipes: Pipes::new(0, 0) },
             http1: http1_builder(&options.limits),
             http2: http2_builder(&options.limits),
             held: Arc::clone(&common.held),

@@ -12,8 +12,10 @@ use serde_json::value::RawValue;
 
 use super::inventory::{Fixed, Inventory};
 use super::saved_error::SavedError;
-use super::shared::CONFIG;
 use crate::model::{Desired, Fault};
+
+/// The config of all gateways, a [`ConfigBase`](super::config_base::ConfigBase).
+pub(super) const CONFIG: &str = "config/inventory";
 
 /// The part of a config that the gateways which share a state have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chain::chain;
 use super::draft::{EditError, Kind};
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
-use super::owner::{ChangeError, Command, FaultPhase, Owner, REPLAYS, RETRY, chain, replayed};
+use super::owner::{ChangeError, Command, FaultPhase, Owner, REPLAYS, RETRY, replayed};
 use super::plane::Plane;
 use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
 

@@ -7,11 +7,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::chain::chain;
 use super::config_base::ConfigBase;
 use super::draft::EditError;
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Decision, Owner, REPLAYS, RETRY, chain};
+use super::owner::{ChangeError, Command, Decision, Owner, REPLAYS, RETRY};
 use super::plane::Plane;
 use super::saved::{Known, Loaded};
 use super::saved_error::SavedError;

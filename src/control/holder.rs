@@ -131,7 +131,9 @@ pub(super) async fn hold(
                     Ok(Some((_, revision))) => at = revision,
                     Ok(None) | Err(_) => {}
                 },
-                Err(error) => tracing::debug!(reason = super::chain(&error), "cannot say that this gateway is there"),
+                Err(error) => {
+                    tracing::debug!(reason = super::chain::chain(&error), "cannot say that this gateway is there")
+                }
             }
         }
     };

@@ -6,6 +6,7 @@
 //! serves which zone. [`health`] probes targets and says
 //! what changed.
 
+mod chain;
 mod config_base;
 pub mod draft;
 pub mod events;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::chain::chain;
 use self::config_base::ConfigBase;
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
@@ -51,7 +53,7 @@ pub use self::node_names::NodeName;
 use self::node_names::{Learn, NodeNames};
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
-pub use self::owner::{ChangeError, Moved, chain};
+pub use self::owner::{ChangeError, Moved};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
 use self::saved::Saved;

@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::chain::chain;
 use super::events::{EventKind, EventLog, Severity};
 use super::inventory::Inventory;
-use super::owner::{ChangeError, Command, RETRY, chain};
+use super::owner::{ChangeError, Command, RETRY};
 use crate::model::DnsName;
 
 /// How long one name may take, over all name servers and retries.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::chain::chain;
 use super::config_base::ConfigBase;
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
@@ -1044,20 +1045,4 @@ fn probed(desired: &Desired, snapshot: &Snapshot) -> Vec<ProbedMember> {
             })
         })
         .collect()
-}
-
-/// An error with its causes, in one text.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

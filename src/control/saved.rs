@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::chain::chain;
 use super::inventory::{ApiResources, RESOURCES, Timestamp, resources_of};
 use super::overrides::{OVERRIDES, OperatorOverrides};
-use super::owner::chain;
 use super::saved_error::SavedError;
 use super::shared::{self, HEAD, Shared};
 use super::store::{

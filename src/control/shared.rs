@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::config_base::CONFIG;
 use super::holder::{self, HOLDERS, Holder};
 use super::inventory::Timestamp;
 use super::saved_error::SavedError;
@@ -21,8 +22,6 @@ pub(super) const HEAD: &str = "head";
 const LAST: &str = "last/";
 /// By gateway: it may serve, although nothing is heard of it.
 pub(super) const KNOWN: &str = "known/";
-/// The config of all gateways, a [`ConfigBase`](super::config_base::ConfigBase).
-pub(super) const CONFIG: &str = "config/inventory";
 
 /// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
 pub(super) const OPERATIONS: usize = 8;

@@ -1,13 +1,14 @@
-//! Who may use a listener. Pure: the answer depends on the arguments alone.
+//! Admission: who may use a listener. Pure functions of their arguments.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{CidrSet, EndpointState, ListenerPort, Origin, Refusal};
 use crate::plan::{EndpointGate, Gate, Listener};
 
-/// Whether a connection from `client` on `listener` is let through, and where it comes from.
+/// Decides whether a connection from `client` to `listener` is admitted, and returns its origin.
 ///
-/// The order is fixed: one-way (the service's side is never let in), endpoint state, origin, security group.
+/// The checks run in a fixed order: one-way (the service's side is never admitted), endpoint state, origin, security
+/// group.
 ///
 /// # Errors
 ///
@@ -28,7 +29,7 @@ pub(crate) fn admit(listener: &Listener, client: SocketAddr, service_side: &Cidr
     }
 }
 
-/// Whether a connection from `source` to `address` of an interface endpoint is let through.
+/// Decides whether a connection from `source` to `address` of an interface endpoint is admitted.
 ///
 /// # Errors
 ///
@@ -49,7 +50,8 @@ pub(crate) fn admit_private(
     if passes_groups(endpoint, address, source) { Ok(origin) } else { Err(Refusal::SecurityGroup) }
 }
 
-/// The endpoint's groups must let the client in, and the client's own, where it carries any, must let it out.
+/// The ingress rules of the endpoint's groups must allow the client; if the client has security groups of its own,
+/// their egress rules must allow the endpoint.
 fn passes_groups(endpoint: &EndpointGate, address: SocketAddr, source: IpAddr) -> bool {
     let Ok(port) = ListenerPort::try_from(address.port()) else { return false };
     let lets_in = endpoint.rules.ingress.iter().any(|rule| rule.ports.contains(port) && rule.cidrs.contains(source));

@@ -1,8 +1,8 @@
-//! Time on a worker: ticks for the coarse limits, and exact times for the few things that need one.
+//! A worker's clock: ticks for coarse time limits, exact deadlines for faults and pauses.
 //!
-//! The workers' runtimes have no time driver: with it every `epoll_wait` has a time-out, for which the kernel arms a
-//! high-resolution timer at every park (about 2.5 µs a wake-up on a virtual machine). One timerfd a worker does instead: it
-//! expires at each tick, and in between only while something sleeps until an earlier time.
+//! The workers' runtimes have no time driver. With one, every `epoll_wait` has a time-out, and the kernel arms a
+//! high-resolution timer at every park (about 2.5 µs a wake-up on a virtual machine). Each worker uses one timerfd
+//! instead, which expires at each tick, and earlier only while a task sleeps until an earlier time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::socket::register;
 
-/// A limit that has passed.
+/// A time limit has elapsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
@@ -32,18 +32,18 @@ pub(crate) struct Clock {
     tick_length: Duration,
     start: Instant,
     tick: Cell<u32>,
-    /// What the timer is set to.
+    /// When the timer expires.
     expires: Cell<Instant>,
     sleeping: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_sleeper: Cell<u64>,
 }
 
 impl Clock {
-    /// A clock in the present runtime whose ticks are `tick_length` long.
+    /// Creates a clock with ticks of `tick_length`, registered with the current runtime.
     ///
     /// # Errors
     ///
-    /// When the kernel gives no timer.
+    /// When the kernel cannot create a timer.
     pub(crate) fn new(tick_length: Duration) -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let start = Instant::now();
@@ -60,20 +60,20 @@ impl Clock {
         Ok(clock)
     }
 
-    /// The present tick.
+    /// The current tick.
     #[inline]
     pub(crate) fn tick(&self) -> u32 {
         self.tick.get()
     }
 
-    /// How many ticks `time` takes, rounded up, at least one.
+    /// `time` in ticks, rounded up; at least one.
     pub(crate) fn ticks(&self, time: Duration) -> u32 {
         let ticks = time.as_nanos().div_ceil(self.tick_length.as_nanos());
         u32::try_from(ticks).unwrap_or(u32::MAX / 2).max(1)
     }
 
-    /// Waits for the next tick, and is the new one. For one task of the worker, which keeps the clock going by it. Where
-    /// several ticks have passed, as after a stop of the process, it returns at once for each.
+    /// Waits for the next tick and returns it. One task of the worker must call this in a loop to drive the clock. If
+    /// several ticks are overdue, for example after SIGSTOP, it returns at once for each of them.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Clock {
             self.set_timer(now)?;
             let mut expired = self.timer.readable().await?;
             let mut count = [0; 8];
-            // "Would block" says that it was set anew since it expired.
+            // `WouldBlock` means that the timer was re-armed after it expired.
             let _ = rustix::io::read(&self.timer, &mut count);
             expired.clear_ready();
         }
@@ -102,11 +102,11 @@ impl Clock {
         Sleep { clock: self, at, id }
     }
 
-    /// Gives `future` this much time, rounded up to a tick, so that the limit costs no wake-up of its own.
+    /// Runs `future` with a time limit, rounded up to a tick so that the limit causes no extra wake-up.
     ///
     /// # Errors
     ///
-    /// [`Elapsed`] when the future took longer; it is dropped then.
+    /// [`Elapsed`] when the limit passes first; the future is dropped.
     pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
         let since_start = Instant::now() + limit - self.start;
         let end = self.tick_start(self.ticks(since_start));
@@ -117,7 +117,7 @@ impl Clock {
         }
     }
 
-    /// Polls `poll` whenever what it waits for wakes the task, or the time has come that it leaves in the cell.
+    /// Drives `poll` to completion. It is polled when its wakers fire, and at the time that it stores in the cell.
     pub(crate) async fn poll_with_wake_ups<T>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>, &Cell<Option<Instant>>) -> Poll<T>,
@@ -151,12 +151,12 @@ impl Clock {
         }
     }
 
-    /// Has the timer expire at the next tick, or when the first sleeper is to be woken.
+    /// Arms the timer for the next tick or the earliest sleeper, whichever comes first.
     fn set_timer(&self, now: Instant) -> io::Result<()> {
         let tick = self.tick_start(self.tick() + 1);
         let first = self.sleeping.borrow().first_key_value().map_or(tick, |((at, _), _)| tick.min(*at));
         self.expires.set(first);
-        // A time of 0 would stop the timer.
+        // A value of 0 would disarm the timer.
         let time = first.saturating_duration_since(now).max(Duration::from_nanos(1));
         let time =
             Timespec { tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() };
@@ -166,7 +166,7 @@ impl Clock {
     }
 }
 
-/// Ready at its time.
+/// Completes at its deadline.
 #[derive(Debug)]
 pub(crate) struct Sleep<'c> {
     clock: &'c Clock,
@@ -175,7 +175,7 @@ pub(crate) struct Sleep<'c> {
 }
 
 impl Sleep<'_> {
-    /// Sleeps until `at` instead.
+    /// Changes the deadline to `at`.
     fn reset(&mut self, at: Instant) {
         if at != self.at {
             self.clock.sleeping.borrow_mut().remove(&(self.at, self.id));
@@ -218,7 +218,7 @@ mod tests {
     use crate::data::testing::worker_runtime;
 
     /// Drives `clock` as a worker does.
-    fn keep_going(clock: &Rc<Clock>) {
+    fn spawn_ticker(clock: &Rc<Clock>) {
         let clock = Rc::clone(clock);
         tokio::task::spawn_local(async move {
             loop {
@@ -244,7 +244,7 @@ mod tests {
     fn sleepers_wake_in_order_at_their_time_whatever_the_tick_is() {
         worker_runtime().block_on(async {
             let clock = Rc::new(Clock::new(Duration::from_secs(3600)).expect("a timer"));
-            keep_going(&clock);
+            spawn_ticker(&clock);
             let woken = Rc::new(RefCell::new(Vec::new()));
             let tasks = [30, 10, 20].map(|ms| {
                 let (clock, woken) = (Rc::clone(&clock), Rc::clone(&woken));
@@ -267,7 +267,7 @@ mod tests {
     fn a_limit_ends_a_future_at_a_tick_and_leaves_nothing_behind() {
         worker_runtime().block_on(async {
             let clock = Rc::new(Clock::new(Duration::from_millis(10)).expect("a timer"));
-            keep_going(&clock);
+            spawn_ticker(&clock);
             assert_eq!(clock.within(Duration::from_millis(1), pending::<()>()).await, Err(Elapsed));
             assert!(clock.start.elapsed() >= Duration::from_millis(10));
             assert_eq!(clock.within(Duration::from_secs(60), async { 7 }).await, Ok(7));

@@ -1,4 +1,4 @@
-//! Opens connections: the target's leg of a flow, and those of the App Services HTTP front end to its backends.
+//! Outgoing connections: flows to their targets, and the App Services HTTP front end to its backends.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,33 +13,33 @@ use tokio::net::TcpStream;
 
 use super::descriptors::SpareSocket;
 
-/// How sockets towards targets are set up.
+/// Socket options of connections to targets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LegOptions {
-    /// Probe a silent peer after this long, so that a half-dead one is seen; `None`: never.
+    /// Idle time before keepalive probes, which detect a dead peer; `None`: no probes.
     pub(crate) keepalive: Option<Duration>,
-    /// A congestion control by name; `None`: the host's.
+    /// Congestion control algorithm; `None`: the host's default.
     pub(crate) congestion: Option<String>,
 }
 
 impl LegOptions {
-    /// Sets a socket up; options that this host refuses are left out.
+    /// Applies all options; those that the host refuses are ignored.
     pub(crate) fn apply(&self, socket: &SockRef<'_>) {
         self.apply_now(socket);
         self.keep_alive(socket);
     }
 
-    /// The part that the first byte needs.
+    /// Applies the options that must be set before the first byte.
     fn apply_now(&self, socket: &SockRef<'_>) {
-        // None of these is needed for a flow to work, so a refusal (an unknown congestion control, say) is let be.
+        // A flow works without these, so errors (for example an unknown congestion control algorithm) are ignored.
         let _ = socket.set_tcp_nodelay(true);
         if let Some(name) = &self.congestion {
             let _ = socket.set_tcp_congestion(name.as_bytes());
         }
     }
 
-    /// The part that can wait until a connection has been silent for a while: two system calls that most never need. The
-    /// kernel counts its idle time from the last segment, whenever this is set.
+    /// Enables keepalive. Deferred until a connection has been silent for a while, as it costs two system calls and
+    /// most connections never need it. The kernel counts the idle time from the last segment, whenever this is set.
     pub(crate) fn keep_alive(&self, socket: &SockRef<'_>) {
         if let Some(idle) = self.keepalive {
             let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle));
@@ -47,44 +47,44 @@ impl LegOptions {
     }
 }
 
-/// Addresses to dial from.
+/// The source addresses of outgoing connections.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Source<'a> {
-    /// One at least.
+pub(crate) struct SourcePool<'a> {
+    /// At least one address.
     pub(crate) pool: &'a [IpAddr],
-    /// Differs from dial to dial: which of them is tried first.
+    /// The index (modulo the pool's size) of the address that is tried first; advanced with each connection.
     pub(crate) turn: usize,
 }
 
-/// Connects to `target` on the runtime that this is called in; `spare` is used if it fits.
+/// Connects to `target` on the current runtime, using `spare` if it fits.
 ///
 /// # Errors
 ///
-/// What the kernel says: refused, or unreachable. There is no time-out here. Keepalive is left to the owner of the
-/// connection ([`LegOptions::keep_alive`]).
+/// The kernel's: refused, or unreachable. The caller applies a time-out, and enables keepalive
+/// ([`LegOptions::keep_alive`]).
 pub(crate) async fn connect(
     target: SocketAddr,
     options: &LegOptions,
     spare: Option<SpareSocket>,
 ) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(std::net::TcpStream::from(begin(target, None, options, spare)?))?;
-    // The runtime's own `connect` asks the kernel for an error after every success too; here it is asked when the readiness
-    // says that there is one.
+    // `TcpStream::connect` reads `SO_ERROR` after every success too; here it is read only when readiness indicates an
+    // error.
     if stream.ready(Interest::WRITABLE).await?.is_write_closed() {
         stream.take_error()?.map_or(Ok(()), Err)?;
     }
     Ok(stream)
 }
 
-/// A socket that is connecting to `target`, from `source` where one is given; `spare` is used if it fits. Once it is
-/// writable it is connected, or has an error to tell.
+/// Starts a non-blocking connect to `target`, from `source` if given, using `spare` if it fits. Once the socket is
+/// writable, it is connected or has an error in `SO_ERROR`.
 ///
 /// # Errors
 ///
-/// What the kernel says at once: unreachable, or no source port free.
+/// Those that the kernel returns at once: unreachable, or no free source port.
 pub(crate) fn begin(
     target: SocketAddr,
-    source: Option<Source<'_>>,
+    source: Option<SourcePool<'_>>,
     options: &LegOptions,
     spare: Option<SpareSocket>,
 ) -> io::Result<OwnedFd> {
@@ -112,8 +112,8 @@ pub(crate) fn begin(
             continue;
         }
         let socket = socket()?;
-        // A port that `bind` chose would be this socket's alone, whatever the target: 28,000 in all. Chosen by `connect`, each
-        // target has all of them from each address (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
+        // A port chosen by `bind` is exclusive to this socket, whatever the target: 28,000 in all. Chosen by `connect`,
+        // the full range is available for each target and source address (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         match socket.bind(&SocketAddr::new(address, 0).into()).and_then(|()| dial(&socket)) {
             Ok(()) => return Ok(socket.into()),
@@ -143,13 +143,13 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
-    /// A port on which nothing listens: the dial fails at once or when the answer is there.
+    /// Nothing listens on the port: the connect fails at once or when the RST arrives.
     #[test]
     fn a_refusal_shows_whatever_the_source_is() {
         let target =
             std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
         let pool = [Ipv4Addr::LOCALHOST.into()];
-        for source in [None, Some(Source { pool: &pool, turn: 4711 })] {
+        for source in [None, Some(SourcePool { pool: &pool, turn: 4711 })] {
             let socket = begin(target, source, &LegOptions::default(), None).expect("begun");
             let poller = rustix::event::PollFd::new(&socket, rustix::event::PollFlags::OUT);
             rustix::event::poll(&mut [poller], None).expect("polled");
@@ -159,12 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn sources_take_turns() {
+    fn source_addresses_rotate() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let target = listener.local_addr().expect("bound");
         let pool = [Ipv4Addr::new(127, 0, 0, 2).into(), Ipv4Addr::new(127, 0, 0, 3).into()];
         for turn in 0..2 {
-            let _near = begin(target, Some(Source { pool: &pool, turn }), &LegOptions::default(), None).expect("begun");
+            let _near =
+                begin(target, Some(SourcePool { pool: &pool, turn }), &LegOptions::default(), None).expect("begun");
             assert_eq!(listener.accept().expect("connected").1.ip(), pool[turn]);
         }
     }

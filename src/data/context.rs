@@ -1,4 +1,4 @@
-//! What the connections of one worker have in common. It never leaves its thread, so nothing here is locked.
+//! State shared by the connections of one worker. It stays on the worker's thread, so nothing is locked.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::connect::LegOptions;
-use super::descriptors::LeftOver;
-use super::idle::Wheel;
+use super::descriptors::SpareSlot;
+use super::idle::TimerWheel;
 use super::keepalive::CHECKS;
 use super::pipes::Pipes;
-use super::relay::Tools;
+use super::relay::RelayBuffers;
 use super::scratch::Scratch;
 use super::sock_diag::SockDiag;
 use super::state::DataPlaneState;
 use crate::model::FlowId;
 
-/// How a worker works.
+/// Settings of a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerOptions {
     pub(crate) scratch: usize,
@@ -28,65 +28,67 @@ pub(crate) struct WorkerOptions {
     pub(crate) backlog: i32,
     pub(crate) blackhole_time: Duration,
     pub(crate) leg: LegOptions,
-    /// The length of a tick: what idle and connect time-outs are rounded up to.
+    /// Length of a tick: idle and connect time-outs are rounded up to it.
     pub(crate) tick: Duration,
 }
 
-/// A worker's own things, lent to its connections.
+/// Per-worker state, shared by the worker's connections.
 #[derive(Debug)]
 pub(crate) struct WorkerContext {
     pub(crate) index: usize,
     pub(crate) state: Arc<DataPlaneState>,
     pub(crate) options: WorkerOptions,
-    pub(crate) tools: Tools,
+    pub(crate) buffers: RelayBuffers,
     pub(crate) clock: Clock,
-    /// To ask the kernel about silent flows; `None` where it gives no such socket.
+    /// For queries about silent flows; `None` if the kernel has no `sock_diag`.
     pub(crate) diag: Option<SockDiag>,
-    /// Which flow is checked for silence at which tick.
-    pub(crate) wheel: RefCell<Wheel<FlowId>>,
-    pub(crate) left_over: LeftOver,
+    /// When each flow is next checked for its idle time-out.
+    pub(crate) wheel: RefCell<TimerWheel<FlowId>>,
+    pub(crate) spare_socket: SpareSlot,
     next_flow: Cell<u64>,
     next_source: Cell<usize>,
 }
 
 impl WorkerContext {
-    /// In the present runtime.
+    /// Creates the context in the current runtime.
     ///
     /// # Errors
     ///
-    /// When the kernel gives no timer.
+    /// When the kernel cannot create a timer.
     pub(crate) fn new(index: usize, state: Arc<DataPlaneState>, options: WorkerOptions) -> io::Result<Rc<Self>> {
-        let tools =
-            Tools { scratch: Scratch::new(options.scratch), pipes: Pipes::new(options.pipes, options.pipe_size) };
+        let buffers = RelayBuffers {
+            scratch: Scratch::new(options.scratch),
+            pipes: Pipes::new(options.pipes, options.pipe_size),
+        };
         Ok(Rc::new(Self {
             index,
             state,
-            tools,
+            buffers,
             clock: Clock::new(options.tick)?,
             options,
             diag: SockDiag::open().ok(),
-            wheel: RefCell::new(Wheel::new(0)),
-            left_over: LeftOver::default(),
+            wheel: RefCell::new(TimerWheel::new(0)),
+            spare_socket: SpareSlot::default(),
             next_flow: Cell::new(0),
             next_source: Cell::new(0),
         }))
     }
 
-    /// Ticks of silence between two checks of a flow that may be silent for `idle`. Before the kernel's first probe is due,
-    /// as the first check asks for it.
+    /// Ticks between two checks of a silent flow with an idle time-out of `idle` ticks. At most the keepalive interval,
+    /// as the first check enables keepalive.
     pub(crate) fn check_interval(&self, idle: u32) -> u32 {
         let probes = self.options.leg.keepalive.map_or(u32::MAX, |time| self.clock.ticks(time));
         idle.div_ceil(CHECKS).min(probes)
     }
 
-    /// A number for a new flow: unique in this process, as each worker counts in a range of its own.
+    /// A new flow id, unique in this process: each worker has its own range.
     pub(crate) fn next_flow(&self) -> FlowId {
         let n = self.next_flow.get() + 1;
         self.next_flow.set(n);
         FlowId((self.index as u64 + 1) << 44 | n)
     }
 
-    /// Which of a pool of source addresses the next dial tries first, modulo their number.
+    /// The value of [`SourcePool::turn`](super::connect::SourcePool::turn) for the next connection.
     pub(crate) fn next_source(&self) -> usize {
         let n = self.next_source.get();
         self.next_source.set(n.wrapping_add(1));

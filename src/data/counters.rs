@@ -1,4 +1,4 @@
-//! Numbers that the hot path adds to: one shard per worker, written by that worker alone.
+//! Counters of the hot path: one shard per worker, written by that worker only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,25 +7,25 @@ use metrics::Histogram;
 
 use crate::model::{FlowEnd, Refusal};
 
-/// A count with one writer: adding is a load and a store, no locked instruction.
+/// A counter with a single writer: adding is a load and a store, without a locked instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    /// Adds `n`. Only the shard's own worker may call this.
+    /// Adds `n`. Only the worker that owns the shard may call this.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// The count as last written.
+    /// The current value.
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one worker counted for one listener. Aligned so that two workers never write to one cache line.
+/// The counters of one worker for one listener, aligned so that two workers never share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Shard {
@@ -37,11 +37,11 @@ pub(crate) struct Shard {
     pub(crate) to_target: Count,
     /// Payload bytes written to the client.
     pub(crate) to_client: Count,
-    /// RSTs that came from the client and were passed on.
+    /// RSTs from clients, forwarded to the target.
     pub(crate) client_resets: Count,
-    /// RSTs that came from the target and were passed on.
+    /// RSTs from targets, forwarded to the client.
     pub(crate) target_resets: Count,
-    /// RSTs of the gateway's own making.
+    /// RSTs that the gateway itself generated.
     pub(crate) gateway_resets: Count,
     /// Connections refused, in the order of [`Refusal::ALL`].
     pub(crate) refused: [Count; Refusal::ALL.len()],
@@ -67,7 +67,8 @@ impl Shard {
     }
 }
 
-/// What an endpoint counts in a zone over all of its series, those of targets that are gone included: a counter never falls.
+/// Totals of an endpoint in a zone, over all its series. They include removed targets, so that the counters never
+/// decrease.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddressTotals {
     pub(crate) client_resets: u64,
@@ -95,7 +96,7 @@ impl AddressTotals {
     }
 }
 
-/// Which series a listener counts into: stays when the listener's port moves.
+/// Identifies a listener's series; stable across port moves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesKey {
     /// The endpoint's id, or `public`.
@@ -107,30 +108,30 @@ pub(crate) struct SeriesKey {
 }
 
 impl SeriesKey {
-    /// The endpoint and the zone: at most one address.
+    /// Endpoint and zone, which identify at most one address.
     pub(crate) fn address(&self) -> (String, String) {
         (self.endpoint.clone(), self.zone.clone())
     }
 }
 
-/// A series' shards, one a worker.
+/// The metrics of one listener: a shard per worker, and histograms.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// What it counts for.
+    /// What the series describes.
     pub(crate) key: SeriesKey,
-    /// Seconds that the target took to accept a new flow's connection.
+    /// Seconds until the target accepted a new flow's connection.
     pub(crate) connect_time: Histogram,
-    /// Seconds from a flow's admission until its client had the first byte of its target.
+    /// Seconds from a flow's admission to the first byte that its client received.
     pub(crate) first_byte: Histogram,
-    /// Seconds that flows lasted.
+    /// Duration of flows in seconds.
     pub(crate) duration: Histogram,
-    /// Payload bytes of flows, both ways.
+    /// Payload bytes of flows, both directions.
     pub(crate) bytes: Histogram,
     shards: Box<[Shard]>,
 }
 
 impl Series {
-    /// Shards for `workers` workers.
+    /// Creates a series with a shard for each of `workers` workers.
     pub(crate) fn new(
         key: SeriesKey,
         [connect_time, first_byte, duration, bytes]: [Histogram; 4],
@@ -151,14 +152,15 @@ impl Series {
         self.shards.iter().map(pick).fold(0, u64::wrapping_add)
     }
 
-    /// Flows that are open now. The closed side is read first, so a flow that ends meanwhile can't make it negative.
+    /// The number of open flows. `closed` is read first, so that a flow that ends meanwhile cannot make the result
+    /// negative.
     pub(crate) fn open_flows(&self) -> u64 {
         let closed = self.sum(|shard| shard.closed.iter().map(Count::get).sum());
         self.sum(|shard| shard.opened.get()).saturating_sub(closed)
     }
 }
 
-/// What was carried since the start.
+/// Traffic since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Carried {
     /// Flows admitted.

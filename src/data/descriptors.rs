@@ -1,9 +1,9 @@
-//! Two descriptors for each client, or none: what happens when a process or host runs out of them.
+//! File descriptor exhaustion: a client is accepted only when two descriptors are available.
 //!
-//! A connection needs a descriptor for the client and one for its target. With one alone the client would be accepted, the
-//! dial would fail, and the client would see RST, or 502 from the HTTP front end. So the target's socket is made *before*
-//! the client is accepted: while either is not to be had, clients wait in the listener's queue, as long as it has room. A
-//! socket that turns out not to be needed (the client was refused) serves the next one.
+//! A connection needs one descriptor for the client and one for its target. If only one were available, the client
+//! would be accepted, the connect would fail, and the client would see RST, or 502 from the HTTP front end. So the
+//! target's socket is created *before* the client is accepted. While descriptors are short, clients wait in the listen
+//! backlog. A socket that is not needed, because the client was refused, is kept for the next client.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits::budget::is_reserved;
 
-/// A socket towards a target, made before it is known which one.
+/// An unconnected socket, created before its target is known.
 #[derive(Debug)]
 pub(crate) struct SpareSocket {
     domain: Domain,
@@ -25,12 +25,12 @@ pub(crate) struct SpareSocket {
 }
 
 impl SpareSocket {
-    /// A socket for targets of this address' family. Dropped, it leaves its descriptor to whatever is opened next.
+    /// Creates a socket for targets of this address family.
     ///
     /// # Errors
     ///
-    /// What the kernel says, or as it says when no descriptor is left but those that are kept for other purposes;
-    /// [`is_scarcity`] tells whether waiting helps.
+    /// The kernel's, or `EMFILE` when only reserved descriptors are left. [`is_scarcity`] tells whether to wait and
+    /// retry.
     pub(crate) fn new(target: SocketAddr) -> io::Result<Self> {
         let domain = Domain::for_address(target);
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
@@ -50,22 +50,22 @@ impl SpareSocket {
     }
 }
 
-/// The socket that a worker has left over, if it has one.
+/// A worker's unused spare socket, if it has one.
 #[derive(Debug, Default)]
-pub(crate) struct LeftOver(RefCell<Option<SpareSocket>>);
+pub(crate) struct SpareSlot(RefCell<Option<SpareSocket>>);
 
-impl LeftOver {
-    /// A socket towards `target`: the one that was left over, or a new one.
+impl SpareSlot {
+    /// The spare socket if it fits `target`, or a new one.
     ///
     /// # Errors
     ///
-    /// What the kernel says, out of descriptors most likely.
+    /// As [`SpareSocket::new`].
     pub(crate) fn take(&self, target: SocketAddr) -> io::Result<SpareSocket> {
         let left = self.0.borrow_mut().take();
         left.filter(|spare| spare.fits(target)).map_or_else(|| SpareSocket::new(target), Ok)
     }
 
-    /// Keeps a socket that was not needed for the next client.
+    /// Keeps an unused socket for the next client.
     pub(crate) fn keep(&self, spare: Option<SpareSocket>) {
         if spare.is_some() {
             *self.0.borrow_mut() = spare;
@@ -73,7 +73,7 @@ impl LeftOver {
     }
 }
 
-/// Failures to accept a client, as a metric: `plgw_accept_errors_total`.
+/// Counters of `plgw_accept_errors_total`, by kind.
 pub(crate) struct AcceptErrors {
     descriptors: Counter,
     other: Counter,
@@ -97,19 +97,19 @@ impl AcceptErrors {
         Self { descriptors: counter("descriptors"), other: counter("other") }
     }
 
-    /// Counts one.
+    /// Counts an accept error.
     pub(crate) fn count(&self, error: &io::Error) {
         let is_out = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
         if is_out { &self.descriptors } else { &self.other }.increment(1);
     }
 }
 
-/// Whether trying again at once would only fail again: the process or the host is out of descriptors or memory.
+/// Whether the process or the host is out of descriptors or memory, so that an immediate retry would fail too.
 pub(crate) fn is_scarcity(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
-/// Waits of a listener that is out of descriptors: 50 ms, doubling to 1 s.
+/// Exponential backoff while descriptors are exhausted: 50 ms, doubling to 1 s.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
@@ -121,14 +121,14 @@ impl Backoff {
         Self(Self::FIRST)
     }
 
-    /// The next wait.
+    /// The next delay.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(Self::LONGEST);
         wait
     }
 
-    /// Something was accepted.
+    /// Starts over after a successful accept.
     pub(crate) fn reset(&mut self) {
         *self = Self::new();
     }

@@ -1,6 +1,6 @@
-//! Which faults a new flow gets, and what they do to it.
+//! Faults of flows: which faults a new flow gets, and their effects.
 //!
-//! Decided once, when a flow starts. A flow without a fault never comes here and pays nothing.
+//! They are chosen once, when a flow starts. Flows without faults bypass this module.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
-use super::shape::{Bucket, Lateness, Shape};
+use super::shape::{Bucket, Latency, TrafficShape};
 use crate::model::{Fault, FaultDirection, FaultKind, Refusal};
 
-/// A fault at a listener.
+/// A fault that is active on a listener, with its counters.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveFault {
     pub(crate) fault: Arc<Fault>,
-    /// Flows that it could have affected since it was set: the next one's number.
+    /// Flows considered since the fault was set; the next flow's sequence number.
     pub(crate) seen: Arc<AtomicU64>,
-    /// Flows that it affected; counted on when it is set again.
+    /// Flows affected; kept when the fault is set again.
     pub(crate) affected: Arc<AtomicU64>,
 }
 
 impl LiveFault {
-    /// Whether the next flow gets the fault, by the fault's share.
+    /// Decides by the fault's share whether the next flow gets it.
     fn draw(&self) -> Option<FlowFault> {
         let n = self.seen.fetch_add(1, Ordering::Relaxed);
         if !self.fault.share.holds(self.fault.lot(n)) {
@@ -34,14 +34,14 @@ impl LiveFault {
     }
 }
 
-/// A fault of a flow, with the flow's own random number.
+/// A fault of one flow, with the flow's random number.
 #[derive(Debug)]
 struct FlowFault {
     fault: Arc<Fault>,
     lot: u64,
 }
 
-/// The faults of one flow, and the bandwidth cap that it is under.
+/// The faults and the bandwidth cap of one flow.
 #[derive(Debug, Default)]
 pub(crate) struct FlowFaults {
     faults: Vec<FlowFault>,
@@ -50,11 +50,11 @@ pub(crate) struct FlowFaults {
 }
 
 impl FlowFaults {
-    /// What the next flow gets; `None`: nothing, as most.
+    /// Chooses the faults of the next flow; `None` without any, the usual case.
     ///
     /// # Errors
     ///
-    /// The refusal, when a fault lets the connection come to nothing.
+    /// The refusal, when a fault refuses the connection.
     pub(crate) fn draw(faults: &[LiveFault], cap: Option<&[Arc<Bucket>; 2]>) -> Result<Option<Arc<Self>>, Refusal> {
         if faults.is_empty() && cap.is_none() {
             return Ok(None);
@@ -75,9 +75,9 @@ impl FlowFaults {
         self.faults.iter().map(|fault| fault.fault.name.clone()).collect()
     }
 
-    /// The shapes of the client's and of the target's leg, and when and how the flow is to end. Times begin now.
-    pub(crate) fn shapes(&self) -> ([Shape; 2], ScheduledEnd) {
-        let mut shapes = [Shape::default(), Shape::default()];
+    /// The traffic shapes of the client's and the target's leg, and the flow's scheduled end. Delays count from now.
+    pub(crate) fn shapes(&self) -> ([TrafficShape; 2], ScheduledEnd) {
+        let mut shapes = [TrafficShape::default(), TrafficShape::default()];
         let mut end = ScheduledEnd::default();
         if let Some(cap) = &self.cap {
             for (shape, bucket) in shapes.iter_mut().zip(cap) {
@@ -94,7 +94,7 @@ impl FlowFaults {
             match &fault.kind {
                 FaultKind::Latency { delay, jitter, direction } => {
                     for (at, shape) in shapes.iter_mut().enumerate().filter(|(at, _)| sides(*direction)[*at]) {
-                        shape.lateness = Some(Lateness::new(*delay, *jitter, lot.rotate_left(at as u32 * 32)));
+                        shape.latency = Some(Latency::new(*delay, *jitter, lot.rotate_left(at as u32 * 32)));
                     }
                 }
                 FaultKind::Bandwidth { bytes_per_second, direction } => {
@@ -126,12 +126,12 @@ impl FlowFaults {
     }
 }
 
-/// How a flow is to end before its time.
+/// A premature end that faults schedule.
 #[derive(Debug, Default)]
 pub(crate) struct ScheduledEnd {
     pub(crate) reset_at: Option<Instant>,
-    /// Bytes that it may still move; it is reset after the last.
+    /// Bytes that may still be relayed; the flow is reset after the last.
     pub(crate) budget: Option<Rc<Cell<u64>>>,
-    /// When the target's side is gone.
+    /// When the target's side disappears.
     pub(crate) half_open_at: Option<Instant>,
 }

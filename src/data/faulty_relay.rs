@@ -5,20 +5,20 @@ use std::task::Poll;
 use super::fault::FlowFaults;
 use super::flow_guard::FlowGuard;
 use super::relay::{Relay, ResetWatch};
-use super::shape::{Shaped, ShapedLeg, poll_until};
+use super::shape::{ShapedLeg, ShaperState, poll_until};
 use super::socket::Socket;
 use crate::model::{DrainReason, FlowEnd};
 
-/// What became of it.
+/// The result of [`relay_with_faults`].
 #[derive(Debug)]
 pub(crate) enum FaultyEnd {
     /// The flow ended.
     Ended(FlowEnd),
-    /// The target's side is gone; the client's goes on as if nothing had happened.
+    /// The target's side is gone; the client's side stays open.
     HalfOpen,
 }
 
-/// Relays until the end, or until a fault says otherwise. The faults' times begin now.
+/// Relays until the flow ends or a fault ends it. The faults' delays count from now.
 pub(crate) async fn relay_with_faults(
     flow: &FlowGuard,
     relay: &mut Relay,
@@ -26,7 +26,7 @@ pub(crate) async fn relay_with_faults(
     faults: &FlowFaults,
 ) -> FaultyEnd {
     let ([from_client, from_target], end) = faults.shapes();
-    let (mut from_client, mut from_target) = (Shaped::new(from_client), Shaped::new(from_target));
+    let (mut from_client, mut from_target) = (ShaperState::new(from_client), ShaperState::new(from_target));
     let mut resets = ResetWatch::new([client, target]);
     flow.ctx
         .clock
@@ -39,7 +39,7 @@ pub(crate) async fn relay_with_faults(
             }
             let mut client = ShapedLeg { socket: client, shaped: &mut from_client, wake_at };
             let mut target = ShapedLeg { socket: target, shaped: &mut from_target, wake_at };
-            let moved = relay.poll(cx, &mut client, &mut target, &flow.ctx.tools, &flow.meter());
+            let moved = relay.poll(cx, &mut client, &mut target, &flow.ctx.buffers, &flow.meter());
             if end.budget.as_ref().is_some_and(|budget| budget.get() == 0) {
                 return Poll::Ready(FaultyEnd::Ended(FlowEnd::Drained(DrainReason::Fault)));
             }

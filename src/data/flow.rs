@@ -1,9 +1,6 @@
-//! The life of one connection, from its accept to its end.
+//! The lifecycle of one connection, from accept to close.
 
-#![expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` has room for its arguments twice, and an idle flow holds it"
-)]
+#![expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice, in the task of an idle flow")]
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
@@ -19,7 +16,7 @@ use socket2::SockRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connect::{Source, begin};
+use super::connect::{SourcePool, begin};
 use super::context::WorkerContext;
 use super::descriptors::SpareSocket;
 use super::fault::FlowFaults;
@@ -27,49 +24,49 @@ use super::faulty_relay::{FaultyEnd, relay_with_faults};
 use super::flow_guard::FlowGuard;
 use super::keepalive::ProbeWatch;
 use super::proxy_header::{HEADER_TIMEOUT, read_proxy_header};
-use super::refusal::{blackhole, read_and_forget, refuse};
+use super::refusal::{blackhole, discard_input, refuse};
 use super::relay::{Relay, ResetWatch};
-use super::route::{Route, Routes};
+use super::route::{ListenerRoute, RouteWatch};
 use super::socket::Socket;
-use super::table::{FlowRecord, Order};
+use super::table::{FlowOrder, FlowRecord};
 use super::{admission, proxy_protocol, refusal, target_select};
 use crate::model::{ConnectError, FlowEnd, Refusal, Side};
 use crate::plan::Gate;
 
-/// How long the sockets of a flow that expired are kept for the RST that later bytes are to meet. A load balancer keeps
-/// nothing; here each holds two descriptors, so not for ever.
+/// How long the sockets of an expired flow are kept, so that later bytes are answered with RST. A load balancer needs
+/// no sockets for this; here each flow holds two descriptors, hence the limit.
 const EXPIRED_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What a connection needs until it is admitted. In a box: an idle flow has no room for it.
+/// What a connection needs until it is admitted. Boxed, to keep the task of an idle flow small.
 pub(crate) struct Accepted {
-    pub(crate) routes: Rc<Routes>,
+    pub(crate) route_watch: Rc<RouteWatch>,
     pub(crate) peer: SocketAddr,
-    /// A socket for its target.
+    /// A socket for the target.
     pub(crate) spare: Option<SpareSocket>,
 }
 
-/// The whole life of a connection that was accepted.
+/// Serves an accepted connection until it is closed.
 pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Accepted>) -> impl Future<Output = ()> {
     async move {
         let _report = ReportPanic;
-        let route = &accepted.routes.current;
+        let route = &accepted.route_watch.current;
         let admitted = if route.borrow().expects_header(accepted.peer.ip()) {
-            Box::pin(admit_by_header(&ctx, &accepted.routes, &client, accepted.peer)).await
+            Box::pin(admit_by_header(&ctx, &accepted.route_watch, &client, accepted.peer)).await
         } else {
             admit(&ctx, route, accepted.peer)
         };
         let peer = accepted.peer.ip();
         let spare = accepted.spare.take();
-        // The client is in the table or refused, so the listener may close: see `Routes::open`.
+        // The client is in the table or refused, so the listener may close: see `RouteWatch::open`.
         drop(accepted);
         let mut flow = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                ctx.left_over.keep(spare);
+                ctx.spare_socket.keep(spare);
                 return Box::pin(refuse(&ctx, &client, peer, refusal)).await;
             }
         };
-        // In boxes: what an idle flow does not need, it has no room for.
+        // Boxed, to keep the task of an idle flow small.
         let target = match Box::pin(connect_target(&flow, spare)).await {
             Ok(target) => target,
             Err(end) => {
@@ -109,10 +106,15 @@ pub(crate) fn serve(ctx: Rc<WorkerContext>, client: Socket, mut accepted: Box<Ac
 
 type Admitted = Result<FlowGuard, Refusal>;
 
-/// Admits the client that the PROXY protocol header in front of the connection names. It must be there before the listener
-/// closes, which otherwise would wait for it.
-async fn admit_by_header(ctx: &Rc<WorkerContext>, routes: &Routes, client: &Socket, peer: SocketAddr) -> Admitted {
-    let mut changes = routes.current.clone();
+/// Admits the client that the PROXY protocol header names. When the listener closes, a connection whose header is still
+/// missing is refused, so that closing does not wait for it.
+async fn admit_by_header(
+    ctx: &Rc<WorkerContext>,
+    route_watch: &RouteWatch,
+    client: &Socket,
+    peer: SocketAddr,
+) -> Admitted {
+    let mut changes = route_watch.current.clone();
     let closed = async { while changes.changed().await.is_ok() {} };
     let source = tokio::select! {
         biased;
@@ -120,20 +122,20 @@ async fn admit_by_header(ctx: &Rc<WorkerContext>, routes: &Routes, client: &Sock
         () = closed => None,
     };
     if let Some(source) = source {
-        return admit(ctx, &routes.current, source);
+        return admit(ctx, &route_watch.current, source);
     }
-    refusal::record(ctx, &routes.current.borrow(), peer, Refusal::ProxyHeader);
+    refusal::record(ctx, &route_watch.current.borrow(), peer, Refusal::ProxyHeader);
     Err(Refusal::ProxyHeader)
 }
 
-/// Admits or refuses a client: all of it under one borrow of the route, see [`Routes::current`].
-fn admit(ctx: &Rc<WorkerContext>, routes: &watch::Receiver<Arc<Route>>, client: SocketAddr) -> Admitted {
-    let route = routes.borrow();
+/// Admits or refuses a client, under one borrow of the route: see [`RouteWatch::current`].
+fn admit(ctx: &Rc<WorkerContext>, route_watch: &watch::Receiver<Arc<ListenerRoute>>, client: SocketAddr) -> Admitted {
+    let route = route_watch.borrow();
     let admitted = admission::admit(&route.listener, client, &ctx.state.service_side.borrow()).and_then(|origin| {
         if route.listener.lease.is_over(std::time::Instant::now) {
             return Err(Refusal::ClaimLost);
         }
-        if !ctx.state.sources.has_room(client.ip()) {
+        if !ctx.state.sources.has_capacity(client.ip()) {
             return Err(Refusal::SourceLimit);
         }
         let slot = target_select::reserve(ctx, &route, client)?;
@@ -151,7 +153,7 @@ fn admit(ctx: &Rc<WorkerContext>, routes: &watch::Receiver<Arc<Route>>, client: 
 ///
 /// # Errors
 ///
-/// How the flow ends, where it can't or an order says so.
+/// The flow's end, when the connect fails or an order ends the flow.
 async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<Socket, FlowEnd> {
     let (ctx, record) = (&flow.ctx, &flow.record);
     let (group, member) = (&record.listener.group, record.member());
@@ -161,12 +163,12 @@ async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         if member.faulted {
-            // Until the time-out, as no answer comes.
+            // A silent target: wait for the connect time-out.
             pending::<()>().await;
         }
         let source = match group.source_addresses.as_slice() {
             [] => None,
-            pool => Some(Source { pool, turn: ctx.next_source() }),
+            pool => Some(SourcePool { pool, turn: ctx.next_source() }),
         };
         let target = Socket::new(begin(member.address, source, &ctx.options.leg, spare)?)?;
         target.connected().await?;
@@ -189,18 +191,18 @@ async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<
     Ok(target)
 }
 
-/// Sends the header that says who the client is; false where the target has failed meanwhile.
+/// Sends the PROXY protocol header; false if the target's socket has failed.
 fn send_proxy_header(record: &FlowRecord, target: &Socket) -> bool {
     let vpce = match &record.listener.gate {
         Gate::Endpoint(endpoint) => Some(&endpoint.id),
         Gate::Public { .. } => None,
     };
     let header = proxy_protocol::encode(record.client, record.listener.address, vpce);
-    // The socket is new and empty, so the header fits whole. More follows: header and first payload share a segment.
+    // The send buffer is empty, so the whole header fits. `MORE` lets the header and the first payload share a segment.
     matches!(send(target, &header, SendFlags::MORE | SendFlags::NOSIGNAL), Ok(n) if n == header.len())
 }
 
-/// Relays until both sides are done or one fails.
+/// Relays until both sides have finished or one fails.
 fn relay_bytes(
     flow: &FlowGuard,
     relay: &mut Relay,
@@ -208,7 +210,7 @@ fn relay_bytes(
 ) -> impl Future<Output = FlowEnd> {
     async move {
         let mut resets = ResetWatch::new([client, target]);
-        poll_fn(|cx| match relay.poll(cx, &mut client, &mut target, &flow.ctx.tools, &flow.meter()) {
+        poll_fn(|cx| match relay.poll(cx, &mut client, &mut target, &flow.ctx.buffers, &flow.meter()) {
             Poll::Ready(Ok(())) => Poll::Ready(FlowEnd::Completed),
             Poll::Ready(Err(failed)) => Poll::Ready(failed.as_end()),
             Poll::Pending => resets.poll(cx, relay).map(|failed| failed.as_end()),
@@ -217,7 +219,7 @@ fn relay_bytes(
     }
 }
 
-/// Relays with faults; says also which sides, client and target, have finished and can send nothing more.
+/// Relays with faults. Also returns whether the client and the target have sent FIN.
 async fn serve_with_faults(
     flow: &FlowGuard,
     mut relay: Relay,
@@ -230,10 +232,10 @@ async fn serve_with_faults(
     match relayed {
         Ok(FaultyEnd::Ended(end)) | Err(end) => (end, relay.finished()),
         Ok(FaultyEnd::HalfOpen) => {
-            // As by a host that cleans up behind a peer that vanished.
+            // As a host does that discards the connection of a vanished peer.
             target.abort();
             let mark_active = || flow.record.mark_active(ctx.clock.tick());
-            let end = match until_ended(flow, Some(sides), pin!(read_and_forget(ctx, client, mark_active))).await {
+            let end = match until_ended(flow, Some(sides), pin!(discard_input(ctx, client, mark_active))).await {
                 Ok(true) => FlowEnd::Completed,
                 Ok(false) => FlowEnd::Failed { side: Side::Client, reset: true },
                 Err(end) => end,
@@ -243,11 +245,11 @@ async fn serve_with_faults(
     }
 }
 
-/// Does `work` until it is done. While the flow is frozen it stands still.
+/// Runs `work` to completion. It is not polled while the flow is frozen.
 ///
 /// # Errors
 ///
-/// The flow's end, where an order or its silence ends it before.
+/// The flow's end, when an order or the idle time-out ends it first.
 fn until_ended<T>(
     flow: &FlowGuard,
     sides: Option<[&Socket; 2]>,
@@ -258,12 +260,12 @@ fn until_ended<T>(
         let (mut seen, mut frozen) = (None, false);
         poll_fn(|cx| {
             let changes = Some(flow.record.order_changes());
-            // Not `select!`: to poll what waits for an order takes a lock, and a busy flow is polled once a message.
+            // Not `select!`: polling the `Notify` takes a lock, and a busy flow is polled once a message.
             if changes != seen {
                 if let Poll::Ready(end) = end.as_mut().poll(cx) {
                     return Poll::Ready(Err(end));
                 }
-                (seen, frozen) = (changes, flow.record.order() == Order::Freeze);
+                (seen, frozen) = (changes, flow.record.order() == FlowOrder::Freeze);
             }
             if frozen { Poll::Pending } else { work.as_mut().poll(cx).map(Ok) }
         })
@@ -271,14 +273,14 @@ fn until_ended<T>(
     }
 }
 
-/// Waits until an order ends the flow, or it has been silent for too long.
+/// Waits until an order or the idle time-out ends the flow.
 fn ordered_end(flow: &FlowGuard, sides: Option<[&Socket; 2]>) -> impl Future<Output = FlowEnd> {
     async move {
         let (record, mut watch) = (&flow.record, None::<Box<ProbeWatch>>);
         loop {
             match record.order() {
-                Order::End(reason) => return FlowEnd::Drained(reason),
-                Order::CheckIdle => {
+                FlowOrder::End(reason) => return FlowEnd::Drained(reason),
+                FlowOrder::CheckIdle => {
                     if let Some(sides) = sides {
                         check_for_probes(flow, sides, watch.get_or_insert_default());
                     }
@@ -294,8 +296,8 @@ fn ordered_end(flow: &FlowGuard, sides: Option<[&Socket; 2]>) -> impl Future<Out
     }
 }
 
-/// Has the kernel probe the target of a flow that has fallen silent, and counts a keepalive probe from either side as
-/// activity. The client's side has it from its listener.
+/// Enables keepalive towards the target of a silent flow, and counts a keepalive probe from either side as activity.
+/// The client's socket inherits keepalive from its listener.
 fn check_for_probes(flow: &FlowGuard, sides: [&Socket; 2], watch: &mut ProbeWatch) {
     let (ctx, record, leg) = (&flow.ctx, &flow.record, &flow.ctx.options.leg);
     if watch.is_first() {
@@ -308,25 +310,25 @@ fn check_for_probes(flow: &FlowGuard, sides: [&Socket; 2], watch: &mut ProbeWatc
     }
 }
 
-/// From now on the flow may be silent for its group's idle time-out. The worker's tick checks it a few times in its silence, so
+/// Starts the idle time-out of the flow's group. The worker's tick checks silent flows a few times per time-out, so
 /// that no read sets a timer.
 fn start_idle_timeout(flow: &FlowGuard) {
     let (ctx, record) = (&flow.ctx, &flow.record);
     let (now, idle) = (ctx.clock.tick(), ctx.clock.ticks(record.listener.group.idle_timeout));
     record.start_idle_timeout(now, idle, ctx.check_interval(idle));
-    ctx.wheel.borrow_mut().place(record.id, record.next_check(now));
+    ctx.wheel.borrow_mut().schedule(record.id, record.next_check(now));
 }
 
-/// Waits until a side of an expired flow sends something, or an order ends it: both are to see RST then, as on NLB, which
-/// announces no expiry. A side that has finished can send nothing more; its FIN was before. False when there was silence for
-/// [`EXPIRED_TIMEOUT`].
+/// Waits until a side of an expired flow sends something, or an order ends it; both sides are then reset. NLB does not
+/// announce the expiry either. A side that has sent FIN is not polled. False after [`EXPIRED_TIMEOUT`] without
+/// activity.
 async fn is_used_after_expiry(flow: &FlowGuard, sides: [&Socket; 2], finished: [bool; 2]) -> bool {
     let used = poll_fn(|cx| {
         let used = |(side, finished): (&Socket, bool)| !finished && side.poll_readable(cx).is_ready();
         if sides.into_iter().zip(finished).any(used) { Poll::Ready(()) } else { Poll::Pending }
     });
     let ended = async {
-        while !matches!(flow.record.order(), Order::End(_)) {
+        while !matches!(flow.record.order(), FlowOrder::End(_)) {
             flow.record.order_changed().await;
         }
     };
@@ -339,14 +341,16 @@ async fn is_used_after_expiry(flow: &FlowGuard, sides: [&Socket; 2], finished: [
     flow.ctx.clock.within(EXPIRED_TIMEOUT, either).await.is_ok()
 }
 
-/// Logs that a connection's task panicked. The runtime catches it; its sockets are reset and its flow is closed as they are
-/// dropped.
+/// Logs a panic of a connection's task. The runtime catches the panic; dropping the task resets its sockets and closes
+/// its flow.
 struct ReportPanic;
 
 impl Drop for ReportPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a connection's task panicked: the connection is reset, the others go on");
+            tracing::error!(
+                "a connection's task panicked: the connection is reset, other connections are not affected"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted and noted of one flow, once: that it was opened, and how it ended.
+//! Accounting of one flow: its opening and its end are each counted exactly once.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::target_select::TargetSlot;
 use super::{counters, flow_log_events};
 use crate::model::{ConnectError, DrainReason, FlowEnd, Side};
 
-/// An open flow: in the table, counted as opened. Closed, or dropped whatever the reason, it is counted as closed, out of the
-/// table, and logged; exactly once.
+/// An open flow: in the table, counted as opened. Closing or dropping it removes it from the table, counts it as
+/// closed, and logs it, exactly once.
 #[derive(Debug)]
 pub(crate) struct FlowGuard {
     pub(crate) ctx: Rc<WorkerContext>,
     pub(crate) record: Arc<FlowRecord>,
-    /// `None` once it is closed.
+    /// `None` once closed.
     slot: Option<TargetSlot>,
 }
 
@@ -33,17 +33,17 @@ impl FlowGuard {
         Self { ctx, record, slot: Some(slot) }
     }
 
-    /// Its worker's counts of what its listener counts.
+    /// The worker's counters for the flow's listener.
     pub(crate) fn shard(&self) -> &counters::Shard {
         self.record.series.shard(self.ctx.index)
     }
 
-    /// Counts the bytes that move now.
+    /// A meter for the bytes of one poll.
     pub(crate) fn meter(&self) -> FlowMeter<'_> {
         FlowMeter { record: &self.record, shard: self.shard(), tick: self.ctx.clock.tick() }
     }
 
-    /// Notes the end; the first one counts.
+    /// Records the end; only the first call has an effect.
     pub(crate) fn close(&mut self, end: FlowEnd) {
         if self.slot.take().is_none() {
             return;
@@ -98,12 +98,12 @@ impl FlowGuard {
 
 impl Drop for FlowGuard {
     fn drop(&mut self) {
-        // Without an end its task was stopped with the process, or panicked.
+        // Dropped without an end: the process stops, or the task panicked.
         self.close(FlowEnd::Drained(DrainReason::Shutdown));
     }
 }
 
-/// Counts what a flow moves in one poll of its task.
+/// Counts the bytes that a flow relays in one poll of its task.
 pub(crate) struct FlowMeter<'f> {
     record: &'f FlowRecord,
     shard: &'f counters::Shard,
@@ -111,7 +111,7 @@ pub(crate) struct FlowMeter<'f> {
 }
 
 impl FlowMeter<'_> {
-    /// Once a flow: out of the way of the bytes that follow.
+    /// Runs once per flow, so it is kept off the hot path.
     #[cold]
     fn note_first_byte(&self) {
         let age = self.record.opened.elapsed().unwrap_or_default();

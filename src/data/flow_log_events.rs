@@ -1,4 +1,4 @@
-//! A flow as the flow logs take it.
+//! Converts flows and refusals to flow log events.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use super::sock_diag::SockDiag;
 use super::table::FlowRecord;
-use crate::flowlog::{Ended, OpenFlow, Packets, Refused};
+use crate::flowlog::{EndedFlow, OpenFlow, Packets, RefusedFlow};
 use crate::model::{FlowEnd, Refusal};
 use crate::plan::{EndpointGate, Gate, Listener};
 
-/// A flow that ended after `age`.
-pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>, end: FlowEnd) -> Ended {
-    Ended {
+/// The event of a flow that ended after `age`.
+pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>, end: FlowEnd) -> EndedFlow {
+    EndedFlow {
         id: record.id,
         client: record.client,
         local: record.listener.address,
@@ -29,9 +29,9 @@ pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>,
     }
 }
 
-/// A connection that was refused just now.
-pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal) -> Refused {
-    Refused {
+/// The event of a connection that is refused now.
+pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal) -> RefusedFlow {
+    RefusedFlow {
         client,
         local: listener.address,
         gate: gate(listener),
@@ -41,7 +41,7 @@ pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal)
     }
 }
 
-/// A flow that is open; `None` on the public path.
+/// The state of an open flow; `None` on the public path.
 pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<OpenFlow> {
     Some(OpenFlow {
         id: record.id,
@@ -63,7 +63,8 @@ fn gate(listener: &Listener) -> Option<Arc<EndpointGate>> {
     }
 }
 
-/// What the kernel counted on the client's side. Behind another load balancer that side is the other one's connection.
+/// The kernel's segment counts on the client's side. Behind another load balancer, that is the other load balancer's
+/// connection.
 fn packets(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<Packets> {
     let seen = diag?.ask(record.listener.address, record.client)?;
     Some(Packets { ingress: seen.segments.into(), egress: seen.segments_out.into() })

@@ -1,37 +1,39 @@
-//! Whether a silent flow's peers probe it: on NLB a keepalive packet from either side restarts the idle timer.
+//! Detects keepalive probes of a silent flow's peers: on NLB a keepalive packet from either side restarts the idle
+//! timer.
 //!
-//! A flow is checked a few times in its silence, and only then; one that moves bytes costs nothing.
+//! Only silent flows are checked, a few times per idle time-out.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sock_diag::{Seen, SockDiag};
+use super::sock_diag::{SockDiag, TcpCounters};
 use super::socket::Socket;
 
-/// How many times in its idle time-out a silent flow is checked: a probe counts from the check that finds it, so expiry is
-/// late by this part of the time-out at most.
+/// Checks of a silent flow per idle time-out. A probe counts from the check that finds it, so expiry is late by at most
+/// this fraction of the time-out.
 pub(crate) const CHECKS: u32 = 8;
 
-/// What the last check of a silent flow found.
+/// The result of the last check of a silent flow.
 #[derive(Debug, Default)]
 pub(crate) struct ProbeWatch {
-    legs: Option<[(Seen, Instant); 2]>,
-    /// The tick at which the flow had been active last.
+    legs: Option<[(TcpCounters, Instant); 2]>,
+    /// The tick of the flow's last activity.
     silent_since: u32,
     begun: bool,
 }
 
 impl ProbeWatch {
-    /// True the first time that it is asked.
+    /// True on the first call.
     pub(crate) fn is_first(&mut self) -> bool {
         !std::mem::replace(&mut self.begun, true)
     }
 
-    /// Asks the kernel about both sides; true when one of them sent a probe since the last check in the same silence.
+    /// Queries the kernel about both sides; true if one of them has sent a probe since the last check in the same
+    /// period of silence.
     ///
-    /// `own` is how often the kernel probes for us: each of our probes brings one segment in, and its acknowledgement
-    /// shows as the latest one, which a peer's probe does not.
+    /// `own` is the gateway's keepalive interval. The answer to each own probe is one segment, which also updates the
+    /// time of the last acknowledgement; a peer's probe does not.
     pub(crate) fn found_probe(
         &mut self,
         diag: &SockDiag,
@@ -55,10 +57,10 @@ impl ProbeWatch {
     }
 }
 
-/// How many segments between two checks were answers to our own probes.
-fn answers_to_own(before: (Seen, Instant), now: (Seen, Instant), own: Option<Duration>) -> u32 {
+/// The number of segments between two checks that answered the gateway's own probes.
+fn answers_to_own(before: (TcpCounters, Instant), now: (TcpCounters, Instant), own: Option<Duration>) -> u32 {
     let Some(own) = own else { return 0 };
-    let acked = |(seen, at): (Seen, Instant)| at.checked_sub(Duration::from_millis(u64::from(seen.since_ack)));
+    let acked = |(seen, at): (TcpCounters, Instant)| at.checked_sub(Duration::from_millis(u64::from(seen.since_ack)));
     let (Some(before), Some(now)) = (acked(before), acked(now)) else { return 0 };
     let moved = now.saturating_duration_since(before).as_secs_f64() / own.as_secs_f64();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few, and never negative")]
@@ -71,15 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_to_own_probes_are_told_from_probes() {
+    fn answers_to_own_probes_are_distinguished_from_probes() {
         let start = Instant::now() + Duration::from_secs(1000);
         let at = |seconds: u64, segments, since_ack| {
-            (Seen { segments, segments_out: 0, since_ack }, start + Duration::from_secs(seconds))
+            (TcpCounters { segments, segments_out: 0, since_ack }, start + Duration::from_secs(seconds))
         };
         let own = Some(Duration::from_secs(120));
         // The latest acknowledgement moved from second 0 to second 120.
         assert_eq!(answers_to_own(at(44, 5, 44_000), at(131, 6, 11_000), own), 1);
-        // It did not move: whatever came in was no answer.
+        // It did not move: the segment was no answer.
         assert_eq!(answers_to_own(at(44, 5, 44_000), at(88, 6, 88_000), own), 0);
         assert_eq!(answers_to_own(at(44, 5, 44_000), at(131, 6, 11_000), None), 0);
     }

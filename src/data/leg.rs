@@ -1,4 +1,4 @@
-//! One end of a flow: how bytes are taken from it and given to it.
+//! One end of a flow, as the relay reads and writes it.
 
 use std::io;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use super::socket::Socket;
 
 /// One end of a flow.
 pub(crate) trait Leg {
-    /// The socket, where this is a bare TCP connection: what can be spliced.
+    /// The socket, if this is a bare TCP connection, which can be spliced.
     fn socket(&self) -> Option<&Socket> {
         None
     }
 
-    /// Takes what there is; 0 bytes are the end.
+    /// Reads available bytes; 0 means end of stream.
     fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
-    /// Gives as much as is taken.
+    /// Writes as many bytes as the peer accepts.
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Sends the end: nothing more will be given.
+    /// Shuts down writing.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Sends what the leg took and still holds, as one that encrypts does. Ready when it holds nothing.
+    /// Flushes bytes that the leg buffers, as a TLS stream does. Ready when nothing is buffered.
     fn poll_push(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

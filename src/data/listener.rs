@@ -1,8 +1,8 @@
-//! Listening sockets: how they are bound, how they answer a client's SYN, and how clients are accepted.
+//! Listening sockets: binding, listener modes, and accepting clients.
 //!
-//! On the load balancer a client's handshake completes with the target, so a target that refuses or stays silent shows to
-//! the client as a port that does. A gateway's kernel accepts before anything is decided; so the listener itself takes the
-//! mode of its target: accept, refuse or stay silent.
+//! Behind a load balancer, the client's handshake completes only if the target accepts, so the client sees a target
+//! that refuses or does not answer as a port that does the same. This gateway's kernel completes the handshake before a
+//! target is chosen, so the listener mirrors its target's state: accept, refuse (RST) or blackhole (drop SYNs).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,15 +22,15 @@ use super::context::WorkerContext;
 use super::descriptors::Backoff;
 pub(crate) use super::descriptors::is_scarcity;
 use super::flow::{self, Accepted};
-use super::route::Routes;
+use super::route::RouteWatch;
 use super::socket::{Socket, register};
 use crate::lifecycle::Alarm;
 use crate::plan::{Answer, Listener};
 
-/// Why a listener could not be opened.
+/// A listener's address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind listener `{target}` of {gate} to {address}{hint}")]
-pub struct BindError {
+pub struct ListenerBindError {
     /// The address.
     pub address: SocketAddr,
     target: String,
@@ -40,7 +40,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-impl BindError {
+impl ListenerBindError {
     fn new(listener: &Listener, source: io::Error) -> Self {
         let hint = match source.kind() {
             io::ErrorKind::AddrNotAvailable => " (the address is on no interface of this host)",
@@ -57,36 +57,36 @@ impl BindError {
     }
 }
 
-/// One bound socket per worker, all at the listener's address.
+/// Binds one socket per worker to the listener's address.
 ///
 /// # Errors
 ///
-/// [`BindError`] when the address is taken (by another gateway, say) or not to be had.
+/// [`ListenerBindError`] when the address is in use or not available.
 pub(crate) fn bind(
     listener: &Listener,
     workers: usize,
     options: &LegOptions,
-) -> Result<Vec<socket2::Socket>, BindError> {
-    bind_shared(listener.address, workers, options).map_err(|source| BindError::new(listener, source))
+) -> Result<Vec<socket2::Socket>, ListenerBindError> {
+    bind_shared(listener.address, workers, options).map_err(|source| ListenerBindError::new(listener, source))
 }
 
-/// One bound socket per worker, all at `address`. None listens yet: until everything else that a change needs is had,
-/// no client may enter a queue that might be closed again.
+/// Binds one socket per worker to `address`, without listening: a client must not enter a backlog until the whole
+/// change is certain to succeed.
 ///
 /// # Errors
 ///
-/// What the kernel says, as when another process listens at the address.
+/// The kernel's, for example when another process listens on the address.
 pub(crate) fn bind_shared(
     address: SocketAddr,
     workers: usize,
     options: &LegOptions,
 ) -> io::Result<Vec<socket2::Socket>> {
-    // Sockets that share a port don't clash with another process' that share it too, so ask alone first.
+    // `SO_REUSEPORT` sockets of another process would not conflict, so try an exclusive bind first.
     drop(bound(address, false)?);
     (0..workers).map(|_| ready(address, options)).collect()
 }
 
-/// A socket that is bound; unless it listens, the kernel answers a SYN with RST.
+/// Binds a socket. Until it listens, the kernel answers a SYN with RST.
 fn bound(address: SocketAddr, share: bool) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -99,10 +99,10 @@ fn bound(address: SocketAddr, share: bool) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// One worker's socket, bound and set up.
+/// Binds one worker's socket and applies its options.
 fn ready(address: SocketAddr, options: &LegOptions) -> io::Result<socket2::Socket> {
     let socket = bound(address, true)?;
-    // Accepted sockets inherit these, which saves a call per flow.
+    // Accepted sockets inherit these, which saves system calls per flow.
     options.apply(&SockRef::from(&socket));
     Ok(socket)
 }
@@ -116,39 +116,39 @@ fn listening(address: SocketAddr, backlog: i32, options: &LegOptions) -> io::Res
 ///
 /// # Errors
 ///
-/// What the kernel says, as when another process began to listen at the address meanwhile.
+/// The kernel's, for example when another process has started to listen on the address.
 pub(crate) fn listen(socket: socket2::Socket, backlog: i32) -> io::Result<std::net::TcpListener> {
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Classic BPF's "return the constant": of the packet, 0 bytes pass. Socket filters need no privilege (socket(7),
-/// `SO_ATTACH_FILTER`), and on a listening socket they come before the handshake.
+/// A classic BPF program, `ret 0`: drops every packet. Socket filters need no privilege (socket(7),
+/// `SO_ATTACH_FILTER`), and on a listening socket they run before the handshake.
 const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
-/// Opens one worker's part of a listener, and starts its task.
-pub(crate) fn open(ctx: &Rc<WorkerContext>, socket: TcpListener, routes: Routes) {
+/// Starts one worker's accept task of a listener.
+pub(crate) fn open(ctx: &Rc<WorkerContext>, socket: TcpListener, route_watch: RouteWatch) {
     let (address, answer) = {
-        let route = routes.current.borrow();
+        let route = route_watch.current.borrow();
         (route.listener.address, route.listener.answer)
     };
     match WorkerListener::new(address, socket) {
         Ok(mut listener) => {
             listener.take_mode(ctx, answer);
-            tokio::task::spawn_local(run(Rc::clone(ctx), listener, routes));
+            tokio::task::spawn_local(run(Rc::clone(ctx), listener, route_watch));
         }
         Err(error) => {
-            tracing::error!(%address, %error, "failed to watch a listening socket: the listener is lost");
+            tracing::error!(%address, %error, "failed to register a listening socket: the listener is lost");
             ctx.state.lost_listener(address);
         }
     }
 }
 
-/// Accepts clients, and takes the mode that the present route asks for, until the listener is to close.
-async fn run(ctx: Rc<WorkerContext>, mut listener: WorkerListener, routes: Routes) {
+/// Accepts clients and follows the mode of the current route until the listener closes.
+async fn run(ctx: Rc<WorkerContext>, mut listener: WorkerListener, route_watch: RouteWatch) {
     let _alarm = Alarm::new(format!("the listener at {}", listener.address), &ctx.state.losses);
-    let (mut changes, routes, mut backoff) = (routes.current.clone(), Rc::new(routes), Backoff::new());
+    let (mut changes, route_watch, mut backoff) = (route_watch.current.clone(), Rc::new(route_watch), Backoff::new());
     loop {
         let answer = changes.borrow_and_update().listener.answer;
         let in_mode = listener.take_mode(&ctx, answer);
@@ -159,22 +159,22 @@ async fn run(ctx: Rc<WorkerContext>, mut listener: WorkerListener, routes: Route
                     return;
                 }
             }
-            // It may do better then.
+            // Retry the mode change.
             () = ctx.clock.sleep_until(Instant::now() + ctx.options.tick), if !in_mode => {}
-            () = listener.accept_clients(&ctx, &routes, &mut backoff) => {}
+            () = listener.accept_clients(&ctx, &route_watch, &mut backoff) => {}
         }
     }
 }
 
-/// What one worker has at a listener's address.
+/// One worker's sockets of a listener.
 #[derive(Debug)]
 struct WorkerListener {
     address: SocketAddr,
     listening: Option<AsyncFd<OwnedFd>>,
-    /// Keeps the port while nothing listens on it: the kernel then answers with RST, and no other process can take it.
+    /// Reserves the port in refuse mode: the kernel answers with RST, and no other process can bind it.
     placeholder: Option<socket2::Socket>,
     silent: bool,
-    /// The last mode could not be taken: no descriptor, or another process took the port.
+    /// The last mode change failed: no descriptor, or another process bound the port.
     failed: bool,
 }
 
@@ -184,7 +184,7 @@ impl WorkerListener {
         Ok(Self { address, listening, placeholder: None, silent: false, failed: false })
     }
 
-    /// Takes a mode; false when that failed, as may change.
+    /// Switches to a mode; false if that failed and should be retried.
     fn take_mode(&mut self, ctx: &WorkerContext, answer: Answer) -> bool {
         let taken = match answer {
             Answer::Refuse => self.refuse(),
@@ -202,11 +202,11 @@ impl WorkerListener {
 
     fn refuse(&mut self) -> io::Result<()> {
         if self.listening.is_some() {
-            // Bound before the listening socket goes, so that the port is never free.
+            // Bound before the listening socket closes, so that the port is never free.
             let placeholder = bound(self.address, true)?;
             self.listening = None;
             self.silent = false;
-            // Another process that binds with `SO_REUSEADDR`, as most servers do, could share it otherwise, and listen.
+            // Otherwise another process that sets `SO_REUSEADDR`, as most servers do, could bind the port and listen.
             placeholder.set_reuse_address(false)?;
             self.placeholder = Some(placeholder);
         }
@@ -231,56 +231,56 @@ impl WorkerListener {
         Ok(())
     }
 
-    /// Accepts clients for as long as it is polled. While descriptors or memory are short it waits longer and longer, and
-    /// clients wait in the queue.
-    async fn accept_clients(&self, ctx: &Rc<WorkerContext>, routes: &Rc<Routes>, backoff: &mut Backoff) {
+    /// Accepts clients until it is dropped. While descriptors or memory are exhausted it backs off, and clients wait in
+    /// the backlog.
+    async fn accept_clients(&self, ctx: &Rc<WorkerContext>, route_watch: &Rc<RouteWatch>, backoff: &mut Backoff) {
         let Some(socket) = &self.listening else { return std::future::pending().await };
         loop {
-            if let Err(error) = accept_waiting(socket, ctx, routes, backoff).await {
+            if let Err(error) = accept_waiting(socket, ctx, route_watch, backoff).await {
                 ctx.state.accept_error(&error);
                 if is_scarcity(&error) {
                     let wait = backoff.next();
-                    tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "failed to accept a connection, accepting waits: the process or the host is out of descriptors or memory");
                     ctx.clock.sleep_until(Instant::now() + wait).await;
                 }
             }
-            // Others of the worker have their turn.
+            // Let the worker's other tasks run.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Waits for clients and accepts those that are there, up to the number after which others of the worker have their turn.
+/// Waits for clients and accepts up to `accepts_per_wake` of them.
 async fn accept_waiting(
     socket: &AsyncFd<OwnedFd>,
     ctx: &Rc<WorkerContext>,
-    routes: &Rc<Routes>,
+    route_watch: &Rc<RouteWatch>,
     backoff: &mut Backoff,
 ) -> io::Result<()> {
     let mut ready = socket.readable().await?;
     for _ in 0..ctx.options.accepts_per_wake {
-        // Before the client, see `descriptors`. Without a member there is nothing to dial, and no socket is needed.
-        let target = routes.current.borrow().any_target();
-        let spare = target.map(|target| ctx.left_over.take(target)).transpose()?;
+        // Created before accepting, see `descriptors`. Not needed if the group has no member.
+        let target = route_watch.current.borrow().any_target();
+        let spare = target.map(|target| ctx.spare_socket.take(target)).transpose()?;
         match acceptfrom_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((client, peer)) => {
                 backoff.reset();
                 if let Some(Ok(peer)) = peer.map(SocketAddr::try_from) {
                     let client = Socket::new(client)?;
-                    let accepted = Box::new(Accepted { routes: Rc::clone(routes), peer, spare });
+                    let accepted = Box::new(Accepted { route_watch: Rc::clone(route_watch), peer, spare });
                     tokio::task::spawn_local(flow::serve(Rc::clone(ctx), client, accepted));
                 }
             }
             Err(Errno::AGAIN) => {
-                ctx.left_over.keep(spare);
+                ctx.spare_socket.keep(spare);
                 ready.clear_ready();
                 return Ok(());
             }
-            Err(Errno::INTR) => ctx.left_over.keep(spare),
-            // The spare socket is given up meanwhile: another worker may have a client for it.
+            Err(Errno::INTR) => ctx.spare_socket.keep(spare),
+            // The spare socket is closed, as another worker may need the descriptor.
             Err(error) => return Err(error.into()),
         }
-        // Mostly one client waits, and an `accept` that finds none costs nearly as much as one that finds one.
+        // Usually one client waits, and an `accept` that returns `EAGAIN` costs nearly as much as a successful one.
         if !is_client_waiting(socket) {
             ready.clear_ready();
             return Ok(());

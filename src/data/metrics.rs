@@ -1,4 +1,4 @@
-//! The data plane's metrics: handles from the recorder that is passed in, fed from the workers' counts at each scrape.
+//! The data plane's metrics: the workers' counters are written to the recorder before each scrape.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::plan::TargetGroup;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// What is counted, for `# HELP`.
+/// Help texts of counters.
 const DESCRIPTIONS: &[(&str, &str)] = &[
     ("plgw_flows_opened_total", "Flows admitted (NLB: NewFlowCount)."),
     ("plgw_flows_closed_total", "Flows ended, by end; opened less closed is what is open."),
@@ -23,39 +23,40 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     ("plgw_tcp_resets_total", "RSTs passed on from client or target, or made by the gateway (elb)."),
     ("plgw_refused_flows_total", "Connections not let through, by reason."),
     ("plgw_port_allocation_errors_total", "Flows for which no source port was free (NLB: PortAllocationErrorCount)."),
-    ("plgw_faulted_flows_total", "Flows that a fault which was asked for befell."),
+    ("plgw_faulted_flows_total", "Flows that an injected fault affected."),
     (
         "plgw_unhealthy_routing_flows_total",
         "Flows admitted while their group failed open (NLB: UnhealthyRoutingFlowCount).",
     ),
 ];
 
-/// Peak throughput: sampled every 10 s, not at a scrape.
+/// Peak throughput, sampled every 10 s independently of scrapes.
 const PEAK: &str = "plgw_peak_bytes_per_second";
 
-/// What is noted of each flow once, by target.
+/// Histograms with one observation per flow, by target.
 const HISTOGRAMS: [(&str, Unit, &str); 4] = [
-    ("plgw_connect_duration_seconds", Unit::Seconds, "Time that a target took to accept a new flow's connection."),
+    ("plgw_connect_duration_seconds", Unit::Seconds, "Time until a target accepted a new flow's connection."),
     (
         "plgw_first_byte_duration_seconds",
         Unit::Seconds,
-        "Time from a flow's admission until its client had the first byte of its target.",
+        "Time from a flow's admission to the first byte that its client received.",
     ),
     ("plgw_flow_duration_seconds", Unit::Seconds, "How long flows lasted, from admission to end."),
     ("plgw_flow_bytes", Unit::Bytes, "Payload bytes of a flow, both ways."),
 ];
 
-/// Handles, resolved when their series first shows.
+/// Metric handles, resolved when a series is first written.
 pub(crate) struct DataMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     pub(crate) accept_errors: AcceptErrors,
-    /// In the order in which an owner's values are written, which is always the same: names and labels are made once.
-    handles: Mutex<HashMap<Owner, Vec<Handle>>>,
+    /// By owner, in the fixed order in which the owner's values are written, so that names and labels are built only
+    /// once.
+    handles: Mutex<HashMap<SeriesOwner, Vec<Handle>>>,
 }
 
-/// Whose series they are: they are forgotten together.
+/// The owner of a group of series, which are removed together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Owner {
+pub(crate) enum SeriesOwner {
     /// A target's at an endpoint's address.
     Series(SeriesKey),
     /// An endpoint's in a zone.
@@ -77,7 +78,7 @@ enum Handle {
     Gauge(Gauge),
 }
 
-/// What is written to a series.
+/// A value to write to a series.
 #[derive(Debug, Clone, Copy)]
 enum Value {
     Counter(u64),
@@ -85,7 +86,7 @@ enum Value {
 }
 
 impl DataMetrics {
-    /// Describes the metrics and registers those without labels of their own.
+    /// Describes the metrics.
     pub(crate) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
         for (name, text) in DESCRIPTIONS {
             recorder.describe_counter((*name).into(), None, (*text).into());
@@ -100,22 +101,22 @@ impl DataMetrics {
         Self { recorder, accept_errors, handles: Mutex::default() }
     }
 
-    /// In the order of [`HISTOGRAMS`].
+    /// The histograms of a target group, in the order of [`HISTOGRAMS`].
     pub(crate) fn histograms(&self, group: &TargetGroup) -> [Histogram; 4] {
         let labels = [("service", group.service.as_str()), ("target", group.target.as_str())];
         HISTOGRAMS.map(|(name, _, _)| self.recorder.register_histogram(&key(name, &labels), &METADATA))
     }
 
-    /// Lets go of an owner's series.
-    pub(crate) fn forget(&self, owner: &Owner) {
+    /// Releases an owner's handles.
+    pub(crate) fn forget(&self, owner: &SeriesOwner) {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(owner);
     }
 
-    /// Writes all values of `owner`, which always come in one order. Names and labels are asked for once.
-    fn set(&self, owner: &Owner, values: impl IntoIterator<Item = Value>, keys: impl FnOnce() -> Vec<Key>) {
+    /// Writes all values of `owner`, which must always be in the same order. `keys` is called only for a new owner.
+    fn set(&self, owner: &SeriesOwner, values: impl IntoIterator<Item = Value>, keys: impl FnOnce() -> Vec<Key>) {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let values: Vec<_> = values.into_iter().collect();
-        // Looked up first, as the owner is new only once.
+        // Avoids cloning the owner for `entry` in the usual case.
         if !handles.contains_key(owner) {
             let register = |(value, key): (&Value, Key)| match value {
                 Value::Counter(_) => Handle::Counter(self.recorder.register_counter(&key, &METADATA)),
@@ -131,41 +132,42 @@ impl DataMetrics {
                 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and flows are fewer than 2^52")]
                 (Handle::Gauge(gauge), Value::Gauge(value)) => gauge.set(value as f64),
                 (Handle::Counter(_), Value::Gauge(_)) | (Handle::Gauge(_), Value::Counter(_)) => {
-                    unreachable!("an owner's values come in one order")
+                    unreachable!("an owner's values are always in the same order")
                 }
             }
         }
     }
 }
 
-/// Writes the workers' sums into the registry. Called right before a scrape is answered.
+/// Writes the sums over all workers to the registry. Called before each scrape.
 pub(crate) fn publish(state: &DataPlaneState) {
     let metrics = &state.metrics;
     let (all_series, mut by_address) = state.all_series();
     for series in all_series {
-        // The ends before the beginnings, so that a flow which ends meanwhile can't be closed but never opened.
+        // `closed` is read before `opened`, so that a flow that ends meanwhile is never closed but not opened.
         let closed = FlowEnd::LABELS.iter().enumerate().map(|(at, _)| series.sum(|shard| shard.closed[at].get()));
         let mut values: Vec<_> = closed.map(Value::Counter).collect();
         values.push(Value::Gauge(series.open_flows()));
         values.push(Value::Counter(series.sum(|shard| shard.opened.get())));
         values.push(Value::Counter(series.sum(|shard| shard.to_target.get())));
         values.push(Value::Counter(series.sum(|shard| shard.to_client.get())));
-        metrics.set(&Owner::Series(series.key.clone()), values, || keys_of_series(&series.key));
+        metrics.set(&SeriesOwner::Series(series.key.clone()), values, || keys_of_series(&series.key));
         by_address.entry(series.key.address()).or_default().add(&series);
     }
     for (name, kind, affected) in state.affected() {
         let keys = || vec![key("plgw_faulted_flows_total", &[("fault", &name), ("type", kind)])];
-        metrics.set(&Owner::Fault(name.clone(), kind), [Value::Counter(affected)], keys);
+        metrics.set(&SeriesOwner::Fault(name.clone(), kind), [Value::Counter(affected)], keys);
     }
     for ((endpoint, zone), totals) in by_address {
         let resets = [totals.client_resets, totals.target_resets, totals.gateway_resets];
         let others = [totals.port_allocation_errors, totals.unhealthy_routing];
         let values = resets.into_iter().chain(totals.refused).chain(others).map(Value::Counter);
-        metrics.set(&Owner::Address(endpoint.clone(), zone.clone()), values, || keys_of_address(&endpoint, &zone));
+        metrics
+            .set(&SeriesOwner::Address(endpoint.clone(), zone.clone()), values, || keys_of_address(&endpoint, &zone));
     }
 }
 
-/// What a target counts at an endpoint's address, in the order of [`publish`].
+/// The keys of a target at an endpoint's address, in the order of [`publish`].
 fn keys_of_series(series: &SeriesKey) -> Vec<Key> {
     let labels =
         [("endpoint", series.endpoint.as_str()), ("zone", series.zone.as_str()), ("target", series.target.as_str())];
@@ -176,7 +178,7 @@ fn keys_of_series(series: &SeriesKey) -> Vec<Key> {
     closed.chain(others).chain(["to_target", "to_client"].map(bytes)).collect()
 }
 
-/// What an endpoint counts in a zone, in the order of [`publish`].
+/// The keys of an endpoint in a zone, in the order of [`publish`].
 fn keys_of_address(endpoint: &str, zone: &str) -> Vec<Key> {
     let labels = [("endpoint", endpoint), ("zone", zone)];
     let with = |label, value| [labels[0], labels[1], (label, value)];
@@ -187,7 +189,7 @@ fn keys_of_address(endpoint: &str, zone: &str) -> Vec<Key> {
     resets.into_iter().chain(refused).chain(others).collect()
 }
 
-/// Takes the next sample of what every endpoint carries in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
+/// Samples the throughput of every endpoint in each zone. Called every [`peak::WINDOW`](super::peak::WINDOW).
 pub(crate) fn sample(state: &DataPlaneState, now: Instant) {
     let carried = state.all_series().0.into_iter().fold(BTreeMap::<_, u64>::new(), |mut carried, series| {
         let bytes = series.sum(|s| s.to_target.get()) + series.sum(|s| s.to_client.get());
@@ -197,7 +199,7 @@ pub(crate) fn sample(state: &DataPlaneState, now: Instant) {
     let peaks = state.peaks.lock().unwrap_or_else(PoisonError::into_inner).sample(carried, now);
     for ((endpoint, zone), peak) in peaks {
         let keys = || vec![key(PEAK, &[("endpoint", &endpoint), ("zone", &zone)])];
-        state.metrics.set(&Owner::Peak(endpoint.clone(), zone.clone()), [Value::Gauge(peak)], keys);
+        state.metrics.set(&SeriesOwner::Peak(endpoint.clone(), zone.clone()), [Value::Gauge(peak)], keys);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The data plane: listeners, admission, flows, the relay.
 //!
-//! It has no word for control, config or API: it opens, retargets and closes listeners that a snapshot names, and counts and
-//! logs what became of their flows. One connection's way: `listener` accepts it, `flow` serves it from there to its end,
-//! `admission` decides, `target_select` picks a member, `relay` moves the bytes. All of it in one task on the thread of one
+//! It knows nothing of control, config or API: it opens, retargets and closes the listeners of a snapshot, and counts
+//! and logs their flows. `listener` accepts a connection, `flow` serves it to its end: `admission` admits or refuses
+//! it, `target_select` chooses a member, `relay` moves the bytes. All of this is one task on the thread of one
 //! `worker`.
 
 pub(crate) mod admission;
@@ -53,48 +53,48 @@ use tokio::time::Instant;
 use self::connect::LegOptions;
 use self::context::WorkerOptions;
 pub use self::counters::Carried;
-pub use self::listener::BindError;
+pub use self::listener::ListenerBindError;
 use self::metrics::DataMetrics;
-use self::route::{Route, Routes};
+use self::route::{ListenerRoute, RouteWatch};
 use self::state::{DataPlaneState, Reports};
 pub use self::table::FlowView;
-use self::table::{FlowRecord, Order};
-use self::worker::Command;
+use self::table::{FlowOrder, FlowRecord};
+use self::worker::WorkerCommand;
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::limits::{Connections, Refusals, Shares, budget};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{Gate, Listener, Member};
 
-/// How the data plane works.
+/// Settings of the data plane.
 #[derive(Debug, Clone)]
 pub struct DataOptions {
-    /// Threads; each has its own listening sockets and flows.
+    /// Worker threads; each has its own listening sockets and flows.
     pub workers: usize,
-    /// Bytes of a worker's one read buffer.
+    /// Size of a worker's read buffer in bytes.
     pub scratch: usize,
-    /// Pipes that a worker may have for splicing; 0 turns it off.
+    /// Pipes per worker for splicing; 0 disables it.
     pub pipes_per_worker: usize,
-    /// Bytes of a pipe.
+    /// Size of a pipe in bytes.
     pub pipe_size: usize,
-    /// Length of a listening socket's queue.
+    /// Backlog of a listening socket.
     pub backlog: i32,
-    /// Connections that a listener accepts at most before others have their turn.
+    /// Connections that a listener accepts before the worker's other tasks run.
     pub accepts_per_wake: u32,
-    /// Refused clients that the process holds unanswered at once, at most an eighth of its descriptors and half of them of
-    /// one source; beyond, the one that was held for longest is reset.
+    /// Blackholed clients that the process holds at once: at most an eighth of its descriptors, and half of the limit
+    /// per source. Beyond the limit, the client held the longest is reset.
     pub held_refusals: usize,
-    /// How long a refused client is held.
+    /// How long a blackholed client is held.
     pub hold_time: Duration,
-    /// Probe silent peers after this long.
+    /// Idle time before keepalive probes.
     pub keepalive: Option<Duration>,
-    /// Congestion control by name.
+    /// Congestion control algorithm.
     pub congestion: Option<String>,
-    /// What idle and connect time-outs are rounded up to. 1 s; tests take less.
+    /// Idle and connect time-outs are rounded up to this. 1 s by default; shorter in tests.
     pub tick: Duration,
-    /// Where flows are recorded at their end.
+    /// Flow logs and access log.
     pub flow_log: Option<FlowLog>,
-    /// Where refused connections are counted for the log and the events.
+    /// Counts refused connections for the log and the events.
     pub refusals: Arc<Refusals>,
 }
 
@@ -118,10 +118,10 @@ impl Default for DataOptions {
     }
 }
 
-/// How long flows may take to end once they are ordered to: a turn of their worker, which is busy at worst.
+/// How long flows may take to end after an order: one poll on their worker, which may be busy.
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failed connections to targets that are queued for the receiver.
+/// Capacity of the queue of failed connects to targets.
 const FAILED_DIALS: usize = 64;
 
 /// The running data plane.
@@ -129,43 +129,43 @@ const FAILED_DIALS: usize = 64;
 pub struct DataPlane {
     state: Arc<DataPlaneState>,
     options: DataOptions,
-    workers: Vec<mpsc::UnboundedSender<Command>>,
+    workers: Vec<mpsc::UnboundedSender<WorkerCommand>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
-    listeners: Mutex<HashMap<SocketAddr, OpenListener>>,
+    listeners: Mutex<HashMap<SocketAddr, ListenerHandle>>,
     failed_dials: Mutex<Option<mpsc::Receiver<SocketAddr>>>,
 }
 
-/// A listener that the workers accept on.
+/// An open listener.
 #[derive(Debug)]
-struct OpenListener {
-    /// Dropped, it closes the listener.
-    route: watch::Sender<Arc<Route>>,
-    /// Ends once every worker has closed its socket, and every client that it had accepted is in the table or refused.
+struct ListenerHandle {
+    /// Dropping it closes the listener.
+    route: watch::Sender<Arc<ListenerRoute>>,
+    /// Closes once every worker has closed its socket, and every accepted client is in the table or refused.
     open: mpsc::Receiver<Infallible>,
 }
 
-/// Sockets that are bound and don't listen yet: a client is refused. Dropped, they are closed, and nothing has happened.
+/// Bound sockets that do not listen yet, so clients are refused. Dropping them undoes the bind.
 #[derive(Debug, Default)]
-pub struct Bound(Vec<(Arc<Listener>, Vec<Socket>)>);
+pub struct BoundSockets(Vec<(Arc<Listener>, Vec<Socket>)>);
 
-impl Bound {
-    /// Adds what another one has.
+impl BoundSockets {
+    /// Adds the sockets of `other`.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// The addresses that are bound.
+    /// The bound addresses.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().map(|(listener, _)| listener.address)
     }
 }
 
 impl DataPlane {
-    /// Starts the workers. `losses` gets the names of listeners and threads that broke.
+    /// Starts the workers. Listeners and threads that fail are reported to `losses`.
     ///
     /// # Errors
     ///
-    /// When a thread can't be started, or the kernel gives it no epoll or timer.
+    /// When a thread cannot be started, or the kernel cannot create its epoll instance or timer.
     pub fn start(
         options: DataOptions,
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
@@ -196,18 +196,17 @@ impl DataPlane {
         Ok(Self { state, options, workers, threads, listeners: Mutex::default(), failed_dials })
     }
 
-    /// The refused clients that the process holds, for listeners of other kinds.
+    /// The limiter of blackholed clients, shared with other kinds of listeners.
     #[must_use]
     pub fn held_refusals(&self) -> Arc<Connections> {
         Arc::clone(&self.state.held)
     }
 
-    /// Binds what is to be opened: all of it or nothing.
+    /// Binds all listeners or none.
     ///
     /// # Errors
-    ///
-    /// Every address that could not be bound.
-    pub fn bind(&self, listeners: &[Arc<Listener>]) -> Result<Bound, Vec<BindError>> {
+    /// One error for each address that cannot be bound.
+    pub fn bind(&self, listeners: &[Arc<Listener>]) -> Result<BoundSockets, Vec<ListenerBindError>> {
         let leg = worker_options(&self.options).leg;
         let mut bound = Vec::new();
         let mut errors = Vec::new();
@@ -217,32 +216,32 @@ impl DataPlane {
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(Bound(bound)) } else { Err(errors) }
+        if errors.is_empty() { Ok(BoundSockets(bound)) } else { Err(errors) }
     }
 
-    /// Listens and accepts on what was bound; returns once every worker does.
-    pub async fn open(&self, bound: Bound) {
+    /// Starts listening and accepting on bound sockets; returns once every worker accepts.
+    pub async fn open(&self, bound: BoundSockets) {
         let mut per_worker: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (listener, sockets) in bound.0 {
             let (route, current) = watch::channel(Arc::new(self.route_of(&listener)));
             let (open, closed) = mpsc::channel(1);
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
                 match listener::listen(socket, self.options.backlog) {
-                    Ok(socket) => worker.push((socket, Routes { current: current.clone(), open: open.clone() })),
+                    Ok(socket) => worker.push((socket, RouteWatch { current: current.clone(), open: open.clone() })),
                     Err(error) => {
                         let address = listener.address;
-                        tracing::error!(%address, %error, "failed to listen on a bound socket: another process listens at the address");
+                        tracing::error!(%address, %error, "failed to listen on a bound socket: another process listens on the address");
                         self.state.lost_listener(address);
                     }
                 }
             }
-            self.listeners().insert(listener.address, OpenListener { route, open: closed });
+            self.listeners().insert(listener.address, ListenerHandle { route, open: closed });
         }
         let mut opening = Vec::new();
         for (worker, opened) in self.workers.iter().zip(per_worker) {
             let (done, opened_all) = oneshot::channel();
-            // Fails only where the worker ended, and the process with it; so below.
-            let _ = worker.send(Command::Open(opened, done));
+            // Fails only if the worker has ended, which ends the process; the same below.
+            let _ = worker.send(WorkerCommand::Open(opened, done));
             opening.push(opened_all);
         }
         for opened in opening {
@@ -250,13 +249,13 @@ impl DataPlane {
         }
     }
 
-    /// New flows of these listeners' addresses take the new routes; open ones keep theirs. Once it returns, no flow joins an
-    /// earlier route any more.
+    /// Replaces the routes of these listeners for new flows; open flows keep theirs. Once it returns, no new flow takes
+    /// an earlier route.
     pub fn retarget(&self, listeners: &[Arc<Listener>]) {
         for listener in listeners {
             if let Some(open) = self.listeners().get(&listener.address) {
                 let route = Arc::new(self.route_of(listener));
-                // The route is read at each accept; the workers are woken for another mode alone.
+                // The route is read at each accept; the workers are notified only if the mode changes.
                 open.route.send_if_modified(|present| {
                     let before = std::mem::replace(present, route);
                     before.listener.answer != present.listener.answer
@@ -266,7 +265,7 @@ impl DataPlane {
         }
     }
 
-    /// Freezes the flows through a lost zone or to a target that is silent by a fault, and thaws the others.
+    /// Freezes flows through a zone in outage or to a target that a fault silences, and thaws all others.
     fn freeze_or_thaw(&self, listener: &Listener) {
         let is_silent = |member: &Member| member.faulted && member.reach != Some(ConnectError::Refused);
         let is_frozen = |flow: &FlowRecord| {
@@ -280,20 +279,20 @@ impl DataPlane {
         for flow in self.state.table.select(|flow| flow.listener.address == listener.address) {
             if is_frozen(&flow) {
                 self.state.note_frozen();
-                flow.give(Order::Freeze);
+                flow.set_order(FlowOrder::Freeze);
             } else {
                 flow.thaw();
             }
         }
     }
 
-    /// Sources of which no connection is let in on any listener.
+    /// Sets the sources on the service's side, which every listener refuses.
     pub fn refuse_service_side(&self, cidrs: &Arc<CidrSet>) {
         self.state.service_side.send_replace(Arc::clone(cidrs));
     }
 
-    /// Accepts no more at the address of `listener`. Returns once the sockets are closed, with the flows that its target
-    /// still has there: those of another listener that had the port before are no part of it.
+    /// Closes the sockets at the address of `listener`, then returns its target's flows that are still open there.
+    /// Flows of another listener that had the port before are not included.
     pub async fn close(&self, listener: &Listener) -> OpenFlows {
         self.shut(listener.address).await;
         let (address, group) = (listener.address, &listener.group);
@@ -304,22 +303,21 @@ impl DataPlane {
         OpenFlows { flows: self.state.table.select(is_own) }
     }
 
-    /// Accepts no more at `address`. Returns once the sockets are closed, and every client that was accepted is in the flow
-    /// table or refused.
+    /// Closes the sockets at `address`. Returns once they are closed, and every accepted client is in the flow table or
+    /// refused.
     pub async fn shut(&self, address: SocketAddr) {
         let closing = self.listeners().remove(&address);
-        if let Some(OpenListener { route, mut open }) = closing {
+        if let Some(ListenerHandle { route, mut open }) = closing {
             drop(route);
             let _ = open.recv().await;
         }
     }
 
-    fn listeners(&self) -> MutexGuard<'_, HashMap<SocketAddr, OpenListener>> {
+    fn listeners(&self) -> MutexGuard<'_, HashMap<SocketAddr, ListenerHandle>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The flows that a member of a target group has. Where the routes leave the member out by then, no flow joins these any
-    /// more.
+    /// The flows to a member of a target group. The result is complete if the routes no longer contain the member.
     pub async fn flows_to(&self, service: &VpceServiceId, target: &TargetId, member: &Member) -> OpenFlows {
         let is_on = |flow: &FlowRecord| {
             let (group, on) = (&flow.listener.group, flow.member());
@@ -331,12 +329,12 @@ impl DataPlane {
         OpenFlows { flows: self.state.table.select(is_on) }
     }
 
-    /// Waits until every worker has answered: one that hangs never does.
-    pub async fn in_step(&self) {
+    /// Waits until every worker has responded; never returns if one hangs. For the health check.
+    pub async fn workers_respond(&self) {
         let mut answers = Vec::new();
         for worker in &self.workers {
             let (answer, answered) = oneshot::channel();
-            let _ = worker.send(Command::Answer(answer));
+            let _ = worker.send(WorkerCommand::Answer(answer));
             answers.push(answered);
         }
         for answered in answers {
@@ -344,32 +342,33 @@ impl DataPlane {
         }
     }
 
-    /// Addresses of targets to which a flow's connection failed, each as it happens. For the first caller; later ones get `None`.
+    /// The addresses of targets to which a flow failed to connect, as a stream. Only the first caller gets the
+    /// receiver.
     #[must_use]
     pub fn failed_dials(&self) -> Option<mpsc::Receiver<SocketAddr>> {
         self.failed_dials.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// How many flows each process behind a target carries: by load balancer, target and member.
+    /// The number of flows of each member, by load balancer, target and member.
     #[must_use]
     pub fn flows_by_member(&self) -> std::collections::BTreeMap<(VpceServiceId, TargetId, String), usize> {
         self.state.flows_by_member()
     }
 
-    /// Why a flow log or the access log is not written; `None`: it is.
+    /// Why a flow log or the access log cannot be written; `None` if all is well.
     #[must_use]
     pub fn flow_log_problem(&self) -> Option<String> {
         self.state.flow_log.as_ref().and_then(FlowLog::problem)
     }
 
-    /// Every flow that is open.
+    /// All open flows.
     #[must_use]
     pub fn all_open(&self) -> OpenFlows {
         OpenFlows { flows: self.state.table.select(|_| true) }
     }
 
-    /// Waits until these flows have ended, at most until `deadline`; then those that are left are reset, if `cut` names
-    /// a reason, and waited for a moment longer.
+    /// Waits for these flows to end, for at most `deadline`. The remaining ones are then reset, if `cut` gives a
+    /// reason.
     pub async fn drain(&self, open: OpenFlows, deadline: Duration, cut: Option<DrainReason>) {
         let mut flows = open.flows;
         let gone = |flows: &mut Vec<Arc<FlowRecord>>, table: &table::FlowTable| {
@@ -387,13 +386,13 @@ impl DataPlane {
                 tracing::error!(
                     flows = flows.len(),
                     reason = reason.label(),
-                    "flows did not end although they were ordered to"
+                    "failed to end flows: they did not obey the order in time"
                 );
             }
         }
     }
 
-    /// Ends one flow at once; false when there is no such flow.
+    /// Ends a flow at once; false if there is no such flow.
     #[must_use]
     pub fn kill(&self, id: FlowId) -> bool {
         let flow = self.state.table.get(id);
@@ -401,7 +400,7 @@ impl DataPlane {
         flow.is_some()
     }
 
-    /// Every open flow, oldest first.
+    /// All open flows, oldest first.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowView> {
         let mut flows = self.state.table.select(|_| true);
@@ -409,19 +408,19 @@ impl DataPlane {
         flows.iter().map(|flow| FlowView::from(flow.as_ref())).collect()
     }
 
-    /// How many flows are open.
+    /// The number of open flows.
     #[must_use]
     pub fn open_flows(&self) -> usize {
         self.state.table.len()
     }
 
-    /// Flows and bytes (to targets, to clients) carried since the start.
+    /// The traffic since the start.
     #[must_use]
     pub fn carried(&self) -> Carried {
         self.state.carried()
     }
 
-    /// The same by target; targets of two load balancers that have one name are one here, as in the metrics.
+    /// The traffic by target. As in the metrics, targets of the same name on two load balancers are added up.
     #[must_use]
     pub fn carried_by_target(&self) -> std::collections::BTreeMap<String, Carried> {
         let mut targets = std::collections::BTreeMap::<String, Carried>::new();
@@ -431,22 +430,22 @@ impl DataPlane {
         targets
     }
 
-    /// How many flows each fault affected, by its name.
+    /// The number of flows that each fault affected, by its name.
     #[must_use]
     pub fn affected_flows(&self) -> std::collections::BTreeMap<String, u64> {
         self.state.affected().into_iter().map(|(name, _, affected)| (name, affected)).collect()
     }
 
-    /// Writes the workers' sums into the metrics registry; to be called right before a scrape.
+    /// Writes the workers' counters to the metrics registry; to be called before each scrape.
     pub fn publish_metrics(&self) {
         metrics::publish(&self.state);
     }
 
-    /// How often [`sample_rates`](Self::sample_rates) is to be called.
+    /// The interval at which [`sample_rates`](Self::sample_rates) must be called.
     pub const RATE_WINDOW: Duration = peak::WINDOW;
 
-    /// Flows that are open through endpoints, for the flow logs: with what the kernel counted of each, so this takes a
-    /// system call or two a flow.
+    /// The open flows through endpoints, for the flow logs. Includes the kernel's segment counts, so it takes two
+    /// system calls per flow.
     #[must_use]
     pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
         let diag = sock_diag::SockDiag::open().ok();
@@ -454,12 +453,12 @@ impl DataPlane {
         flows.iter().filter_map(|flow| flow_log_events::open(flow, diag.as_ref())).collect()
     }
 
-    /// Notes what was carried since the last time, for the peak throughput.
+    /// Samples the traffic since the last call, for the peak throughput.
     pub fn sample_rates(&self) {
         metrics::sample(&self.state, Instant::now());
     }
 
-    /// Forgets the counts of endpoints, targets and faults that are gone, once their last values are in the registry.
+    /// Removes the counters of deleted endpoints, targets and faults, after writing their last values to the registry.
     pub fn forget_absent(&self) {
         if self.state.has_absent() {
             metrics::publish(&self.state);
@@ -467,26 +466,26 @@ impl DataPlane {
         }
     }
 
-    /// Ends what is left and waits for the threads. Listeners should have been closed, and flows drained.
+    /// Ends all remaining flows and joins the threads. Close the listeners and drain the flows before.
     pub fn stop(&self) {
         for worker in &self.workers {
-            let _ = worker.send(Command::Stop);
+            let _ = worker.send(WorkerCommand::Stop);
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A worker that panicked has said so on stderr; the process stops either way.
+            // The panic of a worker is already on stderr, and the process stops anyway.
             let _ = thread.join();
         }
     }
 
-    /// Has the first worker do `how` instead of its work.
+    /// Runs `how` on the first worker's thread.
     #[cfg(test)]
     pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
-        let _ = self.workers[0].send(Command::Misbehave(Box::new(how)));
+        let _ = self.workers[0].send(WorkerCommand::Misbehave(Box::new(how)));
     }
 
-    fn route_of(&self, listener: &Arc<Listener>) -> Route {
-        Route {
+    fn route_of(&self, listener: &Arc<Listener>) -> ListenerRoute {
+        ListenerRoute {
             listener: Arc::clone(listener),
             series: self.state.series(listener),
             flows_of_members: self.state.flows_of_members(&listener.group),
@@ -498,17 +497,17 @@ impl DataPlane {
 
 /// Orders flows to end.
 fn order_end(flows: &[Arc<FlowRecord>], reason: DrainReason) {
-    flows.iter().for_each(|flow| flow.give(Order::End(reason)));
+    flows.iter().for_each(|flow| flow.set_order(FlowOrder::End(reason)));
 }
 
 impl Drop for DataPlane {
-    /// Its ports are free afterwards.
+    /// Stops the workers and frees the ports.
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Flows that were open when their listener closed.
+/// A set of open flows, for [`DataPlane::drain`].
 #[derive(Debug, Default)]
 pub struct OpenFlows {
     flows: Vec<Arc<FlowRecord>>,
@@ -535,7 +534,7 @@ mod tests {
     use crate::lifecycle::Losses;
     use crate::telemetry::Registry;
 
-    /// One worker, and the listener of a target that is `backend`, at a free port of `ip`.
+    /// A data plane with one worker, and a listener with the target `backend` on a free port of `ip`.
     fn one_worker(backend: SocketAddr, ip: &str, losses: Losses) -> (DataPlane, Arc<Listener>) {
         let options = DataOptions { workers: 1, ..DataOptions::default() };
         let plane = DataPlane::start(options, Registry::new().shared_recorder(), losses).expect("a thread");
@@ -552,10 +551,10 @@ mod tests {
         plane.misbehave(|| panic!("as asked"));
         assert_eq!(lost.recv().await.as_deref(), Some("flow thread 0 panicked"));
         plane.stop();
-        assert!(lost.try_recv().is_err(), "one that is stopped is none");
+        assert!(lost.try_recv().is_err(), "a stopped worker is not reported");
     }
 
-    /// A drain has an end, whatever became of the worker.
+    /// A drain ends even if the worker hangs.
     #[tokio::test(start_paused = true)]
     async fn a_drain_does_not_wait_for_ever_for_a_worker_that_hangs() {
         let backend = TcpListener::bind("127.1.0.11:0").await.expect("a free port");

@@ -1,27 +1,27 @@
-//! Peak throughput, as CloudWatch has it: the highest average of 10 s.
+//! Peak throughput as in CloudWatch: the highest average over 10 s.
 //!
-//! NLB's PeakBytesPerSecond is the highest of the averages over 10 s within a period of 60 s. A scrape comes when it comes,
-//! so the averages are taken by a clock of their own and the gauge holds the highest of the last six.
+//! NLB's PeakBytesPerSecond is the highest 10 s average within a period of 60 s. Scrape intervals vary, so the averages
+//! are sampled independently, and the gauge is the highest of the last six.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time that one average is over.
+/// The length of one average.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
-/// Averages that are looked back on: 60 s, a CloudWatch period.
+/// Number of averages that are kept: 60 s, a CloudWatch period.
 const WINDOWS: usize = 6;
 
 /// An endpoint's id, or `public`, and a zone.
-type Place = (String, String);
+type EndpointZone = (String, String);
 
-/// The last averages by place.
+/// The latest averages by endpoint and zone.
 #[derive(Debug, Default)]
 pub(crate) struct Peaks {
     taken: Option<Instant>,
-    places: BTreeMap<Place, Peak>,
+    peaks: BTreeMap<EndpointZone, Peak>,
 }
 
 #[derive(Debug, Default)]
@@ -31,15 +31,15 @@ struct Peak {
 }
 
 impl Peaks {
-    /// Notes what was `carried` until `now`, in bytes since the start, and returns the peak of every place. A place that
-    /// is new counts from 0: it carried nothing before it was there.
-    pub(crate) fn sample(&mut self, carried: BTreeMap<Place, u64>, now: Instant) -> Vec<(Place, u64)> {
+    /// Adds a sample of the bytes `carried` since the start, taken at `now`, and returns all peaks. A new endpoint
+    /// starts from 0 bytes.
+    pub(crate) fn sample(&mut self, carried: BTreeMap<EndpointZone, u64>, now: Instant) -> Vec<(EndpointZone, u64)> {
         let since = self.taken.replace(now).map(|before| now.duration_since(before)).unwrap_or(WINDOW);
         let millis = since.as_millis().max(1);
-        self.places.retain(|place, _| carried.contains_key(place));
+        self.peaks.retain(|key, _| carried.contains_key(key));
         let mut peaks = Vec::with_capacity(carried.len());
-        for (place, carried) in carried {
-            let peak = self.places.entry(place.clone()).or_default();
+        for (key, carried) in carried {
+            let peak = self.peaks.entry(key.clone()).or_default();
             let moved = carried.saturating_sub(peak.carried);
             peak.carried = carried;
             let average = u128::from(moved) * 1000 / millis;
@@ -47,7 +47,7 @@ impl Peaks {
             if peak.averages.len() > WINDOWS {
                 peak.averages.pop_front();
             }
-            peaks.push((place, peak.averages.iter().copied().max().unwrap_or(0)));
+            peaks.push((key, peak.averages.iter().copied().max().unwrap_or(0)));
         }
         peaks
     }
@@ -61,12 +61,12 @@ mod tests {
     fn a_burst_shows_for_a_minute_and_is_gone_then() {
         let mut peaks = Peaks::default();
         let start = Instant::now();
-        let place = ("vpce-1".to_owned(), "us-east-1a".to_owned());
+        let key = ("vpce-1".to_owned(), "us-east-1a".to_owned());
         let mut seen = Vec::new();
         for n in 0..9_u32 {
             // 10 MB in the second window, 1 MB before it.
             let carried = if n == 0 { 1_000_000 } else { 11_000_000 };
-            let peak = peaks.sample([(place.clone(), carried)].into(), start + WINDOW * n);
+            let peak = peaks.sample([(key.clone(), carried)].into(), start + WINDOW * n);
             seen.push(peak[0].1);
         }
         assert_eq!(seen, [100_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 0, 0]);
@@ -78,6 +78,6 @@ mod tests {
         let now = Instant::now();
         peaks.sample([(("a".to_owned(), "z".to_owned()), 5)].into(), now);
         assert!(peaks.sample(BTreeMap::new(), now + WINDOW).is_empty());
-        assert!(peaks.places.is_empty());
+        assert!(peaks.peaks.is_empty());
     }
 }

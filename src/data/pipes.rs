@@ -1,4 +1,4 @@
-//! Pipes for `splice`: made when a flow proves bulky, pooled, and few.
+//! Pooled pipes for `splice`, created when a flow transfers in bulk.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
@@ -13,33 +13,34 @@ struct Ends {
     write: OwnedFd,
 }
 
-/// A pipe out of a worker's pool; goes back there when it is dropped empty, and is closed when it still holds data.
+/// A pipe from a worker's pool. Dropping it returns it to the pool if it is empty, and closes it if it still holds
+/// data.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     ends: Option<Ends>,
     pool: Rc<Pipes>,
-    /// How many bytes are in it.
+    /// Bytes in the pipe.
     pub(crate) held: usize,
 }
 
 impl Pipe {
-    /// Where bytes come out.
+    /// The read end.
     pub(crate) fn read(&self) -> &OwnedFd {
         &self.ends().read
     }
 
-    /// Where bytes go in.
+    /// The write end.
     pub(crate) fn write(&self) -> &OwnedFd {
         &self.ends().write
     }
 
-    /// How many bytes it may hold.
+    /// Capacity in bytes.
     pub(crate) fn size(&self) -> usize {
         self.pool.size
     }
 
     fn ends(&self) -> &Ends {
-        self.ends.as_ref().expect("the ends are taken by drop alone")
+        self.ends.as_ref().expect("only drop takes the ends")
     }
 }
 
@@ -63,15 +64,15 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
-    /// At most `most` pipes of `size` bytes. 0 turns splicing off.
+    /// Creates a pool of at most `most` pipes of `size` bytes. 0 disables splicing.
     pub(crate) fn new(most: usize, size: usize) -> Rc<Self> {
         Rc::new(Self { spare: RefCell::default(), made: Cell::new(0), most, size })
     }
 
-    /// An empty pipe, if one is left or can be made.
+    /// Takes or creates an empty pipe; `None` at the limit.
     ///
-    /// An unprivileged user has 64 MiB of pipe pages in all (`fs.pipe-user-pages-soft`); past that the kernel makes
-    /// pipes of 8 KiB and refuses to grow them. Such a pipe would be slower than copying, so it is not used.
+    /// An unprivileged user has 64 MiB of pipe pages in total (`fs.pipe-user-pages-soft`). Beyond that, the kernel
+    /// creates pipes of 8 KiB and refuses to grow them. Such a pipe is slower than copying, so it is not used.
     pub(crate) fn take(self: &Rc<Self>) -> Option<Pipe> {
         let spare = self.spare.borrow_mut().pop();
         let ends = match spare {

@@ -1,33 +1,33 @@
-//! The PROXY protocol: the header in front of a flow that says who the client is.
+//! The PROXY protocol: the header in front of a flow that names the client.
 //!
-//! By hand, tried: `ppp` 2.3. It counts all that follows an UNSPEC header's fixed part as addresses, so that its TLVs (the
-//! endpoint's id, the checksum) are out of reach; it refuses LOCAL headers of an unknown family, which the specification has
-//! accepted; and the checksum, MongoDB's limits and AWS's TLVs would be by hand all the same.
+//! Written by hand; `ppp` 2.3 was tried. It treats everything after the fixed part of an UNSPEC header as addresses, so
+//! the TLVs (the endpoint's id, the checksum) cannot be read; it refuses LOCAL headers of an unknown family, which the
+//! specification requires to be accepted; and it has no support for the checksum, MongoDB's limits or AWS's TLVs.
 //!
 //! [`encode`] writes version 2 as the network load balancer does, with the interface endpoint's id in a TLV of AWS's own
 //! (*Edit target group attributes*, Proxy protocol); [`parse`] reads versions 1 and 2 with the limits of MongoDB's own
 //! parser. Sources: the specification in HAProxy's `doc/proxy-protocol.txt`; AWS's parser test with a header captured
 //! from a load balancer (`elastic-load-balancing-tools`, `Compatibility_AwsNetworkLoadBalancerTest`).
 //!
-//! A header is worth as much as the path that it came on: the load balancer puts its own in front of whatever the client
-//! sends, so a client's forged one stands second and is payload.
+//! A header is only as trustworthy as its path: the load balancer puts its own in front of everything that the client
+//! sends, so a client's forged header comes second and is payload.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::{Cloud, VpceId};
 
-/// What a version 2 header starts with.
+/// The signature of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// What a version 1 header starts with.
+/// The start of a version 1 header.
 const V1_START: &[u8] = b"PROXY ";
 /// Signature, version and command, family and transport, length of the rest.
 const FIXED: usize = 16;
-/// Bytes after the fixed part in the one header of AWS's that is published: the NOOP TLV fills up to here.
+/// Bytes after the fixed part in the one header of AWS's that is published: a NOOP TLV pads to this length.
 ///
-/// Unconfirmed for headers without an endpoint id and for IPv6: of those no capture is published. Both fit in the same
-/// 84 bytes, so the same padding is used.
+/// Unconfirmed for headers without an endpoint id and for IPv6, as no capture is published. Both fit in 84 bytes, so
+/// the same padding is used.
 const PADDED: usize = 84;
-/// Longest version 2 header taken, in all: MongoDB's limit (`proxy_protocol_header_parser.cpp`).
+/// Longest accepted version 2 header in total: MongoDB's limit (`proxy_protocol_header_parser.cpp`).
 const V2_LIMIT: usize = 536;
 /// Longest version 1 header, with its CRLF: the specification's limit.
 const V1_LIMIT: usize = 107;
@@ -47,13 +47,13 @@ pub const HEADER_LEN: usize = FIXED + PADDED;
 /// Length of the header that [`local`] writes.
 pub const LOCAL_LEN: usize = FIXED;
 
-/// The header in front of a client's flow, byte for byte as the network load balancer writes it for IPv4.
+/// Encodes the header of a client's flow, byte for byte as the network load balancer does for IPv4.
 ///
-/// `client` is the client's address, `destination` the address that it dialled (of the endpoint's network interface).
-/// IPv4 addresses in IPv6 form count as IPv4; when only one of the two is IPv4, it is written in IPv6 form.
+/// `destination` is the address that `client` connected to (of the endpoint's network interface). IPv4-mapped addresses
+/// count as IPv4; if only one of the two is IPv4, it is written as an IPv4-mapped address.
 #[must_use]
 pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>) -> [u8; HEADER_LEN] {
-    let mut out = Writer { bytes: [0; HEADER_LEN], at: 0 };
+    let mut out = HeaderWriter { bytes: [0; HEADER_LEN], at: 0 };
     out.put(&SIGNATURE);
     out.put(&[0x21]);
     match (client.ip().to_canonical(), destination.ip().to_canonical()) {
@@ -83,10 +83,10 @@ pub fn encode(client: SocketAddr, destination: SocketAddr, vpce: Option<&VpceId>
     out.bytes
 }
 
-/// The TLV by which each cloud names an endpoint: AWS's id, Azure's link id (four bytes, little-endian), Google's
+/// Writes the cloud's TLV that identifies an endpoint: AWS's id, Azure's link id (four bytes, little-endian), Google's
 /// `pscConnectionId` (eight bytes, network order). Source: Azure, *What is Azure Private Link service?*; Google, *About
-/// published services*. The numbers are the gateway's own, the same for an endpoint at every start.
-fn put_endpoint<const N: usize>(out: &mut Writer<N>, id: &VpceId) {
+/// published services*. The numbers are derived from the endpoint's id, so they do not change between starts.
+fn put_endpoint<const N: usize>(out: &mut HeaderWriter<N>, id: &VpceId) {
     let number = || ring::digest::digest(&ring::digest::SHA256, id.as_str().as_bytes());
     match id.cloud() {
         None => {
@@ -105,57 +105,57 @@ fn put_endpoint<const N: usize>(out: &mut Writer<N>, id: &VpceId) {
     }
 }
 
-/// The header in front of a health probe: LOCAL, without a client.
+/// The header of a health probe: LOCAL, without a client.
 ///
 /// With the attribute on, the load balancer's probes start with "a header without client information" (*Edit target
-/// group attributes*); its bytes are not published, LOCAL with nothing after it is the specification's form.
+/// group attributes*); its bytes are not published. LOCAL without addresses is the form of the specification.
 #[must_use]
 pub fn local() -> [u8; LOCAL_LEN] {
-    let mut out = Writer { bytes: [0; LOCAL_LEN], at: 0 };
+    let mut out = HeaderWriter { bytes: [0; LOCAL_LEN], at: 0 };
     out.put(&SIGNATURE);
     out.put(&[0x20, 0, 0, 0]);
     out.bytes
 }
 
-/// What the first bytes of a connection are.
+/// The result of parsing the first bytes of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
-    /// A header may begin here; more bytes are needed to tell.
+    /// More bytes are needed.
     Incomplete,
-    /// A header.
+    /// A valid header.
     Header(Header),
-    /// No header: the connection should be closed (the specification allows no guessing).
+    /// Not a valid header: the connection should be closed, as the specification forbids guessing.
     Invalid(Invalid),
 }
 
-/// What a header says.
+/// A parsed header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// How many bytes it takes up; payload starts after them.
+    /// Length in bytes; payload starts after it.
     pub len: usize,
-    /// Whether it speaks of a client at all.
+    /// Whether the header describes a client.
     pub command: Command,
     /// The client, where the header names an IP address.
     pub source: Option<SocketAddr>,
-    /// What the client dialled, where the header names an IP address.
+    /// The address that the client connected to, where the header names an IP address.
     pub destination: Option<SocketAddr>,
     /// The interface endpoint that the client came through.
     pub vpce: Option<VpceId>,
 }
 
-/// For which side the connection was made.
+/// Who the connection was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// For the load balancer itself: a health probe. The header's addresses mean nothing.
+    /// The load balancer itself, for a health probe. The header's addresses are ignored.
     Local,
-    /// For the client that the header names.
+    /// The client that the header names.
     Proxy,
 }
 
-/// Why bytes are no PROXY protocol header.
+/// Why bytes are not a valid PROXY protocol header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Neither version's start.
+    /// The start of neither version.
     #[error("the connection does not start with a PROXY protocol header")]
     NoHeader,
     /// A version 2 signature with another version number.
@@ -167,7 +167,7 @@ pub enum Invalid {
     /// A family or transport that does not exist.
     #[error("address family and transport {0:#04x} in a PROXY protocol header do not exist")]
     Family(u8),
-    /// Longer than MongoDB takes.
+    /// Longer than MongoDB accepts.
     #[error("a PROXY protocol header of {0} bytes, expected at most {V2_LIMIT}")]
     TooLong(usize),
     /// The announced length does not hold the addresses.
@@ -176,21 +176,21 @@ pub enum Invalid {
     /// A TLV runs past the header's end.
     #[error("a TLV of type {0:#04x} runs past the end of a PROXY protocol header")]
     TlvCut(u8),
-    /// A TLV that may stand once stands twice.
+    /// A TLV that must be unique occurs twice.
     #[error("a second TLV of type {0:#04x} in a PROXY protocol header")]
     TlvTwice(u8),
     /// The checksum TLV is not four bytes.
     #[error("a checksum of {0} bytes in a PROXY protocol header, expected 4")]
     ChecksumLength(usize),
-    /// The checksum is wrong: bytes were changed on the way.
+    /// The checksum is wrong: bytes were changed in transit.
     #[error("a PROXY protocol header with checksum {found:08x}, its bytes give {computed:08x}")]
     Checksum {
-        /// What the header says.
+        /// The header's checksum.
         found: u32,
-        /// What its bytes give.
+        /// The computed checksum.
         computed: u32,
     },
-    /// The endpoint's id is not of an id's form.
+    /// The endpoint's id is malformed.
     #[error("`{0}` in a PROXY protocol header is not an interface endpoint id")]
     Vpce(String),
     /// A version 1 line that does not follow the grammar.
@@ -198,10 +198,10 @@ pub enum Invalid {
     Line(String),
 }
 
-/// Reads the header at the start of `bytes`, of version 1 or 2.
+/// Parses the header at the start of `bytes`, of version 1 or 2.
 ///
-/// Strict: a wrong checksum, a cut TLV and a length past the limits are [`Parsed::Invalid`]. TLVs of types unknown here
-/// are passed over, as the specification asks. Asking again with more bytes never changes an answer other than
+/// Strict: a wrong checksum, a truncated TLV and a length beyond the limits are [`Parsed::Invalid`]. TLVs of unknown
+/// types are skipped, as the specification requires. More bytes never change a result other than
 /// [`Parsed::Incomplete`].
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
@@ -219,7 +219,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether `bytes` are the start of `start`, or go on after it.
+/// Whether one of `bytes` and `start` is a prefix of the other.
 fn starts_like(bytes: &[u8], start: &[u8]) -> bool {
     let shared = bytes.len().min(start.len());
     bytes[..shared] == start[..shared]
@@ -253,7 +253,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     Ok(Some(Header { len, command, source, destination, vpce }))
 }
 
-/// Client, destination, and how many bytes their block takes up.
+/// Client, destination, and the length of the address block.
 type Addresses = (Option<SocketAddr>, Option<SocketAddr>, usize);
 
 fn addresses(family: u8, body: &[u8]) -> Result<Addresses, Invalid> {
@@ -361,13 +361,13 @@ fn as_v6(ip: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Fills a header from its start; what is not written stays zero.
-struct Writer<const N: usize> {
+/// Writes a header from its start; the rest is zero.
+struct HeaderWriter<const N: usize> {
     bytes: [u8; N],
     at: usize,
 }
 
-impl<const N: usize> Writer<N> {
+impl<const N: usize> HeaderWriter<N> {
     fn put(&mut self, bytes: &[u8]) {
         self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();

@@ -1,4 +1,4 @@
-//! What a refused client sees.
+//! Refusals: how they are recorded, and what the client sees.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -9,16 +9,16 @@ use tokio::task::coop::poll_proceed;
 use super::context::WorkerContext;
 use super::flow_log_events;
 use super::leg::Leg;
-use super::route::Route;
+use super::route::ListenerRoute;
 use super::socket::Socket;
-use crate::model::{Refusal, WireLook};
+use crate::model::{Refusal, RefusalMode};
 
 /// Counts and logs a refusal.
-pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, refusal: Refusal) {
+pub(crate) fn record(ctx: &WorkerContext, route: &ListenerRoute, client: SocketAddr, refusal: Refusal) {
     let shard = route.series.shard(ctx.index);
     shard.refuse(refusal);
     if refusal == Refusal::FlowLimit {
-        // What the load balancer lacks then is a source port towards the target.
+        // On a load balancer the limit is the number of source ports towards the target.
         shard.port_allocation_errors.add(1);
     }
     if let Some(log) = &ctx.state.flow_log {
@@ -38,25 +38,25 @@ pub(crate) fn record(ctx: &WorkerContext, route: &Route, client: SocketAddr, ref
         );
 }
 
-/// Ends a refused connection as AWS or the database would: with RST, without an answer, or by closing it.
+/// Ends a refused connection as AWS or the database would: by RST, by silence, or by closing it.
 pub(crate) async fn refuse(ctx: &WorkerContext, client: &Socket, source: IpAddr, refusal: Refusal) {
-    match refusal.look() {
-        WireLook::Dropped => blackhole(ctx, client, source).await,
-        WireLook::Reset => client.reset(),
-        // Closed when it is dropped.
-        WireLook::Closed => {}
+    match refusal.mode() {
+        RefusalMode::Dropped => blackhole(ctx, client, source).await,
+        RefusalMode::Reset => client.reset(),
+        // Dropping the socket closes it.
+        RefusalMode::Closed => {}
     }
 }
 
-/// Keeps a client waiting, as one whose packets are dropped: what it sends is read and forgotten, until it gives up or the
-/// time is over. In AWS not even its SYN would be answered; a socket that accepts can't do that. Where too many wait already,
-/// the one that has waited for longest is reset.
+/// Blackholes a client: its input is discarded and never answered, until it gives up or the time limit passes. AWS
+/// would not even answer the SYN, which an accepting socket cannot imitate. Beyond the limit of such clients, the one
+/// held the longest is reset.
 pub(crate) async fn blackhole(ctx: &WorkerContext, client: &Socket, source: IpAddr) {
     if let Some(held) = ctx.state.held.admit(source, false) {
         let silence = async {
             tokio::select! {
                 () = held.evicted() => {}
-                _ = read_and_forget(ctx, client, || {}) => {}
+                _ = discard_input(ctx, client, || {}) => {}
             }
         };
         let _ = ctx.clock.within(ctx.options.blackhole_time, silence).await;
@@ -64,12 +64,12 @@ pub(crate) async fn blackhole(ctx: &WorkerContext, client: &Socket, source: IpAd
     client.reset();
 }
 
-/// Reads until the end; true when it was a FIN. `read` is called for each read.
-pub(crate) async fn read_and_forget(ctx: &WorkerContext, mut client: &Socket, read: impl Fn()) -> bool {
+/// Discards input until the end; true if that was a FIN. `read` is called after each read.
+pub(crate) async fn discard_input(ctx: &WorkerContext, mut client: &Socket, read: impl Fn()) -> bool {
     poll_fn(|cx| {
         loop {
             let budget = ready!(poll_proceed(cx));
-            let n = ready!(client.poll_take(cx, &mut ctx.tools.scratch.read()));
+            let n = ready!(client.poll_take(cx, &mut ctx.buffers.scratch.read()));
             budget.made_progress();
             match n {
                 Ok(0) => return Poll::Ready(true),

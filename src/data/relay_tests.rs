@@ -27,23 +27,23 @@ impl Meter for Counted {
     }
 }
 
-fn tools(pipes: usize) -> Tools {
-    Tools { scratch: Scratch::new(128 << 10), pipes: Pipes::new(pipes, 256 << 10) }
+fn buffers(pipes: usize) -> RelayBuffers {
+    RelayBuffers { scratch: Scratch::new(128 << 10), pipes: Pipes::new(pipes, 256 << 10) }
 }
 
-/// Relays until the end, and then closes both legs, as the relay's users do.
-async fn relay<C, T>(client: C, target: T, tools: &Tools, counted: &Counted) -> Result<(), Failed>
+/// Relays until the end, then closes both legs, as the callers of the relay do.
+async fn relay<C, T>(client: C, target: T, buffers: &RelayBuffers, counted: &Counted) -> Result<(), Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut client, mut target, mut relay) = (Streamed(client), Streamed(target), Relay::new());
-    std::future::poll_fn(|cx| relay.poll(cx, &mut client, &mut target, tools, counted)).await
+    std::future::poll_fn(|cx| relay.poll(cx, &mut client, &mut target, buffers, counted)).await
 }
 
-/// Relays between two connections until the end, as a worker does, while `ends` does as the peers do.
+/// Relays between two connections until the end, as a worker does; `ends` plays the peers.
 fn relay_sockets(
-    tools: &Tools,
+    buffers: &RelayBuffers,
     counted: &Counted,
     ends: impl FnOnce(TcpStream, TcpStream) + Send,
 ) -> Result<(), Failed> {
@@ -52,12 +52,12 @@ fn relay_sockets(
             let ((near, client), (far, target)) = (pair(), pair());
             scope.spawn(|| ends(near, far));
             let mut relay = Relay::new();
-            std::future::poll_fn(|cx| relay.poll(cx, &mut &client, &mut &target, tools, counted)).await
+            std::future::poll_fn(|cx| relay.poll(cx, &mut &client, &mut &target, buffers, counted)).await
         })
     })
 }
 
-/// Bytes that differ at every place, so that a lost or doubled one shows.
+/// Bytes without a repeating pattern, so that a lost or duplicated byte is detected.
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
 }
@@ -66,7 +66,7 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 async fn one_direction_ends_while_the_other_goes_on() {
     let (mut client, client_leg) = duplex(64);
     let (mut target, target_leg) = duplex(64);
-    let (tools, counted) = (tools(0), Counted::default());
+    let (buffers, counted) = (buffers(0), Counted::default());
     let ends = async {
         client.write_all(b"question").await.expect("written");
         client.shutdown().await.expect("shut down");
@@ -79,7 +79,7 @@ async fn one_direction_ends_while_the_other_goes_on() {
         client.read_to_string(&mut answer).await.expect("read to the FIN");
         assert_eq!(answer, "a long answer after the FIN");
     };
-    let (done, ()) = tokio::join!(relay(client_leg, target_leg, &tools, &counted), ends);
+    let (done, ()) = tokio::join!(relay(client_leg, target_leg, &buffers, &counted), ends);
     assert!(done.is_ok());
     assert_eq!((counted.to_target.get(), counted.to_client.get()), (8, 27));
 }
@@ -88,7 +88,7 @@ async fn one_direction_ends_while_the_other_goes_on() {
 async fn what_a_slow_reader_does_not_take_is_kept_in_order() {
     let (mut client, client_leg) = duplex(200_000);
     let (mut target, target_leg) = duplex(7);
-    let (tools, counted) = (tools(0), Counted::default());
+    let (buffers, counted) = (buffers(0), Counted::default());
     let sent = pattern(300_000, 1);
     let ends = async {
         let write = async {
@@ -105,12 +105,12 @@ async fn what_a_slow_reader_does_not_take_is_kept_in_order() {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.expect("FIN");
     };
-    let (done, ()) = tokio::join!(relay(client_leg, target_leg, &tools, &counted), ends);
+    let (done, ()) = tokio::join!(relay(client_leg, target_leg, &buffers, &counted), ends);
     assert!(done.is_ok());
     assert_eq!(counted.to_target.get(), sent.len());
 }
 
-/// Writes all of it, then small pieces, then FIN.
+/// Writes the bulk, then small pieces, then FIN.
 fn send(mut to: &TcpStream, bulk: &[u8], pieces: usize) {
     to.write_all(bulk).expect("bulk");
     for _ in 0..pieces {
@@ -120,12 +120,12 @@ fn send(mut to: &TcpStream, bulk: &[u8], pieces: usize) {
     to.shutdown(Shutdown::Write).expect("FIN");
 }
 
-/// Both directions at once over real sockets, with pauses, until one has spliced and copied again.
+/// Transfers in both directions at once over real sockets, with pauses, so that one direction splices and copies again.
 fn is_byte_exact(pipes: usize) {
-    let (tools, counted) = (tools(pipes), Counted::default());
+    let (buffers, counted) = (buffers(pipes), Counted::default());
     let (up, down) = (pattern(24 << 20, 3), pattern(9 << 20, 7));
     let (up, down) = (&up, &down);
-    let done = relay_sockets(&tools, &counted, |client, target| {
+    let done = relay_sockets(&buffers, &counted, |client, target| {
         let (client, target) = (&client, &target);
         thread::scope(|scope| {
             scope.spawn(move || send(client, up, 50));
@@ -138,7 +138,7 @@ fn is_byte_exact(pipes: usize) {
                 assert!(got[up.len()..].chunks(5).all(|word| word == b"small"));
             });
             scope.spawn(move || {
-                // A slow reader, so that the target's direction meets a full socket.
+                // A slow reader, so that the target's direction blocks on a full socket.
                 let (mut got, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
                 loop {
                     let n = (&*client).read(&mut chunk).expect("read");
@@ -168,9 +168,9 @@ fn splicing_is_byte_exact() {
 }
 
 #[test]
-fn an_answer_after_the_question_s_fin_is_passed_on() {
-    let (tools, counted) = (tools(0), Counted::default());
-    let done = relay_sockets(&tools, &counted, |client, target| {
+fn an_answer_after_the_questions_fin_is_forwarded() {
+    let (buffers, counted) = (buffers(0), Counted::default());
+    let done = relay_sockets(&buffers, &counted, |client, target| {
         thread::scope(|scope| {
             scope.spawn(|| {
                 send(&client, b"question", 0);
@@ -189,8 +189,8 @@ fn an_answer_after_the_question_s_fin_is_passed_on() {
 
 #[test]
 fn a_reset_is_distinguished_from_a_fin() {
-    let (tools, counted) = (tools(0), Counted::default());
-    let done = relay_sockets(&tools, &counted, |client, target| {
+    let (buffers, counted) = (buffers(0), Counted::default());
+    let done = relay_sockets(&buffers, &counted, |client, target| {
         socket2::SockRef::from(&target).set_linger(Some(Duration::ZERO)).expect("a live socket");
         drop(target);
         // The client stays until it sees the end of the relay.
@@ -202,12 +202,12 @@ fn a_reset_is_distinguished_from_a_fin() {
 }
 
 #[test]
-fn a_reset_shows_while_the_side_is_not_read() {
-    let (tools, counted) = (tools(0), Counted::default());
+fn a_reset_is_detected_while_the_side_is_not_read() {
+    let (buffers, counted) = (buffers(0), Counted::default());
     let failed = thread::scope(|scope| {
         worker_runtime().block_on(async {
             let ((near, client), (far, target)) = (pair(), pair());
-            // The client sends without end to a target that does not read, so the relay stops reading it.
+            // The client sends to a target that does not read, until the relay stops reading the client.
             scope.spawn(move || {
                 near.set_write_timeout(Some(Duration::from_millis(100))).expect("a live socket");
                 let block = vec![7; 64 << 10];
@@ -216,7 +216,7 @@ fn a_reset_shows_while_the_side_is_not_read() {
             });
             let (mut relay, mut resets) = (Relay::new(), ResetWatch::new([&client, &target]));
             let failed = std::future::poll_fn(|cx| {
-                assert!(relay.poll(cx, &mut &client, &mut &target, &tools, &counted).is_pending(), "it is stuck");
+                assert!(relay.poll(cx, &mut &client, &mut &target, &buffers, &counted).is_pending(), "it is stuck");
                 resets.poll(cx, &relay)
             })
             .await;
@@ -232,13 +232,13 @@ fn a_reset_shows_while_the_side_is_not_read() {
 async fn a_silent_flow_holds_no_buffer_and_moves_nothing() {
     let (_client, client_leg) = duplex(64);
     let (_target, target_leg) = duplex(64);
-    let (tools, counted) = (tools(4), Counted::default());
-    let relaying = relay(client_leg, target_leg, &tools, &counted);
+    let (buffers, counted) = (buffers(4), Counted::default());
+    let relaying = relay(client_leg, target_leg, &buffers, &counted);
     assert!(tokio::time::timeout(Duration::from_secs(3600), relaying).await.is_err(), "it waits");
     assert_eq!(counted.to_target.get() + counted.to_client.get(), 0);
 }
 
-/// Takes writes into a buffer of its own and sends them when pushed, as an encrypting leg does.
+/// Buffers writes and sends them on flush, as a TLS stream does.
 struct Holding {
     inner: DuplexStream,
     held: Vec<u8>,
@@ -272,11 +272,11 @@ impl AsyncWrite for Holding {
 }
 
 #[tokio::test]
-async fn a_leg_that_holds_what_it_took_is_pushed_until_all_is_sent() {
+async fn a_leg_that_buffers_writes_is_flushed_until_everything_is_sent() {
     let (mut client, client_leg) = duplex(64 << 10);
-    // A narrow target: nothing would come out of it without being pushed again and again.
+    // A target with a small buffer: it must be flushed repeatedly.
     let (mut target, target_leg) = duplex(16);
-    let (tools, counted) = (tools(0), Counted::default());
+    let (buffers, counted) = (buffers(0), Counted::default());
     let sent = pattern(10_000, 3);
     let ends = async {
         client.write_all(&sent).await.expect("written");
@@ -290,6 +290,6 @@ async fn a_leg_that_holds_what_it_took_is_pushed_until_all_is_sent() {
         assert!(rest.is_empty());
     };
     let leg = Holding { inner: target_leg, held: Vec::new() };
-    let (relayed, ()) = tokio::join!(relay(client_leg, leg, &tools, &counted), ends);
+    let (relayed, ()) = tokio::join!(relay(client_leg, leg, &buffers, &counted), ends);
     relayed.expect("both ended well");
 }

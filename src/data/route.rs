@@ -1,4 +1,4 @@
-//! What a listener needs at hand for each new flow.
+//! What a listener needs for each new flow.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -12,43 +12,43 @@ use super::fault::LiveFault;
 use super::shape::Bucket;
 use crate::plan::Listener;
 
-/// Where new flows of a listener go, and where they count.
+/// Where new flows of a listener go, and where they are counted.
 #[derive(Debug)]
-pub(crate) struct Route {
-    /// The listener as the snapshot has it.
+pub(crate) struct ListenerRoute {
+    /// The listener of the snapshot.
     pub(crate) listener: Arc<Listener>,
-    /// Where it counts.
+    /// The listener's metrics.
     pub(crate) series: Arc<Series>,
-    /// Flows that each member carries, over all workers and listeners.
+    /// Open flows of each member, over all workers and listeners.
     pub(crate) flows_of_members: Arc<[Arc<AtomicUsize>]>,
     /// Faults that new flows may get.
     pub(crate) faults: Vec<LiveFault>,
-    /// What its address may carry: to targets, to clients.
+    /// The bandwidth cap of its address: to targets, to clients.
     pub(crate) cap: Option<[Arc<Bucket>; 2]>,
 }
 
-impl Route {
-    /// Whether a connection from `peer` starts with a PROXY protocol header of a load balancer in front of this one.
+impl ListenerRoute {
+    /// Whether `peer` is a load balancer in front of this one, whose connections start with a PROXY protocol header.
     pub(crate) fn expects_header(&self, peer: IpAddr) -> bool {
         let sources = &self.listener.group.proxy_sources;
         !sources.is_empty() && sources.contains(peer.to_canonical())
     }
 
-    /// A member's address, for the family of the targets.
+    /// The address of some member, which gives the targets' address family.
     pub(crate) fn any_target(&self) -> Option<SocketAddr> {
         self.listener.group.members.first().map(|member| member.address)
     }
 }
 
-/// The present route of a listener, as its task and the connections that are not admitted yet see it.
+/// The current route of a listener, shared by its accept task and the connections that are not admitted yet.
 #[derive(Debug)]
-pub(crate) struct Routes {
-    /// Closed when the listener is to close.
+pub(crate) struct RouteWatch {
+    /// The sender is dropped to close the listener.
     ///
-    /// A flow is in the table before the borrow ends under which it was admitted. So once a new route is in place, no flow
-    /// joins the one before.
-    pub(crate) current: watch::Receiver<Arc<Route>>,
+    /// A flow is admitted and inserted into the table under one borrow. So once a new route is sent, no flow takes an
+    /// earlier one.
+    pub(crate) current: watch::Receiver<Arc<ListenerRoute>>,
     /// The listener is closed once every copy of this is dropped.
-    #[expect(dead_code, reason = "its drop is what it is for")]
+    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) open: mpsc::Sender<Infallible>,
 }

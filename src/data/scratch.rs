@@ -1,24 +1,25 @@
-//! Buffers of a worker: one scratch for every read, and a small pool for what a peer would not take at once.
+//! Buffers of a worker: one scratch buffer for all reads, and a small pool for bytes that a peer does not accept at
+//! once.
 
 use std::cell::{RefCell, RefMut};
 
-/// How many spare buffers a worker keeps; more are freed.
+/// Spare buffers that a worker keeps; more are freed.
 const MOST_SPARE_BUFFERS: usize = 64;
 
-/// What a peer did not take yet.
+/// Bytes that a peer has not accepted yet.
 #[derive(Debug)]
-pub(crate) struct Leftover {
+pub(crate) struct Unsent {
     bytes: Vec<u8>,
     from: usize,
 }
 
-impl Leftover {
-    /// The bytes still to be written.
+impl Unsent {
+    /// The remaining bytes.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.from..]
     }
 
-    /// Notes that the peer took `n` more; true when nothing is left.
+    /// Removes the first `n` bytes, which the peer has accepted; true when none are left.
     pub(crate) fn taken(&mut self, n: usize) -> bool {
         self.from += n;
         self.from == self.bytes.len()
@@ -33,28 +34,28 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// A scratch of `size` bytes. Fresh zeros come from the system, so its pages come into being as they are used.
+    /// Creates a scratch buffer of `size` bytes. Its zeroed pages are allocated on first use.
     pub(crate) fn new(size: usize) -> Self {
         Self { read: RefCell::new(vec![0; size].into_boxed_slice()), spare: RefCell::default() }
     }
 
-    /// The buffer to read into. Held within one poll only: no two flows of a worker are polled at once.
+    /// The buffer to read into. Borrowed within one poll only, as a worker polls one flow at a time.
     pub(crate) fn read(&self) -> RefMut<'_, Box<[u8]>> {
         self.read.borrow_mut()
     }
 
-    /// Keeps a copy of what was not taken.
-    pub(crate) fn keep(&self, bytes: &[u8]) -> Leftover {
+    /// Copies bytes that were not accepted.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Unsent {
         let mut buffer = self.spare.borrow_mut().pop().unwrap_or_default();
         buffer.extend_from_slice(bytes);
-        Leftover { bytes: buffer, from: 0 }
+        Unsent { bytes: buffer, from: 0 }
     }
 
-    /// Takes a buffer back.
-    pub(crate) fn give_back(&self, leftover: Leftover) {
+    /// Returns a buffer to the pool.
+    pub(crate) fn give_back(&self, unsent: Unsent) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < MOST_SPARE_BUFFERS {
-            let mut buffer = leftover.bytes;
+            let mut buffer = unsent.bytes;
             buffer.clear();
             spare.push(buffer);
         }

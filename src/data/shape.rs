@@ -1,6 +1,7 @@
-//! A leg whose bytes come late, slowly, or only up to a number: what faults and the bandwidth cap put around a socket.
+//! Traffic shaping: a socket whose bytes are delayed, rate-limited, or limited in number, by faults and the bandwidth
+//! cap.
 //!
-//! Flows without either never meet this: they relay bare sockets.
+//! Flows without either relay bare sockets.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -16,20 +17,20 @@ use tokio::time::Instant;
 use super::leg::Leg;
 use super::socket::Socket;
 
-/// How much time's worth of bytes may pass at once after a pause: what a late wake-up lost is made
-/// good from this, so that the rate is met on average.
+/// Burst allowance after a pause, as time at the full rate. It compensates for late wake-ups, so that the rate is met
+/// on average.
 const BURST: Duration = Duration::from_millis(10);
-/// Most bytes that wait for their time in one direction of a flow; then its source is read no more.
+/// Delayed bytes in one direction of a flow at which its source is no longer read.
 const LATE_BYTES: usize = 4 << 20;
-/// Most bytes that pass a shaped leg at a time.
+/// Maximum bytes of one read from a shaped leg.
 const MOST_AT_ONCE: usize = 64 << 10;
 
-/// A rate in bytes a second, shared by all that hold the bucket.
+/// A token bucket, shared by all flows that hold it.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     start: Instant,
     bytes_per_second: u64,
-    /// When all that has passed would have passed at the rate, in ns after `start`.
+    /// The time at which all bytes so far would have passed at the rate, in ns after `start`.
     paid: AtomicU64,
 }
 
@@ -46,53 +47,53 @@ impl Bucket {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// When more may pass; `None`: now.
+    /// When more bytes may pass; `None`: now.
     fn wait(&self) -> Option<Instant> {
         let paid = self.paid.load(Ordering::Relaxed);
         (paid > self.now()).then(|| self.start + Duration::from_nanos(paid))
     }
 
-    /// Notes that `n` bytes pass.
+    /// Accounts for `n` bytes.
     fn pass(&self, n: usize) {
         let cost = (n as u128 * 1_000_000_000 / u128::from(self.bytes_per_second)) as u64;
         let floor = self.now().saturating_sub(u64::try_from(BURST.as_nanos()).unwrap_or(0));
         let _ = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(paid.max(floor) + cost));
     }
 
-    /// How many bytes may pass at a time without the rate becoming a stutter: a burst's worth.
+    /// The number of bytes that may pass at a time: one burst, so that the traffic stays smooth.
     fn portion(&self) -> usize {
         let burst = u128::from(self.bytes_per_second) * BURST.as_nanos() / 1_000_000_000;
         usize::try_from(burst).unwrap_or(usize::MAX).clamp(1, MOST_AT_ONCE)
     }
 }
 
-/// What is done to the bytes that come from one leg.
+/// How bytes from one leg are shaped.
 #[derive(Debug, Default)]
-pub(crate) struct Shape {
-    /// Buckets that they must pass.
+pub(crate) struct TrafficShape {
+    /// Rate limits.
     pub(crate) buckets: Vec<Arc<Bucket>>,
-    /// How late they come.
-    pub(crate) lateness: Option<Lateness>,
-    /// How many may still come, of both legs together.
+    /// The delay.
+    pub(crate) latency: Option<Latency>,
+    /// Bytes that may still pass, of both legs together.
     pub(crate) budget: Option<Rc<Cell<u64>>>,
-    /// How late the other's FIN is passed on to this leg.
+    /// Delay before the other leg's FIN is forwarded to this one.
     pub(crate) slow_close: Option<Duration>,
 }
 
-/// How late bytes come.
+/// A delay with jitter.
 #[derive(Debug)]
-pub(crate) struct Lateness {
+pub(crate) struct Latency {
     delay: Duration,
     jitter: Duration,
     random: u64,
 }
 
-impl Lateness {
+impl Latency {
     pub(crate) fn new(delay: Duration, jitter: Duration, seed: u64) -> Self {
         Self { delay, jitter, random: seed | 1 }
     }
 
-    /// The delay of the next bytes: `delay`, and `jitter` more or less, but never negative.
+    /// The delay of the next bytes: `delay` ± `jitter`, not negative.
     fn next(&mut self) -> Duration {
         // xorshift64.
         self.random ^= self.random << 13;
@@ -103,34 +104,34 @@ impl Lateness {
     }
 }
 
-/// What a shaped leg remembers from one poll to the next.
+/// The state of a shaped leg between polls.
 #[derive(Debug, Default)]
-pub(crate) struct Shaped {
-    shape: Shape,
+pub(crate) struct ShaperState {
+    shape: TrafficShape,
     late: VecDeque<(Instant, Vec<u8>)>,
     late_bytes: usize,
-    /// When the FIN is due that came; nothing is read after it.
+    /// When the received FIN is due; nothing is read after it.
     fin: Option<Instant>,
     last_due: Option<Instant>,
     close_at: Option<Instant>,
 }
 
-impl Shaped {
-    pub(crate) fn new(shape: Shape) -> Self {
+impl ShaperState {
+    pub(crate) fn new(shape: TrafficShape) -> Self {
         Self { shape, ..Self::default() }
     }
 }
 
-/// A socket, shaped, for the length of a poll.
+/// A shaped socket, within one poll.
 #[derive(Debug)]
 pub(crate) struct ShapedLeg<'s> {
     pub(crate) socket: &'s Socket,
-    pub(crate) shaped: &'s mut Shaped,
-    /// When the flow is to be polled again even if nothing comes: the earliest that was asked for.
+    pub(crate) shaped: &'s mut ShaperState,
+    /// The earliest time at which the flow must be polled again without I/O.
     pub(crate) wake_at: &'s Cell<Option<Instant>>,
 }
 
-/// Ready when `at` has come; else noted in `wake_at`.
+/// Ready once `at` is reached; otherwise schedules a poll at `at`.
 pub(crate) fn poll_until(wake_at: &Cell<Option<Instant>>, at: Instant) -> Poll<()> {
     if at <= Instant::now() {
         return Poll::Ready(());
@@ -140,14 +141,14 @@ pub(crate) fn poll_until(wake_at: &Cell<Option<Instant>>, at: Instant) -> Poll<(
 }
 
 impl ShapedLeg<'_> {
-    /// How many bytes may pass now; `Pending` when none may.
+    /// The number of bytes that may pass now; `Pending` if none.
     fn poll_allowance(&mut self, wanted: usize) -> Poll<usize> {
         let shape = &self.shaped.shape;
         let mut most = wanted.min(MOST_AT_ONCE);
         if let Some(budget) = &shape.budget {
             most = most.min(usize::try_from(budget.get()).unwrap_or(usize::MAX));
             if most == 0 {
-                // The flow's task sees that nothing is left.
+                // The flow's task checks the budget and ends the flow.
                 return Poll::Pending;
             }
         }
@@ -166,15 +167,15 @@ impl ShapedLeg<'_> {
         }
     }
 
-    /// Takes in what has come, so that its time runs from now.
+    /// Reads and queues received bytes, whose delay starts now.
     fn take_in(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Shaped { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
-        let Some(lateness) = &mut shape.lateness else { return Ok(()) };
+        let ShaperState { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
+        let Some(latency) = &mut shape.latency else { return Ok(()) };
         while fin.is_none() && *late_bytes < LATE_BYTES && self.socket.poll_readable(cx).is_ready() {
             let mut bytes = vec![0; MOST_AT_ONCE];
             let Poll::Ready(n) = self.socket.poll_take(cx, &mut bytes)? else { break };
-            // In order: nothing overtakes.
-            let due = (Instant::now() + lateness.next()).max(last_due.unwrap_or_else(Instant::now));
+            // Never earlier than the bytes before, to keep the order.
+            let due = (Instant::now() + latency.next()).max(last_due.unwrap_or_else(Instant::now));
             *last_due = Some(due);
             if n == 0 {
                 *fin = Some(due);
@@ -188,9 +189,9 @@ impl ShapedLeg<'_> {
         Ok(())
     }
 
-    /// Takes the bytes whose time has come.
+    /// Returns queued bytes that are due.
     fn poll_due(&mut self, buffer: &mut [u8], allowed: usize) -> Poll<usize> {
-        let Shaped { late, late_bytes, fin, .. } = &mut *self.shaped;
+        let ShaperState { late, late_bytes, fin, .. } = &mut *self.shaped;
         let Some(due) = late.front().map(|(due, _)| *due).or(*fin) else { return Poll::Pending };
         ready!(poll_until(self.wake_at, due));
         let Some((due, mut bytes)) = late.pop_front() else { return Poll::Ready(0) };
@@ -208,7 +209,7 @@ impl Leg for ShapedLeg<'_> {
     fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.take_in(cx)?;
         let allowed = ready!(self.poll_allowance(buffer.len()));
-        let n = if self.shaped.shape.lateness.is_none() {
+        let n = if self.shaped.shape.latency.is_none() {
             ready!(self.socket.poll_take(cx, &mut buffer[..allowed]))?
         } else {
             ready!(self.poll_due(buffer, allowed))
@@ -239,9 +240,9 @@ mod tests {
     use crate::data::clock::Clock;
     use crate::data::testing::{pair, worker_runtime};
 
-    /// The test's timers have a grain of 1 ms, in which 125 kB would pass at this rate.
+    /// The test's timers have a resolution of 1 ms, in which 125 kB pass at this rate.
     #[tokio::test(start_paused = true)]
-    async fn a_gigabit_a_second_is_kept_within_five_percent() {
+    async fn a_rate_of_one_gigabit_per_second_is_met_within_five_percent() {
         let bucket = Bucket::new(125_000_000);
         let (start, mut passed) = (Instant::now(), 0);
         while passed < 250_000_000 {
@@ -262,8 +263,8 @@ mod tests {
             let ticking = Rc::clone(&clock);
             tokio::task::spawn_local(async move { while ticking.next_tick().await.is_ok() {} });
             let (near, far) = pair();
-            let lateness = Some(Lateness::new(Duration::from_millis(5), Duration::from_millis(5), 3));
-            let mut shaped = Shaped::new(Shape { lateness, ..Shape::default() });
+            let latency = Some(Latency::new(Duration::from_millis(5), Duration::from_millis(5), 3));
+            let mut shaped = ShaperState::new(TrafficShape { latency, ..TrafficShape::default() });
             let sent: Vec<u8> = (0..500_000_u32).map(|i| (i % 251) as u8).collect();
             let bytes = sent.clone();
             let sending = std::thread::spawn(move || {

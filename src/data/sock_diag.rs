@@ -1,8 +1,8 @@
-//! Asks the kernel about a connection (`NETLINK_SOCK_DIAG`): how many segments came in.
+//! Queries the kernel's TCP counters of a connection (`NETLINK_SOCK_DIAG`).
 //!
-//! A keepalive probe carries nothing, so no read and no readiness shows it; `tcpi_segs_in` does. `getsockopt` with
-//! `TCP_INFO` is to be had by unsafe code alone; the same structure comes over netlink by plain reads and writes, needs no
-//! privilege, and is found by address without a search (sock_diag(7)).
+//! A keepalive probe carries no payload, so reads and readiness do not show it, but `tcpi_segs_in` does. `getsockopt`
+//! with `TCP_INFO` needs unsafe code. Netlink returns the same structure by plain reads and writes, needs no privilege,
+//! and looks the connection up by its addresses in a hash table (sock_diag(7)).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,32 +10,32 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-/// `SOCK_DIAG_BY_FAMILY`: request and answer have this type.
+/// `SOCK_DIAG_BY_FAMILY`: the type of request and answer.
 const BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 /// `INET_DIAG_INFO`: the attribute that holds `struct tcp_info`, and the bit that asks for it.
 const INFO: u16 = 2;
-/// `struct nlmsghdr`, `struct inet_diag_msg`, and where in `struct tcp_info` the values stand (`linux/tcp.h`).
+/// Sizes of `struct nlmsghdr` and `struct inet_diag_msg`, and offsets in `struct tcp_info` (`linux/tcp.h`).
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
 const LAST_ACK_RECV: usize = 56;
 const SEGS_OUT: usize = 136;
 const SEGS_IN: usize = 140;
 
-/// What the kernel says of one connection.
+/// The kernel's counters of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// Segments that came in, with and without payload.
+pub(crate) struct TcpCounters {
+    /// Received segments, with and without payload.
     pub(crate) segments: u32,
-    /// Segments that went out.
+    /// Sent segments.
     pub(crate) segments_out: u32,
-    /// Milliseconds since an acknowledgement came in that was one: of our data or of our own keepalive probe. A peer's
-    /// probe, which repeats an old sequence number, is none.
+    /// Milliseconds since the last acknowledgement of our data or of our own keepalive probe. A peer's probe, which
+    /// repeats an old sequence number, does not count.
     pub(crate) since_ack: u32,
 }
 
-/// A netlink socket to ask with.
+/// A netlink socket for queries.
 #[derive(Debug)]
 pub(crate) struct SockDiag(OwnedFd);
 
@@ -45,8 +45,8 @@ impl SockDiag {
         Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?))
     }
 
-    /// What is known of this process' connection from `local` to `peer`; `None` when the kernel does not say.
-    pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr) -> Option<Seen> {
+    /// The counters of the connection from `local` to `peer`; `None` if the kernel does not know it.
+    pub(crate) fn ask(&self, local: SocketAddr, peer: SocketAddr) -> Option<TcpCounters> {
         send(&self.0, &question(local, peer), SendFlags::empty()).ok()?;
         // The kernel answers before `send` returns.
         let mut answer = [0; 1024];
@@ -73,12 +73,12 @@ fn question(local: SocketAddr, peer: SocketAddr) -> [u8; HEADER + 56] {
             IpAddr::V6(ip) => put(at, &ip.octets()),
         }
     }
-    // No cookie is asked for.
+    // Any cookie.
     put(HEADER + 48, &[0xff; 8]);
     message
 }
 
-fn parse(answer: &[u8]) -> Option<Seen> {
+fn parse(answer: &[u8]) -> Option<TcpCounters> {
     let short = |at: usize| Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?));
     if short(4)? != BY_FAMILY {
         return None;
@@ -89,7 +89,7 @@ fn parse(answer: &[u8]) -> Option<Seen> {
         if short(at + 2)? == INFO {
             let info = answer.get(at + 4..at + length)?;
             let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
-            return Some(Seen {
+            return Some(TcpCounters {
                 segments: word(SEGS_IN)?,
                 segments_out: word(SEGS_OUT)?,
                 since_ack: word(LAST_ACK_RECV)?,

@@ -17,20 +17,21 @@ use tokio::task::coop::has_budget_remaining;
 
 use super::leg::Leg;
 
-/// A TCP connection, for one task. It does what `TcpStream` does, for less: a socket that is not ready costs one look at
-/// its readiness (no lock, no waker), a short read or write needs no second call to learn that there is no more, and the
-/// system calls skip libc's cancellation points. `TcpStream` cannot wait for urgent data either, at which a read stops.
+/// A TCP connection that is used by one task. It costs less than `TcpStream`: polling a socket that is not ready checks
+/// a flag (no lock, no waker), a short read or write clears the readiness without a second system call, and the system
+/// calls skip libc's cancellation points. It also handles urgent data, at which a read stops; `TcpStream` cannot wait
+/// for it.
 ///
 /// If its task panics, the peer sees RST.
 #[derive(Debug)]
 pub(crate) struct Socket {
     io: AsyncFd<OwnedFd>,
-    /// The runtime holds the task's waker since the last read that found nothing.
+    /// The runtime holds the task's waker since the last read that would have blocked.
     waits_to_read: Cell<bool>,
 }
 
 impl Socket {
-    /// Registers a connection that doesn't block with the present runtime.
+    /// Registers a non-blocking connection with the current runtime.
     ///
     /// # Errors
     ///
@@ -40,17 +41,16 @@ impl Socket {
         Ok(Self { io, waits_to_read: Cell::new(false) })
     }
 
-    /// Waits until the connection is made.
+    /// Waits until the connection is established.
     ///
     /// # Errors
-    ///
-    /// Why it was not.
+    /// Why the connect failed.
     pub(crate) async fn connected(&self) -> io::Result<()> {
         let failed = poll_fn(|cx| self.io.poll_write_ready(cx).map_ok(|ready| ready.ready().is_write_closed())).await?;
         if failed { self.take_error().map_or(Ok(()), Err) } else { Ok(()) }
     }
 
-    /// Waits until the connection has failed, which shows without a read: the peer sent RST, most likely.
+    /// Waits for an error, usually RST from the peer, without reading.
     pub(crate) async fn failed(&self) -> io::Error {
         loop {
             match self.io.ready(Interest::ERROR).await {
@@ -63,7 +63,7 @@ impl Socket {
         }
     }
 
-    /// Ready when there is something to read: bytes, the end or an error.
+    /// Ready when a read would not block: bytes, end of stream or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.io.poll_read_ready(cx).map(|_| ())
     }
@@ -72,26 +72,27 @@ impl Socket {
         SockRef::from(&self.io).take_error().ok().flatten()
     }
 
-    /// Has the peer see RST when the connection is closed.
+    /// Makes the close send RST.
     pub(crate) fn reset(&self) {
         // Fails only on a socket that is gone already.
         let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
     }
 
-    /// Ends the connection both ways; with RST, as nothing more is read.
+    /// Shuts down both directions and makes the close send RST.
     pub(crate) fn abort(&self) {
         self.reset();
         // Fails only on a socket that is gone already.
         let _ = shutdown(&self.io, Shutdown::Both);
     }
 
-    /// Its own address and its peer's, while it is connected.
+    /// The local and the peer's address, while connected.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let socket = SockRef::from(&self.io);
         Some((socket.local_addr().ok()?.as_socket()?, socket.peer_addr().ok()?.as_socket()?))
     }
 
-    /// Reads by `call`, which gives the number of bytes that it moved. Fewer than `most` are all that there are.
+    /// Reads by `call`, which returns the number of bytes that it moved. Fewer than `most` mean that the socket is
+    /// drained.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -101,7 +102,7 @@ impl Socket {
         loop {
             let mut moved = None;
             let tried = self.io.try_io(Interest::READABLE, |fd| {
-                // Readiness used the waker up, whatever comes of it.
+                // The readiness event has consumed the waker.
                 self.waits_to_read.set(false);
                 let n = retry_on_intr(|| call(fd.as_fd()))?;
                 moved = Some(n);
@@ -116,14 +117,15 @@ impl Socket {
                 return Poll::Pending;
             }
             if self.io.poll_read_ready(cx)?.is_pending() {
-                // A task whose budget is used up is put off without its waker being kept.
+                // Without budget, the runtime reschedules the task and does not store its waker.
                 self.waits_to_read.set(has_budget_remaining());
                 return Poll::Pending;
             }
         }
     }
 
-    /// Writes by `call`, which gives the number of bytes that it moved. Fewer than `most` are all that there is room for.
+    /// Writes by `call`, which returns the number of bytes that it moved. Fewer than `most` mean that the send buffer
+    /// is full.
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -146,14 +148,14 @@ impl Socket {
         }
     }
 
-    /// Whether a short read says nothing: a read stops at urgent data, with more bytes behind it. Of these no readiness
-    /// tells later, so it is not cleared.
+    /// Whether a short read may leave bytes in the socket: a read stops at urgent data, and no later event reports the
+    /// bytes behind it, so the readiness must not be cleared.
     fn may_hold_back(&self) -> bool {
         self.io.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 }
 
-/// Registers a descriptor with the present runtime.
+/// Registers a descriptor with the current runtime.
 ///
 /// # Errors
 ///
@@ -167,8 +169,8 @@ pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Ow
     AsyncFd::with_interest(fd, interest)
 }
 
-/// What `try_io` is given for a call that moved `n` of at most `most` bytes. "Would block" clears the readiness: the socket has
-/// no more now, and the next edge says when it has.
+/// The result for `try_io` of a call that moved `n` of at most `most` bytes. `WouldBlock` clears the readiness after a
+/// short call, and the next edge sets it again.
 fn unless_short(n: usize, most: usize) -> io::Result<()> {
     if 0 < n && n < most { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }
@@ -224,7 +226,7 @@ mod tests {
         }
     }
 
-    /// A read stops at the urgent byte, and no event tells of those behind it.
+    /// A read stops at the urgent byte, and no event reports the bytes behind it.
     #[test]
     fn bytes_behind_urgent_data_are_read() {
         worker_runtime().block_on(async {
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_shows_although_nothing_is_read() {
+    fn a_reset_is_detected_without_a_read() {
         worker_runtime().block_on(async {
             let (mut near, far) = pair();
             near.write_all(b"unread").expect("sent");
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_refused_says_so() {
+    fn a_refused_connection_is_an_error() {
         worker_runtime().block_on(async {
             let target = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a port");
             let socket = begin(target, None, &LegOptions::default(), None).expect("begun");

@@ -1,4 +1,4 @@
-//! What all workers, and those who give them orders, share: the flow table, counts, faults, caps.
+//! State shared by all workers and by the threads that control them: the flow table, counters, faults, bandwidth caps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::counters::{AddressTotals, Carried, Series, SeriesKey};
 use super::fault::LiveFault;
-use super::metrics::{DataMetrics, Owner};
+use super::metrics::{DataMetrics, SeriesOwner};
 use super::peak::Peaks;
 use super::shape::Bucket;
 use super::table::FlowTable;
@@ -21,54 +21,53 @@ use crate::limits::{Connections, Refusals, SourceCounts, budget};
 use crate::model::{CidrSet, Fault, Refusal, TargetId, VpceServiceId};
 use crate::plan::{Listener, TargetGroup};
 
-/// What endpoints count, by endpoint and zone.
+/// Totals of endpoints, by endpoint and zone.
 pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
 
 /// A target process: load balancer, addressable target, member.
 pub(crate) type MemberKey = (VpceServiceId, TargetId, String);
 
-/// Where the data plane reports what others act on or show.
+/// Events of the data plane for other modules.
 #[derive(Debug)]
 pub(crate) struct Reports {
-    /// Targets that did not take a connection. The queue is bounded, and a full one takes no more: of a storm the first ones
-    /// say it all.
+    /// Targets that could not be connected to. The queue is bounded and drops events when full: the first ones suffice.
     pub(crate) failed_dials: mpsc::Sender<SocketAddr>,
     pub(crate) refusals: Arc<Refusals>,
 }
 
-/// Every series, and what is left of those that are gone.
+/// All series, and the totals of removed ones.
 #[derive(Debug, Default)]
 struct SeriesTable {
     series: HashMap<SeriesKey, Arc<Series>>,
-    /// What series that are forgotten have counted, by endpoint; as long as the endpoint has others.
+    /// Totals of removed series, by endpoint, kept while the endpoint has other series.
     gone: AllTotals,
     carried: Carried,
 }
 
-/// Outlives listeners.
+/// The data plane's shared state, which outlives listeners.
 #[derive(Debug)]
 pub(crate) struct DataPlaneState {
     pub(crate) table: FlowTable,
     pub(crate) metrics: DataMetrics,
     pub(crate) flow_log: Option<FlowLog>,
-    /// Refused clients that are kept without an answer, of every listener of the process.
+    /// Blackholed clients of every listener of the process.
     pub(crate) held: Arc<Connections>,
-    /// The flows of each source.
+    /// Open flows by source.
     pub(crate) sources: SourceCounts,
     workers: usize,
     series: Mutex<SeriesTable>,
     flows_of_members: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
     faults: Mutex<HashMap<String, LiveFault>>,
     caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
-    /// Sources that no listener lets in.
+    /// Sources on the service's side, which every listener refuses.
     pub(crate) service_side: watch::Sender<Arc<CidrSet>>,
-    /// Whether a flow ever was ordered to freeze.
+    /// Whether any flow was ever frozen.
     frozen: AtomicBool,
-    /// How many drains wait for flows to end; while 0, an end is not announced.
+    /// The number of drains that wait for flows to end; while it is 0, ends are not notified.
     draining: AtomicUsize,
     pub(crate) peaks: Mutex<Peaks>,
     ended: Notify,
-    /// Where a loss of something essential is reported.
+    /// Reports the loss of essential threads and listeners.
     pub(crate) losses: Losses,
     reports: Reports,
 }
@@ -103,7 +102,7 @@ impl DataPlaneState {
         }
     }
 
-    /// Where flows of `listener` are counted: the same series when its port moved or it was opened again.
+    /// The series of `listener`, which stays the same when its port moves or it is reopened.
     pub(crate) fn series(&self, listener: &Listener) -> Arc<Series> {
         let key = SeriesKey {
             endpoint: listener.gate.label().to_owned(),
@@ -117,7 +116,7 @@ impl DataPlaneState {
         }))
     }
 
-    /// Every series that there is, in order, and what those that there were add to their endpoints'.
+    /// All series, sorted, and the totals of removed series by endpoint.
     pub(crate) fn all_series(&self) -> (Vec<Arc<Series>>, AllTotals) {
         let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = table.series.values().cloned().collect();
@@ -125,7 +124,7 @@ impl DataPlaneState {
         (all, table.gone.clone())
     }
 
-    /// What was carried since the start.
+    /// The traffic since the start.
     pub(crate) fn carried(&self) -> Carried {
         let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut carried = table.carried;
@@ -133,10 +132,10 @@ impl DataPlaneState {
         carried
     }
 
-    /// Whether there is something to forget; it compares reference counts alone, so that it may be asked now and then.
+    /// Whether [`forget_absent`](Self::forget_absent) would remove something. Cheap: it only compares reference counts.
     pub(crate) fn has_absent(&self) -> bool {
         let table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is in `gone` alone goes once its last neighbour does, which is in `series`.
+        // Entries of `gone` are removed together with the endpoint's last entry of `series`.
         let series = table.series.values().any(|series| Arc::strong_count(series) == 1);
         drop(table);
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,18 +146,18 @@ impl DataPlaneState {
         series || faults || members || caps.values().any(|[cap, _]| Arc::strong_count(cap) == 1)
     }
 
-    /// Forgets what neither a listener nor a flow counts into any more, so that making and removing endpoints, targets and
-    /// faults all day long does not fill the memory.
+    /// Removes counters that neither a listener nor a flow uses, so that creating and deleting endpoints, targets and
+    /// faults does not leak memory.
     pub(crate) fn forget_absent(&self) {
         let mut table = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let SeriesTable { series, gone, carried } = &mut *table;
         series.retain(|key, series| {
-            // The table alone has it, and it can't be taken while the table is locked.
+            // A count of 1 is the table's own reference; no other can be created while the table is locked.
             let is_used = Arc::strong_count(series) > 1;
             if !is_used {
                 carried.add(series);
                 gone.entry(key.address()).or_default().add(series);
-                self.metrics.forget(&Owner::Series(key.clone()));
+                self.metrics.forget(&SeriesOwner::Series(key.clone()));
             }
             is_used
         });
@@ -166,8 +165,8 @@ impl DataPlaneState {
         gone.retain(|address, _| {
             let is_present = present.contains(address);
             if !is_present {
-                self.metrics.forget(&Owner::Address(address.0.clone(), address.1.clone()));
-                self.metrics.forget(&Owner::Peak(address.0.clone(), address.1.clone()));
+                self.metrics.forget(&SeriesOwner::Address(address.0.clone(), address.1.clone()));
+                self.metrics.forget(&SeriesOwner::Peak(address.0.clone(), address.1.clone()));
             }
             is_present
         });
@@ -175,7 +174,7 @@ impl DataPlaneState {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, live| {
             let is_set = Arc::strong_count(&live.affected) > 1;
             if !is_set {
-                self.metrics.forget(&Owner::Fault(name.clone(), live.fault.kind.label()));
+                self.metrics.forget(&SeriesOwner::Fault(name.clone(), live.fault.kind.label()));
             }
             is_set
         });
@@ -186,7 +185,7 @@ impl DataPlaneState {
         self.caps.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, [cap, _]| Arc::strong_count(cap) > 1);
     }
 
-    /// Counts of the flows that each member of `group` carries.
+    /// The flow counters of the members of `group`.
     pub(crate) fn flows_of_members(&self, group: &TargetGroup) -> Arc<[Arc<AtomicUsize>]> {
         let mut flows = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
         group
@@ -199,13 +198,14 @@ impl DataPlaneState {
             .collect()
     }
 
-    /// How many flows each member carries.
+    /// The number of flows of each member.
     pub(crate) fn flows_by_member(&self) -> BTreeMap<MemberKey, usize> {
         let flows = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
         flows.iter().map(|(member, flows)| (member.clone(), flows.load(Ordering::Relaxed))).collect()
     }
 
-    /// A fault with its counts. Set anew with other values, it numbers flows from 0 again; the flows that it affected are counted on.
+    /// A fault with its counters. A fault that is set with other values starts its sequence numbers from 0, but keeps
+    /// its count of affected flows.
     pub(crate) fn live_fault(&self, fault: &Arc<Fault>) -> LiveFault {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let known = faults.get(&fault.name);
@@ -221,7 +221,7 @@ impl DataPlaneState {
         live
     }
 
-    /// Every fault that there is, with the number of flows that it affected.
+    /// All faults, with the number of flows that each affected.
     pub(crate) fn affected(&self) -> Vec<(String, &'static str, u64)> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |live: &LiveFault| {
@@ -230,7 +230,7 @@ impl DataPlaneState {
         faults.values().map(of).collect()
     }
 
-    /// What an endpoint address may carry: to targets, to clients.
+    /// The bandwidth cap of an endpoint's address: to targets, to clients.
     pub(crate) fn cap(&self, address: IpAddr, bytes_per_second: u64) -> [Arc<Bucket>; 2] {
         let mut caps = self.caps.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || [(); 2].map(|()| Arc::new(Bucket::new(bytes_per_second)));
@@ -249,16 +249,16 @@ impl DataPlaneState {
         self.frozen.load(Ordering::Relaxed)
     }
 
-    /// A flow is out of the table.
+    /// Notifies drains that a flow was removed from the table.
     pub(crate) fn flow_ended(&self) {
         if self.draining.load(Ordering::Relaxed) > 0 {
             self.ended.notify_waiters();
         }
     }
 
-    /// Waits until `over` holds; it is evaluated again whenever a flow ends.
+    /// Waits until `over` returns true; it is called again whenever a flow ends.
     pub(crate) async fn until(&self, mut over: impl FnMut(&FlowTable) -> bool) {
-        let _waiting = Waiting::new(&self.draining);
+        let _waiting = DrainGuard::new(&self.draining);
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
@@ -266,17 +266,17 @@ impl DataPlaneState {
             if over(&self.table) {
                 break;
             }
-            // A worker that read `draining` before it was raised announces nothing, hence the time-out.
+            // A worker that read `draining` before it was incremented does not notify, hence the time-out.
             let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
         }
     }
 
-    /// Accepting failed.
+    /// Counts a failed accept.
     pub(crate) fn accept_error(&self, error: &io::Error) {
         self.metrics.accept_errors.count(error);
     }
 
-    /// A target did not take a connection.
+    /// Reports a target that could not be connected to.
     pub(crate) fn failed_dial(&self, target: SocketAddr) {
         let _ = self.reports.failed_dials.try_send(target);
     }
@@ -286,24 +286,24 @@ impl DataPlaneState {
         self.reports.refusals.is_first("flows", client.ip(), refusal.label(), listener.group.target.as_str())
     }
 
-    /// A listener can't go on. It is essential: the process is ended for it.
+    /// Reports a listener that cannot continue, which ends the process.
     pub(crate) fn lost_listener(&self, address: SocketAddr) {
-        // Fails only when the process stops anyway.
+        // Fails only if the process is stopping anyway.
         let _ = self.losses.send(format!("the listener at {address} stopped"));
     }
 }
 
-/// A wait for flows to end, counted until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a drain until it is dropped.
+struct DrainGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> DrainGuard<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::SeqCst);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for DrainGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

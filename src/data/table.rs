@@ -1,4 +1,4 @@
-//! The flow table: every flow that is open, with what it carried so far.
+//! The flow table: every open flow with its byte counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use tokio::sync::futures::Notified;
 
 use super::counters::Series;
 use super::fault::FlowFaults;
-use super::route::Route;
+use super::route::ListenerRoute;
 use crate::model::{DrainReason, FlowId, Origin};
 use crate::plan::{Listener, Member};
 
-/// A flow as the table holds it. Its counts are written by the flow's own worker, its orders by any thread.
+/// An open flow. Its counters are written by the flow's own worker, its order by any thread.
 #[derive(Debug)]
 pub(crate) struct FlowRecord {
     pub(crate) id: FlowId,
     pub(crate) client: SocketAddr,
     pub(crate) origin: Origin,
-    /// The route it started with, and keeps.
+    /// The listener at admission; not changed by a reload.
     pub(crate) listener: Arc<Listener>,
-    /// Which member of the group it goes to.
+    /// Index of its member in the target group.
     member: u16,
     pub(crate) opened: SystemTime,
-    /// Faults and the bandwidth cap that it is under.
+    /// Its faults and bandwidth cap.
     pub(crate) faults: Option<Arc<FlowFaults>>,
     pub(crate) series: Arc<Series>,
     to_target: AtomicU64,
     to_client: AtomicU64,
-    /// The worker's tick at which it was active last.
+    /// The worker's tick of the last activity.
     last_active: AtomicU32,
-    /// Ticks of silence that it may last.
+    /// Idle time-out in ticks.
     idle_timeout: AtomicU32,
-    /// Ticks of silence after which it is checked.
+    /// Ticks of silence between two checks.
     check_interval: AtomicU32,
     order: AtomicU8,
-    /// How often an order was given or taken back.
+    /// The number of times that an order was set or withdrawn.
     changes: AtomicU32,
     changed: Notify,
 }
 
-/// What a flow is to do.
+/// What a flow is ordered to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Go on.
+pub(crate) enum FlowOrder {
+    /// Continue.
     None,
-    /// End if it has been silent for too long.
+    /// End if the idle time-out has passed.
     CheckIdle,
-    /// Move nothing until it is thawed.
+    /// Relay nothing until thawed.
     Freeze,
     /// End now.
     End(DrainReason),
@@ -61,11 +61,11 @@ pub(crate) enum Order {
     Panic,
 }
 
-/// The order to freeze as a byte.
+/// [`FlowOrder::Freeze`] as a byte.
 const FREEZE: u8 = u8::MAX;
 #[cfg(test)]
 const PANIC: u8 = u8::MAX - 1;
-/// Orders as a byte: 0 none, 1 check for silence, then these.
+/// Orders to end, as bytes from 2 on; 0 is no order, 1 is [`FlowOrder::CheckIdle`].
 const REASONS: [DrainReason; 7] = [
     DrainReason::Fault,
     DrainReason::Deregistered,
@@ -81,7 +81,7 @@ impl FlowRecord {
         id: FlowId,
         client: SocketAddr,
         origin: Origin,
-        route: &Route,
+        route: &ListenerRoute,
         member: usize,
         tick: u32,
         faults: Option<Arc<FlowFaults>>,
@@ -106,13 +106,13 @@ impl FlowRecord {
         }
     }
 
-    /// Notes bytes that the target took. The flow's own worker only.
+    /// Counts bytes written to the target. For the flow's own worker only.
     #[inline]
     pub(crate) fn add_to_target(&self, n: u64) {
         self.to_target.store(self.to_target.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// Notes bytes that the client took, and returns how many it had taken before. The flow's own worker only.
+    /// Counts bytes written to the client, and returns the previous count. For the flow's own worker only.
     #[inline]
     pub(crate) fn add_to_client(&self, n: u64) -> u64 {
         let before = self.to_client.load(Ordering::Relaxed);
@@ -130,60 +130,60 @@ impl FlowRecord {
         self.to_client.load(Ordering::Relaxed)
     }
 
-    /// Notes that it was active at `tick`.
+    /// Records activity at `tick`.
     #[inline]
     pub(crate) fn mark_active(&self, tick: u32) {
         self.last_active.store(tick, Ordering::Relaxed);
     }
 
-    /// Lets it be silent for `timeout` ticks from `tick` on, with a check every `interval` ticks.
+    /// Starts an idle time-out of `timeout` ticks at `tick`, with a check every `interval` ticks.
     pub(crate) fn start_idle_timeout(&self, tick: u32, timeout: u32, interval: u32) {
         self.mark_active(tick);
         self.check_interval.store(interval, Ordering::Relaxed);
         self.idle_timeout.store(timeout, Ordering::Relaxed);
     }
 
-    /// The tick from which on it has been silent for too long.
+    /// The tick at which the idle time-out passes.
     pub(crate) fn idle_deadline(&self) -> u32 {
         self.last_active().saturating_add(self.idle_timeout.load(Ordering::Relaxed))
     }
 
-    /// The process that it goes to.
+    /// The member that it is connected to.
     pub(crate) fn member(&self) -> &Member {
         &self.listener.group.members[usize::from(self.member)]
     }
 
-    /// The tick at which it was active last.
+    /// The tick of the last activity.
     pub(crate) fn last_active(&self) -> u32 {
         self.last_active.load(Ordering::Relaxed)
     }
 
-    /// The tick at which it is to be checked, if it stays silent until then.
+    /// The tick of the next check, if it stays silent until then.
     pub(crate) fn next_check(&self, now: u32) -> u32 {
         let (active, interval) = (self.last_active(), self.check_interval.load(Ordering::Relaxed).max(1));
         let next = active.saturating_add((now.saturating_sub(active) / interval + 1).saturating_mul(interval));
         next.min(self.idle_deadline())
     }
 
-    /// Whether it has been silent for long enough to be checked.
+    /// Whether a check is due.
     pub(crate) fn is_silent(&self, now: u32) -> bool {
         now >= self.last_active().saturating_add(self.check_interval.load(Ordering::Relaxed)).min(self.idle_deadline())
     }
 
-    /// Orders it to do something; an earlier order to end stands.
-    pub(crate) fn give(&self, order: Order) {
+    /// Sets an order. An earlier order to end is not replaced.
+    pub(crate) fn set_order(&self, order: FlowOrder) {
         let byte = match order {
-            Order::None => return,
-            Order::CheckIdle => 1,
-            Order::Freeze => FREEZE,
+            FlowOrder::None => return,
+            FlowOrder::CheckIdle => 1,
+            FlowOrder::Freeze => FREEZE,
             #[cfg(test)]
-            Order::Panic => PANIC,
-            Order::End(reason) => {
+            FlowOrder::Panic => PANIC,
+            FlowOrder::End(reason) => {
                 2 + REASONS.iter().position(|other| *other == reason).map_or(0, |at| u8::try_from(at).unwrap_or(0))
             }
         };
         let overrides = |present| match order {
-            Order::CheckIdle => present == 0,
+            FlowOrder::CheckIdle => present == 0,
             _ => present < 2 || present == FREEZE,
         };
         let update = |present| overrides(present).then_some(byte);
@@ -192,25 +192,25 @@ impl FlowRecord {
         }
     }
 
-    /// The present order.
+    /// The current order.
     #[inline]
-    pub(crate) fn order(&self) -> Order {
+    pub(crate) fn order(&self) -> FlowOrder {
         match self.order.load(Ordering::Acquire) {
-            0 => Order::None,
-            1 => Order::CheckIdle,
-            FREEZE => Order::Freeze,
+            0 => FlowOrder::None,
+            1 => FlowOrder::CheckIdle,
+            FREEZE => FlowOrder::Freeze,
             #[cfg(test)]
             PANIC => panic!("as asked"),
-            byte => Order::End(REASONS[usize::from(byte) - 2]),
+            byte => FlowOrder::End(REASONS[usize::from(byte) - 2]),
         }
     }
 
-    /// Waits until the order may have changed since it was read last. For the flow's own task.
+    /// Waits until the order may have changed. For the flow's own task.
     pub(crate) fn order_changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// Takes back an order to freeze.
+    /// Withdraws [`FlowOrder::Freeze`].
     pub(crate) fn thaw(&self) {
         if self.order.compare_exchange(FREEZE, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.notify();
@@ -222,19 +222,20 @@ impl FlowRecord {
         self.changed.notify_one();
     }
 
-    /// How often an order was given or taken back: while it stays, so does the order, but for one that the flow took back.
+    /// The number of times that an order was set or withdrawn. While it is unchanged, so is the order, unless the flow
+    /// itself has withdrawn it.
     #[inline]
     pub(crate) fn order_changes(&self) -> u32 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Takes back an order to check for silence.
+    /// Withdraws [`FlowOrder::CheckIdle`].
     pub(crate) fn checked(&self) {
         let _ = self.order.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 
-/// A flow for people and the API.
+/// A flow as the API and the CLI show it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FlowView {
     /// Its id, in hex.
@@ -310,7 +311,7 @@ impl FlowTable {
         self.flows.len()
     }
 
-    /// The flows for which `wanted` holds.
+    /// The flows for which `wanted` returns true.
     pub(crate) fn select(&self, wanted: impl Fn(&FlowRecord) -> bool) -> Vec<Arc<FlowRecord>> {
         self.flows.iter().filter(|entry| wanted(entry.value())).map(|entry| Arc::clone(entry.value())).collect()
     }

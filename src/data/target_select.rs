@@ -1,4 +1,4 @@
-//! Which member of a target group takes a flow.
+//! Target selection: which member of a target group a flow is sent to.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::context::WorkerContext;
-use super::route::Route;
+use super::route::ListenerRoute;
 use crate::model::{FlowId, Refusal, TargetState, Zone};
 use crate::plan::{Member, TargetGroup};
 
-/// The member for a flow with this hash that arrived in `zone`; `None` when no member is registered there.
+/// Chooses the member for a flow with this hash that arrived in `zone`; `None` if no member is registered there.
 ///
-/// Healthy members of the zone (of all zones with cross-zone) share the flows; when too few are healthy the group fails
-/// open and all of them do (NLB: *Target groups*, unhealthy state routing). A draining member gets no new flow.
+/// Flows are distributed over the healthy members of the zone (of all zones with cross-zone). If too few are healthy,
+/// the group fails open and uses all members (NLB: *Target groups*, unhealthy state routing). A draining member gets no
+/// new flow.
 pub(crate) fn choose(group: &TargetGroup, zone: &Zone, hash: u64) -> Option<usize> {
     let registered = |member: &Member| group.is_registered(member, zone);
     let healthy = |member: &Member| registered(member) && member.state == TargetState::Healthy;
@@ -26,10 +27,10 @@ fn pick(group: &TargetGroup, hash: u64, fits: impl Fn(&Member) -> bool) -> Optio
     group.members.iter().enumerate().filter(|(_, member)| fits(member)).nth(nth).map(|(at, _)| at)
 }
 
-/// A place among the flows that a member carries, given back when it is dropped.
+/// A slot among the flows of a member, released on drop.
 #[derive(Debug)]
 pub(crate) struct TargetSlot {
-    /// Which member of the group.
+    /// Index of the member in the group.
     pub(crate) member: usize,
     /// The flow's id, part of the hash as the TCP sequence number is on NLB.
     pub(crate) flow: FlowId,
@@ -42,13 +43,13 @@ impl Drop for TargetSlot {
     }
 }
 
-/// Chooses a member and reserves a place on it.
+/// Chooses a member and reserves a slot on it.
 ///
 /// # Errors
 ///
-/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when it carries as many flows as it may,
+/// [`Refusal::NoTarget`] when there is no member, [`Refusal::FlowLimit`] when the member has reached its flow limit,
 /// [`Refusal::ConnectionLimit`] when its cluster's limit is reached.
-pub(crate) fn reserve(ctx: &WorkerContext, route: &Route, client: SocketAddr) -> Result<TargetSlot, Refusal> {
+pub(crate) fn reserve(ctx: &WorkerContext, route: &ListenerRoute, client: SocketAddr) -> Result<TargetSlot, Refusal> {
     let listener = &route.listener;
     let group = &listener.group;
     let flow = ctx.next_flow();

@@ -1,4 +1,4 @@
-//! A runtime and connections as a worker has them, for tests.
+//! Test helpers: a worker's runtime and connections.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(crate) fn worker_runtime() -> LocalRuntime {
     Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).expect("a runtime")
 }
 
-/// A connection: the peer's end, which blocks, and the gateway's, in the present runtime.
+/// A connection: the peer's blocking end, and the gateway's end in the current runtime.
 pub(crate) fn pair() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
@@ -22,7 +22,7 @@ pub(crate) fn pair() -> (TcpStream, Socket) {
     (near, Socket::new(far.into()).expect("registered"))
 }
 
-/// The listener of a target whose member is `backend`, at `address`.
+/// A listener at `address` with the single target `backend`.
 pub(crate) fn listener_to(backend: SocketAddr, address: SocketAddr) -> Listener {
     let desired = crate::config::quickstart().desired;
     let snapshot = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan").0;

@@ -1,4 +1,4 @@
-//! A worker: one thread, one current-thread runtime, its own listening sockets and its own connections, each a task.
+//! A worker: one thread with a current-thread runtime, its own listening sockets, and a task per connection.
 
 use std::io;
 use std::net::TcpListener;
@@ -11,29 +11,29 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::context::{WorkerContext, WorkerOptions};
 use super::listener;
-use super::route::Routes;
+use super::route::RouteWatch;
 use super::state::DataPlaneState;
-use super::table::Order;
+use super::table::FlowOrder;
 
-/// What a worker is asked to do, from any thread.
-pub(crate) enum Command {
-    /// Accept on these sockets.
-    Open(Vec<(TcpListener, Routes)>, oneshot::Sender<()>),
-    /// Answer, as a sign of life.
+/// Commands to a worker, from any thread.
+pub(crate) enum WorkerCommand {
+    /// Start accepting on these sockets.
+    Open(Vec<(TcpListener, RouteWatch)>, oneshot::Sender<()>),
+    /// Respond, for the health check.
     Answer(oneshot::Sender<()>),
-    /// End, with every flow that is left.
+    /// Stop, ending all remaining flows.
     Stop,
-    /// Do something else: panic, or block.
+    /// Run this instead: panic or block.
     #[cfg(test)]
     Misbehave(Box<dyn FnOnce() + Send>),
 }
 
-/// Works on the present thread until it is asked to stop. `started` receives when it works, or why it does not.
+/// Runs a worker on the current thread until it is told to stop. `started` receives whether it started.
 pub(crate) fn run(
     index: usize,
     state: Arc<DataPlaneState>,
     options: WorkerOptions,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<WorkerCommand>,
     started: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
     // No time driver: see `clock`.
@@ -53,45 +53,45 @@ pub(crate) fn run(
         }
     };
     let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
-    // Before the panic goes on: the connections did not panic, and should not say so.
+    // Dropped before the panic resumes, so that connections do not report it as their own.
     drop(runtime);
     if let Err(panic) = ended {
         resume_unwind(panic);
     }
 }
 
-async fn work(ctx: &Rc<WorkerContext>, mut commands: mpsc::UnboundedReceiver<Command>) {
+async fn work(ctx: &Rc<WorkerContext>, mut commands: mpsc::UnboundedReceiver<WorkerCommand>) {
     loop {
         tokio::select! {
             biased;
             command = commands.recv() => match command {
-                Some(Command::Open(opened, done)) => {
-                    opened.into_iter().for_each(|(socket, routes)| listener::open(ctx, socket, routes));
+                Some(WorkerCommand::Open(opened, done)) => {
+                    opened.into_iter().for_each(|(socket, route_watch)| listener::open(ctx, socket, route_watch));
                     let _ = done.send(());
                 }
-                Some(Command::Answer(answer)) => {
+                Some(WorkerCommand::Answer(answer)) => {
                     let _ = answer.send(());
                 }
-                Some(Command::Stop) | None => return,
+                Some(WorkerCommand::Stop) | None => return,
                 #[cfg(test)]
-                Some(Command::Misbehave(how)) => how(),
+                Some(WorkerCommand::Misbehave(how)) => how(),
             },
             tick = ctx.clock.next_tick() => {
-                check_silent_flows(ctx, tick.expect("a timer of its own can be read"));
-                // Where several ticks are due, as after a stop of the process, bytes that came meanwhile are read in between.
+                check_silent_flows(ctx, tick.expect("a timerfd can be read"));
+                // If several ticks are overdue, for example after SIGSTOP, connections read received bytes in between.
                 tokio::task::yield_now().await;
             }
         }
     }
 }
 
-/// Orders the flows that have been silent for a while to check whether it was too long.
+/// Orders silent flows to check their idle time-out.
 fn check_silent_flows(ctx: &WorkerContext, now: u32) {
-    ctx.wheel.borrow_mut().turn(now, |id| {
+    ctx.wheel.borrow_mut().advance(now, |id| {
         let record = ctx.state.table.get(*id)?;
         if record.is_silent(now) {
-            // A frozen one goes on first, and is checked afterwards.
-            record.give(Order::CheckIdle);
+            // No effect on a frozen flow, which is checked after it thaws.
+            record.set_order(FlowOrder::CheckIdle);
         }
         Some(record.next_check(now))
     });

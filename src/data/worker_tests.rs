@@ -1,4 +1,4 @@
-//! Flows of a worker that runs on the test's own thread: whatever they are ordered in whatever phase, they end, once.
+//! A worker on the test's own thread: a flow that gets any orders in any phase ends exactly once.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::data::connect::LegOptions;
 use crate::data::fault::LiveFault;
 use crate::data::flow::{Accepted, serve};
 use crate::data::metrics::DataMetrics;
-use crate::data::route::Route;
+use crate::data::route::ListenerRoute;
 use crate::data::state::Reports;
 use crate::data::table::FlowRecord;
 use crate::data::testing::{listener_to, pair, worker_runtime};
@@ -24,19 +24,19 @@ use crate::model::{DrainReason, Fault, FaultDirection, FaultKind, FaultScope, Sh
 use crate::plan::{Listener, TargetGroup};
 use crate::telemetry::Registry;
 
-/// How far a flow is when its orders come.
+/// The phase of a flow in which it gets orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum FlowPhase {
     Dialing,
     Relaying,
     Faulty,
     HalfOpen,
-    /// Silent for too long: out of the table, with its sockets kept.
+    /// Idle time-out passed: removed from the table, sockets kept.
     Expired,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
+enum OrderStep {
     Freeze,
     Thaw,
     CheckIdle,
@@ -44,18 +44,24 @@ enum Given {
     Panic,
 }
 
-fn phase() -> impl Strategy<Value = Phase> {
+fn phase() -> impl Strategy<Value = FlowPhase> {
     prop_oneof![
-        Just(Phase::Dialing),
-        Just(Phase::Relaying),
-        Just(Phase::Faulty),
-        Just(Phase::HalfOpen),
-        Just(Phase::Expired)
+        Just(FlowPhase::Dialing),
+        Just(FlowPhase::Relaying),
+        Just(FlowPhase::Faulty),
+        Just(FlowPhase::HalfOpen),
+        Just(FlowPhase::Expired)
     ]
 }
 
-fn given() -> impl Strategy<Value = Given> {
-    prop_oneof![Just(Given::Freeze), Just(Given::Thaw), Just(Given::CheckIdle), Just(Given::Kill), Just(Given::Panic)]
+fn given() -> impl Strategy<Value = OrderStep> {
+    prop_oneof![
+        Just(OrderStep::Freeze),
+        Just(OrderStep::Thaw),
+        Just(OrderStep::CheckIdle),
+        Just(OrderStep::Kill),
+        Just(OrderStep::Panic)
+    ]
 }
 
 /// A worker whose clock ticks every millisecond.
@@ -91,27 +97,27 @@ fn worker() -> Rc<WorkerContext> {
     ctx
 }
 
-/// A listener on which a flow comes into `phase`.
-fn listener(phase: Phase, backend: SocketAddr) -> Listener {
+/// A listener on which a flow reaches `phase`.
+fn listener(phase: FlowPhase, backend: SocketAddr) -> Listener {
     let mut listener = listener_to(backend, "127.0.30.194:1024".parse().expect("an address"));
     let mut group = TargetGroup::clone(&listener.group);
     let hour = Duration::from_secs(3600);
-    group.idle_timeout = if phase == Phase::Expired { Duration::from_millis(1) } else { hour };
+    group.idle_timeout = if phase == FlowPhase::Expired { Duration::from_millis(1) } else { hour };
     group.connect_timeout = hour;
-    group.members.iter_mut().for_each(|member| member.faulted = phase == Phase::Dialing);
+    group.members.iter_mut().for_each(|member| member.faulted = phase == FlowPhase::Dialing);
     listener.group = Arc::new(group);
     listener
 }
 
-fn faults(phase: Phase) -> Vec<LiveFault> {
+fn faults(phase: FlowPhase) -> Vec<LiveFault> {
     let kind = match phase {
-        Phase::Faulty => FaultKind::Latency {
+        FlowPhase::Faulty => FaultKind::Latency {
             delay: Duration::from_secs(1),
             jitter: Duration::ZERO,
             direction: FaultDirection::Both,
         },
-        Phase::HalfOpen => FaultKind::HalfOpen { time: Duration::ZERO },
-        Phase::Dialing | Phase::Relaying | Phase::Expired => return Vec::new(),
+        FlowPhase::HalfOpen => FaultKind::HalfOpen { time: Duration::ZERO },
+        FlowPhase::Dialing | FlowPhase::Relaying | FlowPhase::Expired => return Vec::new(),
     };
     let fault = Fault {
         name: "fault".to_owned(),
@@ -131,39 +137,39 @@ async fn until(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Accepts the target's side, and waits until the flow has come into `phase`.
-async fn reach(phase: Phase, ctx: &WorkerContext, record: &FlowRecord, backend: &std::net::TcpListener) {
-    if phase == Phase::Dialing {
+/// Accepts the target's side, and waits until the flow reaches `phase`.
+async fn reach(phase: FlowPhase, ctx: &WorkerContext, record: &FlowRecord, backend: &std::net::TcpListener) {
+    if phase == FlowPhase::Dialing {
         return;
     }
     until(|| record.idle_deadline() < u32::MAX || ctx.state.table.len() == 0).await;
     match phase {
-        Phase::HalfOpen => {
+        FlowPhase::HalfOpen => {
             let (mut target, _) = backend.accept().expect("connected");
             target.set_nonblocking(true).expect("a live socket");
             until(|| !matches!(target.read(&mut [0; 512]), Err(error) if error.kind() == io::ErrorKind::WouldBlock))
                 .await;
         }
-        Phase::Expired => until(|| ctx.state.table.len() == 0).await,
-        Phase::Dialing | Phase::Relaying | Phase::Faulty => {}
+        FlowPhase::Expired => until(|| ctx.state.table.len() == 0).await,
+        FlowPhase::Dialing | FlowPhase::Relaying | FlowPhase::Faulty => {}
     }
 }
 
-fn give(record: &FlowRecord, given: Given) {
+fn send_order(record: &FlowRecord, given: OrderStep) {
     match given {
-        Given::Freeze => record.give(Order::Freeze),
-        Given::Thaw => record.thaw(),
-        Given::CheckIdle => record.give(Order::CheckIdle),
-        Given::Kill => record.give(Order::End(DrainReason::Killed)),
-        Given::Panic => record.give(Order::Panic),
+        OrderStep::Freeze => record.set_order(FlowOrder::Freeze),
+        OrderStep::Thaw => record.thaw(),
+        OrderStep::CheckIdle => record.set_order(FlowOrder::CheckIdle),
+        OrderStep::Kill => record.set_order(FlowOrder::End(DrainReason::Killed)),
+        OrderStep::Panic => record.set_order(FlowOrder::Panic),
     }
 }
 
-/// Takes a flow into `phase`, gives it these orders, each after so many turns of the worker, kills it, and says what its peer
-/// saw.
+/// Takes a flow to `phase`, sends it these orders, each followed by a number of yields, then kills it. Stores the
+/// client's end in `peer`.
 async fn live_through(
-    phase: Phase,
-    orders: &[(Given, usize)],
+    phase: FlowPhase,
+    orders: &[(OrderStep, usize)],
     peer: &mut Option<TcpStream>,
 ) -> Result<(), TestCaseError> {
     let ctx = worker();
@@ -171,39 +177,40 @@ async fn live_through(
     let listener = Arc::new(listener(phase, backend.local_addr().expect("bound")));
     let series = ctx.state.series(&listener);
     let flows_of_members = ctx.state.flows_of_members(&listener.group);
-    let route = Route { listener, series: Arc::clone(&series), flows_of_members, faults: faults(phase), cap: None };
+    let route =
+        ListenerRoute { listener, series: Arc::clone(&series), flows_of_members, faults: faults(phase), cap: None };
     let flows_of_members = Arc::clone(&route.flows_of_members);
     let (_route, current) = watch::channel(Arc::new(route));
     let (open, _closed) = mpsc::channel(1);
     let (near, client) = pair();
     *peer = Some(near);
     let source = "127.0.1.9:4711".parse().expect("an address");
-    let accepted = Accepted { routes: Rc::new(Routes { current, open }), peer: source, spare: None };
+    let accepted = Accepted { route_watch: Rc::new(RouteWatch { current, open }), peer: source, spare: None };
     let task = spawn_local(serve(Rc::clone(&ctx), client, Box::new(accepted)));
     until(|| series.sum(|shard| shard.opened.get()) == 1).await;
     let record = ctx.state.table.select(|_| true).pop().expect("it is open");
     reach(phase, &ctx, &record, &backend).await;
     for (given, turns) in orders {
-        give(&record, *given);
+        send_order(&record, *given);
         for _ in 0..*turns {
             yield_now().await;
         }
     }
-    give(&record, Given::Kill);
+    send_order(&record, OrderStep::Kill);
     let panicked = task.await.is_err();
-    prop_assert!(!panicked || orders.iter().any(|(given, _)| *given == Given::Panic));
+    prop_assert!(!panicked || orders.iter().any(|(given, _)| *given == OrderStep::Panic));
     prop_assert_eq!(ctx.state.table.len(), 0);
     prop_assert_eq!(series.sum(|shard| shard.opened.get()), 1);
     prop_assert_eq!(series.sum(|shard| shard.closed.iter().map(crate::data::counters::Count::get).sum()), 1);
     let carried: usize = flows_of_members.iter().map(|flows| flows.load(std::sync::atomic::Ordering::Relaxed)).sum();
-    prop_assert_eq!(carried, 0, "every place on a member is given back");
+    prop_assert_eq!(carried, 0, "every slot on a member is released");
     Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Killed at last, if not before: and its client sees RST, whether its task ended or panicked.
+    /// The flow is killed at the end. Its client sees RST, whether the task ended or panicked.
     #[test]
     fn a_flow_is_closed_once_whatever_it_is_ordered_in_whatever_phase(
         phase in phase(),
@@ -216,11 +223,11 @@ proptest! {
     }
 }
 
-/// Notifications that were overtaken must not be the last ones.
+/// A notification whose order was replaced meanwhile must not suppress later ones.
 #[test]
 fn an_order_reaches_a_flow_whose_earlier_orders_were_taken_back() {
-    let orders = [(Given::Freeze, 0), (Given::Thaw, 3), (Given::Freeze, 3), (Given::Thaw, 0)];
-    for phase in [Phase::Dialing, Phase::Relaying, Phase::Faulty, Phase::HalfOpen, Phase::Expired] {
+    let orders = [(OrderStep::Freeze, 0), (OrderStep::Thaw, 3), (OrderStep::Freeze, 3), (OrderStep::Thaw, 0)];
+    for phase in [FlowPhase::Dialing, FlowPhase::Relaying, FlowPhase::Faulty, FlowPhase::HalfOpen, FlowPhase::Expired] {
         worker_runtime().block_on(live_through(phase, &orders, &mut None)).expect("it ends");
     }
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
 use super::{DnsError, ViewKind};
-use crate::limits::{Connection, Connections, Shares, budget};
+use crate::limits::{ConnectionSlot, Connections, Shares, budget};
 
 /// Connections that one source address may hold at once over one listener.
 pub(super) const MAXIMUM_PER_SOURCE: usize = 32;
@@ -83,7 +83,7 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: Cancell
 }
 
 /// Answers until the client closes, is idle for too long, or sends what cannot be parsed, such as an empty message.
-async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, place: &Connection) -> io::Result<()> {
+async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, place: &ConnectionSlot) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut messages, replies) =
         Messages::from_stream_with_buffer_size(AsyncIoTokioAsStd(stream), source, REPLY_BUFFER);

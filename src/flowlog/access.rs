@@ -1,13 +1,13 @@
-//! The access log: one JSON object a flow, at its end, and one for each that was refused.
+//! The access log: one JSON object per flow, at its end, and one per refused connection.
 //!
-//! The same words as the log line on standard error, whatever that one's level and format are.
+//! Uses the field names of the log line on standard error, independently of that log's level and format.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::event::{Ended, Refused};
+use super::event::{EndedFlow, RefusedFlow};
 use crate::model::Origin;
 use crate::plan::EndpointGate;
 
@@ -54,8 +54,8 @@ enum Outcome {
     },
 }
 
-/// The line of a flow that ended.
-pub(super) fn closed(flow: &Ended) -> String {
+/// The line of an ended flow.
+pub(super) fn closed(flow: &EndedFlow) -> String {
     let duration = flow.ended.duration_since(flow.opened).unwrap_or_default();
     json(&Line {
         time: time(flow.ended),
@@ -78,8 +78,8 @@ pub(super) fn closed(flow: &Ended) -> String {
     })
 }
 
-/// The line of one that was refused.
-pub(super) fn refused(flow: &Refused) -> String {
+/// The line of a refused connection.
+pub(super) fn refused(flow: &RefusedFlow) -> String {
     json(&Line {
         time: time(flow.at),
         event: "flow refused",

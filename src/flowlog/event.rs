@@ -1,4 +1,4 @@
-//! What the data plane tells of flows.
+//! Events of the data plane.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::model::{EniId, FlowEnd, FlowId, Origin, Refusal, Region, SubnetId, TargetId, VpcId, VpceId, Zone};
 use crate::plan::EndpointGate;
 
-/// Segments that the client's connection has seen.
+/// Segments of the client's connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Packets {
     /// From the client.
@@ -16,9 +16,9 @@ pub struct Packets {
     pub egress: u64,
 }
 
-/// A flow that has ended.
+/// An ended flow.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub struct EndedFlow {
     /// Which.
     pub id: FlowId,
     /// Who it came from.
@@ -31,7 +31,7 @@ pub struct Ended {
     pub origin: Origin,
     /// The addressable target.
     pub target: TargetId,
-    /// Where that listens.
+    /// The member's address.
     pub target_address: SocketAddr,
     /// When it was let through.
     pub opened: SystemTime,
@@ -41,22 +41,22 @@ pub struct Ended {
     pub bytes_to_target: u64,
     /// Payload written to the client.
     pub bytes_to_client: u64,
-    /// What the kernel counted; `None` when it knows the connection no more.
+    /// The kernel's counts; `None` if the connection is already closed.
     pub packets: Option<Packets>,
     /// How it ended.
     pub end: FlowEnd,
 }
 
-/// A connection that was not let through.
+/// A refused connection.
 #[derive(Debug, Clone)]
-pub struct Refused {
+pub struct RefusedFlow {
     /// Who it came from.
     pub client: SocketAddr,
     /// The address that it came to.
     pub local: SocketAddr,
     /// The endpoint; `None` on the public path.
     pub gate: Option<Arc<EndpointGate>>,
-    /// The target behind that address.
+    /// The addressable target.
     pub target: TargetId,
     /// When.
     pub at: SystemTime,
@@ -64,7 +64,7 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
-/// A flow that is open when a window closes.
+/// A flow that is open at the end of a window.
 #[derive(Debug, Clone)]
 pub struct OpenFlow {
     /// Which.
@@ -83,7 +83,7 @@ pub struct OpenFlow {
     pub bytes_to_target: u64,
     /// Payload written to the client so far.
     pub bytes_to_client: u64,
-    /// What the kernel counted so far.
+    /// The kernel's counts so far.
     pub packets: Option<Packets>,
 }
 
@@ -100,12 +100,12 @@ pub struct Interface {
     pub zone: Zone,
     /// Its address.
     pub ip: IpAddr,
-    /// The endpoint that it is of.
+    /// Its endpoint.
     pub endpoint: VpceId,
 }
 
 impl Interface {
-    /// The interface of `gate` that has the address `ip`.
+    /// The interface of `gate` with the address `ip`.
     #[must_use]
     pub fn at(gate: &EndpointGate, ip: IpAddr) -> Option<Self> {
         let address = gate.addresses.iter().find(|address| address.ip == ip)?;

@@ -1,4 +1,4 @@
-//! A file that is put aside when it is large: `flow.log`, `flow.log.1`, `flow.log.2` …
+//! A log file with rotation by size: `flow.log`, `flow.log.1`, `flow.log.2` …
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// More bytes than the names of all fields have.
+/// Longer than a header with all fields.
 const LONGEST_HEADER: u64 = 64 << 10;
 
-/// A file of lines that never grows much beyond `most` bytes.
+/// A file of lines that is rotated at `most` bytes.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     path: PathBuf,
@@ -22,14 +22,14 @@ pub(super) struct RotatingFile {
 }
 
 impl RotatingFile {
-    /// Appends to `path`, and makes the directory that it is in.
+    /// Opens `path` for appending, creating its directory.
     pub(super) fn open(path: &Path, most: u64, keep: usize, header: String) -> io::Result<Self> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)?;
         }
         let (file, written) = append(path)?;
         let mut opened = Self { path: path.to_path_buf(), most, keep, header, file, written };
-        // Lines of another format would stand below a first line that names other fields.
+        // Do not append lines to a file whose header names other fields.
         if written > 0 && first_line(path)? != opened.header.as_bytes() && !opened.header.is_empty() {
             opened.rotate()?;
         }
@@ -37,7 +37,7 @@ impl RotatingFile {
         Ok(opened)
     }
 
-    /// Writes a line and its end.
+    /// Writes a line.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         let bytes = line.len() as u64 + 1;
         let holds_lines = self.written > self.header.len() as u64 + 1;
@@ -50,12 +50,12 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Hands what is written to the kernel.
+    /// Flushes buffered lines to the kernel.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
 
-    /// Puts the file aside and begins another. The oldest of `keep` goes.
+    /// Rotates the file. Older files beyond `keep` are removed.
     fn rotate(&mut self) -> io::Result<()> {
         self.file.flush()?;
         for n in (1..self.keep).rev() {
@@ -91,7 +91,7 @@ fn append(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
     Ok((BufWriter::new(file), written))
 }
 
-/// The first line without its end, as far as a header may be long.
+/// The first line without its newline, up to [`LONGEST_HEADER`].
 fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
@@ -99,7 +99,7 @@ fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Renames what may not be there.
+/// Renames a file if it exists.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_file_is_put_aside_and_the_oldest_goes() {
+    fn a_full_file_is_rotated_and_the_oldest_is_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs/flow.log");
         let mut file = RotatingFile::open(&path, 30, 2, "a header".to_owned()).expect("opened");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_format_begin_another_file() {
+    fn lines_of_another_format_start_another_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("flow.log");
         for header in ["a header", "a header", "another"] {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_is_kept() {
+    fn an_existing_file_is_appended_to() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("flow.log");
         for n in 0..2 {

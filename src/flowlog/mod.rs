@@ -1,12 +1,12 @@
-//! Flow logs as a VPC has them, and an access log: one thread, fed through a bounded queue that no flow ever waits for.
+//! VPC flow logs and an access log, written by one thread behind a bounded queue that never blocks a flow.
 //!
-//! In AWS the flow log of a VPC records what its network interfaces let through and what not, summed over an aggregation
-//! interval; an interface endpoint has one interface a zone (Amazon VPC User Guide, *Logging IP traffic using VPC Flow
-//! Logs*). Here the data plane tells of a flow when it ends or is refused, and once an interval of those that are open.
-//! Nothing is done while bytes move. What finds the queue full is counted and recorded as SKIPDATA.
+//! In AWS the flow log of a VPC records the accepted and rejected traffic of its network interfaces, aggregated over an
+//! interval; an interface endpoint has one interface per zone (Amazon VPC User Guide, *Logging IP traffic using VPC
+//! Flow Logs*). Here the data plane sends an event when a flow ends or is refused, and a list of the open flows once
+//! per interval. The relay does no extra work. Events that find the queue full are counted and recorded as SKIPDATA.
 //!
-//! `event` is what the data plane tells, `window` sums it up (pure), `record` and `access` write it as text, `file` keeps
-//! it, `writer` is the thread.
+//! `event` has the data plane's events, `window` aggregates them (pure), `record` and `access` format them, `file`
+//! rotates files, `writer` is the thread.
 
 mod access;
 mod event;
@@ -15,5 +15,5 @@ mod record;
 mod window;
 mod writer;
 
-pub use event::{Ended, Interface, OpenFlow, Packets, Refused};
+pub use event::{EndedFlow, Interface, OpenFlow, Packets, RefusedFlow};
 pub use writer::{Destination, FlowLog, FlowLogError, FlowLogOptions, Options, Traffic};

@@ -1,4 +1,4 @@
-//! One flow log record, and how it is written.
+//! Flow log records and their format.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::event::Interface;
 use crate::model::{FlowLogField, FlowLogFormat, Origin};
 
-/// TCP flags as records have them; ACK and PSH are not among them (*Flow log records*, `tcp-flags`).
+/// TCP flags in records; ACK and PSH are not recorded (*Flow log records*, `tcp-flags`).
 pub(super) mod flags {
     pub(crate) const FIN: u8 = 1;
     pub(crate) const SYN: u8 = 2;
@@ -15,19 +15,19 @@ pub(super) mod flags {
     pub(crate) const SYN_ACK: u8 = 18;
 }
 
-/// The number of TCP.
+/// The IANA protocol number of TCP.
 const TCP: u8 = 6;
 
-/// As the interface sees it.
+/// The direction from the interface's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(super) enum FlowDirection {
     /// From the client.
     Ingress,
     /// To the client.
     Egress,
 }
 
-/// What became of it at the interface.
+/// Whether the interface accepted the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Accept,
@@ -43,10 +43,10 @@ impl Action {
     }
 }
 
-/// What went one way between a client and an interface.
+/// The traffic in one direction between a client and an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Flow {
-    pub(super) direction: Direction,
+    pub(super) direction: FlowDirection,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) origin: Origin,
@@ -57,36 +57,36 @@ pub(super) struct Flow {
     pub(super) reason: &'static str,
 }
 
-/// Whether there is anything to tell.
+/// The `log-status` of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum LogStatus {
     Ok(Flow),
-    /// Nothing came to the interface.
+    /// The interface had no traffic.
     NoData,
-    /// Something did, and is lost.
+    /// Records of the interface were lost.
     SkipData,
 }
 
-/// A record.
+/// A flow log record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct FlowLogRecord {
     pub(super) interface: Arc<Interface>,
-    /// Seconds since 1970; `end` too.
+    /// Start and end in seconds since 1970.
     pub(super) start: u64,
     pub(super) end: u64,
-    pub(super) status: Status,
+    pub(super) status: LogStatus,
 }
 
-impl Record {
-    /// What became of it; `None` for one without data.
+impl FlowLogRecord {
+    /// The action; `None` without data.
     pub(super) fn action(&self) -> Option<Action> {
         match &self.status {
-            Status::Ok(flow) => Some(flow.action),
-            Status::NoData | Status::SkipData => None,
+            LogStatus::Ok(flow) => Some(flow.action),
+            LogStatus::NoData | LogStatus::SkipData => None,
         }
     }
 
-    /// The record as a line, without its end.
+    /// Formats the record as a line without its newline.
     pub(super) fn line(&self, format: &FlowLogFormat, account: &str) -> String {
         let mut line = String::with_capacity(160);
         for (n, field) in format.fields().iter().enumerate() {
@@ -100,7 +100,7 @@ impl Record {
 
     fn write(&self, line: &mut String, field: FlowLogField, format: &FlowLogFormat, account: &str) {
         let interface = &self.interface;
-        // Writing to a text can't fail.
+        // Writing to a `String` cannot fail.
         let _ = match field {
             FlowLogField::Version => write!(line, "{}", format.version()),
             FlowLogField::AccountId => write!(line, "{account}"),
@@ -108,9 +108,9 @@ impl Record {
             FlowLogField::Start => write!(line, "{}", self.start),
             FlowLogField::End => write!(line, "{}", self.end),
             FlowLogField::LogStatus => line.write_str(match self.status {
-                Status::Ok(_) => "OK",
-                Status::NoData => "NODATA",
-                Status::SkipData => "SKIPDATA",
+                LogStatus::Ok(_) => "OK",
+                LogStatus::NoData => "NODATA",
+                LogStatus::SkipData => "SKIPDATA",
             }),
             FlowLogField::VpcId => write!(line, "{}", interface.vpc),
             FlowLogField::SubnetId => write!(line, "{}", interface.subnet),
@@ -118,8 +118,8 @@ impl Record {
             FlowLogField::AzId => write!(line, "{}", interface.zone.id()),
             FlowLogField::PlgwEndpointId => write!(line, "{}", interface.endpoint),
             _ => match &self.status {
-                Status::Ok(flow) => flow.write(line, field),
-                Status::NoData | Status::SkipData => line.write_str("-"),
+                LogStatus::Ok(flow) => flow.write(line, field),
+                LogStatus::NoData | LogStatus::SkipData => line.write_str("-"),
             },
         };
     }
@@ -128,11 +128,11 @@ impl Record {
 impl Flow {
     fn write(&self, line: &mut String, field: FlowLogField) -> std::fmt::Result {
         let (source, destination) = match self.direction {
-            Direction::Ingress => (self.client, self.local),
-            Direction::Egress => (self.local, self.client),
+            FlowDirection::Ingress => (self.client, self.local),
+            FlowDirection::Egress => (self.local, self.client),
         };
         match field {
-            // Nothing rewrites addresses between a client and the interface, so a packet's own are the same.
+            // No NAT between a client and the interface, so the packet-level addresses are the same.
             FlowLogField::SrcAddr | FlowLogField::PktSrcAddr => write!(line, "{}", source.ip().to_canonical()),
             FlowLogField::DstAddr | FlowLogField::PktDstAddr => write!(line, "{}", destination.ip().to_canonical()),
             FlowLogField::SrcPort => write!(line, "{}", source.port()),
@@ -146,15 +146,15 @@ impl Flow {
                 line.write_str(if self.local.ip().to_canonical().is_ipv4() { "IPv4" } else { "IPv6" })
             }
             FlowLogField::FlowDirection => line.write_str(match self.direction {
-                Direction::Ingress => "ingress",
-                Direction::Egress => "egress",
+                FlowDirection::Ingress => "ingress",
+                FlowDirection::Egress => "egress",
             }),
             FlowLogField::TrafficPath => line.write_str(match (self.direction, self.origin) {
-                (Direction::Ingress, _) => "-",
-                (Direction::Egress, Origin::Vpc) => "1",
-                (Direction::Egress, Origin::OnPremises) => "3",
-                (Direction::Egress, Origin::Peered) => "4",
-                (Direction::Egress, Origin::Service | Origin::Public) => "-",
+                (FlowDirection::Ingress, _) => "-",
+                (FlowDirection::Egress, Origin::Vpc) => "1",
+                (FlowDirection::Egress, Origin::OnPremises) => "3",
+                (FlowDirection::Egress, Origin::Peered) => "4",
+                (FlowDirection::Egress, Origin::Service | Origin::Public) => "-",
             }),
             FlowLogField::PlgwReason => line.write_str(self.reason),
             FlowLogField::InstanceId
@@ -173,7 +173,7 @@ impl Flow {
             | FlowLogField::SubnetId
             | FlowLogField::Region
             | FlowLogField::AzId
-            | FlowLogField::PlgwEndpointId => unreachable!("these are the interface's and the window's"),
+            | FlowLogField::PlgwEndpointId => unreachable!("`FlowLogRecord::write` handles these fields"),
         }
     }
 }

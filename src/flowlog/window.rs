@@ -1,31 +1,31 @@
-//! One aggregation interval: what went through each interface, by source, destination and ports.
+//! Aggregation of one interval, by interface, source, destination and ports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::event::{Ended, Interface, OpenFlow, Packets, Refused};
-use super::record::{Action, Direction, Flow, Record, Status, flags};
+use super::event::{EndedFlow, Interface, OpenFlow, Packets, RefusedFlow};
+use super::record::{Action, Flow, FlowDirection, FlowLogRecord, LogStatus, flags};
 use crate::model::{ConnectError, FlowEnd, FlowId, Origin, Refusal, Side};
 use crate::plan::EndpointGate;
 
-/// Flows of one window that are kept apart; more are skipped. Some 20 MB.
+/// Maximum number of aggregated flows per window, some 20 MB; further ones are skipped.
 const MOST_FLOWS: usize = 65_536;
 
-/// Payload of a full segment: Ethernet's 1500 bytes less the headers of IPv4 and TCP with timestamps.
+/// Payload of a full segment: 1500 bytes less the headers of IPv4 and TCP with timestamps.
 const SEGMENT: u64 = 1448;
 
-/// What is summed up under one record for each direction. `accepted` is part of it, as in AWS.
+/// The aggregation key; each key gives one record per direction. As in AWS, `accepted` is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Key {
+struct FlowKey {
     local: SocketAddr,
     client: SocketAddr,
     accepted: bool,
 }
 
 #[derive(Debug)]
-struct Tally {
+struct FlowTotals {
     gate: Arc<EndpointGate>,
     origin: Origin,
     first: SystemTime,
@@ -37,41 +37,48 @@ struct Tally {
     reason: &'static str,
 }
 
-/// What an open flow was recorded with in earlier windows.
+/// The amounts of an open flow that earlier windows have recorded.
 #[derive(Debug, Clone, Copy, Default)]
-struct Told {
+struct Recorded {
     bytes: [u64; 2],
     packets: [u64; 2],
 }
 
-/// The window that is open.
+/// The current window.
 #[derive(Debug)]
 pub(super) struct Window {
     since: SystemTime,
-    flows: BTreeMap<Key, Tally>,
-    /// Open flows of earlier windows.
-    told: HashMap<FlowId, Told>,
-    /// Flows that ended in this one: a look at the open ones may still have seen them.
-    over: HashSet<FlowId>,
+    flows: BTreeMap<FlowKey, FlowTotals>,
+    /// Open flows that earlier windows have recorded.
+    recorded: HashMap<FlowId, Recorded>,
+    /// Flows that ended in this window; a list of open flows may still contain them.
+    ended_ids: HashSet<FlowId>,
     skipped: HashSet<IpAddr>,
 }
 
 impl Window {
     pub(super) fn new(since: SystemTime) -> Self {
-        Self { since, flows: BTreeMap::new(), told: HashMap::new(), over: HashSet::new(), skipped: HashSet::new() }
+        Self {
+            since,
+            flows: BTreeMap::new(),
+            recorded: HashMap::new(),
+            ended_ids: HashSet::new(),
+            skipped: HashSet::new(),
+        }
     }
 
-    /// Adds what a flow carried since the last window. The public path has no interface, so no record.
-    pub(super) fn ended(&mut self, flow: &Ended) {
+    /// Adds the traffic of an ended flow since the last window. Flows on the public path have no interface and are
+    /// ignored.
+    pub(super) fn ended(&mut self, flow: &EndedFlow) {
         let Some(gate) = &flow.gate else { return };
-        let told = self.told.remove(&flow.id);
-        if self.over.len() < MOST_FLOWS {
-            self.over.insert(flow.id);
+        let recorded = self.recorded.remove(&flow.id);
+        if self.ended_ids.len() < MOST_FLOWS {
+            self.ended_ids.insert(flow.id);
         }
-        let mut marks = if told.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
+        let mut marks = if recorded.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
         let [from_client, to_client] = match flow.end {
             FlowEnd::Completed => [flags::FIN, flags::FIN],
-            // Nobody is told.
+            // Idle expiry sends no segment.
             FlowEnd::Idle => [0, 0],
             FlowEnd::Failed { side: Side::Client, reset } => [if reset { flags::RST } else { 0 }, 0],
             FlowEnd::Failed { side: Side::Target, .. } | FlowEnd::Drained(_) | FlowEnd::Unreachable(_) => {
@@ -84,19 +91,19 @@ impl Window {
             FlowEnd::Unreachable(ConnectError::PortAllocation) => "port_allocation",
             end => end.label(),
         };
-        let now = told.unwrap_or_default();
-        let so_far = Told {
+        let now = recorded.unwrap_or_default();
+        let so_far = Recorded {
             bytes: [flow.bytes_to_target, flow.bytes_to_client],
             packets: packets(flow.packets, [flow.bytes_to_target, flow.bytes_to_client]),
         };
-        let key = Key { local: flow.local, client: flow.client, accepted: true };
+        let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
         self.add(key, gate, flow.origin, [flow.opened, flow.ended], less(so_far, now), marks, reason);
     }
 
-    /// Adds a refused connection: of all that it sent, the interface would have seen its SYN.
+    /// Adds a refused connection, of which an interface in AWS would see only the SYN.
     ///
-    /// What the interface itself keeps out is REJECT. What the load balancer behind it refuses was let in by the interface.
-    pub(super) fn refused(&mut self, flow: &Refused) {
+    /// REJECT if the interface refuses it, ACCEPT if the load balancer behind the interface does.
+    pub(super) fn refused(&mut self, flow: &RefusedFlow) {
         let Some(gate) = &flow.gate else { return };
         let accepted = match flow.refusal {
             Refusal::EndpointState
@@ -113,77 +120,82 @@ impl Window {
             | Refusal::FaultReset
             | Refusal::FaultDropped => true,
         };
-        let resets = flow.refusal.look() == crate::model::WireLook::Reset;
-        let seen = Told { bytes: [0, 0], packets: [1, u64::from(resets)] };
+        let resets = flow.refusal.mode() == crate::model::RefusalMode::Reset;
+        let seen = Recorded { bytes: [0, 0], packets: [1, u64::from(resets)] };
         let marks = [flags::SYN, if resets { flags::RST } else { 0 }];
-        let key = Key { local: flow.local, client: flow.client, accepted };
+        let key = FlowKey { local: flow.local, client: flow.client, accepted };
         let origin = gate.origin(flow.client.ip().to_canonical(), &crate::model::CidrSet::default());
         self.add(key, gate, origin, [flow.at, flow.at], seen, marks, flow.refusal.label());
     }
 
-    /// Something at `ip` was left out.
+    /// Marks the interface with the address `ip` as SKIPDATA.
     pub(super) fn skipped(&mut self, ip: IpAddr) {
         self.skipped.insert(ip);
     }
 
-    /// Closes the window at `now` and opens the next: the records of what ended, of what is `open`, and of interfaces at
-    /// which nothing was.
-    pub(super) fn close(&mut self, now: SystemTime, open: &[OpenFlow], interfaces: &[Interface]) -> Vec<Record> {
-        let over = std::mem::take(&mut self.over);
-        let mut told = HashMap::with_capacity(open.len());
-        for flow in open.iter().filter(|flow| !over.contains(&flow.id)) {
+    /// Closes the window at `now` and starts the next. Returns the records of ended flows, of `open` flows, and of
+    /// interfaces without traffic.
+    pub(super) fn close(&mut self, now: SystemTime, open: &[OpenFlow], interfaces: &[Interface]) -> Vec<FlowLogRecord> {
+        let ended_ids = std::mem::take(&mut self.ended_ids);
+        let mut recorded = HashMap::with_capacity(open.len());
+        for flow in open.iter().filter(|flow| !ended_ids.contains(&flow.id)) {
             let bytes = [flow.bytes_to_target, flow.bytes_to_client];
-            let before = self.told.get(&flow.id).copied();
-            let so_far = Told { bytes, packets: packets(flow.packets, bytes) };
+            let before = self.recorded.get(&flow.id).copied();
+            let so_far = Recorded { bytes, packets: packets(flow.packets, bytes) };
             let moved = less(so_far, before.unwrap_or_default());
-            told.insert(flow.id, so_far);
+            recorded.insert(flow.id, so_far);
             if before.is_some() && moved.bytes == [0, 0] && (flow.packets.is_none() || moved.packets == [0, 0]) {
                 continue;
             }
             let marks = if before.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
-            let key = Key { local: flow.local, client: flow.client, accepted: true };
+            let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
             self.add(key, &flow.gate, flow.origin, [flow.opened, now], moved, marks, "open");
         }
-        // Whoever ended without a word, as its event found the queue full, is forgotten with it.
-        self.told = told;
+        // Also drops flows whose end event was lost because the queue was full.
+        self.recorded = recorded;
         let mut records = Vec::new();
         let mut busy = HashSet::new();
-        for (key, tally) in std::mem::take(&mut self.flows) {
-            let Some(interface) = Interface::at(&tally.gate, key.local.ip()) else { continue };
+        for (key, totals) in std::mem::take(&mut self.flows) {
+            let Some(interface) = Interface::at(&totals.gate, key.local.ip()) else { continue };
             let interface = Arc::new(interface);
             busy.insert(interface.eni.clone());
-            // An event may come behind the close of the window that it was in, and a clock may be set back.
-            let start = tally.first.max(self.since).min(now);
-            let [start, end] = [start, tally.last.clamp(start, now)].map(seconds);
-            for (n, direction) in [Direction::Ingress, Direction::Egress].into_iter().enumerate() {
-                if tally.packets[n] == 0 {
+            // An event may arrive after its window was closed, and the clock may be set back.
+            let start = totals.first.max(self.since).min(now);
+            let [start, end] = [start, totals.last.clamp(start, now)].map(seconds);
+            for (n, direction) in [FlowDirection::Ingress, FlowDirection::Egress].into_iter().enumerate() {
+                if totals.packets[n] == 0 {
                     continue;
                 }
                 let flow = Flow {
                     direction,
                     client: key.client,
                     local: key.local,
-                    origin: tally.origin,
-                    packets: tally.packets[n],
-                    bytes: tally.bytes[n],
-                    flags: tally.flags[n],
+                    origin: totals.origin,
+                    packets: totals.packets[n],
+                    bytes: totals.bytes[n],
+                    flags: totals.flags[n],
                     action: if key.accepted { Action::Accept } else { Action::Reject },
-                    reason: tally.reason,
+                    reason: totals.reason,
                 };
-                records.push(Record { interface: Arc::clone(&interface), start, end, status: Status::Ok(flow) });
+                records.push(FlowLogRecord {
+                    interface: Arc::clone(&interface),
+                    start,
+                    end,
+                    status: LogStatus::Ok(flow),
+                });
             }
         }
         let [start, end] = [self.since, now].map(seconds);
         for interface in interfaces {
             let status = if self.skipped.contains(&interface.ip) {
-                Status::SkipData
+                LogStatus::SkipData
             } else if !busy.insert(interface.eni.clone()) {
-                // The other address of an interface that a record was written of.
+                // The interface's other address already has a record.
                 continue;
             } else {
-                Status::NoData
+                LogStatus::NoData
             };
-            records.push(Record { interface: Arc::new(interface.clone()), start, end, status });
+            records.push(FlowLogRecord { interface: Arc::new(interface.clone()), start, end, status });
         }
         self.skipped.clear();
         self.since = now;
@@ -193,11 +205,11 @@ impl Window {
     #[expect(clippy::too_many_arguments, reason = "a record's parts, each with a name where it is called")]
     fn add(
         &mut self,
-        key: Key,
+        key: FlowKey,
         gate: &Arc<EndpointGate>,
         origin: Origin,
         [first, last]: [SystemTime; 2],
-        moved: Told,
+        moved: Recorded,
         marks: [u8; 2],
         reason: &'static str,
     ) {
@@ -205,7 +217,7 @@ impl Window {
             self.skipped.insert(key.local.ip());
             return;
         }
-        let tally = self.flows.entry(key).or_insert_with(|| Tally {
+        let totals = self.flows.entry(key).or_insert_with(|| FlowTotals {
             gate: Arc::clone(gate),
             origin,
             first,
@@ -215,24 +227,24 @@ impl Window {
             flags: [0; 2],
             reason,
         });
-        tally.first = tally.first.min(first);
-        tally.last = tally.last.max(last);
-        tally.reason = reason;
+        totals.first = totals.first.min(first);
+        totals.last = totals.last.max(last);
+        totals.reason = reason;
         for n in [0, 1] {
-            tally.packets[n] += moved.packets[n];
-            tally.bytes[n] += moved.bytes[n] + moved.packets[n] * headers(key.client);
-            tally.flags[n] |= marks[n];
+            totals.packets[n] += moved.packets[n];
+            totals.bytes[n] += moved.bytes[n] + moved.packets[n] * headers(key.client);
+            totals.flags[n] |= marks[n];
         }
     }
 }
 
-/// Bytes of a packet's headers, options left out: AWS counts what is on the wire, the relay counts payload.
+/// Size of a packet's headers without options: AWS counts bytes on the wire, the relay counts payload.
 fn headers(client: SocketAddr) -> u64 {
     if client.ip().to_canonical().is_ipv4() { 20 + 20 } else { 40 + 20 }
 }
 
-/// What the kernel counted. When it knows the connection no more, as after a reset: what so many bytes take, with the
-/// handshake, the end, and an acknowledgement for every other segment.
+/// The kernel's counts. If the connection is already closed, for example after a reset, an estimate: full segments, the
+/// handshake, the close, and an acknowledgement for every other segment.
 fn packets(counted: Option<Packets>, bytes: [u64; 2]) -> [u64; 2] {
     let [to_target, to_client] = bytes.map(|bytes| bytes.div_ceil(SEGMENT));
     match counted {
@@ -241,9 +253,9 @@ fn packets(counted: Option<Packets>, bytes: [u64; 2]) -> [u64; 2] {
     }
 }
 
-fn less(so_far: Told, before: Told) -> Told {
+fn less(so_far: Recorded, before: Recorded) -> Recorded {
     let each = |n: [u64; 2], less: [u64; 2]| [n[0].saturating_sub(less[0]), n[1].saturating_sub(less[1])];
-    Told { bytes: each(so_far.bytes, before.bytes), packets: each(so_far.packets, before.packets) }
+    Recorded { bytes: each(so_far.bytes, before.bytes), packets: each(so_far.packets, before.packets) }
 }
 
 fn seconds(at: SystemTime) -> u64 {
@@ -299,8 +311,8 @@ mod tests {
         gate.addresses.iter().filter_map(|address| Interface::at(&gate, address.ip)).collect()
     }
 
-    fn ended(id: u64, client: &str, [opened, over]: [u64; 2], bytes: [u64; 2], end: FlowEnd) -> Ended {
-        Ended {
+    fn ended(id: u64, client: &str, [opened, ended_ids]: [u64; 2], bytes: [u64; 2], end: FlowEnd) -> EndedFlow {
+        EndedFlow {
             id: FlowId(id),
             client: client.parse().expect("an address"),
             local: local(),
@@ -309,7 +321,7 @@ mod tests {
             target: "Cluster0/a".parse().expect("an id"),
             target_address: "10.1.0.11:27017".parse().expect("an address"),
             opened: at(opened),
-            ended: at(over),
+            ended: at(ended_ids),
             bytes_to_target: bytes[0],
             bytes_to_client: bytes[1],
             packets: Some(Packets { ingress: 6, egress: 5 }),
@@ -331,13 +343,13 @@ mod tests {
         }
     }
 
-    fn lines(records: &[Record]) -> Vec<String> {
+    fn lines(records: &[FlowLogRecord]) -> Vec<String> {
         let format: FlowLogFormat = ALL.parse().expect("a format");
         records.iter().map(|record| record.line(&format, "unknown")).collect()
     }
 
     #[test]
-    fn a_flow_is_a_record_each_way_and_an_interface_without_any_says_nodata() {
+    fn a_flow_gives_a_record_per_direction_and_an_idle_interface_nodata() {
         let mut window = Window::new(at(0));
         window.ended(&ended(1, "10.0.1.9:40000", [3, 5], [100, 2000], FlowEnd::Completed));
         assert_eq!(
@@ -356,13 +368,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_flow_is_recorded_in_every_window_in_which_something_moved_and_nothing_twice() {
+    fn a_long_flow_is_recorded_in_every_window_with_traffic_and_nothing_twice() {
         let mut window = Window::new(at(0));
         let first = lines(&window.close(at(60), &[open(1, "10.3.0.9:40000", 10, [100, 50], [4, 3])], &[]));
         assert!(first[0].contains(" 4 260 1700000010 1700000060 ACCEPT OK 2 ingress - "), "{first:?}");
         assert!(first[1].contains(" 3 170 1700000010 1700000060 ACCEPT OK 18 egress 4 "), "{first:?}");
         assert!(window.close(at(120), &[open(1, "10.3.0.9:40000", 10, [100, 50], [4, 3])], &[]).is_empty());
-        // It ends, and somebody who looked just before still saw it open.
+        // It ends, but a list of open flows that was made just before still contains it.
         let mut last = ended(1, "10.3.0.9:40000", [10, 130], [110, 70], FlowEnd::Completed);
         last.origin = Origin::Peered;
         window.ended(&last);
@@ -371,16 +383,16 @@ mod tests {
         assert!(third[0].contains(" 2 90 1700000120 1700000130 ACCEPT OK 1 ingress - "), "{third:?}");
         assert!(third[1].contains(" 2 100 1700000120 1700000130 ACCEPT OK 1 egress 4 "), "{third:?}");
         assert!(window.close(at(240), &[], &[]).is_empty());
-        assert!(window.told.is_empty() && window.over.is_empty());
+        assert!(window.recorded.is_empty() && window.ended_ids.is_empty());
     }
 
     #[test]
-    fn what_the_interface_keeps_out_is_reject_and_what_the_load_balancer_refuses_is_accept() {
+    fn refusals_of_the_interface_are_reject_and_those_of_the_load_balancer_are_accept() {
         let mut window = Window::new(at(0));
         for (port, refusal) in
             [(1, Refusal::SecurityGroup), (2, Refusal::OneWay), (3, Refusal::FlowLimit), (4, Refusal::NoTarget)]
         {
-            window.refused(&Refused {
+            window.refused(&RefusedFlow {
                 client: SocketAddr::from(([10, 0, 1, 9], port)),
                 local: local(),
                 gate: Some(gate()),
@@ -390,7 +402,7 @@ mod tests {
             });
         }
         let lines = lines(&window.close(at(60), &[], &[]));
-        let told: Vec<String> = lines
+        let recorded: Vec<String> = lines
             .iter()
             .map(|line| {
                 let word: Vec<&str> = line.split(' ').collect();
@@ -398,7 +410,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            recorded,
             [
                 "1 REJECT 2 ingress security_group",
                 "2 REJECT 2 ingress one_way",
@@ -410,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_say_who_ended_it() {
+    fn flags_show_which_side_ended_the_flow() {
         let of = |end| {
             let mut window = Window::new(at(0));
             window.ended(&ended(1, "10.0.1.9:40000", [3, 5], [0, 0], end));
@@ -429,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_for_a_window_is_skipdata_of_its_interface() {
+    fn an_interface_with_too_many_flows_in_a_window_is_skipdata() {
         let mut window = Window::new(at(0));
         for n in 0..MOST_FLOWS + 1 {
             let port = u16::try_from(n % 60_000 + 1).expect("a port");
@@ -438,7 +450,7 @@ mod tests {
         }
         let records = window.close(at(60), &[], &interfaces());
         assert_eq!(records.len(), 2 * MOST_FLOWS + 2);
-        assert_eq!(records[2 * MOST_FLOWS].status, Status::SkipData);
-        assert_eq!(records[2 * MOST_FLOWS + 1].status, Status::NoData);
+        assert_eq!(records[2 * MOST_FLOWS].status, LogStatus::SkipData);
+        assert_eq!(records[2 * MOST_FLOWS + 1].status, LogStatus::NoData);
     }
 }

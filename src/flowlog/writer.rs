@@ -1,4 +1,4 @@
-//! The thread that writes the logs, and the handle by which it is told.
+//! The thread that writes the logs, and the handle that sends events to it.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use dashmap::DashSet;
 use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 
 use super::access;
-use super::event::{Ended, Interface, OpenFlow, Refused};
+use super::event::{EndedFlow, Interface, OpenFlow, RefusedFlow};
 use super::file::RotatingFile;
 use super::record::Action;
 use super::window::Window;
@@ -24,29 +24,29 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, S
 const RECORDS: &str = "plgw_flow_log_records_total";
 const SKIPPED: &str = "plgw_flow_log_skipped_total";
 
-/// Events that may wait: some seconds of a busy gateway, a few MiB.
+/// Capacity of the event queue: some seconds of a busy gateway, a few MiB.
 const QUEUE: usize = 16_384;
 
-/// How long the end of the process waits for the last records.
+/// Time limit for writing the last records at the end of the process.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
-/// Where a log goes.
+/// The destination of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// To standard output.
+    /// Standard output.
     Stdout,
-    /// To a file that is put aside at a size.
+    /// A file that is rotated by size.
     File {
         /// The file.
         path: PathBuf,
-        /// At this many bytes it is put aside.
+        /// The size in bytes at which it is rotated.
         rotate_size: u64,
-        /// So many older ones are kept.
+        /// The number of older files to keep.
         keep: usize,
     },
 }
 
-/// Which flows are recorded, in AWS' words.
+/// Which flows are recorded: AWS' traffic type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Traffic {
     /// ALL.
@@ -58,58 +58,58 @@ pub enum Traffic {
     Reject,
 }
 
-/// How flow logs are written.
+/// Settings of flow logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowLogOptions {
-    /// Where to.
+    /// The destination.
     pub destination: Destination,
     /// The aggregation interval.
     pub interval: Duration,
-    /// Which flows.
+    /// The traffic type.
     pub traffic: Traffic,
     /// The fields.
     pub format: FlowLogFormat,
-    /// The owner of the interfaces.
+    /// The account that owns the interfaces.
     pub account: String,
 }
 
-/// Which logs are written.
+/// Settings of both logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Flow logs; `None`: not.
+    /// Flow logs; `None`: disabled.
     pub flow: Option<FlowLogOptions>,
-    /// Access logs; `None`: not.
+    /// Access log; `None`: disabled.
     pub access: Option<Destination>,
 }
 
-/// Why a log can't be written.
+/// Why a log cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowLogError {
-    /// Its file.
+    /// The file cannot be opened.
     #[error("cannot write {log} logs to {}", .path.display())]
     File {
         /// `flow` or `access`.
         log: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Its thread.
+    /// The thread cannot be started.
     #[error("cannot start the thread that writes flow logs")]
     Thread(#[source] io::Error),
 }
 
 enum Message {
-    Ended(Box<Ended>),
-    Refused(Box<Refused>),
+    EndedFlow(Box<EndedFlow>),
+    RefusedFlow(Box<RefusedFlow>),
     Window(Vec<OpenFlow>, Vec<Interface>, SystemTime),
-    /// Everything before it is written when this is answered.
+    /// Answered once all earlier messages are written.
     Flush(SyncSender<()>),
 }
 
-/// What is told goes here. Clones lead to the same place.
+/// The handle of the log thread. Clones share the thread.
 #[derive(Clone)]
 pub struct FlowLog {
     queue: SyncSender<Message>,
@@ -118,7 +118,7 @@ pub struct FlowLog {
     interval: Option<Duration>,
 }
 
-/// What found the queue full.
+/// Events that found the queue full.
 struct Lost {
     interfaces: DashSet<IpAddr>,
     some: AtomicBool,
@@ -132,11 +132,11 @@ impl fmt::Debug for FlowLog {
 }
 
 impl FlowLog {
-    /// Opens the logs and starts their thread; `None` when none is wanted.
+    /// Opens the logs and starts the thread; `None` if both logs are disabled.
     ///
     /// # Errors
     ///
-    /// [`FlowLogError`] when a file can't be opened.
+    /// [`FlowLogError`] when a file cannot be opened or the thread cannot be started.
     pub fn start(options: Options, recorder: &dyn Recorder) -> Result<Option<Self>, FlowLogError> {
         let Options { flow, access } = options;
         if flow.is_none() && access.is_none() {
@@ -172,7 +172,7 @@ impl FlowLog {
         let access = access.map(|destination| log("access", &destination, String::new())).transpose()?;
         let lost = Arc::new(Lost { interfaces: DashSet::new(), some: AtomicBool::new(false), counters });
         let (queue, messages) = sync_channel(QUEUE);
-        let writer = Writer { flow, access, window: Window::new(SystemTime::now()), lost: Arc::clone(&lost) };
+        let writer = LogWriter { flow, access, window: Window::new(SystemTime::now()), lost: Arc::clone(&lost) };
         std::thread::Builder::new()
             .name("plgw-flow-logs".to_owned())
             .spawn(move || writer.run(&messages))
@@ -180,37 +180,37 @@ impl FlowLog {
         Ok(Some(Self { queue, lost, problem, interval }))
     }
 
-    /// The aggregation interval of flow logs; `None`: they are not written.
+    /// The aggregation interval of flow logs; `None` if they are disabled.
     #[must_use]
     pub fn interval(&self) -> Option<Duration> {
         self.interval
     }
 
-    /// Why the last line could not be written; `None`: it was.
+    /// Why the last line could not be written; `None` if it was.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A flow ended. Never waits.
-    pub fn ended(&self, flow: Ended) {
+    /// Sends the end of a flow. Never blocks.
+    pub fn ended(&self, flow: EndedFlow) {
         let ip = flow.local.ip();
-        self.tell(Message::Ended(Box::new(flow)), ip);
+        self.enqueue(Message::EndedFlow(Box::new(flow)), ip);
     }
 
-    /// A connection was refused. Never waits.
-    pub fn refused(&self, flow: Refused) {
+    /// Sends a refused connection. Never blocks.
+    pub fn refused(&self, flow: RefusedFlow) {
         let ip = flow.local.ip();
-        self.tell(Message::Refused(Box::new(flow)), ip);
+        self.enqueue(Message::RefusedFlow(Box::new(flow)), ip);
     }
 
-    /// Closes the window: `open` flows are recorded, and of `interfaces` those at which nothing was. Waits for room.
+    /// Closes the window: records `open` flows, and `interfaces` without traffic. Blocks while the queue is full.
     pub fn close_window(&self, open: Vec<OpenFlow>, interfaces: Vec<Interface>) {
-        // Whoever took it is gone with the process.
+        // Fails only if the thread has ended with the process.
         let _ = self.queue.send(Message::Window(open, interfaces, SystemTime::now()));
     }
 
-    /// Waits until what was told is written, but not for long.
+    /// Waits for all events so far to be written, at most [`LAST_RECORDS`].
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
         if self.queue.send(Message::Flush(done)).is_ok() {
@@ -218,7 +218,7 @@ impl FlowLog {
         }
     }
 
-    fn tell(&self, message: Message, ip: IpAddr) {
+    fn enqueue(&self, message: Message, ip: IpAddr) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
             self.lost.interfaces.insert(ip);
             self.lost.some.store(true, Ordering::Relaxed);
@@ -227,19 +227,19 @@ impl FlowLog {
     }
 }
 
-struct Writer {
+struct LogWriter {
     flow: Option<(Log, FlowLogOptions)>,
     access: Option<Log>,
     window: Window,
     lost: Arc<Lost>,
 }
 
-impl Writer {
+impl LogWriter {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
             let message = match messages.try_recv() {
                 Ok(message) => message,
-                // Nothing more to do now: what is written can be read.
+                // The queue is empty: flush, so that readers see all lines.
                 Err(TryRecvError::Empty) => {
                     self.flush();
                     let Ok(message) = messages.recv() else { return };
@@ -248,7 +248,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return self.flush(),
             };
             match message {
-                Message::Ended(flow) => {
+                Message::EndedFlow(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::closed(&flow));
                     }
@@ -256,7 +256,7 @@ impl Writer {
                         self.window.ended(&flow);
                     }
                 }
-                Message::Refused(flow) => {
+                Message::RefusedFlow(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::refused(&flow));
                     }
@@ -301,13 +301,13 @@ impl Writer {
     }
 }
 
-/// A log and what is counted of it.
+/// An open log with its metrics.
 struct Log {
     out: Out,
     written: Counter,
     skipped: Counter,
     problem: Arc<Mutex<Option<String>>>,
-    /// The last line failed, which is said once.
+    /// The last write failed; further failures are not logged.
     failing: bool,
     name: &'static str,
 }
@@ -338,7 +338,7 @@ impl Log {
             Ok(()) => self.written.increment(1),
             Err(_) => self.skipped.increment(1),
         }
-        self.say(written);
+        self.report(written);
     }
 
     fn flush(&mut self) {
@@ -347,17 +347,17 @@ impl Log {
             Out::File(file) => file.flush(),
         };
         if flushed.is_err() {
-            self.say(flushed);
+            self.report(flushed);
         }
     }
 
-    fn say(&mut self, outcome: io::Result<()>) {
+    fn report(&mut self, outcome: io::Result<()>) {
         match outcome {
             Err(error) if !self.failing => {
                 self.failing = true;
-                let problem = format!("the {} log can't be written: {error}", self.name);
+                let problem = format!("failed to write the {} log: {error}", self.name);
                 *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
-                tracing::error!(log = self.name, %error, "flow logs can't be written; what is lost is counted");
+                tracing::error!(log = self.name, %error, "failed to write a flow log; lost records are counted");
             }
             Err(_) => {}
             Ok(()) if self.failing => {

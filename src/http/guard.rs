@@ -1,5 +1,5 @@
-//! Refuses requests that a browser makes for a foreign page: one whose name was rebound to this address (DNS rebinding), or
-//! one of another site. Pure.
+//! Refuses requests that a browser sends on behalf of a foreign page: by DNS rebinding to this address, or cross-site.
+//! Pure functions.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,63 +8,64 @@ use hyper::header::{HOST, HeaderMap, ORIGIN};
 
 use crate::model::DnsName;
 
-/// The Host headers that requests may have.
+/// The allowed Host headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hosts {
-    /// `localhost`, a loopback address, or the address that is listened on.
+    /// `localhost`, a loopback address, or the listener's address.
     Own,
-    /// Those, any other address, and a name without a dot: scrapers come through published ports and by the names of
-    /// containers. Neither can be rebound.
+    /// These, any IP address, and a name without a dot: scrapers use published ports and container names. Neither can
+    /// be rebound.
     OwnAddressOrShortName,
 }
 
-/// Why a request is refused before anything else is looked at.
+/// Why a request is refused before it is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Suspicion {
-    /// No single Host header.
+pub(crate) enum RejectedRequest {
+    /// No Host header, or several.
     #[error("a request needs one Host header")]
     NoHost,
-    /// Host is a name that may have been rebound to this address.
+    /// The Host header is a name that may have been rebound to this address.
     #[error(
         "the Host header must be `localhost`, a loopback address, the address that is listened on or one of `admin.names`"
     )]
     Rebound,
-    /// A page of another site asks.
+    /// A page of another site sent the request.
     #[error("requests from pages of other sites are refused")]
     CrossSite,
 }
 
-/// Checks the head of a request that came to `local` by `scheme`, `http://` or `https://`, where the listener has `names`.
+/// Checks the head of a request to the address `local` by `scheme`, `http://` or `https://`. `names` are further
+/// allowed hosts.
 ///
-/// A browser sends the page's own name as Host, so a name that was rebound to this address shows; it sends Origin with
-/// whatever another page makes it do. Programs send neither a foreign Host nor an Origin.
+/// A browser sends the page's host name as Host, which reveals a rebound name, and Origin with cross-site requests.
+/// Other clients send neither a foreign Host nor an Origin.
 ///
 /// # Errors
 ///
-/// [`Suspicion`].
+/// [`RejectedRequest`].
 pub(super) fn check(
     headers: &HeaderMap,
     local: IpAddr,
     hosts: Hosts,
     names: &BTreeSet<DnsName>,
     scheme: &str,
-) -> Result<(), Suspicion> {
+) -> Result<(), RejectedRequest> {
     let mut all = headers.get_all(HOST).iter();
-    let (Some(host), None) = (all.next(), all.next()) else { return Err(Suspicion::NoHost) };
-    let host = host.to_str().map_err(|_| Suspicion::NoHost)?;
+    let (Some(host), None) = (all.next(), all.next()) else { return Err(RejectedRequest::NoHost) };
+    let host = host.to_str().map_err(|_| RejectedRequest::NoHost)?;
     let name = host_part(host);
     let is_named = name.parse::<DnsName>().is_ok_and(|name| names.contains(&name));
     if !is_named && !is_allowed(name, local, hosts) {
-        return Err(Suspicion::Rebound);
+        return Err(RejectedRequest::Rebound);
     }
     for origin in headers.get_all(ORIGIN) {
         let same = origin.to_str().ok().and_then(|origin| origin.strip_prefix(scheme)).is_some_and(|o| o == host);
         if !same {
-            return Err(Suspicion::CrossSite);
+            return Err(RejectedRequest::CrossSite);
         }
     }
     match headers.get("sec-fetch-site").map(|value| value.as_bytes()) {
-        Some(b"cross-site" | b"same-site") => Err(Suspicion::CrossSite),
+        Some(b"cross-site" | b"same-site") => Err(RejectedRequest::CrossSite),
         _ => Ok(()),
     }
 }
@@ -93,7 +94,7 @@ fn is_allowed(host: &str, local: IpAddr, hosts: Hosts) -> bool {
 mod tests {
     use super::*;
 
-    fn verdict(pairs: &[(&'static str, &str)], local: &str) -> Result<(), Suspicion> {
+    fn verdict(pairs: &[(&'static str, &str)], local: &str) -> Result<(), RejectedRequest> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, value.parse().expect("a header value"));
@@ -111,11 +112,11 @@ mod tests {
     #[test]
     fn a_rebound_name_is_refused() {
         for host in ["attacker.example", "localhost.attacker.example", "127.0.0.1.nip.io", "10.0.0.8", ""] {
-            assert_eq!(verdict(&[("host", host)], "10.0.0.7"), Err(Suspicion::Rebound), "{host}");
+            assert_eq!(verdict(&[("host", host)], "10.0.0.7"), Err(RejectedRequest::Rebound), "{host}");
         }
-        assert_eq!(verdict(&[], "127.0.0.1"), Err(Suspicion::NoHost));
+        assert_eq!(verdict(&[], "127.0.0.1"), Err(RejectedRequest::NoHost));
         let twice = [("host", "localhost"), ("host", "attacker.example")];
-        assert_eq!(verdict(&twice, "127.0.0.1"), Err(Suspicion::NoHost));
+        assert_eq!(verdict(&twice, "127.0.0.1"), Err(RejectedRequest::NoHost));
     }
 
     #[test]
@@ -128,7 +129,7 @@ mod tests {
             assert_eq!(scrape(host), Ok(()), "{host}");
         }
         for host in ["attacker.example:9464", "localhost.attacker.example", "127.0.0.1.nip.io", "gateway.", ""] {
-            assert_eq!(scrape(host), Err(Suspicion::Rebound), "{host}");
+            assert_eq!(scrape(host), Err(RejectedRequest::Rebound), "{host}");
         }
     }
 
@@ -143,18 +144,18 @@ mod tests {
             assert_eq!(named(host), Ok(()), "{host}");
         }
         for host in ["mongodb.com", "a.cloud.mongodb.com", "cloud.mongodb.com.attacker.example", "*.mongodb.com"] {
-            assert_eq!(named(host), Err(Suspicion::Rebound), "{host}");
+            assert_eq!(named(host), Err(RejectedRequest::Rebound), "{host}");
         }
     }
 
     #[test]
-    fn a_page_of_another_site_is_refused_and_an_own_page_is_not() {
+    fn requests_from_pages_of_other_sites_are_refused_and_same_origin_ones_are_not() {
         let with = |name: &'static str, value: &str| verdict(&[("host", "localhost:8474"), (name, value)], "127.0.0.1");
         assert_eq!(with("origin", "http://localhost:8474"), Ok(()));
         assert_eq!(with("sec-fetch-site", "same-origin"), Ok(()));
         for origin in ["null", "https://localhost:8474", "http://localhost:8475", "http://attacker.example"] {
-            assert_eq!(with("origin", origin), Err(Suspicion::CrossSite), "{origin}");
+            assert_eq!(with("origin", origin), Err(RejectedRequest::CrossSite), "{origin}");
         }
-        assert_eq!(with("sec-fetch-site", "cross-site"), Err(Suspicion::CrossSite));
+        assert_eq!(with("sec-fetch-site", "cross-site"), Err(RejectedRequest::CrossSite));
     }
 }

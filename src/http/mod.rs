@@ -1,8 +1,8 @@
-//! The HTTP server of the gateway's own listeners, admin and metrics: which connections are taken, how many, for how long,
-//! and which requests are refused before a site sees them.
+//! The HTTP server of the admin and the metrics listener: connection limits, time-outs, and the checks of a request
+//! before a [`Site`] handles it.
 //!
-//! hyper serves each connection. The limit over all connections is kept here: hyper-util's `GracefulShutdown` ends every
-//! connection, and cannot choose one that is idle.
+//! hyper serves each connection. The limit over all connections is implemented here, as hyper-util's `GracefulShutdown`
+//! can only end every connection, not one that is idle.
 
 mod guard;
 
@@ -30,42 +30,42 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::guard::{Hosts, Suspicion};
-use crate::limits::{Connection, Connections, Refusals, Shares, budget};
+pub(crate) use self::guard::{Hosts, RejectedRequest};
+use crate::limits::{ConnectionSlot, Connections, Refusals, Shares, budget};
 use crate::model::DnsName;
 
-/// How long a client may take to send a request's head, or to send the next one on a kept connection.
+/// Time limit for a request's head, also for the next one on a persistent connection.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections that only trusted sources may have: the operator's own, and probes on the same machine.
+/// Connections reserved for trusted sources: the operator, and probes on the same machine.
 const RESERVED: usize = 8;
 
-/// Bytes of a request's head, with its query.
+/// Maximum size of a request's head in bytes.
 const HEAD_LIMIT: usize = 32 * 1024;
 
-/// How long an answer that is under way may take once its connection is to end.
+/// Time limit for a response in progress when its connection must end.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// First and longest wait after a failed accept (no descriptor left, most likely).
+/// First and longest delay after a failed accept, usually for lack of descriptors.
 const ACCEPT_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// An answer.
+/// A response.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Why a connection is closed unanswered.
+/// Why a connection is closed without a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// Its source lies on the service's side.
+pub(crate) enum ConnectionRefusal {
+    /// Its source is on the service's side.
     OneWay,
     /// Too many connections are open, none of them idle.
     ConnectionLimit,
 }
 
-impl Refused {
-    /// Every reason, in the order of its number.
+impl ConnectionRefusal {
+    /// All reasons in declaration order.
     pub(crate) const ALL: [Self; 2] = [Self::OneWay, Self::ConnectionLimit];
 
-    /// Its label in metrics and logs.
+    /// The label in metrics and logs.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::OneWay => "one_way",
@@ -77,60 +77,60 @@ impl Refused {
 /// A listener's TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// What clients at a local address are shown; `None`: nothing, as no certificate can be had.
+    /// The configuration for connections to a local address; `None` without a certificate.
     pub(crate) at: Arc<dyn Fn(IpAddr) -> Option<Arc<ServerConfig>> + Send + Sync>,
-    /// Host names that requests may have besides the [`Hosts`] of the site. Over TLS alone: a name that was rebound to this
-    /// address proves nothing, and a certificate does.
+    /// Allowed host names besides the [`Hosts`] of the site. Only with TLS, where the certificate protects against a
+    /// rebound name.
     pub(crate) names: Arc<BTreeSet<DnsName>>,
 }
 
-/// What is served on a listener.
+/// A service on a listener.
 pub(crate) trait Site: Send + Sync + 'static {
     /// The listener's name in log lines.
     const NAME: &'static str;
 
-    /// Connections at once: a number, and a part of the process' descriptors; the smaller one counts.
+    /// Maximum number of connections, further limited to 1/`DESCRIPTOR_PART` of the process' descriptors.
     const CONNECTION_LIMIT: usize;
     const DESCRIPTOR_PART: usize;
 
-    /// The Host headers that requests may have.
+    /// The allowed Host headers.
     const HOSTS: Hosts;
 
-    /// Whether a source lies on the service's side, and so gets no answer (one-way). Asked again for each request: a reload
-    /// may have put the source of a kept connection there.
+    /// Whether a source is on the service's side and therefore gets no response (one-way). Checked for each request, as
+    /// a reload may change the result for a persistent connection.
     fn is_service_side(&self, source: IpAddr) -> bool;
 
-    /// Whether connections of a source are kept while others have to make place: loopback's are, the operator's own.
+    /// Whether a source may use the reserved connections: loopback, that is the operator.
     fn is_trusted(&self, source: IpAddr) -> bool {
         source.is_loopback()
     }
 
-    /// Counts a connection that is closed unanswered.
-    fn count_refused(&self, reason: Refused);
+    /// Counts a connection that is closed without a response.
+    fn count_refused(&self, reason: ConnectionRefusal);
 
-    /// The answer to a request that [`guard`] refuses.
-    fn forbidden(&self, suspicion: Suspicion) -> Reply;
+    /// The response to a request that [`guard`] refuses.
+    fn forbidden(&self, rejected: RejectedRequest) -> Reply;
 
-    /// A request that was read.
+    /// A parsed request.
     type Call: Send;
 
-    /// Reads any other request; while it does so the connection counts as idle, as a client may take its time to send.
+    /// Reads a request. Meanwhile the connection counts as idle, as a client may send slowly.
     ///
     /// # Errors
     ///
-    /// The answer to one that can't be read.
+    /// The response to a request that cannot be read.
     fn read(
         &self,
         request: Request<Incoming>,
         from: SocketAddr,
     ) -> impl Future<Output = Result<Self::Call, Reply>> + Send;
 
-    /// The answer.
+    /// Handles a request.
     fn answer(self: Arc<Self>, call: Self::Call) -> impl Future<Output = Reply> + Send;
 }
 
-/// Serves `site` on a bound listener, over `tls` where there is one, until `stop` is cancelled, then lets
-/// answers that are under way end.
+/// Serves `site` on a bound listener, with `tls` if given, until `stop` is cancelled; then finishes responses in
+/// progress.
 pub(crate) async fn serve<S: Site>(
     site: Arc<S>,
     listener: TcpListener,
@@ -180,7 +180,7 @@ pub(crate) async fn serve<S: Site>(
     tasks.wait().await;
 }
 
-/// Whether an accept failed for the connection alone, which is over then.
+/// Whether an accept error concerns only one connection, so that accepting continues.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -188,16 +188,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn admit<S: Site>(site: &S, connections: &Arc<Connections>, source: IpAddr) -> Result<Connection, Refused> {
+fn admit<S: Site>(
+    site: &S,
+    connections: &Arc<Connections>,
+    source: IpAddr,
+) -> Result<ConnectionSlot, ConnectionRefusal> {
     if site.is_service_side(source) {
-        return Err(Refused::OneWay);
+        return Err(ConnectionRefusal::OneWay);
     }
-    connections.admit(source, site.is_trusted(source)).ok_or(Refused::ConnectionLimit)
+    connections.admit(source, site.is_trusted(source)).ok_or(ConnectionRefusal::ConnectionLimit)
 }
 
-/// Why a connection ends without an answer: its source lies on the service's side by now.
+/// Ends a connection without a response: its source is now on the service's side.
 #[derive(Debug, thiserror::Error)]
-#[error("the source lies on the service's side")]
+#[error("the source is on the service's side")]
 struct OneWay;
 
 async fn serve_connection<S: Site>(
@@ -205,7 +209,7 @@ async fn serve_connection<S: Site>(
     stream: TcpStream,
     tls: Option<Tls>,
     from: SocketAddr,
-    connection: Connection,
+    connection: ConnectionSlot,
     stop: CancellationToken,
 ) {
     let Ok(local) = stream.local_addr() else { return };
@@ -234,9 +238,9 @@ async fn serve_connection<S: Site>(
             if site.is_service_side(from.ip()) {
                 return Err(OneWay);
             }
-            if let Err(suspicion) = guard::check(request.headers(), local, S::HOSTS, &names, scheme) {
-                tracing::debug!(listener = S::NAME, client.addr = %from, reason = %suspicion, "request refused");
-                return Ok(site.forbidden(suspicion));
+            if let Err(rejected) = guard::check(request.headers(), local, S::HOSTS, &names, scheme) {
+                tracing::debug!(listener = S::NAME, client.addr = %from, reason = %rejected, "request refused");
+                return Ok(site.forbidden(rejected));
             }
             Ok(match site.read(request, from).await {
                 Ok(call) => {
@@ -258,7 +262,7 @@ async fn serve_connection<S: Site>(
         ended = served.as_mut() => ended,
         () = async { tokio::select! { () = stop.cancelled() => {}, () = connection.evicted() => {} } } => {
             served.as_mut().graceful_shutdown();
-            // An idle connection that makes place ends at once: with half a head it would wait for the rest.
+            // An evicted idle connection ends at once; with an incomplete head, it would otherwise wait for the rest.
             let is_evicted = !stop.is_cancelled() && connection.is_idle();
             let grace = if is_evicted { Duration::ZERO } else { STOP_GRACE };
             timeout(grace, served).await.unwrap_or(Ok(()))

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// Answers every request with its path, `/slow` once it is released.
+/// Responds with the path; to `/slow` only after `release`.
 #[derive(Default)]
 struct Echo {
     refused: [AtomicUsize; 2],
@@ -25,11 +25,11 @@ impl Site for Echo {
         source == IpAddr::from([127, 1, 0, 11])
     }
 
-    fn count_refused(&self, reason: Refused) {
+    fn count_refused(&self, reason: ConnectionRefusal) {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn forbidden(&self, _: Suspicion) -> Reply {
+    fn forbidden(&self, _: RejectedRequest) -> Reply {
         let mut reply = Reply::default();
         *reply.status_mut() = StatusCode::FORBIDDEN;
         reply
@@ -52,14 +52,14 @@ impl Site for Echo {
     }
 }
 
-struct Fixture {
+struct TestServer {
     site: Arc<Echo>,
     address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-impl Fixture {
+impl TestServer {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (site, address, stop) = (Arc::<Echo>::default(), listener.local_addr().unwrap(), CancellationToken::new());
@@ -77,7 +77,7 @@ impl Fixture {
         socket.connect(self.address).await.unwrap()
     }
 
-    /// The status line of the answer to one request on a connection of its own.
+    /// The status line of the response to one request on a new connection.
     async fn status(&self, path: &str) -> String {
         let mut stream = self.connect().await;
         ask(&mut stream, path).await;
@@ -94,19 +94,19 @@ async fn ask(stream: &mut TcpStream, path: &str) {
 
 #[tokio::test]
 async fn a_source_on_the_services_side_gets_no_byte_and_is_counted() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut stream = fixture.connect_from("127.1.0.11:0").await;
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert_eq!(answer, b"");
-    assert_eq!(fixture.site.refused[Refused::OneWay as usize].load(Ordering::Relaxed), 1);
+    assert_eq!(fixture.site.refused[ConnectionRefusal::OneWay as usize].load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
 async fn a_client_that_never_ends_its_head_is_closed() {
-    // The head of a real socket's request and a paused clock: the clock jumps once the bytes are read.
-    let fixture = Fixture::start().await;
+    // A real socket and a paused clock, which advances once the bytes are read.
+    let fixture = TestServer::start().await;
     let mut stream = fixture.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nX-Slow: ").await.unwrap();
     fixture.status("/").await;
@@ -120,13 +120,13 @@ async fn a_client_that_never_ends_its_head_is_closed() {
 
 #[tokio::test]
 async fn above_the_limit_the_connection_that_was_idle_for_longest_is_closed() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut held = Vec::new();
     for _ in 0..Echo::CONNECTION_LIMIT {
         held.push(fixture.connect().await);
     }
     assert_eq!(fixture.status("/new").await, "HTTP/1.1 200 OK");
-    assert_eq!(held[0].read(&mut [0; 1]).await.unwrap(), 0, "it made place");
+    assert_eq!(held[0].read(&mut [0; 1]).await.unwrap(), 0, "it was evicted");
     ask(&mut held[1], "/second").await;
     let mut answer = [0; 12];
     held[1].read_exact(&mut answer).await.unwrap();
@@ -135,7 +135,7 @@ async fn above_the_limit_the_connection_that_was_idle_for_longest_is_closed() {
 
 #[tokio::test]
 async fn above_the_limit_a_connection_is_refused_while_every_other_one_is_being_answered() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut busy = Vec::new();
     for _ in 0..Echo::CONNECTION_LIMIT {
         let mut stream = fixture.connect().await;
@@ -146,7 +146,7 @@ async fn above_the_limit_a_connection_is_refused_while_every_other_one_is_being_
         tokio::task::yield_now().await;
     }
     assert_eq!(fixture.connect().await.read(&mut [0; 1]).await.unwrap(), 0);
-    assert_eq!(fixture.site.refused[Refused::ConnectionLimit as usize].load(Ordering::Relaxed), 1);
+    assert_eq!(fixture.site.refused[ConnectionRefusal::ConnectionLimit as usize].load(Ordering::Relaxed), 1);
     fixture.site.release.notify_waiters();
     for mut stream in busy {
         let mut answer = String::new();
@@ -156,8 +156,8 @@ async fn above_the_limit_a_connection_is_refused_while_every_other_one_is_being_
 }
 
 #[tokio::test]
-async fn a_client_that_sends_its_body_slowly_makes_place() {
-    let fixture = Fixture::start().await;
+async fn a_client_that_sends_its_body_slowly_can_be_evicted() {
+    let fixture = TestServer::start().await;
     let mut slow = Vec::new();
     for _ in 0..Echo::CONNECTION_LIMIT {
         let mut stream = fixture.connect().await;
@@ -168,8 +168,8 @@ async fn a_client_that_sends_its_body_slowly_makes_place() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_request_disturb_no_other_client() {
-    let fixture = Fixture::start().await;
+async fn invalid_requests_do_not_affect_other_clients() {
+    let fixture = TestServer::start().await;
     for noise in [&b"\x16\x03\x01\x02\x00"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", &[0xff; 300]] {
         let mut stream = fixture.connect().await;
         stream.write_all(noise).await.unwrap();
@@ -181,18 +181,19 @@ async fn bytes_that_are_no_request_disturb_no_other_client() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut stream = fixture.connect().await;
     ask(&mut stream, &format!("/{}", "a".repeat(400_000))).await;
     let mut answer = Vec::new();
-    // The library looks at the limit between two reads, so a head may pass it by one read. What was not read of it may reset the connection, and the answer with it.
+    // hyper checks the limit between two reads, so a head may exceed it by one read. Unread bytes may reset the
+    // connection and lose the response.
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[tokio::test]
 async fn a_rebound_name_reaches_no_site() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut stream = fixture.connect().await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: attacker.example\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
@@ -202,7 +203,7 @@ async fn a_rebound_name_reaches_no_site() {
 
 #[tokio::test]
 async fn stopping_closes_the_listener_and_idle_connections_and_lets_answers_end() {
-    let fixture = Fixture::start().await;
+    let fixture = TestServer::start().await;
     let mut idle = fixture.connect().await;
     idle.write_all(b"GET /kept HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     idle.read_exact(&mut [0; 12]).await.unwrap();

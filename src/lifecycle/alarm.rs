@@ -1,14 +1,13 @@
-//! Panics of what the process can't be without.
+//! Reports panics of essential threads and tasks.
 //!
-//! A thread that panics ends by itself, and a task's panic stays in its task: without a word the process would go on with
-//! a part of it gone.
+//! A panic ends only its own thread or task. Without a report the process would continue without an essential part.
 
 use tokio::sync::mpsc;
 
-/// Where losses are told; whoever listens takes the process down.
+/// Receives the losses of essential parts; the receiver stops the process.
 pub type Losses = mpsc::UnboundedSender<String>;
 
-/// Held by a thread or a task for as long as it lives; tells when it ends by a panic.
+/// Held by a thread or a task for its lifetime; reports a loss if it panics.
 #[derive(Debug)]
 pub struct Alarm {
     what: String,
@@ -16,7 +15,7 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm for `what`: `the flow thread 0`.
+    /// An alarm for `what`, for example `flow thread 0`.
     #[must_use]
     pub fn new(what: impl Into<String>, losses: &Losses) -> Self {
         Self { what: what.into(), losses: losses.clone() }
@@ -27,7 +26,7 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Self { what, losses } = self;
-            // Nobody listens any more only when the process stops anyway.
+            // Fails only if the process is stopping anyway.
             let _ = losses.send(format!("{what} panicked"));
         }
     }
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_told_and_an_end_is_not() {
+    async fn a_panic_is_reported_and_an_end_is_not() {
         let (losses, mut lost) = mpsc::unbounded_channel();
         let alarm = Alarm::new("the quiet task", &losses);
         tokio::spawn(async move { drop(alarm) }).await.expect("no panic");

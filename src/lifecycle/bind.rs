@@ -1,4 +1,4 @@
-//! Binding the process's ports, with errors that name what was bound, where, why it failed and what moves it.
+//! Binds the process's ports. Errors name the service, the address, the cause, and the option that changes the address.
 
 use std::fmt;
 use std::io;
@@ -8,19 +8,19 @@ use super::socket_owner::socket_owner;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-/// Connections that may wait to be accepted on a port of the gateway's own pages and APIs.
+/// Backlog of the gateway's own HTTP listeners.
 const BACKLOG: i32 = 1024;
 
-/// Why an address can't be bound.
+/// Why an address cannot be bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindProblem {
-    /// Another socket has it.
+    /// Another socket is bound to it.
     InUse,
-    /// The process may not (a port below 1024, most likely).
+    /// The process lacks the permission, usually for a port below 1024.
     PermissionDenied,
     /// No interface of the machine has the address.
     NotAvailable,
-    /// Anything else; the source says what.
+    /// Any other error; see the source.
     Other,
 }
 
@@ -38,21 +38,21 @@ impl From<&io::Error> for BindProblem {
 /// A socket that could not be bound.
 #[derive(Debug)]
 pub struct BindError {
-    /// What was to listen there: `the DNS server`.
+    /// The service: `the DNS server`.
     pub what: String,
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// What moves it: `` `--dns ADDRESS:PORT` or `dns.listen` ``.
+    /// The options that change the address: `` `--dns ADDRESS:PORT` or `dns.listen` ``.
     pub moved_by: String,
-    /// Why not.
+    /// The cause.
     pub problem: BindProblem,
-    /// The process that has it, where it is in use and the process can be seen.
+    /// The process that uses the address, if known.
     pub holder: Option<String>,
     source: io::Error,
 }
 
 impl BindError {
-    /// The error for a socket that the caller bound by itself.
+    /// The error of a socket that the caller bound itself.
     #[must_use]
     pub fn new(what: &str, address: SocketAddr, moved_by: &str, source: io::Error) -> Self {
         let problem = BindProblem::from(&source);
@@ -89,12 +89,12 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The other problems are said in the message; saying them twice helps nobody.
+        // The message already describes the other problems.
         (self.problem == BindProblem::Other).then_some(&self.source as _)
     }
 }
 
-/// A listening TCP socket for `what`; `moved_by` names the flag and the key that give another address.
+/// Binds a listening TCP socket for `what`; `moved_by` names the flag and the key that change the address.
 ///
 /// # Errors
 ///
@@ -106,8 +106,8 @@ impl std::error::Error for BindError {
 pub fn bind_tcp(address: SocketAddr, what: &str, moved_by: &str) -> Result<TcpListener, BindError> {
     let bind = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restarted gateway takes its port back at once, whatever lingers in TIME_WAIT; on Linux two listeners still
-        // exclude each other.
+        // Lets a restarted gateway bind its port despite connections in TIME_WAIT; on Linux two listeners still exclude
+        // each other.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -117,7 +117,7 @@ pub fn bind_tcp(address: SocketAddr, what: &str, moved_by: &str) -> Result<TcpLi
     bind().map_err(|source| BindError::new(what, address, moved_by, source))
 }
 
-/// A UDP socket for `what`; `moved_by` names the flag and the key that give another address.
+/// Binds a UDP socket for `what`; `moved_by` names the flag and the key that change the address.
 ///
 /// # Errors
 ///
@@ -159,7 +159,7 @@ mod tests {
         );
         let error = bind_tcp(address, "the DNS server", MOVED_BY).expect_err("taken");
         assert_eq!((error.problem, error.to_string()), (BindProblem::InUse, expected));
-        assert!(error.source().is_none(), "said once is enough");
+        assert!(error.source().is_none(), "the message already contains the cause");
 
         let udp = bind_udp(any(), "the DNS server", MOVED_BY).expect("a free port");
         let error = bind_udp(udp.local_addr().unwrap(), "the DNS server", MOVED_BY).expect_err("taken");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_of_another_machine_is_told_so() {
+    async fn an_address_of_another_machine_is_named_as_such() {
         // TEST-NET-1, RFC 5737: no machine has it.
         let error = bind_tcp("192.0.2.1:0".parse().unwrap(), "a listener", MOVED_BY).expect_err("not ours");
         assert_eq!(error.problem, BindProblem::NotAvailable);
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn any_other_problem_keeps_its_source() {
-        let source = io::Error::other("the moon is full");
+        let source = io::Error::other("an unusual error");
         let error = BindError::new("a listener", any(), MOVED_BY, source);
-        assert_eq!(error.source().expect("the cause").to_string(), "the moon is full");
+        assert_eq!(error.source().expect("the cause").to_string(), "an unusual error");
     }
 
     #[tokio::test]
@@ -201,7 +201,7 @@ mod tests {
         let listener = bind_tcp(any(), "a listener", MOVED_BY).unwrap();
         let address = listener.local_addr().unwrap();
         let client = tokio::net::TcpStream::connect(address).await.unwrap();
-        // The listener's side closes first, so its end of the connection lingers in TIME_WAIT.
+        // The listener's side closes first, so its end of the connection stays in TIME_WAIT.
         drop(listener.accept().await.unwrap());
         drop((listener, client));
         bind_tcp(address, "a listener", MOVED_BY).expect("free again");

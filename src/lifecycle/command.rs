@@ -1,4 +1,4 @@
-//! A command that this process runs for its user: signals are passed on to it, and its exit code is this process's.
+//! Runs a command as a child process: signals are forwarded to it, and its exit code becomes this process's.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -7,19 +7,20 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What shells answer when a command is not there, and when it is but cannot be run: POSIX, *Exit Status for Commands*.
+/// A shell's exit codes for a command that is not found, and for one that cannot be executed: POSIX, *Exit Status for
+/// Commands*.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
 
-/// Shells add the signal's number to this when one ended a command.
+/// Added to the signal's number if a signal ended the command, as shells do.
 const SIGNALLED: i32 = 128;
 
-/// Runs a command to its end. What this process is asked to do by SIGTERM and SIGHUP is passed on; Ctrl-C goes to the command
-/// by itself, as the terminal sends it to both.
+/// Runs a command to its end. SIGTERM and SIGHUP are forwarded to it; Ctrl-C need not be, as the terminal sends it to
+/// both.
 ///
 /// # Errors
 ///
-/// What the system says: of the signal handlers, or when the command cannot be started.
+/// When the signal handlers cannot be installed or the command cannot be started.
 ///
 /// # Panics
 ///
@@ -41,24 +42,24 @@ pub async fn run_command(command: &mut Command) -> io::Result<ExitStatus> {
             _ = hangup.recv() => Some(Signal::HUP),
         };
         if let Some(signal) = passed_on {
-            // Not waited for yet, so its number is still its own.
+            // It has not been waited for yet, so its process id is still valid.
             let _ = kill_process(pid_of(&running.0), signal);
         }
     }
 }
 
-/// A command that ends with its handle.
+/// A child process that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing happens to one that was waited for.
+        // No effect if it has exited and was waited for.
         let _ = self.0.kill();
     }
 }
 
-/// The exit code of a command as a shell has it: its own, 128 + N where signal N ended it, 126 or 127 where it could not be
-/// started.
+/// The exit code of a command as a shell reports it: its own, 128 + N if signal N ended it, 126 or 127 if it could not
+/// be started.
 #[must_use]
 pub fn exit_code(ended: &io::Result<ExitStatus>) -> ExitCode {
     let code = match ended {

@@ -1,5 +1,5 @@
-//! What the service manager is told: ready, reloading, stopping, still alive. The protocol is systemd's, `sd_notify(3)`;
-//! without `NOTIFY_SOCKET` nothing is told to anybody.
+//! Notifies the service manager: ready, reloading, stopping, alive. The protocol is systemd's, `sd_notify(3)`; without
+//! `NOTIFY_SOCKET` nothing is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,86 +7,86 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// How long a stop may take until it says again that it goes on: [`STILL_STOPPING`] three times over.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// By how much each notification extends the stop time-out: three times [`STILL_STOPPING`].
+const EXTENSION: Duration = Duration::from_secs(15);
 
-/// How often a stop says that it goes on.
+/// Interval of the notifications that extend a stop.
 pub const STILL_STOPPING: Duration = Duration::from_secs(5);
 
-/// The service manager that started this process, if one did. Clones are the same.
+/// The service manager that started this process, if any. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceManager {
-    listens: bool,
-    /// It knows that the gateway is ready; what comes earlier must not look like it.
+    enabled: bool,
+    /// Whether readiness was reported; a reload before that must not report it.
     ready: Arc<AtomicBool>,
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// The service manager of the environment.
     #[must_use]
     pub fn from_env() -> Self {
-        let listens = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
-        Self { listens, ready: Arc::default() }
+        let enabled = std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty());
+        Self { enabled, ready: Arc::default() }
     }
 
-    /// Everything runs; units that wait for this one start.
+    /// Reports readiness, which starts dependent units.
     pub fn ready(&self, status: &str) {
         self.ready.store(true, Ordering::Relaxed);
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
     }
 
-    /// A reload begins. The time lets the manager tell it from one that it has not asked for yet.
+    /// Reports the start of a reload. The time stamp lets the manager match it with its request.
     pub fn reloading(&self) {
         if self.ready.load(Ordering::Relaxed) {
             let mut state = vec![NotifyState::Reloading, NotifyState::Status("reading the config again")];
             state.extend(NotifyState::monotonic_usec_now());
-            self.tell(&state);
+            self.notify(&state);
         }
     }
 
-    /// The reload has ended, whichever way: what is in force is said by `status`.
+    /// Reports the end of a reload, successful or not; `status` describes the config in force.
     pub fn reloaded(&self, status: &str) {
         if self.ready.load(Ordering::Relaxed) {
             self.ready(status);
         }
     }
 
-    /// No new flow is taken from now on.
+    /// Reports that the process is stopping.
     pub fn stopping(&self) {
         self.ready.store(false, Ordering::Relaxed);
-        self.tell(&[NotifyState::Stopping]);
-        self.still_stopping("no new flow is taken");
+        self.notify(&[NotifyState::Stopping]);
+        self.still_stopping("no new flow is accepted");
     }
 
-    /// The stop goes on: it is to be given time until it says so again.
+    /// Extends the stop time-out.
     pub fn still_stopping(&self, status: &str) {
-        let patience = NotifyState::ExtendTimeoutUsec(u32::try_from(PATIENCE.as_micros()).unwrap_or(u32::MAX));
-        self.tell(&[patience, NotifyState::Status(status)]);
+        let extension = NotifyState::ExtendTimeoutUsec(u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX));
+        self.notify(&[extension, NotifyState::Status(status)]);
     }
 
-    /// How often the process has to say that it is alive; `None` where nobody asks.
+    /// The interval for [`alive`](Self::alive); `None` without a watchdog.
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         // Half the time, as sd_watchdog_enabled(3) advises.
-        sd_notify::watchdog_enabled().filter(|time| self.listens && !time.is_zero()).map(|time| time / 2)
+        sd_notify::watchdog_enabled().filter(|time| self.enabled && !time.is_zero()).map(|time| time / 2)
     }
 
-    /// It is alive.
+    /// Reports that the process is alive.
     pub fn alive(&self) {
-        self.tell(&[NotifyState::Watchdog]);
+        self.notify(&[NotifyState::Watchdog]);
     }
 
-    fn tell(&self, state: &[NotifyState<'_>]) {
-        if !self.listens {
+    fn notify(&self, state: &[NotifyState<'_>]) {
+        if !self.enabled {
             return;
         }
         if let Err(error) = sd_notify::notify(state) {
-            tracing::warn!(%error, "lifecycle: the service manager can't be told");
+            tracing::warn!(%error, "lifecycle: failed to notify the service manager");
         }
     }
 }
 
-/// A status is one line of the message.
+/// Joins lines, as a status must be one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

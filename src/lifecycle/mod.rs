@@ -1,5 +1,5 @@
-//! The process's life: binding its ports, being ready, signals, alarms, the phases of a stop, and what the service
-//! manager hears.
+//! The process lifecycle: binding ports, readiness, signals, alarms, the phases of a stop, and service manager
+//! notifications.
 
 mod alarm;
 mod bind;

@@ -1,20 +1,20 @@
-//! The phases of the process, as they are logged.
+//! The logged phases of the process.
 
-/// A phase of the process: each comes once, in this order.
+/// A phase of the process. Each is entered once, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Binding, compiling, opening.
     Starting,
-    /// Everything that starts has started.
+    /// Everything has started.
     Running,
-    /// No new flow is taken; those that are open may end.
+    /// No new flow is accepted; open flows may finish.
     Draining,
-    /// The last flows are cut; DNS, admin and metrics stop.
+    /// Remaining flows are reset; DNS, admin and metrics stop.
     Stopping,
 }
 
 impl Phase {
-    /// Logs that the process enters it.
+    /// Logs that the process enters the phase.
     pub fn enter(self) {
         let phase = match self {
             Self::Starting => "starting",

@@ -1,4 +1,4 @@
-//! Whether the gateway can do its work, as named conditions: `/readyz` shows each with its detail.
+//! Readiness as a set of named conditions, which `/readyz` shows with their details.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,33 +6,33 @@ use tokio::sync::watch;
 
 /// The conditions of one gateway. Clones share them.
 ///
-/// Ready when every condition is; without any, nothing has started yet and it isn't.
+/// Ready when every condition holds; not ready without any condition, as nothing has started yet.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     view: watch::Sender<ReadinessView>,
 }
 
-/// What is ready at one moment.
+/// A snapshot of the readiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReadinessView {
-    /// Every condition is.
+    /// Whether every condition holds.
     pub ready: bool,
-    /// The conditions, in the order in which they were added.
+    /// The conditions in the order of their registration.
     pub conditions: Vec<ConditionView>,
 }
 
-/// One condition at one moment.
+/// A snapshot of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ConditionView {
     /// Its name: `listeners`, `dns`, `config`.
     pub name: &'static str,
     /// Whether it holds.
     pub ready: bool,
-    /// Why, in words for people.
+    /// The reason as text.
     pub detail: String,
 }
 
-/// A condition in the hands of the room that knows it.
+/// A handle to a condition, for the module that sets it.
 #[derive(Debug, Clone)]
 pub struct Condition {
     name: &'static str,
@@ -40,13 +40,13 @@ pub struct Condition {
 }
 
 impl Readiness {
-    /// No condition yet, so not ready.
+    /// Readiness without conditions: not ready.
     #[must_use]
     pub fn new() -> Self {
         Self { view: watch::Sender::new(ReadinessView::default()) }
     }
 
-    /// The condition `name`; a new one does not hold yet.
+    /// Returns the condition `name`, registering it as not ready if it is new.
     #[must_use]
     pub fn condition(&self, name: &'static str) -> Condition {
         self.view.send_if_modified(|view| {
@@ -60,7 +60,7 @@ impl Readiness {
         Condition { name, view: self.view.clone() }
     }
 
-    /// What is ready now.
+    /// The current state.
     #[must_use]
     pub fn view(&self) -> ReadinessView {
         self.view.borrow().clone()
@@ -74,12 +74,12 @@ impl Default for Readiness {
 }
 
 impl Condition {
-    /// It holds; `detail` says so in words for people: `12 listeners are open`.
+    /// Marks the condition as holding, with a reason such as `12 listeners are open`.
     pub fn set_ready(&self, detail: impl Into<String>) {
         self.set(true, detail.into());
     }
 
-    /// It doesn't hold; `detail` says why.
+    /// Marks the condition as not holding, with the reason.
     pub fn set_not_ready(&self, detail: impl Into<String>) {
         self.set(false, detail.into());
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_is_added_late_makes_it_wait_again() {
+    fn a_condition_that_is_registered_later_makes_it_not_ready() {
         let readiness = Readiness::new();
         readiness.condition("config").set_ready("");
         assert!(readiness.view().ready);

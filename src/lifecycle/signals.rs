@@ -1,4 +1,4 @@
-//! What the process is told from outside: stop, stop at once, reload.
+//! Signals to the process: stop, stop at once, reload.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub enum SignalEvent {
     Reload,
 }
 
-/// The signals of this process, from the moment at which they are listened for.
+/// The signal handlers of this process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -25,11 +25,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on; the signals' default, ending the process, is off for good.
+    /// Installs the handlers, which replace the default action of ending the process.
     ///
     /// # Errors
     ///
-    /// When the handlers can't be installed.
+    /// When the handlers cannot be installed.
     ///
     /// # Panics
     ///
@@ -43,24 +43,24 @@ impl Signals {
         })
     }
 
-    /// The next signal. Cancelling the future loses none.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) -> SignalEvent {
         let name = tokio::select! {
             biased;
             Some(()) = self.terminate.recv() => "SIGTERM",
             Some(()) = self.interrupt.recv() => "SIGINT",
             Some(()) = self.hangup.recv() => {
-                tracing::info!(signal = "SIGHUP", "lifecycle: reload was asked for");
+                tracing::info!(signal = "SIGHUP", "lifecycle: reload requested");
                 return SignalEvent::Reload;
             }
-            // The handlers are gone with the runtime: nothing will come any more.
+            // The runtime is shutting down: no more signals arrive.
             else => return std::future::pending().await,
         };
         if std::mem::replace(&mut self.stopping, true) {
-            tracing::warn!(signal = name, "lifecycle: asked to stop again, ending at once");
+            tracing::warn!(signal = name, "lifecycle: stop requested again, ending at once");
             SignalEvent::StopNow
         } else {
-            tracing::info!(signal = name, "lifecycle: stop was asked for; once more ends at once");
+            tracing::info!(signal = name, "lifecycle: stop requested; a second signal ends the process at once");
             SignalEvent::Stop
         }
     }
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// One test, because signals are the whole process's.
+    /// A single test, as signals are process-wide.
     #[tokio::test]
     async fn hangup_reloads_the_first_stop_drains_and_the_second_ends() {
         let mut signals = Signals::listen().unwrap();

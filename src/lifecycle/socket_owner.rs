@@ -1,11 +1,12 @@
-//! Which process holds an address, as far as this one may see: for the message about a port that is taken.
+//! Finds the process that uses an address, for the error message of a port in use.
 
 use std::net::SocketAddr;
 
 use procfs::net::{TcpState, tcp, tcp6, udp, udp6};
 use procfs::process::{FDTarget, all_processes};
 
-/// The process that listens at `address`, over TCP or UDP, or at its port on every address: `haproxy (pid 4711)`.
+/// The process that listens on `address` or on its port at the unspecified address, over TCP or UDP: `haproxy (pid
+/// 4711)`.
 pub(super) fn socket_owner(address: SocketAddr) -> Option<String> {
     let holds = |local: SocketAddr| {
         local.port() == address.port() && (local.ip() == address.ip() || local.ip().is_unspecified())
@@ -18,7 +19,7 @@ pub(super) fn socket_owner(address: SocketAddr) -> Option<String> {
         .chain(datagrams.filter(|entry| holds(entry.local_address)).map(|entry| entry.inode))
         .collect();
     let is_holder = |target: &FDTarget| matches!(target, FDTarget::Socket(inode) if inodes.contains(inode));
-    // Processes of other users hide their descriptors from all but root.
+    // Only root can see the descriptors of other users' processes.
     let holder = all_processes().ok()?.flatten().find(|process| {
         process
             .fd()

@@ -1,39 +1,39 @@
-//! Refused connections, added up over a second: one line of the log and one event for a source, with a count. Refusing must
-//! not cost more than asking.
+//! Aggregates refused connections: at most one log line and one event per source and second, with a count, so that a
+//! flood of connections does not flood the log.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Sources that are told apart in a second; the others are counted together.
+/// Sources that are counted individually; further ones are counted together.
 const MOST_SOURCES: usize = 1024;
 
-/// Connections that were refused for the same reason.
+/// What refused connections are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RefusedSource {
     /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`.
     pub(crate) listener: &'static str,
-    /// Where the connections came from; `None`: many places.
+    /// The source of the connections; `None`: many sources.
     pub(crate) source: Option<IpAddr>,
     /// Why they were refused.
     pub(crate) reason: &'static str,
 }
 
 impl RefusedSource {
-    /// Where the connections came from, for people.
+    /// The source as text.
     pub(crate) fn name(&self) -> String {
         self.source.map_or_else(|| "many sources".to_owned(), |source| source.to_string())
     }
 }
 
-/// How many connections of a source were refused for one reason in a second, and where they went.
+/// The refused connections of one group in a second.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RefusedCount {
-    /// What the first of them was for: the target, the app endpoint. Empty where the listener has but one purpose.
+    /// The target or app endpoint of the first one. Empty for listeners without targets.
     pub(crate) subject: String,
-    /// Whether others were for something else.
+    /// Whether others were for another target or app endpoint.
     pub(crate) has_others: bool,
-    /// Connections.
+    /// Number of connections.
     pub(crate) count: u64,
 }
 
@@ -48,13 +48,13 @@ impl RefusedCount {
     }
 }
 
-/// The refusals of the present second, of all listeners of a gateway.
+/// The refusals of the current second, of all listeners of a gateway.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<RefusedSource, RefusedCount>>);
 
 impl Refusals {
-    /// Counts a refusal of a connection to `subject`. Whether it is the source's first in a while, which is logged at once
-    /// with all that is known of it.
+    /// Counts a refused connection to `subject`. Returns true for the source's first one, which the caller logs at once
+    /// in full.
     pub(crate) fn is_first(&self, listener: &'static str, source: IpAddr, reason: &'static str, subject: &str) -> bool {
         let mut counts = self.lock();
         let of = RefusedSource { listener, source: Some(source.to_canonical()), reason };
@@ -68,11 +68,12 @@ impl Refusals {
         is_room
     }
 
-    /// What was refused since the last call; to be called once a second. A source's first refusal, which was logged, is part
-    /// of it.
+    /// Takes the counts since the last call; to be called once a second. They include first refusals, which were
+    /// already logged.
     pub(crate) fn take(&self) -> Vec<(RefusedSource, RefusedCount)> {
         let mut counts = self.lock();
-        // A source that goes on is not logged at once again.
+        // Entries with a count of 0 were kept for one more second, so that an ongoing source is not logged as a first
+        // one.
         counts.retain(|_, counted| counted.count > 0);
         let mut taken: Vec<_> = counts.iter_mut().map(|(of, counted)| (*of, std::mem::take(counted))).collect();
         drop(counts);

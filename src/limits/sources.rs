@@ -1,13 +1,13 @@
-//! How much each source has open, and may have.
+//! Counts and limits the open connections of each source.
 
 use std::net::IpAddr;
 
 use dashmap::DashMap;
 
-/// Bits that one host's IPv6 addresses share: it may have every address of its subnet, so they count together.
+/// Prefix length by which IPv6 addresses are counted, as a host may use every address of its subnet.
 const IPV6_PREFIX: u32 = 64;
 
-/// The source that an address counts for.
+/// The source that an address is counted for: an IPv4 address or an IPv6 prefix.
 pub(crate) fn source_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
@@ -18,27 +18,27 @@ pub(crate) fn source_of(ip: IpAddr) -> IpAddr {
 /// Counts by source.
 #[derive(Debug)]
 pub(crate) struct SourceCounts {
-    most: usize,
+    limit: usize,
     open: DashMap<IpAddr, usize>,
 }
 
 impl SourceCounts {
-    /// Counts of which none passes `most`.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, open: DashMap::new() }
+    /// Creates counters with a limit of `limit` per source.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, open: DashMap::new() }
     }
 
-    /// Whether `source` may have one more.
-    pub(crate) fn has_room(&self, source: IpAddr) -> bool {
-        self.open.get(&source_of(source)).is_none_or(|open| *open < self.most)
+    /// Whether `source` is below the limit.
+    pub(crate) fn has_capacity(&self, source: IpAddr) -> bool {
+        self.open.get(&source_of(source)).is_none_or(|open| *open < self.limit)
     }
 
-    /// Counts one more.
+    /// Adds a connection.
     pub(crate) fn add(&self, source: IpAddr) {
         *self.open.entry(source_of(source)).or_default() += 1;
     }
 
-    /// Counts one less; a source without any is forgotten.
+    /// Removes a connection, and the entry of a source without any.
     pub(crate) fn remove(&self, source: IpAddr) {
         if let dashmap::Entry::Occupied(mut open) = self.open.entry(source_of(source)) {
             *open.get_mut() -= 1;
@@ -57,11 +57,11 @@ mod tests {
     fn a_source_has_its_share_and_is_forgotten_with_its_last() {
         let (counts, source, other) = (SourceCounts::new(2), IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         counts.add(source);
-        assert!(counts.has_room(source));
+        assert!(counts.has_capacity(source));
         counts.add(source);
-        assert!(!counts.has_room(source) && counts.has_room(other));
+        assert!(!counts.has_capacity(source) && counts.has_capacity(other));
         counts.remove(source);
-        assert!(counts.has_room(source));
+        assert!(counts.has_capacity(source));
         counts.remove(source);
         assert!(counts.open.is_empty());
     }
@@ -72,9 +72,9 @@ mod tests {
         let counts = SourceCounts::new(2);
         counts.add(ip("2001:db8:a:30::a"));
         counts.add(ip("2001:db8:a:30:ffff::b"));
-        assert!(!counts.has_room(ip("2001:db8:a:30::c")) && counts.has_room(ip("2001:db8:a:31::a")));
+        assert!(!counts.has_capacity(ip("2001:db8:a:30::c")) && counts.has_capacity(ip("2001:db8:a:31::a")));
         counts.remove(ip("2001:db8:a:30::a"));
-        assert!(counts.has_room(ip("2001:db8:a:30::c")));
+        assert!(counts.has_capacity(ip("2001:db8:a:30::c")));
         assert_eq!(source_of(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
     }
 }

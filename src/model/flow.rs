@@ -70,7 +70,7 @@ pub enum Refusal {
 
 /// What a refused client sees on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WireLook {
+pub enum RefusalMode {
     /// No answer: the client times out.
     Dropped,
     /// RST.
@@ -119,7 +119,7 @@ impl Refusal {
 
     /// How AWS lets it look: a network that is not joined, a closed security group and a full load balancer drop.
     #[must_use]
-    pub fn look(self) -> WireLook {
+    pub fn mode(self) -> RefusalMode {
         match self {
             Self::EndpointState
             | Self::OneWay
@@ -127,10 +127,10 @@ impl Refusal {
             | Self::SecurityGroup
             | Self::AccessList
             | Self::FlowLimit
-            | Self::FaultDropped => WireLook::Dropped,
-            Self::ConnectionLimit => WireLook::Closed,
+            | Self::FaultDropped => RefusalMode::Dropped,
+            Self::ConnectionLimit => RefusalMode::Closed,
             Self::SourceLimit | Self::ClaimLost | Self::NoTarget | Self::ProxyHeader | Self::FaultReset => {
-                WireLook::Reset
+                RefusalMode::Reset
             }
         }
     }

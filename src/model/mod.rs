@@ -37,7 +37,7 @@ pub use consumer::{
 pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
 pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
-pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, Side, WireLook};
+pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, RefusalMode, Side};
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
 pub(crate) use ids::derived_digits;
 pub use ids::{

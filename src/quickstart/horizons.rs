@@ -1,13 +1,14 @@
-//! What the members of a stand-in set tell clients about each other: pure, from the snapshot.
+//! The split horizons of a stand-in set, computed from the snapshot.
 
 use crate::model::{Cluster, DnsName};
 use crate::plan::{ClusterStrings, Snapshot};
 pub(super) use crate::plan::{listed, private_hosts, private_member, public_member};
 use crate::standin::mongo::Horizons;
 
-/// The members' addresses by the host name that clients dial: the private ones of every endpoint, and the public ones.
+/// The members' addresses by the host name that clients connect to: the private ones of every endpoint, and the public
+/// ones.
 ///
-/// Members stand in the cluster's node order, whatever order the strings have.
+/// Members are in the cluster's node order, independent of the strings.
 pub(super) fn horizons(cluster: &Cluster, snapshot: &Snapshot) -> Horizons {
     let mut horizons = Horizons::default();
     let Some(strings) = strings_of(cluster, snapshot) else { return horizons };
@@ -46,7 +47,7 @@ mod tests {
     const PRIVATE: &str = "pl-0-us-east-1-k45tj.mongodb.net";
 
     #[test]
-    fn members_stand_in_node_order_and_follow_a_port_move() {
+    fn members_are_in_node_order_and_follow_a_port_move() {
         let mut desired = scenario(Shift::default(), false).desired;
         let cluster = desired.projects[0].clusters[0].clone();
         let (first, held) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan");

@@ -1,8 +1,8 @@
-//! Everything on loopback: the gateway, stand-ins behind it, and a check of both from a client's side.
+//! The quickstart: the gateway and stand-ins on loopback, and a self-check from the clients' side.
 //!
-//! [`Quickstart::start`] moves the scenario where the options say, sees that every address is free, starts stand-ins with
-//! certificates of the lab's CA, and the gateway in front of them. [`Quickstart::check`] then uses it as clients would.
-//! What is printed is the command line's.
+//! [`Quickstart::start`] shifts the scenario's addresses as the options say, checks that every address is free, starts
+//! stand-ins with certificates of the lab's CA, and the gateway in front of them. [`Quickstart::check`] then uses it as
+//! clients would. Output is left to the command line.
 
 mod check;
 mod client;
@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::check::Bench;
 pub use self::check::Check;
+use self::check::CheckContext;
 pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
-pub use self::standins::{StandInCarried, StandIns};
+pub use self::standins::{StandInTraffic, StandIns};
 pub use self::taken::Taken;
 use crate::app::{Gateway, GatewayOptions, StartError, open_store};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
@@ -37,75 +37,75 @@ pub use crate::standin::mongo::Timing;
 use crate::telemetry::LogHandle;
 use crate::tls::{LabCa, TlsError, identity};
 
-/// How long targets may take to become healthy. A first probe that passes is enough, and the stand-ins are there.
+/// Time limit for targets to become healthy. One successful probe is enough, and the stand-ins are already running.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long flows may last once the quickstart is to stop: a user who pressed Ctrl-C waits for it.
+/// Grace period for open flows when the quickstart stops: a user who pressed Ctrl-C is waiting.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Where the quickstart is to run.
+/// Options of the quickstart.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// An inventory and settings of the user's own instead of the scenario; it cannot be moved.
+    /// The user's own config instead of the scenario; its addresses cannot be shifted.
     pub config: Option<Config>,
-    /// How far the scenario's addresses are moved.
+    /// The shift of the scenario's addresses.
     pub shift: Shift,
-    /// Where DNS answers instead.
+    /// Another address for DNS.
     pub dns: Option<SocketAddr>,
-    /// Where metrics are instead.
+    /// Another address for metrics.
     pub metrics: Option<SocketAddr>,
-    /// Where the admin API is instead.
+    /// Another address for the admin API.
     pub admin: Option<SocketAddr>,
-    /// Where certificates and state lie; `None`: `./plgw-lab`, with the shift behind it where there is one.
+    /// Directory for certificates and state; `None`: `./plgw-lab`, with the shift as a suffix if there is one.
     pub lab_dir: Option<PathBuf>,
-    /// Let DNS, metrics and the admin API take any free port.
+    /// Use any free port for DNS, metrics and the admin API.
     pub free_ports: bool,
-    /// Keep no state file: ports are given anew at every start.
+    /// Keep no state file: ports are assigned anew at every start.
     pub state_in_memory: bool,
-    /// With Azure and Google Cloud.
+    /// Include Azure and Google Cloud.
     pub clouds: bool,
-    /// The process' log, for the admin API to change.
+    /// The process' log, for the admin API.
     pub logs: Option<LogHandle>,
-    /// How soon the stand-in sets elect; `None`: as MongoDB does.
+    /// Election timing of the stand-in sets; `None`: MongoDB's.
     pub timing: Option<Timing>,
 }
 
 /// Why the quickstart did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum QuickstartError {
-    /// An address is taken.
+    /// An address is in use.
     #[error(transparent)]
     Taken(#[from] Box<Taken>),
-    /// A stand-in can't start.
+    /// A stand-in cannot start.
     #[error(transparent)]
     StandIn(#[from] StandinError),
-    /// The lab's CA can't be had, or a certificate of it.
+    /// The lab's CA or one of its certificates is not available.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The state file can't be used.
+    /// The state file cannot be opened.
     #[error(transparent)]
     State(#[from] OpenError),
-    /// What the state file holds can't be read.
+    /// The state file's content cannot be read.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// What the state file holds doesn't fit the config.
+    /// The state file does not match the config.
     #[error(transparent)]
     Plan(#[from] PlanErrors),
     /// A cluster of the scenario has no private connection strings.
     #[error("cluster {0} has no private connection strings, so there is no name to make a certificate for")]
     NoStrings(ClusterName),
-    /// A node is at a host name.
+    /// A node is configured by its host name.
     #[error(
         "there is no stand-in for {0} at the host name {1}: a stand-in needs an address; write the node's `address` instead of `host`"
     )]
     HostName(String, String),
-    /// The gateway can't start.
+    /// The gateway cannot start.
     #[error(transparent)]
     Gateway(#[from] StartError),
 }
 
 impl QuickstartError {
-    /// Whether something else has an address, or the state file, that it needs.
+    /// Whether an address or the state file is in use by another process.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         let in_use = |error: &BindError| error.problem == BindProblem::InUse;
@@ -136,10 +136,10 @@ pub fn uri_environment(snapshot: &Snapshot) -> Vec<(String, String)> {
     environment
 }
 
-/// What is being done, for the user who waits.
+/// A step of the start, for progress output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Certificates.
+    /// Creating certificates.
     Certificates,
     /// The stand-ins.
     StandIns,
@@ -182,11 +182,11 @@ pub struct Carried {
     /// Through the gateway.
     pub gateway: data::Carried,
     /// What the stand-ins saw of it.
-    pub stand_ins: Vec<StandInCarried>,
+    pub stand_ins: Vec<StandInTraffic>,
 }
 
 impl Quickstart {
-    /// Starts everything; `step` is told what is being done.
+    /// Starts everything; `step` is called with each step.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl Quickstart {
     ///
     /// [`TlsError`] when no client can be made that trusts the lab's CA.
     pub async fn check(&self) -> Result<Vec<Check>, TlsError> {
-        let bench = Bench {
+        let context = CheckContext {
             desired: self.config.desired.clone(),
             snapshot: self.gateway.snapshot(),
             admin: self.gateway.admin_address(),
@@ -237,8 +237,8 @@ impl Quickstart {
             metrics: self.gateway.metrics_address(),
             tls: identity::client_config(self.ca.certificate(), &[])?,
         };
-        let bench = Arc::new(bench);
-        Ok(if self.is_own { check::own(&bench).await } else { Box::pin(check::all(&bench)).await })
+        let context = Arc::new(context);
+        Ok(if self.is_own { check::own(&context).await } else { Box::pin(check::all(&context)).await })
     }
 
     /// The config that it runs.

@@ -1,4 +1,4 @@
-//! The quickstart's config, at addresses that can be moved as a whole.
+//! The quickstart's config, whose addresses can be shifted as a whole.
 
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::config::{self, CLOUDS, Config, DnsSettings, QUICKSTART};
 use crate::model::CidrSet;
 
-/// How far every address of the quickstart is moved: its second octet is greater by this many.
+/// An offset that is added to the second octet of every address of the quickstart.
 ///
-/// The quickstart has addresses in 127.0.x.x to 127.9.x.x, so two of them can run side by side when their shifts are ten
-/// or more apart.
+/// The quickstart uses addresses in 127.0.x.x to 127.9.x.x, so two instances can run side by side if their shifts
+/// differ by at least ten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shift(u8);
 
@@ -17,10 +17,10 @@ pub struct Shift(u8);
 const OCTETS: u8 = 10;
 
 impl Shift {
-    /// The greatest shift: the last network is then 127.254.0.0/16. In 127.255.0.0/16 lies the broadcast address.
+    /// The largest shift: the last network is then 127.254.0.0/16; 127.255.0.0/16 contains the broadcast address.
     pub const GREATEST: u8 = 254 - (OCTETS - 1);
 
-    /// The shift by `n`; `None` when it is too great.
+    /// The shift by `n`; `None` if it is too large.
     #[must_use]
     pub fn new(n: u8) -> Option<Self> {
         (n <= Self::GREATEST).then_some(Self(n))
@@ -38,7 +38,7 @@ impl Shift {
         self.0
     }
 
-    /// `ip` moved, when it is one of loopback's; any other stays.
+    /// Shifts `ip` if it is a loopback address.
     fn ip(self, ip: IpAddr) -> IpAddr {
         match ip {
             IpAddr::V4(v4) if v4.is_loopback() => {
@@ -53,7 +53,7 @@ impl Shift {
         SocketAddr::new(self.ip(address.ip()), address.port())
     }
 
-    /// `text` with every loopback address in it moved.
+    /// Shifts every loopback address in `text`.
     fn text(self, text: &str) -> String {
         let mut moved = String::with_capacity(text.len());
         let mut rest = text;
@@ -74,14 +74,15 @@ impl Shift {
     }
 }
 
-/// The quickstart's config, moved by `shift`; with Azure and Google Cloud where `clouds` says so.
+/// The quickstart's config, shifted by `shift`; `clouds` includes Azure and Google Cloud.
 ///
-/// 127.0.0.0/16 stays a network of the VPC wherever the VPC's own has gone: a client that binds no address of its own
-/// comes from 127.0.0.1. So that it reaches the other clouds' endpoints too, it is joined to their networks as by a VPN.
+/// 127.0.0.0/16 remains a network of the VPC at any shift, as the source address of a client that binds none is
+/// 127.0.0.1. It is also connected to the other clouds' networks, as by a VPN, so that such a client reaches their
+/// endpoints.
 ///
 /// # Panics
 ///
-/// Never: the file is a part of the program, and tests read it at every shift.
+/// Never: the file is compiled in, and tests parse it at every shift.
 #[must_use]
 pub fn scenario(shift: Shift, clouds: bool) -> Config {
     let text = shift.text(&[QUICKSTART, if clouds { CLOUDS } else { "" }].join("\n"));

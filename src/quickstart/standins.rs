@@ -1,4 +1,4 @@
-//! The quickstart's stand-ins: one for every cluster and app of the config, at the addresses that it names.
+//! The quickstart's stand-ins, one for every cluster and app, at the addresses of the config.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,56 +15,55 @@ use super::horizons::{horizons, listed, private_hosts, strings_of};
 use crate::api::StandInControl;
 use crate::model::{App, Cluster, ClusterKind, Desired, DnsName, Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
-use crate::standin::app::{App as AppBackend, AppCarried, AppLocation, AppSpec, Apps};
+use crate::standin::app::{App as AppBackend, AppCounts, AppLocation, AppSpec, Apps};
 use crate::standin::mongo::{
-    Carried, Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing,
+    Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, StandInCounts, Timing,
 };
 use crate::tls::LabCa;
 
-/// App Services' name for `us-east-1` in the answer to an SDK's location call; other regions have others, which the
-/// quickstart doesn't need.
+/// App Services' name for `us-east-1` in the response to an SDK's location call; the quickstart needs no other region.
 const LOCATION: &str = "US-VA";
 
-/// How long a primary that an operator lets step down does not stand: `replSetStepDown` without a number.
+/// How long a primary that an operator steps down is not a candidate: the default of `replSetStepDown`.
 const STEP_DOWN: Duration = Duration::from_secs(60);
 
-/// The running stand-ins. Dropped, they stop.
+/// The running stand-ins. Dropping them stops them.
 #[derive(Debug)]
 pub struct StandIns {
-    clusters: Vec<(Cluster, Backend)>,
+    clusters: Vec<(Cluster, StandIn)>,
     apps: Vec<(String, AppBackend)>,
     horizons: Vec<(Cluster, watch::Sender<Horizons>)>,
 }
 
 #[derive(Debug)]
-enum Backend {
+enum StandIn {
     Set(Arc<ReplicaSet>),
     Routers(Mongos),
 }
 
-/// What one stand-in has carried.
+/// The traffic of one stand-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StandInCarried {
+pub enum StandInTraffic {
     /// A cluster's nodes, together.
-    Cluster(String, Carried),
+    Cluster(String, StandInCounts),
     /// An App Services backend.
-    App(String, AppCarried),
+    App(String, AppCounts),
 }
 
 /// The stand-in sets, each with its cluster.
 #[derive(Debug, Clone)]
 struct Sets(Arc<[(Cluster, Arc<ReplicaSet>)]>);
 
-/// Tells the stand-ins what their members are called; ends when it is dropped.
+/// Updates the members' names in the stand-ins until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Follower {
     _task: AbortOnDropHandle<()>,
 }
 
 impl StandIns {
-    /// Starts one for every cluster and app of `desired`. `planned` is the snapshot that the gateway will start with: it has
-    /// the names that their certificates are for.
+    /// Starts one for every cluster and app of `desired`. `planned` is the snapshot that the gateway will start with;
+    /// their certificates are for its names.
     pub(crate) async fn start(
         desired: &Desired,
         planned: &Snapshot,
@@ -92,11 +91,11 @@ impl StandIns {
                         horizons: receiver,
                         timing,
                     };
-                    Backend::Set(Arc::new(ReplicaSet::start(spec).await?))
+                    StandIn::Set(Arc::new(ReplicaSet::start(spec).await?))
                 }
                 ClusterKind::Sharded { .. } => {
                     let nodes = nodes.into_iter().map(|node| mongos(planned, node)).collect();
-                    Backend::Routers(Mongos::start(MongosSpec { nodes, tls: Some(tls) }).await?)
+                    StandIn::Routers(Mongos::start(MongosSpec { nodes, tls: Some(tls) }).await?)
                 }
             };
             clusters.push((cluster.clone(), backend));
@@ -105,15 +104,15 @@ impl StandIns {
         for app in &desired.apps {
             let Some(address) = backend_address(app) else { continue };
             let known = Apps::from([(app.id.clone(), location(app))]);
-            // Nothing about an app changes while the quickstart runs.
+            // Apps do not change while the quickstart runs.
             let spec = AppSpec { address, tls: None, apps: watch::channel(known).1 };
             apps.push((app.id.to_string(), AppBackend::start(spec).await?));
         }
         Ok(Self { clusters, apps, horizons: senders })
     }
 
-    /// From now on the members' names are those of the latest snapshot, after a port move too; and a member that a fault
-    /// makes unreachable, or whose node `is_lost` (asked at each snapshot), is lost to the others.
+    /// Keeps the members' names in sync with the latest snapshot, also after a port move. A member that a fault makes
+    /// unreachable, or for whose node `is_lost` returns true (called at each snapshot), is isolated from the others.
     pub(crate) fn follow(
         &mut self,
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -143,9 +142,9 @@ impl StandIns {
     }
 
     fn sets(&self) -> Sets {
-        let set = |(cluster, backend): &(Cluster, Backend)| match backend {
-            Backend::Set(set) => Some((cluster.clone(), Arc::clone(set))),
-            Backend::Routers(_) => None,
+        let set = |(cluster, backend): &(Cluster, StandIn)| match backend {
+            StandIn::Set(set) => Some((cluster.clone(), Arc::clone(set))),
+            StandIn::Routers(_) => None,
         };
         Sets(self.clusters.iter().filter_map(set).collect())
     }
@@ -156,16 +155,16 @@ impl StandIns {
         self.sets().members()
     }
 
-    /// Runs an operator's command; the members as they then are.
+    /// Runs an operator's command and returns the resulting members.
     ///
     /// # Errors
     ///
-    /// [`StandInRefusal`] when there is no such set or member, or the set refuses.
+    /// [`StandInRefusal`] when there is no such set or member, or the set refuses the command.
     pub async fn run(&self, command: StandInCommand) -> Result<Vec<StandInMember>, StandInRefusal> {
         self.sets().run(command).await
     }
 
-    /// Takes commands as long as the sets run.
+    /// A handle for commands, which works while the sets run.
     pub(crate) fn control(&self) -> StandInControl {
         let sets = self.sets();
         StandInControl::new(move |command| {
@@ -174,25 +173,25 @@ impl StandIns {
         })
     }
 
-    /// What each has carried so far.
-    pub(super) fn carried(&self) -> Vec<StandInCarried> {
+    /// The traffic so far.
+    pub(super) fn carried(&self) -> Vec<StandInTraffic> {
         let clusters = self.clusters.iter().map(|(cluster, backend)| {
             let carried = match backend {
-                Backend::Set(set) => set.carried(),
-                Backend::Routers(routers) => routers.carried(),
+                StandIn::Set(set) => set.carried(),
+                StandIn::Routers(routers) => routers.carried(),
             };
-            StandInCarried::Cluster(cluster.name.to_string(), carried)
+            StandInTraffic::Cluster(cluster.name.to_string(), carried)
         });
-        let apps = self.apps.iter().map(|(id, app)| StandInCarried::App(id.clone(), app.carried()));
+        let apps = self.apps.iter().map(|(id, app)| StandInTraffic::App(id.clone(), app.carried()));
         clusters.chain(apps).collect()
     }
 
-    /// Stops them all, and waits until their connections are closed.
+    /// Stops all of them and waits until their connections are closed.
     pub(super) async fn stop(self) {
         for (_, backend) in self.clusters {
             match backend {
-                Backend::Set(set) => set.stop().await,
-                Backend::Routers(routers) => routers.stop().await,
+                StandIn::Set(set) => set.stop().await,
+                StandIn::Routers(routers) => routers.stop().await,
             }
         }
         for (_, app) in self.apps {
@@ -250,7 +249,7 @@ impl Sets {
         StandInRefusal::Unknown { wanted, known: known.collect::<Vec<_>>().join(", ") }
     }
 
-    /// Isolates the members whose nodes `is_lost` says so of, and connects the others.
+    /// Isolates the members for whose nodes `is_lost` returns true, and connects the others.
     fn isolate(&self, is_lost: impl Fn(&Node) -> bool) {
         for (cluster, set) in &*self.0 {
             for (index, node) in cluster.nodes.iter().enumerate() {
@@ -267,7 +266,7 @@ fn is_faulted(snapshot: &Snapshot, address: SocketAddr) -> bool {
     members.filter(|member| member.address == address).any(|member| member.faulted)
 }
 
-/// Every address that the stand-ins of `desired` will bind, with what for.
+/// Every address that the stand-ins of `desired` will bind, with its purpose.
 pub(super) fn addresses(desired: &Desired) -> Vec<(SocketAddr, String)> {
     let clusters = desired.projects.iter().flat_map(|project| &project.clusters);
     let nodes = clusters.flat_map(|cluster| {
@@ -280,8 +279,8 @@ pub(super) fn addresses(desired: &Desired) -> Vec<(SocketAddr, String)> {
     nodes.chain(apps).collect()
 }
 
-/// The certificate of a cluster's nodes: for every name that leads to them, and for every address, so that clients
-/// without the lab's DNS can check it too.
+/// The certificate of a cluster's nodes: for all names that resolve to them, and for all addresses, so that clients
+/// without the lab's DNS can verify it.
 fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<ServerConfig>, QuickstartError> {
     let Some(strings) = strings_of(cluster, planned) else {
         return Err(QuickstartError::NoStrings(cluster.name.clone()));
@@ -307,14 +306,14 @@ fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<
     Ok(ca.server_certificate(&file, &names, &ips)?.server_config(&[])?)
 }
 
-/// Whether the load balancer sends a PROXY header to `address`.
+/// Whether the load balancer sends a PROXY protocol header to `address`.
 fn is_proxied(planned: &Snapshot, address: SocketAddr) -> bool {
     planned.listeners.values().any(|listener| {
         listener.group.proxy_protocol && listener.group.members.iter().any(|member| member.address == address)
     })
 }
 
-/// The port of a `mongos`: one that wants a PROXY header where the load balancer sends one.
+/// The port of a `mongos`, which requires a PROXY protocol header if the load balancer sends one.
 fn mongos(planned: &Snapshot, address: SocketAddr) -> MongosAddresses {
     if is_proxied(planned, address) {
         MongosAddresses { direct: None, load_balanced: Some(address) }
@@ -323,12 +322,12 @@ fn mongos(planned: &Snapshot, address: SocketAddr) -> MongosAddresses {
     }
 }
 
-/// Where an app's backend is to listen; `None` when it is no plain address of ours.
+/// The address for an app's backend; `None` if its URL is not a loopback address.
 fn backend_address(app: &App) -> Option<SocketAddr> {
     app.backend.strip_prefix("http://")?.trim_end_matches('/').parse().ok()
 }
 
-/// What SDKs are told of an app: its regional names, with the port that the lab serves them on.
+/// The response to an SDK's location call: the app's regional names, with the lab's port.
 fn location(app: &App) -> AppLocation {
     let (region, port) = (app.region.as_str(), app.public_address.port());
     let port = if port == 443 { String::new() } else { format!(":{port}") };

@@ -1,4 +1,4 @@
-//! Whether every address that the quickstart needs is free, before anything is started.
+//! Checks that every address of the quickstart is free before anything is started.
 
 use std::net::SocketAddr;
 
@@ -7,26 +7,26 @@ use crate::config::Config;
 use crate::lifecycle::{BindError, BindProblem, bind_tcp, bind_udp};
 use crate::plan::Snapshot;
 
-/// What moves the addresses of the scenario.
+/// The option that changes the addresses of the scenario.
 const SHIFT: &str = "`--shift N` (it moves every address of the quickstart; take 10, 20, …)";
 
-/// What moves the addresses of the user's own config.
+/// The option that changes the addresses of the user's own config.
 const OWN: &str = "another address in the config";
 
-/// The flags that move the gateway's own addresses.
+/// The flags that change the gateway's own addresses.
 pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
     dns: "`--dns ADDRESS:PORT`",
     metrics: "`--metrics ADDRESS:PORT`",
     admin: "`--admin ADDRESS:PORT`",
 };
 
-/// An address that can't be had, with the flag that moves it, in one line.
+/// An address that is not available, with the flag that changes it, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{first}{}", and_others(*.others))]
 pub struct Taken {
-    /// The first of them.
+    /// The first error.
     first: BindError,
-    /// How many others.
+    /// The number of further errors.
     others: usize,
 }
 
@@ -39,15 +39,16 @@ fn and_others(others: usize) -> String {
 }
 
 impl Taken {
-    /// Whether another socket has the address.
+    /// Whether the address is in use.
     pub(super) fn is_in_use(&self) -> bool {
         self.first.problem == BindProblem::InUse
     }
 }
 
-/// Tries every address, and lets go of it again.
+/// Tries to bind every address.
 ///
-/// The scenario's own come first: when all are taken, another quickstart runs, and moving them one by one would not end.
+/// The scenario's addresses come first: if they are in use, another quickstart runs, and the whole scenario has to be
+/// shifted.
 ///
 /// # Errors
 ///
@@ -60,7 +61,7 @@ pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) ->
         errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), of_inventory));
     }
     for door in planned.apps.doors.values() {
-        errors.extend(tcp(door.address, "the App Services front", of_inventory));
+        errors.extend(tcp(door.address, "the App Services front end", of_inventory));
     }
     for (address, what) in standins::addresses(&config.desired) {
         errors.extend(tcp(address, &what, of_inventory));

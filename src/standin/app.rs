@@ -1,7 +1,7 @@
-//! An App Services backend: says back what it was asked, tells device SDKs where to go, echoes WebSockets.
+//! An App Services backend: echoes requests and WebSockets, and answers the `location` call of device SDKs.
 //!
-//! HTTP/1.1 and HTTP/2, plain (h2c with prior knowledge) or over TLS. The `location` call and its fields are those that
-//! the SDKs make first (`realm-core`, `app.cpp`); the answer to an unknown app has App Services' words.
+//! HTTP/1.1 and HTTP/2, plain (h2c with prior knowledge) or over TLS. SDKs make the `location` call first
+//! (`realm-core`, `app.cpp`); the response for an unknown app is App Services'.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -35,24 +35,24 @@ use super::server::Server;
 use super::{NAME, StandinError};
 use crate::model::AppId;
 
-/// How long a client may take for its TLS greeting, and for the head of a request.
+/// Time limit for the TLS handshake, and for the head of a request.
 const GREETING_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a stand-in App Services backend is to be.
+/// The configuration of a stand-in App Services backend.
 #[derive(Debug, Clone)]
 pub struct AppSpec {
     /// Where it listens; port 0: any free one.
     pub address: SocketAddr,
-    /// The certificate that it shows (offer `h2` and `http/1.1`); without one it speaks plainly.
+    /// The TLS configuration (ALPN `h2` and `http/1.1`); `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// The apps that it knows, with what their clients are told.
+    /// The apps, with their responses to the `location` call.
     pub apps: watch::Receiver<Apps>,
 }
 
 /// Apps by their client app id.
 pub type Apps = BTreeMap<AppId, AppLocation>;
 
-/// The answer to an SDK's `location` call.
+/// The response to an SDK's `location` call.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AppLocation {
     /// `LOCAL` or `GLOBAL`.
@@ -65,9 +65,9 @@ pub struct AppLocation {
     pub ws_hostname: String,
 }
 
-/// What a stand-in App Services backend has carried so far.
+/// Counts of a stand-in App Services backend since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct AppCarried {
+pub struct AppCounts {
     /// Requests answered, of any kind.
     pub requests: u64,
     /// WebSockets opened.
@@ -76,11 +76,11 @@ pub struct AppCarried {
     pub messages: u64,
 }
 
-/// A running App Services backend. Dropped, it stops.
+/// A running App Services backend. Dropping it stops it.
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
 }
 
 impl App {
@@ -88,9 +88,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`StandinError::Bind`] when the address can't be had.
+    /// [`StandinError::Bind`] when the address is not available.
     pub async fn start(spec: AppSpec) -> Result<Self, StandinError> {
-        let shared = Arc::new(Shared { apps: spec.apps, counters: Counters::default() });
+        let shared = Arc::new(AppState { apps: spec.apps, counters: AppCounters::default() });
         let (serving, tls) = (shared.clone(), spec.tls);
         let serve = move |stream, peer| serve(serving.clone(), tls.clone(), stream, peer);
         Ok(Self { server: Server::start("app backend", spec.address, serve).await?, shared })
@@ -102,12 +102,12 @@ impl App {
         self.server.address()
     }
 
-    /// What it has carried so far.
+    /// The counts since the start.
     #[must_use]
-    pub fn carried(&self) -> AppCarried {
+    pub fn carried(&self) -> AppCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.shared.counters;
-        AppCarried {
+        AppCounts {
             requests: read(&counters.requests),
             websockets: read(&counters.websockets),
             messages: read(&counters.messages),
@@ -121,13 +121,13 @@ impl App {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct AppState {
     apps: watch::Receiver<Apps>,
-    counters: Counters,
+    counters: AppCounters,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct AppCounters {
     requests: AtomicU64,
     websockets: AtomicU64,
     messages: AtomicU64,
@@ -136,22 +136,22 @@ struct Counters {
 type Reply = Response<Full<Bytes>>;
 
 /// Serves one connection to its end, plain or encrypted.
-async fn serve(shared: Arc<Shared>, tls: Option<Arc<ServerConfig>>, stream: TcpStream, peer: SocketAddr) {
+async fn serve(shared: Arc<AppState>, tls: Option<Arc<ServerConfig>>, stream: TcpStream, peer: SocketAddr) {
     match tls {
         None => serve_http(&shared, stream, peer).await,
         Some(config) => match timeout(GREETING_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
             Ok(Ok(stream)) => serve_http(&shared, stream, peer).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "stand-in closed a connection: the TLS greeting failed"),
-            Err(_) => tracing::debug!(%peer, "stand-in closed a connection: no TLS greeting came in time"),
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "stand-in closed a connection: the TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "stand-in closed a connection: the TLS handshake timed out"),
         },
     }
 }
 
-async fn serve_http<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr)
+async fn serve_http<S>(shared: &Arc<AppState>, stream: S, peer: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // An upgraded connection goes on in this task, so that it ends with the others when the stand-in stops.
+    // An upgraded connection continues in this task, so that it ends with the others when the stand-in stops.
     let upgraded = Arc::new(Mutex::new(None::<OnUpgrade>));
     let service = service_fn(|request| answer(shared.clone(), upgraded.clone(), peer, request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -169,7 +169,7 @@ where
 }
 
 async fn answer(
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     upgraded: Arc<Mutex<Option<OnUpgrade>>>,
     peer: SocketAddr,
     mut request: Request<Incoming>,
@@ -202,7 +202,7 @@ async fn answer(
     Ok(echo(peer, request).await)
 }
 
-/// What was asked, as JSON. The body is counted, not kept.
+/// Describes the request as JSON. The body is counted, not kept.
 async fn echo(peer: SocketAddr, mut request: Request<Incoming>) -> Reply {
     let mut body_bytes = 0_u64;
     while let Some(frame) = request.body_mut().frame().await {
@@ -233,8 +233,8 @@ async fn echo(peer: SocketAddr, mut request: Request<Incoming>) -> Reply {
     reply(StatusCode::OK, &seen)
 }
 
-async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(counters: &Counters, mut stream: WebSocketStream<S>) {
-    // Pings are answered and a close is confirmed by the stream itself, while it is read.
+async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(counters: &AppCounters, mut stream: WebSocketStream<S>) {
+    // Reading the stream also answers pings and confirms a close.
     while let Some(Ok(message)) = stream.next().await {
         if message.is_text() || message.is_binary() {
             if stream.send(message).await.is_err() {
@@ -254,7 +254,8 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// The answer that opens a WebSocket (RFC 6455 section 4.2.2), in the first of the offered subprotocols; or a refusal.
+/// The response that opens a WebSocket (RFC 6455 section 4.2.2), with the first of the offered subprotocols; or a
+/// refusal.
 fn open_websocket(headers: &HeaderMap) -> Reply {
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let error = json!({ "error": "WebSocket version 13 is served" });
@@ -405,7 +406,7 @@ mod tests {
         while let Some(Ok(message)) = socket.next().await {
             assert!(message.is_close(), "{message}");
         }
-        assert_eq!(app.carried(), AppCarried { requests: 1, websockets: 1, messages: 2 });
+        assert_eq!(app.carried(), AppCounts { requests: 1, websockets: 1, messages: 2 });
         app.stop().await;
     }
 

@@ -1,8 +1,8 @@
-//! Stand-ins for what lies behind the load balancer: MongoDB nodes and an App Services backend.
+//! Stand-ins for the servers behind the load balancer: MongoDB nodes and an App Services backend.
 //!
-//! They make the quickstart and the tests self-contained. They say what they are in whatever they report, answer what
-//! they can't do with MongoDB's own errors, keep nothing on disk, and know no users: whoever reaches one may use it.
-//! Every config can name real servers instead; nothing but the wiring and the command line reads this room.
+//! They make the quickstart and the tests self-contained. They identify themselves as stand-ins, answer unsupported
+//! requests with MongoDB's own errors, store nothing on disk, and have no users, so any client may use them. A config
+//! can name real servers instead; only the wiring and the command line use this module.
 
 pub mod app;
 pub mod mongo;
@@ -11,14 +11,14 @@ mod server;
 use std::io;
 use std::net::SocketAddr;
 
-/// What the stand-ins call themselves.
+/// The name that the stand-ins report.
 pub const NAME: &str = "plgw stand-in";
 
-/// Why a stand-in could not start.
+/// Errors of stand-ins.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StandinError {
-    /// Its address is taken, or is not an address of this machine.
+    /// Its address is in use, or is not an address of this machine.
     #[error("cannot bind the stand-in {what} to {address}")]
     Bind {
         /// Which stand-in.

@@ -1,4 +1,4 @@
-//! Accepting connections for a stand-in, until it is stopped.
+//! The accept loop of a stand-in.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use super::StandinError;
 
-/// How long to wait after a failed accept: out of descriptors, trying again at once would only burn the processor.
+/// Delay after a failed accept, to avoid a busy loop when descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A socket that is accepted on, and the connections that came of it. Dropped, all of them end.
+/// A listening socket and its connections. Dropping it closes all of them.
 #[derive(Debug)]
 pub(super) struct Server {
     address: SocketAddr,
@@ -21,7 +21,7 @@ pub(super) struct Server {
     tasks: TaskTracker,
 }
 
-/// A socket that is bound but not accepted on yet.
+/// A bound socket that does not accept yet.
 pub(super) struct BoundSocket {
     listener: TcpListener,
     address: SocketAddr,
@@ -41,7 +41,7 @@ impl BoundSocket {
         self.address
     }
 
-    /// Gives every connection to `serve`, in a task of its own.
+    /// Serves every connection by `serve`, in its own task.
     pub(super) fn serve<S, F>(self, serve: S) -> Server
     where
         S: Fn(TcpStream, SocketAddr) -> F + Send + 'static,
@@ -69,7 +69,7 @@ impl Server {
         self.address
     }
 
-    /// Closes the socket and every connection, and waits until they are closed.
+    /// Closes the socket and all connections, and waits until they are closed.
     pub(super) async fn stop(self) {
         self.cancel.cancel();
         self.tasks.close();
@@ -91,7 +91,7 @@ where
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // A stand-in answers in small messages; each should leave at once.
+                // Responses are small and should be sent at once.
                 let _ = stream.set_nodelay(true);
                 let connection = Box::pin(serve(stream, peer));
                 let cancel = cancel.clone();
@@ -100,7 +100,7 @@ where
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "stand-in cannot accept");
+                tracing::warn!(%error, "stand-in failed to accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

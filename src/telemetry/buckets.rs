@@ -1,16 +1,17 @@
-//! Which buckets each histogram has.
+//! Histogram buckets.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
-/// Seconds until a target answered, and every duration without buckets of its own: 100 µs × 2.5ⁿ up to 10 s. Below lies
-/// the loopback, above a client has given up.
+/// Connect times and other durations without specific buckets, in seconds: 100 µs × 2.5ⁿ up to 10 s, from loopback to a
+/// client's time-out.
 pub(super) const LATENCY_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.000625, 0.0016, 0.004, 0.01, 0.025, 0.0625, 0.16, 0.4, 1.0, 2.5, 6.25, 10.0];
 
-/// Seconds that flows last. 350 s is an edge, so that idle expiry shows; 6000 s is the longest idle timeout.
+/// Flow durations in seconds. 350 s, the default idle time-out, is a bound, so that idle expiry is visible; 6000 s is
+/// the longest idle time-out.
 pub(super) const FLOW_SECONDS: [f64; 10] = [0.01, 0.1, 1.0, 10.0, 60.0, 120.0, 350.0, 600.0, 3600.0, 6000.0];
 
-/// Bytes of one flow: 64 B, a health check, × 4ⁿ up to 1 GiB, a dump.
+/// Bytes per flow: 64 B, a health check, × 4ⁿ up to 1 GiB, a dump.
 pub(super) const FLOW_BYTES: [f64; 13] = [
     64.0,
     256.0,
@@ -27,10 +28,10 @@ pub(super) const FLOW_BYTES: [f64; 13] = [
     1_073_741_824.0,
 ];
 
-/// Seconds until a DNS answer: 50 µs, from the snapshot, to 50 ms, from an upstream resolver.
+/// DNS response times in seconds: 50 µs from the snapshot, to 50 ms from an upstream resolver.
 pub(super) const DNS_SECONDS: [f64; 10] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05];
 
-/// The builder with the buckets of every histogram, by its name.
+/// Configures the buckets of every histogram by its name.
 pub(super) fn configure(builder: PrometheusBuilder) -> PrometheusBuilder {
     let by_name = [
         (Matcher::Suffix("flow_duration_seconds".to_owned()), &FLOW_SECONDS[..]),

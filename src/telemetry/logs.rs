@@ -1,7 +1,7 @@
-//! Logs: to standard error, for people or as JSON, with levels that can change while the process runs.
+//! Logging to standard error, as text or JSON, with levels that can be changed at run time.
 //!
-//! The filter is `tracing_subscriber`'s `Targets`, not its `EnvFilter`: that one also filters by spans, of which there are
-//! none, by regular expressions, which cost build time, and does not say which level a module has.
+//! The filter is `tracing_subscriber`'s `Targets`. Its `EnvFilter` also filters by spans, which are not used, depends
+//! on regular expressions, which cost build time, and cannot report the level of a module.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -18,22 +18,21 @@ use tracing_subscriber::{Layer, reload};
 
 use crate::model::{LOG_ITSELF, LogLevels, ParseLogLevelsError};
 
-/// Lines that may wait for the thread that writes them: some seconds of a busy log. Their places are allocated at the start,
-/// 32 bytes each.
+/// Capacity of the queue in lines: some seconds of a busy log. Allocated at the start, 32 bytes per line.
 const QUEUE: usize = 8192;
 
-/// How a line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// One JSON object a line, fields at its top level.
+    /// One JSON object per line, with fields at the top level.
     Json,
 }
 
 impl LogFormat {
-    /// Its one lower-case name, as `LOG_FORMAT` has it.
+    /// The value in `LOG_FORMAT`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -55,38 +54,38 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Why logging could not be set up or changed.
+/// Why logging cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `LOG_FORMAT` names no format.
+    /// `LOG_FORMAT` is not a format.
     #[error("`LOG_FORMAT={0}` is no log format; write `text` or `json`")]
     Format(String),
-    /// The levels can't be read.
+    /// The levels cannot be parsed.
     #[error("`{levels}` is no list of log levels: {why}")]
     Levels {
-        /// What was written.
+        /// The input.
         levels: String,
-        /// Why not: a part of the message.
+        /// The reason, as part of the message.
         why: ParseLogLevelsError,
     },
     /// Another subscriber is already in place.
     #[error("logging is already set up in this process")]
     AlreadySet,
-    /// The subscriber is gone.
+    /// The subscriber was dropped.
     #[error("logging has ended")]
     Ended,
 }
 
-/// What is logged, and how.
+/// What is logged, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Levels, as `RUST_LOG` has them: `info`, `warn,dns=debug`.
+    /// Levels in the syntax of `RUST_LOG`: `info`, `warn,dns=debug`.
     pub levels: String,
-    /// Whether somebody chose them: a config file's then stand back.
+    /// Whether the user set them, so that they override those of a config file.
     pub chosen: bool,
-    /// How a line looks.
+    /// The format of a log line.
     pub format: LogFormat,
-    /// Colours; only the text format has them.
+    /// Whether to use colours, in the text format only.
     pub colours: bool,
 }
 
@@ -98,11 +97,12 @@ impl Default for LogSettings {
 }
 
 impl LogSettings {
-    /// The settings of the environment: `RUST_LOG`, `LOG_FORMAT` (`text`, `json`), `NO_COLOR`; colours on a terminal only.
+    /// Reads the settings from the environment: `RUST_LOG`, `LOG_FORMAT` (`text`, `json`), `NO_COLOR`. Colours are used
+    /// on terminals only.
     ///
     /// # Errors
     ///
-    /// [`LogError::Format`] when `LOG_FORMAT` is something else.
+    /// [`LogError::Format`] when `LOG_FORMAT` is invalid.
     pub fn from_env() -> Result<Self, LogError> {
         Self::from_lookup(|name| std::env::var(name).ok(), io::stderr().is_terminal())
     }
@@ -118,19 +118,19 @@ impl LogSettings {
         })
     }
 
-    /// Starts logging to standard error, for the whole process.
+    /// Starts process-wide logging to standard error.
     ///
     /// # Errors
     ///
-    /// [`LogError::Levels`] when the levels can't be read; [`LogError::AlreadySet`] the second time.
+    /// [`LogError::Levels`] when the levels cannot be parsed; [`LogError::AlreadySet`] when called again.
     pub fn start(&self) -> Result<LogHandle, LogError> {
         let (subscriber, handle) = self.subscriber(io::stderr)?;
         subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
         Ok(handle)
     }
 
-    /// The same through a bounded queue and a thread of its own: for daemons, which a reader of standard error that stops
-    /// reading must not stop. Lines that find the queue full are dropped and counted.
+    /// Like [`start`](Self::start), through a bounded queue and a writer thread, so that a reader of standard error
+    /// that stops reading cannot block the process. When the queue is full, lines are dropped and counted.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl LogSettings {
         Ok(LogHandle { queue: Some(Queue { dropped, guard: Arc::new(Mutex::new(Some(guard))) }), ..handle })
     }
 
-    /// A subscriber with these settings that writes to `writer`.
+    /// Creates a subscriber with these settings that writes to `writer`.
     pub(crate) fn subscriber<W>(
         &self,
         writer: W,
@@ -178,10 +178,10 @@ impl LogSettings {
     }
 }
 
-/// Puts other levels in place; hides the type of the subscriber that has them.
+/// Sets the levels; hides the subscriber's type.
 type SetLevels = dyn Fn(&LogLevels) -> Result<(), LogError> + Send + Sync;
 
-/// Changes what is logged while the process runs, and says what is. Clones are the same log.
+/// Reads and changes the levels at run time. Clones share the log.
 #[derive(Clone)]
 pub struct LogHandle {
     set: Arc<SetLevels>,
@@ -192,32 +192,32 @@ pub struct LogHandle {
     queue: Option<Queue>,
 }
 
-/// The queue of lines, where there is one.
+/// The queue of [`LogSettings::start_queued`].
 #[derive(Clone)]
 struct Queue {
     dropped: ErrorCounter,
-    /// Its end writes what waits.
+    /// Dropping it writes the queued lines.
     guard: Arc<Mutex<Option<WorkerGuard>>>,
 }
 
 impl LogHandle {
-    /// Writes the lines that wait, for a second at most, and ends the log: for the end of the process.
+    /// Writes the queued lines, for at most a second, and ends logging. For the end of the process.
     pub fn flush(&self) {
         if let Some(queue) = &self.queue {
             drop(queue.guard.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 
-    /// Puts `levels` in place of those in force.
+    /// Replaces the current levels.
     ///
     /// # Errors
     ///
-    /// [`LogError::Ended`] when nothing is logged any more.
+    /// [`LogError::Ended`] when the subscriber was dropped.
     pub fn set_levels(&self, levels: &LogLevels) -> Result<(), LogError> {
         self.change_to(|_| LogLevels::standard().merged_with(levels))
     }
 
-    /// Merges `levels` into those in force: what they do not name stays as it is.
+    /// Merges `levels` into the current ones: modules that they do not name keep their level.
     ///
     /// # Errors
     ///
@@ -227,7 +227,7 @@ impl LogHandle {
     }
 
     fn change_to(&self, change: impl FnOnce(LogLevels) -> LogLevels) -> Result<(), LogError> {
-        // One at a time, so that the levels shown are those in force.
+        // Locked for the whole change, so that the stored levels are those in force.
         let mut current = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let levels = change(current.clone());
         (self.set)(&levels)?;
@@ -238,31 +238,31 @@ impl LogHandle {
         Ok(())
     }
 
-    /// The levels in force.
+    /// The current levels.
     #[must_use]
     pub fn levels(&self) -> LogLevels {
         self.levels.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The levels at the start.
+    /// The initial levels.
     #[must_use]
     pub fn started_with(&self) -> &LogLevels {
         &self.started_with
     }
 
-    /// Whether the levels at the start were chosen by `RUST_LOG`.
+    /// Whether the initial levels came from `RUST_LOG`.
     #[must_use]
     pub fn is_chosen(&self) -> bool {
         self.chosen
     }
 
-    /// How a line looks.
+    /// The format of a log line.
     #[must_use]
     pub fn format(&self) -> LogFormat {
         self.format
     }
 
-    /// Lines that were dropped since the start because standard error was not read in time.
+    /// Lines dropped since the start because standard error was not read in time.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.queue.as_ref().map_or(0, |queue| queue.dropped.dropped_lines() as u64)
@@ -275,7 +275,7 @@ impl fmt::Debug for LogHandle {
     }
 }
 
-/// A writer that never waits for `out`, and what ends it.
+/// A writer that never blocks on `out`, and its guard.
 fn queue(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true).thread_name("plgw-log").finish(out)
 }
@@ -291,17 +291,17 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written.
+    /// Captures the output.
     #[derive(Debug, Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl Page {
+    impl CapturedLog {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Write for Page {
+    impl Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -313,7 +313,7 @@ mod tests {
 
     /// What `log` writes with `settings`.
     fn written(settings: &LogSettings, log: impl FnOnce(&LogHandle)) -> String {
-        let page = Page::default();
+        let page = CapturedLog::default();
         let writer = page.clone();
         let (subscriber, handle) = settings.subscriber(move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || log(&handle));
@@ -363,8 +363,8 @@ mod tests {
         let said: Vec<_> = text.lines().filter(|line| !line.contains(" logs: ")).collect();
         let said: Vec<_> = said.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
         assert_eq!(said, ["two", "four"]);
-        let told = "logs: levels changed from=warn,telemetry=info to=warn\n";
-        assert!(text.ends_with(told), "what the log reports of itself is always written: {text}");
+        let line = "logs: levels changed from=warn,telemetry=info to=warn\n";
+        assert!(text.ends_with(line), "changes of the levels are always logged: {text}");
     }
 
     #[test]
@@ -379,8 +379,8 @@ mod tests {
         });
     }
 
-    /// Takes nothing until it is let go.
-    struct Stuck(Receiver<()>, Page);
+    /// Blocks writes until the sender is dropped.
+    struct Stuck(Receiver<()>, CapturedLog);
 
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -394,9 +394,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stops_stops_no_writer_and_what_it_misses_is_counted() {
+    fn a_reader_that_stops_does_not_block_writers_and_dropped_lines_are_counted() {
         let (go, stuck) = sync_channel(0);
-        let page = Page::default();
+        let page = CapturedLog::default();
         let (writer, guard) = queue(Stuck(stuck, page.clone()));
         let dropped = writer.error_counter();
         for n in 0..QUEUE + 100 {
@@ -408,11 +408,11 @@ mod tests {
         assert!((1..=100).contains(&missing), "{missing}");
         let text = page.text();
         assert!(text.starts_with("line 0\n"), "{}", &text[..50]);
-        assert_eq!(text.lines().count() + missing, QUEUE + 100, "what waits is written at the end");
+        assert_eq!(text.lines().count() + missing, QUEUE + 100, "queued lines are written at the end");
     }
 
     #[test]
-    fn the_environment_says_levels_format_and_colours() {
+    fn the_environment_sets_levels_format_and_colours() {
         let from = |variables: &[(&str, &str)], terminal| {
             let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
             LogSettings::from_lookup(lookup, terminal)
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_that_say_nothing_are_refused_by_what_was_written() {
+    fn invalid_levels_are_refused_with_the_input() {
         let settings = LogSettings { levels: "plgw=loud".to_owned(), ..LogSettings::default() };
         let error = settings.subscriber(io::sink).err().expect("no level");
         assert!(

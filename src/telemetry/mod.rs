@@ -1,4 +1,4 @@
-//! What the process reports of itself: metrics, the pages that show them, logs.
+//! Telemetry: metrics, the HTTP pages that expose them, logs.
 
 mod buckets;
 mod logs;
@@ -9,5 +9,5 @@ mod registry;
 
 pub use logs::{LogError, LogFormat, LogHandle, LogSettings};
 pub(crate) use metrics::count_lines;
-pub use pages::{Pages, SourceFilter, Status, StatusFn};
+pub use pages::{PageStatus, Pages, SourceFilter, StatusFn};
 pub use registry::{CONTENT_TYPE, Registry};

@@ -1,7 +1,7 @@
 //! The metrics listener's pages: `/metrics`, `/healthz`, `/readyz`.
 //!
-//! They are served on control's runtime, so a scrape costs no flow, and stop last, so that a drain can be watched. What is
-//! ready and healthy is asked through functions, as the modules that know it are not below this one.
+//! They are served on control's runtime, so that a scrape does not delay flows, and stop last, so that a drain can be
+//! observed. Health and readiness are queried through functions, to avoid a dependency on the modules that know them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::registry::{CONTENT_TYPE as METRICS_TYPE, Registry};
-use crate::http::{self, Hosts, Refused, Reply, Site, Suspicion};
+use crate::http::{self, ConnectionRefusal, Hosts, RejectedRequest, Reply, Site};
 use crate::limits::Refusals;
 
 const REFUSED: &str = "plgw_exporter_refused_connections_total";
 const REQUESTS: &str = "plgw_exporter_requests_total";
 
-/// Whether a source lies on the service's side, which may not connect (one-way).
+/// Whether a source is on the service's side and must not connect (one-way).
 pub type SourceFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Says how a part of the gateway is, at the moment of a request.
-pub type StatusFn = Arc<dyn Fn() -> Status + Send + Sync>;
+/// Returns the current status, called for each request.
+pub type StatusFn = Arc<dyn Fn() -> PageStatus + Send + Sync>;
 
-/// An answer of `/healthz` or `/readyz`.
+/// The response of `/healthz` or `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// 200 or 503.
+pub struct PageStatus {
+    /// Whether the HTTP status is 200 or 503.
     pub ok: bool,
-    /// The body, JSON.
+    /// The JSON body.
     pub json: String,
 }
 
-impl Status {
-    /// The status whose body is `body`.
+impl PageStatus {
+    /// A status with the body `body`.
     #[must_use]
     pub fn new(ok: bool, body: &impl Serialize) -> Self {
         let json = serde_json::to_string(body).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
@@ -53,23 +53,23 @@ pub struct Pages {
     healthy: StatusFn,
     ready: StatusFn,
     service_side: SourceFilter,
-    refused: [Counter; Refused::ALL.len()],
+    refused: [Counter; ConnectionRefusal::ALL.len()],
 }
 
 impl Pages {
-    /// Pages with the metrics of `registry`, that ask `healthy` for `/healthz` and `ready` for `/readyz`.
+    /// Creates pages with the metrics of `registry`; `healthy` answers `/healthz` and `ready` answers `/readyz`.
     #[must_use]
     pub fn new(registry: Registry, healthy: StatusFn, ready: StatusFn, service_side: SourceFilter) -> Self {
         let refused = with_local_recorder(registry.recorder(), || {
             describe_counter!(REFUSED, "Connections to the metrics port closed unanswered, by reason.");
             describe_counter!(REQUESTS, "Requests to the metrics port, by path and status.");
-            Refused::ALL.map(|reason| counter!(REFUSED, "reason" => reason.label()))
+            ConnectionRefusal::ALL.map(|reason| counter!(REFUSED, "reason" => reason.label()))
         });
         Self { registry, healthy, ready, service_side, refused }
     }
 
-    /// Serves a bound listener until `stop` is cancelled, then lets answers that are under way end. Connections that it
-    /// refuses are counted in `refusals`.
+    /// Serves a bound listener until `stop` is cancelled, then finishes responses in progress. Refused connections are
+    /// counted in `refusals`.
     pub async fn serve(self, listener: TcpListener, refusals: Arc<Refusals>, stop: CancellationToken) {
         http::serve(Arc::new(self), listener, None, refusals, stop).await;
     }
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Pages {
 impl Site for Pages {
     const NAME: &'static str = "metrics";
 
-    /// A few scrapers, probes and people need no more.
+    /// Enough for a few scrapers, probes and users.
     const CONNECTION_LIMIT: usize = 64;
 
     const DESCRIPTOR_PART: usize = 64;
@@ -101,13 +101,13 @@ impl Site for Pages {
         (self.service_side)(source)
     }
 
-    fn count_refused(&self, reason: Refused) {
+    fn count_refused(&self, reason: ConnectionRefusal) {
         self.refused[reason as usize].increment(1);
     }
 
-    fn forbidden(&self, suspicion: Suspicion) -> Reply {
+    fn forbidden(&self, rejected: RejectedRequest) -> Reply {
         self.count("refused", StatusCode::FORBIDDEN);
-        text(StatusCode::FORBIDDEN, format!("{suspicion}\n"))
+        text(StatusCode::FORBIDDEN, format!("{rejected}\n"))
     }
 
     type Call = Request<Incoming>;
@@ -117,7 +117,7 @@ impl Site for Pages {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
-        // Unknown paths share a label: a client must not be able to make series.
+        // Unknown paths share a label, so that a client cannot create series.
         let path = match request.uri().path() {
             "/metrics" => "/metrics",
             "/healthz" => "/healthz",
@@ -140,7 +140,7 @@ impl Site for Pages {
     }
 }
 
-fn status(status: Status) -> Reply {
+fn status(status: PageStatus) -> Reply {
     let code = if status.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     page(code, "application/json", status.json + "\n")
 }
@@ -149,7 +149,7 @@ fn text(code: StatusCode, body: impl Into<Bytes>) -> Reply {
     page(code, "text/plain; charset=utf-8", body)
 }
 
-/// HTTP leaves the body of an answer to HEAD out by itself, and keeps its length.
+/// Builds a response. hyper omits the body for HEAD and keeps its length.
 fn page(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = code;
@@ -168,14 +168,14 @@ mod tests {
 
     use super::*;
 
-    struct Fixture {
+    struct TestPages {
         address: SocketAddr,
         registry: Registry,
         ready: Arc<AtomicBool>,
         stop: CancellationToken,
     }
 
-    impl Fixture {
+    impl TestPages {
         async fn start() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -183,9 +183,9 @@ mod tests {
             let asked = Arc::clone(&ready);
             let readyz: StatusFn = Arc::new(move || {
                 let ready = asked.load(Ordering::Relaxed);
-                Status::new(ready, &serde_json::json!({ "ready": ready }))
+                PageStatus::new(ready, &serde_json::json!({ "ready": ready }))
             });
-            let healthz: StatusFn = Arc::new(|| Status::new(true, &"well"));
+            let healthz: StatusFn = Arc::new(|| PageStatus::new(true, &"well"));
             let service_side: SourceFilter = Arc::new(|source| source == IpAddr::from([127, 1, 0, 11]));
             let stop = CancellationToken::new();
             let pages = Pages::new(registry.clone(), healthz, readyz, service_side);
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    impl Drop for Fixture {
+    impl Drop for TestPages {
         fn drop(&mut self) {
             self.stop.cancel();
         }
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_a_prometheus_page() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         let (head, body) = fixture.request("GET /metrics").await;
         assert!(head.starts_with("http/1.1 200"), "{head}");
         assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
@@ -227,15 +227,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn head_has_the_head_alone() {
-        let (head, body) = Fixture::start().await.request("HEAD /metrics").await;
+    async fn head_requests_get_no_body() {
+        let (head, body) = TestPages::start().await.request("HEAD /metrics").await;
         assert!(head.starts_with("http/1.1 200") && head.contains("content-length: "), "{head}");
         assert_eq!(body, "");
     }
 
     #[tokio::test]
     async fn readiness_is_200_or_503_with_its_detail_and_health_is_apart() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         let (head, body) = fixture.request("GET /readyz").await;
         assert!(head.starts_with("http/1.1 200") && head.contains("application/json"), "{head}");
         assert_eq!(body, "{\"ready\":true}\n");
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_paths_and_methods_get_404_and_405() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         assert!(fixture.request("GET /").await.0.starts_with("http/1.1 404"));
         assert!(fixture.request("GET /metrics/x").await.0.starts_with("http/1.1 404"));
         let (head, _) = fixture.request("POST /metrics").await;
@@ -258,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rebound_name_reads_nothing() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         for path in ["/metrics", "/healthz", "/readyz"] {
             let (head, body) = fixture.request_to("attacker.example:9464", &format!("GET {path}")).await;
             assert!(head.starts_with("http/1.1 403") && !body.contains("plgw"), "{head} {body}");
@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn refused_connections_are_counted_by_reason() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.1.0.11:0".parse().unwrap()).unwrap();
         let mut stream = socket.connect(fixture.address).await.unwrap();
@@ -283,10 +283,10 @@ mod tests {
         }
     }
 
-    /// Kubernetes restarts what does not answer its probe.
+    /// Kubernetes restarts a container that fails its liveness probe.
     #[tokio::test]
     async fn health_is_answered_whatever_number_of_idle_connections_one_source_holds() {
-        let fixture = Fixture::start().await;
+        let fixture = TestPages::start().await;
         let mut idle = Vec::new();
         for _ in 0..Pages::CONNECTION_LIMIT + 16 {
             idle.push(TcpStream::connect(fixture.address).await.unwrap());

@@ -1,6 +1,6 @@
-//! What the process uses, under the names that Prometheus' own clients have for it.
+//! Process metrics, with the names of Prometheus' client libraries.
 //!
-//! By hand: `metrics-process` was tried, and its `procfs` alone takes a tenth of a release build of this program.
+//! Written by hand; `metrics-process` was tried, but its build time is a tenth of a release build.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ const MAX_VIRTUAL: &str = "process_virtual_memory_max_bytes";
 const CPU: &str = "process_cpu_seconds_total";
 const THREADS: &str = "process_threads";
 
-/// Describes the series to the present recorder.
+/// Describes the metrics to the current recorder.
 pub(super) fn describe() {
     describe_gauge!(START, Unit::Seconds, "Start of the process, in seconds since 1970");
     describe_gauge!(OPEN_FDS, "Open file descriptors; two for every flow");
@@ -30,11 +30,11 @@ pub(super) fn describe() {
     describe_gauge!(THREADS, "Threads of the process");
 }
 
-/// Sets the series of the present recorder: a few system calls, none of which waits. What `/proc` does not say, as where it is
-/// not mounted, keeps its last value.
+/// Updates the metrics of the current recorder by a few non-blocking system calls. Without `/proc`, values that depend
+/// on it are not updated.
 pub(super) fn collect() {
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // The directory itself is open while it is read.
+        // Not counting the descriptor of the directory itself.
         gauge!(OPEN_FDS).set(float(entries.count().saturating_sub(1) as u64));
     }
     gauge!(MAX_FDS).set(getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, float));
@@ -56,13 +56,13 @@ pub(super) fn collect() {
     }
 }
 
-/// The number behind `name` in `/proc/self/status`.
+/// The number after `name` in `/proc/self/status`.
 fn field(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
-/// When the process started, in clock ticks since boot: field 22 of `/proc/self/stat` (proc_pid_stat(5)). The second field, the
-/// name, may hold blanks and parentheses.
+/// When the process started, in clock ticks since boot: field 22 of `/proc/self/stat` (proc_pid_stat(5)). The second
+/// field, the name, may contain spaces and parentheses.
 fn start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_found_behind_any_name() {
+    fn the_start_time_is_found_after_any_name() {
         let stat = format!("7 (a ) b) S {} 4711 99", ["0"; 18].join(" "));
         assert_eq!((start_ticks(&stat), start_ticks("7 (a")), (Some(4711), None));
     }

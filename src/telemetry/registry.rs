@@ -1,11 +1,11 @@
-//! The metrics of one gateway: recorders of `metrics-exporter-prometheus`, and the page that they render.
+//! The metrics registry of one gateway: recorders of `metrics-exporter-prometheus`, and the page that they render.
 //!
-//! The exporter drops a series that was not updated for a while, whether or not somebody still holds its handle, and what is
-//! counted into such a handle is lost. So the gateway's own series, which last as long as the process, are in a recorder
-//! without a time-out. Endpoints, targets, services, apps and faults come and go by the APIs without any limit; their
-//! series are in a second recorder, whose time-out runs only while no handle to any series of the same thing is held.
+//! The exporter drops a series that was not updated for a while, even if a handle to it exists, and later updates of
+//! that handle are lost. So the gateway's own series, which exist for the life of the process, are in a recorder
+//! without a time-out. Endpoints, targets, services, apps and faults are created and deleted by the APIs; their series
+//! are in a second recorder, whose time-out runs only while no handle to any series of the same object exists.
 //!
-//! It is not the process's global recorder: several gateways run in one test process.
+//! It is not the process's global recorder, as several gateways run in one test process.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,41 +22,41 @@ use metrics_util::MetricKindMask;
 
 use super::{buckets, process};
 
-/// The type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
+/// The content type of [`Registry::render`]'s text. Prometheus 3 fails a scrape without a valid one.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Labels whose values name things that come and go.
+/// Labels whose values name objects that can be deleted.
 const SUBJECTS: [&str; 6] = ["app", "endpoint", "fault", "service", "target", "zone"];
 
-/// How long series are shown after the last handle is gone: a few scrapes, and twice as long as Prometheus looks back.
+/// How long series are kept after the last handle is dropped: a few scrapes, and twice Prometheus' lookback delta.
 const KEPT: Duration = Duration::from_secs(600);
 
 type RenderHook = Box<dyn Fn() + Send + Sync>;
 
-/// The metrics of one gateway. Clones are the same registry.
+/// The metrics of one gateway. Clones share the registry.
 #[derive(Clone)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRecorder>,
 }
 
-struct Shared {
-    /// Series that last as long as the process.
+struct SharedRecorder {
+    /// Series that exist for the life of the process.
     lasting: (PrometheusRecorder, PrometheusHandle),
-    /// Series of what comes and goes.
+    /// Series of objects that can be deleted.
     passing: (PrometheusRecorder, PrometheusHandle),
-    /// The handles to `passing` that were given out, by the thing that they count.
-    held: Mutex<HashMap<String, Vec<Held>>>,
+    /// The handles to `passing`, by the object that they describe.
+    held: Mutex<HashMap<String, Vec<HeldMetric>>>,
     hooks: Mutex<Vec<RenderHook>>,
 }
 
 impl Registry {
-    /// A registry with `plgw_build_info` and what the process uses in it.
+    /// Creates a registry with `plgw_build_info` and the process metrics.
     #[must_use]
     pub fn new() -> Self {
         Self::keeping_ended_for(KEPT)
     }
 
-    /// The same with a time of the caller's until series of what is gone are dropped.
+    /// Like [`new`](Self::new), with the time after which series of deleted objects are dropped.
     #[must_use]
     pub fn keeping_ended_for(time: Duration) -> Self {
         let recorder = |idle_timeout| {
@@ -65,7 +65,7 @@ impl Registry {
             let handle = recorder.handle();
             (recorder, handle)
         };
-        let shared = Shared {
+        let shared = SharedRecorder {
             lasting: recorder(None),
             passing: recorder(Some(time)),
             held: Mutex::default(),
@@ -81,36 +81,36 @@ impl Registry {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The recorder, for libraries that want one.
+    /// The recorder, for libraries.
     #[must_use]
     pub fn recorder(&self) -> &impl Recorder {
         &*self.shared
     }
 
-    /// The recorder as a shared object, for modules that register series as they come up.
+    /// The recorder as a shared object, for modules that register series later.
     #[must_use]
     pub fn shared_recorder(&self) -> Arc<dyn Recorder + Send + Sync> {
         Arc::clone(&self.shared) as Arc<dyn Recorder + Send + Sync>
     }
 
-    /// Calls `hook` right before every page: to publish what a module counts by itself. It must not block.
+    /// Calls `hook` before every page is rendered, to publish a module's own counters. It must not block.
     pub fn on_render(&self, hook: Box<dyn Fn() + Send + Sync>) {
         lock(&self.shared.hooks).push(hook);
     }
 
-    /// Counts the samples of histograms into their buckets. The exporter keeps each sample until then, so this is due every
-    /// few seconds.
+    /// Moves histogram samples to their buckets. The exporter stores each sample until then, so this must be called
+    /// every few seconds.
     pub fn upkeep(&self) {
         self.shared.lasting.1.run_upkeep();
         self.shared.passing.1.run_upkeep();
     }
 
-    /// Drops series of what is gone. Every page does so too; it is due now and then where nothing scrapes.
+    /// Drops series of deleted objects. Rendering does so too; to be called periodically in case nothing scrapes.
     pub fn drop_ended(&self) {
         self.shared.render_passing();
     }
 
-    /// The page, of type [`CONTENT_TYPE`].
+    /// Renders the page, of type [`CONTENT_TYPE`].
     #[must_use]
     pub fn render(&self) -> String {
         for hook in lock(&self.shared.hooks).iter() {
@@ -121,16 +121,16 @@ impl Registry {
     }
 }
 
-impl Shared {
+impl SharedRecorder {
     fn render_passing(&self) -> String {
         lock(&self.held).retain(|_, series| {
-            let is_held = series.iter().any(Held::is_held);
+            let is_held = series.iter().any(HeldMetric::is_held);
             if is_held {
-                series.iter().for_each(Held::touch);
+                series.iter().for_each(HeldMetric::touch);
             }
             is_held
         });
-        // Unlocked: flows register series meanwhile.
+        // Without the lock, as flows register series meanwhile.
         let page = self.passing.1.render();
         for series in lock(&self.held).values().flatten() {
             series.renew(&self.passing.0);
@@ -138,13 +138,13 @@ impl Shared {
         page
     }
 
-    /// The handle to a series of `subject`, made by `make` where none is held.
+    /// The existing handle to a series of `subject`, or a new one by `make`.
     fn handle<T>(
         &self,
         subject: String,
         key: &Key,
-        found: impl Fn(&Held) -> Option<Arc<T>>,
-        make: impl FnOnce() -> (Held, Arc<T>),
+        found: impl Fn(&HeldMetric) -> Option<Arc<T>>,
+        make: impl FnOnce() -> (HeldMetric, Arc<T>),
     ) -> Arc<T> {
         let mut held = lock(&self.held);
         let series = held.entry(subject).or_default();
@@ -157,8 +157,8 @@ impl Shared {
     }
 }
 
-impl Recorder for Shared {
-    // A family is in one of the two recorders; which one its labels say, which are not known here.
+impl Recorder for SharedRecorder {
+    // The labels, which are not known here, determine the recorder of a family, so both get the description.
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
         self.lasting.0.describe_counter(key.clone(), unit, description.clone());
         self.passing.0.describe_counter(key, unit, description);
@@ -176,30 +176,34 @@ impl Recorder for Shared {
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
         let Some(subject) = subject(key) else { return self.lasting.0.register_counter(key, metadata) };
-        let found = |held: &Held| if let Held::Counter(_, counter) = held { Some(Arc::clone(counter)) } else { None };
+        let found = |held: &HeldMetric| {
+            if let HeldMetric::Counter(_, counter) = held { Some(Arc::clone(counter)) } else { None }
+        };
         Counter::from_arc(self.handle(subject, key, found, || {
             let inner = self.passing.0.register_counter(key, metadata);
             let counter = Arc::new(HeldCounter { inner, absolute: AtomicU64::new(0) });
-            (Held::Counter(key.clone(), Arc::clone(&counter)), counter)
+            (HeldMetric::Counter(key.clone(), Arc::clone(&counter)), counter)
         }))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
         let Some(subject) = subject(key) else { return self.lasting.0.register_gauge(key, metadata) };
-        let found = |held: &Held| if let Held::Gauge(_, gauge) = held { Some(Arc::clone(gauge)) } else { None };
+        let found =
+            |held: &HeldMetric| if let HeldMetric::Gauge(_, gauge) = held { Some(Arc::clone(gauge)) } else { None };
         Gauge::from_arc(self.handle(subject, key, found, || {
             let gauge = Arc::new(HeldGauge(self.passing.0.register_gauge(key, metadata)));
-            (Held::Gauge(key.clone(), Arc::clone(&gauge)), gauge)
+            (HeldMetric::Gauge(key.clone(), Arc::clone(&gauge)), gauge)
         }))
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
         let Some(subject) = subject(key) else { return self.lasting.0.register_histogram(key, metadata) };
-        let found =
-            |held: &Held| if let Held::Histogram(_, histogram) = held { Some(Arc::clone(histogram)) } else { None };
+        let found = |held: &HeldMetric| {
+            if let HeldMetric::Histogram(_, histogram) = held { Some(Arc::clone(histogram)) } else { None }
+        };
         Histogram::from_arc(self.handle(subject, key, found, || {
             let histogram = Arc::new(HeldHistogram(RwLock::new(self.passing.0.register_histogram(key, metadata))));
-            (Held::Histogram(key.clone(), Arc::clone(&histogram)), histogram)
+            (HeldMetric::Histogram(key.clone(), Arc::clone(&histogram)), histogram)
         }))
     }
 }
@@ -216,21 +220,21 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// A handle that was given out.
-enum Held {
+/// A handle to a series.
+enum HeldMetric {
     Counter(Key, Arc<HeldCounter>),
     Gauge(Key, Arc<HeldGauge>),
     Histogram(Key, Arc<HeldHistogram>),
 }
 
-impl Held {
+impl HeldMetric {
     fn key(&self) -> &Key {
         match self {
             Self::Counter(key, _) | Self::Gauge(key, _) | Self::Histogram(key, _) => key,
         }
     }
 
-    /// Whether something beside the registry has the handle.
+    /// Whether the handle is referenced outside the registry.
     fn is_held(&self) -> bool {
         1 < match self {
             Self::Counter(_, counter) => Arc::strong_count(counter),
@@ -239,7 +243,7 @@ impl Held {
         }
     }
 
-    /// Updates the series without changing it, so that its time-out begins anew. A histogram has no such update.
+    /// Updates the series without changing its value, to restart its time-out. Histograms have no such update.
     fn touch(&self) {
         match self {
             Self::Counter(_, counter) => counter.inner.increment(0),
@@ -248,7 +252,7 @@ impl Held {
         }
     }
 
-    /// Leads a histogram's handle to the series that the recorder has now: it may just have dropped the one before.
+    /// Connects a histogram's handle to the recorder's current series, as the previous one may have been dropped.
     fn renew(&self, recorder: &PrometheusRecorder) {
         if let Self::Histogram(key, histogram) = self {
             *histogram.0.write().unwrap_or_else(PoisonError::into_inner) = recorder.register_histogram(key, &METADATA);
@@ -258,7 +262,8 @@ impl Held {
 
 struct HeldCounter {
     inner: Counter,
-    /// What this handle was last set to. A thing that comes back under an old name counts from 0, its series goes on.
+    /// The last absolute value. An object that is recreated under the same name counts from 0, but its series
+    /// continues.
     absolute: AtomicU64,
 }
 
@@ -297,10 +302,10 @@ impl HistogramFn for HeldHistogram {
     }
 }
 
-/// The exporter shows nothing of where a metric comes from.
+/// The exporter ignores the metadata.
 const METADATA: Metadata<'static> = Metadata::new("plgw", Level::INFO, None);
 
-/// The things that a key names, as one text; `None` when it names none.
+/// The objects that a key's labels name, as one string; `None` if they name none.
 fn subject(key: &Key) -> Option<String> {
     let mut labels: Vec<_> = key.labels().filter(|label| SUBJECTS.contains(&label.key())).collect();
     labels.sort_by_key(|label| label.key());
@@ -329,7 +334,7 @@ mod tests {
         with_local_recorder(registry.recorder(), record)
     }
 
-    /// The lines of the page that begin with `text`, in order.
+    /// The lines of the page that begin with `text`, sorted.
     fn lines(registry: &Registry, text: &str) -> Vec<String> {
         let page = registry.render();
         let mut lines: Vec<_> = page.lines().filter(|line| line.starts_with(text)).map(str::to_owned).collect();
@@ -359,7 +364,7 @@ mod tests {
         let all = families.len();
         families.sort_unstable();
         families.dedup();
-        assert_eq!(families.len(), all, "a family stands in one place");
+        assert_eq!(families.len(), all, "a family occurs once");
     }
 
     #[test]
@@ -422,13 +427,13 @@ mod tests {
     }
 
     #[test]
-    fn series_of_what_is_gone_are_dropped_and_no_others() {
+    fn only_series_of_deleted_objects_are_dropped() {
         let registry = Registry::keeping_ended_for(Duration::ZERO);
         let (gone, stays) = recorded(&registry, || {
             metrics::gauge!("plgw_active_flows", "target" => "gone").set(1.0);
             histogram!(CONNECT, "target" => "gone").record(0.5);
             counter!("plgw_dns_queries_total", "view" => "vpc").increment(1);
-            // Registered and let go, of a thing that something else holds.
+            // Registered and dropped, while another handle of the same object exists.
             counter!("plgw_flows_closed_total", "target" => "stays").increment(1);
             (counter!(OPENED, "target" => "gone"), counter!(OPENED, "target" => "stays"))
         });
@@ -445,11 +450,11 @@ mod tests {
         let page = registry.render();
         assert!(page.contains("plgw_flows_opened_total{target=\"stays\"} 5\n"), "{page}");
         assert!(page.contains("plgw_flows_closed_total{target=\"stays\"} 1\n"), "{page}");
-        assert!(page.contains("plgw_dns_queries_total{view=\"vpc\"} 1\n"), "it names nothing that ends: {page}");
+        assert!(page.contains("plgw_dns_queries_total{view=\"vpc\"} 1\n"), "it names no object: {page}");
     }
 
     #[test]
-    fn a_series_of_what_is_gone_is_shown_for_a_while() {
+    fn a_series_of_a_deleted_object_is_shown_for_a_while() {
         let registry = Registry::new();
         recorded(&registry, || counter!(OPENED, "target" => "gone").increment(3));
         for _ in 0..3 {
@@ -457,7 +462,7 @@ mod tests {
         }
     }
 
-    /// The exporter drops a histogram that records nothing for long, and what is recorded into its handle then would be lost.
+    /// The exporter drops an idle histogram; later samples must not be lost.
     #[test]
     fn a_histogram_that_was_idle_still_records_into_its_handle() {
         let registry = Registry::keeping_ended_for(Duration::ZERO);
@@ -473,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_under_an_old_name_is_counted_on() {
+    fn a_recreated_object_continues_its_series() {
         let registry = Registry::new();
         recorded(&registry, || counter!(OPENED, "target" => "a").absolute(9));
         let _ = registry.render();
@@ -484,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_know_nothing_of_one_another() {
+    fn registries_are_independent() {
         let (one, other) = (Registry::new(), Registry::new());
         recorded(&one, || counter!(OPENED).increment(1));
         assert!(lines(&other, OPENED).is_empty());

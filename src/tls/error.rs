@@ -1,13 +1,13 @@
-//! What can go wrong with certificates.
+//! Errors of certificates and keys.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a certificate, a key or a configuration of them could not be had.
+/// Why a certificate, a key or a TLS configuration is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The directory of the lab CA.
+    /// The lab CA's directory cannot be created, or is not trusted.
     #[error("cannot use the directory {} for the lab CA", path.display())]
     Directory {
         /// Which.
@@ -15,7 +15,7 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// A file that is there but cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// Which.
@@ -23,7 +23,7 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// A file that cannot be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// Which.
@@ -31,13 +31,13 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// A server certificate by the name of one of the CA's files.
+    /// A server certificate has the name of one of the CA's files.
     #[error("cannot write a server certificate to {}: that is the lab CA's own file; give it another name", path.display())]
     Reserved {
         /// The file.
         path: PathBuf,
     },
-    /// One of the two files is there, the other is not.
+    /// One of the CA's two files is missing.
     #[error(
         "the lab CA in {} has {present} but no {missing}; put {missing} back, or delete {present} for a new CA",
         dir.display()
@@ -45,12 +45,12 @@ pub enum TlsError {
     Half {
         /// The directory.
         dir: PathBuf,
-        /// The file that is there.
+        /// The file that exists.
         present: &'static str,
-        /// The file that is not.
+        /// The file that is missing.
         missing: &'static str,
     },
-    /// A file that holds something else than expected.
+    /// A file of the CA has unexpected content.
     #[error("{} holds no {expected}: {reason}; put the right file back, or delete ca.pem and ca-key.pem for a new CA", path.display())]
     Content {
         /// Which.
@@ -60,7 +60,7 @@ pub enum TlsError {
         /// What is wrong, by the library that read it.
         reason: String,
     },
-    /// A server's own file that holds something else than expected.
+    /// A server's certificate or key file has unexpected content.
     #[error("{} holds no {expected}: {reason}", path.display())]
     Unfit {
         /// Which.
@@ -70,7 +70,7 @@ pub enum TlsError {
         /// What is wrong, by the library that read it.
         reason: String,
     },
-    /// Certificate and key do not belong together.
+    /// Certificate and key do not match.
     #[error(
         "{} is not the key of {}; put the right one back, or delete both for a new CA",
         key.display(),
@@ -82,7 +82,7 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
     },
-    /// The CA's time has run out.
+    /// The CA has expired.
     #[error("the lab CA {} expired on {expired}; delete ca.pem and ca-key.pem for a new one", path.display())]
     Expired {
         /// The certificate.
@@ -90,15 +90,15 @@ pub enum TlsError {
         /// When.
         expired: String,
     },
-    /// Making or signing a certificate.
+    /// A certificate cannot be created or signed.
     #[error("cannot make a certificate for {subject}")]
     Sign {
-        /// For whom.
+        /// The certificate's subject.
         subject: String,
         /// Why.
         source: rcgen::Error,
     },
-    /// A configuration that rustls refuses.
+    /// rustls rejects a configuration.
     #[error("cannot make a TLS configuration")]
     Config(#[from] rustls::Error),
 }

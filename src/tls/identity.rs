@@ -1,4 +1,4 @@
-//! A certificate with its key, and rustls configurations of them.
+//! A certificate with its key, and rustls configurations made from it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,23 +25,24 @@ impl Identity {
         Self { chain, key, pem }
     }
 
-    /// The certificates, the server's own first.
+    /// The certificate chain, the end-entity certificate first.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// Certificate and key as PEM, in one text. Private.
+    /// Certificate and key in PEM form. Contains the private key.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The identity in two PEM files: a chain with the server's own certificate first, and its key.
+    /// Reads an identity from two PEM files: a chain with the end-entity certificate first, and its key.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when a file cannot be read or holds something else, or when the key is not the certificate's.
+    /// [`TlsError`] when a file cannot be read or has unexpected content, or when the key does not match the
+    /// certificate.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let text = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         let wrong = |path: &Path, expected, reason: String| TlsError::Unfit { path: path.to_owned(), expected, reason };
@@ -49,7 +50,7 @@ impl Identity {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let chain = chain.map_err(|error| wrong(certificate, CHAIN, error.to_string()))?;
         if chain.is_empty() {
-            return Err(wrong(certificate, CHAIN, "there is none in it".to_owned()));
+            return Err(wrong(certificate, CHAIN, "it contains none".to_owned()));
         }
         let key_pem = files::read_private(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem)
@@ -66,23 +67,24 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Certificate and key as a resolver hands them out, checked to belong together.
+    /// Certificate and key for a certificate resolver, checked to match.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Config`] when rustls refuses the key, or it is not the certificate's.
+    /// [`TlsError::Config`] when rustls rejects the key, or it does not match the certificate.
     pub fn certified_key(&self) -> Result<Arc<CertifiedKey>, TlsError> {
         let key = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider())?;
         Ok(Arc::new(key))
     }
 
-    /// What a server needs to prove that it is this: TLS 1.2 and 1.3, no client certificates asked for.
+    /// A server configuration with this identity: TLS 1.2 and 1.3, no client authentication.
     ///
-    /// `alpn` lists the protocols that it offers, best first; empty: ALPN is not answered, as on a MongoDB port.
+    /// `alpn` lists the supported protocols, most preferred first; if empty, ALPN is not negotiated, as on a MongoDB
+    /// port.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Config`] when rustls refuses the certificate or its key.
+    /// [`TlsError::Config`] when rustls rejects the certificate or its key.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
@@ -99,11 +101,11 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// What a client needs that trusts `ca` alone.
+/// A client configuration that trusts only `ca`.
 ///
 /// # Errors
 ///
-/// [`TlsError::Config`] when rustls refuses the certificate.
+/// [`TlsError::Config`] when rustls rejects the certificate.
 pub fn client_config(ca: &CertificateDer<'static>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone())?;
@@ -115,7 +117,7 @@ pub fn client_config(ca: &CertificateDer<'static>, alpn: &[&[u8]]) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-/// The cryptography that every configuration here is made with.
+/// The cryptography provider of every configuration.
 pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

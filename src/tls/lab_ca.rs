@@ -1,8 +1,8 @@
-//! The lab's own certificate authority: made on the first start, used again on every later one.
+//! The lab's certificate authority: created on the first start, reused later.
 //!
-//! `ca.pem` is for clients (`tlsCAFile=…`); `ca-key.pem` is readable by its owner alone from its first moment on. What
-//! stands in these files is never overwritten: people hand `ca.pem` to their clients, and a CA that changes silently
-//! shows up as a TLS failure far away.
+//! `ca.pem` is for clients (`tlsCAFile=…`); `ca-key.pem` is created readable by its owner only. Existing files are
+//! never overwritten: users distribute `ca.pem` to clients, and a CA that changes silently causes TLS failures
+//! elsewhere.
 
 use std::fs::File;
 use std::io;
@@ -25,13 +25,13 @@ use crate::model::DnsName;
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a new CA lasts: ten years, so that a lab outlives its maker's memory of it.
+/// Lifetime of a new CA: ten years, longer than a lab is used.
 const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-/// How long a leaf lasts: 397 days, the longest that clients of public CAs take (CA/Browser Forum, 2020).
+/// Lifetime of a leaf: 397 days, the longest that clients accept from public CAs (CA/Browser Forum, 2020).
 const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 60 * 60);
-/// Certificates start a little in the past, for clients whose clock is behind.
+/// Certificates are valid from a little in the past, for clients whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
-/// A certificate with less than this to live is made anew.
+/// A certificate with a shorter remaining lifetime is renewed.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest common name (X.520, `ub-common-name`).
 const COMMON_NAME_LIMIT: usize = 64;
@@ -45,18 +45,18 @@ pub struct LabCa {
 }
 
 impl LabCa {
-    /// The CA in `dir`: the one whose files are there, or a new one where neither is.
+    /// Opens the CA in `dir`, or creates one if neither file exists.
     ///
-    /// Two processes that start at once share the CA that the first of them makes.
+    /// If two processes start at once, both use the CA that the first one creates.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when a file cannot be read or written, or when one of the two is missing, holds something else,
-    /// does not belong to the other, or has expired. Nothing is then written.
+    /// [`TlsError`] when a file cannot be read or written, or when one of the two is missing, has unexpected content,
+    /// does not match the other, or has expired. Existing files are left unchanged.
     pub fn open_or_create(dir: &Path) -> Result<Self, TlsError> {
         files::trusted_dir(dir, files::PUBLIC_DIR)
             .map_err(|source| TlsError::Directory { path: dir.to_owned(), source })?;
-        // Held until the end of this function: whoever comes second finds both files, never one.
+        // Held until the function returns, so that a second process finds both files.
         let _lock = lock(dir).map_err(|source| TlsError::Read { path: dir.to_owned(), source })?;
         let half = |present, missing| TlsError::Half { dir: dir.to_owned(), present, missing };
         match (read(&dir.join(CERTIFICATE))?, read_key(&dir.join(KEY))?) {
@@ -67,7 +67,7 @@ impl LabCa {
         }
     }
 
-    /// Where clients find the CA's certificate: `ca.pem`.
+    /// The path of the CA's certificate, `ca.pem`.
     #[must_use]
     pub fn certificate_path(&self) -> PathBuf {
         self.dir.join(CERTIFICATE)
@@ -79,24 +79,24 @@ impl LabCa {
         &self.certificate
     }
 
-    /// A new certificate for `names` (the first label may be `*`) and `ips`, with a key of its own.
+    /// Issues a certificate with a new key for `names` (the first label may be `*`) and `ips`.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Sign`] when the library refuses.
+    /// [`TlsError::Sign`] when signing fails.
     pub fn issue(&self, names: &[DnsName], ips: &[IpAddr]) -> Result<Identity, TlsError> {
         self.issue_at(names, ips, SystemTime::now())
     }
 
-    /// When a certificate that was issued at `issued` is to be made anew: a month before its end. `None`: it ends with the CA,
-    /// and a new one would too.
+    /// When to renew a certificate that was issued at `issued`: a month before its end. `None` if it ends with the CA, as
+    /// a new one would too.
     #[must_use]
     pub(crate) fn renewal(&self, issued: SystemTime) -> Option<SystemTime> {
         let end = issued - BACKDATED + LEAF_LIFE;
         (end < self.expires).then(|| end - RENEW_BEFORE)
     }
 
-    /// The same as [`Self::issue`], valid from `now` on.
+    /// Like [`Self::issue`], valid from `now`.
     pub(crate) fn issue_at(&self, names: &[DnsName], ips: &[IpAddr], now: SystemTime) -> Result<Identity, TlsError> {
         let subject = names.first().map_or_else(|| "plgw lab".to_owned(), ToString::to_string);
         let sign = || {
@@ -109,16 +109,16 @@ impl LabCa {
         Ok(Identity::new(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()), pem))
     }
 
-    /// A certificate with its key in `<file>.pem` beside the CA, as `mongod --tlsCertificateKeyFile` wants them: both in
-    /// one file, readable by its owner alone.
+    /// A certificate and its key in `<file>.pem` beside the CA, in the format of `mongod --tlsCertificateKeyFile`: both
+    /// in one file, readable by its owner only.
     ///
-    /// The file that is there is used again while this CA signed it, it is good for all of `names` and `ips`, and it has
-    /// a month to live; else it is made anew.
+    /// An existing file is reused if this CA signed it, it covers all of `names` and `ips`, and it is valid for another
+    /// month; otherwise it is replaced.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when the file cannot be read or written, when it would be one of the CA's own, or when the library
-    /// refuses to sign.
+    /// [`TlsError`] when the file cannot be read or written, when it would be one of the CA's own, or when signing
+    /// fails.
     pub fn server_certificate(&self, file: &DnsName, names: &[DnsName], ips: &[IpAddr]) -> Result<Identity, TlsError> {
         let path = self.server_certificate_path(file);
         if [CERTIFICATE, KEY].iter().any(|own| path == self.dir.join(own)) {
@@ -135,7 +135,7 @@ impl LabCa {
         Ok(identity)
     }
 
-    /// Where [`Self::server_certificate`] writes.
+    /// The path of the file of [`Self::server_certificate`].
     #[must_use]
     pub fn server_certificate_path(&self, file: &DnsName) -> PathBuf {
         self.dir.join(format!("{}.pem", file.as_str().replace('*', "_wildcard")))
@@ -175,7 +175,7 @@ impl LabCa {
     fn create(dir: &Path, life: Duration) -> Result<Self, TlsError> {
         let failed = |source| TlsError::Sign { subject: "the lab CA".into(), source };
         let key = KeyPair::generate().map_err(failed)?;
-        // The key's own digits tell one lab's CA from another's in a list of trusted ones.
+        // Digits of the key distinguish the CAs of several labs in a trust store.
         let digits = hex::encode(key.public_key_raw().iter().rev().take(4).copied().collect::<Vec<_>>());
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&format!("plgw lab CA {digits}"));
@@ -210,14 +210,14 @@ impl LabCa {
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // A real `mongod` dials the other members with the certificate that it serves with, so it must do for both.
+        // A `mongod` uses its server certificate for connections to other members too, so it must be valid for both.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let start = now - BACKDATED;
         set_validity(&mut params, start, (start + LEAF_LIFE).min(self.expires));
         Ok(params)
     }
 
-    /// The certificate and key in `pem`, if they will do.
+    /// The certificate and key in `pem`, if they can be reused.
     fn usable(&self, pem: &str, names: &[DnsName], ips: &[IpAddr]) -> Option<Identity> {
         let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).ok()?];
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
@@ -258,7 +258,7 @@ fn read(path: &Path) -> Result<Option<String>, TlsError> {
     text(path, files::read_trusted(path))
 }
 
-/// A file that the CA made with a private key in it: no link, and readable by no other user.
+/// Reads a file with a private key: not a symbolic link, and not readable by other users.
 fn read_key(path: &Path) -> Result<Option<String>, TlsError> {
     text(path, files::read_trusted(path).and_then(|_| files::read_private(path)))
 }
@@ -278,7 +278,7 @@ fn common_name(name: &str) -> DistinguishedName {
     names
 }
 
-/// Sets from when to when a certificate is valid, in whole seconds.
+/// Sets the validity period of a certificate, in whole seconds.
 fn set_validity(params: &mut CertificateParams, from: SystemTime, to: SystemTime) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let since =
@@ -326,7 +326,7 @@ mod tests {
         names
     }
 
-    /// Shakes hands in memory; `Err` with the client's or the server's reason.
+    /// A handshake in memory; `Err` with the client's or the server's error.
     fn handshake(
         client: Arc<rustls::ClientConfig>,
         server: Arc<rustls::ServerConfig>,
@@ -349,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_its_owners_alone_and_the_certificate_anybodys() {
+    fn only_the_owner_can_read_the_key_and_everyone_the_certificate() {
         let dir = TempDir::new().unwrap();
         let ca = LabCa::open_or_create(dir.path()).expect("a new CA");
         assert_eq!(mode(&dir.path().join("ca-key.pem")), 0o600);
         assert_eq!(mode(&ca.certificate_path()), 0o644);
-        assert_eq!(files_in(&dir), ["ca-key.pem", "ca.pem"], "no draft is left behind");
+        assert_eq!(files_in(&dir), ["ca-key.pem", "ca.pem"], "no temporary file is left");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The lab's certificate authority, the certificates it signs, and rustls configurations made of them.
+//! The lab's certificate authority, the certificates it issues, and rustls configurations made from them.
 //!
-//! Nothing here is installed process-wide: every configuration names its cryptography provider.
+//! No process-wide default is installed: every configuration names its cryptography provider.
 
 mod error;
 pub mod identity;

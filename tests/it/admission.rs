@@ -4,7 +4,7 @@ use plgw::model::EndpointState;
 
 use crate::support::{EchoTarget, Flow, Net, Place, TestGateway};
 
-/// A3: a peered VPC and a data centre joined by Direct Connect need no access list.
+/// A3: clients in a peered VPC, or in a data centre behind Direct Connect, need no access list entry.
 #[tokio::test]
 async fn joined_networks_pass_and_others_are_dropped() {
     let net = Net::claim();
@@ -23,7 +23,7 @@ async fn joined_networks_pass_and_others_are_dropped() {
 #[tokio::test]
 async fn nothing_from_the_services_side_is_answered_anywhere() {
     let net = Net::claim();
-    // A port whose target refuses refuses whoever comes; these all listen.
+    // A port whose target refuses would refuse every client; these targets listen.
     let _targets = [
         EchoTarget::start(net.target(0)).await,
         EchoTarget::start(net.target(1)).await,
@@ -51,7 +51,8 @@ async fn nothing_from_the_services_side_is_answered_anywhere() {
     assert_eq!(gateway.metric("plgw_flows_opened_total", &[]), Some(0.0));
 }
 
-/// A kept connection to the metrics or the admin API ends unanswered once a reload puts its source on the service's side.
+/// A persistent connection to the metrics or the admin API ends without a response once a reload puts its source on the
+/// service's side.
 #[tokio::test]
 async fn a_kept_connection_gets_no_answer_once_its_source_is_the_services() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -97,7 +98,7 @@ async fn dns_code(source: std::net::IpAddr, server: std::net::SocketAddr) -> u8 
     answer[3] & 15
 }
 
-/// A25: no rule for the port or the source: dropped, and counted under its reason.
+/// A25: without a rule for the port or the source, a connection is dropped, and counted by reason.
 #[tokio::test]
 async fn a_security_group_drops_what_no_rule_names() {
     let net = Net::claim();
@@ -113,7 +114,7 @@ async fn a_security_group_drops_what_no_rule_names() {
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="security_group""#], 1.0).await;
 }
 
-/// A15: the public path takes whoever is on the access list; the private path never asks it.
+/// A15: the public path admits clients on the access list; the private path does not use it.
 #[tokio::test]
 async fn the_public_path_asks_the_access_list() {
     let net = Net::claim();

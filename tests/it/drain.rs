@@ -57,8 +57,7 @@ async fn a_deregistered_target_keeps_its_flows_when_termination_is_off() {
     assert_eq!(flow.echo(b"long after").await, b"long after");
 }
 
-/// A port that was released is given again; when its next owner leaves it, flows of the one before are not among those
-/// that are cut.
+/// A released port is assigned again; when its next owner is removed, flows of the previous one are not reset.
 #[tokio::test]
 async fn who_leaves_a_port_takes_no_flow_of_its_former_owner_along() {
     let net = Net::claim();
@@ -88,7 +87,7 @@ async fn who_leaves_a_port_takes_no_flow_of_its_former_owner_along() {
     assert_eq!(former.echo(b"still here").await, b"still here");
 }
 
-/// A26: removal of an endpoint closes the ports, drops the names, and ends what still flows after the delay.
+/// A26: removing an endpoint closes its ports, deletes its names, and resets the remaining flows after the delay.
 #[tokio::test]
 async fn a_removed_endpoint_takes_its_ports_names_and_flows_along() {
     let net = Net::claim();
@@ -167,7 +166,7 @@ async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
     assert_eq!(carried.bytes_to_target, 14);
 }
 
-/// Until a socket is closed, connections in the kernel's queue are taken, or reset when it closes.
+/// Connections in a socket's backlog are accepted until it closes, and are then reset.
 async fn eventually_refused(source: std::net::IpAddr, address: std::net::SocketAddr) {
     loop {
         match Flow::connect(source, address).await {

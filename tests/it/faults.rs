@@ -32,7 +32,7 @@ async fn clear(gateway: &TestGateway, name: &str) {
     gateway.gateway.control().clear_fault(name.to_owned()).await.expect("the fault is cleared");
 }
 
-/// Opens flows until one is not as the fault has it: workers learn of changes one after another.
+/// Opens flows until one is not affected by the fault: the workers get changes one after another.
 async fn eventually_echoes(gateway: &TestGateway) {
     let deadline = Instant::now() + SOON;
     loop {
@@ -150,7 +150,7 @@ async fn a_half_open_flow_takes_everything_and_answers_nothing() {
     assert!(flow.is_unanswered().await, "and no end either");
 }
 
-/// Its target was taken leave of long before; that is no word of anybody's when the flow has been silent for too long.
+/// The target's side was closed before; the idle time-out must not send anything to the client.
 #[tokio::test]
 async fn a_half_open_flow_is_forgotten_silently_too() {
     let net = Net::claim();
@@ -165,7 +165,7 @@ async fn a_half_open_flow_is_forgotten_silently_too() {
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="idle""#], 1.0).await;
     let mut one = [0; 1];
     let silent = tokio::time::timeout(Duration::from_millis(50), flow.stream.read(&mut one)).await;
-    assert!(silent.is_err(), "nobody is told of the expiry");
+    assert!(silent.is_err(), "the expiry is not announced");
     flow.stream.write_all(b"too late").await.expect("the kernel takes it");
     assert_eq!(flow.closed().await, Closed::Reset);
 }
@@ -234,7 +234,7 @@ async fn a_port_can_refuse_and_a_port_can_be_a_black_hole() {
     eventually_echoes(&gateway).await;
 }
 
-/// The target itself is well; the gateway says it is down, to clients, to its own probes and in every view.
+/// The target itself is healthy; the gateway treats it as down for clients, its own probes and every view.
 #[tokio::test]
 async fn a_target_that_is_down_by_a_fault_resets_its_flows_and_refuses() {
     let net = Net::claim();
@@ -256,7 +256,7 @@ async fn a_target_that_is_down_by_a_fault_resets_its_flows_and_refuses() {
     eventually_echoes(&gateway).await;
 }
 
-/// As when the target's host is gone: nothing is refused, nothing answered, and clients find out by time.
+/// As if the target's host were gone: connections are not answered, and clients time out.
 #[tokio::test]
 async fn a_target_that_is_silent_by_a_fault_answers_neither_flows_nor_probes() {
     let net = Net::claim();
@@ -274,7 +274,7 @@ async fn a_target_that_is_silent_by_a_fault_answers_neither_flows_nor_probes() {
     eventually_echoes(&gateway).await;
 }
 
-/// Opens connections until one is not even answered.
+/// Opens connections until one is not answered.
 async fn eventually_silent(gateway: &TestGateway, address: std::net::SocketAddr) {
     let source = gateway.net.source(Place::Vpc);
     let deadline = Instant::now() + SOON;
@@ -283,7 +283,7 @@ async fn eventually_silent(gateway: &TestGateway, address: std::net::SocketAddr)
     }
 }
 
-/// The other side of a zone's loss: its targets, reached through the address of a zone that is well.
+/// The targets of a lost zone, reached through the address of another zone.
 #[tokio::test]
 async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address() {
     let net = Net::claim();
@@ -306,7 +306,7 @@ async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address(
     assert_eq!(&four, b"late");
 }
 
-/// Its target is lost before it has answered; once it is back, the flow goes on from there.
+/// The target is lost before it has answered; once it is back, the flow continues.
 #[tokio::test]
 async fn a_flow_that_still_dials_stands_and_goes_on_with_its_zone() {
     let net = Net::claim();
@@ -336,7 +336,7 @@ async fn a_flow_that_still_dials_stands_and_goes_on_with_its_zone() {
     assert_eq!(&five, b"early");
 }
 
-/// A4: the loss of a zone: its address leaves DNS and answers nothing, flows through it stand still; the other serves.
+/// A4: zone outage: its address is removed from DNS and does not answer, and its flows freeze; the other zone serves.
 #[tokio::test]
 async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
     let net = Net::claim();
@@ -395,7 +395,7 @@ async fn a_resolver_fails_as_it_is_told_and_recovers() {
     assert_eq!(resolver.seeds("cluster0-pl-0-k45tj.mongodb.net").await.len(), 3);
 }
 
-/// Set anew, with the same seed, it befalls the same questions.
+/// Set again with the same seed, it affects the same questions.
 #[tokio::test]
 async fn a_share_of_the_questions_fails_and_the_same_ones_in_every_run() {
     let gateway = TestGateway::start(Net::claim()).await;

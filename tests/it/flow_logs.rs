@@ -28,7 +28,7 @@ pub(crate) fn settings(directory: &Path, interval: Duration, traffic: TrafficTyp
     }
 }
 
-/// The lines of a file, its header left out, each as words.
+/// The lines of a file without its header, split into fields.
 fn lines(directory: &Path, name: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(directory.join(name)).unwrap_or_default();
     text.lines().skip(1).map(|line| line.split(' ').map(str::to_owned).collect()).collect()
@@ -45,7 +45,7 @@ async fn start(directory: &Path, interval: Duration, traffic: TrafficType) -> (E
     (echo, gateway)
 }
 
-/// The records of the endpoint's address in zone a that have data, once there are as many as are waited for.
+/// The records with data of the endpoint's address in zone a; waits for `count` of them.
 async fn records(directory: &Path, gateway: &TestGateway, count: usize) -> Vec<Vec<String>> {
     let ip = gateway.net.endpoint_a().to_string();
     eventually(&format!("{count} records"), || {
@@ -58,7 +58,7 @@ async fn records(directory: &Path, gateway: &TestGateway, count: usize) -> Vec<V
     .await
 }
 
-/// Ingress and egress of an accepted flow, one line for what the interface kept out, NODATA where nothing was.
+/// Ingress and egress of an accepted flow, one line for a rejected one, NODATA for an idle interface.
 #[tokio::test]
 async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_access_log() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -97,7 +97,7 @@ async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_acc
     let rejected = of(&gateway.net.source(Place::Public).to_string(), "ingress");
     assert_eq!(rejected[5..10], ["1", "40", "REJECT", "OK", "2"]);
     assert_eq!(rejected[13], "origin");
-    // Nobody used the address in zone b.
+    // The address in zone b was not used.
     let quiet = lines(directory.path(), "flow.log");
     assert!(quiet.iter().any(|words| words[8] == "NODATA" && words[2] == "-"), "{quiet:?}");
 
@@ -118,7 +118,7 @@ async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_acc
     gateway.expect_metric("plgw_flow_log_records_total", &[r#"log="access""#], 3.0).await;
 }
 
-/// A flow that lasts is recorded window by window, and what it carried is counted once.
+/// A long flow is recorded in each window, and its bytes are counted once.
 #[tokio::test]
 async fn a_flow_that_lasts_is_recorded_in_every_window() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -144,7 +144,7 @@ async fn a_flow_that_lasts_is_recorded_in_every_window() {
     assert_eq!(flags, 3, "SYN in the first, FIN in the last: {ingress:?}");
 }
 
-/// `traffic = "reject"`: what was let through is left out.
+/// `traffic = "reject"`: accepted flows are not recorded.
 #[tokio::test]
 async fn only_what_is_asked_for_is_recorded() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -78,7 +78,7 @@ async fn a_client_that_resets_resets_its_target() {
     gateway.expect_metric("plgw_tcp_resets_total", &[r#"origin="client""#], 1.0).await;
 }
 
-/// Nobody reads a client whose bytes the target does not take; that it is gone is heard all the same.
+/// A client whose bytes the target does not accept is not read, but its RST is still detected.
 #[tokio::test]
 async fn a_reset_is_heard_while_the_target_takes_nothing() {
     let net = Net::claim();
@@ -97,7 +97,7 @@ async fn a_reset_is_heard_while_the_target_takes_nothing() {
     drop(target);
 }
 
-/// What a client says before its target has answered is kept for it, the end of it too.
+/// Bytes and FIN that a client sends before its target has answered are kept for the target.
 #[tokio::test]
 async fn bytes_and_end_of_an_early_client_reach_a_target_that_answers_late() {
     let net = Net::claim();
@@ -152,8 +152,8 @@ async fn a_half_close_leaves_the_answer_flowing() {
     assert!(answer.len() == 300_000 && answer.iter().all(|byte| *byte == 7));
 }
 
-/// Before it is known that the target refuses, the gateway has accepted; the nearest to "connection refused" is a reset at
-/// once. From then on the port refuses (`health.rs`).
+/// The gateway accepts before it knows that the target refuses, so the first client sees an immediate reset. From then
+/// on the port refuses (`health.rs`).
 #[tokio::test]
 async fn the_first_to_meet_a_target_that_refuses_is_reset() {
     let net = Net::claim();
@@ -178,7 +178,7 @@ async fn the_first_to_meet_a_target_that_refuses_is_reset() {
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="unreachable""#, "Cluster0/b"], 1.0).await;
 }
 
-/// NLB forgets a silent flow without telling anybody; whoever speaks next meets RST.
+/// NLB expires an idle flow silently; the next segment from either side is answered with RST.
 #[tokio::test]
 async fn a_silent_flow_is_forgotten_and_later_bytes_meet_a_reset() {
     let net = Net::claim();
@@ -195,14 +195,14 @@ async fn a_silent_flow_is_forgotten_and_later_bytes_meet_a_reset() {
     let mut one = [0; 1];
     target.stream.read_exact(&mut one).await.expect("what was sent in time");
     let silent = tokio::time::timeout(Duration::from_millis(50), target.stream.read(&mut one)).await;
-    assert!(silent.is_err(), "nobody is told of the expiry");
+    assert!(silent.is_err(), "the expiry is not announced");
     flow.stream.write_all(b"too late").await.expect("the kernel takes it");
     assert_eq!(flow.closed().await, Closed::Reset);
     assert_eq!(target.closed().await, Closed::Reset);
     gateway.expect_metric("plgw_tcp_resets_total", &[r#"origin="elb""#], 1.0).await;
 }
 
-/// NLB: keepalive packets from either side restart the timer, though they carry nothing.
+/// NLB: keepalive packets from either side restart the idle timer, though they carry no payload.
 #[tokio::test]
 async fn keepalive_probes_keep_a_silent_flow() {
     let net = Net::claim();
@@ -241,12 +241,12 @@ async fn a_half_closed_flow_expires_silently_too() {
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="idle""#], 1.0).await;
     let mut one = [0; 1];
     let silent = tokio::time::timeout(Duration::from_millis(50), flow.stream.read(&mut one)).await;
-    assert!(silent.is_err(), "nobody is told of the expiry");
+    assert!(silent.is_err(), "the expiry is not announced");
     target.stream.write_all(b"too late").await.expect("the kernel takes it");
     assert_eq!(flow.closed().await, Closed::Reset);
 }
 
-/// A16: what a real `loadBalancerPort` needs; the header comes once, before anything else, together with the payload.
+/// A16: what a real `loadBalancerPort` requires: the header comes once, first, together with the payload.
 #[tokio::test]
 async fn a_proxy_header_and_the_first_payload_come_together() {
     let net = Net::claim();

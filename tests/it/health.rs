@@ -33,7 +33,7 @@ pub(crate) async fn state_of(gateway: &TestGateway, member: &str, state: TargetS
     .await;
 }
 
-/// Fail-open with one target: the client meets the target's own state, as through AWS. It sees a refusal, not a reset.
+/// Fail-open with one target: the client sees the target's own state, as through AWS: a refusal, not a reset.
 #[tokio::test]
 async fn the_port_of_a_target_that_refuses_refuses_and_accepts_again_with_it() {
     let net = Net::claim();
@@ -42,9 +42,9 @@ async fn the_port_of_a_target_that_refuses_refuses_and_accepts_again_with_it() {
     assert_eq!(gateway.dial("a").await.echo(b"up").await, b"up");
     drop(echo);
     let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
-    // The first client to come finds out for all; the checks' own interval is 30 s here.
+    // The first client detects it for all; the interval of the health checks is 30 s here.
     eventually_connects(source, address, false).await;
-    // Nothing listens there now, and still nobody else may: std sets SO_REUSEADDR, as most servers do.
+    // Nothing listens there now, yet no other socket may bind it: std sets SO_REUSEADDR, as most servers do.
     let taken = std::net::TcpListener::bind(address).expect_err("the gateway keeps the port");
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     let _echo = EchoTarget::start(gateway.net.target(0)).await;
@@ -71,7 +71,7 @@ async fn a_target_that_never_listened_makes_its_port_refuse() {
     state_of(&gateway, "b", TargetState::Initial).await;
 }
 
-/// Fail-open with one target: a silent one makes the client time out at connect.
+/// Fail-open with one target: with a silent target, the client's connect times out.
 #[tokio::test]
 async fn the_port_of_a_silent_target_is_silent_and_answers_again_with_it() {
     let net = Net::claim();
@@ -142,7 +142,8 @@ async fn flows_of_a_target_that_becomes_unhealthy_are_reset_while_others_are_hea
     assert_eq!(on_a, 0);
 }
 
-/// NLB: `dns_failover.minimum_healthy_targets.percentage` and `unhealthy_state_routing…`: either one that is missed acts.
+/// NLB: `dns_failover.minimum_healthy_targets.percentage` and `unhealthy_state_routing…`: each threshold that is not
+/// met takes effect.
 #[tokio::test]
 async fn a_zone_below_its_share_of_healthy_targets_leaves_dns_and_its_group_fails_open() {
     let net = Net::claim();
@@ -174,7 +175,7 @@ async fn a_zone_below_its_share_of_healthy_targets_leaves_dns_and_its_group_fail
     assert_eq!(spared.echo(b"still").await, b"still", "the group fails open, and its resets are suspended");
 }
 
-/// NLB suspends the reset while the group fails open; so does an attribute that is off.
+/// NLB does not reset flows while the group fails open, or with the attribute off.
 #[tokio::test]
 async fn flows_of_an_unhealthy_target_live_on_in_fail_open_or_with_termination_off() {
     for off in [false, true] {
@@ -211,7 +212,8 @@ async fn with_termination_off_an_unhealthy_target_drains_first() {
     state_of(&gateway, "a", TargetState::Unhealthy).await;
 }
 
-/// A member that leaves a group drains in it: no new flows, open ones until the delay is over, then the attribute says.
+/// A member that is removed from a group drains: no new flows, open ones until the delay is over, then as the attribute
+/// says.
 #[tokio::test]
 async fn a_member_that_leaves_its_group_drains_and_is_cut_when_the_attribute_says_so() {
     let net = Net::claim();
@@ -277,7 +279,7 @@ async fn a_zone_without_healthy_targets_leaves_dns_and_comes_back() {
     gateway.expect_metric("plgw_zonal_health", &[r#"zone="us-east-1a""#], 1.0).await;
 }
 
-/// What the endpoint's name of a zone leads to.
+/// The addresses of the endpoint's zonal name.
 async fn zonal_answers(gateway: &TestGateway, zone: &str) -> Vec<std::net::IpAddr> {
     let name =
         format!("vpce-024f5b57108c8d3ed-ypwbxwll-{zone}.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com");
@@ -285,7 +287,7 @@ async fn zonal_answers(gateway: &TestGateway, zone: &str) -> Vec<std::net::IpAdd
     resolver.addresses(&name).await
 }
 
-/// NLB: with cross-zone off a node has the targets of its own zone alone.
+/// NLB: with cross-zone off, a node uses only the targets of its own zone.
 #[tokio::test]
 async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
     let net = Net::claim();
@@ -315,7 +317,7 @@ async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
 }
 
 /// NLB: a zonal shift takes the zone's address out of DNS and gives its targets no new flow, cross-zone or not; open
-/// flows run on, and zonal names still answer.
+/// flows continue, and zonal names still resolve.
 #[tokio::test]
 async fn a_zonal_shift_takes_no_flow_away_and_gives_no_new_one() {
     let net = Net::claim();

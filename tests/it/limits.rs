@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::health::{optimized, quick_checks, state_of};
 use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, TestGateway, netns, skip};
 
-/// NLB: past its source ports towards a target, connections are dropped, and PortAllocationErrorCount rises.
+/// NLB: without a free source port towards a target, connections are dropped, and PortAllocationErrorCount increases.
 #[tokio::test]
 async fn a_full_target_gets_no_further_flow_until_one_ends() {
     let net = Net::claim();
@@ -35,7 +35,8 @@ async fn a_full_target_gets_no_further_flow_until_one_ends() {
     assert_eq!(gateway.dial("a").await.echo(b"free").await, b"free");
 }
 
-/// Atlas limits connections for each node by its cluster's tier; `mongod` accepts one past the limit and closes it.
+/// Atlas limits connections per node by the cluster's tier; `mongod` accepts a connection beyond the limit and closes
+/// it.
 #[tokio::test]
 async fn a_node_at_its_clusters_connection_limit_closes_further_ones_until_one_ends() {
     let net = Net::claim();
@@ -57,7 +58,7 @@ async fn a_node_at_its_clusters_connection_limit_closes_further_ones_until_one_e
     assert_eq!(gateway.dial("a").await.echo(b"free").await, b"free");
 }
 
-/// From a pool of addresses each target has all ports of each: flows to two targets share them.
+/// With a pool of source addresses, each target has all ports of each address: flows to two targets share them.
 #[tokio::test]
 async fn targets_are_dialled_from_every_address_of_the_pool() {
     let net = Net::claim();
@@ -85,8 +86,8 @@ fn source_ports_are_counted_by_target_and_who_finds_none_is_not_answered() {
     netns::run_inside("limits::inside_source_ports_run_out_for_one_target_and_not_for_another");
 }
 
-/// NLB: 55,000 ports towards each target. A host with ten ports shows the same: another target has them all again, and past
-/// them connections are dropped and counted.
+/// NLB: 55,000 ports towards each target. The same with ten ports: another target has all of them again, and further
+/// connections are dropped and counted.
 #[tokio::test]
 #[ignore = "run by the test above, in a network of its own"]
 async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
@@ -132,11 +133,11 @@ async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
         assert!(dropped.is_unanswered().await, "{member}");
         assert!((7..=10).contains(&open), "{member} had {open} of ten ports");
     }
-    assert_eq!(gateway.metric("plgw_tcp_resets_total", &[]), Some(0.0), "nobody was reset for it");
+    assert_eq!(gateway.metric("plgw_tcp_resets_total", &[]), Some(0.0), "no connection was reset");
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="unreachable""#], 2.0).await;
 }
 
-/// A17: a spike of connections is spread evenly: within 10 % over four mongos.
+/// A17: a spike of connections is distributed evenly: within 10 % over four mongos.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
     let net = Net::claim();
@@ -181,7 +182,7 @@ async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
     assert!(counts.len() == 4 && counts.values().all(|count| (2_250..=2_750).contains(count)), "{counts:?}");
 }
 
-/// A17: connections per mongos are limited: behind one optimized port each takes as many as it may, and no more.
+/// A17: connections per mongos are limited: behind one optimized port, each gets up to its limit.
 #[tokio::test]
 async fn no_mongos_behind_an_optimized_string_holds_more_than_its_limit() {
     let net = Net::claim();
@@ -203,7 +204,7 @@ async fn no_mongos_behind_an_optimized_string_holds_more_than_its_limit() {
     assert!(counts.len() == 3 && counts.values().all(|count| *count == 2), "{counts:?}");
 }
 
-/// The cap is the address', not the flow's, and each way has its own.
+/// The cap applies to the address, not to a flow, and to each direction separately.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flows_of_one_endpoint_address_share_its_bandwidth() {
     let net = Net::claim();
@@ -232,7 +233,7 @@ async fn flows_of_one_endpoint_address_share_its_bandwidth() {
     assert!((0.95..1.6).contains(&took), "4 MB each way at 4 MB/s took {took} s");
 }
 
-/// The rate at which a target gets 125 MB through the gateway, in bytes a second.
+/// The rate at which a target receives 125 MB through the gateway, in bytes per second.
 async fn rate_of_125_megabytes(gateway: &TestGateway, held: &mut HeldTarget) -> f64 {
     const BYTES: u64 = 125_000_000;
     let mut flow = gateway.dial("a").await;
@@ -253,7 +254,7 @@ async fn rate_of_125_megabytes(gateway: &TestGateway, held: &mut HeldTarget) -> 
     rate
 }
 
-/// The cap is never passed; it is reached too, wherever the machine carries clearly more without one.
+/// The cap is never exceeded; it is also reached, if the machine is clearly faster without one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
     let gigabit = 125e6;
@@ -279,8 +280,8 @@ async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
     skip(&format!("this machine is too busy to tell: {rates:?} bytes a second with the cap, {free} without"));
 }
 
-/// Behind another load balancer: from named sources the header says who the client is, and is judged by that; a second
-/// one, which the client may have forged, is payload.
+/// Behind another load balancer: the header of a configured source names the client, which is then admitted or refused;
+/// a second header, which the client may have forged, is payload.
 #[tokio::test]
 async fn a_header_from_a_named_source_says_who_the_client_is_and_a_forged_second_one_is_payload() {
     let net = Net::claim();
@@ -314,7 +315,7 @@ async fn a_header_from_a_named_source_says_who_the_client_is_and_a_forged_second
     assert!(flow.is_unanswered().await);
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="one_way""#], 1.0).await;
 
-    // Without a header there is nobody to judge.
+    // Without a header the client is unknown.
     let mut flow = Flow::connect(outer, address).await.expect("it accepts");
     flow.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
     assert_eq!(flow.closed().await, Closed::Reset);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Child, Net, Place, Ran, plgw};
 
-/// A gateway in a process of its own, whose log is read.
+/// A gateway in its own process, whose log is read.
 struct Logged {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -239,7 +239,7 @@ fn settings_of_the_limit_on_repeating_lines_are_taken_with_a_notice() {
     }
 }
 
-/// Keys, tokens and what clients send are nobody's to read, at the lowest level of all.
+/// Keys, tokens and client data are never logged, even at the lowest level.
 #[test]
 fn no_secret_stands_in_the_log_even_when_everything_is_logged() {
     const KEYS: [(&str, &str); 3] = [

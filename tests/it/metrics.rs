@@ -14,7 +14,7 @@ struct Family {
     labels: BTreeSet<String>,
 }
 
-/// What scrapers and dashboards go by: a change here is one that people have to be told of.
+/// The interface of scrapers and dashboards: a change here belongs in the changelog.
 #[tokio::test]
 async fn the_page_has_these_families_with_these_types_labels_and_words() {
     let (_gateway, page) = page().await;
@@ -29,7 +29,7 @@ async fn the_page_has_these_families_with_these_types_labels_and_words() {
     insta::assert_snapshot!(text);
 }
 
-/// What `promtool check metrics` complains of, without promtool: the client tests run the real one.
+/// The rules of `promtool check metrics`; the client tests run promtool itself.
 #[tokio::test]
 async fn names_follow_prometheus_conventions_and_every_family_says_what_it_is() {
     let (_gateway, page) = page().await;
@@ -57,7 +57,7 @@ async fn names_follow_prometheus_conventions_and_every_family_says_what_it_is() 
     assert_eq!(number(last), number(&of("count")[0]));
 }
 
-/// `docs/metrics.md` has what `/metrics` has, type, labels and unit included, and nothing else.
+/// `docs/metrics.md` lists exactly the metrics of `/metrics`, with type, labels and unit.
 #[tokio::test]
 async fn the_documented_metrics_are_those_of_the_page() {
     let (_gateway, page) = page().await;
@@ -88,7 +88,7 @@ async fn the_documented_metrics_are_those_of_the_page() {
     assert_eq!(documented, found);
 }
 
-/// Labels are documented, and no client can make one.
+/// Labels are documented, and clients cannot create any.
 #[tokio::test]
 async fn every_label_is_explained() {
     let (_gateway, page) = page().await;
@@ -101,7 +101,7 @@ async fn every_label_is_explained() {
     }
 }
 
-/// NLB's UnhealthyRoutingFlowCount: flows that a group of unhealthy targets gets all the same.
+/// NLB's UnhealthyRoutingFlowCount: flows to a group that fails open.
 #[tokio::test]
 async fn flows_of_a_group_that_fails_open_are_counted() {
     let net = Net::claim();
@@ -120,7 +120,7 @@ async fn flows_of_a_group_that_fails_open_are_counted() {
     gateway.expect_metric("plgw_unhealthy_routing_flows_total", &[r#"zone="us-east-1a""#], 1.0).await;
 }
 
-/// A gateway through which a flow went, and its page.
+/// A gateway after one flow, and its page.
 async fn page() -> (TestGateway, String) {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;

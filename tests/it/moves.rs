@@ -57,7 +57,7 @@ async fn a_move_to_a_held_port_is_refused_and_changes_nothing() {
     assert_eq!(error.to_string(), "there is no target `Cluster0/z`; `plgw plan` lists the targets");
 }
 
-/// A5, A6: a target's port outlives restarts, and is given to nobody else while the target exists.
+/// A5, A6: a target's port outlives restarts, and is not reassigned while the target exists.
 #[tokio::test]
 async fn ports_outlive_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -71,7 +71,7 @@ async fn ports_outlive_a_restart() {
     assert_eq!((gateway.port("a"), gateway.port("b"), gateway.port("c")), (1027, 1025, 1026));
 }
 
-/// Clients that resolve and connect while ports move, again and again: none is refused at a port that DNS named.
+/// Clients resolve and connect repeatedly while ports move: none is refused at a port that DNS returned.
 #[tokio::test]
 async fn nobody_who_has_just_resolved_is_refused_during_moves() {
     let net = Net::claim();

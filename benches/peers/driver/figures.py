@@ -52,9 +52,8 @@ def ratio(samples, mode, case, figure, variant, base):
 
 
 def best_peer(samples, mode, case, figure, peers, lower=False):
-    """The peer whose median over all rounds is the best, whatever its best round was. Whoever took the best of each round,
-    or the peer that a ratio looks worst against, would compare with the luckiest of several noisy figures: with more peers
-    and more noise that falls short of every one of them."""
+    """The peer with the best median over all rounds. The best peer of each round, or the one with the worst ratio,
+    would be the luckiest of several noisy figures: the more peers and noise, the less any single peer reaches it."""
     of = {}
     for peer in peers:
         found = per_round(samples, mode, case, peer, figure)

@@ -1,4 +1,4 @@
-"""Processes that the driver starts, pins, looks at and ends: by their ids, nobody else's."""
+"""Starts, pins, measures and ends the driver's own processes, by their ids."""
 
 import os
 import signal

@@ -181,7 +181,7 @@ def markdown(result, charts):
             continue
         parts += [f"## {title} (`{mode}`)", "", "Rate:", "", matrix(samples, mode, "per_second", rate), ""]
         if mode == "onecore":
-            parts += ["Rate per CPU second of the whole path, relay and ends: what the rate is where nobody else uses "
+            parts += ["Rate per CPU second of the whole path, relay and ends: the rate if nothing else uses "
                       "the core.", "", matrix(samples, mode, "path", rate), ""]
         parts += ["CPU time of the relay, per echo, GB or connection:", "", matrix(samples, mode, "cpu", cost), ""]
         for case in ("rate20k",):

@@ -7,7 +7,7 @@ WIDTH, HEIGHT = 760, 360
 LEFT, RIGHT, TOP, BOTTOM = 78, 150, 44, 56
 # Room that the label of an axis needs.
 LABEL_WIDTH = 30
-# Page, text, text of axes, grid, whoever is compared, the gateway, spreads; and the lines of a chart.
+# Page, text, text of axes, grid, the peers, the gateway, spreads; and the lines of a chart.
 LIGHT = ["#ffffff", "#1f2328", "#59636e", "#d8dee4", "#b1b8c2", "#3a63c8", "#1f2328"]
 DARK = ["#0d1117", "#e6edf3", "#9da7b3", "#30363d", "#545d68", "#6f97f0", "#e6edf3"]
 LIGHT_LINES = ["#3a63c8", "#b35900", "#1a7f37", "#8250df", "#bf3989", "#0a7d8c"]

@@ -15,7 +15,7 @@ FRONT_PORT = 6000
 
 @dataclass
 class Variant:
-    """One thing that is measured. Its backend has an address of its own, so its ports are nobody else's."""
+    """A variant that is measured. Its backend has its own address, so that ports are not shared."""
 
     name: str
     front: tuple
@@ -29,7 +29,7 @@ class Variant:
 
     @property
     def pids(self):
-        """Whose CPU time is its own; nobody's for direct connections."""
+        """The processes whose CPU time is measured; none for direct connections."""
         return self.started.pids() if self.started else []
 
 

@@ -1,4 +1,5 @@
-//! Bulk one way over a number of connections; whoever receives lets the kernel drop the data, so the relay shows.
+//! Bulk transfer in one direction over several connections. The receiver lets the kernel discard the data, so that the
+//! relay dominates.
 
 use std::io::{self, Write};
 use std::net::TcpStream;

@@ -1,5 +1,4 @@
-//! The server's part as an HTTP backend: 1 KiB for every request, and an echo for whoever asks for a WebSocket. Reads what
-//! proxies send, and no more of HTTP than that.
+//! An HTTP backend: 1 KiB for every request, and an echo for WebSockets. It parses only the HTTP that proxies send.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

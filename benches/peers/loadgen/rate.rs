@@ -1,8 +1,7 @@
-//! Messages at fixed times, whatever became of those before: latency counts from the time at which each was due, so a
-//! relay that stalls pays for every message that it held up.
-//!
-//! With `--serve`, client and server are one thread that looks for news without ever sleeping. So no latency is the ends'
-//! own: neither waits for the other to leave the core, and no virtual machine has to be woken up for them.
+//! Open-loop load: messages at fixed times, independent of earlier replies. Latency counts from the scheduled time, so
+//! that a stall of the relay affects every message that it delays. With `--serve`, client and server are one thread
+//! that polls without sleeping. So the ends add no latency: neither waits for the other to leave the core, and no
+//! virtual core has to be woken up for them.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

@@ -24,7 +24,7 @@ struct Connection {
     got: usize,
     /// Bytes of answers that the client did not take yet.
     owed: usize,
-    /// Nothing more will come than what has: whoever waits for another edge waits for ever.
+    /// The peer has finished, so no further edge will arrive.
     ended: bool,
 }
 

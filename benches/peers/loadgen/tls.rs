@@ -62,7 +62,7 @@ pub(crate) fn config() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// A connection. Whoever has one outstanding message on it never fills the socket's buffer.
+/// A TLS connection. With one outstanding message, the socket's buffer never fills.
 pub(crate) struct Tls {
     pub(crate) stream: TcpStream,
     session: ClientConnection,

@@ -201,7 +201,7 @@ pub(crate) fn handshakes(args: &Args) -> io::Result<Report> {
 pub(crate) fn idle(args: &Args, kind: Kind) -> io::Result<Report> {
     let config = tls::config()?;
     let message = message(args, kind);
-    // Of each only the socket is kept: what a client's TLS session holds is nobody's business here.
+    // Only the sockets are kept, so that the clients' TLS sessions take no memory.
     let mut held: Vec<TcpStream> = Vec::with_capacity(args.connections);
     let mut buffer = vec![0; 16 << 10];
     for nth in 0..args.connections {

@@ -12,7 +12,7 @@ use crate::cli::plan::view::{self, RecordView, StringsView};
 use crate::cli::table::{Look, Table};
 use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
-use crate::quickstart::{Carried, Check, Quickstart, StandInCarried};
+use crate::quickstart::{Carried, Check, Quickstart, StandInTraffic};
 
 /// What runs, and whether it is as it should be. In `brief`, for a terminal that is to be worked at: without the records,
 /// which the lines to copy ask for, and without what checks saw that passed.
@@ -82,7 +82,7 @@ pub(super) fn carried(carried: &Carried, by_check: &Carried, look: Look) -> Stri
     ));
     for stand_in in &carried.stand_ins {
         text.push_str(&match stand_in {
-            StandInCarried::Cluster(name, seen) => format!(
+            StandInTraffic::Cluster(name, seen) => format!(
                 "  {name} saw {}, {}; documents: {} inserted, {} found, {} updated, {} deleted\n",
                 counted_u64(seen.connections, "connection"),
                 counted_u64(seen.commands, "command"),
@@ -91,7 +91,7 @@ pub(super) fn carried(carried: &Carried, by_check: &Carried, look: Look) -> Stri
                 seen.updated,
                 seen.deleted
             ),
-            StandInCarried::App(id, seen) => format!(
+            StandInTraffic::App(id, seen) => format!(
                 "  {id} saw {}, {}, {}\n",
                 counted_u64(seen.requests, "request"),
                 counted_u64(seen.websockets, "WebSocket"),

@@ -1,4 +1,4 @@
-//! Checks that flows go where they should.
+//! Checks that flows reach the right targets.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +9,12 @@ use futures_util::future::try_join_all;
 
 use super::super::client::mongo::MongoClient;
 use super::super::horizons::{private_hosts, private_member, public_member, strings_of};
-use super::places::{Places, client_of};
-use super::{Bench, Outcome, why};
+use super::client_addresses::{ClientAddresses, client_of};
+use super::{CheckContext, Outcome, why};
 use crate::model::{Cluster, ClusterKind, DnsName};
 use crate::plan::{Gate, Listener, PrivateStrings};
 
-/// Connections to a balanced port until every `mongos` must have been met: with two, all of 64 fall on one with a
+/// Connections to a balanced port, enough to reach every `mongos`: with two, all 64 reach the same one with a
 /// probability of 2⁻⁶³.
 const BALANCED_CONNECTIONS: usize = 64;
 
@@ -22,17 +22,17 @@ const BALANCED_CONNECTIONS: usize = 64;
 const DATABASE: &str = "plgw_quickstart";
 const COLLECTION: &str = "self_check";
 
-/// A way to one listener: where to dial, under which name, and what `hello` must say.
+/// A path to one listener: address, host name, and the expected `hello`.
 #[derive(Debug, Clone)]
-struct Way {
+struct ListenerPath {
     address: SocketAddr,
     host: DnsName,
     expected: Expected,
-    /// Where a client in the endpoint's network stands; `None`: wherever it stands that binds no address.
+    /// The source address of a client in the endpoint's network; `None`: the default source address.
     inside: Option<IpAddr>,
 }
 
-/// What a `hello` must say.
+/// The expected content of a `hello`.
 #[derive(Debug, Clone)]
 enum Expected {
     /// A member of a set: its name, all members, and its own address among them.
@@ -41,17 +41,17 @@ enum Expected {
     Router { balanced: bool },
 }
 
-impl Way {
-    async fn client(&self, bench: &Bench, source: Option<IpAddr>) -> Result<MongoClient, String> {
-        let client = MongoClient::connect(source.or(self.inside), self.address, &self.host, &bench.tls).await;
-        client.map_err(|error| self.said(source, &why(&error)))
+impl ListenerPath {
+    async fn client(&self, context: &CheckContext, source: Option<IpAddr>) -> Result<MongoClient, String> {
+        let client = MongoClient::connect(source.or(self.inside), self.address, &self.host, &context.tls).await;
+        client.map_err(|error| self.failure(source, &why(&error)))
     }
 
-    /// Says hello from `source`, and compares.
-    async fn check(&self, bench: &Bench, source: Option<IpAddr>) -> Result<Document, String> {
-        let mut client = self.client(bench, source).await?;
-        let reply = client.run("admin", self.hello()).await.map_err(|error| self.said(source, &why(&error)))?;
-        self.expected.compare(&reply).map_err(|reason| self.said(source, &reason))?;
+    /// Runs `hello` from `source` and compares the reply.
+    async fn check(&self, context: &CheckContext, source: Option<IpAddr>) -> Result<Document, String> {
+        let mut client = self.client(context, source).await?;
+        let reply = client.run("admin", self.hello()).await.map_err(|error| self.failure(source, &why(&error)))?;
+        self.expected.compare(&reply).map_err(|reason| self.failure(source, &reason))?;
         Ok(reply)
     }
 
@@ -64,7 +64,7 @@ impl Way {
         hello
     }
 
-    fn said(&self, source: Option<IpAddr>, what: &str) -> String {
+    fn failure(&self, source: Option<IpAddr>, what: &str) -> String {
         let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
         format!("{} as {}{from}: {what}", self.address, self.host)
     }
@@ -97,32 +97,32 @@ impl Expected {
     }
 }
 
-/// Every address of every endpoint, on every port, leads to the right process, over TLS with the lab's CA; from inside
-/// the VPC, from the peered one, and from on premises (A3).
-pub(super) async fn hello(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
-    let ways: Vec<Way> = clusters(&bench).flat_map(|cluster| private_ways(&bench, cluster)).collect();
-    if ways.is_empty() {
+/// Every port at every endpoint address leads to the right process, over TLS with the lab's CA, from the VPC, the
+/// peered VPC, and on premises (A3).
+pub(super) async fn hello(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+    let paths: Vec<ListenerPath> = clusters(&context).flat_map(|cluster| private_paths(&context, cluster)).collect();
+    if paths.is_empty() {
         return Err("no endpoint address has a port".to_owned());
     }
-    let sources = [None, Some(places.peered), Some(places.on_premises)];
-    let (aws, others): (Vec<&Way>, Vec<&Way>) = ways.iter().partition(|way| way.inside.is_none());
-    let all = aws.into_iter().flat_map(|way| sources.map(|source| way.check(&bench, source)));
-    try_join_all(all.chain(others.into_iter().map(|way| way.check(&bench, None)))).await?;
+    let sources = [None, Some(clients.peered), Some(clients.on_premises)];
+    let (aws, others): (Vec<&ListenerPath>, Vec<&ListenerPath>) = paths.iter().partition(|path| path.inside.is_none());
+    let all = aws.into_iter().flat_map(|path| sources.map(|source| path.check(&context, source)));
+    try_join_all(all.chain(others.into_iter().map(|path| path.check(&context, None)))).await?;
     Ok(format!(
         "{} address and port pairs lead to their targets over TLS, from the VPC, the peered VPC and on premises",
-        ways.len()
+        paths.len()
     ))
 }
 
-/// An optimized port gives a service id, and spreads connections over every `mongos` (A16, A17).
-pub(super) async fn balanced(bench: Arc<Bench>) -> Outcome {
+/// An optimized port returns a service id, and distributes connections over every `mongos` (A16, A17).
+pub(super) async fn balanced(context: Arc<CheckContext>) -> Outcome {
     let (mut ports, mut routers) = (0, 0);
-    for (cluster, way) in balanced_ways(&bench) {
-        let replies = try_join_all((0..BALANCED_CONNECTIONS).map(|_| way.check(&bench, None))).await?;
+    for (cluster, path) in balanced_paths(&context) {
+        let replies = try_join_all((0..BALANCED_CONNECTIONS).map(|_| path.check(&context, None))).await?;
         let met: BTreeSet<ObjectId> =
             replies.iter().filter_map(|reply| reply.get_object_id("serviceId").ok()).collect();
         if met.len() != cluster.nodes.len() {
-            return Err(way.said(
+            return Err(path.failure(
                 None,
                 &format!(
                     "{BALANCED_CONNECTIONS} connections met {} of the {} mongos of {}",
@@ -142,79 +142,83 @@ pub(super) async fn balanced(bench: Arc<Bench>) -> Outcome {
 }
 
 /// A write on the primary is read through every address of the endpoint, from the primary and from the others.
-pub(super) async fn write_and_read(bench: Arc<Bench>) -> Outcome {
+pub(super) async fn write_and_read(context: Arc<CheckContext>) -> Outcome {
     let mut read = 0;
-    for cluster in clusters(&bench) {
-        let ways = private_ways(&bench, cluster);
+    for cluster in clusters(&context) {
+        let paths = private_paths(&context, cluster);
         let id = ObjectId::new();
-        let (primary, mut client) = primary(&bench, cluster, &ways).await?;
+        let (primary, mut client) = primary(&context, cluster, &paths).await?;
         let document = doc! { "_id": id, "by": "plgw quickstart" };
         let insert = doc! { "insert": COLLECTION, "documents": [document] };
-        client.run(DATABASE, insert).await.map_err(|error| primary.said(None, &why(&error)))?;
-        for way in &ways {
-            let mut client = way.client(&bench, None).await?;
+        client.run(DATABASE, insert).await.map_err(|error| primary.failure(None, &why(&error)))?;
+        for path in &paths {
+            let mut client = path.client(&context, None).await?;
             let find = doc! {
                 "find": COLLECTION, "filter": { "_id": id }, "$readPreference": { "mode": "secondaryPreferred" },
             };
-            let reply = client.run(DATABASE, find).await.map_err(|error| way.said(None, &why(&error)))?;
+            let reply = client.run(DATABASE, find).await.map_err(|error| path.failure(None, &why(&error)))?;
             let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
             if !batch.is_ok_and(|found| found.len() == 1) {
-                return Err(way.said(None, "what was written on the primary is not found"));
+                return Err(path.failure(None, "what was written on the primary is not found"));
             }
             read += 1;
         }
-        // Leaves the stand-ins as they were.
+        // Restores the state of the stand-ins.
         let delete = doc! { "delete": COLLECTION, "deletes": [{ "q": { "_id": id }, "limit": 1 }] };
-        client.run(DATABASE, delete).await.map_err(|error| primary.said(None, &why(&error)))?;
+        client.run(DATABASE, delete).await.map_err(|error| primary.failure(None, &why(&error)))?;
     }
     Ok(format!("what was written on a primary was read {read} times, through every address and port"))
 }
 
-/// The way to the node that takes writes, with a connection to it.
-async fn primary<'w>(bench: &Bench, cluster: &Cluster, ways: &'w [Way]) -> Result<(&'w Way, MongoClient), String> {
-    for way in ways {
-        let mut client = way.client(bench, None).await?;
-        let hello = client.run("admin", way.hello()).await.map_err(|error| way.said(None, &why(&error)))?;
+/// The path to the primary or a router, with a connection to it.
+async fn primary<'w>(
+    context: &CheckContext,
+    cluster: &Cluster,
+    paths: &'w [ListenerPath],
+) -> Result<(&'w ListenerPath, MongoClient), String> {
+    for path in paths {
+        let mut client = path.client(context, None).await?;
+        let hello = client.run("admin", path.hello()).await.map_err(|error| path.failure(None, &why(&error)))?;
         if hello.get_bool("isWritablePrimary").is_ok_and(|writable| writable) {
-            return Ok((way, client));
+            return Ok((path, client));
         }
     }
     Err(format!("no port of {} leads to a node that takes writes", cluster.name))
 }
 
 /// Clients on the IP access list reach the nodes by their own names and standard ports, at the same time (A15).
-pub(super) async fn standard_path(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
-    let ways: Vec<Way> = clusters(&bench).flat_map(|cluster| public_ways(&bench, cluster)).collect();
-    if ways.is_empty() {
+pub(super) async fn standard_path(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+    let paths: Vec<ListenerPath> = clusters(&context).flat_map(|cluster| public_paths(&context, cluster)).collect();
+    if paths.is_empty() {
         return Err("no node of the scenario has a public address".to_owned());
     }
-    try_join_all(ways.iter().map(|way| way.check(&bench, Some(places.listed)))).await?;
-    Ok(format!("{} public addresses are open to {}, which is on the IP access list", ways.len(), places.listed))
+    try_join_all(paths.iter().map(|path| path.check(&context, Some(clients.listed)))).await?;
+    Ok(format!("{} public addresses are open to {}, which is on the IP access list", paths.len(), clients.listed))
 }
 
-fn clusters(bench: &Bench) -> impl Iterator<Item = &Cluster> {
-    bench.desired.projects.iter().flat_map(|project| &project.clusters).filter(|cluster| !cluster.paused)
+fn clusters(context: &CheckContext) -> impl Iterator<Item = &Cluster> {
+    context.desired.projects.iter().flat_map(|project| &project.clusters).filter(|cluster| !cluster.paused)
 }
 
 fn is_of(listener: &Listener, cluster: &Cluster) -> bool {
     listener.group.target.as_str().split_once('/').is_some_and(|(name, _)| name == cluster.name.as_str())
 }
 
-/// The optimized ports, one way for each.
-fn balanced_ways(bench: &Bench) -> Vec<(&Cluster, Way)> {
-    let of = |cluster| private_ways(bench, cluster).into_iter().map(move |way| (cluster, way));
-    let mut ways: Vec<_> = clusters(bench)
+/// The optimized ports, one path for each.
+fn balanced_paths(context: &CheckContext) -> Vec<(&Cluster, ListenerPath)> {
+    let of = |cluster| private_paths(context, cluster).into_iter().map(move |path| (cluster, path));
+    let mut paths: Vec<_> = clusters(context)
         .flat_map(of)
-        .filter(|(_, way)| matches!(way.expected, Expected::Router { balanced: true }))
+        .filter(|(_, path)| matches!(path.expected, Expected::Router { balanced: true }))
         .collect();
-    ways.dedup_by_key(|(_, way)| way.address.port());
-    ways
+    paths.dedup_by_key(|(_, path)| path.address.port());
+    paths
 }
 
 /// Every listener of a cluster on the private path.
-fn private_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
-    let Some(strings) = strings_of(cluster, &bench.snapshot) else { return Vec::new() };
-    let listeners = bench.snapshot.listeners.values().filter(|listener| is_of(listener, cluster));
+fn private_paths(context: &CheckContext, cluster: &Cluster) -> Vec<ListenerPath> {
+    let Some(strings) = strings_of(cluster, &context.snapshot) else { return Vec::new() };
+    let listeners = context.snapshot.listeners.values().filter(|listener| is_of(listener, cluster));
     listeners
         .filter_map(|listener| {
             let Gate::Endpoint(gate) = &listener.gate else { return None };
@@ -222,34 +226,39 @@ fn private_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
             let private = strings.private.iter().find(through)?;
             let at = private.endpoints.iter().position(|(id, _)| *id == gate.id)?;
             let host = private_hosts(private).into_iter().nth(at)?;
-            let expected = expected(bench, cluster, listener, private)?;
-            let network = bench.desired.vpcs.get(&gate.vpc).filter(|vpc| vpc.id.cloud().is_some());
+            let expected = expected(context, cluster, listener, private)?;
+            let network = context.desired.vpcs.get(&gate.vpc).filter(|vpc| vpc.id.cloud().is_some());
             let inside = network.and_then(|network| client_of(&network.cidrs, "network").ok());
-            Some(Way { address: listener.address, host, expected, inside })
+            Some(ListenerPath { address: listener.address, host, expected, inside })
         })
         .collect()
 }
 
-fn expected(bench: &Bench, cluster: &Cluster, listener: &Listener, private: &PrivateStrings) -> Option<Expected> {
+fn expected(
+    context: &CheckContext,
+    cluster: &Cluster,
+    listener: &Listener,
+    private: &PrivateStrings,
+) -> Option<Expected> {
     let ClusterKind::ReplicaSet { set_name } = &cluster.kind else {
         return Some(Expected::Router { balanced: private.srv_shard_optimized_connection_string.is_some() });
     };
-    let member = |node| private_member(cluster, node, private, &bench.snapshot);
+    let member = |node| private_member(cluster, node, private, &context.snapshot);
     let hosts: Vec<String> = cluster.nodes.iter().filter_map(member).collect();
     let node =
         cluster.nodes.iter().find(|node| listener.group.target.as_str().ends_with(&format!("/{}", node.name)))?;
     Some(Expected::Member { set: set_name.clone(), hosts, me: member(node)? })
 }
 
-fn public_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
-    let Some(strings) = strings_of(cluster, &bench.snapshot) else { return Vec::new() };
+fn public_paths(context: &CheckContext, cluster: &Cluster) -> Vec<ListenerPath> {
+    let Some(strings) = strings_of(cluster, &context.snapshot) else { return Vec::new() };
     let named = cluster.nodes.iter().filter_map(|node| {
         let (host, member) = public_member(node, strings)?;
         Some((node.public_address?, host, member))
     });
     let named: Vec<(SocketAddr, DnsName, String)> = named.collect();
     let hosts: Vec<String> = named.iter().map(|(_, _, member)| member.clone()).collect();
-    let way = |(address, host, me): &(SocketAddr, DnsName, String)| Way {
+    let path = |(address, host, me): &(SocketAddr, DnsName, String)| ListenerPath {
         address: *address,
         host: host.clone(),
         expected: match &cluster.kind {
@@ -260,5 +269,5 @@ fn public_ways(bench: &Bench, cluster: &Cluster) -> Vec<Way> {
         },
         inside: None,
     };
-    named.iter().map(way).collect()
+    named.iter().map(path).collect()
 }

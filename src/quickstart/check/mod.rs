@@ -1,11 +1,11 @@
-//! The self-check: what a client would see, from every side, each with a reason when it is not so.
+//! The self-check: verifies what clients in every network observe, and reports a reason for each failure.
 //!
-//! What is expected is taken from the config and the connection strings, never from the answers.
+//! Expected values come from the config and the connection strings, never from the responses.
 
 mod apps;
+mod client_addresses;
 mod flows;
 mod names;
-mod places;
 mod refusals;
 mod services;
 
@@ -17,47 +17,47 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
-use self::places::Places;
+use self::client_addresses::ClientAddresses;
 use crate::model::Desired;
 use crate::plan::Snapshot;
 
-/// How long one check may take. All of them together take some 100 ms; past this something hangs.
+/// Time limit of one check. All of them together take some 100 ms.
 const CHECK_WITHIN: Duration = Duration::from_secs(10);
 
-/// One check, done.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Its name: one word or two with a dash.
+    /// The name, in kebab case.
     pub name: &'static str,
-    /// What was seen, or what was seen instead.
+    /// A description of the success, or the reason of the failure.
     pub outcome: Result<String, String>,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
 }
 
-/// What is checked.
+/// What the checks need.
 #[derive(Debug)]
-pub(super) struct Bench {
+pub(super) struct CheckContext {
     pub(super) desired: Desired,
     pub(super) admin: Option<SocketAddr>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) dns: Vec<SocketAddr>,
     pub(super) metrics: Option<SocketAddr>,
-    /// Trusts the lab's CA alone.
+    /// Trusts only the lab's CA.
     pub(super) tls: Arc<ClientConfig>,
 }
 
-/// What a check finds: in words, either way.
+/// A check's result as text.
 type Outcome = Result<String, String>;
 
-/// Runs every check: those that make flows at once, then those that look at what came of it.
-pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
-    let places = match Places::of(&bench.desired) {
-        Ok(places) => Arc::new(places),
-        Err(reason) => return vec![Check { name: "places", outcome: Err(reason), took: Duration::ZERO }],
+/// Runs every check: those that create flows concurrently, then those that verify metrics.
+pub(super) async fn all(context: &Arc<CheckContext>) -> Vec<Check> {
+    let clients = match ClientAddresses::of(&context.desired) {
+        Ok(clients) => Arc::new(clients),
+        Err(reason) => return vec![Check { name: "client-addresses", outcome: Err(reason), took: Duration::ZERO }],
     };
-    let b = || Arc::clone(bench);
-    let p = || Arc::clone(&places);
+    let b = || Arc::clone(context);
+    let p = || Arc::clone(&clients);
     let (targets, hello, balanced, write_read, standard, udp, tcp, views, apps, one_way, origin) = tokio::join!(
         one("targets", services::targets(b())),
         one("hello", flows::hello(b(), p())),
@@ -75,32 +75,32 @@ pub(super) async fn all(bench: &Arc<Bench>) -> Vec<Check> {
     vec![targets, hello, balanced, write_read, standard, udp, tcp, views, apps, one_way, origin, metrics, ready]
 }
 
-/// Runs the checks that any topology passes. Where clients of this machine are outside of every VPC, what only a VPC's
-/// hosts can do is left out.
-pub(super) async fn own(bench: &Arc<Bench>) -> Vec<Check> {
-    let b = || Arc::clone(bench);
+/// Runs the checks that apply to any topology. If this machine's address is outside every VPC, checks from within a VPC
+/// are skipped.
+pub(super) async fn own(context: &Arc<CheckContext>) -> Vec<Check> {
+    let b = || Arc::clone(context);
     let mut checks = vec![one("targets", services::targets(b())).await];
     let unbound = IpAddr::from(Ipv4Addr::LOCALHOST);
-    if bench.desired.vpcs.values().any(|vpc| vpc.cidrs.contains(unbound)) {
+    if context.desired.vpcs.values().any(|vpc| vpc.cidrs.contains(unbound)) {
         checks.push(one("write-read", flows::write_and_read(b())).await);
-        if !bench.dns.is_empty() {
+        if !context.dns.is_empty() {
             checks.push(one("dns-udp", names::answers(b(), super::client::dns::Transport::Udp)).await);
             checks.push(one("dns-tcp", names::answers(b(), super::client::dns::Transport::Tcp)).await);
         }
     }
-    if bench.metrics.is_some() {
+    if context.metrics.is_some() {
         checks.push(one("readyz", services::ready(b())).await);
     }
     checks
 }
 
-/// Runs one check, bounded. It has a task of its own, so that a panic in it is a failed check like any other.
+/// Runs one check with a time limit, in its own task, so that a panic counts as a failed check.
 async fn one(name: &'static str, check: impl Future<Output = Outcome> + Send + 'static) -> Check {
     let started = Instant::now();
     let outcome = match timeout(CHECK_WITHIN, tokio::spawn(check)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panicked)) => Err(format!("the check itself failed: {panicked}")),
-        Err(_) => Err(format!("nothing came of it within {} s", CHECK_WITHIN.as_secs())),
+        Err(_) => Err(format!("timed out after {} s", CHECK_WITHIN.as_secs())),
     };
     Check { name, outcome, took: started.elapsed() }
 }

@@ -1,4 +1,4 @@
-//! Checks that names lead where they should.
+//! Checks that names resolve correctly.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use super::super::client::dns::{DnsAnswer, DnsData, Transport, ask};
+use super::super::client::dns::{DnsData, DnsReply, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
-use super::places::Places;
-use super::{Bench, Outcome};
+use super::client_addresses::ClientAddresses;
+use super::{CheckContext, Outcome};
 use crate::model::{AppEndpointKind, DnsName, IpFamily};
 use crate::plan::EndpointGate;
 
-/// Questions to one server from one place.
+/// Queries to one server from one source address.
 struct Resolver {
     server: SocketAddr,
     transport: Transport,
@@ -23,12 +23,12 @@ struct Resolver {
 }
 
 impl Resolver {
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<DnsAnswer, String> {
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<DnsReply, String> {
         let answer = ask(self.transport, self.source, self.server, name, kind).await;
-        answer.map_err(|error| self.said(name, kind, &error.to_string()))
+        answer.map_err(|error| self.failure(name, kind, &error.to_string()))
     }
 
-    fn said(&self, name: &str, kind: RecordType, what: &str) -> String {
+    fn failure(&self, name: &str, kind: RecordType, what: &str) -> String {
         let from = self.source.map(|source| format!(" from {source}")).unwrap_or_default();
         format!("{name} {kind} over {}{from}: {what}", self.transport.label())
     }
@@ -44,16 +44,16 @@ impl Resolver {
         if answer.code == ResponseCode::NoError && found == expected {
             return Ok(());
         }
-        Err(self.said(name, kind, &format!("{:?} {}, expected {}", answer.code, shown(&found), shown(&expected))))
+        Err(self.failure(name, kind, &format!("{:?} {}, expected {}", answer.code, shown(&found), shown(&expected))))
     }
 
-    /// Expects to be told REFUSED; over TCP the connection may also be cut off without a word.
+    /// Expects REFUSED; over TCP the connection may also be closed.
     async fn expect_refusal(&self, name: &str, kind: RecordType) -> Result<(), String> {
         match ask(self.transport, self.source, self.server, name, kind).await {
             Ok(answer) if answer.code == ResponseCode::Refused => Ok(()),
-            Ok(answer) => Err(self.said(name, kind, &format!("{:?}, expected Refused", answer.code))),
+            Ok(answer) => Err(self.failure(name, kind, &format!("{:?}, expected Refused", answer.code))),
             Err(error) if self.transport == Transport::Tcp && is_cut_off(&error) => Ok(()),
-            Err(error) => Err(self.said(name, kind, &error.to_string())),
+            Err(error) => Err(self.failure(name, kind, &error.to_string())),
         }
     }
 
@@ -69,10 +69,10 @@ impl Resolver {
         self.expect(name, RecordType::TXT, vec![(name.to_owned(), options)]).await
     }
 
-    /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zone's name
-    /// has its own. Outside AWS the host itself has the address (A30).
+    /// A9 to A13: the host is an alias of the endpoint's regional name, which has an address per subnet; each zonal
+    /// name has one address. Outside AWS the host itself has the address (A30).
     ///
-    /// Records of either family, by what the endpoint has in DNS.
+    /// Expects records of the families that the endpoint has in DNS.
     async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate, in_dns: &[IpAddr]) -> Result<(), String> {
         let Some(regional) = gate.regional_name.as_ref().map(ToString::to_string) else {
             let own = gate.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
@@ -100,20 +100,20 @@ impl Resolver {
 }
 
 /// Seed lists, hosts and endpoint names, as a client in the VPC resolves them (A9 to A13).
-pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome {
+pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) -> Outcome {
     let mut names = 0;
-    for server in &bench.dns {
+    for server in &context.dns {
         let resolver = Resolver { server: *server, transport, source: None };
-        for strings in &bench.snapshot.strings {
+        for strings in &context.snapshot.strings {
             if strings.is_public {
                 resolver.expect_seeds(&strings.standard_srv, &strings.standard).await?;
             }
             for private in &strings.private {
                 resolver.expect_seeds(&private.srv_connection_string, &private.connection_string).await?;
                 for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {
-                    let gate = bench.snapshot.endpoints.get(endpoint);
+                    let gate = context.snapshot.endpoints.get(endpoint);
                     let gate = gate.ok_or_else(|| format!("there is no endpoint {endpoint}"))?;
-                    let zones = bench.snapshot.zones.iter().flat_map(|zone| &zone.addresses);
+                    let zones = context.snapshot.zones.iter().flat_map(|zone| &zone.addresses);
                     let own = zones.filter(|address| address.endpoint == *endpoint && address.in_dns);
                     let in_dns: Vec<IpAddr> = own.map(|address| address.ip).collect();
                     resolver.expect_endpoint(host, gate, &in_dns).await?;
@@ -124,7 +124,7 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
         let unknown = "nothing-here-pl-0-k45tj.mongodb.net";
         let answer = resolver.ask(unknown, RecordType::A).await?;
         if answer.code != ResponseCode::NXDomain {
-            return Err(resolver.said(unknown, RecordType::A, &format!("{:?}, expected NXDomain", answer.code)));
+            return Err(resolver.failure(unknown, RecordType::A, &format!("{:?}, expected NXDomain", answer.code)));
         }
     }
     if names == 0 {
@@ -133,42 +133,43 @@ pub(super) async fn answers(bench: Arc<Bench>, transport: Transport) -> Outcome 
     Ok(format!("SRV, TXT, CNAME and A of {names} private host names and their seed lists are as documented"))
 }
 
-/// Private hosted zones are the VPC's alone; the internet sees the public addresses; the service's side is refused.
-pub(super) async fn views(bench: Arc<Bench>, places: Arc<Places>) -> Outcome {
+/// Private hosted zones are visible only in the VPC; the internet sees the public addresses; the service's side is
+/// refused.
+pub(super) async fn views(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
     let mut names = 0;
-    for server in &bench.dns {
+    for server in &context.dns {
         for transport in [Transport::Udp, Transport::Tcp] {
             let at = |source| Resolver { server: *server, transport, source };
-            for (name, inside, outside) in two_faced(&bench) {
+            for (name, inside, outside) in split_horizon_names(&context) {
                 let addresses = |ips: Vec<IpAddr>| {
                     ips.into_iter().map(|ip| (name.clone(), DnsData::Address(ip))).collect::<Vec<_>>()
                 };
                 at(None).expect(&name, RecordType::A, addresses(inside)).await?;
-                at(Some(places.listed)).expect(&name, RecordType::A, addresses(outside)).await?;
+                at(Some(clients.listed)).expect(&name, RecordType::A, addresses(outside)).await?;
                 names += 1;
             }
-            at(Some(places.service)).expect_refusal("mongodb.net", RecordType::A).await?;
+            at(Some(clients.service)).expect_refusal("mongodb.net", RecordType::A).await?;
         }
     }
     if names == 0 {
-        return Err("no name of the scenario has a private and a public face".to_owned());
+        return Err("no name of the scenario has private and public addresses".to_owned());
     }
-    let distinct = names / (2 * bench.dns.len());
+    let distinct = names / (2 * context.dns.len());
     Ok(format!(
         "{distinct} App Services names lead to the endpoints in the VPC and to the public address outside; the service's side is refused"
     ))
 }
 
-/// The names of the apps, with their addresses inside and outside.
-fn two_faced(bench: &Bench) -> Vec<(String, Vec<IpAddr>, Vec<IpAddr>)> {
+/// The names of the apps, with their private and public addresses.
+fn split_horizon_names(context: &CheckContext) -> Vec<(String, Vec<IpAddr>, Vec<IpAddr>)> {
     let mut names = Vec::new();
-    for app in &bench.desired.apps {
+    for app in &context.desired.apps {
         for endpoint in &app.endpoints {
-            let Some(interface) = bench.desired.endpoints.get(&endpoint.endpoint) else { continue };
+            let Some(interface) = context.desired.endpoints.get(&endpoint.endpoint) else { continue };
             let inside: Vec<IpAddr> = interface.addresses.iter().map(|at| at.ip).collect();
             let hosts = match endpoint.kind {
                 AppEndpointKind::General => vec![format!("{}.aws", app.region)],
-                // Both spellings: the documentation's, and the one that device SDKs derive.
+                // Both forms: the one of MongoDB's documentation, and the one that device SDKs derive.
                 AppEndpointKind::Sync => vec![format!("ws.{}.aws", app.region), format!("{}.aws.ws", app.region)],
             };
             for host in hosts {

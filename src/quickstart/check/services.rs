@@ -1,26 +1,26 @@
-//! Checks of the gateway's own pages, after flows were made.
+//! Checks of the gateway's own services, after the flows.
 
 use std::sync::Arc;
 
 use super::super::client::http::get;
 use super::super::unhealthy;
-use super::{Bench, Outcome};
+use super::{CheckContext, Outcome};
 use crate::model::Refusal;
 use crate::plan::Gate;
 
 /// Every target passed its health checks.
-pub(super) async fn targets(bench: Arc<Bench>) -> Outcome {
-    let bad = unhealthy(&bench.snapshot);
+pub(super) async fn targets(context: Arc<CheckContext>) -> Outcome {
+    let bad = unhealthy(&context.snapshot);
     if bad.is_empty() {
-        return Ok(format!("{} targets are healthy", bench.snapshot.targets.len()));
+        return Ok(format!("{} targets are healthy", context.snapshot.targets.len()));
     }
     Err(bad.join("; "))
 }
 
-/// `/metrics` counts the flows that were just made, and the connections that were just refused.
-pub(super) async fn metrics(bench: Arc<Bench>) -> Outcome {
-    let page = page(&bench, "/metrics").await?;
-    for target in &bench.snapshot.targets {
+/// `/metrics` counts the flows and the refused connections of the other checks.
+pub(super) async fn metrics(context: Arc<CheckContext>) -> Outcome {
+    let page = page(&context, "/metrics").await?;
+    for target in &context.snapshot.targets {
         let label = format!("target=\"{}\"", target.id);
         let opened = sum(&page, "plgw_flows_opened_total", &label);
         let bytes = sum(&page, "plgw_processed_bytes_total", &label);
@@ -31,39 +31,39 @@ pub(super) async fn metrics(bench: Arc<Bench>) -> Outcome {
             ));
         }
     }
-    let all = bench.snapshot.listeners.len();
-    let private = bench.snapshot.listeners.values().filter(|of| matches!(of.gate, Gate::Endpoint(_))).count();
+    let all = context.snapshot.listeners.len();
+    let private = context.snapshot.listeners.values().filter(|of| matches!(of.gate, Gate::Endpoint(_))).count();
     for (reason, tried) in [(Refusal::OneWay, all), (Refusal::Origin, private), (Refusal::AccessList, all - private)] {
         let refused = sum(&page, "plgw_refused_flows_total", &format!("reason=\"{}\"", reason.label()));
         if refused < tried as f64 {
             return Err(format!("{refused} refusals of reason {} on the page, expected {tried}", reason.label()));
         }
     }
-    let doors = bench.snapshot.apps.doors.len();
+    let doors = context.snapshot.apps.doors.len();
     let refused = sum(&page, "plgw_app_refused_connections_total", &format!("reason=\"{}\"", Refusal::OneWay.label()));
     if refused < doors as f64 {
-        return Err(format!("{refused} one-way refusals of the App Services front on the page, expected {doors}"));
+        return Err(format!("{refused} one-way refusals of the App Services front end on the page, expected {doors}"));
     }
     let requests = sum(&page, "plgw_app_requests_total", "");
     if doors > 0 && requests < 1.0 {
         return Err("no App Services request is on the page, after several".to_owned());
     }
     let queries = sum(&page, "plgw_dns_queries_total", "");
-    if !bench.dns.is_empty() && queries < 1.0 {
+    if !context.dns.is_empty() && queries < 1.0 {
         return Err("no DNS query is on the page, after several".to_owned());
     }
     Ok("flows, bytes, requests, refusals and DNS queries of this check are counted".to_owned())
 }
 
-/// The gateway says that it is well and ready.
-pub(super) async fn ready(bench: Arc<Bench>) -> Outcome {
-    page(&bench, "/healthz").await?;
-    page(&bench, "/readyz").await?;
+/// The gateway reports that it is healthy and ready.
+pub(super) async fn ready(context: Arc<CheckContext>) -> Outcome {
+    page(&context, "/healthz").await?;
+    page(&context, "/readyz").await?;
     Ok("/healthz and /readyz answer 200".to_owned())
 }
 
-async fn page(bench: &Bench, path: &str) -> Result<String, String> {
-    let server = bench.metrics.ok_or("no metrics are served")?;
+async fn page(context: &CheckContext, path: &str) -> Result<String, String> {
+    let server = context.metrics.ok_or("no metrics are served")?;
     match get(None, server, path).await {
         Ok((200, body)) => Ok(body),
         Ok((status, body)) => Err(format!("http://{server}{path} answers {status}: {body}")),

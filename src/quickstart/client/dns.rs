@@ -1,7 +1,7 @@
-//! A resolver's client: one question, over UDP or TCP, answered as it came.
+//! A DNS client: one query over UDP or TCP, with the response unchanged.
 //!
-//! By hand over `hickory-proto`: `hickory-resolver` asks again, follows aliases and turns codes into errors, and the checks
-//! compare the code and every record of the one answer.
+//! Written by hand over `hickory-proto`: `hickory-resolver` retries, follows aliases and turns response codes into
+//! errors, while the checks compare the code and every record of one response.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,10 +11,10 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 
-/// Largest message that may come in a datagram without EDNS is 512; whoever sends more is read all the same.
+/// Receive buffer; larger than the 512 bytes that are allowed without EDNS.
 const LARGEST_DATAGRAM: usize = 4096;
 
-/// How a question travels.
+/// The transport of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::quickstart) enum Transport {
     Udp,
@@ -22,7 +22,7 @@ pub(in crate::quickstart) enum Transport {
 }
 
 impl Transport {
-    /// The transport in words.
+    /// The transport's name.
     pub(in crate::quickstart) fn label(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
@@ -31,16 +31,16 @@ impl Transport {
     }
 }
 
-/// An answer, in words that can be compared: names without the dot at their end.
+/// A response in comparable form: names without the trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::quickstart) struct DnsAnswer {
-    /// How it ends: `NoError`, `NXDomain`, `Refused`.
+pub(in crate::quickstart) struct DnsReply {
+    /// The response code: `NoError`, `NXDomain`, `Refused`.
     pub(in crate::quickstart) code: ResponseCode,
-    /// The records: owner, and what it says.
+    /// The records: owner and data.
     pub(in crate::quickstart) records: Vec<(String, DnsData)>,
 }
 
-/// What a record says.
+/// A record's data.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::quickstart) enum DnsData {
     Address(IpAddr),
@@ -57,7 +57,7 @@ pub(in crate::quickstart) async fn ask(
     server: SocketAddr,
     name: &str,
     kind: RecordType,
-) -> io::Result<DnsAnswer> {
+) -> io::Result<DnsReply> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     let name = Name::from_ascii(format!("{name}.")).map_err(io::Error::other)?;
@@ -69,10 +69,10 @@ pub(in crate::quickstart) async fn ask(
     };
     let reply = Message::from_vec(&reply).map_err(io::Error::other)?;
     if reply.metadata.id != question.metadata.id {
-        return Err(io::Error::other("the reply is to another question"));
+        return Err(io::Error::other("the response is to another query"));
     }
     let records = reply.answers.iter().map(|record| (text(&record.name), data(&record.data))).collect();
-    Ok(DnsAnswer { code: reply.metadata.response_code, records })
+    Ok(DnsReply { code: reply.metadata.response_code, records })
 }
 
 async fn over_udp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {

@@ -1,7 +1,7 @@
-//! A client of one HTTP request.
+//! An HTTP client for one request.
 //!
-//! Over a connection that stands, as it may be TLS from a given source address: `hyper-util`'s client would need a
-//! connector of ours for that, longer than this.
+//! It takes an open connection, which may be TLS from a given source address; a connector for `hyper-util`'s client
+//! would be longer.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The status and the body at `path`.
+/// Gets the status and body of `path`.
 pub(in crate::quickstart) async fn get(
     source: Option<IpAddr>,
     server: SocketAddr,
@@ -23,7 +23,7 @@ pub(in crate::quickstart) async fn get(
     get_over(super::connect(source, server).await?, &server.to_string(), path).await
 }
 
-/// The status and the body at `path` of `authority`, over a connection that stands.
+/// Gets the status and body of `path` at `authority`, over an open connection.
 pub(in crate::quickstart) async fn get_over<S>(stream: S, authority: &str, path: &str) -> io::Result<(u16, String)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -36,7 +36,7 @@ where
         let body = response.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
-    // The connection moves the bytes, and goes on until its sender is dropped: the exchange ends first.
+    // The connection future does the I/O and runs until its sender is dropped, so the request ends first.
     tokio::select! {
         biased;
         answer = exchange => answer,

@@ -1,4 +1,4 @@
-//! Small clients for the self-check: they say what they met, and bind the source that they are told.
+//! Minimal clients for the self-check, which report details and bind a given source address.
 
 pub(super) mod dns;
 pub(super) mod http;
@@ -16,18 +16,18 @@ use tokio_rustls::client::TlsStream;
 
 use crate::model::DnsName;
 
-/// Why there is no encrypted connection.
+/// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsConnectError {
-    /// No connection at all.
+    /// The TCP connection failed.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
-    /// The server could not prove that it has the name.
-    #[error("the TLS greeting failed")]
+    /// The TLS handshake failed, for example because the certificate does not match the name.
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
 }
 
-/// Connects, and checks that the server is `host` by what `config` trusts; `host` also goes into the SNI.
+/// Connects with TLS, verifying that the server is `host`, which is also sent as SNI.
 pub(super) async fn tls(
     source: Option<IpAddr>,
     to: SocketAddr,
@@ -39,7 +39,7 @@ pub(super) async fn tls(
     TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(TlsConnectError::Tls)
 }
 
-/// Connects from `source`, or from wherever the kernel chooses: 127.0.0.1 on loopback.
+/// Connects from `source`, or from the kernel's choice: 127.0.0.1 on loopback.
 pub(super) async fn connect(source: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if let Some(source) = source {

@@ -1,4 +1,4 @@
-//! A MongoDB client of one connection: TLS, then commands in `OP_MSG` (MongoDB wire protocol).
+//! A MongoDB client with one TLS connection, for commands in `OP_MSG` (MongoDB wire protocol).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,25 +17,25 @@ const OP_MSG: i32 = 2013;
 const HEADER: usize = 16;
 /// Header, flags and the kind of the one section.
 const BEFORE_BODY: usize = HEADER + 4 + 1;
-/// Longest message that a server may send.
+/// Longest message from a server.
 const LONGEST: usize = 48_000_000;
 
-/// What went wrong with a command.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::quickstart) enum MongoError {
-    /// No connection.
+    /// The connection could not be opened.
     #[error(transparent)]
     Connect(#[from] TlsConnectError),
     /// The connection broke.
     #[error("the connection failed")]
     Io(#[from] io::Error),
-    /// A reply that is none.
+    /// A malformed message.
     #[error("the reply can't be read: {0}")]
     Reply(String),
-    /// BSON that is none.
+    /// Malformed BSON.
     #[error("the reply can't be read")]
     Bson(#[from] bson::error::Error),
-    /// The server said no.
+    /// The server returned an error.
     #[error("{command} was refused: {message} (code {code})")]
     Command {
         /// Which.
@@ -47,14 +47,14 @@ pub(in crate::quickstart) enum MongoError {
     },
 }
 
-/// One connection to a server whose certificate was checked.
+/// A connection to a server whose certificate was verified.
 pub(in crate::quickstart) struct MongoClient {
     stream: TlsStream<TcpStream>,
     requests: i32,
 }
 
 impl MongoClient {
-    /// Connects and checks that the server is `host` by the lab's CA; `host` also goes into the SNI.
+    /// Connects, verifying with the lab's CA that the server is `host`, which is also sent as SNI.
     pub(in crate::quickstart) async fn connect(
         source: Option<IpAddr>,
         to: SocketAddr,
@@ -113,7 +113,7 @@ fn message(id: i32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A number of any kind.
+/// A number of any BSON type.
 fn number(document: &Document, field: &str) -> Option<f64> {
     match document.get(field)? {
         bson::Bson::Double(number) => Some(*number),

@@ -1,7 +1,7 @@
-//! Cursors: results too many for one reply.
+//! Cursors: results that do not fit in one reply.
 //!
-//! A cursor belongs to the node that made it, as in a real set: on another node it is not found, so a connection that a
-//! load balancer leads elsewhere shows up.
+//! A cursor belongs to the node that created it, as in a real set. On another node it is not found, which reveals a
+//! connection that a load balancer sends to another node.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use super::MAX_DOCUMENT;
 use super::error::{CommandError, CommandResult};
 
-/// Documents in a first batch when the client says nothing (MongoDB's own).
+/// Default number of documents in a first batch (MongoDB's).
 const FIRST_BATCH: usize = 101;
 /// How long an unused cursor lives (`cursorTimeoutMillis`).
 const IDLE_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// Most open cursors of a node.
+/// Maximum number of open cursors per node.
 const LIMIT: usize = 1_000;
 
 /// The open cursors of a node.
@@ -31,19 +31,19 @@ pub(super) struct Cursors {
 struct Cursor {
     namespace: String,
     rest: VecDeque<Document>,
-    /// The connection that it dies with: behind a load balancer, where no other connection is sure to come here.
+    /// The connection whose end closes it: behind a load balancer, other connections may reach other nodes.
     connection: Option<i32>,
     used: Instant,
 }
 
-/// How the client wants its first batch.
+/// The client's options for the first batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct FirstBatch {
-    /// How many documents; `None`: as many as usual.
+    /// The number of documents; `None`: the default.
     pub(super) size: Option<usize>,
-    /// The first batch is all that it wants.
+    /// Return only the first batch.
     pub(super) single: bool,
-    /// The connection that the cursor dies with.
+    /// The connection whose end closes the cursor.
     pub(super) connection: Option<i32>,
 }
 
@@ -102,7 +102,7 @@ impl Cursors {
         }
     }
 
-    /// Ends the cursors that die with `connection`.
+    /// Closes the cursors of `connection`.
     pub(super) fn disconnect(&self, connection: i32) {
         self.lock().retain(|_, cursor| cursor.connection != Some(connection));
     }
@@ -119,7 +119,7 @@ fn take(rest: &mut VecDeque<Document>, count: usize) -> Vec<Bson> {
     while batch.len() < count
         && let Some(document) = rest.pop_front()
     {
-        // A stored document could be encoded when it came in, so it can be now.
+        // A stored document was encodable when it was inserted.
         let size = document.to_vec().map_or(0, |bytes| bytes.len());
         if bytes + size > MAX_DOCUMENT && !batch.is_empty() {
             rest.push_front(document);
@@ -131,7 +131,7 @@ fn take(rest: &mut VecDeque<Document>, count: usize) -> Vec<Bson> {
     batch
 }
 
-/// A number that is in no use and hard to guess, as a server's are.
+/// An unused random id, as a server's.
 fn new_id(open: &HashMap<i64, Cursor>) -> i64 {
     loop {
         let id = (RandomState::new().build_hasher().finish() >> 1).cast_signed();

@@ -1,4 +1,4 @@
-//! Databases, collections and indexes: listing them, making them, dropping them.
+//! Listing, creating and dropping databases, collections and indexes.
 
 use bson::{Bson, Document, doc};
 
@@ -13,7 +13,7 @@ pub(super) fn create(call: &Call<'_>) -> CommandResult {
     call.refuse(call.body, &unsupported)?;
     let mut data = call.node.store.data();
     if data.collection(call.db()?, call.collection()?).is_some() {
-        // As on a server: making the same collection again is no error.
+        // As on a server, creating the same collection again is not an error.
         return Ok(doc! { "ok": 1.0 });
     }
     data.make_collection(call.db()?, call.collection()?)?;
@@ -22,7 +22,7 @@ pub(super) fn create(call: &Call<'_>) -> CommandResult {
 
 pub(super) fn drop(call: &Call<'_>) -> CommandResult {
     let namespace = call.namespace()?;
-    // Since MongoDB 7.0, dropping what is not there succeeds.
+    // Since MongoDB 7.0, dropping a missing collection succeeds.
     Ok(match call.node.store.data().drop_collection(call.db()?, call.collection()?) {
         true => doc! { "nIndexesWas": 1, "ns": namespace, "ok": 1.0 },
         false => doc! { "ok": 1.0 },
@@ -63,7 +63,7 @@ pub(super) fn create_indexes(call: &Call<'_>) -> CommandResult {
     })
 }
 
-/// An index that the stand-in may list without lying: one that only makes reads faster.
+/// Accepts indexes that only make reads faster; others would have to be enforced.
 fn checked_index(index: &Document) -> CommandResult {
     let needs = |what: &str| CommandError::failed_to_parse(format!("The index specification needs {what}"));
     let key = index.get_document("key").map_err(|_| needs("`key`"))?;

@@ -1,4 +1,4 @@
-//! One command, from its document to its reply: who may run it here, and who runs it.
+//! Command dispatch, with the checks of whether this node may run a command.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -15,33 +15,33 @@ use super::order::integer;
 use super::{catalog, crud, diagnostics};
 use crate::model::{DnsName, VpceId};
 
-/// What is known of a client.
+/// A client's connection.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
+pub(super) struct ClientInfo {
     /// The connection's number on this node.
     pub(super) connection: i32,
-    /// Its address, as the PROXY header names it where there is one.
+    /// Its address, from the PROXY protocol header if there is one.
     pub(super) source: SocketAddr,
-    /// The host name that it dialled, by its TLS greeting.
+    /// The host name of its TLS SNI.
     pub(super) sni: Option<DnsName>,
-    /// It came through a load balancer: to a port that wants a PROXY header.
+    /// Whether it uses a port that requires a PROXY protocol header.
     pub(super) proxied: bool,
     /// The interface endpoint that the header names.
     pub(super) vpce: Option<VpceId>,
-    /// Its `hello` said `loadBalanced`, and was told the service id.
+    /// Whether its `hello` had `loadBalanced`, so that the reply had the service id.
     pub(super) load_balanced: bool,
 }
 
-/// A command on its way to a reply.
+/// A command that is being run.
 pub(super) struct Call<'a> {
     pub(super) node: &'a Node,
-    pub(super) client: &'a Client,
+    pub(super) client: &'a ClientInfo,
     pub(super) name: &'a str,
     pub(super) body: &'a Document,
 }
 
 /// Runs any command but `hello`.
-pub(super) async fn run(node: &Node, client: &Client, body: &Document) -> Document {
+pub(super) async fn run(node: &Node, client: &ClientInfo, body: &Document) -> Document {
     node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
     let name = body.keys().next().map_or("", String::as_str);
     let call = Call { node, client, name, body };
@@ -58,7 +58,7 @@ pub(super) async fn run(node: &Node, client: &Client, body: &Document) -> Docume
     }
 }
 
-/// Whether a reply says that this is no primary.
+/// Whether a reply is a not-primary error.
 pub(super) fn is_not_primary(reply: &Document) -> bool {
     reply.get_i32("code").is_ok_and(|code| code == 10107)
 }
@@ -123,7 +123,7 @@ impl Call<'_> {
             "getLog" => diagnostics::log(self.body),
             "replSetGetStatus" => diagnostics::replica_set_status(self),
             "replSetGetConfig" => diagnostics::replica_set_config(self),
-            name => Err(CommandError::not_here(&format!("command '{name}'"))),
+            name => Err(CommandError::unsupported(&format!("command '{name}'"))),
         }
     }
 
@@ -179,7 +179,7 @@ impl Call<'_> {
         })
     }
 
-    /// Refuses options that change what a command means and that the stand-in has not.
+    /// Refuses unsupported options that change the meaning of a command.
     pub(super) fn refuse(&self, options: &Document, names: &[&str]) -> Result<(), CommandError> {
         for name in names {
             let given = match options.get(name) {
@@ -189,7 +189,7 @@ impl Call<'_> {
                 Some(_) => true,
             };
             if given {
-                return Err(CommandError::not_here(&format!("option `{name}` of `{}`", self.name)));
+                return Err(CommandError::unsupported(&format!("option `{name}` of `{}`", self.name)));
             }
         }
         Ok(())
@@ -202,7 +202,7 @@ impl Call<'_> {
         if !self.node.is_writable() {
             let mut extra = self.topology_version();
             if retryable.is_some() {
-                // Since 4.4 the server says what may be retried; a driver does not without it.
+                // Since 4.4 drivers retry only if the server sets this label.
                 extra.insert("errorLabels", vec!["RetryableWriteError", "NoWritesPerformed"]);
             }
             return Err(CommandError::new(10107, "NotWritablePrimary", "not primary").with(extra));
@@ -213,7 +213,7 @@ impl Call<'_> {
         }
     }
 
-    /// A command that a secondary runs only for a client who says that it will do.
+    /// A command that a secondary runs only if the client allows secondary reads.
     fn read(&self, run: fn(&Self) -> CommandResult) -> CommandResult {
         let preference = self.body.get_document("$readPreference").ok();
         let mode = preference.and_then(|preference| preference.get_str("mode").ok()).unwrap_or("primary");
@@ -229,13 +229,13 @@ impl Call<'_> {
         run(self)
     }
 
-    /// What an error of state says, so that a driver can tell it from one of an older state.
+    /// The `topologyVersion` of a state error, by which a driver ignores errors of an older state.
     fn topology_version(&self) -> Document {
         doc! { "topologyVersion": self.node.topology_version(self.node.state.borrow().counter) }
     }
 
-    /// Waits until as many members have the write as its concern asks for: those that the primary reaches. Majority is the
-    /// default since MongoDB 5.0.
+    /// Waits until the write concern is met by the members that the primary reaches. The default is majority since
+    /// MongoDB 5.0.
     async fn with_write_concern(&self, mut reply: Document, rollbacks: u64) -> Document {
         let Role::Member(member) = &self.node.role else { return reply };
         let concern = self.body.get_document("writeConcern").ok();
@@ -251,7 +251,7 @@ impl Call<'_> {
             let replicated = replicated(member, wanted, self.node.state.clone());
             let limit = limit.and_then(|limit| u64::try_from(limit).ok()).map_or(Duration::MAX, Duration::from_millis);
             match tokio::time::timeout(limit, replicated).await {
-                // What was rolled back while it waited, a majority never had.
+                // A write that was rolled back meanwhile was never on a majority.
                 Ok(true) if self.node.store.data().rollbacks() == rollbacks => return reply,
                 Ok(_) => {
                     let message = "Primary stepped down while waiting for replication";
@@ -283,7 +283,7 @@ impl Call<'_> {
     }
 }
 
-/// Waits until `wanted` members have what was written on `member`; false when it stops being primary before.
+/// Waits until `wanted` members have the writes of `member`; false if it stops being primary first.
 async fn replicated(member: &Member, wanted: usize, mut states: watch::Receiver<MemberState>) -> bool {
     let mut links = member.set.links.subscribe();
     tokio::select! {
@@ -293,7 +293,7 @@ async fn replicated(member: &Member, wanted: usize, mut states: watch::Receiver<
     }
 }
 
-/// A session's id, out of its `lsid`.
+/// The session id of an `lsid`.
 fn session_id(lsid: &Document) -> Option<&[u8]> {
     match lsid.get("id") {
         Some(Bson::Binary(id)) => Some(&id.bytes),
@@ -306,7 +306,7 @@ fn no_transaction() -> CommandError {
     CommandError::new(251, "NoSuchTransaction", message)
 }
 
-/// The answer to a command in the form that only `hello` may still have (MongoDB 5.1 and later).
+/// The reply to a command by `OP_QUERY`, which only `hello` may still use (MongoDB 5.1 and later).
 pub(super) fn unsupported_query(name: &str) -> Document {
     let message = format!(
         "Unsupported OP_QUERY command: {name}. The client driver may require an upgrade. For more details see \

@@ -6,7 +6,7 @@ use super::batch::FirstBatch;
 use super::command::Call;
 use super::error::{CommandError, CommandResult};
 use super::order::{integer, sort_by};
-use super::store::{Counters, Data, Place};
+use super::store::{Counters, Data, StoredAt};
 use super::update::Update;
 use super::{MAX_BATCH, filter, path, pipeline};
 
@@ -150,7 +150,7 @@ pub(super) fn find(call: &Call<'_>) -> CommandResult {
 
 pub(super) fn aggregate(call: &Call<'_>) -> CommandResult {
     call.refuse(call.body, &["collation", "let", "explain"])?;
-    let collection = call.collection().map_err(|_| CommandError::not_here("aggregation over a whole database"))?;
+    let collection = call.collection().map_err(|_| CommandError::unsupported("aggregation over a whole database"))?;
     let pipeline_stages = call.array("pipeline")?;
     let documents = {
         let data = call.node.store.data();
@@ -187,7 +187,7 @@ pub(super) fn kill_cursors(call: &Call<'_>) -> CommandResult {
     Ok(call.node.cursors.kill(call.array("cursors")?))
 }
 
-/// The reply with the first of `documents`; its cursor dies with the connection where a load balancer chose it.
+/// The reply with the first of `documents`; behind a load balancer, the cursor is closed with the connection.
 pub(super) fn first_batch(
     call: &Call<'_>,
     namespace: &str,
@@ -213,13 +213,13 @@ fn select(
     query: &Document,
     sort: &Document,
     most: usize,
-) -> Result<Vec<(Place, Document)>, CommandError> {
+) -> Result<Vec<(StoredAt, Document)>, CommandError> {
     filter::check(query)?;
     let Some(collection) = data.collection(db, collection) else {
         return Ok(Vec::new());
     };
     let by_id = query.get("_id").filter(|id| !matches!(id, Bson::Document(_) | Bson::RegularExpression(_)));
-    let candidates: Box<dyn Iterator<Item = (Place, &Document)>> = match by_id {
+    let candidates: Box<dyn Iterator<Item = (StoredAt, &Document)>> = match by_id {
         Some(id) => Box::new(collection.by_id(id).into_iter()),
         None => Box::new(collection.iter()),
     };
@@ -237,8 +237,7 @@ fn select(
     Ok(found)
 }
 
-/// Makes the document of an upsert: the fields that the query wants to be equal to something, changed by the update.
-/// Returns its `_id`.
+/// Inserts the document of an upsert: the query's equality fields, modified by the update. Returns its `_id`.
 fn upsert(
     data: &mut Data,
     db: &str,
@@ -249,7 +248,7 @@ fn upsert(
     let mut start = Document::new();
     for (key, value) in query {
         let is_operator = |condition: &Document| condition.keys().next().is_some_and(|name| name.starts_with('$'));
-        // A replacement takes nothing but the `_id` from the query.
+        // A replacement uses only the `_id` of the query.
         if !value.as_document().is_some_and(is_operator) && (key == "_id" || !matches!(update, Update::Replace(_))) {
             path::set(&mut start, key, value.clone())?;
         }
@@ -267,7 +266,7 @@ fn batch<'a>(call: &'a Call<'_>, field: &str) -> Result<&'a [Bson], CommandError
     Err(CommandError::new(16, "InvalidLength", message))
 }
 
-/// Runs every statement; after a failed one no more, unless the command is unordered. Returns `writeErrors`.
+/// Runs the statements up to the first error, or all if the command is unordered. Returns `writeErrors`.
 fn each(
     call: &Call<'_>,
     statements: &[Bson],

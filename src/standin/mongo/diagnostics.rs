@@ -1,11 +1,11 @@
-//! What a node says of itself. It says that it is a stand-in wherever there is room for it.
+//! Diagnostic commands. Replies identify the node as a stand-in where possible.
 
 use std::sync::atomic::Ordering;
 
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use tokio::time::Instant;
 
-use super::command::{Call, Client};
+use super::command::{Call, ClientInfo};
 use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
 use super::member::Member;
@@ -68,9 +68,8 @@ pub(super) fn server_status(call: &Call<'_>) -> Document {
     status
 }
 
-/// The client's address as it arrived here. Where a PROXY header named an interface endpoint, a field of the stand-in's
-/// own says which.
-pub(super) fn whats_my_uri(client: &Client) -> Document {
+/// The client's address. If a PROXY protocol header named an interface endpoint, an additional field has its id.
+pub(super) fn whats_my_uri(client: &ClientInfo) -> Document {
     let mut reply = doc! { "you": client.source.to_string() };
     if let Some(vpce) = &client.vpce {
         reply.insert("vpce", vpce.as_str());
@@ -192,7 +191,7 @@ fn member(node: &Node) -> Result<&Member, CommandError> {
     }
 }
 
-/// Fields that every `hello` has: what the server can take.
+/// Limits of the server, which every `hello` has.
 pub(super) fn limits() -> Document {
     doc! {
         "maxBsonObjectSize": MAX_DOCUMENT as i32,

@@ -1,5 +1,5 @@
-//! The election state of one member: its term, its votes, its time-outs. Pure: time is an argument, and what is to be
-//! sent is the caller's (`member`).
+//! The election state of one member: term, votes, time-outs. Pure: time is an argument, and the caller (`member`) sends
+//! messages.
 //!
 //! Sources: *Replica Set Elections* in the MongoDB manual; `src/mongo/db/repl/README.md` of the server. Left out:
 //! priorities, arbiters, catch-up (all members share one store) and priority takeover.
@@ -9,52 +9,52 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How soon a set replaces a lost primary.
+/// Election timing of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Time between two heartbeats (`heartbeatIntervalMillis`).
     pub heartbeat_interval: Duration,
-    /// How long a member waits for the primary before it stands for election, with up to 15 % more by chance; and how
-    /// long a primary goes on without a majority (`electionTimeoutMillis`).
+    /// How long a member waits for the primary before it becomes a candidate, plus up to 15 % at random; also how long
+    /// a primary without a majority stays primary (`electionTimeoutMillis`).
     pub election_timeout: Duration,
 }
 
 impl Default for Timing {
-    /// MongoDB's own: a new primary 10 to 11.5 s after the loss of the last one.
+    /// MongoDB's defaults: a new primary 10 to 11.5 s after the loss of the last one.
     fn default() -> Self {
         Self { heartbeat_interval: Duration::from_secs(2), election_timeout: Duration::from_secs(10) }
     }
 }
 
-/// What a member is in its set.
+/// A member's role.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum MemberRole {
-    /// Copies, and answers reads that allow it.
+    /// Replicates, and serves secondary reads.
     #[default]
     Secondary,
-    /// Won an election, takes no writes yet.
+    /// Won an election, but does not accept writes yet.
     Elected,
-    /// Takes writes.
+    /// Accepts writes.
     Primary,
-    /// Takes no writes any more, is no secondary yet.
+    /// Stepping down: no longer accepts writes, not yet a secondary.
     SteppingDown,
 }
 
-/// What members send each other, in requests and in replies.
+/// The heartbeat that members exchange, in requests and replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heartbeat {
     /// The sender.
     pub(super) from: usize,
     /// The newest term that it knows.
     pub(super) term: i64,
-    /// It is the primary of that term.
+    /// Whether it is the primary of that term.
     pub(super) primary: bool,
 }
 
-/// What the caller has to do now.
+/// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Ask the others for their votes; `dry_run`: first ask whether they would give them.
+    /// Request votes; `dry_run`: first ask whether the members would vote for it.
     Stand { dry_run: bool },
     /// Become a secondary.
     FinishStepDown,
@@ -62,23 +62,23 @@ pub(super) enum Due {
     TakeOver,
 }
 
-/// The state of one member. It outlives a restart of the member, as a server's vote does on disk.
+/// The state of one member, kept across restarts, as a server stores its vote on disk.
 #[derive(Debug)]
 pub(super) struct Election {
     me: usize,
     timing: Timing,
     term: i64,
-    /// The newest term in which it gave its vote.
+    /// The newest term in which it voted.
     voted_in: i64,
     role: MemberRole,
     primary: Option<usize>,
     /// When each member was last in contact.
     contacts: Vec<Option<Instant>>,
-    /// When it stands, unless it is in contact with the primary before.
+    /// When it becomes a candidate, unless it hears from the primary first.
     stands_at: Instant,
-    /// It was asked to stand by the primary that steps down: no dry run.
+    /// A primary that steps down asked it to become a candidate: no dry run.
     handed_over: bool,
-    /// It does not stand before.
+    /// It is not a candidate before.
     frozen_until: Option<Instant>,
 }
 
@@ -102,7 +102,7 @@ impl Election {
         election
     }
 
-    /// Starts again after the member was stopped: term and vote are kept, contacts are not.
+    /// Restarts a stopped member: term and vote are kept, contacts are cleared.
     pub(super) fn restart(&mut self, now: Instant) {
         self.role = MemberRole::Secondary;
         self.primary = None;
@@ -144,7 +144,7 @@ impl Election {
         Heartbeat { from: self.me, term: self.term, primary: self.role == MemberRole::Primary }
     }
 
-    /// Takes another member's heartbeat.
+    /// Processes another member's heartbeat.
     pub(super) fn receive(&mut self, heartbeat: Heartbeat, now: Instant) {
         let Some(contact) = self.contacts.get_mut(heartbeat.from) else { return };
         *contact = Some(now);
@@ -161,7 +161,7 @@ impl Election {
         }
     }
 
-    /// Whether a candidate of `term` gets this member's vote; a dry run changes nothing.
+    /// Whether this member votes for a candidate of `term`; a dry run changes nothing.
     pub(super) fn vote(&mut self, term: i64, dry_run: bool, now: Instant) -> bool {
         if dry_run {
             return term >= self.term;
@@ -175,7 +175,7 @@ impl Election {
         true
     }
 
-    /// Takes a term that another member has; a greater one ends a primary.
+    /// Processes another member's term; a higher one makes a primary step down.
     pub(super) fn learn(&mut self, term: i64) {
         if term <= self.term {
             return;
@@ -189,7 +189,7 @@ impl Election {
         }
     }
 
-    /// What has to be done at `now`. A primary without a majority steps down by itself.
+    /// The action that is due at `now`. A primary without a majority steps down.
     pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
         let sees_majority =
             (0..self.contacts.len()).filter(|member| self.is_up(*member, now)).count() >= self.majority();
@@ -207,7 +207,7 @@ impl Election {
         }
     }
 
-    /// Stands in the next term, with its own vote; returns that term.
+    /// Becomes a candidate in the next term, voting for itself; returns that term.
     pub(super) fn stand(&mut self, now: Instant) -> i64 {
         self.term += 1;
         self.voted_in = self.term;
@@ -223,7 +223,7 @@ impl Election {
         }
     }
 
-    /// The election was not won: the next try is later.
+    /// The election was not won: postpones the next attempt.
     pub(super) fn postpone(&mut self, now: Instant) {
         let chance = f64::from(RandomState::new().build_hasher().finish() as u16) / f64::from(u16::MAX);
         self.stands_at = now + self.timing.election_timeout.mul_f64(1.0 + 0.15 * chance);
@@ -236,7 +236,7 @@ impl Election {
         }
     }
 
-    /// Takes no writes from now on, and does not stand for `period`; false when it is not primary.
+    /// Stops accepting writes, and is not a candidate for `period`; false if it is not primary.
     pub(super) fn step_down(&mut self, period: Duration, now: Instant) -> bool {
         let primary = self.role == MemberRole::Primary;
         if primary {
@@ -255,7 +255,7 @@ impl Election {
         }
     }
 
-    /// Does not stand for `period`; zero ends that. False when it is primary, or about to be.
+    /// Is not a candidate for `period`; zero ends that. False if it is primary or elected.
     pub(super) fn freeze(&mut self, period: Duration, now: Instant) -> bool {
         let secondary = self.role == MemberRole::Secondary;
         if secondary {
@@ -264,7 +264,7 @@ impl Election {
         secondary
     }
 
-    /// Stands at once: the primary steps down and hands over.
+    /// Becomes a candidate at once, as the primary hands over.
     pub(super) fn hand_over(&mut self, now: Instant) {
         self.stands_at = now;
         self.handed_over = true;
@@ -283,7 +283,7 @@ mod tests {
         Timing { heartbeat_interval: Duration::from_secs(2), election_timeout: Duration::from_secs(10) };
     const STEP: Duration = Duration::from_millis(250);
 
-    /// A set whose members exchange heartbeats while both are connected, on a clock of its own.
+    /// A simulated set, whose connected members exchange heartbeats, with its own clock.
     struct Set {
         members: Vec<Election>,
         connected: Vec<bool>,
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_without_a_majority_steps_down_and_a_minority_elects_nobody() {
+    fn a_primary_without_a_majority_steps_down_and_a_minority_elects_none() {
         let mut set = Set::new(3);
         set.run(Duration::from_secs(60));
         (set.connected[1], set.connected[2]) = (false, false);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_member_does_not_stand() {
+    fn a_frozen_member_is_no_candidate() {
         let mut set = Set::new(3);
         set.run(Duration::from_secs(10));
         assert!(!set.members[0].freeze(Duration::from_secs(60), set.now), "a primary is not frozen");

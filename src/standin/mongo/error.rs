@@ -1,4 +1,4 @@
-//! A command's error, as a server puts it: a code, the code's name, a message.
+//! Command errors as a server returns them: code, code name, message.
 
 use bson::{Document, doc};
 
@@ -8,7 +8,7 @@ pub(super) struct CommandError {
     code: i32,
     name: &'static str,
     message: String,
-    /// Fields of its own that an error of this code has.
+    /// Additional fields of errors with this code.
     extra: Option<Box<Document>>,
 }
 
@@ -19,7 +19,7 @@ impl CommandError {
         Self { code, name, message: message.into(), extra: None }
     }
 
-    /// The request has a value that makes no sense, or asks for an operator that is not there.
+    /// `BadValue`: an invalid value or an unknown operator.
     pub(super) fn bad_value(message: impl Into<String>) -> Self {
         Self::new(2, "BadValue", message)
     }
@@ -32,8 +32,8 @@ impl CommandError {
         Self::new(14, "TypeMismatch", message)
     }
 
-    /// A command, operator, stage or option that MongoDB has and the stand-in has not.
-    pub(super) fn not_here(what: &str) -> Self {
+    /// A command, operator, stage or option of MongoDB that the stand-in does not support.
+    pub(super) fn unsupported(what: &str) -> Self {
         let name = crate::standin::NAME;
         let message = format!("the {name} has no {what}; docs/real-servers.md puts a real server in its place");
         Self::new(59, "CommandNotFound", message)

@@ -12,11 +12,11 @@ use super::path;
 ///
 /// # Errors
 ///
-/// An operator that the stand-in has not, or an operand that its operator does not take.
+/// An unsupported operator, or an invalid operand.
 pub(super) fn matches(document: &Document, filter: &Document) -> Result<bool, CommandError> {
     for (key, condition) in filter {
         if key.starts_with('$') {
-            return Err(CommandError::not_here(&format!("query operator {key}")));
+            return Err(CommandError::unsupported(&format!("query operator {key}")));
         }
         let value = path::get(document, key);
         let fits = match condition {
@@ -27,7 +27,7 @@ pub(super) fn matches(document: &Document, filter: &Document) -> Result<bool, Co
                 }
                 all
             }
-            Bson::RegularExpression(_) => return Err(CommandError::not_here("regular expressions")),
+            Bson::RegularExpression(_) => return Err(CommandError::unsupported("regular expressions")),
             operand => equals(value, operand),
         };
         if !fits {
@@ -37,7 +37,7 @@ pub(super) fn matches(document: &Document, filter: &Document) -> Result<bool, Co
     Ok(true)
 }
 
-/// Whether the stand-in can run `filter` at all, on whatever document.
+/// Checks that `filter` is supported, independently of documents.
 pub(super) fn check(filter: &Document) -> Result<(), CommandError> {
     filter.iter().try_for_each(|(key, condition)| {
         let alone = [(key.clone(), condition.clone())].into_iter().collect();
@@ -57,11 +57,11 @@ fn fits(value: Option<&Bson>, name: &str, operand: &Bson) -> Result<bool, Comman
             let list = operand.as_array().ok_or_else(|| CommandError::bad_value("$in needs an array"))?;
             list.iter().any(|operand| equals(value, operand))
         }
-        _ => return Err(CommandError::not_here(&format!("query operator {name}"))),
+        _ => return Err(CommandError::unsupported(&format!("query operator {name}"))),
     })
 }
 
-/// A value equals itself, and an array equals each of its elements too; a missing value equals null.
+/// Equality, where an array also equals each of its elements, and a missing value equals null.
 fn equals(value: Option<&Bson>, operand: &Bson) -> bool {
     match value {
         Some(value) => with_elements(value).any(|value| compare(value, operand).is_eq()),

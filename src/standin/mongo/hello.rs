@@ -1,4 +1,4 @@
-//! `hello`: what a node is, in a set as the client's horizon shows it.
+//! `hello`: the node's role, and the set's members in the client's horizon.
 //!
 //! Sources: *hello* in the MongoDB manual; `server-discovery-and-monitoring` and `load-balancers` in the driver
 //! specifications; the awaitable form in `server-monitoring.md`, *Streaming Protocol*.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 
-use super::command::Client;
+use super::command::ClientInfo;
 use super::diagnostics::{limits, optime};
 use super::election::MemberRole;
 use super::error::CommandError;
@@ -16,28 +16,28 @@ use super::member::{Member, MemberState};
 use super::node::{Node, Role};
 use super::order::integer;
 
-/// Longest that a client may ask to wait: past this it would look like a hung connection.
+/// Maximum wait that a client may request.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// A `hello`, by whichever name.
+/// A `hello` under any of its names.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hello {
-    /// It was `isMaster`: the reply has that field instead of `isWritablePrimary`.
+    /// Whether it was `isMaster`: the reply has that field instead of `isWritablePrimary`.
     legacy: bool,
-    /// The client takes the newer name too, and may be told that this node does.
+    /// Whether the client also supports the newer name (`helloOk`).
     hello_ok: bool,
-    /// The client knows that it is behind a load balancer.
+    /// Whether the client uses load balancing (`loadBalanced`).
     pub(super) load_balanced: bool,
-    /// The client knows a state, and waits for another.
+    /// The state that the client waits to change.
     pub(super) awaits: Option<Await>,
 }
 
-/// The state that a client knows, and how long it waits for another.
+/// A client's wait for a change of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Await {
     process: ObjectId,
     counter: i64,
-    /// The longest wait; then the same state is sent again.
+    /// The maximum wait, after which the unchanged state is sent.
     pub(super) longest: Duration,
 }
 
@@ -91,8 +91,8 @@ impl Hello {
         })
     }
 
-    /// This one again, for a client that now knows `counter`.
-    pub(super) fn knowing(&self, node: &Node, counter: i64) -> Self {
+    /// The same command, for a client that now knows the state `counter`.
+    pub(super) fn with_known_state(&self, node: &Node, counter: i64) -> Self {
         let awaits = self.awaits.map(|awaits| Await { process: node.process, counter, ..awaits });
         Self { awaits, ..self.clone() }
     }
@@ -100,7 +100,7 @@ impl Hello {
     /// Why a connection through an endpoint to a load-balanced port is refused: a driver without `loadBalanced=true` takes
     /// the routers behind the port for one server. (LoadBalancerSupportMismatch; servers with SERVER-99834 accept it.)
     /// The public path to the same port, which has no endpoint in its PROXY header, is for standard strings.
-    pub(super) fn refused_by_load_balancing(&self, node: &Node, client: &Client) -> Option<CommandError> {
+    pub(super) fn refused_by_load_balancing(&self, node: &Node, client: &ClientInfo) -> Option<CommandError> {
         let refused = client.vpce.is_some() && !client.load_balanced && matches!(node.role, Role::Mongos);
         refused.then(|| {
             let message = "The server is being accessed through a load balancer, but this driver does not have load \
@@ -110,7 +110,7 @@ impl Hello {
     }
 
     /// The reply, from the member's `state`.
-    pub(super) fn reply(&self, node: &Node, client: &Client, state: &MemberState) -> Document {
+    pub(super) fn reply(&self, node: &Node, client: &ClientInfo, state: &MemberState) -> Document {
         let mut reply = doc! {};
         if self.hello_ok {
             reply.insert("helloOk", true);
@@ -127,7 +127,7 @@ impl Hello {
                 reply.insert("msg", "isdbgrid");
             }
         }
-        // Only of a `mongos`, on the port that wants a PROXY header.
+        // Only for a `mongos`, on the port that requires a PROXY protocol header.
         if client.load_balanced && matches!(node.role, Role::Mongos) {
             reply.insert("serviceId", node.process);
         }
@@ -139,7 +139,7 @@ impl Hello {
 }
 
 impl Await {
-    /// Whether a client that knows this has something to wait for: it knows the very state that `counter` stands for.
+    /// Whether the client's known state is the current one, `counter`, so that it waits.
     pub(super) fn is_current(&self, node: &Node, counter: i64) -> Result<bool, CommandError> {
         if self.process == node.process && self.counter > counter {
             let message = format!(
@@ -153,7 +153,7 @@ impl Await {
     }
 }
 
-fn member(node: &Node, member: &Member, client: &Client, state: &MemberState) -> Document {
+fn member(node: &Node, member: &Member, client: &ClientInfo, state: &MemberState) -> Document {
     let hosts = state.horizons.hosts(&member.set.nodes, client.sni.as_ref());
     let last_write = node.store.data().last_write();
     let mut fields = doc! {
@@ -176,7 +176,7 @@ fn member(node: &Node, member: &Member, client: &Client, state: &MemberState) ->
     fields
 }
 
-/// The id of a term's election, in the form that servers give it: drivers compare it to find the newest primary.
+/// The election id of a term in the servers' form: drivers compare it to find the newest primary.
 fn election_id(term: i64) -> ObjectId {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&0x7FFF_FFFF_u32.to_be_bytes());

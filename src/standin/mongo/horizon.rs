@@ -1,8 +1,8 @@
-//! Split horizons: one set, other names for its members from every side.
+//! Split horizons: a set whose members have different names for different clients.
 //!
 //! A member remembers the host name in the TLS client's SNI and answers `hello` with the addresses of that horizon
-//! (MongoDB, `src/mongo/db/repl/split_horizon/README.md`). This is how clients that came through a private endpoint are
-//! told `pl-0-…:1024` and those on other paths the members' own addresses.
+//! (MongoDB, `src/mongo/db/repl/split_horizon/README.md`). So clients that connect through a private endpoint get
+//! `pl-0-…:1024`, and those on other paths get the members' own addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,21 +10,22 @@ use std::sync::Arc;
 
 use crate::model::DnsName;
 
-/// The members' addresses by the host name that clients dial.
+/// The members' addresses by the host name that clients connect to.
 ///
-/// A client whose SNI is not here, or who sent none, is told the members' own addresses.
+/// A client with another SNI or none gets the members' own addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Horizons(BTreeMap<DnsName, Arc<[String]>>);
 
 impl Horizons {
-    /// Clients that dial `host` are told `members`: a `host:port` for each node of the set, in the nodes' order.
+    /// Adds a horizon: clients that connect to `host` get `members`, a `host:port` for each node of the set, in the
+    /// nodes' order.
     ///
     /// In a set over several regions every region's host name has its own entry with the same members.
     pub fn insert(&mut self, host: DnsName, members: impl IntoIterator<Item = String>) {
         self.0.insert(host, members.into_iter().collect());
     }
 
-    /// The members' addresses for a client with this SNI: their `own` where there is no horizon with one for each.
+    /// The members' addresses for a client with this SNI; `own` without a matching horizon.
     pub(super) fn hosts(&self, own: &[SocketAddr], sni: Option<&DnsName>) -> Vec<String> {
         match sni.and_then(|sni| self.0.get(sni)).filter(|members| members.len() == own.len()) {
             Some(members) => members.to_vec(),

@@ -1,7 +1,7 @@
 //! A member of a running set: heartbeats and elections over TCP, and the step-down commands.
 //!
-//! Heartbeats have a listener of their own beside the clients', on the same address, so that what cuts an address off cuts
-//! its heartbeats off. One connection carries one request, in `OP_MSG`.
+//! Heartbeats use a separate port of the clients' address, so that isolating an address also stops its heartbeats. Each
+//! connection carries one request, in `OP_MSG`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,18 +24,18 @@ use super::order::integer;
 use super::store::Store;
 use super::wire::{self, Form};
 
-/// How long a member stays in a state between two others, so that clients see it.
+/// How long a member stays in a transitional state, so that clients see it.
 const PHASE: Duration = Duration::from_millis(30);
-/// Looks at the election state within an election time-out.
+/// Checks of the election state per election time-out.
 const LOOKS: u32 = 40;
 /// `replSetStepDown` without a number.
 const STEP_DOWN: Duration = Duration::from_secs(60);
 /// `secondaryCatchUpPeriodSecs` where it is not given.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// What all members of a set have in common.
+/// The state that all members of a set share.
 #[derive(Debug)]
-pub(super) struct Set {
+pub(super) struct SetState {
     /// Its name.
     pub(super) name: String,
     /// The clients' address of each member.
@@ -50,13 +50,13 @@ pub(super) struct Set {
 /// How a member is reached by the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Where it listens for them; `None`: it is stopped.
+    /// The address of its heartbeat listener; `None`: it is stopped.
     pub(super) address: Option<SocketAddr>,
-    /// Nothing passes between it and the others.
+    /// Whether it is isolated from the others.
     pub(super) isolated: bool,
 }
 
-impl Set {
+impl SetState {
     /// Where `from` reaches `to`.
     fn link(&self, from: usize, to: usize) -> Option<SocketAddr> {
         reaches(&self.links.borrow(), from, to)
@@ -67,15 +67,15 @@ fn reaches(links: &[Link], from: usize, to: usize) -> Option<SocketAddr> {
     links[to].address.filter(|_| !links[from].isolated && !links[to].isolated)
 }
 
-/// How many members have what is written on `member`, itself included.
+/// How many members have the writes of `member`, itself included.
 pub(super) fn copies(links: &[Link], member: usize) -> usize {
     1 + (0..links.len()).filter(|other| *other != member && reaches(links, member, *other).is_some()).count()
 }
 
-/// What a member is at one moment, as `hello` says it.
+/// A member's state, as `hello` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MemberState {
-    /// The counter of `topologyVersion`: one more with every change that clients are to see.
+    /// The counter of `topologyVersion`, incremented with every change that is visible to clients.
     pub(super) counter: i64,
     pub(super) term: i64,
     pub(super) role: MemberRole,
@@ -87,19 +87,19 @@ pub(super) struct MemberState {
 /// One run of a member.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) set: Arc<Set>,
+    pub(super) set: Arc<SetState>,
     pub(super) index: usize,
     /// Outlives this run.
     election: Arc<Mutex<Election>>,
     state: watch::Sender<MemberState>,
-    /// The state has changed: `act` looks what is due.
+    /// Notifies `act` of a change.
     changed: Notify,
-    /// The state has changed: the others get a heartbeat at once.
+    /// Notifies the heartbeat senders of a change.
     announced: Notify,
 }
 
 impl Member {
-    pub(super) fn new(set: Arc<Set>, index: usize, election: Arc<Mutex<Election>>, horizons: Horizons) -> Self {
+    pub(super) fn new(set: Arc<SetState>, index: usize, election: Arc<Mutex<Election>>, horizons: Horizons) -> Self {
         let state = watch::Sender::new(MemberState { horizons, ..MemberState::default() });
         let member = Self { set, index, election, state, changed: Notify::new(), announced: Notify::new() };
         member.with(|_| ());
@@ -112,7 +112,7 @@ impl Member {
         self.state.subscribe()
     }
 
-    /// Takes other names for the members.
+    /// Replaces the members' names.
     pub(super) fn set_horizons(&self, horizons: &Horizons) {
         self.state.send_if_modified(|state| {
             let changed = state.horizons != *horizons;
@@ -124,7 +124,7 @@ impl Member {
         });
     }
 
-    /// Reads or changes the election state, and publishes what clients are to see of it.
+    /// Reads or changes the election state, and publishes visible changes.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut Election) -> T) -> T {
         let mut election = self.election.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = change(&mut election);
@@ -162,7 +162,7 @@ impl Member {
         }
     }
 
-    /// Does what the election state asks for.
+    /// Carries out the actions that the election state requires.
     async fn act(&self) {
         let mut look = interval(self.set.timing.election_timeout / LOOKS);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,7 +219,7 @@ impl Member {
         votes >= needed
     }
 
-    /// Sends a request to another member; `None`: it can't be reached, or says nothing.
+    /// Sends a request to another member; `None` if it cannot be reached or does not reply.
     async fn ask(&self, peer: usize, request: Document) -> Option<Document> {
         let to = self.set.link(self.index, peer)?;
         let exchange = exchange(self.set.nodes[self.index].ip(), to, &request);

@@ -6,9 +6,9 @@
 //! `diagnostics`, which work on the `store` that all nodes of a set share. In a set, `member` exchanges heartbeats and votes
 //! with the others, by the rules in `election`.
 //!
-//! Left out on purpose: users and authentication, transactions, change streams, indexes that enforce something,
-//! compression (never offered), projections, collations, most operators and pipeline stages, and every write to disk. What
-//! is left out is refused with CommandNotFound.
+//! Deliberately omitted: users and authentication, transactions, change streams, indexes that enforce something,
+//! compression (never offered), projections, collations, most operators and pipeline stages, and every write to disk.
+//! Unsupported requests are refused with CommandNotFound.
 
 mod batch;
 mod catalog;
@@ -39,7 +39,7 @@ pub use election::Timing;
 pub use horizon::Horizons;
 pub use mongos::{Mongos, MongosAddresses, MongosSpec};
 pub use replica_set::{MemberStatus, ReplicaSet, ReplicaSetSpec};
-pub use store::Carried;
+pub use store::StandInCounts;
 
 /// The server version that the stand-in behaves like.
 const VERSION: &str = "8.0.10";
@@ -51,7 +51,7 @@ const WIRE_VERSION: i32 = 25;
 const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 /// Largest message.
 const MAX_MESSAGE: usize = 48_000_000;
-/// Most writes in one command.
+/// Maximum number of writes in one command.
 const MAX_BATCH: usize = 100_000;
-/// Deepest nesting of documents.
+/// Maximum nesting of documents.
 const MAX_DEPTH: usize = 100;

@@ -8,35 +8,35 @@ use tokio::sync::watch;
 
 use super::member::MemberState;
 use super::node::{Node, Port, Role};
-use super::store::{Carried, Store};
+use super::store::{StandInCounts, Store};
 use crate::standin::StandinError;
 use crate::standin::server::Server;
 
-/// What the routers of a stand-in sharded cluster are to be.
+/// The configuration of the routers of a stand-in sharded cluster.
 #[derive(Debug, Clone)]
 pub struct MongosSpec {
     /// The ports of each.
     pub nodes: Vec<MongosAddresses>,
-    /// The certificate that they show; without one they speak plainly.
+    /// The TLS configuration; `None`: no TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// The ports of one `mongos`; port 0: any free one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MongosAddresses {
-    /// For clients that dial it.
+    /// For direct clients.
     pub direct: Option<SocketAddr>,
-    /// For a load balancer (`loadBalancerPort`): a connection without a PROXY header is closed.
+    /// For a load balancer (`loadBalancerPort`): a connection without a PROXY protocol header is closed.
     pub load_balanced: Option<SocketAddr>,
 }
 
-/// The running routers of one cluster, over one store. Dropped, they stop.
+/// The running routers of one cluster, over one store. Dropping them stops them.
 #[derive(Debug)]
 pub struct Mongos {
     store: Store,
     addresses: Vec<MongosAddresses>,
     servers: Vec<Server>,
-    /// Kept so that a `hello` that waits for a change goes on waiting.
+    /// Kept open so that a `hello` that waits for a change keeps waiting.
     _state: watch::Sender<MemberState>,
 }
 
@@ -45,7 +45,7 @@ impl Mongos {
     ///
     /// # Errors
     ///
-    /// [`StandinError::Bind`] for the first address that can't be had; nothing then runs.
+    /// [`StandinError::Bind`] for the first address that is not available; nothing is left running.
     pub async fn start(spec: MongosSpec) -> Result<Self, StandinError> {
         let store = Store::default();
         let state = watch::Sender::new(MemberState::default());
@@ -69,19 +69,19 @@ impl Mongos {
         Ok(Self { store, addresses, servers, _state: state })
     }
 
-    /// Where each of them listens.
+    /// The addresses of each router.
     #[must_use]
     pub fn addresses(&self) -> &[MongosAddresses] {
         &self.addresses
     }
 
-    /// What they have carried so far, together.
+    /// The counts of all routers together.
     #[must_use]
-    pub fn carried(&self) -> Carried {
+    pub fn carried(&self) -> StandInCounts {
         self.store.counters.read()
     }
 
-    /// Stops them, and waits until all connections are closed.
+    /// Stops all routers and waits until all connections are closed.
     pub async fn stop(self) {
         for server in self.servers {
             server.stop().await;

@@ -1,4 +1,4 @@
-//! One node, and how it serves a connection: PROXY header, TLS, then commands until the client goes.
+//! A node, and how it serves a connection: PROXY protocol header, TLS, then commands until the client disconnects.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::batch::Cursors;
-use super::command::{self, Client};
+use super::command::{self, ClientInfo};
 use super::election::MemberRole;
 use super::error::CommandError;
 use super::hello::{self, Hello};
@@ -26,15 +26,15 @@ use super::store::{Counters, Store};
 use super::wire::{self, Form, Request, WireError};
 use crate::model::DnsName;
 
-/// How long a client may take for its PROXY header, and again for its TLS greeting.
+/// Time limit for the PROXY protocol header, and for the TLS handshake.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 
-/// A `mongod` or `mongos`, whatever ports it listens on.
+/// A `mongod` or `mongos`.
 #[derive(Debug)]
 pub(super) struct Node {
     /// What it is.
     pub(super) role: Role,
-    /// This run of it: in `topologyVersion`, and the service id behind a load balancer.
+    /// The process id in `topologyVersion`, and the service id behind a load balancer.
     pub(super) process: ObjectId,
     /// The member's state; a `mongos` has one that never changes.
     pub(super) state: watch::Receiver<MemberState>,
@@ -42,9 +42,9 @@ pub(super) struct Node {
     pub(super) store: Store,
     /// Its own cursors.
     pub(super) cursors: Cursors,
-    /// Connections so far: the last one's number.
+    /// The number of the last connection.
     pub(super) connections: AtomicI32,
-    /// Connections now.
+    /// Open connections.
     pub(super) open_connections: AtomicI32,
     /// Since when it runs.
     pub(super) started: Instant,
@@ -62,24 +62,24 @@ pub(super) enum Role {
 /// A port of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Port {
-    /// The certificate that it shows; without one it speaks plainly.
+    /// The TLS configuration; `None`: no TLS.
     pub(super) tls: Option<Arc<ServerConfig>>,
-    /// It demands a PROXY header (`loadBalancerPort` of a `mongos`, `proxyPort` of a `mongod`).
+    /// Whether it requires a PROXY protocol header (`loadBalancerPort` of a `mongos`, `proxyPort` of a `mongod`).
     pub(super) proxied: bool,
 }
 
 /// Why a connection was closed before the client closed it.
 #[derive(Debug, thiserror::Error)]
 enum Closed {
-    #[error("no PROXY protocol header came in time")]
+    #[error("the PROXY protocol header timed out")]
     HeaderLate,
     #[error("no PROXY protocol header")]
     Header(#[source] NoHeader),
-    #[error("no TLS greeting came in time")]
+    #[error("the TLS handshake timed out")]
     TlsLate,
-    #[error("the TLS greeting failed")]
+    #[error("the TLS handshake failed")]
     Tls(#[source] std::io::Error),
-    #[error("the client did not say loadBalanced on a load balancer's port")]
+    #[error("the client did not set loadBalanced on a load balancer's port")]
     LoadBalancerSupport,
     #[error("the connection failed")]
     Wire(#[from] WireError),
@@ -87,7 +87,7 @@ enum Closed {
     Io(#[from] std::io::Error),
 }
 
-/// A connection after all greetings, encrypted or not.
+/// A connection after the handshakes, encrypted or not.
 trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 type Wire = BufReader<Pin<Box<dyn Stream>>>;
@@ -106,12 +106,12 @@ impl Node {
         }
     }
 
-    /// Whether it takes writes at this moment.
+    /// Whether it currently accepts writes.
     pub(super) fn is_writable(&self) -> bool {
         matches!(self.role, Role::Mongos) || self.state.borrow().role == MemberRole::Primary
     }
 
-    /// What it calls itself: its address in a set.
+    /// Its own name: its address in a set.
     pub(super) fn name(&self) -> String {
         match &self.role {
             Role::Member(member) => member.set.nodes[member.index].to_string(),
@@ -124,10 +124,10 @@ impl Node {
         doc! { "processId": self.process, "counter": counter }
     }
 
-    /// Serves one connection to its end. A client that breaks the rules loses this connection, and nothing else happens.
+    /// Serves one connection to its end. A protocol violation closes only this connection.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, port: Port) {
         let open = OpenConnection::new(&self);
-        // Closing without a byte is no failure: health checks do it.
+        // Closing without sending a byte is not an error, as health checks do it.
         if let Err(closed) = self.greet_and_converse(stream, peer, port, open.number).await {
             tracing::debug!(
                 peer = %peer,
@@ -147,7 +147,7 @@ impl Node {
         connection: i32,
     ) -> Result<(), Closed> {
         let mut client =
-            Client { connection, source: peer, sni: None, proxied: port.proxied, vpce: None, load_balanced: false };
+            ClientInfo { connection, source: peer, sni: None, proxied: port.proxied, vpce: None, load_balanced: false };
         if port.proxied {
             let header = timeout(GREETING_LIMIT, take_header(&mut stream)).await.map_err(|_| Closed::HeaderLate)?;
             let header = header.map_err(Closed::Header)?;
@@ -167,7 +167,7 @@ impl Node {
         self.converse(BufReader::new(stream), client).await
     }
 
-    async fn converse(&self, mut wire: Wire, mut client: Client) -> Result<(), Closed> {
+    async fn converse(&self, mut wire: Wire, mut client: ClientInfo) -> Result<(), Closed> {
         let mut ids = 0..;
         let mut next_id = move || ids.next().unwrap_or(0);
         let mut first = true;
@@ -192,19 +192,19 @@ impl Node {
             if !matches!(request.form, Form::Msg { unacknowledged: true, .. }) {
                 send(&mut wire, request.form, next_id(), request.id, false, &reply).await?;
             } else if command::is_not_primary(&reply) {
-                // No reply can say that its write was refused.
+                // An unacknowledged write has no reply to report the refusal in.
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Answers `hello`: at once, or when the state is another than the client knows. A client that takes several replies
-    /// gets one on every change, and on every elapsed wait, until it closes the connection.
+    /// Answers `hello` at once, or when the state differs from the one that the client knows. A client that accepts
+    /// several replies gets one on every change and after every wait, until it closes the connection.
     async fn answer_hello(
         &self,
         wire: &mut Wire,
-        client: &mut Client,
+        client: &mut ClientInfo,
         request: &Request,
         next_id: &mut impl FnMut() -> i32,
     ) -> Result<(), Closed> {
@@ -235,11 +235,11 @@ impl Node {
                 return Ok(());
             }
             response_to = id;
-            hello = hello.knowing(self, state.counter);
+            hello = hello.with_known_state(self, state.counter);
         }
     }
 
-    /// Waits while the state is the one that the client knows, as long as it asked for; watches that it is still there.
+    /// Waits for a change of state, at most as long as the client requested, and watches for the client's disconnect.
     async fn wait_for_change(&self, wire: &mut Wire, hello: &Hello) -> Result<Waited, CommandError> {
         let Some(awaits) = hello.awaits else {
             return Ok(Waited::Over);
@@ -252,7 +252,7 @@ impl Node {
         let deadline = Instant::now() + awaits.longest;
         let waiting = timeout_at(deadline, async {
             if states.wait_for(|now| now.counter != counter).await.is_err() {
-                // Nobody is left who could change it.
+                // The sender is dropped: no more changes.
                 std::future::pending::<()>().await;
             }
         });
@@ -264,7 +264,7 @@ impl Node {
         if !arrived {
             return Ok(Waited::ClientGone);
         }
-        // What a client sends while it waits is read after the reply.
+        // Requests sent during the wait are read after the reply.
         let _ = waiting.await;
         Ok(Waited::Over)
     }
@@ -272,13 +272,13 @@ impl Node {
 
 /// How a wait for a change ended.
 enum Waited {
-    /// With a change, or because it was long enough.
+    /// With a change, or after the maximum wait.
     Over,
     /// The client closed the connection.
     ClientGone,
 }
 
-/// Ends when the client closes the connection. What it sends meanwhile is left for later.
+/// Completes when the client closes the connection. Requests sent meanwhile remain unread.
 async fn client_gone(wire: &mut Wire) {
     if wire.fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
         std::future::pending().await

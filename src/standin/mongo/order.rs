@@ -1,4 +1,4 @@
-//! MongoDB's order over all values (*Comparison/Sort Order*): by kind first, numbers among each other by value.
+//! MongoDB's sort order of values (*Comparison/Sort Order*): first by type, numbers by value.
 
 use std::cmp::Ordering;
 
@@ -7,31 +7,31 @@ use bson::{Bson, Document};
 use super::error::CommandError;
 use super::path;
 
-/// A value with MongoDB's order, to be the key of a map.
+/// A value with MongoDB's order, as a map key.
 #[derive(Debug, Clone)]
-pub(super) struct Key(pub(super) Bson);
+pub(super) struct OrderedBson(pub(super) Bson);
 
-impl Ord for Key {
+impl Ord for OrderedBson {
     fn cmp(&self, other: &Self) -> Ordering {
         compare(&self.0, &other.0)
     }
 }
 
-impl PartialOrd for Key {
+impl PartialOrd for OrderedBson {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Key {
+impl PartialEq for OrderedBson {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Key {}
+impl Eq for OrderedBson {}
 
-/// Which of two values stands first.
+/// Compares two values.
 pub(super) fn compare(a: &Bson, b: &Bson) -> Ordering {
     let by_kind = kind(a).cmp(&kind(b));
     by_kind.then_with(|| match (a, b) {
@@ -60,7 +60,7 @@ pub(super) fn compare(a: &Bson, b: &Bson) -> Ordering {
     })
 }
 
-/// Whether two values are of one kind, so that `$gt` and its like compare them at all.
+/// Whether two values have the same type bracket, so that `$gt` and similar operators compare them.
 pub(super) fn comparable(a: &Bson, b: &Bson) -> bool {
     kind(a) == kind(b)
 }
@@ -125,7 +125,7 @@ fn integer_to_float(integer: i64, float: f64) -> Ordering {
     }
 }
 
-/// The value of a whole number of either width.
+/// The value of a 32-bit or 64-bit integer.
 pub(super) fn integer(value: &Bson) -> Option<i64> {
     match value {
         Bson::Int32(number) => Some(i64::from(*number)),
@@ -143,7 +143,7 @@ pub(super) fn float(value: &Bson) -> Option<f64> {
     }
 }
 
-/// A value's place among the kinds.
+/// The rank of a value's type.
 fn kind(value: &Bson) -> u8 {
     match value {
         Bson::MinKey => 0,
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_stand_in_mongodbs_order() {
+    fn types_are_in_mongodbs_order() {
         let sorted = [
             Bson::MinKey,
             bson!(null),

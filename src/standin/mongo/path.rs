@@ -19,11 +19,11 @@ pub(super) fn get<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
     Some(value)
 }
 
-/// Puts `value` at `path`, making documents on the way.
+/// Sets `value` at `path`, creating intermediate documents.
 ///
 /// # Errors
 ///
-/// When a value on the way is no document, or the path is deeper than documents may be.
+/// When an intermediate value is not a document, or the path exceeds the nesting limit.
 pub(super) fn set(document: &mut Document, path: &str, value: Bson) -> Result<(), CommandError> {
     if path.split('.').any(str::is_empty) {
         let message = format!("The update path '{path}' contains an empty field name, which is not allowed.");
@@ -38,7 +38,7 @@ pub(super) fn set(document: &mut Document, path: &str, value: Bson) -> Result<()
         let inner = holder.entry(part.to_owned()).or_insert_with(|| Bson::Document(Document::new()));
         holder = match inner {
             Bson::Document(inner) => inner,
-            Bson::Array(_) => return Err(CommandError::not_here("update of array elements")),
+            Bson::Array(_) => return Err(CommandError::unsupported("update of array elements")),
             _ => {
                 let message = format!("Cannot create field in element '{part}' of '{path}'");
                 return Err(CommandError::new(28, "PathNotViable", message));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_makes_what_is_missing_on_the_way() {
+    fn a_write_creates_intermediate_documents() {
         let mut document = doc! { "list": [1], "n": 1 };
         set(&mut document, "a.b.c", bson!(1)).unwrap();
         assert_eq!(document, doc! { "list": [1], "n": 1, "a": { "b": { "c": 1 } } });

@@ -1,4 +1,4 @@
-//! Aggregation: what drivers' `countDocuments` sends, and no more.
+//! Aggregation, limited to the pipeline of the drivers' `countDocuments`.
 
 use bson::{Bson, Document, doc};
 
@@ -31,18 +31,18 @@ pub(super) fn run(mut documents: Vec<Document>, pipeline: &[Bson]) -> Result<Vec
                 documents
             }
             ("$group", Bson::Document(group)) => {
-                // One group of all documents, each of them counted as one: MongoDB's own counting pipeline.
+                // A single group that counts all documents.
                 let id = group.get("_id").filter(|id| !matches!(id, Bson::String(_) | Bson::Document(_)));
                 let one = Bson::Document(doc! { "$sum": 1 });
                 let counts = || group.iter().filter(|(field, _)| *field != "_id");
                 let (Some(id), true) = (id, counts().all(|(_, sum)| *sum == one)) else {
-                    return Err(CommandError::not_here("$group but { _id: constant, n: { $sum: 1 } }"));
+                    return Err(CommandError::unsupported("$group but { _id: constant, n: { $sum: 1 } }"));
                 };
                 let mut result = doc! { "_id": id.clone() };
                 result.extend(counts().map(|(field, _)| (field.clone(), Bson::Int32(documents.len() as i32))));
                 if documents.is_empty() { Vec::new() } else { vec![result] }
             }
-            _ => return Err(CommandError::not_here(&format!("pipeline stage {name}"))),
+            _ => return Err(CommandError::unsupported(&format!("pipeline stage {name}"))),
         };
     }
     Ok(documents)
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_that_are_not_there_are_refused() {
+    fn unsupported_stages_are_refused() {
         assert_eq!(run_on(vec![], bson!([{ "$lookup": {} }])), Err(59));
         assert_eq!(run_on(vec![], bson!([{}])), Err(40323));
         assert_eq!(run_on(vec![], bson!([{ "$group": { "_id": "$k", "n": { "$sum": 1 } } }])), Err(59));

@@ -1,13 +1,13 @@
-//! The PROXY header in front of a connection, where a port demands one.
+//! Reads the PROXY protocol header on ports that require one.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::data::proxy_protocol::{Header, Invalid, Parsed, parse};
 
-/// What a version 2 header starts with, and up to where its length is known.
+/// The signature of version 2, and the length of its fixed part.
 const V2_FIXED: usize = 16;
 
-/// Why there is no header.
+/// Why the header cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoHeader {
     #[error("cannot read the PROXY protocol header")]
@@ -18,7 +18,7 @@ pub(super) enum NoHeader {
     Invalid(#[from] Invalid),
 }
 
-/// Takes the header, and not a byte more, off the start of a connection.
+/// Reads exactly the header from the start of a connection.
 pub(super) async fn take_header<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Header, NoHeader> {
     let mut bytes = Vec::new();
     loop {
@@ -36,11 +36,11 @@ pub(super) async fn take_header<R: AsyncRead + Unpin>(stream: &mut R) -> Result<
     }
 }
 
-/// How many bytes can be read without reading past the header.
+/// The number of bytes that can be read without reading past the header.
 fn wanted(bytes: &[u8]) -> usize {
     match bytes {
         [] => 1,
-        // A line of version 1, whose end shows when it comes.
+        // A version 1 line, whose length is not known in advance.
         [b'P', ..] => 1,
         [b'\r', ..] if bytes.len() < V2_FIXED => V2_FIXED - bytes.len(),
         _ => {
@@ -58,7 +58,7 @@ mod tests {
     use crate::data::proxy_protocol::{encode, local};
 
     #[tokio::test]
-    async fn a_header_is_taken_off_exactly() {
+    async fn exactly_the_header_is_read() {
         let (client, target) = ("10.0.3.9:51222".parse().unwrap(), "10.0.30.194:1027".parse().unwrap());
         let headers: [(&[u8], Option<SocketAddr>); 3] = [
             (&encode(client, target, None), Some(client)),

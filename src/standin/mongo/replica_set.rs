@@ -1,4 +1,4 @@
-//! A replica set of stand-in nodes: starting it, and stopping, starting and isolating its members.
+//! A replica set of stand-in nodes, whose members can be stopped, started and isolated.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,40 +11,40 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::election::{Election, MemberRole, Timing};
 use super::horizon::Horizons;
-use super::member::{Link, Member, Set};
+use super::member::{Link, Member, SetState};
 use super::node::{Node, Port, Role};
-use super::store::{Carried, Store};
+use super::store::{StandInCounts, Store};
 use crate::model::StandInState;
 use crate::standin::StandinError;
 use crate::standin::server::{BoundSocket, Server};
 
-/// What a stand-in replica set is to be.
+/// The configuration of a stand-in replica set.
 #[derive(Debug, Clone)]
 pub struct ReplicaSetSpec {
-    /// Its name, `Cluster0-shard-0-shard-0`.
+    /// Its name, for example `Cluster0-shard-0-shard-0`.
     pub set_name: String,
     /// Where its nodes listen; port 0: any free one. The first becomes primary.
     pub nodes: Vec<SocketAddr>,
-    /// The certificate that they show; without one they speak plainly, and know no horizons.
+    /// The TLS configuration; `None`: no TLS, and so no horizons.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Every connection must start with a PROXY header, as on a `mongod`'s `proxyPort`.
+    /// Whether every connection must start with a PROXY protocol header, as on a `mongod`'s `proxyPort`.
     pub proxied: bool,
-    /// The members' addresses by the host name that a client dials. A change reaches every client that waits for one.
+    /// The members' addresses by the host name that a client connects to. Clients that wait for a change are notified.
     pub horizons: watch::Receiver<Horizons>,
     /// Heartbeat interval and election time-out.
     pub timing: Timing,
 }
 
-/// A running replica set. Dropped, it stops.
+/// A running replica set. Dropping it stops it.
 ///
-/// A write is on every node that the primary reaches at once, and acknowledged when these are as many as its write concern
-/// asks for. What an isolated member wrote alone is rolled back when another was elected meanwhile.
+/// A write is immediately on every node that the primary reaches, and is acknowledged once its write concern is met.
+/// Writes of an isolated member are rolled back if another primary was elected meanwhile.
 #[derive(Debug)]
 pub struct ReplicaSet {
-    set: Arc<Set>,
+    set: Arc<SetState>,
     port: Port,
     horizons: watch::Receiver<Horizons>,
-    /// Terms and votes, which outlive a stop of their member.
+    /// Terms and votes, kept while a member is stopped.
     elections: Vec<Arc<Mutex<Election>>>,
     running: Mutex<Vec<Option<Running>>>,
 }
@@ -58,14 +58,14 @@ struct Running {
     _work: AbortOnDropHandle<()>,
 }
 
-/// How a member is doing.
+/// A member's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// Where clients reach it.
+    /// Its address for clients.
     pub address: SocketAddr,
-    /// What it is in its set.
+    /// Its role.
     pub state: StandInState,
-    /// Nothing passes between it and the other members.
+    /// Whether it is isolated from the other members.
     pub isolated: bool,
 }
 
@@ -74,7 +74,7 @@ impl ReplicaSet {
     ///
     /// # Errors
     ///
-    /// [`StandinError::Bind`] for the first address that can't be had; nothing then runs.
+    /// [`StandinError::Bind`] for the first address that is not available; nothing is left running.
     pub async fn start(spec: ReplicaSetSpec) -> Result<Self, StandinError> {
         let mut bound = Vec::new();
         for (index, address) in spec.nodes.iter().enumerate() {
@@ -85,7 +85,7 @@ impl ReplicaSet {
         let elections = (0..count).map(|me| Arc::new(Mutex::new(Election::new(me, count, spec.timing, now)))).collect();
         let links = watch::Sender::new(vec![Link::default(); count]);
         let replica_set = Self {
-            set: Arc::new(Set { name: spec.set_name, nodes, timing: spec.timing, links, store: Store::default() }),
+            set: Arc::new(SetState { name: spec.set_name, nodes, timing: spec.timing, links, store: Store::default() }),
             port: Port { tls: spec.tls, proxied: spec.proxied },
             horizons: spec.horizons,
             elections,
@@ -109,13 +109,13 @@ impl ReplicaSet {
         &self.set.name
     }
 
-    /// What it has carried so far.
+    /// The counts since the start.
     #[must_use]
-    pub fn carried(&self) -> Carried {
+    pub fn carried(&self) -> StandInCounts {
         self.set.store.counters.read()
     }
 
-    /// Which node takes writes; `None` while there is none. Of two, as in a set that is split, the one of the newer term.
+    /// The index of the primary, if any. Of two in a partitioned set, the one with the newer term.
     #[must_use]
     pub fn primary(&self) -> Option<usize> {
         let running = self.running();
@@ -142,7 +142,7 @@ impl ReplicaSet {
             .collect()
     }
 
-    /// Stops the node at `index` as a crash would: its port is closed, its connections end, and nothing is handed over.
+    /// Stops the node at `index` as a crash would: its port and connections are closed, without a hand-over.
     ///
     /// # Errors
     ///
@@ -173,7 +173,8 @@ impl ReplicaSet {
         self.run(index, socket).await
     }
 
-    /// Cuts the node at `index` off from the other members, or connects it again. Its clients' connections are not touched.
+    /// Isolates the node at `index` from the other members, or reconnects it. Its clients' connections are not
+    /// affected.
     ///
     /// # Errors
     ///
@@ -183,7 +184,7 @@ impl ReplicaSet {
         self.set.links.send_if_modified(|links| {
             let changed = links[index].isolated != isolated;
             let store = self.set.store.of(index);
-            // Before anything waits for the link that was cut, or goes over the one that is there again.
+            // Before writes wait for the isolated member, or reach the reconnected one.
             match isolated {
                 true if changed => store.fork(),
                 false if changed => store.join(),

@@ -11,16 +11,16 @@ use tokio::time::Instant;
 
 use super::MAX_DOCUMENT;
 use super::error::{CommandError, CommandResult};
-use super::order::Key;
+use super::order::OrderedBson;
 
-/// How much the stand-in holds in all, in bytes of BSON: enough to see traffic, too little to hurt its host.
+/// Maximum size of the data, in bytes of BSON, to protect the host.
 const CAPACITY: usize = 256 * 1024 * 1024;
-/// Most sessions whose last write is remembered for a retry.
+/// Maximum number of sessions whose last write is kept for retries.
 const SESSIONS: usize = 10_000;
 
-/// What a set of stand-in nodes has carried so far.
+/// Counts of a set of stand-in nodes since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Carried {
+pub struct StandInCounts {
     /// Connections that sent at least one message.
     pub connections: u64,
     /// Commands of any kind but `hello`.
@@ -35,7 +35,7 @@ pub struct Carried {
     pub deleted: u64,
 }
 
-/// Counters behind [`Carried`].
+/// Counters behind [`StandInCounts`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) connections: AtomicU64,
@@ -51,9 +51,9 @@ impl Counters {
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Carried {
+    pub(super) fn read(&self) -> StandInCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Carried {
+        StandInCounts {
             connections: read(&self.connections),
             commands: read(&self.commands),
             inserted: read(&self.inserted),
@@ -64,10 +64,10 @@ impl Counters {
     }
 }
 
-/// What a node of a set, or a `mongos` of a cluster, holds: databases, and the last write of every session.
+/// The data of a node of a set, or a `mongos` of a cluster: databases, and the last write of every session.
 ///
-/// All nodes share one copy, so that a write is on every node at once. A member that is cut off from the others has its
-/// own from then on ([`fork`](Self::fork)), which is rolled back when another was elected meanwhile ([`join`](Self::join)).
+/// All nodes share one copy, so that a write is on every node at once. An isolated member gets its own copy
+/// ([`fork`](Self::fork)), which is rolled back if another primary was elected meanwhile ([`join`](Self::join)).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     pub(super) counters: Arc<Counters>,
@@ -85,7 +85,7 @@ struct Copies {
 /// By session: its latest retryable write, with its reply and when it was.
 type Retries = HashMap<Vec<u8>, (i64, Document, Instant)>;
 
-/// Something that members share, and the copies of those that are cut off.
+/// A value that members share, and the copies of isolated members.
 #[derive(Debug, Default)]
 struct Copied<T> {
     shared: T,
@@ -106,7 +106,7 @@ impl<T: Clone> Copied<T> {
         self.forks.entry(member).or_insert(copy);
     }
 
-    /// Ends a member's own copy: it is the shared one from now on, or gone.
+    /// Ends a member's own copy: it becomes the shared one, or is discarded.
     fn join(&mut self, member: usize, keep: bool) {
         if let Some(copy) = self.forks.remove(&member).filter(|_| keep) {
             self.shared = copy;
@@ -135,12 +135,12 @@ impl DerefMut for DataGuard<'_> {
 }
 
 impl Store {
-    /// The same, as `member` has it.
+    /// The store as `member` sees it.
     pub(super) fn of(&self, member: usize) -> Self {
         Self { member, ..self.clone() }
     }
 
-    /// The data, for one command: no other sees a part of what it does.
+    /// Locks the data for one command, which makes it atomic.
     pub(super) fn data(&self) -> DataGuard<'_> {
         let copies = self.copies.data.lock().unwrap_or_else(PoisonError::into_inner);
         DataGuard { copies, member: self.member }
@@ -150,7 +150,7 @@ impl Store {
         self.copies.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The member is cut off from the others: what it writes from now on, and what they do, the other side has not.
+    /// The member is isolated: from now on, its writes and the others' are separate.
     pub(super) fn fork(&self) {
         let (mut retries, mut data) = (self.retries(), self.data());
         retries.fork(self.member);
@@ -158,8 +158,8 @@ impl Store {
         data.forked_at = data.version;
     }
 
-    /// The member reaches the others again. What it wrote alone is everywhere when the others wrote nothing and elected
-    /// none; else it is rolled back, with the records of its retryable writes. (*Rollbacks* in the MongoDB manual.)
+    /// The member is reconnected. Its own writes are kept if the others neither wrote nor elected a primary; otherwise
+    /// they are rolled back, with the records of its retryable writes. (*Rollbacks* in the MongoDB manual.)
     pub(super) fn join(&self) {
         let (mut retries, mut data) = (self.retries(), self.data());
         let (base, alone) = (data.forked_at, data.version);
@@ -168,13 +168,13 @@ impl Store {
         data.copies.join(self.member, keep);
         if !keep && alone > base {
             data.rollbacks += 1;
-            tracing::info!(member = self.member, "stand-in member rolls back what it wrote while it was cut off");
+            tracing::info!(member = self.member, "stand-in member rolls back its writes from while it was isolated");
         }
     }
 
     /// The member was elected: a primary's term begins with a write of its own.
     pub(super) fn elected(&self) {
-        self.data().wrote(0, 0);
+        self.data().resize(0, 0);
     }
 
     /// Runs a retryable write once: the same number in the same session gets the first run's reply.
@@ -194,7 +194,7 @@ impl Store {
         }
         let reply = write()?;
         if retries.len() >= SESSIONS && !retries.contains_key(session) {
-            // The older half: they are the least likely to be repeated.
+            // Removes the older half, which is least likely to be retried.
             let mut times: Vec<Instant> = retries.values().map(|(_, _, at)| *at).collect();
             times.sort_unstable();
             let middle = times[times.len() / 2];
@@ -216,9 +216,9 @@ pub(super) struct Data {
     databases: BTreeMap<String, BTreeMap<String, Collection>>,
     bytes: usize,
     last_write: DateTime,
-    /// One more with every write.
+    /// Incremented with every write.
     version: u64,
-    /// Of a member's own copy: the version that it began with.
+    /// The version from which a member's own copy was forked.
     forked_at: u64,
     /// How often a member rolled back.
     rollbacks: u64,
@@ -258,7 +258,7 @@ impl Data {
         Ok(self.databases.entry(db.to_owned()).or_default().entry(name.to_owned()).or_default())
     }
 
-    /// Removes the collection; whether it was there.
+    /// Removes the collection; false if it did not exist.
     pub(super) fn drop_collection(&mut self, db: &str, name: &str) -> bool {
         let Some(collections) = self.databases.get_mut(db) else {
             return false;
@@ -269,7 +269,7 @@ impl Data {
         if collections.is_empty() {
             self.databases.remove(db);
         }
-        self.wrote(dropped.bytes(), 0);
+        self.resize(dropped.bytes(), 0);
         true
     }
 
@@ -288,7 +288,7 @@ impl Data {
         let namespace = format!("{db}.{name}");
         let collection = self.make_collection(db, name)?;
         let id = document.get("_id").cloned().unwrap_or(Bson::Null);
-        let key = Key(id.clone());
+        let key = OrderedBson(id.clone());
         if collection.ids.contains_key(&key) {
             let message =
                 format!("E11000 duplicate key error collection: {namespace} index: _id_ dup key: {{ _id: {id} }}");
@@ -298,16 +298,16 @@ impl Data {
         collection.ids.insert(key, collection.next);
         collection.documents.insert(collection.next, Stored { document, size });
         collection.next += 1;
-        self.wrote(0, size);
+        self.resize(0, size);
         Ok(id)
     }
 
-    /// Puts `document` in the place of the one at `place`, which has the same `_id`.
+    /// Replaces the document at `place` by `document`, which has the same `_id`.
     pub(super) fn replace(
         &mut self,
         db: &str,
         name: &str,
-        place: Place,
+        place: StoredAt,
         document: Document,
     ) -> Result<(), CommandError> {
         let before = self.collection(db, name).and_then(|found| found.documents.get(&place.0)).map(|old| old.size);
@@ -316,20 +316,20 @@ impl Data {
         };
         let size = self.check_size(&document, before)?;
         self.make_collection(db, name)?.documents.insert(place.0, Stored { document, size });
-        self.wrote(before, size);
+        self.resize(before, size);
         Ok(())
     }
 
     /// Removes the document at `place`.
-    pub(super) fn remove(&mut self, db: &str, name: &str, place: Place) {
+    pub(super) fn remove(&mut self, db: &str, name: &str, place: StoredAt) {
         let Some(collection) = self.databases.get_mut(db).and_then(|all| all.get_mut(name)) else {
             return;
         };
         if let Some(gone) = collection.documents.remove(&place.0) {
             if let Some(id) = gone.document.get("_id") {
-                collection.ids.remove(&Key(id.clone()));
+                collection.ids.remove(&OrderedBson(id.clone()));
             }
-            self.wrote(gone.size, 0);
+            self.resize(gone.size, 0);
         }
     }
 
@@ -347,22 +347,22 @@ impl Data {
         Ok(size)
     }
 
-    fn wrote(&mut self, gone: usize, new: usize) {
+    fn resize(&mut self, gone: usize, new: usize) {
         self.bytes = self.bytes - gone + new;
         self.last_write = DateTime::now();
         self.version += 1;
     }
 }
 
-/// Where a document lies in its collection: as good as the lock that it was found under.
+/// A document's position in its collection, valid while the data stays locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(u64);
+pub(super) struct StoredAt(u64);
 
-/// Documents in the order they were inserted in.
+/// Documents in insertion order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Collection {
     documents: BTreeMap<u64, Stored>,
-    ids: BTreeMap<Key, u64>,
+    ids: BTreeMap<OrderedBson, u64>,
     next: u64,
     /// Indexes besides the one on `_id`: listed, not used.
     pub(super) indexes: Vec<Document>,
@@ -377,14 +377,14 @@ struct Stored {
 }
 
 impl Collection {
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Document)> {
-        self.documents.iter().map(|(place, stored)| (Place(*place), &stored.document))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (StoredAt, &Document)> {
+        self.documents.iter().map(|(place, stored)| (StoredAt(*place), &stored.document))
     }
 
     /// The document with this `_id`.
-    pub(super) fn by_id(&self, id: &Bson) -> Option<(Place, &Document)> {
-        let place = self.ids.get(&Key(id.clone()))?;
-        Some((Place(*place), &self.documents.get(place)?.document))
+    pub(super) fn by_id(&self, id: &Bson) -> Option<(StoredAt, &Document)> {
+        let place = self.ids.get(&OrderedBson(id.clone()))?;
+        Some((StoredAt(*place), &self.documents.get(place)?.document))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -431,10 +431,10 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever members are cut off and come back in whatever order: what a member wrote while the others had it too
-        /// is never lost, and no member has what another wrote alone.
+        /// For any order of isolating and reconnecting members: writes that were on all members are never lost, and no
+        /// member has the writes of an isolated one.
         #[test]
-        fn what_was_written_on_all_stays_whatever_members_are_cut_off(
+        fn writes_on_all_members_survive_any_isolation(
             steps in proptest::collection::vec((0_usize..3, 0_usize..5), 1..60)
         ) {
             let store = Store::default();

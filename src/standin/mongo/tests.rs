@@ -97,7 +97,7 @@ struct Raw<S> {
 
 /// A message from a node.
 #[derive(Debug)]
-struct Reply {
+struct RawReply {
     id: i32,
     response_to: i32,
     more: bool,
@@ -134,13 +134,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.stream.write_all(&bytes).await.expect("sent");
     }
 
-    async fn receive(&mut self) -> Reply {
+    async fn receive(&mut self) -> RawReply {
         let message = timeout(SOON, wire::read(&mut self.stream)).await.expect("in time").expect("a message");
         let message = message.expect("the connection is open");
         let response_to = i32::from_le_bytes(*message[8..].first_chunk().unwrap());
         let request = wire::parse(&message).expect("OP_MSG");
         let more = matches!(request.form, Form::Msg { unacknowledged: true, .. });
-        Reply { id: request.id, response_to, more, body: request.body }
+        RawReply { id: request.id, response_to, more, body: request.body }
     }
 
     async fn run(&mut self, mut body: Document) -> Document {

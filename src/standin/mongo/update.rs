@@ -1,4 +1,4 @@
-//! What an update makes of a document.
+//! Updates of documents.
 
 use bson::{Bson, Document};
 
@@ -9,13 +9,13 @@ use super::path;
 /// A checked update.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Update {
-    /// The document becomes this, but for its `_id`.
+    /// Replaces the document, except for its `_id`.
     Replace(Document),
     /// Operators, each with fields and operands.
     Change(Vec<(Operator, String, Bson)>),
 }
 
-/// An update operator that the stand-in knows.
+/// A supported update operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operator {
     Set,
@@ -39,7 +39,7 @@ impl Update {
     pub(super) fn parse(update: &Bson) -> Result<Self, CommandError> {
         let update = match update {
             Bson::Document(update) => update,
-            Bson::Array(_) => return Err(CommandError::not_here("update with an aggregation pipeline")),
+            Bson::Array(_) => return Err(CommandError::unsupported("update with an aggregation pipeline")),
             _ => return Err(CommandError::failed_to_parse("Update argument must be either an object or an array")),
         };
         if !update.keys().next().is_some_and(|key| key.starts_with('$')) {
@@ -52,13 +52,13 @@ impl Update {
         let mut changes = Vec::new();
         for (name, fields) in update {
             let operator =
-                Operator::named(name).ok_or_else(|| CommandError::not_here(&format!("update operator {name}")))?;
+                Operator::named(name).ok_or_else(|| CommandError::unsupported(&format!("update operator {name}")))?;
             let fields = fields.as_document().ok_or_else(|| {
                 CommandError::failed_to_parse(format!("Modifiers operate on fields but we found {fields} for {name}"))
             })?;
             for (field, operand) in fields {
                 if field.split('.').any(|part| part.starts_with('$')) {
-                    return Err(CommandError::not_here("positional update operator"));
+                    return Err(CommandError::unsupported("positional update operator"));
                 }
                 changes.push((operator, field.clone(), operand.clone()));
             }
@@ -66,7 +66,7 @@ impl Update {
         Ok(Self::Change(changes))
     }
 
-    /// The document that `before` becomes.
+    /// Applies the update to `before`.
     pub(super) fn apply(&self, before: &Document) -> Result<Document, CommandError> {
         let after = match self {
             Self::Replace(replacement) => {
@@ -109,7 +109,7 @@ fn change(document: &mut Document, operator: Operator, field: &str, operand: &Bs
     path::set(document, field, new)
 }
 
-/// The sum, in the wider of the two types; one that a 32-bit number can't hold is 64 bits wide.
+/// The sum, in the wider of the two types; a 32-bit sum that overflows becomes 64 bits wide.
 fn add(field: &str, old: Option<&Bson>, operand: &Bson) -> Result<Bson, CommandError> {
     let number = |value: &Bson| {
         float(value).ok_or_else(|| {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_an_error() {
+    fn unsupported_updates_are_errors() {
         assert_eq!(after(doc! {}, doc! { "$push": { "a": 1 } }), Err(59));
         assert_eq!(after(doc! {}, doc! { "a": 1, "$set": { "a": 1 } }), Err(52));
         assert_eq!(after(doc! {}, doc! { "$set": { "a.$": 1 } }), Err(59));

@@ -1,4 +1,4 @@
-//! Framing: bytes to requests, replies to bytes.
+//! Message framing: decodes requests, encodes replies.
 //!
 //! `OP_MSG` in full (document sequences, checksums, the flags); `OP_QUERY` and `OP_REPLY` as far as the handshake of
 //! older drivers needs them. `OP_COMPRESSED` is never offered in `hello`, so no client sends it. Sources: MongoDB wire
@@ -22,10 +22,10 @@ const EXHAUST_ALLOWED: u32 = 1 << 16;
 const REQUIRED_FLAGS: u32 = 0xFFFF;
 /// `OP_REPLY`: the server can await data; set on every reply.
 const AWAIT_CAPABLE: i32 = 8;
-/// How much is read ahead of what a client only announced.
+/// Maximum buffer allocated before the data arrives.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Why bytes are no message. The connection that they came on is closed.
+/// Why a message is malformed. The connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WireError {
     #[error("cannot read from the connection")]
@@ -52,14 +52,14 @@ pub(super) enum WireError {
     Bson(#[from] bson::error::Error),
 }
 
-/// What a client asks.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Request {
     /// The client's number for it.
     pub(super) id: i32,
-    /// The command, its document sequences put in as arrays.
+    /// The command, with document sequences inserted as arrays.
     pub(super) body: Document,
-    /// How it was asked, and so how to answer.
+    /// The form of the request, which determines that of the reply.
     pub(super) form: Form,
 }
 
@@ -70,9 +70,9 @@ pub(super) enum Form {
     Msg {
         /// The client wants no reply.
         unacknowledged: bool,
-        /// The client takes several replies.
+        /// The client accepts several replies (`exhaustAllowed`).
         exhaust: bool,
-        /// The client sent a checksum, so gets one.
+        /// The client sent a checksum, so the reply has one.
         checksum: bool,
     },
     /// `OP_QUERY` on a `$cmd` collection.
@@ -81,7 +81,7 @@ pub(super) enum Form {
 
 /// Reads one message, header and all. `None`: the client closed the connection between two messages.
 ///
-/// A client that announces much and sends little takes up little: memory grows with what arrives.
+/// The buffer grows with the received bytes, not with the announced length.
 pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Option<Vec<u8>>, WireError> {
     let mut bytes = Vec::with_capacity(HEADER);
     reader.take(4).read_to_end(&mut bytes).await?;
@@ -96,9 +96,9 @@ pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Option<
     if bytes.len() < length { Err(WireError::Cut) } else { Ok(Some(bytes)) }
 }
 
-/// Takes a whole message apart.
+/// Parses a complete message.
 pub(super) fn parse(message: &[u8]) -> Result<Request, WireError> {
-    let mut rest = Cursor { bytes: message };
+    let mut rest = MessageReader { bytes: message };
     let [length, id, _response_to, operation] = [rest.i32()?, rest.i32()?, rest.i32()?, rest.i32()?];
     if usize::try_from(length).ok() != Some(message.len()) {
         return Err(WireError::Length(length));
@@ -121,7 +121,7 @@ pub(super) fn parse(message: &[u8]) -> Result<Request, WireError> {
 }
 
 fn parse_msg(id: i32, message: &[u8]) -> Result<Request, WireError> {
-    let flags = Cursor { bytes: &message[HEADER..] }.i32()?.cast_unsigned();
+    let flags = MessageReader { bytes: &message[HEADER..] }.i32()?.cast_unsigned();
     if flags & REQUIRED_FLAGS & !(CHECKSUM_PRESENT | MORE_TO_COME) != 0 {
         return Err(WireError::Flags(flags));
     }
@@ -135,7 +135,7 @@ fn parse_msg(id: i32, message: &[u8]) -> Result<Request, WireError> {
             return Err(WireError::Checksum { found, computed });
         }
     }
-    let mut rest = Cursor { bytes: message.get(HEADER + 4..end).ok_or(WireError::Cut)? };
+    let mut rest = MessageReader { bytes: message.get(HEADER + 4..end).ok_or(WireError::Cut)? };
     let mut bodies = Vec::new();
     let mut sequences: Vec<(String, Vec<Bson>)> = Vec::new();
     while !rest.bytes.is_empty() {
@@ -143,7 +143,7 @@ fn parse_msg(id: i32, message: &[u8]) -> Result<Request, WireError> {
             0 => bodies.push(rest.document()?),
             1 => {
                 let size = usize::try_from(rest.i32()?).ok().and_then(|size| size.checked_sub(4));
-                let mut section = Cursor { bytes: rest.take(size.ok_or(WireError::Cut)?)? };
+                let mut section = MessageReader { bytes: rest.take(size.ok_or(WireError::Cut)?)? };
                 let name = section.cstring()?;
                 let mut documents = Vec::new();
                 while !section.bytes.is_empty() {
@@ -166,7 +166,7 @@ fn parse_msg(id: i32, message: &[u8]) -> Result<Request, WireError> {
     Ok(Request { id, body, form })
 }
 
-/// A reply in the form that was asked in. `more`: another reply follows without being asked for.
+/// Encodes a reply in the request's form. `more`: another reply follows without a request.
 pub(super) fn reply(form: Form, id: i32, response_to: i32, more: bool, body: &Document) -> Result<Vec<u8>, WireError> {
     let body = body.to_vec()?;
     let mut out = Vec::with_capacity(HEADER + 24 + body.len());
@@ -200,12 +200,12 @@ pub(super) fn reply(form: Form, id: i32, response_to: i32, more: bool, body: &Do
     Ok(out)
 }
 
-/// What is left of a message.
-struct Cursor<'a> {
+/// The unread rest of a message.
+struct MessageReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> MessageReader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or(WireError::Cut)?;
         self.bytes = rest;
@@ -238,7 +238,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Refuses documents that are nested too deep, without recursion: taking one apart would overflow the stack.
+/// Refuses documents that are nested too deeply, without recursion, as decoding them would overflow the stack.
 fn check_depth(document: &RawDocument) -> Result<(), WireError> {
     let mut open = vec![document.iter()];
     while let Some(level) = open.last_mut() {

@@ -21,13 +21,13 @@ use crate::standin::mongo::{Horizons, Mongos, MongosAddresses, MongosSpec, Repli
 use crate::tls::LabCa;
 
 /// A relay on a port of its own, as a load balancer would be; with a PROXY header where the target wants one.
-struct Relay {
+struct TestRelay {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Relay {
+impl TestRelay {
     /// Spreads connections over `targets` in turn.
     async fn start(targets: Vec<SocketAddr>, header: bool) -> Self {
         let listener = TcpListener::bind(any_port()).await.expect("a port");
@@ -52,18 +52,18 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for TestRelay {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-struct Lab {
+struct TestLab {
     dir: TempDir,
     ca: LabCa,
 }
 
-impl Lab {
+impl TestLab {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let ca = LabCa::open_or_create(dir.path()).expect("a CA");
@@ -119,7 +119,7 @@ async fn use_it(collection: Collection<Document>) {
 
 #[tokio::test]
 async fn the_driver_uses_a_replica_set_over_tls() {
-    let lab = Lab::new();
+    let lab = TestLab::new();
     let horizons = watch::Sender::default();
     let nodes = vec![any_port(); 3];
     let spec = ReplicaSetSpec {
@@ -141,7 +141,7 @@ async fn the_driver_uses_a_replica_set_over_tls() {
 
 #[tokio::test]
 async fn the_driver_follows_an_election_and_retries_its_write() {
-    let lab = Lab::new();
+    let lab = TestLab::new();
     let horizons = watch::Sender::default();
     let nodes = vec![any_port(); 3];
     let spec = ReplicaSetSpec {
@@ -166,7 +166,7 @@ async fn the_driver_follows_an_election_and_retries_its_write() {
 
 #[tokio::test]
 async fn the_driver_follows_a_port_move_by_its_horizon() {
-    let lab = Lab::new();
+    let lab = TestLab::new();
     let horizons = watch::Sender::<Horizons>::default();
     let nodes = vec![any_port(); 3];
     let spec = ReplicaSetSpec {
@@ -180,9 +180,9 @@ async fn the_driver_follows_a_port_move_by_its_horizon() {
     let set = ReplicaSet::start(spec).await.expect("a replica set");
     let mut relays = Vec::new();
     for address in set.addresses() {
-        relays.push(Relay::start(vec![*address], false).await);
+        relays.push(TestRelay::start(vec![*address], false).await);
     }
-    let publish = |relays: &[Relay]| {
+    let publish = |relays: &[TestRelay]| {
         let members = relays.iter().map(|relay| format!("localhost:{}", relay.address.port())).collect::<Vec<_>>();
         horizons.send_modify(|all| all.insert("localhost".parse().unwrap(), members.clone()));
         members.join(",")
@@ -191,7 +191,7 @@ async fn the_driver_follows_a_port_move_by_its_horizon() {
     let client = lab.client(&seeds, &format!("&replicaSet={SET}")).await;
     let collection = client.database("lab").collection::<Document>("things");
     collection.insert_one(doc! { "_id": 1 }).await.expect("inserted");
-    let moved = Relay::start(vec![set.addresses()[0]], false).await;
+    let moved = TestRelay::start(vec![set.addresses()[0]], false).await;
     let old = std::mem::replace(&mut relays[0], moved);
     publish(&relays);
     let arrived = async {
@@ -207,11 +207,11 @@ async fn the_driver_follows_a_port_move_by_its_horizon() {
 
 #[tokio::test]
 async fn the_driver_uses_mongos_behind_a_load_balancer() {
-    let lab = Lab::new();
+    let lab = TestLab::new();
     let addresses = MongosAddresses { direct: None, load_balanced: Some(any_port()) };
     let mongos = Mongos::start(MongosSpec { nodes: vec![addresses; 2], tls: lab.tls() }).await.expect("two mongos");
     let targets = mongos.addresses().iter().filter_map(|addresses| addresses.load_balanced).collect();
-    let balancer = Relay::start(targets, true).await;
+    let balancer = TestRelay::start(targets, true).await;
     let client = lab.client(&balancer.address.to_string(), "&loadBalanced=true").await;
     use_it(client.database("lab").collection("things")).await;
     assert_eq!(mongos.carried().inserted, 250);
@@ -219,7 +219,7 @@ async fn the_driver_uses_mongos_behind_a_load_balancer() {
 
 #[tokio::test]
 async fn the_driver_says_when_a_port_is_not_load_balanced() {
-    let lab = Lab::new();
+    let lab = TestLab::new();
     let addresses = MongosAddresses { direct: Some(any_port()), load_balanced: None };
     let mongos = Mongos::start(MongosSpec { nodes: vec![addresses], tls: lab.tls() }).await.expect("a mongos");
     let direct = mongos.addresses()[0].direct.expect("a port").to_string();

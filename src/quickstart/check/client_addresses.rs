@@ -1,4 +1,4 @@
-//! Where the check's clients stand: an address in every kind of network.
+//! Source addresses of the checks' clients, one in every kind of network.
 
 use std::net::IpAddr;
 
@@ -6,23 +6,23 @@ use ipnet::IpNet;
 
 use crate::model::{CidrSet, Desired};
 
-/// Third and fourth octet of a client's address: nothing of the scenario lies there.
+/// Third and fourth octet of a client's address, unused in the scenario.
 const CLIENT: [u8; 2] = [200, 9];
 
-/// Source addresses of clients. Whoever binds none is in the VPC.
+/// Source addresses of clients. A client that binds no address is in the VPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct ClientAddresses {
     pub(super) peered: IpAddr,
     pub(super) on_premises: IpAddr,
     pub(super) service: IpAddr,
     /// On the project's IP access list.
     pub(super) listed: IpAddr,
-    /// On the internet, and on no list.
+    /// On the internet, not on the list.
     pub(super) unlisted: IpAddr,
 }
 
-impl Places {
-    /// An address of each kind, from the scenario's own networks.
+impl ClientAddresses {
+    /// Chooses an address of each kind from the scenario's networks.
     pub(super) fn of(desired: &Desired) -> Result<Self, String> {
         let mut vpcs = desired.vpcs.values().filter(|vpc| vpc.id.cloud().is_none());
         let vpc = vpcs.next().ok_or("the scenario has no VPC")?;
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_of_the_scenario_has_a_client() {
-        let places = Places::of(&scenario(Shift::new(10).unwrap(), false).desired).expect("places");
+    fn every_network_of_the_scenario_has_a_client_address() {
+        let places = ClientAddresses::of(&scenario(Shift::new(10).unwrap(), false).desired).expect("places");
         let text = |ip: IpAddr| ip.to_string();
         assert_eq!(text(places.peered), "127.13.200.9");
         assert_eq!(text(places.on_premises), "127.12.200.9");
