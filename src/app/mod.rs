@@ -233,7 +233,7 @@ impl Gateway {
             pace: settings.pace,
             stop: stop.clone(),
         };
-        let control = Control::start(parts, desired, &tasks).await?;
+        let control = Box::pin(Control::start(parts, desired, &tasks)).await?;
         if let Some(failed_dials) = failed_dials {
             report_failed_dials(failed_dials, &control, &tasks, &stop);
         }

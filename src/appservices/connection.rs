@@ -88,7 +88,7 @@ pub(crate) fn accept(
 fn admit(context: &WorkerContext, door: &Door, peer: SocketAddr) -> Result<(), Refusal> {
     let source = peer.ip().to_canonical();
     let service_side = context.service_side();
-    if door.lease.is_over(std::time::Instant::now) {
+    if door.lease.is_over(|| tokio::time::Instant::now().into_std()) {
         return Err(Refusal::ClaimLost);
     }
     match &door.way {

@@ -172,7 +172,7 @@ impl Control {
         let mut member = match &parts.gateway {
             Some(id) => {
                 let (store, own) = (Arc::clone(&parts.store), parts.gateway_parts.clone());
-                Some(Member::join(store, id.clone(), own, Arc::clone(&parts.recorder)).await)
+                Some(Box::pin(Member::join(store, id.clone(), own, Arc::clone(&parts.recorder))).await)
             }
             None => None,
         };

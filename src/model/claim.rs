@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_lease_is_over_at_its_end_and_one_that_cannot_end_never_is() {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         let lease = Lease::until(None);
         assert!(!lease.is_over(|| now));
         lease.clone().set_end(Some(now + Duration::from_secs(1)));
