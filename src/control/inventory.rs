@@ -6,6 +6,7 @@
 //! that was made, and what two writers do to two objects never meets.
 
 mod atlas;
+mod cloud_networks;
 mod clouds;
 mod named_strings;
 mod security_rules;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{self, CLOUDS};
-use crate::control::inventory::RESOURCES;
+use crate::control::inventory::{Inventory, RESOURCES};
 
 const SERVICE: &str = "65f0000000000000000000b1";
 

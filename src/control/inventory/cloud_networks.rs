@@ -1,0 +1,61 @@
+//! Where the private endpoints on Azure and Google Cloud lie: which of the config's networks has their address.
+
+use super::Inventory;
+use super::clouds::{CloudEndpoint, CloudEndpointKey};
+use super::state::ServiceState;
+use crate::model::{Cloud, EndpointState, InterfaceEndpoint, VpceServiceId};
+
+impl Inventory {
+    /// The private endpoints of a service on Azure or Google Cloud.
+    pub fn cloud_endpoints_of(
+        &self,
+        service: &VpceServiceId,
+    ) -> impl Iterator<Item = (&CloudEndpointKey, &CloudEndpoint)> {
+        self.cloud_endpoints.iter().filter(move |(key, _)| key.0 == *service)
+    }
+
+    /// A private endpoint where it lies: in the subnet that has its address, of a network in its service's region. `None`: there
+    /// is no such subnet.
+    #[must_use]
+    pub fn in_network(&self, key: &CloudEndpointKey) -> Option<InterfaceEndpoint> {
+        let (own, service) = (self.cloud_endpoints.get(key)?, &self.cloud_services.get(&key.0)?.service);
+        let id = own.id(&service.region, &key.1)?;
+        let is_connected = own.state == ServiceState::Available;
+        let state = if is_connected { EndpointState::Available } else { EndpointState::Pending };
+        let mut here = self.fixed.networks.values().filter(|network| network.region == service.region);
+        here.find_map(|network| InterfaceEndpoint::in_cloud(id.clone(), network, service.name(), own.ip, state))
+    }
+
+    /// The private endpoints that lie in a network, and whose services stand.
+    pub(super) fn planned_cloud_endpoints(&self) -> impl Iterator<Item = InterfaceEndpoint> {
+        let stands = |key: &CloudEndpointKey| self.cloud_services.get(&key.0).is_some_and(|own| own.state.stands());
+        let own = self.cloud_endpoints.iter().filter(move |(key, own)| {
+            matches!(own.state, ServiceState::Initiating | ServiceState::Available) && stands(key)
+        });
+        own.filter_map(|(key, _)| self.in_network(key))
+    }
+
+    /// Why a private endpoint cannot be connected; `None`: it can.
+    ///
+    /// Its address lies in no network of its cloud and region. Where there is no network of that cloud at all, there is
+    /// nothing to compare with, and Atlas' record alone goes on. Source: Atlas, *Troubleshoot Private Endpoint Connection
+    /// Issues*.
+    pub(in super::super) fn why_not_found(&self, key: &CloudEndpointKey) -> Option<String> {
+        let (name, ip) = (&key.1, self.cloud_endpoints.get(key)?.ip);
+        let cloud = self.cloud_services.get(&key.0)?.service.region.cloud()?;
+        let has_networks = self.fixed.networks.keys().any(|network| network.cloud() == Some(cloud));
+        if !has_networks || self.in_network(key).is_some() {
+            return None;
+        }
+        Some(match cloud {
+            Cloud::Azure => format!(
+                "The private endpoint {name} with the IP address {ip} was not found in Azure. Check its resource id and \
+                 its IP address."
+            ),
+            Cloud::Gcp => format!(
+                "The endpoint {name} with the IP address {ip} was not found in Google Cloud. Check its name and the \
+                 project id."
+            ),
+        })
+    }
+}
