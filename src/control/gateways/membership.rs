@@ -127,7 +127,13 @@ impl Membership {
         for id in self.own.claims.clone().unwrap_or_default() {
             let fenced = self.is_wanted_by_another(&id, now);
             let claim = Claim { gateway: self.id.clone(), process: self.own.process, fenced };
-            let Some(compares) = self.way_to(&id, &claim, now) else { continue };
+            let Some(compares) = self.way_to(&id, &claim, now) else {
+                // A renewal that arrives after another gateway took the claim renews nothing.
+                if let Some((_, revision)) = self.claims.get(&id).filter(|(held, _)| *held == claim) {
+                    txn.compares.push((claim_key(&id), at(*revision)));
+                }
+                continue;
+            };
             txn.compares.extend(compares);
             txn.puts.push((claim_key(&id), json(&claim).into()));
             if fenced {

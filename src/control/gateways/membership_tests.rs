@@ -234,6 +234,19 @@ proptest! {
 }
 
 #[test]
+fn a_renewal_that_arrives_after_another_gateway_took_the_claim_renews_nothing() {
+    let mut world = World::new(&WANTED);
+    world.run(&[0, 1, 2], Duration::from_secs(3));
+    world.run(&[1, 2], Duration::from_secs(5));
+    world.read(0);
+    world.send(0);
+    world.run(&[1, 2], Duration::from_secs(4));
+    assert_eq!(world.holder("us-east-1a"), Some("c"));
+    world.arrive(0, true);
+    world.check();
+}
+
+#[test]
 fn a_standby_takes_over_once_the_lease_of_the_holder_is_over() {
     let mut world = World::new(&WANTED);
     world.run(&[0, 1, 2], Duration::from_secs(3));
