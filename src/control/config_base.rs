@@ -14,7 +14,7 @@ use super::inventory::{Fixed, Inventory};
 use super::saved_error::SavedError;
 use crate::model::{Desired, Fault};
 
-/// The config of all gateways, a [`ConfigBase`](super::config_base::ConfigBase).
+/// The config of all gateways, a [`ConfigBase`].
 pub(super) const CONFIG: &str = "config/inventory";
 
 /// The part of a config that the gateways which share a state have in common.

@@ -210,7 +210,7 @@ impl FlowLog {
         let _ = self.queue.send(Message::Window(open, interfaces, SystemTime::now()));
     }
 
-    /// Waits for all events so far to be written, at most [`LAST_RECORDS`].
+    /// Waits for all events so far to be written, at most for a second or so (`LAST_RECORDS`).
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
         if self.queue.send(Message::Flush(done)).is_ok() {

@@ -57,7 +57,7 @@ def unharmed(gateway):
 def test_no_request_by_the_description_is_a_server_error_or_answered_as_not_described():
     """A23, A27, B10."""
     running = gateway()
-    fuzz(6, seconds=40)
+    fuzz(6, seconds=25)
     unharmed(running)
 
 
@@ -86,7 +86,7 @@ def test_the_same_with_each_fronts_own_credentials_and_with_wrong_ones():
     fuzz(3, "--include-path-regex", "^/api/admin/", "--exclude-operation-id", "adminDeleteSession", token=session)
     log = running.log.read_text(errors="replace")
     assert not any(secret in log for secret in (KEYS["PLGW_ADMIN_PRIVATE_KEY"], KEYS["PLGW_ADMIN_TOKEN"], account, session))
-    fuzz(1, "--include-path-regex", "^/(v1/|api/atlas/|$)", token="wrong")
+    fuzz(1, "--include-path-regex", "^/(v1/|api/atlas/|$)", token="wrong", seconds=8)
     unharmed(running)
 
 
