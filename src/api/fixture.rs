@@ -17,7 +17,7 @@ use super::client::{Answer, Client};
 use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
 use crate::control::health::NoAnswer;
-use crate::control::store::{MemoryStore, StateStore};
+use crate::control::store::{MemoryStore, StateStore, Txn};
 use crate::control::{Control, ControlParts, GatewayParts, Pace, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
@@ -138,9 +138,17 @@ impl Gateway {
         Self::build(Arc::new(MemoryStore::new()), None, None, desired).await
     }
 
-    /// A gateway that may share `store` with others.
+    /// The gateway `a`, which may share `store` with others.
     pub(super) async fn sharing(store: Arc<dyn StateStore>) -> Self {
         Self::build(store, None, Some("a".parse().expect("an id")), config::quickstart().desired).await
+    }
+
+    /// The gateway `a` of several that share a state; another one, `gone`, is not heard of.
+    pub(super) async fn sharing_with_one_gone() -> Self {
+        let store = MemoryStore::new();
+        let known = Txn::new().put("known/gone".parse().expect("a key"), "{}");
+        store.commit(known).await.expect("memory takes it");
+        Self::sharing(Arc::new(store)).await
     }
 
     /// A gateway that asks for credentials.

@@ -373,3 +373,31 @@ async fn a_state_store_that_fails_is_a_problem_until_it_takes_a_change() {
     let kinds = get(&gateway, "/v1/status").await["problems"].to_string();
     assert!(!kinds.contains("state_store"), "{kinds}");
 }
+
+#[tokio::test]
+async fn gateways_that_share_the_state_are_listed_and_one_that_is_gone_is_forgotten() {
+    let alone = Gateway::start().await;
+    let none = json!({ "shared": false, "gateways": [], "claims": [], "problem": null });
+    assert_eq!(get(&alone, "/v1/gateways").await, none);
+    assert_eq!(send(&alone, "DELETE", "/v1/gateways/gone", Value::Null).await.0, 404);
+
+    let gateway = Gateway::sharing_with_one_gone().await;
+    let states = async || {
+        let view = get(&gateway, "/v1/gateways").await;
+        let of = |one: &Value| format!("{} {} {}", one["id"], one["state"], one["is_this"]).replace('"', "");
+        view["gateways"].as_array().expect("a list").iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, ["a serving true", "gone gone false"]);
+    let status = get(&gateway, "/v1/status").await;
+    let messages: Vec<_> = status["problems"].as_array().expect("a list").iter().map(|one| &one["message"]).collect();
+    let said = "gateways are gone: gone; ports that they may have open are kept until they come back or `plgw gateways forget`";
+    assert!(messages.contains(&&json!(said)), "{messages:?}");
+    let (status, refused) = send(&gateway, "DELETE", "/v1/gateways/a", Value::Null).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("gateway_lives")));
+    let (status, unknown) = send(&gateway, "DELETE", "/v1/gateways/other", Value::Null).await;
+    assert_eq!((status, &unknown["code"]), (404, &json!("no_such_gateway")));
+    assert_eq!(send(&gateway, "DELETE", "/v1/gateways/a%20b", Value::Null).await.0, 400);
+    let (status, forgotten) = send(&gateway, "DELETE", "/v1/gateways/gone", Value::Null).await;
+    assert_eq!((status, forgotten), (200, json!({ "gateway": "gone", "ports": 0 })));
+    assert_eq!(send(&gateway, "DELETE", "/v1/gateways/gone", Value::Null).await.0, 404);
+}

@@ -219,6 +219,7 @@ impl Gateway {
             store,
             gateway: store::gateway_id(&settings.state)?,
             gateway_parts: GatewayParts {
+                claims: store::gateway_claims(&settings.state),
                 admin: admin_socket
                     .as_ref()
                     .and_then(|socket| socket.local_addr().ok())
@@ -232,7 +233,7 @@ impl Gateway {
             pace: settings.pace,
             stop: stop.clone(),
         };
-        let control = Control::start(parts, desired, &tasks).await?;
+        let control = Box::pin(Control::start(parts, desired, &tasks)).await?;
         if let Some(failed_dials) = failed_dials {
             report_failed_dials(failed_dials, &control, &tasks, &stop);
         }
@@ -454,6 +455,11 @@ impl Gateway {
         // Control first: nothing opens a listener any more.
         self.stop.cancel();
         self.control.ended().await;
+        if self.control.gateways().is_some() {
+            // The listeners first, so that another gateway may have their addresses while flows drain here.
+            self.flows.close_listeners().await;
+            let _ = tokio::time::timeout(LAST_WORDS, self.control.leave_gateways()).await;
+        }
         tokio::select! {
             () = self.flows.drain_all(grace) => {}
             () = say_draining(&self.manager, &self.flows) => {}

@@ -15,7 +15,7 @@ use crate::control::{Plane, chain};
 use crate::data::{BoundSockets, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
-use crate::plan::{Changes, Leave, Listener, Snapshot};
+use crate::plan::{AppsView, Changes, Leave, Listener, Snapshot};
 use crate::tls::TlsError;
 
 /// Carries out changes on the data plane, and lists and ends its flows.
@@ -102,9 +102,19 @@ impl Flows {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));
     }
 
-    async fn drain_flows(&self, grace: Duration) {
+    /// Accepts no more connections; those that are open go on.
+    pub(super) async fn close_listeners(&self) {
+        let none = AppsView::default();
+        tokio::join!(self.front.retire(&none), self.shut_flows());
+    }
+
+    async fn shut_flows(&self) {
         let addresses = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         join_all(addresses.into_iter().map(|address| self.data.shut(address))).await;
+    }
+
+    async fn drain_flows(&self, grace: Duration) {
+        self.shut_flows().await;
         // Flows of listeners that closed earlier drain with the rest.
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }

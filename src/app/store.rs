@@ -1,10 +1,11 @@
 //! The store that the config keeps the state in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{EtcdSettings, StateLocation};
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
-use crate::model::{GatewayId, ParseIdError};
+use crate::model::{ClaimId, GatewayId, ParseIdError};
 
 /// Opens the store at `location`.
 ///
@@ -32,6 +33,11 @@ pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, 
     let unfit = |reason: String| OpenError::Etcd { source: format!("{reason}; set `gateway.id`").into() };
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|error| unfit(error.to_string()))?;
     name.trim().parse().map(Some).map_err(|error: ParseIdError| unfit(error.to_string()))
+}
+
+/// The zones that this gateway serves when it can have them; `None`: it serves all addresses.
+pub(super) fn gateway_claims(location: &StateLocation) -> Option<BTreeSet<ClaimId>> {
+    if let StateLocation::Etcd(settings) = location { settings.zones.clone() } else { None }
 }
 
 #[cfg(not(feature = "etcd"))]

@@ -88,6 +88,9 @@ pub(crate) fn accept(
 fn admit(context: &WorkerContext, door: &Door, peer: SocketAddr) -> Result<(), Refusal> {
     let source = peer.ip().to_canonical();
     let service_side = context.service_side();
+    if door.lease.is_over(|| tokio::time::Instant::now().into_std()) {
+        return Err(Refusal::ClaimLost);
+    }
     match &door.way {
         DoorWay::Private { gate, .. } => admit_private(gate, door.address, source, &service_side).map(|_| ()),
         DoorWay::Public if service_side.contains(source) => Err(Refusal::OneWay),

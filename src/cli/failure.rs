@@ -125,6 +125,8 @@ impl From<ChangeError> for Failure {
             | ChangeError::NoSuchFault { .. }
             | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
+            | ChangeError::NoSuchGateway { .. }
+            | ChangeError::GatewayLives { .. }
             | ChangeError::ShiftedAlready { .. } => Kind::Failed,
         };
         Self::of(kind, &error)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{CidrSet, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
+use crate::model::{CidrSet, ClaimId, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
 /// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
 /// elsewhere and needs no root.
@@ -311,6 +311,9 @@ pub struct EtcdSettings {
     /// This gateway's name among those that share the prefix; `None`: the host's name.
     #[serde(rename = "gateway.id")]
     pub gateway: Option<GatewayId>,
+    /// The zones whose addresses this gateway serves when it can have them, and `public`; `None`: it serves all addresses.
+    #[serde(rename = "gateway.zones")]
+    pub zones: Option<BTreeSet<ClaimId>>,
     /// The certificate of the CA that signed the members'; given when the endpoints are `https:`.
     pub ca: Option<PathBuf>,
     /// The certificate and the key that the gateway shows.

@@ -12,11 +12,11 @@ use super::config_base::ConfigBase;
 use super::draft::EditError;
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Owner, REPLAYS, RETRY};
+use super::owner::{ChangeError, Command, Decision, Owner, REPLAYS, RETRY};
 use super::plane::Plane;
 use super::saved::{Known, Loaded};
 use super::saved_error::SavedError;
-use super::shared::{HEAD, SharedStatus};
+use super::shared::{HEAD, Shared, SharedStatus};
 use super::store::{Entry, StateStore, StoreError, WatchEnd};
 use crate::model::Desired;
 use crate::plan::Generation;
@@ -206,10 +206,14 @@ impl<P: Plane> Owner<P> {
             // What was idle while the store did not answer.
             self.release_idle_ports().await;
         }
+        if outcome.is_ok() && self.saved.shared().is_some_and(Shared::is_due) {
+            // It was forgotten while it was away.
+            outcome = self.saved.save(&self.held, &self.resources, &self.overrides).await.map_err(ChangeError::Save);
+        }
         if outcome.is_ok() && !self.unbound.is_empty() {
             // Another process may have let go of their addresses.
             let held = self.held.clone();
-            outcome = self.put_in_force(self.desired.clone(), Some(&held)).await.map(drop);
+            outcome = self.put_in_force(self.desired.clone(), Decision::Elsewhere(&held)).await.map(drop);
         }
         if let Err(error) = &outcome {
             self.is_taken = matches!(error, ChangeError::Save(SavedError::Taken { .. }));
@@ -259,7 +263,7 @@ impl<P: Plane> Owner<P> {
             std::mem::replace(&mut self.resources, loaded.resources),
             std::mem::replace(&mut self.overrides, overrides),
         );
-        if let Err(error) = self.put_in_force(desired, Some(&loaded.held)).await {
+        if let Err(error) = self.put_in_force(desired, Decision::Elsewhere(&loaded.held)).await {
             self.saved.exchange(before.0);
             (self.base, self.configured_faults, self.resources, self.overrides) =
                 (before.1, before.2, before.3, before.4);

@@ -2,7 +2,8 @@
 //!
 //! [`Control`] is the handle: a change is asked of it, and answered when it stands or was refused.
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
-//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one. [`health`] probes targets and says
+//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one; `gateways` says which of them lives and
+//! serves which zone. [`health`] probes targets and says
 //! what changed.
 
 mod chain;
@@ -12,6 +13,7 @@ pub mod events;
 mod faults;
 mod figures;
 mod follow;
+mod gateways;
 pub mod health;
 mod holder;
 pub mod inventory;
@@ -41,6 +43,8 @@ pub use self::chain::chain;
 use self::config_base::ConfigBase;
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
+pub use self::gateways::{ClaimView, GatewayParts, GatewayState, GatewayView, GatewaysView};
+use self::gateways::{Gateways, Member};
 use self::health::{HealthProber, Probe};
 use self::holder::Holder;
 use self::inventory::{ApiResources, Inventory, Timestamp};
@@ -91,7 +95,7 @@ pub struct ControlParts<P> {
     pub store: Arc<dyn StateStore>,
     /// This gateway's name among those that share the store, which no other process may have; `None`: the store is its alone.
     pub gateway: Option<GatewayId>,
-    /// What else the others go by.
+    /// What it says of itself to them.
     pub gateway_parts: GatewayParts,
     /// How targets are probed.
     pub probe: Arc<dyn Probe>,
@@ -105,15 +109,6 @@ pub struct ControlParts<P> {
     pub pace: Pace,
     /// Ends the owner and the drains.
     pub stop: CancellationToken,
-}
-
-/// What gateways that share a state go by of one of them.
-#[derive(Debug, Clone, Default)]
-pub struct GatewayParts {
-    /// Where the others' operators find its admin API, as a URL.
-    pub admin: Option<String>,
-    /// The process ends and nothing of it is open any more, so that another one may take the name.
-    pub left: CancellationToken,
 }
 
 /// The handle to the task that owns the desired state. Clones are the same handle.
@@ -130,6 +125,7 @@ pub struct Control {
     shared_status: watch::Receiver<SharedStatus>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
+    gateways: Option<Gateways>,
     learn: mpsc::Sender<Learn>,
     node_names: watch::Receiver<Vec<NodeName>>,
 }
@@ -172,7 +168,15 @@ impl Control {
         let (prober, probing) = HealthProber::new(parts.probe, health, parts.stop.clone());
         let failed_dials = prober.failed_dials();
         tracker.spawn(probing);
-        let metrics = ControlMetrics::new(parts.recorder);
+        let metrics = ControlMetrics::new(Arc::clone(&parts.recorder));
+        let mut member = match &parts.gateway {
+            Some(id) => {
+                let (store, own) = (Arc::clone(&parts.store), parts.gateway_parts.clone());
+                Some(Box::pin(Member::join(store, id.clone(), own, Arc::clone(&parts.recorder))).await)
+            }
+            None => None,
+        };
+        let serving = member.as_ref().map(Member::serving).unwrap_or_default();
         let mut names = NodeNames::new(parts.name_servers, events.clone());
         let node_names = names.published();
         names.ask(desired.host_names()).await;
@@ -181,6 +185,8 @@ impl Control {
             desired: Desired {
                 own_addresses: desired.own_addresses.clone(),
                 own_names: desired.own_names.clone(),
+                served_anywhere: serving.anywhere(),
+                served_here: serving.here,
                 resolved: names.answers(),
                 ..Desired::default()
             },
@@ -215,7 +221,12 @@ impl Control {
             retiring: HashMap::new(),
             configured_faults: Default::default(),
         };
-        Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await?;
+        if let Err(error) = Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await {
+            if let Some(member) = &mut member {
+                member.leave().await;
+            }
+            return Err(error);
+        }
         if let Some((id, shared)) = parts.gateway.zip(owner.saved.shared()) {
             let ((holder, at), left) = (shared.holder(), parts.gateway_parts.left);
             tracker.spawn(holder::hold(Arc::clone(&parts.store), id, holder, at, left));
@@ -228,6 +239,7 @@ impl Control {
         let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
         tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         tracker.spawn(owner.run(received, health_results));
+        let gateways = member.map(|member| member.start(commands.clone(), tracker));
         Ok(Self {
             commands,
             snapshots: snapshots_seen,
@@ -240,6 +252,7 @@ impl Control {
             shared_status: shared_status_seen,
             events,
             failed_dials,
+            gateways,
             learn,
             node_names,
         })
@@ -297,6 +310,34 @@ impl Control {
     #[must_use]
     pub fn node_names(&self) -> Vec<NodeName> {
         self.node_names.borrow().clone()
+    }
+
+    /// The gateways that share the state; `None`: the state is this one's alone.
+    #[must_use]
+    pub fn gateways(&self) -> Option<Arc<GatewaysView>> {
+        self.gateways.as_ref().map(Gateways::view)
+    }
+
+    /// Gives up for good a gateway that is gone: its claims are free, and no port waits for it any more. For how many ports
+    /// that was.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NoSuchGateway`], [`ChangeError::GatewayLives`], or why it can't be saved.
+    pub async fn forget_gateway(&self, gateway: GatewayId) -> Result<usize, ChangeError> {
+        let Some(gateways) = &self.gateways else { return Err(ChangeError::NoSuchGateway { gateway }) };
+        let was_registered = gateways.forget(gateway.clone()).await?;
+        match self.ask(|reply| Command::Forget { gateway, reply }).await {
+            Err(ChangeError::NoSuchGateway { .. }) if was_registered => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    /// Gives up this gateway's claims, once nothing listens any more, so that others may have them at once.
+    pub async fn leave_gateways(&self) {
+        if let Some(gateways) = &self.gateways {
+            gateways.leave().await;
+        }
     }
 
     /// Replaces the inventory: all or nothing. Its host names are resolved first. `Err` in `inventory` is a config that can't be read, and is recorded as

@@ -15,6 +15,7 @@ use super::chain::chain;
 use super::config_base::ConfigBase;
 use super::draft::{Draft, EditError};
 use super::events::{EventKind, EventLog, Severity};
+use super::gateways::serving::{Served, Serving};
 use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
 use super::inventory::{ApiResources, Inventory, Timestamp};
 use super::lifecycle::{self, Due};
@@ -26,7 +27,7 @@ use super::saved_error::SavedError;
 use super::shared::SharedStatus;
 use super::store::{Entry, StoreError};
 use crate::model::{
-    ConnectError, Desired, DnsName, DrainReason, Fault, Health, ListenerPort, Pace, TargetId, TargetState,
+    ConnectError, Desired, DnsName, DrainReason, Fault, GatewayId, Health, ListenerPort, Pace, TargetId, TargetState,
     VpceServiceId, Zone,
 };
 use crate::plan::{
@@ -103,6 +104,20 @@ pub enum ChangeError {
         service: VpceServiceId,
         /// Its shifted zone.
         shifted: Zone,
+    },
+    /// There is no such gateway among those that share the state.
+    #[error("there is no gateway `{gateway}`; `plgw gateways list` lists those that share this state")]
+    NoSuchGateway {
+        /// What was asked for.
+        gateway: GatewayId,
+    },
+    /// A gateway is not forgotten while it may live.
+    #[error("gateway `{gateway}` was heard of {} s ago; stop it first, it leaves by itself then", .heard.as_secs())]
+    GatewayLives {
+        /// What was asked for.
+        gateway: GatewayId,
+        /// How long ago.
+        heard: Duration,
     },
     /// The process stops.
     #[error("the gateway is stopping")]
@@ -193,6 +208,10 @@ pub(super) enum Command {
     FaultDue { name: String, epoch: u64, due: FaultPhase },
     /// The head of the shared state is this one; the answer says whether it is in force here.
     Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
+    /// Listen at the addresses of these claims and no others, and answer those that some gateway serves.
+    Serve { serving: Serving, reply: oneshot::Sender<Served> },
+    /// Wait no more for a gateway that is gone for good; the answer says for how many ports.
+    Forget { gateway: GatewayId, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// What the host names of nodes lead to now.
     Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
     /// The draining interval of an unhealthy member is over.
@@ -201,6 +220,17 @@ pub(super) enum Command {
     Left(MemberKey),
     /// A closed listener's flows are gone, or their time is.
     Drained(VpceServiceId, ListenerPort),
+}
+
+/// Who decided what is put in force.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decision<'a> {
+    /// This gateway: it is saved, and refused where a listener can't be bound.
+    Own,
+    /// The claims of gateways, which stand elsewhere in the state: nothing is saved, and it is refused in the same way.
+    Claims,
+    /// Another gateway, which holds these ports: nothing is saved, and listeners that can't be bound are tried again.
+    Elsewhere(&'a PortAllocations),
 }
 
 /// What is due of a fault.
@@ -372,6 +402,12 @@ impl<P: Plane> Owner<P> {
                 let outcome = self.follow(head).await;
                 let _ = done.send(outcome);
             }
+            Command::Serve { serving, reply } => {
+                let _ = reply.send(self.serve(serving).await);
+            }
+            Command::Forget { gateway, reply } => {
+                let _ = reply.send(replayed!(self, self.forget(&gateway)));
+            }
             Command::FaultDue { name, epoch, due } => self.fault_due(name, epoch, due).await,
             Command::StillUnhealthy(key) => self.still_unhealthy(key).await,
             Command::Left(MemberKey { service, target, member }) => {
@@ -494,6 +530,8 @@ impl<P: Plane> Owner<P> {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
         desired.silent_zones = self.desired.silent_zones.clone();
+        desired.served_here.clone_from(&self.desired.served_here);
+        desired.served_anywhere.clone_from(&self.desired.served_anywhere);
         desired.own_addresses = self.desired.own_addresses.clone();
         desired.own_names = self.desired.own_names.clone();
         desired.resolved = self.desired.resolved.clone();
@@ -723,18 +761,18 @@ impl<P: Plane> Owner<P> {
 
     /// The one way in for every change of this gateway's.
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
-        self.put_in_force(desired, None).await
+        self.put_in_force(desired, Decision::Own).await
     }
 
-    /// The same for what another gateway decided, when there is `decided`: what that one holds. It is not saved again.
+    /// The same for what is decided and not saved again.
     pub(super) async fn put_in_force(
         &mut self,
         desired: Desired,
-        decided: Option<&PortAllocations>,
+        decision: Decision<'_>,
     ) -> Result<Generation, ChangeError> {
         let old = Arc::clone(&self.snapshots.borrow());
         let generation = Generation(old.generation.0 + 1);
-        let before = decided.unwrap_or(&self.held);
+        let before = if let Decision::Elsewhere(held) = decision { held } else { &self.held };
         let (mut snapshot, mut held) = compile(&desired, before, generation)?;
         let mut changes = diff(&old, &snapshot);
         let mut desired = desired;
@@ -743,7 +781,7 @@ impl<P: Plane> Owner<P> {
             changes = diff(&old, &snapshot);
         }
         self.saved.wait_for_known(&mut held);
-        if decided.is_some_and(|decided| *decided != held) {
+        if !matches!(decision, Decision::Own) && *before != held {
             return Err(SavedError::Diverged.into());
         }
         let leaving = self.leaving(&old, &snapshot, &changes);
@@ -752,14 +790,15 @@ impl<P: Plane> Owner<P> {
         self.make_way(&changes).await;
         let (bound, unbound) = self.plane.bind(&changes, &snapshot);
         // What another gateway decided stands, and so does the rest of it here.
-        let may_fail = |address: &SocketAddr| decided.is_some() || self.unbound.contains_key(address);
+        let is_elsewhere = matches!(decision, Decision::Elsewhere(_));
+        let may_fail = |address: &SocketAddr| is_elsewhere || self.unbound.contains_key(address);
         if unbound.keys().any(|address| !may_fail(address)) {
             return Err(ChangeError::Bind(unbound.into_values().collect()));
         }
         if !unbound.is_empty() {
             Arc::make_mut(&mut snapshot).listeners.retain(|address, _| !unbound.contains_key(address));
         }
-        if decided.is_none() {
+        if matches!(decision, Decision::Own) {
             self.saved.save(&held, &self.resources, &self.overrides).await?;
         }
         self.held = held;
@@ -929,7 +968,12 @@ impl<P: Plane> Owner<P> {
                 *self.draining.entry(key.clone()).or_default() += 1;
             }
             let grace = if *reason == DrainReason::Moved { self.move_grace } else { Duration::ZERO };
-            let cut = (*reason != DrainReason::Deregistered || group.terminate_on_deregistration).then_some(*reason);
+            let cut = match reason {
+                // Its flows run on: it is new ones that may be another gateway's.
+                DrainReason::ClaimLost => None,
+                DrainReason::Deregistered if !group.terminate_on_deregistration => None,
+                reason => Some(*reason),
+            };
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (closing, delay) = (Arc::clone(listener), group.deregistration_delay);
             let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));

@@ -21,10 +21,10 @@ pub(super) const HEAD: &str = "head";
 /// By gateway: its latest change.
 const LAST: &str = "last/";
 /// By gateway: it may serve, although nothing is heard of it.
-const KNOWN: &str = "known/";
+pub(super) const KNOWN: &str = "known/";
 
-/// The operations that a change has beside its own.
-pub(super) const OPERATIONS: usize = 5;
+/// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
+pub(super) const OPERATIONS: usize = 8;
 
 /// How often a change is sent whose outcome is not told.
 const SENDS: usize = 3;
@@ -63,6 +63,8 @@ pub(super) struct Shared {
     head: Option<(Head, Revision)>,
     /// All that may have listeners open.
     pub(super) known: BTreeSet<GatewayId>,
+    /// A gateway that the next change takes out of `known`.
+    pub(super) forgotten: Option<GatewayId>,
     /// How many changes this process tried.
     tried: u64,
     /// The latest of them that happened.
@@ -94,6 +96,7 @@ impl Shared {
             config_in_force: Bytes::new(),
             head: None,
             known: BTreeSet::new(),
+            forgotten: None,
             tried: 0,
             happened: None,
             joined: Revision::default(),
@@ -102,7 +105,10 @@ impl Shared {
 
     /// Whether a change is due although the state itself is as it is saved: it joins, or publishes a config.
     pub(super) fn is_due(&self) -> bool {
-        self.claim != Claim::Held || !self.known.contains(&self.id) || self.config_in_force != self.config
+        self.claim != Claim::Held
+            || !self.known.contains(&self.id)
+            || self.forgotten.is_some()
+            || self.config_in_force != self.config
     }
 
     /// Whether no other gateway may have listeners open.
@@ -148,6 +154,9 @@ impl Shared {
         if self.config_in_force != self.config {
             txn = txn.put(StateKey::own(CONFIG), self.config.clone());
         }
+        for prefix in [KNOWN, LAST, HOLDERS] {
+            txn.deletes.extend(self.forgotten.iter().map(|gateway| StateKey::own(&format!("{prefix}{gateway}"))));
+        }
         (txn, mark)
     }
 
@@ -188,6 +197,9 @@ impl Shared {
             self.joined = revision;
         }
         self.known.insert(self.id.clone());
+        if let Some(gateway) = self.forgotten.take() {
+            self.known.remove(&gateway);
+        }
         self.claim = Claim::Held;
         self.config_in_force.clone_from(&self.config);
         self.happened = Some(mark.number);
@@ -230,7 +242,10 @@ impl Shared {
             }
         }
         let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
-        if shared.seq() < self.seq() || revision(&shared) < revision(self) || shared.happened < self.happened {
+        // With its place among the known ones, another gateway took its latest change away.
+        let was_forgotten = self.known.contains(&self.id) && !shared.known.contains(&self.id);
+        let is_missing = shared.happened < self.happened && !was_forgotten;
+        if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
             return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });
         }
         if !shared.config_in_force.is_empty() {

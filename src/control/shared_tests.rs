@@ -158,7 +158,11 @@ impl Gateway {
             snapshots: watch::Sender::new(Arc::default()),
             store: connection.clone(),
             gateway: Some(name.parse().unwrap()),
-            gateway_parts: GatewayParts { admin: Some(format!("http://{name}:8474")), left: stop.clone() },
+            gateway_parts: GatewayParts {
+                admin: Some(format!("http://{name}:8474")),
+                left: stop.clone(),
+                ..GatewayParts::default()
+            },
             probe: Arc::new(NoAnswer),
             name_servers: Vec::new(),
             recorder: Arc::new(NoopRecorder),

@@ -132,6 +132,9 @@ async fn admit_by_header(
 fn admit(ctx: &Rc<WorkerContext>, route_watch: &watch::Receiver<Arc<ListenerRoute>>, client: SocketAddr) -> Admitted {
     let route = route_watch.borrow();
     let admitted = admission::admit(&route.listener, client, &ctx.state.service_side.borrow()).and_then(|origin| {
+        if route.listener.lease.is_over(|| tokio::time::Instant::now().into_std()) {
+            return Err(Refusal::ClaimLost);
+        }
         if !ctx.state.sources.has_capacity(client.ip()) {
             return Err(Refusal::SourceLimit);
         }

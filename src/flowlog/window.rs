@@ -114,6 +114,7 @@ impl Window {
             Refusal::FlowLimit
             | Refusal::ConnectionLimit
             | Refusal::SourceLimit
+            | Refusal::ClaimLost
             | Refusal::NoTarget
             | Refusal::ProxyHeader
             | Refusal::FaultReset

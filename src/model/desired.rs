@@ -45,6 +45,12 @@ pub struct Desired {
     /// Zones whose endpoint addresses were found not to answer clients, though all behind them is well: they leave DNS,
     /// and nothing else changes.
     pub silent_zones: BTreeSet<super::Zone>,
+    /// Where several gateways share the state: the claims whose addresses this one listens at, with their leases; `None`: it
+    /// listens at all addresses.
+    pub served_here: Option<BTreeMap<super::ClaimId, super::Lease>>,
+    /// The claims that any of those gateways serves; `None`: nothing is known to be without one. The addresses of other zones
+    /// leave DNS.
+    pub served_anywhere: Option<BTreeSet<super::ClaimId>>,
     /// Where the gateway itself answers beside endpoints and public addresses: DNS, metrics, the admin API.
     pub own_addresses: BTreeSet<std::net::SocketAddr>,
     /// Host names of the gateway's own APIs, and the address that they lead to.
@@ -59,5 +65,16 @@ impl Desired {
     pub fn host_names(&self) -> BTreeSet<super::DnsName> {
         let clusters = self.projects.iter().flat_map(|project| &project.clusters);
         clusters.flat_map(super::Cluster::host_names).cloned().collect()
+    }
+}
+
+impl Desired {
+    /// The lease under which this gateway listens at the addresses of a claim; `None`: it does not listen there.
+    #[must_use]
+    pub fn lease(&self, claim: &str) -> Option<super::Lease> {
+        match &self.served_here {
+            None => Some(super::Lease::default()),
+            Some(claims) => claims.get(claim).cloned(),
+        }
     }
 }

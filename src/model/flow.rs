@@ -56,6 +56,8 @@ pub enum Refusal {
     ConnectionLimit,
     /// Its source holds as many flows as one may, of the descriptors that the process has.
     SourceLimit,
+    /// The lease of its address' zone is over: another gateway may serve it.
+    ClaimLost,
     /// No target is registered behind the listener.
     NoTarget,
     /// It came from a load balancer whose PROXY protocol header is taken, and had none.
@@ -79,7 +81,7 @@ pub enum RefusalMode {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EndpointState,
         Self::OneWay,
         Self::Origin,
@@ -88,6 +90,7 @@ impl Refusal {
         Self::FlowLimit,
         Self::ConnectionLimit,
         Self::SourceLimit,
+        Self::ClaimLost,
         Self::NoTarget,
         Self::ProxyHeader,
         Self::FaultReset,
@@ -106,6 +109,7 @@ impl Refusal {
             Self::FlowLimit => "flow_limit",
             Self::ConnectionLimit => "connection_limit",
             Self::SourceLimit => "source_limit",
+            Self::ClaimLost => "claim_lost",
             Self::NoTarget => "no_target",
             Self::ProxyHeader => "proxy_header",
             Self::FaultReset => "fault_reset",
@@ -125,7 +129,9 @@ impl Refusal {
             | Self::FlowLimit
             | Self::FaultDropped => RefusalMode::Dropped,
             Self::ConnectionLimit => RefusalMode::Closed,
-            Self::SourceLimit | Self::NoTarget | Self::ProxyHeader | Self::FaultReset => RefusalMode::Reset,
+            Self::SourceLimit | Self::ClaimLost | Self::NoTarget | Self::ProxyHeader | Self::FaultReset => {
+                RefusalMode::Reset
+            }
         }
     }
 }
@@ -142,6 +148,8 @@ pub enum DrainReason {
     Moved,
     /// The endpoint was removed, rejected or changed its addresses.
     EndpointRemoved,
+    /// Another gateway that shares the state may serve the address: its claim was given up, or the lease of it is over.
+    ClaimLost,
     /// A fault that was asked for.
     Fault,
     /// An operator ended the flow.
@@ -159,6 +167,7 @@ impl DrainReason {
             Self::Unhealthy => "unhealthy",
             Self::Moved => "moved",
             Self::EndpointRemoved => "endpoint_removed",
+            Self::ClaimLost => "claim_lost",
             Self::Fault => "fault",
             Self::Killed => "killed",
             Self::Shutdown => "shutdown",

@@ -4,6 +4,7 @@
 
 mod backend;
 mod cidr;
+mod claim;
 mod cloud;
 mod cluster;
 mod consumer;
@@ -26,6 +27,7 @@ mod target;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError, is_reserved};
+pub use claim::{ClaimId, Lease};
 pub use cloud::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
 pub use consumer::{

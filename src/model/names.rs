@@ -18,7 +18,7 @@ pub struct ParseNameError {
 }
 
 impl ParseNameError {
-    fn new(text: &str, expected: impl Into<String>) -> Self {
+    pub(super) fn new(text: &str, expected: impl Into<String>) -> Self {
         Self { text: text.to_owned(), expected: expected.into() }
     }
 

@@ -8,8 +8,8 @@ use super::dns::managed_zones;
 use super::rules::is_paired;
 use super::snapshot::EndpointGate;
 use crate::model::{
-    App, AppEndpointKind, AppId, BackendUrl, CidrSet, DeploymentModel, Desired, DnsName, EndpointState, ProjectId,
-    VpceId, Zone,
+    App, AppEndpointKind, AppId, BackendUrl, CidrSet, ClaimId, DeploymentModel, Desired, DnsName, EndpointState, Lease,
+    ProjectId, VpceId, Zone,
 };
 
 /// Where clients of global apps go. Source: App Services, *Domain Migration*.
@@ -62,6 +62,8 @@ pub struct Door {
     pub apps: BTreeMap<AppId, DoorApp>,
     /// Every name of every app behind it: what its certificates are for.
     pub hosts: BTreeSet<DnsName>,
+    /// Until when this gateway may take connections here.
+    pub lease: Lease,
 }
 
 impl Door {
@@ -124,7 +126,9 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
     let mut view = AppsView::default();
     for app in &desired.apps {
         let seen = Arc::new(see(app));
-        view.add(app.public_address, DoorWay::Public, &seen, Standing::Ready);
+        if let Some(lease) = desired.lease(ClaimId::PUBLIC) {
+            view.add(app.public_address, (DoorWay::Public, lease), &seen, Standing::Ready);
+        }
         for registered in &app.endpoints {
             let available = gates.get(&registered.endpoint).filter(|gate| gate.state == EndpointState::Available);
             let Some(gate) = available else { continue };
@@ -136,8 +140,9 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
                 Standing::Ready
             };
             for at in &gate.addresses {
+                let Some(lease) = desired.lease(at.zone.as_str()) else { continue };
                 let way = DoorWay::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
-                view.add(SocketAddr::new(at.ip, app.public_address.port()), way, &seen, standing);
+                view.add(SocketAddr::new(at.ip, app.public_address.port()), (way, lease), &seen, standing);
             }
         }
         view.apps.insert(app.id.clone(), seen);
@@ -147,9 +152,9 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
 
 impl AppsView {
     /// Puts an app behind a door. Of two ways to one address the first stands, and nobody comes in by the other's rules.
-    fn add(&mut self, address: SocketAddr, way: DoorWay, app: &Arc<AppView>, standing: Standing) {
+    fn add(&mut self, address: SocketAddr, (way, lease): (DoorWay, Lease), app: &Arc<AppView>, standing: Standing) {
         let door = self.doors.entry(address).or_insert_with(|| {
-            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new() })
+            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new(), lease })
         });
         if door.way != way {
             return;

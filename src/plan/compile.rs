@@ -23,8 +23,8 @@ use super::strings::Paths;
 use super::survey::{Provider, Survey, counts, is_available};
 use super::targets::{Addressable, Process, is_optimized};
 use crate::model::{
-    CidrSet, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, IpAddressType, IpFamily, ListenerPort,
-    Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
+    CidrSet, ClaimId, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, IpAddressType, IpFamily,
+    ListenerPort, Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
 };
 
 /// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
@@ -65,6 +65,7 @@ pub fn compile(
         dns: Arc::new(dns),
         service_side: Arc::new(service_side),
         notices: findings.into_notices(),
+        served_here: desired.served_here.as_ref().map(|claims| claims.keys().cloned().collect()),
         ..Snapshot::default()
     };
     for provider in survey.providers.values() {
@@ -136,6 +137,7 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
             healthy: survey.is_zone_healthy(service, &zone),
             shifted: survey.is_shifted(service, &zone),
             silent: survey.desired.silent_zones.contains(&zone),
+            unserved: survey.is_zone_unserved(&zone),
             lost: survey.is_zone_lost(service, &zone),
             unhealthy_targets: survey.unhealthy_targets(service, &zone).to_vec(),
             addresses: addresses_in(survey, service, &zone),
@@ -284,12 +286,14 @@ fn add_balancer(
     for endpoint in survey.endpoints_of(&service.id).iter().filter(|endpoint| is_available(endpoint)) {
         let Some(gate) = gates.get(&endpoint.id) else { continue };
         for at in &gate.addresses {
+            let Some(lease) = survey.desired.lease(at.zone.as_str()) else { continue };
             for (port, group) in &open {
                 let address = SocketAddr::new(at.ip, port.get());
                 let gate = Gate::Endpoint(Arc::clone(gate));
                 let answer = group.answer(&at.zone);
                 let (group, zone) = (Arc::clone(group), at.zone.clone());
-                let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+                let (faults, lease) = (Vec::new(), lease.clone());
+                let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
                 befall(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
@@ -434,6 +438,7 @@ fn befall(listener: &mut Listener, survey: &Survey<'_>) {
 /// The standard path: each node with a public address of its own is reached there by whoever is on the project's IP
 /// access list.
 fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
+    let Some(lease) = survey.desired.lease(ClaimId::PUBLIC) else { return };
     let access_list = Arc::new(project.access_list.clone());
     for cluster in project.clusters.iter().filter(|cluster| !cluster.paused) {
         for node in &cluster.nodes {
@@ -443,7 +448,8 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let gate = Gate::Public { access_list: Arc::clone(&access_list) };
             let answer = group.answer(&node.zone);
             let zone = node.zone.clone();
-            let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults: Vec::new() };
+            let (faults, lease) = (Vec::new(), lease.clone());
+            let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
             befall(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }

@@ -141,6 +141,9 @@ impl<'a> From<&'a Snapshot> for Reasons<'a> {
 
 impl Reasons<'_> {
     fn for_closing(&self, listener: &Listener) -> DrainReason {
+        if !self.new.serves(listener.claim()) {
+            return DrainReason::ClaimLost;
+        }
         let target = (&listener.group.service, &listener.group.target);
         let elsewhere = match &listener.gate {
             Gate::Endpoint(gate) => {

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::apps::AppsView;
 use crate::model::{
-    AccessList, CidrSet, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, ListenerPort,
-    Minimum, Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId, VpceId,
-    VpceServiceId, Zone,
+    AccessList, CidrSet, ClaimId, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, Lease,
+    ListenerPort, Minimum, Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId,
+    VpceId, VpceServiceId, Zone,
 };
 
 /// Which snapshot: one more with every change.
@@ -50,6 +50,16 @@ pub struct Snapshot {
     pub service_side: Arc<CidrSet>,
     /// What is allowed but not as it should be, in words for people.
     pub notices: Vec<String>,
+    /// Where several gateways share the state: the claims whose addresses this one listens at; `None`: it listens at all.
+    pub served_here: Option<BTreeSet<ClaimId>>,
+}
+
+impl Snapshot {
+    /// Whether this gateway listens at the addresses of a claim.
+    #[must_use]
+    pub fn serves(&self, claim: &str) -> bool {
+        self.served_here.as_ref().is_none_or(|claims| claims.contains(claim))
+    }
 }
 
 /// A socket to accept on, who may use it, and where its flows go. Compared by value: unequal means retarget.
@@ -69,6 +79,19 @@ pub struct Listener {
     pub outage: bool,
     /// Faults that may befall its flows.
     pub faults: Vec<Arc<Fault>>,
+    /// Until when this gateway may take connections here.
+    pub lease: Lease,
+}
+
+impl Listener {
+    /// The claim that its address belongs to.
+    #[must_use]
+    pub fn claim(&self) -> &str {
+        match self.gate {
+            Gate::Endpoint(_) => self.zone.as_str(),
+            Gate::Public { .. } => ClaimId::PUBLIC,
+        }
+    }
 }
 
 /// What a client's SYN meets at a listener: on the real load balancer it is the target that answers it.
@@ -281,7 +304,9 @@ pub struct ZoneView {
     pub shifted: bool,
     /// Its addresses were found not to answer clients.
     pub silent: bool,
-    /// Its addresses do not answer: they are silent, or in a `zone-outage`.
+    /// No gateway of those that share the state serves its addresses.
+    pub unserved: bool,
+    /// Its addresses do not answer: they are silent, unserved, or in a `zone-outage`.
     pub lost: bool,
     /// Groups that have too few healthy targets for it.
     pub unhealthy_targets: Vec<TargetId>,
@@ -361,6 +386,8 @@ impl ZoneView {
     pub fn reason(&self) -> Option<String> {
         if self.shifted {
             Some(": traffic is shifted away".to_owned())
+        } else if self.unserved {
+            Some(": no gateway serves them".to_owned())
         } else if self.lost {
             Some(": they do not answer clients".to_owned())
         } else if let [first, rest @ ..] = self.unhealthy_targets.as_slice() {

@@ -198,14 +198,19 @@ impl<'a> Survey<'a> {
         !self.is_zone_lost(service, zone) && self.unhealthy_targets(service, zone).is_empty()
     }
 
-    /// Whether the zone's addresses do not answer: in a `zone-outage`, or found silent.
+    /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway.
     pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone) -> bool {
         let lost = |fault: &Arc<Fault>| {
             fault.kind == FaultKind::ZoneOutage
                 && fault.scope.zone.as_ref() == Some(zone)
                 && fault.scope.service.as_ref().is_none_or(|of| of == service)
         };
-        self.desired.silent_zones.contains(zone) || self.faults().any(lost)
+        self.desired.silent_zones.contains(zone) || self.is_zone_unserved(zone) || self.faults().any(lost)
+    }
+
+    /// Whether no gateway of those that share the state serves the zone's addresses.
+    pub(super) fn is_zone_unserved(&self, zone: &Zone) -> bool {
+        self.desired.served_anywhere.as_ref().is_some_and(|served| !served.contains(zone.as_str()))
     }
 
     /// The groups that have too few healthy members for a node in `zone`.

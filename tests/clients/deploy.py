@@ -544,6 +544,118 @@ def test_the_manifests_config_runs_at_the_pods_address():
         no_addresses("10.244.3.17")
 
 
+# ---- several gateways -----------------------------------------------------------------------------------------------
+
+
+FLEET = DEPLOY / "fleet"
+
+
+def fleet():
+    import yaml
+
+    return yaml.safe_load((FLEET / "compose.yaml").read_text())
+
+
+def fleet_objects():
+    import yaml
+
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all((FLEET / "kubernetes.yaml").read_text())}
+    metadata = {"name": "plgw", "namespace": "plgw-fleet"}
+    data = {"gateway.toml": (FLEET / "gateway.toml").read_text()}
+    return objects | {("ConfigMap", "plgw"): {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}}
+
+
+def checked_fleet(files):
+    """Each config is right, one zone is each one's, and in all else they are the same; the zones with their addresses."""
+    import tomllib
+
+    configs = {}
+    for file in files:
+        done = lab.run(lab.PLGW, "check", file)
+        assert "ok: 1 VPC, 1 endpoint, 1 cluster, 3 targets, 9 listeners" in done.stdout, done.stdout
+        config = tomllib.loads(file.read_text())
+        (zone,) = config["gateway"]["zones"]
+        configs[config["gateway"]["id"]] = (zone, config["dns"]["listen"][0].partition(":")[0])
+        assert config["metrics"]["listen"].partition(":")[0] == configs[config["gateway"]["id"]][1]
+        rest = {key: value for key, value in config.items() if key not in ("gateway", "dns", "metrics")}
+        first = configs.setdefault("", json.dumps(rest, sort_keys=True))
+        assert json.dumps(rest, sort_keys=True) == first, file
+    rest = json.loads(configs.pop(""))
+    subnets = {subnet["id"]: subnet["zone"] for subnet in rest["vpc"][0]["subnet"]}
+    addresses = {subnets[at["subnet"]]: at["ip"] for at in rest["interface_endpoint"][0]["address"]}
+    assert len(configs) == 3 and dict(configs.values()) == addresses, (configs, addresses)
+    return configs, rest
+
+
+def test_the_compose_file_of_three_gateways_is_one_and_each_gateway_has_its_zones_address():
+    import compose_spec
+
+    file = fleet()
+    read = compose_spec.PyCompose.from_json(json.dumps(file))
+    assert {f"gateway-{name}" for name in "abc"} | {f"etcd-{n}" for n in range(3)} <= set(read.service_names())
+    # The script that makes the configs, as compose hands it to the shell.
+    out = lab.work() / "fleet-compose"
+    out.mkdir()
+    shell, option, script = file["services"]["config"]["command"]
+    script = script.replace("$$", "$").replace("/template/", f"{FLEET}/").replace("/etc/plgw/", f"{out}/")
+    lab.run(shell, option, script)
+    configs, rest = checked_fleet(sorted(out.glob("*.toml")))
+    for name, (_, address) in configs.items():
+        service = file["services"][f"gateway-{name}"]
+        networks = {network: of["ipv4_address"] for network, of in service["networks"].items() if "ipv4_address" in of}
+        assert list(networks.values()) == [address], (name, networks)
+        (network,) = networks
+        subnet = file["networks"][network]["ipam"]["config"][0]["subnet"]
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(subnet)
+        assert service["command"][-1] == f"/etc/plgw/{name}.toml"
+        assert seconds(service["stop_grace_period"]) > seconds(rest["shutdown_grace"]) + 5
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert service["build"]["args"] == {"FEATURES": "etcd"} and ("ARG", "FEATURES=") in stages()[0]
+    assert rest["state"]["endpoints"] == [f"http://etcd-{n}:2379" for n in range(3)]
+    members = {file["services"][f"etcd-{n}"]["environment"]["ETCD_INITIAL_CLUSTER"] for n in range(3)}
+    assert members == {",".join(f"etcd-{n}=http://etcd-{n}:2380" for n in range(3))}
+    assert file["networks"]["state"]["internal"] and file["networks"]["service"]["internal"]
+
+
+def test_the_manifests_of_three_gateways_are_valid_and_each_node_gets_its_zone():
+    import kubernetes_validate
+
+    objects = fleet_objects()
+    for version in ("1.28", "1.31", "1.34"):
+        for each in objects.values():
+            kubernetes_validate.validate(each, version, strict=True)
+    assert all(each["metadata"]["namespace"] == "plgw-fleet" for (kind, _), each in objects.items() if kind != "Namespace")
+    spec = objects["StatefulSet", "plgw"]["spec"]
+    pod = spec["template"]["spec"]
+    shell, option, script = pod["initContainers"][0]["command"]
+    there = lab.work() / "fleet-pods"
+    there.mkdir()
+    (there / "zones").write_text(objects["ConfigMap", "plgw-zones"]["data"]["zones"])
+    files = []
+    for number, line in enumerate((there / "zones").read_text().splitlines()):
+        out = there / str(number)
+        out.mkdir()
+        text = script.replace("/template/", f"{FLEET}/").replace("/zones/", f"{there}/").replace("/etc/plgw/", f"{out}/")
+        lab.run(shell, option, text, env={**os.environ, "NAME": f"plgw-{number}", "NODE_ADDRESS": line.split()[0]})
+        files.append(out / "gateway.toml")
+    # A node that is no zone's starts nothing.
+    done = lab.run(shell, option, text, check=False, env={**os.environ, "NAME": "plgw-3", "NODE_ADDRESS": "10.0.0.9"})
+    assert done.returncode == 1 and "no zone for 10.0.0.9" in done.stderr, done
+    configs, rest = checked_fleet(files)
+    assert dict(configs.values()).items() == {line.split()[1]: line.split()[0] for line in (there / "zones").read_text().splitlines()}.items()
+    assert pod["terminationGracePeriodSeconds"] > seconds(rest["shutdown_grace"]) + 10
+    service = objects["StatefulSet", "etcd"]["spec"]["serviceName"]
+    endpoints = [f"http://etcd-{n}.{service}.plgw-fleet.svc.cluster.local:2379" for n in range(objects["StatefulSet", "etcd"]["spec"]["replicas"])]
+    assert rest["state"]["endpoints"] == endpoints and spec["replicas"] == 3
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert ports["metrics"] == 9464 and ports["dns-udp"] == ports["dns-tcp"] == 53
+    for name in ("plgw", "etcd"):
+        labels = objects["StatefulSet", name]["spec"]["template"]["metadata"]["labels"]
+        for kind in ("StatefulSet", "PodDisruptionBudget"):
+            assert objects[kind, name]["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert objects["Service", name]["spec"]["selector"].items() <= labels.items()
+
+
 # ---- nftables, sysctl -----------------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,8 @@ impl From<ChangeError> for Refusal {
             | ChangeError::NoSuchFault { .. }
             | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
+            | ChangeError::NoSuchGateway { .. }
+            | ChangeError::GatewayLives { .. }
             | ChangeError::ShiftedAlready { .. } => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }
     }

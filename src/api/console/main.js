@@ -6,6 +6,7 @@ import * as endpoints from "./endpoints.js";
 import * as events from "./events.js";
 import * as faults from "./faults.js";
 import * as flows from "./flows.js";
+import * as gateways from "./gateways.js";
 import * as limits from "./limits.js";
 import { failed } from "./notices.js";
 import * as overview from "./overview.js";
@@ -25,7 +26,7 @@ const BACK_OFF = [1_000, 15_000];
 /** After too many wrong tokens; the gateway forgets them in a minute. */
 const SHUT_OUT = 20_000;
 
-const SECTIONS = [overview, topology, events, targets, endpoints, zones, faults, standins, flows, strings, apps, limits];
+const SECTIONS = [overview, topology, events, targets, endpoints, zones, gateways, faults, standins, flows, strings, apps, limits];
 
 let now = null;
 let hasStandins = true;
@@ -47,6 +48,7 @@ async function read() {
     pace: get("lifecycle"),
     faults: get("faults"),
     zones: get("zones"),
+    gateways: get("gateways"),
     limits: get("limits"),
     throughput: get("throughput"),
     flows: flows.isListed(status) ? get("flows") : null,
@@ -66,6 +68,7 @@ async function read() {
     pace: told.pace,
     faults: told.faults.faults,
     zones: told.zones.zones,
+    gateways: told.gateways,
     limits: told.limits,
     flows: told.flows?.flows ?? null,
     strings: told.strings?.connection_strings ?? now.strings,

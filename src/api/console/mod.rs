@@ -69,6 +69,7 @@ static ASSETS: &[Asset] = &[
     asset!("flows.js", JS),
     asset!("faults.js", JS),
     asset!("zones.js", JS),
+    asset!("gateways.js", JS),
     asset!("limits.js", JS),
 ];
 

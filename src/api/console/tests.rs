@@ -139,7 +139,8 @@ async fn with_a_token_set_the_page_is_there_and_nothing_is_told_without_it() {
     let gateway = Gateway::guarded(credentials).await;
     assert_eq!(get(&gateway, "/", &[]).await.status, 200);
     assert_eq!(get(&gateway, "/console/main.js", &[]).await.status, 200);
-    let reads = ["status", "private-endpoints", "targets", "apps", "lifecycle", "faults", "zones", "limits"];
+    let reads =
+        ["status", "private-endpoints", "targets", "apps", "lifecycle", "faults", "zones", "gateways", "limits"];
     for read in reads.into_iter().chain(["throughput", "flows", "connection-strings"]) {
         assert_eq!(get(&gateway, &format!("/v1/{read}"), &[]).await.status, 401, "{read}");
     }
@@ -149,6 +150,7 @@ async fn with_a_token_set_the_page_is_there_and_nothing_is_told_without_it() {
         ("POST", "/v1/faults"),
         ("DELETE", "/v1/faults/any"),
         ("DELETE", "/v1/flows/a1"),
+        ("DELETE", "/v1/gateways/a"),
         ("POST", "/v1/zones/us-east-1a/shift"),
         ("PUT", "/v1/limits"),
         ("PUT", "/v1/lifecycle"),

@@ -51,6 +51,8 @@ impl From<ChangeError> for Refusal {
             | ChangeError::NoSuchFault { .. }
             | ChangeError::BadFault { .. }
             | ChangeError::NoSuchZone { .. }
+            | ChangeError::NoSuchGateway { .. }
+            | ChangeError::GatewayLives { .. }
             | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
         }
     }

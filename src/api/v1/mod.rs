@@ -6,6 +6,7 @@ mod apps;
 mod events;
 mod faults;
 mod flows;
+mod gateways;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -44,6 +45,7 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         throughput::operations(),
         events::operations(),
         flows::operations(),
+        gateways::operations(),
         apps::operations(),
         stand_ins::operations(),
         lifecycle::operations(),
@@ -98,6 +100,8 @@ fn refused(error: &ChangeError) -> Refusal {
         ChangeError::BadFault { .. } => (StatusCode::BAD_REQUEST, "bad_fault"),
         ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
         ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
+        ChangeError::NoSuchGateway { .. } => (StatusCode::NOT_FOUND, "no_such_gateway"),
+        ChangeError::GatewayLives { .. } => (StatusCode::CONFLICT, "gateway_lives"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     Refusal::new(status, code, chain(error))

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::limits::LimitsOut;
 use crate::api::text::iso8601;
 use crate::control::events::Severity;
-use crate::control::{FaultRecord, NodeName, SharedStatus, Shift};
+use crate::control::{FaultRecord, GatewayState, GatewaysView, NodeName, SharedStatus, Shift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
@@ -61,6 +61,8 @@ enum SubjectKind {
     Fault,
     /// A load balancer, by its endpoint service.
     Service,
+    /// A gateway that shares the state.
+    Gateway,
 }
 
 impl SubjectKind {
@@ -71,6 +73,7 @@ impl SubjectKind {
             Self::Zone => "/console#zones",
             Self::Fault => "/console#faults",
             Self::Service => "/console#limits",
+            Self::Gateway => "/console#gateways",
         }
     }
 }
@@ -89,6 +92,7 @@ pub(super) struct Facts<'a> {
     pub(super) shifts: &'a [Shift],
     pub(super) draining_ports: &'a [(VpceServiceId, ListenerPort)],
     pub(super) limits: &'a [LimitsOut],
+    pub(super) gateways: Option<&'a GatewaysView>,
 }
 
 /// The problems, the most severe ones first; of one severity, in the order of the checks.
@@ -102,6 +106,7 @@ pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
     faults(facts.faults, &mut list);
     limits(facts.limits, &mut list);
     changes(facts, &mut list);
+    gateways(facts.gateways, &mut list);
     draining(facts, &mut list);
     list.0.sort_by_key(|problem| problem.severity);
     list.0
@@ -274,6 +279,24 @@ fn changes(facts: &Facts<'_>, list: &mut List) {
     }
 }
 
+/// What is wrong with gateways that share the state.
+fn gateways(view: Option<&GatewaysView>, list: &mut List) {
+    let Some(view) = view else { return };
+    if let Some(problem) = &view.problem {
+        let own = view.gateways.iter().filter(|gateway| gateway.is_this).map(|gateway| gateway.id.to_string());
+        list.add(Severity::Critical, SubjectKind::Gateway, own.collect(), problem.clone());
+    }
+    let gone = view.gateways.iter().filter(|gateway| gateway.state == GatewayState::Gone && !gateway.is_this);
+    let gone: Vec<_> = gone.map(|gateway| gateway.id.to_string()).collect();
+    if !gone.is_empty() {
+        let message = format!(
+            "gateways are gone: {}; ports that they may have open are kept until they come back or `plgw gateways forget`",
+            names(&gone)
+        );
+        list.add(Severity::Warning, SubjectKind::Gateway, gone, message);
+    }
+}
+
 fn draining(facts: &Facts<'_>, list: &mut List) {
     if !facts.draining_ports.is_empty() {
         let ports: Vec<_> = facts.draining_ports.iter().map(|(_, port)| port.to_string()).collect();
@@ -341,6 +364,7 @@ mod tests {
             shifts: &[],
             draining_ports: &[],
             limits: &[],
+            gateways: None,
         }
     }
 

@@ -79,6 +79,7 @@ async fn status(request: Request) -> Result<Status, Refusal> {
         shifts: &control.shifts(),
         draining_ports: &control.draining_ports(),
         limits: &limits::view(shared).limits,
+        gateways: control.gateways().as_deref(),
     });
     Ok(Status {
         ok: problems.iter().all(StatusProblem::is_info),

@@ -6,6 +6,7 @@ pub(super) mod events;
 mod everywhere;
 pub(super) mod fault;
 pub(super) mod flows;
+pub(super) mod gateways;
 pub(super) mod limits;
 pub(super) mod log_level;
 pub(super) mod standin;

@@ -16,7 +16,7 @@ use crate::config::settings::{
 use crate::config::value::{
     bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, url, whole, words,
 };
-use crate::model::{DnsName, FlowLogFormat, Pace};
+use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
@@ -35,21 +35,30 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
-    let gateway = root.table("gateway", |section| section.get("id", parsed));
+    let (gateway, zones) = root.table("gateway", |section| (section.get("id", parsed), zones(section)));
+    let state = root.table("state", |section| state(section, &lab_dir, declared));
+    if !matches!(state, StateLocation::Etcd(_)) {
+        if let Some(found) = &gateway {
+            let message = "names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
+                           `state.store` to `etcd`";
+            root.problems.report(&found.spot, message);
+        }
+        if let Some(found) = &zones {
+            let message = "zones are shared out among gateways with one state in etcd; leave it out, or set `state.store` to \
+                           `etcd`";
+            root.problems.report(&found.spot, message);
+        }
+    }
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
         workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
-        state: match (gateway, root.table("state", |section| state(section, &lab_dir, declared))) {
-            (gateway, StateLocation::Etcd(etcd)) => {
-                StateLocation::Etcd(EtcdSettings { gateway: gateway.map(|found| found.value), ..etcd })
-            }
-            (Some(found), location) => {
-                let message = "names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
-                               `state.store` to `etcd`";
-                root.problems.report(&found.spot, message);
-                location
-            }
-            (None, location) => location,
+        state: match state {
+            StateLocation::Etcd(etcd) => StateLocation::Etcd(EtcdSettings {
+                gateway: gateway.map(|found| found.value),
+                zones: zones.map(|found| found.value),
+                ..etcd
+            }),
+            location => location,
         },
         dns,
         metrics: root.table("metrics", |section| listen(section, DEFAULT_METRICS, declared).map(|found| found.value)),
@@ -78,6 +87,16 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         watch_file: root.or("watch_file", defaults.watch_file, boolean),
         lab_dir,
     }
+}
+
+/// The zones that a gateway serves, and `public`.
+fn zones(section: &Section<'_>) -> Option<At<BTreeSet<ClaimId>>> {
+    let zones = section.list("zones", parsed)?;
+    let spot = section.spot_of("zones");
+    if section.is_empty_array("zones") {
+        section.report("zones", "it names no zone; leave it out, and the gateway serves all addresses");
+    }
+    Some(At { value: values(zones).into_iter().collect(), spot })
 }
 
 fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
@@ -156,6 +175,7 @@ fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
         endpoints: values(endpoints),
         prefix,
         gateway: None,
+        zones: None,
         ca,
         identity: certificate.zip(key),
         user: user.zip(password_file),

@@ -1,0 +1,126 @@
+//! `/v1/gateways`: the gateways that share the state, and what each serves.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::operation::{Operation, Request};
+use super::{Refusal, bad, refused};
+use crate::api::text::iso8601;
+use crate::control::{ClaimView, GatewayState, GatewayView};
+use crate::model::{ClaimId, GatewayId};
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            Method::GET,
+            "/v1/gateways",
+            "listGateways",
+            "The gateways that share the state, and who serves which zone",
+            list,
+        ),
+        Operation::new(
+            Method::DELETE,
+            "/v1/gateways/{gateway}",
+            "forgetGateway",
+            "Gives up a gateway that is gone for good: its zones and ports are free",
+            forget,
+        ),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Gateways {
+    /// Whether the state is shared; if not, the other fields are empty.
+    shared: bool,
+    gateways: Vec<GatewayOut>,
+    claims: Vec<ClaimOut>,
+    /// Why the others do not hear of the gateway that was asked, or why it does not serve all of its zones.
+    problem: Option<String>,
+}
+
+/// A gateway that shares the state.
+#[derive(Serialize, JsonSchema)]
+struct GatewayOut {
+    id: GatewayId,
+    /// Whether it is the gateway that was asked.
+    is_this: bool,
+    state: GatewayState,
+    /// The zones that it serves when it can have them, and `public`; nothing: it serves all addresses.
+    zones: Option<BTreeSet<ClaimId>>,
+    /// Those at whose addresses it listens.
+    serving: BTreeSet<ClaimId>,
+    /// Its version; nothing where it left and only its ports are remembered.
+    version: Option<String>,
+    /// Where its admin API is.
+    admin: Option<String>,
+    started: Option<String>,
+    /// How long ago it was heard of.
+    heard_seconds_ago: Option<u64>,
+}
+
+impl From<&GatewayView> for GatewayOut {
+    fn from(view: &GatewayView) -> Self {
+        Self {
+            id: view.id.clone(),
+            is_this: view.is_this,
+            state: view.state,
+            zones: view.claims.clone(),
+            serving: view.serving.clone(),
+            version: view.version.clone(),
+            admin: view.admin.clone(),
+            started: view.started.map(|at| iso8601(at, true)),
+            heard_seconds_ago: view.heard.map(|heard| heard.as_secs()),
+        }
+    }
+}
+
+/// A zone that gateways share out, or `public`.
+#[derive(Serialize, JsonSchema)]
+struct ClaimOut {
+    zone: ClaimId,
+    /// The gateway that serves it, or is to.
+    gateway: Option<GatewayId>,
+    /// Whether that one stops to serve it when the state store does not answer, so that a standby may take it.
+    fenced: bool,
+    /// Living gateways that wait for it.
+    standbys: Vec<GatewayId>,
+}
+
+impl From<&ClaimView> for ClaimOut {
+    fn from(view: &ClaimView) -> Self {
+        Self {
+            zone: view.claim.clone(),
+            gateway: view.holder.clone(),
+            fenced: view.fenced,
+            standbys: view.standbys.clone(),
+        }
+    }
+}
+
+async fn list(request: Request) -> Result<Gateways, Refusal> {
+    let Some(view) = request.shared.control.gateways() else {
+        return Ok(Gateways { shared: false, gateways: Vec::new(), claims: Vec::new(), problem: None });
+    };
+    Ok(Gateways {
+        shared: true,
+        gateways: view.gateways.iter().map(GatewayOut::from).collect(),
+        claims: view.claims.iter().map(ClaimOut::from).collect(),
+        problem: view.problem.clone(),
+    })
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Forgotten {
+    gateway: GatewayId,
+    /// How many given-up ports waited for it alone or with others.
+    ports: usize,
+}
+
+async fn forget(request: Request) -> Result<Forgotten, Refusal> {
+    let gateway: GatewayId = request.part("gateway").parse().map_err(bad)?;
+    let ports = request.shared.control.forget_gateway(gateway.clone()).await.map_err(|error| refused(&error))?;
+    Ok(Forgotten { gateway, ports })
+}

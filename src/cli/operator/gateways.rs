@@ -1,0 +1,102 @@
+//! `plgw gateways`: the gateways that share a state.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::table::{Look, Table};
+use super::{Ask, cell, list, segment};
+use crate::model::GatewayId;
+
+/// List the gateways that share a state, or forget one
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    List(List),
+    Forget(Forget),
+}
+
+/// List the gateways that share the state in etcd, and who serves which zone
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plgw gateways list
+  plgw gateways list --output json | jq '.gateways[] | select(.state == \"gone\").id'")]
+struct List {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Give up a gateway that is gone for good: its zones and the ports that wait for it are free
+///
+/// A gateway that stops in order leaves its zones by itself. One that is cut off may still serve its zone and its ports: make
+/// sure that it does not run any more.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plgw gateways forget gateway-b")]
+struct Forget {
+    /// The gateway's id
+    gateway: GatewayId,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    match &args.command {
+        Command::List(List { ask }) => ask.show("GET", "/v1/gateways", String::new(), table)?,
+        Command::Forget(Forget { gateway, ask }) => {
+            let path = format!("/v1/gateways/{}", segment(gateway.as_str()));
+            ask.show("DELETE", &path, String::new(), forgotten)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn forgotten(answer: &Value, _: Look) -> String {
+    format!("  gateway {} is forgotten; {} ports wait for it no more\n", cell(&answer["gateway"]), answer["ports"])
+}
+
+fn table(answer: &Value, look: Look) -> String {
+    if answer["shared"] != true {
+        return "  the state is this gateway's alone: `state.store` is not `etcd`\n".to_owned();
+    }
+    let names = |of: &Value, name: &str| list(of, name).iter().map(cell).collect::<Vec<_>>().join(" ");
+    let mut gateways = Table::new(["GATEWAY", "STATE", "SERVES", "WANTS", "HEARD", "ADMIN"]);
+    for gateway in list(answer, "gateways") {
+        let state = match cell(&gateway["state"]).as_str() {
+            "serving" => look.green("serving"),
+            "gone" => look.red("gone"),
+            other => other.to_owned(),
+        };
+        let serves_all = gateway["zones"].is_null();
+        let this = if gateway["is_this"] == true { " (this one)" } else { "" };
+        gateways.row([
+            format!("{}{this}", cell(&gateway["id"])),
+            state,
+            if serves_all { "all".to_owned() } else { names(gateway, "serving") },
+            if serves_all { "all".to_owned() } else { names(gateway, "zones") },
+            gateway["heard_seconds_ago"].as_u64().map_or_else(String::new, |seconds| format!("{seconds}s ago")),
+            cell(&gateway["admin"]),
+        ]);
+    }
+    let mut text = gateways.render(look);
+    let mut claims = Table::new(["ZONE", "GATEWAY", "STANDBY", "WITHOUT THE STATE"]);
+    for claim in list(answer, "claims") {
+        let gateway = if claim["gateway"].is_null() { look.red("none") } else { cell(&claim["gateway"]) };
+        let without = if claim["fenced"] == true { "stops, a standby takes it" } else { "goes on" };
+        claims.row([cell(&claim["zone"]), gateway, names(claim, "standbys"), without.to_owned()]);
+    }
+    if !claims.is_empty() {
+        text.push('\n');
+        text.push_str(&claims.render(look));
+    }
+    if let Some(problem) = answer["problem"].as_str() {
+        text.push_str(&format!("\n  {}\n", look.red(problem)));
+    }
+    text
+}

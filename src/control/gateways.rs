@@ -1,0 +1,455 @@
+//! Gateways that share a state, among themselves: who lives, and who serves which zone.
+//!
+//! A gateway with `gateway.zones` listens at the addresses of the zones whose claims it has (`membership`, which decides it, is
+//! pure). A task of its own renews its registration each second and takes what is free; another one asks the owner to listen
+//! or to stop, so that a store that is slow and an owner that waits for it do not stand in each other's way. The end of a lease
+//! reaches the listeners at once by [`Lease`]: a listener whose lease is over takes no connection, whether or not the owner has
+//! come to close it.
+
+mod membership;
+#[cfg(test)]
+mod membership_tests;
+mod metrics;
+mod records;
+pub(super) mod serving;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::membership::{Membership, RENEWAL};
+use self::metrics::GatewayMetrics;
+use self::records::{PREFIX, Registration};
+use self::serving::{Served, Serving};
+pub use self::view::{ClaimView, GatewayState, GatewayView, GatewaysView};
+use super::chain::chain;
+use super::inventory::Timestamp;
+use super::owner::{ChangeError, Command, Decision, Owner, RETRY};
+use super::plane::Plane;
+use super::shared::KNOWN;
+use super::store::{StateStore, StoreError};
+use crate::model::{ClaimId, GatewayId, Lease};
+
+/// How long one question to the store may take: less than a lease, so that another one can be asked in time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a gateway says of itself to those that share its state.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayParts {
+    /// The zones that it serves when it can have them, and `public` for the public addresses; `None`: it serves all addresses.
+    pub claims: Option<BTreeSet<ClaimId>>,
+    /// Where the others' operators find its admin API, as a URL.
+    pub admin: Option<String>,
+    /// The process ends and nothing of it is open any more, so that another one may take the name.
+    pub left: CancellationToken,
+}
+
+/// A request that a gateway be forgotten.
+struct Forget {
+    gateway: GatewayId,
+    reply: oneshot::Sender<Result<bool, ChangeError>>,
+}
+
+/// The handle to this gateway's membership.
+#[derive(Debug, Clone)]
+pub(super) struct Gateways {
+    view: watch::Receiver<Arc<GatewaysView>>,
+    forget: mpsc::UnboundedSender<Forget>,
+    leave: CancellationToken,
+    left: CancellationToken,
+}
+
+impl Gateways {
+    pub(super) fn view(&self) -> Arc<GatewaysView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Takes the registration of `gateway` away; whether it had one.
+    pub(super) async fn forget(&self, gateway: GatewayId) -> Result<bool, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.forget.send(Forget { gateway, reply }).map_err(|_| ChangeError::Stopping)?;
+        answer.await.map_err(|_| ChangeError::Stopping)?
+    }
+
+    /// Gives up every claim, once nothing listens any more.
+    pub(super) async fn leave(&self) {
+        self.leave.cancel();
+        self.left.cancelled().await;
+    }
+}
+
+/// Renews this gateway's registration and takes claims.
+pub(super) struct Member {
+    store: Arc<dyn StateStore>,
+    id: GatewayId,
+    membership: Membership,
+    known: BTreeSet<GatewayId>,
+    has_claims: bool,
+    /// The clock's zero.
+    origin: Instant,
+    leases: BTreeMap<ClaimId, Lease>,
+    serving: watch::Sender<Serving>,
+    served: watch::Sender<Served>,
+    view: watch::Sender<Arc<GatewaysView>>,
+    /// When the latest renewal came through: others are seen as they were then.
+    judged: Duration,
+    /// Why the latest renewal did not come through.
+    problem: Option<String>,
+    metrics: GatewayMetrics,
+}
+
+impl Member {
+    /// Registers this gateway, and takes the claims that are free.
+    pub(super) async fn join(
+        store: Arc<dyn StateStore>,
+        id: GatewayId,
+        parts: GatewayParts,
+        recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
+    ) -> Self {
+        let started = Timestamp::now();
+        let own = Registration {
+            process: started.0,
+            host: host(),
+            renewal: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            claims: parts.claims.clone(),
+            serving: BTreeSet::new(),
+            admin: parts.admin,
+            started,
+        };
+        let mut member = Self {
+            store,
+            membership: Membership::new(id.clone(), own),
+            id,
+            known: BTreeSet::new(),
+            has_claims: parts.claims.is_some(),
+            origin: Instant::now(),
+            leases: BTreeMap::new(),
+            serving: watch::Sender::default(),
+            served: watch::Sender::default(),
+            view: watch::Sender::default(),
+            judged: Duration::ZERO,
+            problem: None,
+            metrics: GatewayMetrics::new(recorder, parts.claims),
+        };
+        member.round().await;
+        member
+    }
+
+    /// Where this gateway is to listen.
+    pub(super) fn serving(&self) -> Serving {
+        self.serving.borrow().clone()
+    }
+
+    /// Goes on with that, now that the owner runs and listens.
+    pub(super) fn start(
+        self,
+        commands: mpsc::UnboundedSender<Command>,
+        tasks: &tokio_util::task::TaskTracker,
+    ) -> Gateways {
+        let claims = self.leases.keys().cloned().collect();
+        self.served.send_replace(Served { claims, problem: None });
+        let (forget, requests) = mpsc::unbounded_channel();
+        let (leave, left) = (CancellationToken::new(), CancellationToken::new());
+        let gateways = Gateways { view: self.view.subscribe(), forget, leave: leave.clone(), left: left.clone() };
+        tasks.spawn(listen(self.serving.subscribe(), commands, self.served.clone()));
+        tasks.spawn(async move {
+            let _left = left.drop_guard();
+            self.run(requests, leave).await;
+        });
+        gateways
+    }
+
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Forget>, leave: CancellationToken) {
+        let mut served = self.served.subscribe();
+        // What it serves since its start is told at once.
+        self.round().await;
+        loop {
+            tokio::select! {
+                () = leave.cancelled() => return self.leave().await,
+                Some(Forget { gateway, reply }) = requests.recv() => {
+                    let _ = reply.send(self.forget(&gateway).await);
+                }
+                // As is what changes.
+                _ = served.changed() => {}
+                () = sleep(RENEWAL) => {}
+            }
+            self.round().await;
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// One renewal, and what follows from what was read.
+    async fn round(&mut self) {
+        let outcome = self.renew().await;
+        self.metrics.renewed(outcome.is_ok());
+        let now = self.now();
+        let mut current = self.membership.leases();
+        current.retain(|_, end| end.is_none_or(|end| now < end));
+        for (_, lease) in self.leases.extract_if(.., |claim, _| !current.contains_key(claim)) {
+            lease.set_end(Some(self.origin.into_std()));
+        }
+        for (claim, end) in current {
+            let end = end.map(|end| (self.origin + end).into_std());
+            self.leases.entry(claim).or_insert_with(|| Lease::until(end)).set_end(end);
+        }
+        let here = self.has_claims.then(|| self.leases.clone());
+        let elsewhere = match &outcome {
+            // It serves everything itself.
+            _ if !self.has_claims => None,
+            Ok(()) => self.membership.served_by_others(now),
+            // Who does not get through itself judges nobody.
+            Err(_) => self.serving.borrow().elsewhere.clone(),
+        };
+        let serving = Serving { here, elsewhere };
+        self.serving.send_if_modified(|before| {
+            let changes = *before != serving;
+            *before = serving;
+            changes
+        });
+        if outcome != self.problem.clone().map_or(Ok(()), Err) {
+            match &outcome {
+                Ok(()) => tracing::info!("the gateways that share the state hear of this one"),
+                Err(reason) => {
+                    tracing::warn!(reason, "failed to renew this gateway's registration; it is tried again soon")
+                }
+            }
+        }
+        if outcome.is_ok() {
+            self.judged = now;
+        }
+        self.problem = outcome.err();
+        self.publish();
+    }
+
+    async fn renew(&mut self) -> Result<(), String> {
+        let entries = within(self.store.range(PREFIX)).await?.entries;
+        let known = within(self.store.range(KNOWN)).await?.entries;
+        // Read after the others: while one is there, these were not deleted with it.
+        if known.is_empty() && !self.known.is_empty() {
+            return Err("the keys of the shared state were deleted; nothing is judged by what is left".to_owned());
+        }
+        self.known = known.iter().filter_map(|entry| entry.key.as_str().strip_prefix(KNOWN)?.parse().ok()).collect();
+        let now = self.now();
+        self.membership.read(&entries, now);
+        let serving = self.served.borrow().claims.clone();
+        let Some(renewal) = self.membership.renewal(&serving, now) else {
+            return Err(format!(
+                "another process has the id `{}` and may live; give this gateway another `gateway.id`",
+                self.id
+            ));
+        };
+        let sent = self.now();
+        let revision = within(self.store.commit(renewal.txn.clone())).await?;
+        self.membership.renewed(renewal, sent, revision);
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let now = self.now();
+        let mut gateways: BTreeMap<GatewayId, GatewayView> = BTreeMap::new();
+        for seen in self.membership.gateways(now, self.judged) {
+            let of = seen.registration;
+            let serves = of.claims.is_none() || !of.serving.is_empty();
+            let state = match (seen.lives, serves) {
+                (false, _) => GatewayState::Gone,
+                (true, true) => GatewayState::Serving,
+                (true, false) => GatewayState::Standby,
+            };
+            let view = GatewayView {
+                id: seen.id.clone(),
+                is_this: *seen.id == self.id,
+                state,
+                claims: of.claims.clone(),
+                serving: of.serving.clone(),
+                version: Some(of.version.clone()),
+                admin: of.admin.clone(),
+                started: Some(of.started),
+                heard: Some(seen.heard),
+            };
+            gateways.insert(seen.id.clone(), view);
+        }
+        for id in &self.known {
+            gateways.entry(id.clone()).or_insert_with(|| GatewayView {
+                id: id.clone(),
+                is_this: false,
+                state: GatewayState::Gone,
+                claims: Some(BTreeSet::new()),
+                serving: BTreeSet::new(),
+                version: None,
+                admin: None,
+                started: None,
+                heard: None,
+            });
+        }
+        let gateways: Vec<_> = gateways.into_values().collect();
+        let problem = self.problem.clone().or_else(|| self.served.borrow().problem.clone());
+        let view = GatewaysView { claims: self.claims(&gateways), gateways, problem };
+        self.metrics.published(&view);
+        self.view.send_replace(Arc::new(view));
+    }
+
+    fn claims(&self, gateways: &[GatewayView]) -> Vec<ClaimView> {
+        let holders: BTreeMap<_, _> =
+            self.membership.holders().map(|(claim, holder, fenced)| (claim, (holder, fenced))).collect();
+        let wanted = gateways.iter().filter_map(|gateway| gateway.claims.as_ref()).flatten();
+        let all: BTreeSet<_> = holders.keys().copied().chain(wanted).collect();
+        let view = |claim: &ClaimId| {
+            let holder = holders.get(claim);
+            let waits = |gateway: &&GatewayView| {
+                gateway.state != GatewayState::Gone
+                    && gateway.claims.as_ref().is_some_and(|claims| claims.contains(claim))
+                    && holder.is_none_or(|(holder, _)| **holder != gateway.id)
+            };
+            ClaimView {
+                claim: claim.clone(),
+                holder: holder.map(|(holder, _)| (*holder).clone()),
+                fenced: holder.is_some_and(|(_, fenced)| *fenced),
+                standbys: gateways.iter().filter(waits).map(|gateway| gateway.id.clone()).collect(),
+            }
+        };
+        all.into_iter().map(view).collect()
+    }
+
+    async fn forget(&mut self, gateway: &GatewayId) -> Result<bool, ChangeError> {
+        let lives = |heard| ChangeError::GatewayLives { gateway: gateway.clone(), heard };
+        let Some(txn) = self.membership.forgetting(gateway, self.now()).map_err(lives)? else {
+            return Ok(false);
+        };
+        match self.store.commit(txn).await {
+            Ok(_) => Ok(true),
+            // It has just renewed its registration.
+            Err(StoreError::Conflict { .. }) => Err(lives(Duration::ZERO)),
+            Err(error) => Err(ChangeError::Save(error.into())),
+        }
+    }
+
+    /// Gives up every claim; nothing listens any more. One that can't be given up ends with its lease.
+    pub(super) async fn leave(&mut self) {
+        for _ in 0..2 {
+            let Ok(entries) = within(self.store.range(PREFIX)).await else { return };
+            self.membership.read(&entries.entries, self.now());
+            let Some(txn) = self.membership.leaving() else { return };
+            // A conflict: another gateway has changed a claim meanwhile.
+            if within(self.store.commit(txn)).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// The answer of the store, within its time.
+async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
+    match timeout(CALL_TIMEOUT, question).await {
+        Ok(answer) => answer.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("the state store did not answer within {} s", CALL_TIMEOUT.as_secs())),
+    }
+}
+
+/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice.
+fn host() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    format!("{} {}", boot.trim(), network.display())
+}
+
+/// Has the owner listen where this gateway is to, again and again until it does.
+async fn listen(
+    mut wanted: watch::Receiver<Serving>,
+    commands: mpsc::UnboundedSender<Command>,
+    served: watch::Sender<Served>,
+) {
+    while wanted.changed().await.is_ok() {
+        loop {
+            let serving = wanted.borrow_and_update().clone();
+            let (reply, answer) = oneshot::channel();
+            if commands.send(Command::Serve { serving, reply }).is_err() {
+                return;
+            }
+            let Ok(answer) = answer.await else { return };
+            let is_whole = answer.problem.is_none();
+            served.send_if_modified(|before| {
+                let changes = *before != answer;
+                *before = answer;
+                changes
+            });
+            if is_whole {
+                break;
+            }
+            // What changes meanwhile is taken with it.
+            sleep(RETRY).await;
+        }
+    }
+}
+
+impl<P: Plane> Owner<P> {
+    /// Listens at the addresses of the claims that this gateway has, and no others. What can't be bound is left out.
+    pub(super) async fn serve(&mut self, serving: Serving) -> Served {
+        let Serving { here: Some(wanted), elsewhere } = serving else { return Served::default() };
+        let before = self.desired.served_here.clone().unwrap_or_default();
+        // What is given up first: nothing has to be bound for it.
+        let (mut here, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(claim, lease)| before.get(claim) == Some(lease));
+        let mut problems = Vec::new();
+        if let Err(error) = self.serve_claims(&here, &elsewhere).await {
+            problems.push(chain(&error));
+        }
+        for (claim, lease) in new {
+            here.insert(claim.clone(), lease);
+            match self.serve_claims(&here, &elsewhere).await {
+                Ok(()) => tracing::info!(%claim, "this gateway serves the claim"),
+                Err(error) => {
+                    here.remove(&claim);
+                    problems.push(format!("cannot serve {claim}: {}", chain(&error)));
+                }
+            }
+        }
+        for claim in before.keys().filter(|claim| !here.contains_key(*claim)) {
+            tracing::warn!(%claim, "this gateway no longer serves the claim");
+        }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        if let Some(reason) = &problem {
+            tracing::error!(reason, "this gateway does not serve all of its claims; it is tried again soon");
+        }
+        Served { claims: here.into_keys().collect(), problem }
+    }
+
+    async fn serve_claims(
+        &mut self,
+        here: &BTreeMap<ClaimId, Lease>,
+        elsewhere: &Option<BTreeSet<ClaimId>>,
+    ) -> Result<(), ChangeError> {
+        let serving = Serving { here: Some(here.clone()), elsewhere: elsewhere.clone() };
+        let mut desired = self.desired.clone();
+        desired.served_anywhere = serving.anywhere();
+        desired.served_here = serving.here;
+        if desired == self.desired {
+            return Ok(());
+        }
+        self.put_in_force(desired, Decision::Claims).await.map(drop)
+    }
+
+    /// Lets no port wait for `gateway` any more; for how many that was.
+    pub(super) async fn forget(&mut self, gateway: &GatewayId) -> Result<usize, ChangeError> {
+        let waiting: Vec<_> = self.held.waiting_for(gateway).map(|(service, port)| (service.clone(), port)).collect();
+        if waiting.is_empty() && !self.saved.knows(gateway) {
+            return Err(ChangeError::NoSuchGateway { gateway: gateway.clone() });
+        }
+        let mut held = self.held.clone();
+        waiting.iter().for_each(|(service, port)| held.acknowledge(gateway, service, *port));
+        self.saved.forget(gateway, &held, &self.resources, &self.overrides).await?;
+        self.held = held;
+        tracing::info!(%gateway, ports = waiting.len(), "the gateway is forgotten");
+        Ok(waiting.len())
+    }
+}

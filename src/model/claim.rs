@@ -1,0 +1,123 @@
+//! What one gateway at a time serves where several share a state, and until when.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ids::text_traits;
+use super::{ParseNameError, Zone};
+
+/// The addresses that one gateway at a time serves: those of the endpoints in a zone, by the zone's name, or the public
+/// ones, `public`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(Arc<str>);
+
+impl ClaimId {
+    /// Public addresses of nodes and apps.
+    pub const PUBLIC: &str = "public";
+
+    /// The claim as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ClaimId {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        if text == Self::PUBLIC {
+            return Ok(Self(Arc::from(text)));
+        }
+        let zone = text.parse::<Zone>();
+        zone.map(|zone| Self(Arc::from(zone.as_str()))).map_err(|_| {
+            ParseNameError::new(
+                text,
+                "an availability zone (a region and one letter, as `us-east-1a`), or `public` for the public addresses",
+            )
+        })
+    }
+}
+
+impl Borrow<str> for ClaimId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+text_traits!(ClaimId);
+
+/// Until when a listener may take connections. Clones are the same lease.
+#[derive(Debug, Clone, Default)]
+pub struct Lease(Option<Arc<RwLock<Option<Instant>>>>);
+
+impl Lease {
+    /// A lease that is over at `end`; `None`: it has no end until it is given one.
+    #[must_use]
+    pub fn until(end: Option<Instant>) -> Self {
+        Self(Some(Arc::new(RwLock::new(end))))
+    }
+
+    /// Gives it another end. One that never can end, as a gateway's has that shares no state, stays so.
+    pub fn set_end(&self, end: Option<Instant>) {
+        if let Some(lease) = &self.0 {
+            *lease.write().unwrap_or_else(PoisonError::into_inner) = end;
+        }
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_over(&self, now: impl FnOnce() -> Instant) -> bool {
+        let Some(lease) = &self.0 else { return false };
+        let end = *lease.read().unwrap_or_else(PoisonError::into_inner);
+        end.is_some_and(|end| end <= now())
+    }
+}
+
+impl PartialEq for Lease {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Lease {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_a_zone_or_the_public_addresses() {
+        for text in ["us-east-1a", "eastus2-1", "public"] {
+            assert_eq!(text.parse::<ClaimId>().expect(text).as_str(), text);
+        }
+        for wrong in ["", "us-east-1", "Public", "all"] {
+            assert!(wrong.parse::<ClaimId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_over_at_its_end_and_one_that_cannot_end_never_is() {
+        let now = tokio::time::Instant::now().into_std();
+        let lease = Lease::until(None);
+        assert!(!lease.is_over(|| now));
+        lease.clone().set_end(Some(now + Duration::from_secs(1)));
+        assert!(!lease.is_over(|| now));
+        assert!(lease.is_over(|| now + Duration::from_secs(1)));
+        let endless = Lease::default();
+        endless.set_end(Some(now));
+        assert!(!endless.is_over(|| now));
+        assert!(endless == Lease::default() && endless != lease && lease == lease.clone());
+    }
+}
