@@ -46,8 +46,8 @@ impl Wired {
         let endpoints = endpoints()?;
         let alone = REMEMBERED.write().await;
         let (is_cut, cut) = watch::channel(false);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let etcd = endpoints[0].trim_start_matches("http://").to_owned();
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
@@ -83,9 +83,9 @@ impl Wired {
 
     /// Lets etcd forget everything before its latest revision.
     pub(in crate::control) async fn compact(&self) {
-        let latest = self.direct.range("").await.unwrap().revision;
-        let mut client = Client::connect(&self.endpoints, None).await.unwrap();
-        client.compact(latest.0.cast_signed(), None).await.unwrap();
+        let latest = self.direct.range("").await.expect("a snapshot").revision;
+        let mut client = Client::connect(&self.endpoints, None).await.expect("etcd answers");
+        client.compact(latest.0.cast_signed(), None).await.expect("compacted");
     }
 }
 
@@ -107,7 +107,7 @@ pub(in crate::control) async fn store_alone() -> Option<(EtcdStore, RwLockWriteG
 }
 
 async fn put(store: &EtcdStore, name: &str, value: impl Into<bytes::Bytes>) -> Revision {
-    store.commit(Txn::new().put(name.parse().unwrap(), value)).await.expect("a commit")
+    store.commit(Txn::new().put(name.parse().expect("a key"), value)).await.expect("a commit")
 }
 
 #[tokio::test]
