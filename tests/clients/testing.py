@@ -68,7 +68,7 @@ def test_the_pages_junit_example_passes_in_a_lab():
     lab.run("javac", "-cp", f"{libraries}/*", "-d", there, there / "WritesGoOnTest.java")
     script = (
         'keytool -importcert -noprompt -file "$PLGW_CA" -keystore lab.p12 -storepass changeit && '
-        f"exec java -Djavax.net.ssl.trustStore=lab.p12 -cp '{there}:{libraries}/*' "
+        f"exec java -Djavax.net.ssl.trustStore=lab.p12 -Djavax.net.ssl.trustStorePassword=changeit -cp '{there}:{libraries}/*' "
         "org.junit.platform.console.ConsoleLauncher execute --disable-banner --select-class WritesGoOnTest"
     )
     scenario = lab.ROOT / "config/scenarios/lab.toml"
