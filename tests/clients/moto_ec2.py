@@ -57,7 +57,8 @@ def test_motos_tests_of_served_calls_pass():
     )
     summary = done.stdout.rstrip().rpartition("\n")[2]
     print("  " + summary)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    told = "\n".join(line for line in done.stdout.splitlines() if not line.startswith("XFAIL"))
+    assert done.returncode == 0, told[-8000:] + done.stderr[-2000:]
     passed = int(re.search(r"(\d+) passed", summary)[1])
     assert passed >= LEAST_PASSED, summary
     assert gateway.stop() == 0, gateway.tail()

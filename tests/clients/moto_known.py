@@ -64,10 +64,12 @@ KNOWN = {
     "test_security_group_tag_filtering": NO_DEFAULT_VPC,
     "test_security_group_tagging": NO_DEFAULT_VPC,
     "test_security_group_wildcard_tag_filter": NO_DEFAULT_VPC,
+    "test_subnet_get_by_id": MALFORMED,
     "test_update_security_group_rule_descriptions_egress": "a group's name is enough in the default VPC alone",
     "test_update_security_group_rule_descriptions_ingress": "a group's name is enough in the default VPC alone",
     "test_vpc_associate_ipv6_cidr_block": "moto has one IPv6 network a VPC; AWS's quota is five",
     "test_vpc_get_by_cidr_block": RANDOM,
+    "test_vpc_get_by_id": MALFORMED,
     "test_vpc_isdefault_filter": NO_DEFAULT_VPC,
     **{
         f"test_zoneId_in_availability_zones[{case}]": REGIONS

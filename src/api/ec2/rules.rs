@@ -117,7 +117,11 @@ fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced:
 
 pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let groups = request.params.filters()?.into_iter().filter(|(name, _)| *name == "group-id");
-    groups.flat_map(|(_, ids)| ids).try_for_each(|id| GROUP.check(id))?;
+    if let Some(wrong) = groups.flat_map(|(_, ids)| ids).find(|id| !GROUP.fits(id)) {
+        // Here AWS says it in other words (moto's test, which was verified against AWS).
+        let message = format!("The security group ID '{wrong}' is malformed");
+        return Err(Refusal::new("InvalidGroupId.Malformed", message));
+    }
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("SecurityGroupRuleId", Some(RULE))),
