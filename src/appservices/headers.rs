@@ -159,9 +159,13 @@ impl ForwardedFields {
         }
     }
 
-    /// Whether it holds for this request of the same connection, whose two addresses are the same.
+    /// Whether it holds for this request of the same connection, whose two addresses are the same. A reload may give the
+    /// listener's address to another endpoint.
     pub(crate) fn is_of(&self, sender: &Sender<'_>) -> bool {
-        self.origin == sender.origin && self.authority == *sender.authority
+        let endpoint = self.endpoint.as_ref().map(HeaderValue::as_bytes);
+        self.origin == sender.origin
+            && self.authority == *sender.authority
+            && endpoint == sender.endpoint.map(|endpoint| endpoint.as_str().as_bytes())
     }
 }
 

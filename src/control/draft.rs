@@ -151,6 +151,8 @@ impl Kind {
     pub fn of_id(id: &str) -> Self {
         match id.rsplit_once('-').map(|(prefix, _)| prefix) {
             Some("subnet") => Self::Subnet,
+            Some("vpc-cidr-assoc") => Self::VpcNetwork,
+            Some("subnet-cidr-assoc") => Self::SubnetNetwork,
             Some("sg") => Self::SecurityGroup,
             Some("sgr") => Self::SecurityRuleId,
             Some("vpce") => Self::Endpoint,

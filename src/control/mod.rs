@@ -187,7 +187,6 @@ impl Control {
                 own_names: desired.own_names.clone(),
                 served_anywhere: serving.anywhere(),
                 served_here: serving.here,
-                resolved: names.answers(),
                 ..Desired::default()
             },
             base: Inventory::default(),
@@ -234,11 +233,12 @@ impl Control {
             tracker.spawn(follow::watch(parts.store, commands.clone(), status, owner.stop.clone()));
         }
         owner.metrics.took_over();
-        names.took_over();
         let (learn, to_learn) = mpsc::channel(1);
         let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
-        tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         tracker.spawn(owner.run(received, health_results));
+        // As a change of their own: a name that leads astray must not keep the gateway from starting.
+        names.put_in_force(&commands).await;
+        tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         let gateways = member.map(|member| member.start(commands.clone(), tracker));
         Ok(Self {
             commands,

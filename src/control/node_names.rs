@@ -96,14 +96,8 @@ impl NodeNames {
     }
 
     /// What the names lead to by the latest answers.
-    pub(super) fn answers(&self) -> BTreeMap<DnsName, IpAddr> {
+    fn answers(&self) -> BTreeMap<DnsName, IpAddr> {
         self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.latest?))).collect()
-    }
-
-    /// Takes it that the latest answers are in force.
-    pub(super) fn took_over(&mut self) {
-        self.known.values_mut().for_each(|known| known.in_force = known.latest);
-        self.publish();
     }
 
     /// Asks for `names`, all at once.
@@ -111,11 +105,12 @@ impl NodeNames {
         if names.is_empty() {
             return;
         }
-        let resolver = resolver(&self.servers).map_err(|error| error.to_string());
-        let resolver = &resolver;
+        let of = |strategy| resolver(&self.servers, strategy);
+        let resolvers = of(LookupIpStrategy::Ipv4Only).and_then(|ipv4| Ok([ipv4, of(LookupIpStrategy::Ipv6Only)?]));
+        let resolvers = &resolvers.map_err(|error| error.to_string());
         let answer = |name| async move {
-            match resolver {
-                Ok(resolver) => look_up(resolver, name).await,
+            match resolvers {
+                Ok(resolvers) => look_up(resolvers, name).await,
                 Err(error) => Err(error.clone()),
             }
         };
@@ -136,6 +131,8 @@ impl NodeNames {
         mut learn: mpsc::Receiver<Learn>,
         stop: CancellationToken,
     ) {
+        // Names of what was saved, or of a config that others published, are in no file of this gateway's.
+        inventories.mark_changed();
         let work = async {
             loop {
                 let due = self.known.values().map(|known| known.due).min();
@@ -179,7 +176,7 @@ impl NodeNames {
 
     /// Lets the owner take the latest answers: all together, as two names may change places; or else one by one, so that
     /// one that leads astray holds up no other.
-    async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
+    pub(super) async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
         let is_new = |known: &Known| known.latest.is_some() && known.latest != known.in_force;
         let new: Vec<DnsName> =
             self.known.iter().filter(|(_, known)| is_new(known)).map(|(name, _)| name.clone()).collect();
@@ -193,7 +190,13 @@ impl NodeNames {
                 addresses.extend(known.latest.map(|address| (name, address)));
                 match offer(commands, addresses).await {
                     Ok(()) => known.in_force = known.latest,
-                    Err(error) => known.problem = Some(chain(&error)),
+                    Err(error) => {
+                        known.problem = Some(chain(&error));
+                        if !matches!(error, ChangeError::Plan(_)) {
+                            // Nothing is wrong with the address.
+                            known.due = Instant::now() + RETRY;
+                        }
+                    }
                 }
             }
         }
@@ -231,12 +234,12 @@ impl NodeNames {
 }
 
 impl Known {
-    /// Takes an answer. Of several addresses the one in use stays, else the lowest is taken: the order of answers changes
-    /// from one to the next.
+    /// Takes an answer. Of several addresses the one in use stays, then the one that was chosen last, else the lowest is taken:
+    /// the order of answers changes from one to the next.
     fn take(&mut self, answer: Answer, now: Instant) {
         match answer {
             Ok((addresses, valid_until)) => {
-                let stays = self.latest.filter(|latest| addresses.contains(latest));
+                let stays = [self.in_force, self.latest].into_iter().flatten().find(|ip| addresses.contains(ip));
                 self.latest = stays.or_else(|| addresses.into_iter().min());
                 self.problem = None;
                 self.due = valid_until.clamp(now + SHORTEST, now + LONGEST);
@@ -260,7 +263,7 @@ async fn offer(
 
 /// A resolver of its own for every round, so that `/etc/resolv.conf` and `/etc/hosts` may change, and nothing is cached
 /// beyond its TTL.
-fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioResolver, NetError> {
     let mut builder = if servers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
@@ -275,15 +278,31 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
         builder
     };
     let options = builder.options_mut();
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+    options.ip_strategy = strategy;
     options.timeout = options.timeout.min(ANSWER_WITHIN);
     builder.build()
 }
 
-async fn look_up(resolver: &TokioResolver, name: &DnsName) -> Answer {
-    let found = timeout(WITHIN, resolver.lookup_ip(name.as_str())).await.unwrap_or(Err(NetError::Timeout));
-    match found {
-        Ok(found) => Ok((found.iter().collect(), Instant::from_std(found.valid_until()))),
+/// Asks for IPv4 addresses, and for those of IPv6 only where there are none: a question that fails must not move a target to
+/// the other family.
+async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Answer {
+    let asked = async {
+        match ipv4.lookup_ip(name.as_str()).await {
+            Err(NetError::Dns(DnsError::NoRecordsFound(_))) => ipv6.lookup_ip(name.as_str()).await,
+            found => found,
+        }
+    };
+    match timeout(WITHIN, asked).await.unwrap_or(Err(NetError::Timeout)) {
+        Ok(found) => {
+            // An IPv4 address that is mapped into IPv6 is that address.
+            let all: Vec<IpAddr> = found.iter().map(|ip| ip.to_canonical()).collect();
+            let fit: Vec<IpAddr> = all.iter().copied().filter(|ip| !is_of_link(*ip)).collect();
+            if fit.is_empty() {
+                let all = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                return Err(format!("it leads to {all}, where no node can be: link-local, multicast or broadcast"));
+            }
+            Ok((fit, Instant::from_std(found.valid_until())))
+        }
         Err(NetError::Timeout) => Err("no name server answered in time".to_owned()),
         Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. }))) => Err(match response_code {
             ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".to_owned(),
@@ -293,9 +312,38 @@ async fn look_up(resolver: &TokioResolver, name: &DnsName) -> Answer {
     }
 }
 
+/// Whether an address means something on one link alone, or is that of many: among them that of a cloud's metadata.
+fn is_of_link(ip: IpAddr) -> bool {
+    ip.is_multicast()
+        || match ip {
+            IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_a_link_are_no_nodes() {
+        for ip in ["169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert!(is_of_link(ip.parse().expect("an address")), "{ip}");
+        }
+        for ip in ["10.1.0.5", "127.1.0.11", "fd00::1", "192.0.2.1"] {
+            assert!(!is_of_link(ip.parse().expect("an address")), "{ip}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_in_use_is_preferred_to_one_that_was_refused() {
+        let (mut known, now) = (known(), Instant::now());
+        known.in_force = Some(ips(&[11])[0]);
+        known.take(Ok((ips(&[9]), now)), now);
+        assert_eq!(known.latest, Some(ips(&[9])[0]), "to be refused, say");
+        known.take(Ok((ips(&[9, 11]), now)), now);
+        assert_eq!(known.latest, Some(ips(&[11])[0]));
+    }
 
     fn known() -> Known {
         Known { latest: None, in_force: None, problem: None, due: Instant::now() }

@@ -146,9 +146,11 @@ pub(crate) fn open(ctx: &Rc<WorkerContext>, socket: TcpListener, route_watch: Ro
 }
 
 /// Accepts clients and follows the mode of the current route until the listener closes.
-async fn run(ctx: Rc<WorkerContext>, mut listener: WorkerListener, route_watch: RouteWatch) {
+async fn run(ctx: Rc<WorkerContext>, listener: WorkerListener, route_watch: RouteWatch) {
     let _alarm = Alarm::new(format!("the listener at {}", listener.address), &ctx.state.losses);
     let (mut changes, route_watch, mut backoff) = (route_watch.current.clone(), Rc::new(route_watch), Backoff::new());
+    // Declared after the route watch, so closed before it: the end of the watch says that the socket is closed.
+    let mut listener = listener;
     loop {
         let answer = changes.borrow_and_update().listener.answer;
         let in_mode = listener.take_mode(&ctx, answer);

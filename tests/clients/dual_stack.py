@@ -4,6 +4,7 @@ The config is `config/scenarios/dual-stack.toml` on loopback: its IPv4 networks 
 has all of 2001:db8::/32.
 """
 
+import ipaddress
 import json
 import pathlib
 import socket
@@ -120,11 +121,11 @@ def test_boto3_makes_a_dual_stack_vpc_and_endpoint_that_its_own_clients_reach_al
     assert described["ServiceDetails"][0]["SupportedIpAddressTypes"] == ["ipv4", "ipv6"], described
     vpc = ec2.create_vpc(CidrBlock="127.6.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
     net = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
-    assert net.endswith("00::/56"), net
-    vpc, prefix = vpc["VpcId"], net.removesuffix("00::/56")
+    second = list(ipaddress.ip_network(net).subnets(new_prefix=64))[1]
+    vpc, inside = vpc["VpcId"], str(second[9])
     for attribute in ("EnableDnsSupport", "EnableDnsHostnames"):
         ec2.modify_vpc_attribute(VpcId=vpc, **{attribute: {"Value": True}})
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="127.6.1.0/24", Ipv6CidrBlock=f"{prefix}01::/64",
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="127.6.1.0/24", Ipv6CidrBlock=str(second),
                                AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
     ec2.modify_subnet_attribute(SubnetId=subnet, AssignIpv6AddressOnCreation={"Value": True})
     group = ec2.create_security_group(VpcId=vpc, GroupName="endpoints", Description="in front of Atlas")["GroupId"]
@@ -142,7 +143,7 @@ def test_boto3_makes_a_dual_stack_vpc_and_endpoint_that_its_own_clients_reach_al
     assert (made["IpAddressType"], made["DnsOptions"]["DnsRecordIpType"]) == ("dualstack", "dualstack"), made
     interface, = ec2.describe_network_interfaces(NetworkInterfaceIds=made["NetworkInterfaceIds"])["NetworkInterfaces"]
     ip4, ip6 = interface["PrivateIpAddress"], interface["Ipv6Addresses"][0]["Ipv6Address"]
-    assert interface["DenyAllIgwTraffic"] is True and ip6 == f"{prefix}01::4", interface
+    assert interface["DenyAllIgwTraffic"] is True and ip6 == str(second[4]), interface
 
     service = atlas("GET", "AWS/endpointService")[0]["id"]
     atlas("POST", f"AWS/endpointService/{service}/endpoint", {"id": endpoint})
@@ -154,25 +155,25 @@ def test_boto3_makes_a_dual_stack_vpc_and_endpoint_that_its_own_clients_reach_al
     lab.eventually("the endpoint is available", available)
     assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [ip6] and dig(HOSTS[2], "A", "127.6.1.9") == [ip4]
     for port in (1024, 1025, 1026):
-        assert hello(ip6, port, f"{prefix}01::9") and hello(ip4, port, "127.6.1.9")
-    # Another VPC's clients, the service's side, and a neighbour's link-local address reach neither it nor each other's.
-    for source, address in ((CLIENT, ip6), (f"{prefix}01::9", DUAL[0]), ("2001:db8:b::a", ip6), ("::1", ip6)):
+        assert hello(ip6, port, inside) and hello(ip4, port, "127.6.1.9")
+    # Another VPC's clients and the service's side reach neither it nor each other's.
+    for source, address in ((CLIENT, ip6), (inside, DUAL[0]), ("2001:db8:b::a", ip6), ("::1", ip6)):
         assert not hello(address, 1024, source, timeout=1), (source, address)
 
     # Rules have networks of one family each.
     ec2.revoke_security_group_ingress(**ipv6)
-    assert not hello(ip6, 1024, f"{prefix}01::9", timeout=1) and hello(ip4, 1024, "127.6.1.9")
+    assert not hello(ip6, 1024, inside, timeout=1) and hello(ip4, 1024, "127.6.1.9")
     ec2.authorize_security_group_ingress(**ipv6)
-    assert hello(ip6, 1024, f"{prefix}01::9")
+    assert hello(ip6, 1024, inside)
 
     ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, DnsOptions={"DnsRecordIpType": "ipv4"})
-    assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [] and hello(ip6, 1024, f"{prefix}01::9"), "the address stays"
+    assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [] and hello(ip6, 1024, inside), "the address stays"
     ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, IpAddressType="ipv4")
     interface, = ec2.describe_network_interfaces(NetworkInterfaceIds=made["NetworkInterfaceIds"])["NetworkInterfaces"]
     assert interface["Ipv6Addresses"] == [] and interface["PrivateIpAddress"] == ip4, interface
     assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [] and hello(ip4, 1024, "127.6.1.9")
     ec2.modify_vpc_endpoint(VpcEndpointId=endpoint, IpAddressType="dualstack")
-    assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [ip6] and hello(ip6, 1024, f"{prefix}01::9")
+    assert dig(HOSTS[2], "AAAA", "127.6.1.9") == [ip6] and hello(ip6, 1024, inside)
 
     ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint])
 

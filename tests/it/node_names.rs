@@ -126,6 +126,30 @@ async fn a_name_is_not_followed_to_the_gateway_or_to_clients() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_astray_keeps_no_gateway_from_starting() {
+    let (net, names) = (Net::claim(), NameServer::start().await);
+    names.set(NAME, &[net.endpoint_a()]);
+    let gateway = start(net, &names).await;
+    let known = complains(&gateway, "is not resolved").await;
+    assert_eq!((known.address, member(&gateway, "a")), (None, None));
+    let target = gateway.net.target(0);
+    names.set(NAME, &[target.ip()]);
+    moves_to(&gateway, "a", target).await;
+}
+
+#[tokio::test]
+async fn an_ipv4_address_mapped_into_ipv6_is_that_address_and_a_links_own_is_not_followed() {
+    let (net, names) = (Net::claim(), NameServer::start().await);
+    let target = net.target(0);
+    let IpAddr::V4(ip) = target.ip() else { unreachable!("targets of the tests are IPv4") };
+    names.set(NAME, &["fe80::1".parse().expect("an address")]);
+    let gateway = start(net, &names).await;
+    complains(&gateway, "link-local").await;
+    names.set(NAME, &[ip.to_ipv6_mapped().into()]);
+    moves_to(&gateway, "a", target).await;
+}
+
+#[tokio::test]
 async fn two_names_that_change_places_are_followed() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     let [a, b] = [net.target(0), net.target(1)];

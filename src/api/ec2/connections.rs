@@ -72,7 +72,8 @@ pub(super) async fn decide(request: &Request<'_>, accept: bool) -> Outcome {
     params.unsupported(&["TransitGatewayAttachmentId"])?;
     let service: VpceServiceId = params.id("ServiceId", SERVICE)?;
     let inventory = request.shared.control.inventory();
-    if !offers(&inventory).iter().any(|offer| *offer.name.service() == service) {
+    let is_it = |offer: &super::services::Offer| *offer.name.service() == service && request.sees(offer.name.region());
+    if !offers(&inventory).iter().any(is_it) {
         return Err(not_found(Kind::Service, service.as_str()));
     }
     let leads_there = |id: &VpceId| {

@@ -67,6 +67,16 @@ async fn a_vpcs_ipv6_network_comes_and_goes_with_its_association() {
     gateway.ok(&format!("Action=ModifySubnetAttribute&SubnetId={subnet}&AssignIpv6AddressOnCreation.Value=true")).await;
     let shown = gateway.ok(&format!("Action=DescribeSubnets&SubnetId.1={subnet}")).await;
     assert_eq!(element(&shown, "assignIpv6AddressOnCreation"), "true");
+    for (form, code) in [
+        (
+            format!("DisassociateSubnetCidrBlock&AssociationId={in_subnet}"),
+            "InvalidSubnetCidrBlockAssociationID.NotFound",
+        ),
+        (format!("DisassociateVpcCidrBlock&AssociationId={id}"), "InvalidVpcCidrBlockAssociationIdError.NotFound"),
+    ] {
+        let answer = gateway.ec2_in("eu-west-1", &format!("Action={form}")).await;
+        assert_eq!((answer.status.as_u16(), element(&answer.text(), "Code").as_str()), (400, code), "{form}");
+    }
     gateway.ok(&format!("Action=DisassociateSubnetCidrBlock&AssociationId={in_subnet}")).await;
     gateway.ok(&format!("Action=DisassociateVpcCidrBlock&AssociationId={id}")).await;
     let shown = gateway.ok(&format!("Action=DescribeVpcs&VpcId.1={vpc}")).await;
@@ -173,10 +183,24 @@ async fn a_dual_stack_endpoint_has_both_addresses_on_each_interface() {
 }
 
 #[tokio::test]
+async fn where_the_pool_is_taken_a_network_of_it_is_refused_and_changes_go_on() {
+    let mut desired = config::quickstart().desired;
+    let vpc = desired.vpcs.values_mut().next().expect("a VPC");
+    let pool = "2001:db8::/32".parse().expect("a network");
+    vpc.on_premises = vpc.on_premises.iter().copied().chain([pool]).collect();
+    let gateway = Gateway::start_with(desired).await;
+    let create = "Action=CreateVpc&CidrBlock=10.7.0.0/16&AmazonProvidedIpv6CidrBlock=true";
+    let answer = gateway.ask("POST", "/", create).await;
+    assert!(answer.status.as_u16() == 400 && answer.text().contains("there is no free /56"), "{}", answer.text());
+    gateway.ok("Action=CreateVpc&CidrBlock=10.7.0.0/16").await;
+}
+
+#[tokio::test]
 async fn an_ipv6_endpoint_lies_in_ipv6_only_subnets() {
     let gateway = gateway().await;
     let (vpc, _, net) = vpc(&gateway).await;
-    let native = net.replace("00::/64", "01::/64");
+    let first: ipnet::Ipv6Net = net.parse().expect("a network");
+    let native = ipnet::Ipv6Net::new_assert((first.network().to_bits() | 1 << 64).into(), 64).to_string();
     let made = gateway.ok(&format!("Action=CreateSubnet&VpcId={vpc}&Ipv6Native=true&Ipv6CidrBlock={native}")).await;
     assert_eq!(
         (element(&made, "ipv6Native"), element(&made, "cidrBlock")),

@@ -335,6 +335,10 @@ async fn what_lies_in_another_region_is_not_there() {
             "InvalidVpcEndpointId.NotFound",
         ),
         (format!("CreateTags&ResourceId.1={VPC}&Tag.1.Key=k"), "InvalidVpcID.NotFound"),
+        (
+            format!("AcceptVpcEndpointConnections&ServiceId=vpce-svc-02863655456245e5c&VpcEndpointId.1={endpoint}"),
+            "InvalidVpcEndpointServiceId.NotFound",
+        ),
     ] {
         let answer = gateway.ec2_in("eu-west-1", &format!("Action={form}")).await;
         assert_eq!((answer.status.as_u16(), element(&answer.text(), "Code").as_str()), (400, code), "{form}");

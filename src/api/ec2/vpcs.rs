@@ -122,7 +122,8 @@ pub(super) async fn associate(request: &Request<'_>) -> Outcome {
 pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
     let association = request.params.required("AssociationId")?.to_owned();
     let inventory = request.shared.control.inventory();
-    let is_primary = |record: &VpcRecord| association == self::association(record, 0);
+    let is_primary =
+        |record: &VpcRecord| request.sees(&record.vpc.region) && association == self::association(record, 0);
     if inventory.vpcs.values().any(is_primary) {
         let message = format!(
             "The vpc CIDR block with association ID {association} may not be disassociated. It is the primary IPv4 CIDR \

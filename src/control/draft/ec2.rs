@@ -40,6 +40,9 @@ const MOST_IPV6_NETWORKS: usize = 5;
 /// are for documentation (RFC 3849) and lead nowhere.
 const IPV6_POOL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 
+/// How many networks of the pool, chosen at random, are tried.
+const IPV6_TRIES: usize = 64;
+
 /// Tags that a resource has at most. Source: AWS, *Tag restrictions*.
 const MOST_TAGS: usize = 50;
 
@@ -123,10 +126,11 @@ impl Draft {
     /// [`EditError::Limit`] for too many VPCs or tags.
     pub fn create_vpc(&mut self, region: Region, cidr: IpNet, with_ipv6: bool, tags: Tags) -> Result<VpcId, EditError> {
         let id: VpcId = new_id("vpc-", |id| self.inventory.vpcs.contains_key(id));
+        let ipv6 = with_ipv6.then(|| self.free_ipv6_network()).transpose()?.map(IpNet::from);
         let vpc = Vpc {
             id: id.clone(),
             region,
-            cidrs: std::iter::once(cidr).chain(with_ipv6.then(|| self.free_ipv6_network().into())).collect(),
+            cidrs: std::iter::once(cidr).chain(ipv6).collect(),
             peered: CidrSet::default(),
             on_premises: CidrSet::default(),
             enable_dns_support: true,
@@ -146,18 +150,23 @@ impl Draft {
     }
 
     /// A /56 that overlaps no network there is.
-    fn free_ipv6_network(&self) -> Ipv6Net {
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Conflict`] when none was found: the pool may be taken as a whole.
+    fn free_ipv6_network(&self) -> Result<Ipv6Net, EditError> {
         let vpcs = self.inventory.vpcs.values().map(|record| &record.vpc).chain(self.inventory.fixed.networks.values());
         let nets = vpcs.flat_map(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises]).flat_map(CidrSet::iter);
         let taken: CidrSet = nets.chain(self.inventory.service_networks().iter()).copied().collect();
-        loop {
+        for _ in 0..IPV6_TRIES {
             let digits = u128::from_str_radix(&random_hex(6), 16).expect("hex digits are a number");
             let bits = IPV6_POOL.network().to_bits() | digits << 72;
             let net = Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), 56);
             if taken.overlap(&std::iter::once(IpNet::from(net)).collect()).is_none() {
-                return net;
+                return Ok(net);
             }
         }
+        Err(EditError::Conflict(format!("there is no free /56 in {IPV6_POOL}: networks of the inventory overlap it")))
     }
 
     /// Gives a VPC one more IPv6 network. Groups that let everything out over IPv4, as new ones do, let it out over IPv6 too.
@@ -167,7 +176,7 @@ impl Draft {
     ///
     /// [`EditError::Limit`] for too many.
     pub fn associate_vpc_network(&mut self, id: &VpcId) -> Result<Ipv6Net, EditError> {
-        let net = self.free_ipv6_network();
+        let net = self.free_ipv6_network()?;
         let record = self.vpc_mut(id)?;
         record.vpc.cidrs = record.vpc.cidrs.iter().copied().chain([net.into()]).collect();
         check_limit(Kind::VpcNetwork, record.ipv6_associations().len(), MOST_IPV6_NETWORKS)?;

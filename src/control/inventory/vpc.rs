@@ -91,13 +91,15 @@ impl VpcRecord {
         self.vpc.cidrs.iter().filter_map(of_net).collect()
     }
 
-    /// Whether the VPC, or a subnet, a group or a rule in it, has this id.
+    /// Whether the VPC, or a subnet, a group, a rule or an association of an IPv6 network in it, has this id.
     pub(in super::super) fn has_resource(&self, id: &str) -> bool {
         let vpc = &self.vpc;
         vpc.id.as_str() == id
             || vpc.subnets.keys().any(|subnet| subnet.as_str() == id)
             || vpc.security_groups.keys().any(|group| group.as_str() == id)
             || self.rules.values().flatten().any(|rule| rule.id.as_str() == id)
+            || self.ipv6_associations().iter().any(|(own, _)| own == id)
+            || vpc.subnets.values().filter_map(ipv6_association_of).any(|(own, _)| own == id)
     }
 }
 

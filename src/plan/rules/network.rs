@@ -87,7 +87,9 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, provider) in &survey.providers {
         nets.extend(provider.cidrs().iter().map(|net| (*net, Owner::Service(id))));
     }
-    for (net, owner) in nets.iter().filter(|(net, _)| OF_ONE_LINK.iter().any(|own| IpNet::V6(*own).contains(net))) {
+    let is_of_one_link =
+        |net: &IpNet| OF_ONE_LINK.iter().map(|own| IpNet::V6(*own)).any(|own| own.contains(net) || net.contains(&own));
+    for (net, owner) in nets.iter().filter(|(net, _)| is_of_one_link(net)) {
         let (net, kind) = (*net, owner.words());
         findings.refuse(owner.location(), RuleError::NetworkOfOneLink { kind, net });
     }

@@ -1,7 +1,7 @@
 //! Questions over UDP, as a stub resolver asks them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
@@ -65,7 +65,7 @@ impl Resolver {
 /// What a [`NameServer`] makes of questions for a name that it has.
 #[derive(Clone)]
 enum Named {
-    Addresses(Vec<Ipv4Addr>),
+    Addresses(Vec<IpAddr>),
     Silence,
 }
 
@@ -93,12 +93,16 @@ impl NameServer {
                 match known.lock().expect("no panic").get(&name).cloned() {
                     None => answer.metadata.response_code = ResponseCode::NXDomain,
                     Some(Named::Silence) => continue,
-                    Some(Named::Addresses(addresses)) if query.query_type() == RecordType::A => {
-                        for ip in addresses {
-                            answer.add_answer(Record::from_rdata(query.name().clone(), 0, RData::A(ip.into())));
+                    Some(Named::Addresses(addresses)) => {
+                        let data = |ip: IpAddr| match (ip, query.query_type()) {
+                            (IpAddr::V4(ip), RecordType::A) => Some(RData::A(ip.into())),
+                            (IpAddr::V6(ip), RecordType::AAAA) => Some(RData::AAAA(ip.into())),
+                            _ => None,
+                        };
+                        for data in addresses.into_iter().filter_map(data) {
+                            answer.add_answer(Record::from_rdata(query.name().clone(), 0, data));
                         }
                     }
-                    Some(Named::Addresses(_)) => {}
                 }
                 socket.send_to(&answer.to_vec().expect("it encodes"), from).await.expect("sent");
             }
@@ -108,12 +112,7 @@ impl NameServer {
 
     /// From now on `name` has these addresses.
     pub(crate) fn set(&self, name: &str, addresses: &[IpAddr]) {
-        let v4 = |ip: &IpAddr| match ip {
-            IpAddr::V4(ip) => *ip,
-            IpAddr::V6(_) => panic!("{ip} is no IPv4 address"),
-        };
-        let addresses = Named::Addresses(addresses.iter().map(v4).collect());
-        self.names.lock().expect("no panic").insert(name.to_owned(), addresses);
+        self.names.lock().expect("no panic").insert(name.to_owned(), Named::Addresses(addresses.to_vec()));
     }
 
     /// From now on `name` does not exist.
