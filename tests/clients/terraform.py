@@ -174,6 +174,48 @@ def main():
     assert listed in PAGE.read_text(), "the output takes the string of its own endpoint"
     assert len(own) == 1, strings
 
+    # plan: a second look finds no difference.
+    def refresh():
+        of = lambda name, value: {"Name": name, "Values": [value]}
+        attributes = ("enableDnsHostnames", "enableDnsSupport", "enableNetworkAddressUsageMetrics")
+        shown = {
+            "vpc": ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"],
+            "acl": ec2.describe_network_acls(Filters=[of("default", "true"), of("vpc-id", vpc)])["NetworkAcls"],
+            "routes": ec2.describe_route_tables(Filters=[of("association.main", "true"), of("vpc-id", vpc)])["RouteTables"],
+            "default group": ec2.describe_security_groups(Filters=[of("group-name", "default"), of("vpc-id", vpc)])["SecurityGroups"],
+            "subnet": ec2.describe_subnets(SubnetIds=[known["aws_subnet.app.id"]])["Subnets"],
+            "group": ec2.describe_security_groups(GroupIds=[group_id])["SecurityGroups"],
+            "endpoint": ec2.describe_vpc_endpoints(VpcEndpointIds=[endpoint])["VpcEndpoints"],
+            "service": ec2.describe_vpc_endpoint_services(ServiceNames=[wanted["ServiceName"]])["ServiceDetails"],
+        }
+        assert all(len(one) == 1 for one in shown.values()), shown
+        assert ec2.describe_prefix_lists(Filters=[of("prefix-list-name", wanted["ServiceName"])])["PrefixLists"] == []
+        for eni in shown["endpoint"][0]["NetworkInterfaceIds"]:
+            shown[eni], = ec2.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
+        for name in attributes:
+            shown[name] = ec2.describe_vpc_attribute(VpcId=vpc, Attribute=name)[name[0].upper() + name[1:]]
+        shown["rules"] = ec2.describe_security_group_rules(Filters=[of("group-id", group_id)])["SecurityGroupRules"]
+        shown["zones"] = ec2.describe_availability_zones(Filters=[of("state", "available")])["AvailabilityZones"]
+        return shown
+
+    shown = refresh()
+    assert refresh() == shown
+    assert shown["enableDnsHostnames"] == {"Value": True} and shown["endpoint"][0]["VpcEndpointType"] == "Interface", shown
+    assert zone in [one["ZoneName"] for one in shown["zones"]], shown["zones"]
+
+    # aws_vpc_security_group_ingress_rule, which the page does not have: made, read, changed, read, removed by its id.
+    one = {"IpProtocol": "tcp", "FromPort": 27017, "ToPort": 27017, "IpRanges": [{"CidrIp": network, "Description": "one by one"}]}
+    made = ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[one])["SecurityGroupRules"]
+    by_id = [made[0]["SecurityGroupRuleId"]]
+    read = lambda: ec2.describe_security_group_rules(SecurityGroupRuleIds=by_id)["SecurityGroupRules"]
+    assert len(made) == 1 and read() == read() and read()[0]["Description"] == "one by one" and not read()[0]["IsEgress"], read()
+    changed = {"IpProtocol": "tcp", "FromPort": 27018, "ToPort": 27018, "CidrIpv4": network, "Description": "another"}
+    ec2.modify_security_group_rules(
+        GroupId=group_id, SecurityGroupRules=[{"SecurityGroupRuleId": by_id[0], "SecurityGroupRule": changed}])
+    assert (read()[0]["FromPort"], read()[0]["Description"]) == (27018, "another"), read()
+    assert ec2.revoke_security_group_ingress(GroupId=group_id, SecurityGroupRuleIds=by_id)["Return"] is True
+    assert refresh() == shown
+
     # From the VPC: the machine's own address is in the quickstart's.
     subprocess.run(["ip", "route", "add", "local", network, "dev", "lo", "src", network.replace(".0.0/16", ".1.200"), "table", "local"], check=True)
     with pymongo.MongoClient(own[0], tlsCAFile="plgw-lab/ca.pem", serverSelectionTimeoutMS=30_000) as client:
