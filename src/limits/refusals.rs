@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::sources::{IPV6_PREFIX, source_of};
+
 /// Sources that are counted individually; further ones are counted together.
 const MOST_SOURCES: usize = 1024;
 
@@ -13,7 +15,7 @@ const MOST_SOURCES: usize = 1024;
 pub(crate) struct RefusedSource {
     /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`.
     pub(crate) listener: &'static str,
-    /// The source of the connections; `None`: many sources.
+    /// The source of the connections, of IPv6 its /64; `None`: many sources.
     pub(crate) source: Option<IpAddr>,
     /// Why they were refused.
     pub(crate) reason: &'static str,
@@ -22,7 +24,11 @@ pub(crate) struct RefusedSource {
 impl RefusedSource {
     /// The source as text.
     pub(crate) fn name(&self) -> String {
-        self.source.map_or_else(|| "many sources".to_owned(), |source| source.to_string())
+        match self.source {
+            Some(source @ IpAddr::V4(_)) => source.to_string(),
+            Some(source @ IpAddr::V6(_)) => format!("{source}/{IPV6_PREFIX}"),
+            None => "many sources".to_owned(),
+        }
     }
 }
 
@@ -57,7 +63,7 @@ impl Refusals {
     /// in full.
     pub(crate) fn is_first(&self, listener: &'static str, source: IpAddr, reason: &'static str, subject: &str) -> bool {
         let mut counts = self.lock();
-        let of = RefusedSource { listener, source: Some(source.to_canonical()), reason };
+        let of = RefusedSource { listener, source: Some(source_of(source)), reason };
         if let Some(counted) = counts.get_mut(&of) {
             counted.add(subject);
             return false;
@@ -111,6 +117,15 @@ mod tests {
         assert_eq!(refusals.take().into_iter().map(|(_, refused)| refused.count).sum::<u64>(), 1);
         assert!(refusals.take().is_empty());
         assert!(is_first(&refusals, "flows", 1, "a"), "it begins again");
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_subnet_are_one_source() {
+        let refusals = Refusals::default();
+        let refused = |text: &str| refusals.is_first("flows", text.parse().expect("an address"), "one_way", "a");
+        assert!(refused("2001:db8:1:2::1") && !refused("2001:db8:1:2:ffff::9") && refused("2001:db8:1:3::1"));
+        let names: Vec<_> = refusals.take().into_iter().map(|(of, refused)| (of.name(), refused.count)).collect();
+        assert_eq!(names, [("2001:db8:1:2::/64".to_owned(), 2), ("2001:db8:1:3::/64".to_owned(), 1)]);
     }
 
     #[test]

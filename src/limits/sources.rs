@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dashmap::DashMap;
 
 /// Prefix length by which IPv6 addresses are counted, as a host may use every address of its subnet.
-const IPV6_PREFIX: u32 = 64;
+pub(super) const IPV6_PREFIX: u32 = 64;
 
 /// The source that an address is counted for: an IPv4 address or an IPv6 prefix.
 pub(crate) fn source_of(ip: IpAddr) -> IpAddr {
