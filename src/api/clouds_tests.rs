@@ -106,7 +106,7 @@ async fn an_endpoint_that_its_cloud_does_not_know_fails_and_says_what_to_check()
     assert!(view["errorMessage"].as_str().is_some_and(|why| why.contains("was not found in Google Cloud")), "{view}");
 }
 
-/// A wrong address is mended by adding the endpoint once more: what failed stands in nobody's way.
+/// A wrong address is mended by adding the endpoint once more: what failed stands in the way of nothing.
 #[tokio::test]
 async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
     let gateway = gateway().await;

@@ -16,9 +16,8 @@ use tokio_util::task::TaskTracker;
 use super::client::{Answer, Client};
 use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
-use crate::control::health::NoAnswer;
 use crate::control::store::{MemoryStore, StateStore, Txn};
-use crate::control::{Control, ControlParts, GatewayParts, Pace, Plane};
+use crate::control::{Control, ControlParts, Plane};
 use crate::data::{Carried, FlowView};
 use crate::lifecycle::Readiness;
 use crate::model::{
@@ -163,19 +162,7 @@ impl Gateway {
         desired: Desired,
     ) -> Self {
         let stop = CancellationToken::new();
-        let parts = ControlParts {
-            snapshots: tokio::sync::watch::Sender::new(Arc::default()),
-            plane: Arc::new(PaperPlane),
-            store,
-            gateway,
-            gateway_parts: GatewayParts::default(),
-            probe: Arc::new(NoAnswer),
-            name_servers: Vec::new(),
-            recorder: Arc::new(NoopRecorder),
-            move_grace: Duration::ZERO,
-            pace: Pace::Fast,
-            stop: stop.clone(),
-        };
+        let parts = ControlParts { gateway, stop: stop.clone(), ..ControlParts::for_test(Arc::new(PaperPlane), store) };
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the inventory can be planned");
         let again = control.clone();
         let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::headers::ForwardedFields;
-use super::target::Target;
 use crate::data::descriptors::SpareSocket;
 
 /// A client's connection, shared by its requests.
@@ -27,8 +26,7 @@ pub(crate) struct ClientConnection {
     pub(crate) activity: Arc<Activity>,
     /// For the first connection to a backend that one of its requests needs.
     pub(crate) spare: RefCell<Option<SpareSocket>>,
-    /// The target of the last request, and the fields written for it: most requests of a connection have the same.
-    pub(crate) target: RefCell<Option<Rc<Target>>>,
+    /// The fields written for the last request: most requests of a connection need the same.
     pub(crate) forwarded: RefCell<Option<ForwardedFields>>,
     /// It takes no more requests.
     pub(crate) closing: Cell<bool>,
@@ -160,7 +158,6 @@ mod tests {
             is_h2,
             activity: Activity::new(),
             spare: RefCell::default(),
-            target: RefCell::default(),
             forwarded: RefCell::default(),
             closing: Cell::default(),
             cut: CancellationToken::new(),

@@ -199,26 +199,7 @@ fn text(value: &str) -> HeaderValue {
 /// and many frameworks turn every character but letters and digits into the same `_` (nginx and Apache drop such names too).
 fn is_false(name: &str) -> bool {
     let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    !is_common(name) && (!is_plain(name) || is_claim(name))
-}
-
-/// Whether a name is one of those that most requests have. The answer for any other is the same, and takes longer.
-fn is_common(name: &str) -> bool {
-    matches!(
-        name,
-        "accept"
-            | "accept-encoding"
-            | "accept-language"
-            | "authorization"
-            | "cache-control"
-            | "content-length"
-            | "content-type"
-            | "cookie"
-            | "host"
-            | "origin"
-            | "referer"
-            | "user-agent"
-    )
+    !is_plain(name) || is_claim(name)
 }
 
 /// Whether a name, in lower case, says where a request came from or what it was for.

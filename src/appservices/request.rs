@@ -138,7 +138,7 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     async fn handle(&self, uri: &Uri, request: Box<Request<Incoming>>) -> Outcome {
         let is_options = *request.method() == Method::OPTIONS && uri.path() == "*";
-        let read = Target::read(&request, &self.in_flight.connection.target).and_then(|target| {
+        let read = Target::read(&request).and_then(|target| {
             // The server as a whole (RFC 9110 §9.3.7), which no path of an app is.
             let whole = Route { class: PathClass::Unknown, app: None };
             let route = if is_options { Ok(whole) } else { route(uri.path()) };

@@ -1,8 +1,5 @@
 //! The host and port that a request is for, which its head must say once and in one way.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request};
 
@@ -19,12 +16,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads it from the request's head. `last` is that of the connection's last request, which most often is the same.
+    /// Reads it from the request's head.
     ///
     /// # Errors
     ///
     /// What is wrong with the head.
-    pub(crate) fn read<B>(request: &Request<B>, last: &RefCell<Option<Rc<Self>>>) -> Result<Rc<Self>, &'static str> {
+    pub(crate) fn read<B>(request: &Request<B>) -> Result<Self, &'static str> {
         if matches!(request.method().as_str(), "TRACE" | "TRACK") {
             return Err("requests are not sent back");
         }
@@ -56,14 +53,6 @@ impl Target {
             (None, Some(header)) => header,
             (None, None) => return Err("the host is missing"),
         };
-        let mut last = last.borrow_mut();
-        match &*last {
-            Some(target) if target.authority == *text => Ok(Rc::clone(target)),
-            _ => Ok(Rc::clone(last.insert(Rc::new(Self::parse(text)?)))),
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, &'static str> {
         let (host, port) = split_port(text);
         let fits = !host.is_empty()
             && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':'))
@@ -72,7 +61,10 @@ impl Target {
             return Err("the host is no name");
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let authority = HeaderValue::from_str(text).map_err(|_| "the host is no name")?;
+        let authority = match (uri.authority(), value) {
+            (None, Some(value)) => value.clone(),
+            _ => HeaderValue::from_str(text).map_err(|_| "the host is no name")?,
+        };
         Ok(Self { authority, host })
     }
 
@@ -94,35 +86,23 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 mod tests {
     use super::*;
 
-    fn read(host: &str, last: &RefCell<Option<Rc<Target>>>) -> Result<Rc<Target>, &'static str> {
-        let request = Request::builder().uri("/").header("host", host).body(()).expect("a request");
-        Target::read(&request, last)
+    fn read(host: &str) -> Result<Target, &'static str> {
+        Target::read(&Request::builder().uri("/").header("host", host).body(()).expect("a request"))
     }
 
     #[test]
     fn the_host_is_read_without_case_port_and_last_dot() {
-        let last = RefCell::default();
         for (written, host) in [
             ("a.example", "a.example"),
             ("A.Example:8443", "a.example"),
             ("a.example.", "a.example"),
             ("[::1]:1", "[::1]"),
         ] {
-            let target = read(written, &last).expect("a host");
+            let target = read(written).expect("a host");
             assert_eq!((target.authority.as_bytes(), target.host.as_str()), (written.as_bytes(), host));
         }
         for wrong in ["", ":1", "a:", "a:b", "a b", "a/b", "a@b"] {
-            assert!(read(wrong, &last).is_err(), "{wrong}");
+            assert!(read(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_target_is_kept_until_another_one_is_asked_for() {
-        let last = RefCell::default();
-        let first = read("a.example", &last).expect("a host");
-        assert!(Rc::ptr_eq(&first, &read("a.example", &last).expect("a host")));
-        assert!(read("a b", &last).is_err());
-        assert_eq!(read("b.example", &last).expect("a host").host, "b.example");
-        assert_eq!(read("A.example", &last).expect("a host").authority, "A.example");
     }
 }

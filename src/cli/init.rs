@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use super::table::print;
 use super::{Failure, Kind};
 use crate::config;
-use crate::control::draft::random;
+use crate::control::draft::{random, random_hex};
 use crate::model::{Cloud, ClusterName, NodeAddress, Region};
 use crate::plan::{Generation, PortAllocations, compile};
 
@@ -88,14 +88,6 @@ enum Provider {
 }
 
 impl Provider {
-    fn of(cloud: Option<Cloud>) -> Self {
-        match cloud {
-            None => Self::Aws,
-            Some(Cloud::Azure) => Self::Azure,
-            Some(Cloud::Gcp) => Self::Gcp,
-        }
-    }
-
     fn cloud(self) -> Option<Cloud> {
         match self {
             Self::Aws => None,
@@ -116,9 +108,8 @@ impl Provider {
     fn region(self, text: &str) -> Result<Region, String> {
         Region::of(self.cloud(), text).map_err(|error| match text.parse::<Region>() {
             Ok(other) => {
-                let own = Self::of(other.cloud()).to_possible_value();
-                let own = own.expect("no provider is hidden");
-                format!("`{text}` is a region of {}; add `--provider {}`", other.provider(), own.get_name())
+                let own = other.provider();
+                format!("`{text}` is a region of {own}; add `--provider {}`", own.to_lowercase())
             }
             Err(_) => error.to_string(),
         })
@@ -245,7 +236,7 @@ impl Wanted {
 
     fn text(&self) -> String {
         let Self { region, service_cidr, cluster, .. } = self;
-        let service = if region.cloud().is_some() { hex(24) } else { id("vpce-svc") };
+        let service = if region.cloud().is_some() { random_hex(24) } else { id("vpce-svc") };
         let (network, endpoint) =
             if region.cloud().is_some() { self.cloud_network(&service) } else { self.vpc(&service) };
         let node = |(index, address): (usize, &NodeAddress)| {
@@ -280,7 +271,7 @@ region = \"{region}\"
 cidrs = [\"{service_cidr}\"]
 
 {endpoint}",
-            project = hex(24),
+            project = random_hex(24),
             label = letters(5),
         )
     }
@@ -335,7 +326,8 @@ address = [
     fn cloud_network(&self, service: &str) -> (String, String) {
         let Self { region, cidr, .. } = self;
         let (network, subnet, endpoint) = if region.cloud() == Some(Cloud::Azure) {
-            let subscription = format!("{}-{}-4{}-8{}-{}", hex(8), hex(4), hex(3), hex(3), hex(12));
+            let subscription =
+                format!("{}-{}-4{}-8{}-{}", random_hex(8), random_hex(4), random_hex(3), random_hex(3), random_hex(12));
             let of = format!("/subscriptions/{subscription}/resourceGroups/lab/providers/Microsoft.Network");
             let network = format!("{of}/virtualNetworks/app");
             (network.clone(), format!("{network}/subnets/default"), format!("{of}/privateEndpoints/atlas"))
@@ -379,13 +371,9 @@ ip = \"{}\"
     }
 }
 
-/// An id of AWS that nobody has.
+/// A new id, as AWS writes them.
 fn id(prefix: &str) -> String {
-    format!("{prefix}-{}", hex(17))
-}
-
-fn hex(digits: usize) -> String {
-    random(digits, b"0123456789abcdef")
+    format!("{prefix}-{}", random_hex(17))
 }
 
 fn letters(length: usize) -> String {

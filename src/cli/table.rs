@@ -14,7 +14,7 @@ const FOLD: usize = 4;
 
 /// Rows under headings, every cell whole on one line.
 ///
-/// In a table that is wider than the terminal the columns that find no room stand on further, indented lines of each row.
+/// In a table that is wider than the terminal the columns that do not fit stand on further, indented lines of each row.
 /// Nothing is ever cut, because people copy connection strings and names out of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_find_no_room_stand_on_a_further_line_and_nothing_is_cut() {
+    fn columns_that_do_not_fit_stand_on_a_further_line_and_nothing_is_cut() {
         let look = Look { width: Some(40), ..Look::default() };
         let text = table().render(look);
         assert_eq!(

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::inventory::{Fixed, Inventory};
 use super::saved_error::SavedError;
+use super::store::json;
 use crate::model::{Desired, Fault};
 
 /// The config of all gateways, a [`ConfigBase`].
@@ -42,7 +43,7 @@ impl ConfigBase {
         let resources = self.inventory.resources(&Inventory::default());
         let resources = resources.into_iter().map(|(key, json)| (key, raw(json))).collect();
         let published = Published { resources, fixed: self.inventory.fixed.clone(), faults: self.faults.clone() };
-        serde_json::to_vec(&published).expect("text keys and no failing serializers").into()
+        json(&published).into()
     }
 
     /// Reads what another gateway published.

@@ -197,7 +197,7 @@ pub struct Draft {
 }
 
 /// Digits that nobody can foresee.
-fn random_hex(digits: usize) -> String {
+pub(crate) fn random_hex(digits: usize) -> String {
     random(digits, b"0123456789abcdef")
 }
 
@@ -213,12 +213,12 @@ pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
 }
 
-/// A new id of AWS: `prefix` and 17 hex digits that nobody has yet.
+/// A new id of AWS: `prefix` and 17 hex digits that is not in use.
 fn new_id<T: std::str::FromStr<Err = ParseIdError>>(prefix: &str, taken: impl Fn(&T) -> bool) -> T {
     new_id_of(prefix, 17, taken)
 }
 
-/// A new id: `prefix` and `digits` hex digits that nobody has yet.
+/// A new id: `prefix` and `digits` hex digits that is not in use.
 fn new_id_of<T>(prefix: &str, digits: usize, taken: impl Fn(&T) -> bool) -> T
 where
     T: std::str::FromStr<Err = ParseIdError>,

@@ -77,7 +77,7 @@ impl<P: Plane> Owner<P> {
         let mut overrides = self.overrides.clone();
         let names: Vec<String> = name.map_or_else(|| overrides.faults.keys().cloned().collect(), |name| vec![name]);
         for name in &names {
-            if !overrides.clear(name, &self.configured_faults, true) {
+            if !overrides.clear(name, &self.config.faults, true) {
                 let known: Vec<_> = overrides.faults.keys().map(String::as_str).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(ChangeError::NoSuchFault { name: name.clone(), known });
@@ -158,7 +158,7 @@ impl<P: Plane> Owner<P> {
             FaultPhase::End => {
                 tracing::warn!(fault = name, "fault ends");
                 self.note_fault(&name, format!("fault `{name}` is over"));
-                overrides.clear(&name, &self.configured_faults, false);
+                overrides.clear(&name, &self.config.faults, false);
                 if !self.set_overrides_or_log(overrides).await {
                     return self.later(RETRY, Command::FaultDue { name, epoch, due });
                 }

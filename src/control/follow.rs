@@ -136,9 +136,9 @@ impl<P: Plane> Owner<P> {
         }
         self.file = Some(wanted.clone());
         self.catch_up().await?;
-        let before = self.config();
+        let before = self.config.clone();
         for replays in 0.. {
-            let published = if wanted == self.config() { self.saved.known.config().cloned() } else { None };
+            let published = if wanted == self.config { self.saved.known.config().cloned() } else { None };
             let earlier = self.saved.set_config(|| published.unwrap_or_else(|| wanted.publish()));
             let outcome = Box::pin(self.rebase(wanted.clone())).await;
             let Err(error) = outcome else { return outcome };
@@ -149,7 +149,7 @@ impl<P: Plane> Owner<P> {
                 return Err(error);
             }
             self.catch_up().await?;
-            if self.config() != before && self.config() != wanted {
+            if self.config != before && self.config != wanted {
                 let by = self.saved.shared().and_then(|shared| shared.latest_by()).map(ToString::to_string);
                 let by = by.unwrap_or_default();
                 let text = format!(
@@ -160,11 +160,6 @@ impl<P: Plane> Owner<P> {
             }
         }
         unreachable!("the last replay returns")
-    }
-
-    /// What the config in force names.
-    fn config(&self) -> ConfigBase {
-        ConfigBase { inventory: self.base.clone(), faults: self.configured_faults.clone() }
     }
 
     /// Whether another gateway's change was first, so that this one is to be made again on what that one left.
@@ -230,7 +225,7 @@ impl<P: Plane> Owner<P> {
     /// Says how this gateway stands to the shared state; `error`: why it can't follow.
     pub(super) fn publish_status(&self, error: Option<&ChangeError>) {
         let Some(shared) = self.saved.shared() else { return };
-        let file_differs = self.file.as_ref().is_some_and(|file| *file != self.config());
+        let file_differs = self.file.as_ref().is_some_and(|file| *file != self.config);
         self.shared_status.send_if_modified(|status| {
             let now = SharedStatus {
                 gateway: Some(shared.id.clone()),
@@ -247,26 +242,23 @@ impl<P: Plane> Owner<P> {
     async fn take_over(&mut self, loaded: Loaded, known: Known) -> Result<(), ChangeError> {
         let config = match known.config() {
             Some(published) if self.saved.known.config() != Some(published) => ConfigBase::read(published)?,
-            _ => self.config(),
+            _ => self.config.clone(),
         };
-        let is_other_config = config != self.config();
-        let ConfigBase { inventory: base, faults } = config;
-        let inventory = base.clone().with(&loaded.resources)?;
-        let overrides = loaded.overrides.over(&faults, Timestamp::now()).keeping_progress_of(&self.overrides);
+        let is_other_config = config != self.config;
+        let inventory = config.inventory.clone().with(&loaded.resources)?;
+        let overrides = loaded.overrides.over(&config.faults, Timestamp::now()).keeping_progress_of(&self.overrides);
         let mut desired = self.desired_of(&inventory);
         overrides.apply_to(&mut desired);
         // Known first, so that ports which are idle here are released on top of it.
         let before = (
             self.saved.exchange(known),
-            std::mem::replace(&mut self.base, base),
-            std::mem::replace(&mut self.configured_faults, faults),
+            std::mem::replace(&mut self.config, config),
             std::mem::replace(&mut self.resources, loaded.resources),
             std::mem::replace(&mut self.overrides, overrides),
         );
         if let Err(error) = self.put_in_force(desired, Decision::Elsewhere(&loaded.held)).await {
             self.saved.exchange(before.0);
-            (self.base, self.configured_faults, self.resources, self.overrides) =
-                (before.1, before.2, before.3, before.4);
+            (self.config, self.resources, self.overrides) = (before.1, before.2, before.3);
             return Err(error);
         }
         if is_other_config {

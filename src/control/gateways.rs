@@ -208,7 +208,7 @@ impl Member {
             // It serves everything itself.
             _ if !self.has_claims => None,
             Ok(()) => self.membership.served_by_others(now),
-            // Who does not get through itself judges nobody.
+            // A gateway that does not get through itself judges no other.
             Err(_) => self.serving.borrow().elsewhere.clone(),
         };
         let serving = Serving { here, elsewhere };

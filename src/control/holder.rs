@@ -1,7 +1,7 @@
 //! The process that serves as a gateway. Two processes with one gateway id would release each other's ports, so the second one is
 //! refused at its start, and one that was cut off while another took its id ends.
 //!
-//! A process writes its key every [`BEAT`]. One that starts takes over a key that nobody wrote for [`LEASE`], by its own monotonic
+//! A process writes its key every [`BEAT`]. One that starts takes over a key that was not written for [`LEASE`], by its own monotonic
 //! clock: no two clocks are compared, and the store needs no leases. It does so in the transaction of its first change, which
 //! rewrites the head of all changes: so whatever the earlier process still sends conflicts.
 
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inventory::Timestamp;
 use super::saved_error::SavedError;
-use super::store::{ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn};
+use super::store::{ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn, json};
 use crate::model::GatewayId;
 
 /// By gateway: its [`Holder`].
@@ -61,10 +61,6 @@ impl Holder {
         &self.process
     }
 
-    pub(super) fn json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("text keys and no failing serializers")
-    }
-
     pub(super) fn taken(&self, id: &GatewayId) -> SavedError {
         let admin = self.admin.as_ref().map(|admin| format!(", whose admin API is at {admin}")).unwrap_or_default();
         SavedError::Taken { id: id.clone(), admin, seconds: LEASE.as_secs() }
@@ -80,9 +76,7 @@ async fn read(store: &dyn StateStore, id: &GatewayId) -> Result<Option<(Holder, 
     let key = key(id);
     let entries = store.range(key.as_str()).await?.entries;
     let Some(entry) = entries.into_iter().find(|entry| entry.key == key) else { return Ok(None) };
-    let holder = serde_json::from_slice(&entry.value);
-    let holder = holder.map_err(|source| SavedError::Value { key: key.as_str().to_owned(), source })?;
-    Ok(Some((holder, entry.revision)))
+    Ok(Some((SavedError::read(&entry)?, entry.revision)))
 }
 
 /// Waits until no process serves as `id`; what its key is then.
@@ -121,7 +115,7 @@ pub(super) async fn hold(
         loop {
             sleep(BEAT).await;
             holder.beat += 1;
-            let beat = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).put(key.clone(), holder.json());
+            let beat = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).put(key.clone(), json(&holder));
             match store.commit(beat).await {
                 Ok(revision) => at = revision,
                 // An earlier one came through unnoticed, or the gateway joined again; if another process took the id, the owner

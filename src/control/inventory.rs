@@ -34,7 +34,7 @@ pub(super) use self::serverless::{derived_id, mongos};
 pub use self::state::{ServiceState, Tags, Timestamp};
 pub use self::vpc::{SubnetAttributes, VpcRecord, ipv6_association_of};
 use super::saved_error::SavedError;
-use super::store::Entry;
+use super::store::{Entry, json};
 use crate::model::{
     App, CidrSet, Cluster, ClusterName, Desired, EndpointService, EndpointState, InterfaceEndpoint, IpAddressType,
     Project, ProjectId, Region, VpcId, VpceId, VpceServiceId, Zone,
@@ -576,8 +576,7 @@ fn differ<K: Ord + fmt::Display, V: PartialEq + Serialize>(
     resources: &mut ApiResources,
 ) {
     for (key, value) in now.iter().filter(|(key, value)| base.get(*key) != Some(*value)) {
-        let json = serde_json::to_vec(value).expect("records have text keys and no failing serializers");
-        resources.insert(format!("{RESOURCES}{kind}/{key}"), json);
+        resources.insert(format!("{RESOURCES}{kind}/{key}"), json(value));
     }
     for key in base.keys().filter(|key| !now.contains_key(*key)) {
         resources.insert(format!("{RESOURCES}{kind}/{key}"), Vec::new());

@@ -203,6 +203,6 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+pub(super) fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
 }

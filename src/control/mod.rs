@@ -111,6 +111,26 @@ pub struct ControlParts<P> {
     pub stop: CancellationToken,
 }
 
+#[cfg(test)]
+impl<P> ControlParts<P> {
+    /// A gateway of its own whose probes never end, that counts nothing and waits for nothing: so only the test changes anything.
+    pub(crate) fn for_test(plane: Arc<P>, store: Arc<dyn StateStore>) -> Self {
+        Self {
+            plane,
+            snapshots: watch::Sender::new(Arc::default()),
+            store,
+            gateway: None,
+            gateway_parts: GatewayParts::default(),
+            probe: Arc::new(health::NoAnswer),
+            name_servers: Vec::new(),
+            recorder: Arc::new(::metrics::NoopRecorder),
+            move_grace: Duration::ZERO,
+            pace: Pace::Fast,
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
 /// The handle to the task that owns the desired state. Clones are the same handle.
 #[derive(Clone)]
 pub struct Control {
@@ -189,7 +209,7 @@ impl Control {
                 served_here: serving.here,
                 ..Desired::default()
             },
-            base: Inventory::default(),
+            config: ConfigBase::default(),
             inventory: Arc::new(Inventory::default()),
             resources: ApiResources::new(),
             file: None,
@@ -218,7 +238,6 @@ impl Control {
             leaving: std::collections::BTreeMap::new(),
             draining: HashMap::new(),
             retiring: HashMap::new(),
-            configured_faults: Default::default(),
         };
         if let Err(error) = Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await {
             if let Some(member) = &mut member {

@@ -67,12 +67,12 @@ pub(super) type Learn = (BTreeSet<DnsName>, oneshot::Sender<()>);
 pub(super) struct NodeNames {
     /// Which name servers are asked; empty: the machine's.
     servers: Vec<SocketAddr>,
-    known: BTreeMap<DnsName, Known>,
+    known: BTreeMap<DnsName, NameState>,
     published: watch::Sender<Vec<NodeName>>,
     events: EventLog,
 }
 
-struct Known {
+struct NameState {
     /// The latest answer.
     latest: Option<IpAddr>,
     /// The one that the owner took.
@@ -118,7 +118,7 @@ impl NodeNames {
         let now = Instant::now();
         for (name, answer) in names.into_iter().zip(answers) {
             let known =
-                self.known.entry(name).or_insert(Known { latest: None, in_force: None, problem: None, due: now });
+                self.known.entry(name).or_insert(NameState { latest: None, in_force: None, problem: None, due: now });
             known.take(answer, now);
         }
     }
@@ -142,21 +142,14 @@ impl NodeNames {
                         None => std::future::pending().await,
                     }
                 };
-                tokio::select! {
-                    Some((names, reply)) = learn.recv() => {
-                        self.ask(names).await;
-                        self.put_in_force(&commands).await;
-                        // A reload that is given up has no receiver any more.
-                        let _ = reply.send(());
-                    }
+                let (names, reply) = tokio::select! {
+                    Some((names, reply)) = learn.recv() => (names, Some(reply)),
                     changed = inventories.changed() => {
                         if changed.is_err() {
                             return;
                         }
                         let names = inventories.borrow_and_update().host_names();
-                        let new = names.into_iter().filter(|name| !self.known.contains_key(name)).collect();
-                        self.ask(new).await;
-                        self.put_in_force(&commands).await;
+                        (names.into_iter().filter(|name| !self.known.contains_key(name)).collect(), None)
                     }
                     () = is_due => {
                         // Names of a reload that was refused, and of nodes that are gone.
@@ -164,10 +157,14 @@ impl NodeNames {
                         self.known.retain(|name, _| names.contains(name));
                         let now = Instant::now();
                         let due = self.known.iter().filter(|(_, known)| known.due <= now);
-                        let due = due.map(|(name, _)| name.clone()).collect();
-                        self.ask(due).await;
-                        self.put_in_force(&commands).await;
+                        (due.map(|(name, _)| name.clone()).collect(), None)
                     }
+                };
+                self.ask(names).await;
+                self.put_in_force(&commands).await;
+                if let Some(reply) = reply {
+                    // A reload that is given up has no receiver any more.
+                    let _ = reply.send(());
                 }
             }
         };
@@ -177,7 +174,7 @@ impl NodeNames {
     /// Lets the owner take the latest answers: all together, as two names may change places; or else one by one, so that
     /// one that leads astray holds up no other.
     pub(super) async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
-        let is_new = |known: &Known| known.latest.is_some() && known.latest != known.in_force;
+        let is_new = |known: &NameState| known.latest.is_some() && known.latest != known.in_force;
         let new: Vec<DnsName> =
             self.known.iter().filter(|(_, known)| is_new(known)).map(|(name, _)| name.clone()).collect();
         if !new.is_empty() && offer(commands, self.answers()).await.is_ok() {
@@ -233,7 +230,7 @@ impl NodeNames {
     }
 }
 
-impl Known {
+impl NameState {
     /// Takes an answer. Of several addresses the one in use stays, then the one that was chosen last, else the lowest is taken:
     /// the order of answers changes from one to the next.
     fn take(&mut self, answer: Answer, now: Instant) {
@@ -345,8 +342,8 @@ mod tests {
         assert_eq!(known.latest, Some(ips(&[11])[0]));
     }
 
-    fn known() -> Known {
-        Known { latest: None, in_force: None, problem: None, due: Instant::now() }
+    fn known() -> NameState {
+        NameState { latest: None, in_force: None, problem: None, due: Instant::now() }
     }
 
     fn ips(last: &[u8]) -> Vec<IpAddr> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inventory::Timestamp;
 use super::saved_error::SavedError;
-use super::store::Entry;
+use super::store::{Entry, json};
 use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 
 /// The prefix of the keys of overrides.
@@ -263,37 +263,38 @@ impl OperatorOverrides {
     /// [`SavedError::Value`] for a key or a value that this version doesn't write.
     pub(super) fn load(entries: &[Entry], now: Timestamp) -> Result<Self, SavedError> {
         let mut overrides = Self::default();
-        for Entry { key, value, .. } in entries {
-            let wrong = |source| SavedError::Value { key: key.as_str().to_owned(), source };
+        for entry in entries {
+            let key = &entry.key;
             let kind = key.as_str().trim_start_matches(OVERRIDES).split('/').next().unwrap_or_default();
             match kind {
                 "fault" => {
-                    let mut record: FaultRecord = serde_json::from_slice(value).map_err(wrong)?;
+                    let mut record: FaultRecord = SavedError::read(entry)?;
                     record.begun = record.begins() <= now;
                     if record.ends().is_none_or(|end| now < end) {
                         overrides.faults.insert(record.fault.name.clone(), record);
                     }
                 }
                 "cleared" => {
-                    let fault: Arc<Fault> = serde_json::from_slice(value).map_err(wrong)?;
+                    let fault: Arc<Fault> = SavedError::read(entry)?;
                     overrides.absent.insert(fault.name.clone(), Absent { fault, by_command: true });
                 }
                 "shift" => {
-                    let shift: Shift = serde_json::from_slice(value).map_err(wrong)?;
+                    let shift: Shift = SavedError::read(entry)?;
                     if shift.expires.is_none_or(|end| now < end) {
                         overrides.shifts.insert((shift.service.clone(), shift.zone.clone()), shift);
                     }
                 }
                 "deregistered" => {
-                    overrides.deregistered.insert(serde_json::from_slice(value).map_err(wrong)?);
+                    overrides.deregistered.insert(SavedError::read(entry)?);
                 }
                 "moved" => {
-                    let made: FaultMove = serde_json::from_slice(value).map_err(wrong)?;
+                    let made: FaultMove = SavedError::read(entry)?;
                     overrides.moves.insert(made.fault.name.clone(), made);
                 }
-                "pace" => overrides.pace = Some(serde_json::from_slice(value).map_err(wrong)?),
+                "pace" => overrides.pace = Some(SavedError::read(entry)?),
                 other => {
-                    return Err(wrong(serde::de::Error::custom(format!("there are no overrides of kind `{other}`"))));
+                    let source = serde::de::Error::custom(format!("there are no overrides of kind `{other}`"));
+                    return Err(SavedError::Value { key: key.as_str().to_owned(), source });
                 }
             }
         }
@@ -304,10 +305,6 @@ impl OperatorOverrides {
 /// A text as one segment of a key: two texts never make one key.
 fn coded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("records have text keys and no failing serializers")
 }
 
 #[cfg(test)]

@@ -266,7 +266,7 @@ pub(super) struct Owner<P: Plane> {
     pub(super) plane: Arc<P>,
     pub(super) desired: Desired,
     /// What the config names.
-    pub(super) base: Inventory,
+    pub(super) config: ConfigBase,
     /// What there is.
     pub(super) inventory: Arc<Inventory>,
     /// How the two differ, as it is saved.
@@ -304,8 +304,6 @@ pub(super) struct Owner<P: Plane> {
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
     pub(super) stop: CancellationToken,
-    /// The faults that the inventory has.
-    pub(super) configured_faults: std::collections::BTreeMap<String, Arc<Fault>>,
     /// Targets that are gone and whose ports still drain.
     pub(super) leaving: BTreeMap<(VpceServiceId, ListenerPort), TargetView>,
     /// Closed listeners that still drain, by port.
@@ -447,17 +445,12 @@ impl<P: Plane> Owner<P> {
 
     /// Takes over what the config names, under what the APIs made or changed.
     pub(super) async fn rebase(&mut self, config: ConfigBase) -> Result<Generation, ChangeError> {
-        let ConfigBase { inventory: base, faults } = config;
-        let inventory = base.clone().with(&self.resources)?;
-        let overrides = self.overrides.clone().over(&faults, Timestamp::now());
-        let before = (
-            std::mem::replace(&mut self.base, base),
-            std::mem::replace(&mut self.configured_faults, faults),
-            std::mem::replace(&mut self.overrides, overrides),
-        );
+        let inventory = config.inventory.clone().with(&self.resources)?;
+        let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
+        let before = (std::mem::replace(&mut self.config, config), std::mem::replace(&mut self.overrides, overrides));
         let outcome = self.adopt(inventory, true).await;
         if outcome.is_err() {
-            (self.base, self.configured_faults, self.overrides) = before;
+            (self.config, self.overrides) = before;
             return outcome;
         }
         self.start_clocks();
@@ -507,7 +500,7 @@ impl<P: Plane> Owner<P> {
         let mut overrides = self.overrides.clone();
         overrides.forget_absent(&desired);
         overrides.apply_to(&mut desired);
-        let resources = inventory.resources(&self.base);
+        let resources = inventory.resources(&self.config.inventory);
         let before =
             (std::mem::replace(&mut self.resources, resources), std::mem::replace(&mut self.overrides, overrides));
         let outcome = if always || desired != self.desired {

@@ -14,6 +14,7 @@ use super::saved_error::SavedError;
 use super::shared::{self, HEAD, Shared};
 use super::store::{
     Entry, ExpectedRevision, MAXIMUM_COMMIT_OPERATIONS, RangeView, Revision, StateKey, StateStore, StoreError, Txn,
+    json,
 };
 use crate::model::GatewayId;
 use crate::plan::PortAllocations;
@@ -118,10 +119,10 @@ impl Saved {
             resources.iter().map(|(text, value)| (StateKey::own(text), value.clone().into())).collect();
         wanted.extend(overrides.saved().into_iter().map(|(text, value)| (StateKey::own(&text), value.into())));
         for (service, ledger) in &held.ledgers {
-            wanted.insert(StateKey::own(&format!("{PORTS}{service}")), json(ledger));
+            wanted.insert(StateKey::own(&format!("{PORTS}{service}")), json(ledger).into());
         }
         if !held.indexes.is_empty() {
-            wanted.insert(StateKey::own(INDEXES), json(&held.indexes));
+            wanted.insert(StateKey::own(INDEXES), json(&held.indexes).into());
         }
         if self.commits(&wanted).is_empty() {
             return Ok(());
@@ -282,9 +283,9 @@ fn loaded(entries: &[Entry]) -> Result<Loaded, SavedError> {
         let key = entry.key.as_str();
         if let Some(service) = key.strip_prefix(PORTS) {
             let wrong = |error| SavedError::Value { key: key.to_owned(), source: serde::de::Error::custom(error) };
-            held.ledgers.insert(service.parse().map_err(wrong)?, read(entry)?);
+            held.ledgers.insert(service.parse().map_err(wrong)?, SavedError::read(entry)?);
         } else if key == INDEXES {
-            held.indexes = read(entry)?;
+            held.indexes = SavedError::read(entry)?;
         } else if key.starts_with(RESOURCES) {
             resources.push(entry.clone());
         } else if key.starts_with(OVERRIDES) {
@@ -300,15 +301,6 @@ fn written(entries: Vec<Entry>) -> Written {
     let is_state = |key: &str| key == INDEXES || [PORTS, RESOURCES, OVERRIDES].iter().any(|own| key.starts_with(own));
     let own = entries.into_iter().filter(|entry| is_state(entry.key.as_str()));
     own.map(|entry| (entry.key, (entry.value, entry.revision))).collect()
-}
-
-fn json(value: &impl serde::Serialize) -> Bytes {
-    serde_json::to_vec(value).expect("ids are text, so maps keyed by them are JSON objects").into()
-}
-
-fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, SavedError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|source| SavedError::Value { key: entry.key.as_str().to_owned(), source })
 }
 
 #[cfg(test)]
@@ -476,7 +468,7 @@ mod tests {
         let mut saver = shared_saver().await;
         let (.., before) = shared_state(&saver.store).await;
         saver.store.fail(Failure::Late);
-        let error = saver.save(1025, 2).await.expect_err("nobody tells");
+        let error = saver.save(1025, 2).await.expect_err("the outcome stays unknown");
         assert!(matches!(error, SavedError::Store(StoreError::OutcomeUnknown { .. })), "{error:?}");
         saver.store.is_silent.store(false, Ordering::Relaxed);
         assert_eq!(shared_state(&saver.store).await, (held(1025), resources(2), before + 1));

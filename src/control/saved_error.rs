@@ -1,6 +1,6 @@
 //! Why the saved state can't be read or written.
 
-use super::store::StoreError;
+use super::store::{Entry, StoreError};
 use crate::model::GatewayId;
 
 /// Why the saved state could not be read or written.
@@ -66,4 +66,16 @@ pub enum SavedError {
         /// The latest that is there; 0: none.
         found: u64,
     },
+}
+
+impl SavedError {
+    /// Reads an entry's value.
+    ///
+    /// # Errors
+    ///
+    /// [`SavedError::Value`] when it is not what this version writes.
+    pub(super) fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, Self> {
+        serde_json::from_slice(&entry.value)
+            .map_err(|source| Self::Value { key: entry.key.as_str().to_owned(), source })
+    }
 }

@@ -13,7 +13,7 @@ use super::config_base::CONFIG;
 use super::holder::{self, HOLDERS, Holder};
 use super::inventory::Timestamp;
 use super::saved_error::SavedError;
-use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn};
+use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn, json};
 use crate::model::GatewayId;
 
 /// In every change; also the prefix to watch for all of them.
@@ -42,7 +42,7 @@ pub(super) struct Head {
 
 /// Whether the gateway's id is this process'.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Claim {
+enum IdHold {
     Held,
     /// It is to be taken with the next change; the key is expected to be so.
     Free(ExpectedRevision),
@@ -54,7 +54,7 @@ pub(super) struct Shared {
     pub(super) id: GatewayId,
     /// This process.
     holder: Holder,
-    claim: Claim,
+    claim: IdHold,
     /// The config of all gateways as the next change is to leave it; empty: none is published yet.
     config: Bytes,
     /// The config that is in the store.
@@ -87,7 +87,7 @@ impl Shared {
     ///
     /// [`SavedError::Taken`] while another process does.
     pub(super) async fn join(store: &dyn StateStore, id: GatewayId, holder: Holder) -> Result<Self, SavedError> {
-        let claim = Claim::Free(holder::vacancy(store, &id).await?);
+        let claim = IdHold::Free(holder::vacancy(store, &id).await?);
         Ok(Self {
             id,
             holder,
@@ -105,7 +105,7 @@ impl Shared {
 
     /// Whether a change is due although the state itself is as it is saved: it joins, or publishes a config.
     pub(super) fn is_due(&self) -> bool {
-        self.claim != Claim::Held
+        self.claim != IdHold::Held
             || !self.known.contains(&self.id)
             || self.forgotten.is_some()
             || self.config_in_force != self.config
@@ -139,14 +139,13 @@ impl Shared {
             number: self.tried,
             last: format!("{}.{}", self.holder.process(), self.tried),
         };
-        let head = serde_json::to_vec(&mark.head).expect("text keys and no failing serializers");
         let mut txn = txn
             .compare(StateKey::own(HEAD), self.expected_head())
-            .put(StateKey::own(HEAD), head)
+            .put(StateKey::own(HEAD), json(&mark.head))
             .put(self.last_key(), mark.last.clone());
-        if let Claim::Free(expected) = self.claim {
+        if let IdHold::Free(expected) = self.claim {
             let key = holder::key(&self.id);
-            txn = txn.compare(key.clone(), expected).put(key, self.holder.json());
+            txn = txn.compare(key.clone(), expected).put(key, json(&self.holder));
         }
         if !self.known.contains(&self.id) {
             txn = txn.put(StateKey::own(&format!("{KNOWN}{}", self.id)), "{}");
@@ -165,7 +164,7 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when another change was first, and [`StoreError::OutcomeUnknown`] when nobody tells; after any
+    /// [`StoreError::Conflict`] when another change was first, and [`StoreError::OutcomeUnknown`] when it cannot be found out; after any
     /// other error it did not happen.
     pub(super) async fn send(&self, store: &dyn StateStore, txn: &Txn, mark: &Mark) -> Result<Revision, StoreError> {
         let mut unknown = None;
@@ -193,14 +192,14 @@ impl Shared {
     /// The change of `mark` happened, with `revision`.
     pub(super) fn happened(&mut self, mark: Mark, revision: Revision) {
         self.head = Some((mark.head, revision));
-        if self.claim != Claim::Held {
+        if self.claim != IdHold::Held {
             self.joined = revision;
         }
         self.known.insert(self.id.clone());
         if let Some(gateway) = self.forgotten.take() {
             self.known.remove(&gateway);
         }
-        self.claim = Claim::Held;
+        self.claim = IdHold::Held;
         self.config_in_force.clone_from(&self.config);
         self.happened = Some(mark.number);
     }
@@ -212,14 +211,14 @@ impl Shared {
     /// [`SavedError::Taken`] when another process serves as this gateway, [`SavedError::Lost`] when changes are gone that this
     /// gateway has seen, and [`SavedError::Value`] for what this version does not write.
     pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
-        let claim = Claim::Free(ExpectedRevision::Absent);
+        let claim = IdHold::Free(ExpectedRevision::Absent);
         let mut shared = Self { claim, head: None, known: BTreeSet::new(), happened: None, ..self.clone() };
         shared.config_in_force = Bytes::new();
-        for Entry { key, value, revision } in entries {
+        for entry @ Entry { key, value, revision } in entries {
             let key = key.as_str();
             let wrong = |source| SavedError::Value { key: key.to_owned(), source };
             if key == HEAD {
-                shared.head = Some((serde_json::from_slice(value).map_err(wrong)?, *revision));
+                shared.head = Some((SavedError::read(entry)?, *revision));
             } else if key == CONFIG {
                 shared.config_in_force = value.clone();
             } else if let Some(text) = key.strip_prefix(KNOWN) {
@@ -230,10 +229,10 @@ impl Shared {
                     shared.happened = self.number_of(value);
                 }
             } else if key.strip_prefix(HOLDERS) == Some(self.id.as_str()) {
-                let holder: Holder = serde_json::from_slice(value).map_err(wrong)?;
-                let stale = Claim::Free(ExpectedRevision::At(*revision));
+                let holder: Holder = SavedError::read(entry)?;
+                let stale = IdHold::Free(ExpectedRevision::At(*revision));
                 shared.claim = if holder.process() == self.holder.process() {
-                    Claim::Held
+                    IdHold::Held
                 } else if self.claim == stale {
                     stale
                 } else {

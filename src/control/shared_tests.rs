@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ::metrics::NoopRecorder;
 use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use tokio::sync::watch;
@@ -17,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::draft::ec2::NewEndpoint;
-use super::health::NoAnswer;
 use super::store::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
 use super::*;
 use crate::config;
@@ -154,21 +152,14 @@ impl Gateway {
         let (ports, connection) = (Arc::new(Ports::default()), Connection::new(Arc::clone(inner)));
         let stop = CancellationToken::new();
         let parts = ControlParts {
-            plane: Arc::clone(&ports),
-            snapshots: watch::Sender::new(Arc::default()),
-            store: connection.clone(),
             gateway: Some(name.parse().unwrap()),
             gateway_parts: GatewayParts {
                 admin: Some(format!("http://{name}:8474")),
                 left: stop.clone(),
                 ..GatewayParts::default()
             },
-            probe: Arc::new(NoAnswer),
-            name_servers: Vec::new(),
-            recorder: Arc::new(NoopRecorder),
-            move_grace: Duration::ZERO,
-            pace: Pace::Fast,
             stop: stop.clone(),
+            ..ControlParts::for_test(Arc::clone(&ports), connection.clone())
         };
         let control = Control::start(parts, desired, &TaskTracker::new()).await?;
         Ok(Self { control, ports, connection, stop })
@@ -487,7 +478,7 @@ fn a_reload_of_one_gateway_is_the_config_of_all() {
         assert_eq!(a.ports(), b.ports());
         assert!(a.ports().len() < config_targets(0));
         assert!(!a.status().file_differs);
-        b.move_target(0).await.expect("another file locks nobody out");
+        b.move_target(0).await.expect("another file locks no gateway out");
         b.control.replace_inventory(Ok(config_with(0))).await.expect("its file is the config of all");
         a.says(|status| status.file_differs).await;
         assert_eq!((a.ports().len(), b.ports().len()), (config_targets(0), config_targets(0)));
@@ -530,7 +521,7 @@ fn a_gateway_that_starts_beside_others_goes_by_their_config_and_alone_by_its_fil
         let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
         let a = Gateway::start("a", &store).await.unwrap();
         a.end(false).await;
-        let a = Gateway::start_with("a", &store, config_with(1)).await.expect("nobody else is known");
+        let a = Gateway::start_with("a", &store, config_with(1)).await.expect("no other gateway is known");
         assert_eq!((a.ports().len(), a.status().file_differs), (config_targets(1), false));
         let b = Gateway::start_with("b", &store, config_with(2)).await.expect("it takes over what is in force");
         assert_eq!((b.ports(), b.status().file_differs), (a.ports(), true));

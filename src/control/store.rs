@@ -307,3 +307,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// [`StoreError::Compacted`] when commits after `after` are no longer remembered.
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>>;
 }
+
+/// A record as the store keeps it.
+pub(super) fn json(record: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("records have text keys and no failing serializers")
+}

@@ -5,9 +5,9 @@
 //! - the gateway forwards nothing;
 //! - what comes for an endpoint's address by another cable than the router's vanishes, before the kernel asks whether the
 //!   address is its own;
-//! - the router forwards what comes by a host's cable from that host's own address alone, so nobody can claim another's.
+//! - the router forwards what comes by a host's cable from that host's own address alone, so no host can use another's.
 //!
-//! Neighbours know each other by link-local addresses, one at each end of a cable. Nobody listens to router advertisements or
+//! Neighbours know each other by link-local addresses, one at each end of a cable. No host accepts router advertisements or
 //! redirects (`links` sets that), so no host can become another's next hop.
 
 use std::collections::BTreeMap;
@@ -15,11 +15,12 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::{RouteHeader, RouteType};
-use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
+use rtnetlink::packet_route::rule::RuleAction;
 
-use super::links::{FIRST_TABLE, HOST_END, Kernel, LOCAL_PRIORITY, LOCAL_TABLE, VPC_SIDE};
+use super::links::{FIRST_TABLE, HOST_END, Kernel, VPC_SIDE};
 use super::namespaces::Namespace;
 use super::topology::{Ipv6, Topology};
 use super::{Host, LabError};
@@ -89,7 +90,7 @@ pub(super) async fn wire(
         }
         priority += 2;
     }
-    local_addresses_last(&gateway).await
+    gateway.local_addresses_last(AddressFamily::Inet6).await
 }
 
 /// An end of a cable. The kernel adds the route to the other one.
@@ -115,16 +116,4 @@ async fn route(kernel: &Kernel, net: Ipv6Net, index: u32, next_hop: Ipv6Addr) ->
         .output_interface(index)
         .gateway(next_hop);
     kernel.done(format!("route {net}"), kernel.handle.route().add(route.build()).execute().await)
-}
-
-/// Moves the kernel's first rule, by which every local address is found, behind those of [`wire`].
-async fn local_addresses_last(kernel: &Kernel) -> Result<(), LabError> {
-    let last = kernel.handle.rule().add().v6().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
-    let last = last.action(RuleAction::ToTable).execute().await;
-    kernel.done("move the rule for local IPv6 addresses behind the others", last)?;
-    let mut first = RuleMessage::default();
-    first.header.family = rtnetlink::packet_route::AddressFamily::Inet6;
-    first.header.table = LOCAL_TABLE;
-    first.header.action = RuleAction::ToTable;
-    kernel.done("remove the kernel's first rule for IPv6", kernel.handle.rule().del(first).execute().await)
 }

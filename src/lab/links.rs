@@ -16,6 +16,7 @@ use std::{fs, io};
 
 use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::{RouteHeader, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
@@ -40,10 +41,10 @@ const GATEWAY_END: Ipv4Addr = admin::ADDRESS;
 pub(super) const FIRST_TABLE: u32 = 100;
 
 /// Behind the rules of all cables: what the gateway itself sends is looked up from here on.
-pub(super) const LOCAL_PRIORITY: u32 = 1000;
+const LOCAL_PRIORITY: u32 = 1000;
 
 /// The kernel's own table of local addresses (`RT_TABLE_LOCAL`).
-pub(super) const LOCAL_TABLE: u8 = 255;
+const LOCAL_TABLE: u8 = 255;
 
 /// Before all other rules: what a cut zone loses.
 const CUT_PRIORITY: u32 = 10;
@@ -81,7 +82,7 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
     }
     // What no host has vanishes, as it does in a VPC.
     router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
-    kernel(Host::Service).local_addresses_last().await?;
+    kernel(Host::Service).local_addresses_last(AddressFamily::Inet).await?;
     strong_host(gateway, topology).await
 }
 
@@ -206,7 +207,7 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
         })?;
     }
     // The kernel's own first rule would hold every address to be at home on every cable.
-    gateway.local_addresses_last().await
+    gateway.local_addresses_last(AddressFamily::Inet).await
 }
 
 /// One namespace's network configuration.
@@ -292,15 +293,17 @@ impl Kernel {
     }
 
     /// Moves the kernel's first rule, by which every local address is found, behind those of [`strong_host`] and [`cut`].
-    async fn local_addresses_last(&self) -> Result<(), LabError> {
-        let last = self.handle.rule().add().v4().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
-        let last = last.action(RuleAction::ToTable).execute().await;
-        self.done("move the rule for local addresses behind the others", last)?;
+    /// Those of `ipv6_links` are before it too.
+    pub(super) async fn local_addresses_last(&self, family: AddressFamily) -> Result<(), LabError> {
+        let last = self.handle.rule().add().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
+        let mut last = last.action(RuleAction::ToTable);
+        last.message_mut().header.family = family;
+        self.done(format!("move the rule for local {family:?} addresses behind the others"), last.execute().await)?;
         let mut first = RuleMessage::default();
-        first.header.family = rtnetlink::packet_route::AddressFamily::Inet;
+        first.header.family = family;
         first.header.table = LOCAL_TABLE;
         first.header.action = RuleAction::ToTable;
-        self.done("remove the kernel's first rule", self.handle.rule().del(first).execute().await)
+        self.done(format!("remove the kernel's first {family:?} rule"), self.handle.rule().del(first).execute().await)
     }
 
     /// An address without the route to its network that the kernel would add: every way is written out.

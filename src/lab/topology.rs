@@ -282,7 +282,7 @@ fn ipv6(desired: &Desired, vpc: &Vpc, subnets: &[(Host, &Subnet)]) -> Result<Opt
         let from = net.network().to_bits();
         let candidates = (u128::from(HOST)..1 << 16).filter_map(|n| Some(Ipv6Addr::from_bits(from.checked_add(n)?)));
         let found = candidates.take_while(|ip| net.contains(ip)).find(|ip| !endpoints.contains(ip));
-        Some(found.map(|ip| (host, ip)).ok_or_else(|| format!("`{net}` has no room for the host `{host}`; use a /64")))
+        Some(found.map(|ip| (host, ip)).ok_or_else(|| format!("`{net}` is too small for the host `{host}`; use a /64")))
     };
     let hosts = nets.into_iter().filter_map(address).collect::<Result<_, String>>()?;
     let consumer = [&vpc.cidrs, &vpc.peered, &vpc.on_premises].into_iter().flat_map(CidrSet::iter).filter_map(as_v6);
@@ -406,7 +406,7 @@ fn host_net(host: Host, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Ad
     let mut candidates = (HOST..).map_while(|n| nth(net, n).ok());
     let address = candidates.find(|ip| !used.contains(ip) && *ip != resolver && *ip != net.broadcast());
     let address = address.ok_or_else(|| {
-        format!("`{net}` has no room for the host `{host}`: it is at base + {HOST} or behind; use a /24")
+        format!("`{net}` is too small for the host `{host}`: it is at base + {HOST} or behind; use a /24")
     })?;
     Ok(HostNet { kind: host, net, addresses: vec![address], next_hop, resolver: Some(resolver) })
 }

@@ -19,7 +19,7 @@ pub struct ParseIdError {
 }
 
 /// Whether `text` is `prefix` and then one of `lengths` lower-case hex digits.
-fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
+pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
         lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })

@@ -39,11 +39,11 @@ pub use dns_name::{DnsName, ParseDnsNameError};
 pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, RefusalMode, Side};
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
-pub(crate) use ids::derived_digits;
 pub use ids::{
     AppId, EniId, GatewayId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId,
     VpceServiceId,
 };
+pub(crate) use ids::{derived_digits, is_prefixed_hex};
 pub use ip_type::{DnsRecordIpType, IpAddressType, IpFamily};
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
 pub(crate) use names::edits;

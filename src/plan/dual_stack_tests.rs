@@ -90,7 +90,7 @@ fn a_clients_origin_is_told_by_its_ipv6_address_and_no_other_spelling_passes_for
 }
 
 #[test]
-fn rules_of_one_family_let_nobody_in_over_the_other_and_the_plan_says_so() {
+fn rules_of_one_family_admit_no_client_of_the_other_and_the_plan_says_so() {
     let mut desired = dual_stack();
     let vpc = desired.vpcs.values_mut().next().expect("one VPC");
     vpc.security_groups.values_mut().next().expect("one group").ingress.truncate(1);

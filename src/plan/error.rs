@@ -292,7 +292,9 @@ pub enum RuleError {
         why: &'static str,
     },
     /// A network whose addresses mean another host on every link.
-    #[error("{kind} {net} is link-local or multicast, and tells nobody from another; use one of 2000::/3 or fc00::/7")]
+    #[error(
+        "{kind} {net} is link-local or multicast, whose addresses identify no host; use one of 2000::/3 or fc00::/7"
+    )]
     NetworkOfOneLink {
         /// Whose network it is.
         kind: String,

@@ -10,7 +10,8 @@ import time
 import urllib.request
 
 import boto3
-import botocore.exceptions
+
+from aws_calls import refused
 
 ADMIN = os.environ["ADMIN"]
 PROJECT = "5f2a1b3c4d5e6f7081920a3b"
@@ -27,15 +28,6 @@ def atlas(method, path, body=None):
     request.add_header("Content-Type", "application/json")
     with urllib.request.urlopen(request, None if body is None else json.dumps(body).encode()) as answer:
         return json.loads(answer.read())
-
-
-def refused(code, call, **arguments):
-    try:
-        answer = call(**arguments)
-    except botocore.exceptions.ClientError as error:
-        assert error.response["Error"]["Code"] == code, error
-        return error.response["Error"]["Message"]
-    raise AssertionError(f"wanted {code}, got {answer}")
 
 
 def until(what, look):

@@ -83,7 +83,7 @@ def test_a_driver_writes_and_reads_over_ipv6(quickstart):
 
 
 def hello(address, port, source, timeout=10):
-    """A TLS handshake with the node behind a port; False when nobody answers."""
+    """A TLS handshake with the node behind a port; False when there is no answer."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -100,18 +100,8 @@ def atlas(method, path, body=None):
     return json.loads(text)
 
 
-def refused(code, call, **arguments):
-    import botocore.exceptions
-
-    try:
-        answer = call(**arguments)
-    except botocore.exceptions.ClientError as error:
-        assert error.response["Error"]["Code"] == code, error
-        return error.response["Error"]["Message"]
-    raise AssertionError(f"wanted {code}, got {answer}")
-
-
 def test_boto3_makes_a_dual_stack_vpc_and_endpoint_that_its_own_clients_reach_alone(quickstart):
+    from aws_calls import refused
     import boto3
 
     ec2 = boto3.client("ec2", endpoint_url="http://{}:{}".format(*lab.ADMIN), region_name="us-east-1",

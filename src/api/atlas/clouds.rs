@@ -85,12 +85,9 @@ pub(super) fn view(inventory: &Inventory, record: &ServiceRecord) -> Value {
             value["privateEndpoints"] = json!(names);
             value["privateLinkServiceName"] = json!(made.then(|| link_service(id)));
             value["privateLinkServiceResourceId"] = json!(made.then(|| {
-                let subscription = object_id("subscription", id);
                 format!(
-                    "/subscriptions/{}-0000-4000-8000-{}/resourceGroups/rg_{}/providers/Microsoft.Network/\
-                     privateLinkServices/{}",
-                    &subscription[..8],
-                    &subscription[12..24],
+                    "/subscriptions/{}/resourceGroups/rg_{}/providers/Microsoft.Network/privateLinkServices/{}",
+                    derived_uuid("subscription", id),
                     object_id("resource-group", id),
                     link_service(id)
                 )
@@ -136,11 +133,16 @@ fn endpoint_view(CloudEndpointKey(service, name): &CloudEndpointKey, own: &Cloud
     }
 }
 
+/// A UUID that follows from what it is for.
+fn derived_uuid(kind: &str, id: &str) -> String {
+    let digits = object_id(kind, id);
+    format!("{}-0000-4000-8000-{}", &digits[..8], &digits[12..24])
+}
+
 /// `NAME.UUID`; `None` while the endpoint is `INITIATING`.
 fn connection_name(id: &str, name: &str, state: ServiceState) -> Option<String> {
-    let digits = object_id("connection", &format!("{id}/{name}"));
+    let uuid = derived_uuid("connection", &format!("{id}/{name}"));
     let name = name.rsplit('/').next().unwrap_or_default();
-    let uuid = format!("{}-0000-4000-8000-{}", &digits[..8], &digits[12..24]);
     (state != ServiceState::Initiating).then(|| format!("{name}.{uuid}"))
 }
 

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value, json};
 
-use super::services::{invalid, missing, region_of};
+use super::services::{self, invalid, missing, region_of};
 use super::{Refusal, Request};
 use crate::model::{Cloud, Region, Tier};
 
@@ -248,8 +248,8 @@ pub(super) struct Nodes {
 /// The cloud of a `providerName`; `None`: AWS, whose the lab's shared clusters (`TENANT`) are too.
 fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, Refusal> {
     match provider {
-        None | Some("AWS" | "TENANT") => Ok(None),
-        Some(other) => Cloud::of_label(other).map(Some).ok_or_else(|| invalid("providerName", other)),
+        None | Some("TENANT") => Ok(None),
+        Some(other) => services::provider("providerName", other),
     }
 }
 

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::clusters::merge;
-use super::services::invalid;
+use super::services::{self, invalid};
 use super::{Outcome, PREVIEW, Refusal, Request, asked_version};
 use crate::api::text::object_id;
 use crate::control::inventory::NAMED_STRINGS_SETTING;
@@ -64,9 +64,7 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
         (&Method::GET, ["ipAddresses"]) => Ok((StatusCode::OK, ip_addresses(request))),
         (&Method::GET, ["containers"]) => {
             let provider = request.call.query("providerName").unwrap_or("AWS");
-            if !["AWS", "AZURE", "GCP"].contains(&provider) {
-                return Err(invalid("providerName", provider));
-            }
+            services::provider("providerName", provider)?;
             let own = containers(request).into_iter().filter(|container| container["providerName"] == provider);
             Ok((StatusCode::OK, request.page(own.collect())))
         }

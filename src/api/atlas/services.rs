@@ -8,7 +8,7 @@ use super::errors::{no_endpoint, no_service};
 use super::{Outcome, Refusal, Request, clouds};
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
-use crate::model::{Cloud, EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId};
+use crate::model::{Cloud, EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId, is_prefixed_hex};
 
 /// The Atlas id of an endpoint service.
 pub(super) fn atlas_id(id: &VpceServiceId) -> String {
@@ -77,9 +77,17 @@ fn unsupported(provider: &str) -> Refusal {
     Refusal::new(400, "PROVIDER_UNSUPPORTED", detail).with([provider])
 }
 
+/// The cloud of a provider's name in the attribute `field`; `None`: AWS.
+pub(super) fn provider(field: &str, name: &str) -> Result<Option<Cloud>, Refusal> {
+    if name == "AWS" {
+        return Ok(None);
+    }
+    Cloud::of_label(name).map(Some).ok_or_else(|| invalid(field, name))
+}
+
 /// Whether a text is an id as Atlas gives them: 24 hex digits.
 pub(super) fn is_id(id: &str) -> bool {
-    id.len() == 24 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    is_prefixed_hex(id, "", &[24])
 }
 
 pub(super) fn find<'a>(
@@ -130,11 +138,8 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         let detail = format!("Invalid attribute portMappingEnabled specified: it is Google Cloud's, not {other}'s.");
         return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["portMappingEnabled"]));
     }
-    let cloud = match body.provider_name.as_deref() {
-        Some("AWS") => None,
-        Some(other) => Some(Cloud::of_label(other).ok_or_else(|| invalid("providerName", other))?),
-        None => return Err(missing("providerName")),
-    };
+    let name = body.provider_name.as_deref().ok_or_else(|| missing("providerName"))?;
+    let cloud = provider("providerName", name)?;
     if let (Some(cloud), Some(_)) = (cloud, &body.supported_remote_regions) {
         return Err(unsupported(cloud.label()));
     }
@@ -173,11 +178,9 @@ async fn change(request: &Request<'_>, id: &str) -> Outcome {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: ServiceChange = request.body()?;
-    match body.cloud_provider.as_deref() {
-        Some("AWS") => {}
-        Some(other @ ("AZURE" | "GCP")) => return Err(unsupported(other)),
-        Some(other) => return Err(invalid("cloudProvider", other)),
-        None => return Err(missing("cloudProvider")),
+    let name = body.cloud_provider.as_deref().ok_or_else(|| missing("cloudProvider"))?;
+    if let Some(other) = provider("cloudProvider", name)? {
+        return Err(unsupported(other.label()));
     }
     let remote = remote_regions(body.supported_remote_regions)?;
     request.shared.control.edit(move |draft| draft.set_remote_regions(&service, remote)).await?;

@@ -15,9 +15,7 @@ use crate::api::text::{iso8601, object_id};
 use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
 use crate::control::draft::{Draft, EditError, Kind};
 use crate::control::inventory::{EndpointRecord, Inventory, Timestamp};
-use crate::model::{
-    DnsRecordIpType, EndpointState, IpAddressType, Region, SecurityGroupId, ServiceName, SubnetId, VpceId,
-};
+use crate::model::{DnsRecordIpType, EndpointState, IpAddressType, Region, ServiceName, SubnetId, VpceId};
 
 /// What an endpoint without a policy of its own allows.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
@@ -170,7 +168,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         subnets: subnets(params, "SubnetId")?,
         ip_address_type: ip_address_type(params)?.unwrap_or_default(),
         dns_record_ip_type: dns_record_ip_type(params)?,
-        groups: groups(params, "SecurityGroupId")?,
+        groups: params.ids("SecurityGroupId", GROUP)?,
         tags: params.tags("vpc-endpoint")?,
         policy: policy(params)?,
         private_dns: params.flag("PrivateDnsEnabled")?.unwrap_or(false),
@@ -186,10 +184,6 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
         xml.leaf("clientToken", token);
     }
     Ok(xml)
-}
-
-fn groups(params: &Params, name: &str) -> Result<Vec<SecurityGroupId>, Refusal> {
-    params.ids(name, GROUP)
 }
 
 /// Options that create and modify share, and of which each has one value here.
@@ -293,8 +287,8 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
         ip_address_type: ip_address_type(params)?,
         dns_record_ip_type: dns_record_ip_type(params)?,
         remove_subnets: params.ids("RemoveSubnetId", SUBNET)?,
-        add_groups: groups(params, "AddSecurityGroupId")?,
-        remove_groups: groups(params, "RemoveSecurityGroupId")?,
+        add_groups: params.ids("AddSecurityGroupId", GROUP)?,
+        remove_groups: params.ids("RemoveSecurityGroupId", GROUP)?,
         policy: if reset { Some(None) } else { policy.map(Some) },
         private_dns: params.flag("PrivateDnsEnabled")?,
     };

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::errors::Refusal;
 use super::params::{IdForm, Params};
+use super::{Outcome, Refusal, Request, Xml};
 use crate::control::inventory::Tags;
 
 /// How a kind of resource is listed.
@@ -162,6 +162,22 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// A list of what there is none of.
+pub(super) fn empty(
+    request: &Request<'_>,
+    set: &str,
+    ids: Option<(&str, Option<IdForm>)>,
+    pages: RangeInclusive<usize>,
+    filters: &[Filter<()>],
+    missing: fn(&str) -> Refusal,
+) -> Outcome {
+    Listing { ids, pages: Some(pages), id: |()| String::new(), tags: no_tags, filters, missing }
+        .select(&request.params, std::iter::empty())?;
+    let mut xml = Xml::new();
+    xml.set(set, Vec::<()>::new(), |_, ()| {});
+    Ok(xml)
 }
 
 #[cfg(test)]

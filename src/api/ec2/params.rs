@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::errors::Refusal;
 use crate::control::inventory::Tags;
+use crate::model::is_prefixed_hex;
 
 /// One of them.
 struct Param {
@@ -169,9 +170,7 @@ pub(super) const VPC: IdForm = IdForm { prefix: "vpc-", malformed: "InvalidVpcID
 impl IdForm {
     /// Whether a text is the prefix and then 8 or 17 lower-case hex digits.
     pub(super) fn fits(self, text: &str) -> bool {
-        text.strip_prefix(self.prefix).is_some_and(|digits| {
-            [8, 17].contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
+        is_prefixed_hex(text, self.prefix, &[8, 17])
     }
 
     /// # Errors

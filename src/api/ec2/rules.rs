@@ -158,7 +158,7 @@ pub(super) async fn revoke(request: &Request<'_>, direction: Direction) -> Outco
     let params = &request.params;
     let group = group_id(params)?;
     let terms: Vec<RuleTerms> = new_rules(params)?.into_iter().map(|rule| rule.terms).collect();
-    let ids = params.list("SecurityGroupRuleId").into_iter().map(rule_id).collect::<Result<Vec<_>, _>>()?;
+    let ids = params.ids::<SecurityRuleId>("SecurityGroupRuleId", RULE)?;
     if terms.is_empty() && ids.is_empty() {
         return Err(Refusal::missing("IpPermissions or SecurityGroupRuleId"));
     }
@@ -176,7 +176,7 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
     let params = &request.params;
     let group = group_id(params)?;
     let change = |n| {
-        let id = rule_id(params.required(&format!("SecurityGroupRule.{n}.SecurityGroupRuleId"))?)?;
+        let id: SecurityRuleId = params.id(&format!("SecurityGroupRule.{n}.SecurityGroupRuleId"), RULE)?;
         let at = |name: &str| format!("SecurityGroupRule.{n}.SecurityGroupRule.{name}");
         let mut peers = Vec::new();
         peers.extend(params.text(&at("CidrIpv4")).map(|text| network(text, true)).transpose()?);
@@ -205,7 +205,7 @@ pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direct
     let params = &request.params;
     let (group, rules) = (group_id(params)?, new_rules(params)?);
     let by_id = |n| {
-        let id = rule_id(params.required(&format!("SecurityGroupRuleDescription.{n}.SecurityGroupRuleId"))?)?;
+        let id: SecurityRuleId = params.id(&format!("SecurityGroupRuleDescription.{n}.SecurityGroupRuleId"), RULE)?;
         Ok((id, description(params.text(&format!("SecurityGroupRuleDescription.{n}.Description")))?))
     };
     let by_id =
@@ -215,10 +215,6 @@ pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direct
     }
     request.edit(move |draft| draft.describe_rules(&group, direction, rules, by_id)).await?;
     Ok(Xml::done())
-}
-
-fn rule_id(text: &str) -> Result<SecurityRuleId, Refusal> {
-    RULE.parse(text)
 }
 
 /// The rules of a request: `IpPermissions.N.…`, one for each far side, or the short form for one.

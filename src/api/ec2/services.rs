@@ -1,7 +1,7 @@
 //! Endpoint services, as consumers see them.
 
 use super::errors::not_found;
-use super::items::{ENDPOINT_PAGES, Listing, no_tags, none, one};
+use super::items::{ENDPOINT_PAGES, Filter, Listing, empty, no_tags, none, one};
 use super::params::SERVICE;
 use super::xml::next;
 use super::{OWNER, Outcome, Refusal, Request, Xml};
@@ -103,23 +103,10 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
 
 /// Services that the caller's own account offers: none, as Atlas' are MongoDB's.
 pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
-    let listing = Listing {
-        ids: Some(("ServiceId", Some(SERVICE))),
-        pages: Some(ENDPOINT_PAGES),
-        id: |()| String::new(),
-        tags: no_tags,
-        filters: &[
-            ("service-name", none),
-            ("service-id", none),
-            ("service-state", none),
-            ("supported-ip-address-types", none),
-        ],
-        missing: |id| not_found(Kind::Service, id),
-    };
-    listing.select(&request.params, std::iter::empty())?;
-    let mut xml = Xml::new();
-    xml.set("serviceConfigurationSet", Vec::<()>::new(), |_, ()| {});
-    Ok(xml)
+    let filters: [Filter<()>; 4] =
+        [("service-name", none), ("service-id", none), ("service-state", none), ("supported-ip-address-types", none)];
+    let ids = Some(("ServiceId", Some(SERVICE)));
+    empty(request, "serviceConfigurationSet", ids, ENDPOINT_PAGES, &filters, |id| not_found(Kind::Service, id))
 }
 
 /// Who may connect to a service of the caller's own account, which has none.

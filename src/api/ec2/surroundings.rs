@@ -1,13 +1,11 @@
 //! What lies around VPCs: regions, zones, the account, and what every VPC has without being asked: a network ACL and a route
 //! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
 
-use std::ops::RangeInclusive;
-
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::errors::not_found;
-use super::items::{Filter, Listing, PAGES, no_tags, none, one};
-use super::params::{ACL, ENDPOINT, IdForm, PREFIX_LIST, ROUTE_TABLE};
+use super::items::{Listing, PAGES, empty, no_tags, none, one};
+use super::params::{ACL, ENDPOINT, PREFIX_LIST, ROUTE_TABLE};
 use super::tags::tag_set;
 use super::vpcs::{ipv6_networks, networks};
 use super::xml::next;
@@ -123,22 +121,6 @@ pub(super) fn describe_account(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-/// A list of what there is none of.
-fn empty(
-    request: &Request<'_>,
-    set: &str,
-    ids: Option<(&str, Option<IdForm>)>,
-    pages: RangeInclusive<usize>,
-    filters: &[Filter<()>],
-    missing: fn(&str) -> Refusal,
-) -> Outcome {
-    Listing { ids, pages: Some(pages), id: |()| String::new(), tags: no_tags, filters, missing }
-        .select(&request.params, std::iter::empty())?;
-    let mut xml = Xml::new();
-    xml.set(set, Vec::<()>::new(), |_, ()| {});
-    Ok(xml)
-}
-
 /// Prefix lists of gateway endpoints' services, none of which is here.
 pub(super) fn describe_prefix_lists(request: &Request<'_>) -> Outcome {
     let filters = [("prefix-list-id", none as fn(&()) -> _), ("prefix-list-name", none)];
@@ -201,7 +183,7 @@ pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
         ids: Some(("NetworkAclId", Some(ACL))),
         pages: Some(PAGES),
         id: |record: &&VpcRecord| acl(record),
-        tags: |_| Tags::new(),
+        tags: no_tags,
         filters: &[
             ("association.association-id", |record| acl_associations(record)),
             ("association.network-acl-id", |record| one(acl(record))),
@@ -262,7 +244,7 @@ pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
         ids: Some(("RouteTableId", Some(ROUTE_TABLE))),
         pages: Some(5..=100),
         id: |record: &&VpcRecord| table(record),
-        tags: |_| Tags::new(),
+        tags: no_tags,
         filters: &[
             ("association.gateway-id", none),
             ("association.main", |_| one(true)),

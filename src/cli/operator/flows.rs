@@ -84,17 +84,18 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn all(ask: &Ask, path: &str) -> Result<ExitCode, Failure> {
-    let (merged, unanswered) = merged(&ask.everywhere(path)?);
-    let lines: String = list(&merged, "unanswered")
+    let merged = merged(&ask.everywhere(path)?);
+    let unanswered = list(&merged, "unanswered");
+    let lines: String = unanswered
         .iter()
         .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
         .collect();
     ask.say(&merged, &format!("{}{lines}", table(&merged, Look::of_stdout())))?;
-    Ok(if unanswered == 0 { ExitCode::SUCCESS } else { Kind::Failed.into() })
+    Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { Kind::Failed.into() })
 }
 
-/// The flows of all gateways in one list, with how many gateways did not answer.
-fn merged(answers: &[OfGateway]) -> (Value, usize) {
+/// The flows of all gateways in one list, beside the gateways that did not answer.
+fn merged(answers: &[OfGateway]) -> Value {
     let (mut flows, mut unanswered) = (Vec::new(), Vec::new());
     for of in answers {
         let Ok(answer) = &of.answer else {
@@ -110,16 +111,15 @@ fn merged(answers: &[OfGateway]) -> (Value, usize) {
             flows.push(flow);
         }
     }
-    let count = unanswered.len();
-    (serde_json::json!({ "flows": flows, "unanswered": unanswered }), count)
+    serde_json::json!({ "flows": flows, "unanswered": unanswered })
 }
 
-/// `text` over what stands on a screen of `height` lines; what finds no room is counted in the last one.
+/// `text` over what stands on a screen of `height` lines; what does not fit is counted in the last one.
 fn in_place(text: &str, height: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     // The cursor stands on a line of its own below the text.
-    let room = height.saturating_sub(1).max(1);
-    let (shown, more) = if lines.len() <= room { (lines.len(), 0) } else { (room - 1, lines.len() - (room - 1)) };
+    let fits = height.saturating_sub(1).max(1);
+    let (shown, more) = if lines.len() <= fits { (lines.len(), 0) } else { (fits - 1, lines.len() - (fits - 1)) };
     let mut screen = HOME.to_owned();
     for line in &lines[..shown] {
         screen.push_str(&format!("{line}{END_OF_LINE}\n"));
@@ -169,13 +169,13 @@ mod tests {
         let of = |id: &str, answer| OfGateway { id: id.to_owned(), answer };
         let flows = |id: &str| Ok(json!({ "flows": [{ "id": id }] }));
         let answers = [of("a", flows("7f")), of("b", flows("7f")), of("c", Err("no route to host".to_owned()))];
-        let (merged, unanswered) = merged(&answers);
+        let merged = merged(&answers);
         let expected = json!({
             "flows": [{ "id": "a:7f", "gateway": "a" }, { "id": "b:7f", "gateway": "b" }],
             "unanswered": [{ "gateway": "c", "error": "no route to host" }],
         });
-        assert_eq!((merged, unanswered), (expected, 1));
+        assert_eq!(merged, expected);
         let alone = super::merged(&[of("", flows("7f"))]);
-        assert_eq!(alone, (json!({ "flows": [{ "id": "7f" }], "unanswered": [] }), 0));
+        assert_eq!(alone, json!({ "flows": [{ "id": "7f" }], "unanswered": [] }));
     }
 }

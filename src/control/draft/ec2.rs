@@ -755,7 +755,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The lowest address of a subnet's network that AWS doesn't keep and nobody has.
+    /// The lowest address of a subnet's network that AWS doesn't keep and that is not in use.
     fn free_address(&self, net: IpNet) -> Option<IpAddr> {
         let nodes = self.inventory.clusters.values().flat_map(|record| &record.cluster.nodes);
         let mut taken: BTreeSet<IpAddr> = self

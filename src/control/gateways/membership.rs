@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::records::{Claim, Record, Registration, claim_key, json, registration_key};
-use crate::control::store::{Entry, ExpectedRevision, Revision, StateKey, Txn};
+use super::records::{Claim, Record, Registration, claim_key, registration_key};
+use crate::control::store::{Entry, ExpectedRevision, Revision, StateKey, Txn, json};
 use crate::model::{ClaimId, GatewayId};
 
 /// Between two renewals.
@@ -83,7 +83,7 @@ impl Membership {
     /// Takes in all entries of the store, which were read before `now`.
     pub(super) fn read(&mut self, entries: &[Entry], now: Duration) {
         let is_long_ago = |moment: Duration| now.saturating_sub(moment) > CONTACT;
-        // A store that answers reads and takes no renewal takes nobody's.
+        // A store that answers reads and refuses this gateway's renewals refuses those of all.
         let was_away = self.contact.is_none_or(is_long_ago) || self.renewed.is_some_and(is_long_ago);
         let before = std::mem::take(&mut self.peers);
         (self.registered, self.claims) = (None, BTreeMap::new());

@@ -139,7 +139,7 @@ impl World {
         }
         self.read(of);
         if let Some(txn) = self.gateways[of].membership.leaving() {
-            self.commit(txn).expect("nobody writes in between");
+            self.commit(txn).expect("there is no other writer");
         }
         self.kill(of);
     }
@@ -258,7 +258,7 @@ fn a_standby_takes_over_once_the_lease_of_the_holder_is_over() {
         world.run(&[1, 2], RENEWAL);
         assert!(world.now - died <= TAKEOVER + 2 * RENEWAL, "c waits for too long");
     }
-    assert_eq!(world.holder("public"), Some("a"), "nobody waits for it, so it is served without the store");
+    assert_eq!(world.holder("public"), Some("a"), "without a standby it is served without the store");
     world.run(&[0, 1, 2], Duration::from_secs(3));
     assert_eq!(world.holder("us-east-1a"), Some("c"), "who comes back waits");
 }
@@ -275,9 +275,9 @@ fn a_gateway_that_leaves_is_replaced_at_once_and_one_that_is_started_again_goes_
     assert_eq!(world.holder("us-east-1a"), Some("c"));
 }
 
-/// Where nobody waits for a zone, it is served while the store is away; with a standby its lease ends.
+/// A zone without a standby is served while the store is away; with a standby its lease ends.
 #[test]
-fn without_the_store_zones_are_served_that_nobody_else_may_take() {
+fn without_the_store_zones_are_served_that_no_other_gateway_may_take() {
     let mut world = World::new(&WANTED);
     world.run(&[0, 1], Duration::from_secs(3));
     world.now += Duration::from_secs(600);

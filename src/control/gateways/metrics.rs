@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics::{Counter, Gauge, Level, Metadata, Recorder, Unit};
 
 use super::view::{GatewayState, GatewaysView};
+use crate::control::metrics::key;
 use crate::model::ClaimId;
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -18,7 +19,7 @@ pub(super) struct GatewayMetrics {
     last_renewal: Gauge,
     /// How many gateways are in each state.
     gateways: Vec<Gauge>,
-    /// Of each claim of this gateway's: whether it serves it, and whether nobody has it.
+    /// Of each claim of this gateway's: whether it serves it, and whether no gateway does.
     claims: Vec<(ClaimId, Gauge, Gauge)>,
 }
 
@@ -100,8 +101,4 @@ impl GatewayMetrics {
 
 fn register(recorder: &dyn Recorder, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
     recorder.register_gauge(&key(name, labels), &METADATA)
-}
-
-fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
 }

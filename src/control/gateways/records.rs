@@ -74,7 +74,3 @@ pub(super) fn registration_key(id: &GatewayId) -> StateKey {
 pub(super) fn claim_key(claim: &ClaimId) -> StateKey {
     StateKey::own(&format!("{CLAIMS}{claim}"))
 }
-
-pub(super) fn json(record: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(record).expect("text keys and no failing serializers")
-}

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ::metrics::NoopRecorder;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::membership::{LEASE, TAKEOVER};
 use super::*;
 use crate::config;
-use crate::control::health::NoAnswer;
 use crate::control::store::{MemoryStore, RangeView, Revision, Txn, Watch};
 use crate::control::{Control, ControlParts};
-use crate::model::{DrainReason, Pace};
+use crate::model::DrainReason;
 use crate::plan::{Changes, Gate, Listener, Snapshot};
 
 /// Zones of the quickstart.
@@ -143,17 +141,10 @@ impl Gateway {
         let stop = CancellationToken::new();
         let claims = claims.map(|claims| claims.iter().map(|claim| claim.parse().unwrap()).collect());
         let parts = ControlParts {
-            plane: Arc::clone(&listeners),
-            snapshots: watch::Sender::new(Arc::default()),
-            store: line.clone(),
             gateway: Some(name.parse().unwrap()),
             gateway_parts: GatewayParts { claims, admin: None, left: stop.clone() },
-            probe: Arc::new(NoAnswer),
-            name_servers: Vec::new(),
-            recorder: Arc::new(NoopRecorder),
-            move_grace: Duration::ZERO,
-            pace: Pace::Fast,
             stop: stop.clone(),
+            ..ControlParts::for_test(Arc::clone(&listeners), line.clone())
         };
         let control = Control::start(parts, config::quickstart().desired, &TaskTracker::new()).await?;
         Ok(Self { control, listeners, line, stop })
@@ -200,7 +191,7 @@ fn memory() -> Arc<dyn StateStore> {
 }
 
 #[test]
-fn each_gateway_listens_in_its_zones_and_dns_leaves_out_those_that_nobody_serves() {
+fn each_gateway_listens_in_its_zones_and_dns_leaves_out_those_that_are_not_served() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
         let a = Gateway::start("a", Some(&[ZONES[0], "public"]), &store, &host).await;
@@ -251,7 +242,7 @@ fn a_gateway_that_died_leaves_dns_and_its_standby_takes_its_zone() {
 }
 
 #[test]
-fn while_the_store_is_away_zones_without_a_standby_are_served_and_nobody_is_judged() {
+fn while_the_store_is_away_zones_without_a_standby_are_served_and_no_gateway_is_judged() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
         let a = Gateway::start("a", Some(&ZONES[..1]), &store, &host).await;

@@ -25,7 +25,7 @@ pub enum GatewayState {
     Serving,
     /// It lives and waits for claims that others have.
     Standby,
-    /// It is not heard of. Ports that it may have open are given to nobody until it comes back or is forgotten.
+    /// It is not heard of. Ports that it may have open are not given away until it comes back or is forgotten.
     Gone,
 }
 
@@ -72,7 +72,7 @@ pub struct GatewayView {
 pub struct ClaimView {
     /// The claim.
     pub claim: ClaimId,
-    /// Who has it; `None`: nobody.
+    /// The gateway that has it; `None`: none.
     pub holder: Option<GatewayId>,
     /// Whether the holder stops to serve it when its lease is over, so that another one may take it.
     pub fenced: bool,

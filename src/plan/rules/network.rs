@@ -71,7 +71,7 @@ fn must_be_apart(a: Owner<'_>, b: Owner<'_>) -> Option<&'static str> {
     }
 }
 
-/// Link-local and multicast addresses (RFC 4291): they mean another host on every link, so nobody is told by one.
+/// Link-local and multicast addresses (RFC 4291): they mean another host on every link, so they identify none.
 const OF_ONE_LINK: [Ipv6Net; 2] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
     Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),

@@ -57,7 +57,7 @@ fn joined_hosts_reach_both_families_and_each_zone_can_be_cut() {
 }
 
 #[test]
-fn nobody_else_reaches_an_endpoint_or_a_host_over_ipv6() {
+fn no_other_host_reaches_an_endpoint_or_a_host_over_ipv6() {
     let Some(lab) = lab() else { return };
     let refused = lab.metric("plgw_refused_flows_total", &[]).expect("a series");
     let listener = lab.at(Host::Vpc, || TcpListener::bind(at(VPC, 7777))).expect("a listener in the VPC");
@@ -78,7 +78,7 @@ fn nobody_else_reaches_an_endpoint_or_a_host_over_ipv6() {
             lab.connect(host, to).expect_err("nothing listens on a link-local address");
         }
     }
-    assert_eq!(listener.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);
+    assert_eq!(listener.accept().expect_err("no client").kind(), ErrorKind::WouldBlock);
     assert_eq!(lab.metric("plgw_refused_flows_total", &[]), Some(refused), "they did not even reach a listener");
     lab.hello(Host::Vpc, at(ENDPOINTS[0], 1024)).expect("the endpoint serves the VPC all the while");
 }
@@ -145,7 +145,7 @@ fn ports(capture: &Capture) -> Vec<(u16, u16)> {
 
 /// The kernel checks no sources of IPv6 by itself, as `rp_filter` does for IPv4: routes and rules must.
 #[test]
-fn a_forged_source_gets_nobody_to_an_endpoint_or_a_host() {
+fn a_forged_source_reaches_no_endpoint_and_no_host() {
     let Some(lab) = lab() else { return };
     let (vpc, service) = (lab.at(Host::Vpc, Capture::start), lab.at(Host::Service, Capture::start));
     let opened = lab.metric("plgw_flows_opened_total", &[]).expect("a series");
@@ -222,7 +222,7 @@ fn what_an_endpoint_has_no_listener_for_meets_silence_over_ipv6_too() {
         socket.set_read_timeout(Some(SILENCE)).expect("a time-out");
         socket.connect(at(ENDPOINTS[0], 1024)).expect("a way");
         let _ = socket.send(b"anybody there?");
-        socket.recv(&mut [0; 16]).expect_err("nobody answers").kind()
+        socket.recv(&mut [0; 16]).expect_err("no answer").kind()
     });
     assert!(matches!(answer, ErrorKind::WouldBlock | ErrorKind::TimedOut));
 }
