@@ -141,7 +141,13 @@ fn admit(ctx: &Rc<WorkerContext>, route_watch: &watch::Receiver<Arc<ListenerRout
         let slot = target_select::reserve(ctx, &route, client)?;
         let faults = FlowFaults::draw(&route.faults, route.cap.as_ref())?;
         let record = FlowRecord::new(slot.flow, client, origin, &route, slot.member, ctx.clock.tick(), faults);
-        Ok(FlowGuard::open(Rc::clone(ctx), record, slot))
+        let flow = FlowGuard::open(Rc::clone(ctx), record, slot);
+        if route.listener.outage {
+            // The kernel completed its handshake before the listening socket fell silent.
+            ctx.state.note_frozen();
+            flow.record.set_order(FlowOrder::Freeze);
+        }
+        Ok(flow)
     });
     if let Err(refusal) = &admitted {
         refusal::record(ctx, &route, client, *refusal);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use super::*;
 use crate::data::connect::LegOptions;
@@ -16,6 +16,7 @@ use crate::data::fault::LiveFault;
 use crate::data::flow::{Accepted, serve};
 use crate::data::metrics::DataMetrics;
 use crate::data::route::ListenerRoute;
+use crate::data::socket::Socket;
 use crate::data::state::Reports;
 use crate::data::table::FlowRecord;
 use crate::data::testing::{listener_to, pair, worker_runtime};
@@ -165,6 +166,25 @@ fn send_order(record: &FlowRecord, given: OrderStep) {
     }
 }
 
+fn route(ctx: &WorkerContext, listener: Listener, faults: Vec<LiveFault>) -> ListenerRoute {
+    let listener = Arc::new(listener);
+    let (series, flows_of_members) = (ctx.state.series(&listener), ctx.state.flows_of_members(&listener.group));
+    ListenerRoute { listener, series, flows_of_members, faults, cap: None }
+}
+
+/// Serves a client that was accepted, and waits until its flow is in the table.
+async fn open_flow(ctx: &Rc<WorkerContext>, route: ListenerRoute, client: Socket) -> (JoinHandle<()>, Arc<FlowRecord>) {
+    let series = Arc::clone(&route.series);
+    let (route, current) = watch::channel(Arc::new(route));
+    let (open, _closed) = mpsc::channel(1);
+    let source = "127.0.1.9:4711".parse().expect("an address");
+    let accepted = Accepted { route_watch: Rc::new(RouteWatch { current, open }), peer: source, spare: None };
+    let task = spawn_local(serve(Rc::clone(ctx), client, Box::new(accepted)));
+    until(|| series.sum(|shard| shard.opened.get()) == 1).await;
+    drop(route);
+    (task, ctx.state.table.select(|_| true).pop().expect("it is open"))
+}
+
 /// Takes a flow to `phase`, sends it these orders, each followed by a number of yields, then kills it. Stores the
 /// client's end in `peer`.
 async fn live_through(
@@ -174,21 +194,11 @@ async fn live_through(
 ) -> Result<(), TestCaseError> {
     let ctx = worker();
     let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let listener = Arc::new(listener(phase, backend.local_addr().expect("bound")));
-    let series = ctx.state.series(&listener);
-    let flows_of_members = ctx.state.flows_of_members(&listener.group);
-    let route =
-        ListenerRoute { listener, series: Arc::clone(&series), flows_of_members, faults: faults(phase), cap: None };
-    let flows_of_members = Arc::clone(&route.flows_of_members);
-    let (_route, current) = watch::channel(Arc::new(route));
-    let (open, _closed) = mpsc::channel(1);
+    let route = route(&ctx, listener(phase, backend.local_addr().expect("bound")), faults(phase));
+    let (series, flows_of_members) = (Arc::clone(&route.series), Arc::clone(&route.flows_of_members));
     let (near, client) = pair();
     *peer = Some(near);
-    let source = "127.0.1.9:4711".parse().expect("an address");
-    let accepted = Accepted { route_watch: Rc::new(RouteWatch { current, open }), peer: source, spare: None };
-    let task = spawn_local(serve(Rc::clone(&ctx), client, Box::new(accepted)));
-    until(|| series.sum(|shard| shard.opened.get()) == 1).await;
-    let record = ctx.state.table.select(|_| true).pop().expect("it is open");
+    let (task, record) = open_flow(&ctx, route, client).await;
     reach(phase, &ctx, &record, &backend).await;
     for (given, turns) in orders {
         send_order(&record, *given);
@@ -230,4 +240,27 @@ fn an_order_reaches_a_flow_whose_earlier_orders_were_taken_back() {
     for phase in [FlowPhase::Dialing, FlowPhase::Relaying, FlowPhase::Faulty, FlowPhase::HalfOpen, FlowPhase::Expired] {
         worker_runtime().block_on(live_through(phase, &orders, &mut None)).expect("it ends");
     }
+}
+
+/// A client that the kernel accepted just before its zone was lost gets nothing until the outage is over, as all others there.
+#[test]
+fn a_client_accepted_as_its_zone_is_lost_stands_still_until_the_outage_is_over() {
+    worker_runtime().block_on(async {
+        let ctx = worker();
+        let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        backend.set_nonblocking(true).expect("a live socket");
+        let lost = Listener { outage: true, ..listener(FlowPhase::Relaying, backend.local_addr().expect("bound")) };
+        let (_near, client) = pair();
+        let (task, record) = open_flow(&ctx, route(&ctx, lost, Vec::new()), client).await;
+        assert_eq!(record.order(), FlowOrder::Freeze);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(backend.accept().expect_err("no connection is made").kind(), io::ErrorKind::WouldBlock);
+        assert!(ctx.state.has_frozen(), "it is found when the outage is over");
+        record.thaw();
+        until(|| backend.accept().is_ok()).await;
+        record.set_order(FlowOrder::End(DrainReason::Killed));
+        task.await.expect("it ends");
+    });
 }
