@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use super::headers::ForwardedFields;
+use super::outage::Outage;
 use crate::data::descriptors::SpareSocket;
 
 /// A client's connection, shared by its requests.
@@ -32,6 +33,8 @@ pub(crate) struct ClientConnection {
     pub(crate) closing: Cell<bool>,
     /// Cancelled when all that came to its listener ends at once.
     pub(crate) cut: CancellationToken,
+    /// Of the zone of its listener.
+    pub(crate) outage: Rc<Outage>,
     /// Requests that it may cancel beyond those that were answered.
     pub(crate) resets: u32,
     /// Notified when it has cancelled more than that.
@@ -161,6 +164,7 @@ mod tests {
             forwarded: RefCell::default(),
             closing: Cell::default(),
             cut: CancellationToken::new(),
+            outage: Rc::default(),
             resets: 3,
             abuse: Notify::new(),
             answered: Cell::default(),

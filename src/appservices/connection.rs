@@ -23,6 +23,7 @@ use super::client::ClientConnection;
 use super::client_io::{Batched, ClientIo};
 use super::context::{ListenerEnd, WorkerContext};
 use super::metrics::endpoint_type;
+use super::outage::Outage;
 use super::request::{answer, note_refused_by_library};
 use super::socket::HttpSocket;
 use crate::data::admission::admit_private;
@@ -38,6 +39,7 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) tls: TlsAcceptor,
     pub(crate) end: ListenerEnd,
+    pub(crate) outage: Rc<Outage>,
 }
 
 /// Serves a connection that was accepted, or refuses it. `spare` is for its first connection to a backend.
@@ -61,8 +63,10 @@ pub(crate) fn accept(
         Ok(()) if context.connections.get() < context.options.limits.connections => {
             context.metrics.connection(endpoint);
             let open = OpenConnection::new(context, peer.ip());
-            let serving = serve(open, Rc::clone(listener), client, peer, spare);
-            tokio::task::spawn_local(context.open.track_future(serving));
+            let serving = Box::pin(serve(open, Rc::clone(listener), client, peer, spare));
+            let outage = Rc::clone(&listener.outage);
+            let serving = context.open.track_future(async move { outage.suspend(serving).await });
+            tokio::task::spawn_local(serving);
         }
         Ok(()) => {
             context.left_over.keep(Some(spare));
@@ -169,6 +173,7 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
         forwarded: RefCell::default(),
         closing: Cell::new(false),
         cut: listener.end.cut.clone(),
+        outage: Rc::clone(&listener.outage),
         resets: limits.resets,
         abuse: Notify::new(),
         answered: Cell::default(),

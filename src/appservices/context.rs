@@ -149,6 +149,11 @@ impl WorkerContext {
         }
     }
 
+    /// Each snapshot that is published.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.borrow().clone()
+    }
+
     /// The networks of the service's side.
     pub(crate) fn service_side(&self) -> Arc<CidrSet> {
         self.refresh();

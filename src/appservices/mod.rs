@@ -5,7 +5,7 @@
 //! `connection` serves a client by TLS and HTTP, with `activity` for its time limits and `streams` for those of HTTP/2.
 //! `request` has each request judged and passed on; `request_body` and `response_body` let its bytes through, and `client`
 //! holds it in flight until both are over; `backend` keeps connections to backends. `upgrade` hands WebSockets to the relay
-//! that carries TCP flows, `websockets` lists them. `context` is what all of these share on a worker.
+//! that carries TCP flows, `websockets` lists them. `outage` suspends what goes through a lost zone. `context` is what all of these share on a worker.
 //!
 //! Where a request comes from is decided by the address that its connection came to and the source address, never by
 //! anything in it.
@@ -22,6 +22,7 @@ mod headers;
 mod location;
 mod metrics;
 mod options;
+mod outage;
 mod path;
 mod request;
 mod request_body;

@@ -239,8 +239,10 @@ pub(crate) fn start(
         last_active: Cell::new(Instant::now()),
         socket,
     };
-    let running = run(open, connection.cut.clone(), client, backend);
-    tokio::task::spawn_local(context.open.track_future(running));
+    let (outage, running) =
+        (Rc::clone(&connection.outage), Box::pin(run(open, connection.cut.clone(), client, backend)));
+    let running = context.open.track_future(async move { outage.suspend(running).await });
+    tokio::task::spawn_local(running);
 }
 
 async fn run(open: OpenWebSocket, cut: CancellationToken, client: OnUpgrade, backend: OnUpgrade) {

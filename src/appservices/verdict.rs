@@ -366,6 +366,7 @@ mod tests {
             apps: apps.iter().map(|found| (found.app.id.clone(), found.clone())).collect::<BTreeMap<_, _>>(),
             hosts: apps.iter().flat_map(|found| found.app.hosts.clone()).collect(),
             lease: crate::model::Lease::default(),
+            outage: false,
         }
     }
 

@@ -20,6 +20,7 @@ use super::certificates::Certificates;
 use super::connection::{self, Listener};
 use super::context::{Common, ListenerEnd, WorkerContext};
 use crate::data::descriptors::{Backoff, SpareSocket, is_scarcity};
+use crate::data::listener::drop_handshakes;
 use crate::data::socket::register;
 use crate::lifecycle::Alarm;
 use crate::plan::Snapshot;
@@ -100,13 +101,26 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
             return;
         }
     };
-    let listener = Rc::new(Listener { address, tls: TlsAcceptor::from(tls), end });
-    let mut backoff = Backoff::new();
-    let mut in_a_row = 0;
+    let listener = Rc::new(Listener { address, tls: TlsAcceptor::from(tls), end, outage: Rc::default() });
+    let (mut backoff, mut in_a_row, mut snapshots) = (Backoff::new(), 0, context.snapshots());
+    let mut is_lost = false;
     loop {
+        let door_is_lost = |snapshot: &Snapshot| snapshot.apps.doors.get(&address).is_some_and(|door| door.outage);
+        if door_is_lost(&snapshots.borrow_and_update()) != is_lost {
+            is_lost = !is_lost;
+            if let Err(error) = drop_handshakes(&socket, is_lost) {
+                tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect, and get no answer");
+            }
+            listener.outage.set(is_lost);
+        }
         let accepted = tokio::select! {
             biased;
-            () = listener.end.closing.cancelled() => return,
+            () = listener.end.closing.cancelled() => {
+                // What still stands still ends as the others do.
+                listener.outage.set(false);
+                return;
+            }
+            Ok(()) = snapshots.changed() => continue,
             accepted = accept_one(&context, &socket) => accepted,
         };
         match accepted {

@@ -127,6 +127,12 @@ pub(crate) fn listen(socket: socket2::Socket, backlog: i32) -> io::Result<std::n
 /// `SO_ATTACH_FILTER`), and on a listening socket they run before the handshake.
 const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
+/// Lets the kernel drop every packet that would open a connection to a listening socket, or takes that back.
+pub(crate) fn drop_handshakes(socket: &AsyncFd<OwnedFd>, silent: bool) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if silent { socket.attach_filter(&DROP_ALL) } else { socket.detach_filter() }
+}
+
 /// Starts one worker's accept task of a listener.
 pub(crate) fn open(ctx: &Rc<WorkerContext>, socket: TcpListener, route_watch: RouteWatch) {
     let (address, answer) = {
@@ -226,8 +232,7 @@ impl WorkerListener {
 
     fn silence(&mut self, silent: bool) -> io::Result<()> {
         if let Some(socket) = self.listening.as_ref().filter(|_| self.silent != silent) {
-            let socket = SockRef::from(socket);
-            if silent { socket.attach_filter(&DROP_ALL) } else { socket.detach_filter() }?;
+            drop_handshakes(socket, silent)?;
             self.silent = silent;
         }
         Ok(())

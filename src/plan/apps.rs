@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::dns::managed_zones;
 use super::rules::is_paired;
 use super::snapshot::EndpointGate;
+use super::survey::Survey;
 use crate::model::{
-    App, AppEndpointKind, AppId, BackendUrl, CidrSet, ClaimId, DeploymentModel, Desired, DnsName, EndpointState, Lease,
+    App, AppEndpointKind, AppId, BackendUrl, CidrSet, ClaimId, DeploymentModel, DnsName, EndpointState, Lease,
     ProjectId, VpceId, Zone,
 };
 
@@ -64,6 +65,8 @@ pub struct Door {
     pub hosts: BTreeSet<DnsName>,
     /// Until when this gateway may take connections here.
     pub lease: Lease,
+    /// Its zone is lost by a fault: new connections get no answer, and open ones stand still.
+    pub outage: bool,
 }
 
 impl Door {
@@ -122,12 +125,12 @@ impl Standing {
 ///
 /// An address of an available endpoint is a door at the port of the app's public address, so that one URL fits both
 /// ways. An endpoint that became unusable keeps its door: clients get an answer there, though not the app's.
-pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
-    let mut view = AppsView::default();
+pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
+    let (mut view, desired) = (AppsView::default(), survey.desired);
     for app in &desired.apps {
         let seen = Arc::new(see(app));
         if let Some(lease) = desired.lease(ClaimId::PUBLIC) {
-            view.add(app.public_address, (DoorWay::Public, lease), &seen, Standing::Ready);
+            view.add(app.public_address, (DoorWay::Public, lease, false), &seen, Standing::Ready);
         }
         for registered in &app.endpoints {
             let available = gates.get(&registered.endpoint).filter(|gate| gate.state == EndpointState::Available);
@@ -142,7 +145,8 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
             for at in &gate.addresses {
                 let Some(lease) = desired.lease(at.zone.as_str()) else { continue };
                 let way = DoorWay::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
-                view.add(SocketAddr::new(at.ip, app.public_address.port()), (way, lease), &seen, standing);
+                let outage = survey.is_in_outage(gate.service.service(), &at.zone);
+                view.add(SocketAddr::new(at.ip, app.public_address.port()), (way, lease, outage), &seen, standing);
             }
         }
         view.apps.insert(app.id.clone(), seen);
@@ -152,9 +156,15 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
 
 impl AppsView {
     /// Puts an app behind a door. Of two ways to one address the first stands, and nobody comes in by the other's rules.
-    fn add(&mut self, address: SocketAddr, (way, lease): (DoorWay, Lease), app: &Arc<AppView>, standing: Standing) {
+    fn add(
+        &mut self,
+        address: SocketAddr,
+        (way, lease, outage): (DoorWay, Lease, bool),
+        app: &Arc<AppView>,
+        standing: Standing,
+    ) {
         let door = self.doors.entry(address).or_insert_with(|| {
-            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new(), lease })
+            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new(), lease, outage })
         });
         if door.way != way {
             return;
@@ -198,6 +208,7 @@ pub(super) fn app_hosts(app: &App) -> BTreeSet<DnsName> {
 mod tests {
     use super::super::fixture::{app, endpoint, of, plan, with_app};
     use super::*;
+    use crate::model::Desired;
 
     fn doors(view: &AppsView) -> Vec<(String, &str)> {
         view.doors.values().map(|door| (door.address.to_string(), door.label())).collect()

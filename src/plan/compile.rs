@@ -61,7 +61,7 @@ pub fn compile(
         zones: zones(&survey),
         faults: desired.faults.values().cloned().collect(),
         strings: paths.iter().map(Paths::strings).collect(),
-        apps: Arc::new(compile_apps(desired, &gates)),
+        apps: Arc::new(compile_apps(&survey, &gates)),
         dns: Arc::new(dns),
         service_side: Arc::new(service_side),
         notices: findings.into_notices(),

@@ -200,12 +200,16 @@ impl<'a> Survey<'a> {
 
     /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway.
     pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone) -> bool {
-        let lost = |fault: &Arc<Fault>| {
+        self.desired.silent_zones.contains(zone) || self.is_zone_unserved(zone) || self.is_in_outage(service, zone)
+    }
+
+    /// Whether a `zone-outage` fault is on for the zone.
+    pub(super) fn is_in_outage(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        self.faults().any(|fault| {
             fault.kind == FaultKind::ZoneOutage
                 && fault.scope.zone.as_ref() == Some(zone)
                 && fault.scope.service.as_ref().is_none_or(|of| of == service)
-        };
-        self.desired.silent_zones.contains(zone) || self.is_zone_unserved(zone) || self.faults().any(lost)
+        })
     }
 
     /// Whether no gateway of those that share the state serves the zone's addresses.

@@ -164,10 +164,10 @@ def image():
         **os.environ,
         "CARGO_TARGET_DIR": str(built),
         "CARGO_NET_OFFLINE": "true",
-        "CARGO_PROFILE_RELEASE_LTO": "off",
-        "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
-        "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "64",
-        "CARGO_PROFILE_RELEASE_DEBUG": "0",
+        "CARGO_PROFILE_DIST_LTO": "off",
+        "CARGO_PROFILE_DIST_OPT_LEVEL": "0",
+        "CARGO_PROFILE_DIST_CODEGEN_UNITS": "64",
+        "CARGO_PROFILE_DIST_DEBUG": "0",
     }
     built.mkdir(exist_ok=True)
     ignored = (DEPLOY / "container/Containerfile.dockerignore").read_text().splitlines()

@@ -156,7 +156,7 @@ async fn a_half_open_flow_is_forgotten_silently_too() {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| {
-        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(300);
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_secs(1);
     })
     .await;
     set(&gateway, fault("deaf", FaultKind::HalfOpen { time: Duration::ZERO })).await;

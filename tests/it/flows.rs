@@ -184,7 +184,7 @@ async fn a_silent_flow_is_forgotten_and_later_bytes_meet_a_reset() {
     let net = Net::claim();
     let mut held = HeldTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| {
-        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(100);
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_secs(1);
     })
     .await;
     let mut flow = gateway.dial("a").await;
@@ -229,7 +229,7 @@ async fn a_half_closed_flow_expires_silently_too() {
     let net = Net::claim();
     let mut held = HeldTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| {
-        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_millis(100);
+        config.desired.projects[0].services[0].attributes.idle_timeout = Duration::from_secs(1);
     })
     .await;
     let mut flow = gateway.dial("a").await;

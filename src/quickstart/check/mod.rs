@@ -22,7 +22,7 @@ use crate::model::Desired;
 use crate::plan::Snapshot;
 
 /// Time limit of one check. All of them together take some 100 ms.
-const CHECK_WITHIN: Duration = Duration::from_secs(10);
+const CHECK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,17 +36,21 @@ impl Two {
     }
 
     /// Sends bytes from the internet until the gateway has closed, or has answered and lets the connection be.
-    async fn send(&self, bytes: &[u8]) -> String {
+    /// Sends `bytes`, and returns what is answered; `is_answered`: something is.
+    async fn send(&self, bytes: &[u8], is_answered: bool) -> String {
         let mut io = tls(&self.lab, INTERNET, PUBLIC, HOST, &[b"http/1.1"]).await.expect("TLS");
         io.write_all(bytes).await.expect("written");
         let mut said = Vec::new();
         let mut buffer = [0; 4096];
         // An answer ends with silence, as the connection may stay open.
-        while let Ok(Ok(n)) = tokio::time::timeout(Duration::from_millis(300), io.read(&mut buffer)).await {
+        let silence = Duration::from_millis(300);
+        let mut limit = if is_answered { Duration::from_secs(20) } else { silence };
+        while let Ok(Ok(n)) = tokio::time::timeout(limit, io.read(&mut buffer)).await {
             if n == 0 {
                 break;
             }
             said.extend_from_slice(&buffer[..n]);
+            limit = silence;
         }
         String::from_utf8_lossy(&said).into_owned()
     }
@@ -137,7 +141,7 @@ async fn a_path_that_a_backend_could_read_as_anothers_is_refused() {
         "*".to_owned(),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
-        let said = two.send(request.as_bytes()).await;
+        let said = two.send(request.as_bytes(), true).await;
         assert!(said.starts_with("HTTP/1.1 400 "), "{path}: {said}");
     }
     assert!(two.secret.asked().is_empty() && two.open.asked().is_empty());
@@ -209,7 +213,7 @@ async fn no_request_is_smuggled() {
         ("an end of chunks that comes early", with(chunked, &format!("0\r\n\r\n{hidden}")), "200", 1),
     ];
     for (what, bytes, first, reached) in cases {
-        let said = two.send(bytes.as_bytes()).await;
+        let said = two.send(bytes.as_bytes(), !first.is_empty()).await;
         let open = std::mem::take(&mut *two.open.shared.asked.lock().expect("no panic"));
         assert!(two.secret.asked().is_empty(), "{what} reached the restricted app");
         assert_eq!(open.len(), reached, "{what}: {said}");
@@ -241,7 +245,10 @@ async fn an_upgrade_to_anything_but_a_websocket_is_not_passed_on() {
     let two = Two::start().await;
     let fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA";
     let said = two
-        .send(format!("GET /api/client/v2.0/app/{OTHER}/x HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n\r\n").as_bytes())
+        .send(
+            format!("GET /api/client/v2.0/app/{OTHER}/x HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n\r\n").as_bytes(),
+            true,
+        )
         .await;
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     let asked = two.open.only();
@@ -251,7 +258,7 @@ async fn an_upgrade_to_anything_but_a_websocket_is_not_passed_on() {
     for method in ["CONNECT", "TRACE", "TRACK"] {
         let target =
             if method == "CONNECT" { format!("{HOST}:443") } else { format!("/api/client/v2.0/app/{OTHER}/x") };
-        let said = two.send(format!("{method} {target} HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n").as_bytes()).await;
+        let said = two.send(format!("{method} {target} HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n").as_bytes(), true).await;
         assert!(said.starts_with("HTTP/1.1 400 "), "{method}: {said}");
     }
     assert!(two.open.asked().is_empty());
@@ -267,6 +274,7 @@ async fn trailers_are_not_passed_on() {
                  Trailer: X-Plgw-Origin\r\n\r\n2\r\nhi\r\n0\r\nX-Plgw-Origin: vpc\r\n\r\n"
             )
             .as_bytes(),
+            true,
         )
         .await;
     assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("hi"), "{said}");

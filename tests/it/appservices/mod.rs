@@ -9,6 +9,7 @@ mod clients;
 mod forgery;
 mod lab;
 mod messages;
+mod outage;
 mod raw_backend;
 mod recorder;
 mod websockets;

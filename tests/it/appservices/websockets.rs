@@ -23,10 +23,10 @@ use plgw::tls::LabCa;
 const PATH: &str = "/api/client/v2.0/app/myapp-abcde/realm-sync";
 const PROTOCOL: &str = "com.mongodb.realm-query-sync#14";
 
-type Socket = WebSocketStream<Tls>;
-type Opened = Result<(Socket, Response<Option<Vec<u8>>>), Error>;
+pub(super) type Socket = WebSocketStream<Tls>;
+pub(super) type Opened = Result<(Socket, Response<Option<Vec<u8>>>), Error>;
 
-async fn open(lab: &Lab, from: &str, to: &str, host: &str, query: &str) -> Opened {
+pub(super) async fn open(lab: &Lab, from: &str, to: &str, host: &str, query: &str) -> Opened {
     let io = tls(lab, from, to, host, &[b"http/1.1"]).await.expect("TLS");
     let mut request = format!("wss://{host}:{}{PATH}?{query}", lab.port).into_client_request().expect("a request");
     request.headers_mut().insert("sec-websocket-protocol", PROTOCOL.parse().expect("a value"));
@@ -34,7 +34,7 @@ async fn open(lab: &Lab, from: &str, to: &str, host: &str, query: &str) -> Opene
     client_async(request, io).await
 }
 
-async fn says_back(socket: &mut Socket) {
+pub(super) async fn says_back(socket: &mut Socket) {
     for message in [Message::text("hello"), Message::binary(vec![7; 300_000]), Message::text("")] {
         socket.send(message.clone()).await.expect("sent");
         assert_eq!(socket.next().await.expect("a message").expect("whole"), message);
