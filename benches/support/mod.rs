@@ -136,7 +136,7 @@ pub(crate) fn gateway(target: SocketAddr) -> SocketAddr {
 
 /// A connection without Nagle's delay.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("somebody listens");
+    let stream = TcpStream::connect(address).expect("a listener");
     stream.set_nodelay(true).expect("a live socket");
     stream
 }

@@ -48,7 +48,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// What is missing, when some are set: whoever sets one means the API to be closed.
+    /// The missing variables, when only some are set: setting one shows the intent to require credentials.
     pub fn from_env() -> Result<Option<Self>, String> {
         Self::read(|name| std::env::var(name).ok())
     }

@@ -466,8 +466,8 @@ impl Gateway {
         }
         if let Some(flow_log) = self.flow_log.clone() {
             let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
-            // What it can't write in time is lost with the process. A thread of its own: a runtime waits for those that
-            // it lends, and whoever doesn't read the log must not hold the process up.
+            // What it can't write in time is lost with the process. A separate thread: a runtime waits for its
+            // blocking threads at exit, and a log pipe that is not read must not delay the end of the process.
             let (done, written) = tokio::sync::oneshot::channel();
             std::thread::spawn(move || {
                 close_window(&flow_log, &flows, &snapshot);
@@ -577,9 +577,9 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
     }
 }
 
-/// Keeps the registry in order whether or not it is scraped, and has the data plane forget what is gone.
+/// Runs the registry's upkeep whether or not it is scraped, and drops the data plane's counters of removed targets.
 fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
-    // Weak: what is dropped gives its ports back, whoever still looks after its counts.
+    // Weak: a dropped data plane releases its ports although this task still has its counters.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
@@ -710,7 +710,7 @@ fn report_failed_dials(
     });
 }
 
-/// A listener that broke or a thread that panicked takes the process down: a port that silently answers nobody is worse.
+/// A broken listener or a panicked thread ends the process: a port that is open and answers no client is worse.
 fn watch_losses(
     mut lost: mpsc::UnboundedReceiver<String>,
     fail: Arc<watch::Sender<Option<String>>>,

@@ -35,7 +35,7 @@ impl Flows {
         Self { data: Arc::new(data), front, open: Mutex::default(), doors: Mutex::default(), watch }
     }
 
-    /// Says which ports are open, to whoever wants to know.
+    /// Sends the open ports to the watcher, if there is one.
     fn tell_open(&self) {
         let Some(watch) = &self.watch else { return };
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);

@@ -162,7 +162,7 @@ impl Reloader {
             let _watcher = watcher;
             let work = async {
                 let mut seen = read(&source).await;
-                // It may have changed between its first reading and now, when nobody was watching yet.
+                // It may have changed after it was first read and before the watch began.
                 if !reloader.is_started_with(seen.as_deref()) {
                     let _ = reloader.reload().await;
                 }

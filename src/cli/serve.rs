@@ -85,7 +85,7 @@ async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
     }
 }
 
-/// Reloads, and once more for whoever asked meanwhile. False when a stop was asked for: it doesn't wait.
+/// Reloads, and once more if a reload was requested meanwhile. False when a stop was requested, which ends the wait.
 async fn reload(gateway: &Gateway, signals: &mut Signals) -> bool {
     let mut again = true;
     while std::mem::take(&mut again) {

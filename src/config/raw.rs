@@ -1,8 +1,8 @@
 //! The file as it was written: tables, keys and values with their places.
 //!
-//! serde stops at the first mistake; people want all of them. So the tables are walked by hand: whoever reads a table asks
-//! for the keys that it knows, what does not fit is reported under its path, and the keys that nobody asked for are
-//! reported when the table has been read. The keys that are asked for *are* the format; no second list of them exists.
+//! serde stops at the first mistake; users want all of them at once. So the tables are walked by hand: the code for a
+//! table reads the keys that it knows, reports each wrong value under its path, and at the end reports the keys that it
+//! did not read. The keys that are read *are* the format; there is no second list of them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};

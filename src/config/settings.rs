@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::model::{CidrSet, ClaimId, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
-/// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
+/// The default directory of certificates and state: below the current directory, so a trial leaves no traces
 /// elsewhere and needs no root.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
@@ -459,7 +459,7 @@ impl Default for AppServicesSettings {
     }
 }
 
-/// Whether the admin API may listen at `address`: without credentials, only where nobody but this machine can reach it.
+/// Whether the admin API may listen at `address`: without credentials, only where this machine alone can reach it.
 ///
 /// # Errors
 ///

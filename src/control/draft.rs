@@ -196,12 +196,12 @@ pub struct Draft {
     pub now: Timestamp,
 }
 
-/// Digits that nobody can foresee.
+/// Unpredictable hexadecimal digits.
 pub(crate) fn random_hex(digits: usize) -> String {
     random(digits, b"0123456789abcdef")
 }
 
-/// Letters of `alphabet` that nobody can foresee.
+/// Unpredictable letters of `alphabet`.
 pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     use ring::rand::SecureRandom;
     let mut bytes = vec![0u8; length];

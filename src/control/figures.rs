@@ -86,7 +86,7 @@ fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
         let limit = service.attributes.flows_per_target;
         let labels = vec![("service", service.id.to_string())];
         figures.insert((FLOWS_LIMIT, labels), u32::try_from(limit).unwrap_or(u32::MAX));
-        // A service that nobody is connected to shows 0.
+        // A service without connected endpoints shows 0.
         figures.insert(of_endpoints(service.id.as_str(), EndpointState::Available.label()), 0);
     }
     for endpoint in snapshot.endpoints.values() {

@@ -31,7 +31,7 @@ impl Times {
     }
 }
 
-/// Long enough to be seen by a tool that polls, short enough that nobody waits.
+/// Long enough to be seen by a tool that polls, short enough not to be waited for.
 const FAST: Times = Times {
     service_creation: Duration::from_millis(300),
     service_deletion: Duration::from_millis(300),
@@ -60,7 +60,7 @@ pub(super) enum Due {
     Service(VpceServiceId),
     /// An endpoint's state ends.
     Endpoint(VpceId),
-    /// A registration's removal ends, or nobody waits for its endpoint any longer.
+    /// A registration's removal ends, or the wait for its endpoint is over.
     Registration(VpceServiceId, VpceId),
     /// A cluster's change ends.
     Cluster(ProjectId, ClusterName),
@@ -74,7 +74,7 @@ pub(super) enum Due {
     Serverless(ProjectId, ClusterName),
     /// The private endpoint of a serverless instance goes on.
     Reservation(ProjectId, ClusterName),
-    /// An Online Archives' endpoint is gone, or nobody waits for it any longer.
+    /// An Online Archives' endpoint is gone, or the wait for it is over.
     Archive(ProjectId, VpceId),
     /// A private endpoint on Azure or Google Cloud goes on.
     CloudEndpoint(CloudEndpointKey),

@@ -442,8 +442,8 @@ impl Control {
         self.ask(|reply| Command::Push { reply }).await
     }
 
-    /// Says that a zone's endpoint addresses do not answer clients, or do again, as whoever probes them from outside finds
-    /// it: they leave DNS, unless that leaves none. Nothing else changes.
+    /// Reports the result of a probe from outside: whether a zone's endpoint addresses answer clients. Those that do not
+    /// leave DNS, unless that leaves none. Nothing else changes.
     ///
     /// # Errors
     ///

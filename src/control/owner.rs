@@ -355,7 +355,7 @@ impl<P: Plane> Owner<P> {
     }
 
     async fn obey(&mut self, command: Command) {
-        // Whoever asked may have gone; the change stands all the same.
+        // The caller may have gone; the change stays in force.
         match command {
             due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
             Command::Inventory { desired, reply } => {
@@ -694,7 +694,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Applies what nobody waits for.
+    /// Applies a change that has no caller to answer; an error is logged.
     pub(super) async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
@@ -816,7 +816,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// The targets that are gone, once `snapshot` is in force, and whose ports drain: a port that is closed with its
-    /// target, not with its endpoint, and that nobody else has yet.
+    /// target, not with its endpoint, and that no other target has yet.
     fn leaving(
         &self,
         old: &Snapshot,

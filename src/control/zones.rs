@@ -118,7 +118,7 @@ impl<P: Plane> Owner<P> {
         }
         self.set_overrides(overrides).await?;
         if !registered {
-            // Whoever comes back begins anew.
+            // A member that is registered again starts with initial health.
             self.desired
                 .health
                 .retain(|(of, id, name), _| !(*of == view.service && *id == target && meant.contains(name)));

@@ -179,7 +179,7 @@ pub struct NamedStrings {
     pub endpoints: Vec<VpceId>,
 }
 
-/// The IP access list of a project: who may use the public path. Empty: nobody.
+/// The IP access list of a project: who may use the public path. An empty list admits no one.
 pub type AccessList = CidrSet;
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ pub enum EndpointState {
     Rejected,
     /// Could not be connected.
     Failed,
-    /// Nobody accepted it in time.
+    /// It was not accepted in time.
     Expired,
 }
 

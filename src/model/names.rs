@@ -467,7 +467,7 @@ mod tests {
     fn an_unknown_region_is_refused_with_the_nearest_name() {
         let error = "us-esat-1".parse::<Region>().expect_err("unknown");
         assert_eq!(error.to_string(), "`us-esat-1` is not an AWS region that Atlas offers; did you mean `us-east-1`?");
-        assert!("us_east_1".parse::<Region>().is_err(), "lower case with underscores is nobody's spelling");
+        assert!("us_east_1".parse::<Region>().is_err(), "neither AWS nor Atlas uses lower case with underscores");
     }
 
     #[test]

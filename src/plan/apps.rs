@@ -151,7 +151,7 @@ pub(super) fn compile_apps(desired: &Desired, gates: &BTreeMap<VpceId, Arc<Endpo
 }
 
 impl AppsView {
-    /// Puts an app behind a door. Of two ways to one address the first stands, and nobody comes in by the other's rules.
+    /// Puts an app behind a door. The first path to an address wins; the rules of a second one do not apply there.
     fn add(&mut self, address: SocketAddr, (way, lease): (DoorWay, Lease), app: &Arc<AppView>, standing: Standing) {
         let door = self.doors.entry(address).or_insert_with(|| {
             Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new(), lease })

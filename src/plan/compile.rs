@@ -80,7 +80,7 @@ pub fn compile(
     Ok((snapshot, next))
 }
 
-/// Notes endpoints whose security groups let nobody to any of their targets' ports.
+/// Notes endpoints whose security groups admit no client to any of their targets' ports.
 fn note_closed_ports(
     survey: &Survey<'_>,
     gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
@@ -294,7 +294,7 @@ fn add_balancer(
                 let (group, zone) = (Arc::clone(group), at.zone.clone());
                 let (faults, lease) = (Vec::new(), lease.clone());
                 let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
-                befall(&mut listener, survey);
+                apply_faults(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -406,8 +406,8 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
     }
 }
 
-/// What faults make of a listener. One that befalls every flow shows at the port itself.
-fn befall(listener: &mut Listener, survey: &Survey<'_>) {
+/// Applies the faults to a listener. A fault that matches every flow changes the listener's answer.
+fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
     let vpce = match &listener.gate {
         Gate::Endpoint(gate) => Some(&gate.id),
         Gate::Public { .. } => None,
@@ -435,8 +435,7 @@ fn befall(listener: &mut Listener, survey: &Survey<'_>) {
     }
 }
 
-/// The standard path: each node with a public address of its own is reached there by whoever is on the project's IP
-/// access list.
+/// The standard path: a node with a public address is reached at it by clients on the project's IP access list.
 fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
     let Some(lease) = survey.desired.lease(ClaimId::PUBLIC) else { return };
     let access_list = Arc::new(project.access_list.clone());
@@ -450,7 +449,7 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let zone = node.zone.clone();
             let (faults, lease) = (Vec::new(), lease.clone());
             let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
-            befall(&mut listener, survey);
+            apply_faults(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }
@@ -700,7 +699,7 @@ mod tests {
         let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
         assert_eq!(gate.rules.ingress.len(), 1);
         assert_eq!(gate.rules.ingress[0].cidrs.to_string(), "10.0.0.0/16, 192.168.7.0/24");
-        assert_eq!(gate.rules.clients.len(), 1, "groups that somebody carries");
+        assert_eq!(gate.rules.clients.len(), 1, "groups that have members");
         assert_eq!(gate.rules.clients[0].members.to_string(), "192.168.7.0/24");
         let out = gate.rules.clients[0].egress[0].cidrs.to_string();
         assert_eq!(out, "10.0.30.194/32, 10.0.20.54/32", "the endpoint's interfaces carry its group");

@@ -166,8 +166,8 @@ fn add_hosts(
     Ok(())
 }
 
-/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name stays when its zone
-/// is shifted away from: whoever uses it asks for that very address.
+/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name stays during a
+/// zonal shift: a client that uses it asks for that very address.
 fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) {
     for gate in gates.values() {
         let Some(regional) = &gate.regional_name else { continue };

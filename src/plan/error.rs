@@ -92,7 +92,7 @@ pub enum RuleError {
         /// What they share.
         id: String,
     },
-    /// A name that something refers to is nobody's.
+    /// Something refers to a name that does not exist.
     #[error("there is no {what} `{id}`")]
     Unknown {
         /// What sort of thing.
@@ -107,7 +107,7 @@ pub enum RuleError {
         .0.provider(), .0.atlas()
     )]
     ServiceExistsForRegion(Region),
-    /// A target limit that Atlas grants nobody.
+    /// A target limit that Atlas does not grant.
     #[error(
         "a limit of {limit} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
          {most}"
@@ -254,7 +254,7 @@ pub enum RuleError {
     },
     /// The gateway's own address in a service's networks.
     #[error(
-        "its networks hold {0}, where the gateway itself answers, and nobody on the service's side is answered; put the \
+        "its networks hold {0}, where the gateway itself answers, and clients on the service's side are refused; put the \
          targets, or the gateway's own address, elsewhere"
     )]
     GatewayOnServiceSide(SocketAddr),

@@ -89,7 +89,7 @@ fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> 
     groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()
 }
 
-/// Every group of a VPC that somebody carries, with what it lets out.
+/// Every security group of a VPC that has members, with its egress rules.
 fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ClientGroup> {
     let carried = vpc.security_groups.values().filter(|group| !group.members.is_empty());
     let groups = carried.map(|group| ClientGroup {

@@ -22,7 +22,7 @@ pub struct PortAllocations {
 }
 
 impl PortAllocations {
-    /// Every port that nobody may have yet, with its load balancer.
+    /// Every port that still drains, with its load balancer.
     pub fn draining(&self) -> impl Iterator<Item = (&VpceServiceId, ListenerPort)> {
         self.ledgers.iter().flat_map(|(service, ledger)| ledger.draining().map(move |port| (service, port)))
     }

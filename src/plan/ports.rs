@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{GatewayId, ListenerPort, PortRange, TargetId};
 
-/// The ports of one load balancer: what each target has, and what nobody may have because flows still run there.
+/// The ports of one load balancer: the port of each target, and the ports that are reserved because flows still use them.
 ///
 /// Saved as JSON, so that a target keeps its port over reloads, restarts and crashes. No two targets share a port and no
 /// target has a draining one: a saved ledger that says otherwise is refused when it is read.
@@ -44,7 +44,7 @@ pub enum LedgerError {
         second: TargetId,
     },
     /// A target has a port that drains.
-    #[error("port {port} of `{target}` is draining; a draining port belongs to nobody")]
+    #[error("port {port} of `{target}` is draining; no target may have a draining port")]
     Draining {
         /// The port.
         port: ListenerPort,
@@ -99,7 +99,7 @@ pub struct PortsExhausted {
     pub wanted: usize,
     /// How many of them would have none.
     pub missing: usize,
-    /// How many ports nobody may have yet.
+    /// How many ports still drain.
     pub draining: usize,
 }
 
@@ -115,7 +115,7 @@ impl PortLedger {
         self.held.iter().map(|(target, port)| (target, *port))
     }
 
-    /// Ports that nobody may have until they are released.
+    /// Ports that no target may have until they are released.
     pub fn draining(&self) -> impl Iterator<Item = ListenerPort> {
         self.draining.iter().copied()
     }
@@ -404,7 +404,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"held":{"a/x":1024},"draining":[1024]}"#),
-            "port 1024 of `a/x` is draining; a draining port belongs to nobody"
+            "port 1024 of `a/x` is draining; no target may have a draining port"
         );
         assert!(error(r#"{"held":{},"draining":[],"leases":[]}"#).starts_with("unknown field `leases`"));
         assert!(serde_json::from_str::<PortLedger>(r#"{"held":{"a/x":0},"draining":[]}"#).is_err());

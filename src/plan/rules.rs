@@ -418,8 +418,8 @@ mod tests {
             assert_eq!(refused(both), [target(address)]);
         }
         let held = format!(
-            "endpoint service {SERVICE}: its networks hold 10.200.0.9:53, where the gateway itself answers, and nobody on the \
-             service's side is answered; put the targets, or the gateway's own address, elsewhere"
+            "endpoint service {SERVICE}: its networks hold 10.200.0.9:53, where the gateway itself answers, and clients on the \
+             service's side are refused; put the targets, or the gateway's own address, elsewhere"
         );
         assert_eq!(refused(own("10.200.0.9:53")), [held]);
 

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Addressable targets, in order of load balancer and port.
     pub targets: Vec<TargetView>,
-    /// Targets that are gone and whose ports still drain: in nobody's strings, and no slots are theirs.
+    /// Removed targets whose ports still drain: no connection string names them, and they have no slots.
     pub leaving: Vec<TargetView>,
     /// The zones that endpoints of projects' load balancers lie in, in order of load balancer and zone.
     pub zones: Vec<ZoneView>,
@@ -77,7 +77,7 @@ pub struct Listener {
     pub answer: Answer,
     /// The zone is lost: what flows through its address stands still.
     pub outage: bool,
-    /// Faults that may befall its flows.
+    /// Faults that may affect its flows.
     pub faults: Vec<Arc<Fault>>,
     /// Until when this gateway may take connections here.
     pub lease: Lease,
@@ -112,7 +112,7 @@ pub enum Answer {
 pub enum Gate {
     /// The private path: through an interface endpoint.
     Endpoint(Arc<EndpointGate>),
-    /// The public path: the standard string's address, for whoever is on the IP access list.
+    /// The public path: the standard string's address, for clients on the IP access list.
     Public {
         /// Who may.
         access_list: Arc<AccessList>,
@@ -526,7 +526,7 @@ impl TargetGroup {
     pub fn fails_open(&self, zone: &Zone) -> bool {
         let registered = || self.members.iter().filter(|member| self.is_registered(member, zone));
         let healthy = registered().filter(|member| member.state == TargetState::Healthy).count();
-        // Routing knows no `off`: with nobody healthy there is nobody else.
+        // The routing minimum has no `off`: with no healthy target, all are used.
         healthy == 0 || self.routing_minimum.is_missed(healthy, registered().count())
     }
 

@@ -1,5 +1,5 @@
-"""Who is let at the admin listener: nobody from elsewhere without credentials; with them, whoever shows them in the way of
-the front that is asked. What else it refuses, and where secrets never are."""
+"""Who may use the admin listener: from other machines only with credentials, given in the scheme of the API that is called.
+What else it refuses, and that secrets appear nowhere."""
 
 import http.client
 import json

@@ -56,7 +56,7 @@ def setup():
 
 
 class Page:
-    """The console in a browser of its own, as somebody uses it who sees it."""
+    """The console in a separate browser, used as a sighted person does."""
 
     def __init__(self, url=CONSOLE, size=WIDE):
         from selenium import webdriver
@@ -226,7 +226,7 @@ def leads_to_a_target(port):
 
 
 def app_status(path=f"/api/client/v2.0/app/{APP}/location"):
-    """The status that somebody on the internet gets of the app."""
+    """The status that a client on the internet gets from the app."""
     done = lab.run(
         "curl", "-s", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", lab.ca(), "--interface", INTERNET,
         "--connect-to", "::{}:{}".format(*APP_PUBLIC), f"https://{APP_HOST}:{APP_PUBLIC[1]}{path}", check=False,
@@ -809,7 +809,7 @@ def test_screenshots(gateway):
     # As long as its curves reach back.
     stop.wait(110)
     for cluster in ("Cluster0/", "Sharded0/"):
-        assert lab.metric("plgw_active_flows", f'target="{cluster}') > 0, f"nobody uses {cluster}"
+        assert lab.metric("plgw_active_flows", f'target="{cluster}') > 0, f"no client uses {cluster}"
     for scheme in ("light", "dark"):
         page.prefer(scheme)
         page.driver.save_screenshot(str(where / f"console-{scheme}.png"))

@@ -89,7 +89,7 @@ def test_the_gateway_lives_within_the_units_system_calls():
                     lab.eventually("it was reloaded", lambda: counted("plgw_reloads_total", 'outcome="applied"'))
                     lab.run(lab.PLGW, "log-level", "debug")
                     taken.close()
-                # strace passes the signal of its own end on to nobody: the gateway itself is asked.
+                # strace does not forward the signal that ends it, so the gateway gets its own.
                 gateway = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
                 os.kill(gateway, 15)
                 assert process.wait(timeout=lab.SOON) == 0, (lab.work() / "traced.log").read_text()

@@ -70,7 +70,7 @@ def test_no_acknowledged_move_is_lost_and_no_port_is_given_twice():
 
 def test_after_a_crash_clients_find_the_ports_that_they_know():
     """A5: a connection string outlives the crash."""
-    # Somebody listens behind each port: the port of a target that refuses would refuse as well.
+    # A server listens behind each port: the port of a target that refuses would refuse as well.
     nodes = [socket.create_server((f"127.1.0.{n}", 27017)) for n in (11, 12, 13)]
     before = start()
     ports = lab.ports("Cluster0")

@@ -167,7 +167,7 @@ def test_a_private_hosted_zone_is_its_vpcs_alone(gateway):
 
 
 def test_private_names_need_both_dns_attributes_of_the_vpc(gateway):
-    """B9: with either of them off, the VPC's private zones are nobody's; on again, they are back."""
+    """B9: with either of them off, the VPC's private zones do not apply; on again, they are back."""
     file = lab.work() / "reference.toml"
     right = file.read_text()
     names = "enable_dns_hostnames = true"

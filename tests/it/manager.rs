@@ -62,7 +62,7 @@ fn the_manager_hears_of_readiness_reloads_and_a_drain_that_takes_its_time() {
     let ready = manager.next();
     assert_eq!(ready.get("READY").map(String::as_str), Some("1"), "{ready:?}");
     assert!(ready["STATUS"].ends_with(" listeners accept"), "{ready:?}");
-    // Ready means ready: whoever waited for it connects.
+    // A client that waited for readiness can connect.
     let flow = net.connect(Place::Vpc, SocketAddr::new(net.endpoint_a(), 1024)).expect("the port accepts");
 
     let before = clock_gettime(ClockId::Monotonic);

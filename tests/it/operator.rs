@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Closed, EchoTarget, Net, Ran, TestGateway, eventually, plgw};
 
-/// A gateway with an admin API, and whoever asks it by command.
+/// A gateway with an admin API, and the operator's commands against it.
 struct Operated {
     gateway: TestGateway,
     admin: SocketAddr,
@@ -170,7 +170,7 @@ async fn a_shift_stands_without_addresses_and_can_be_ended() {
     assert_eq!(shifted, [false, false]);
 }
 
-/// Whoever has the name of a cluster that is gone begins anew.
+/// A cluster that takes the name of a removed one has all of its members registered.
 #[tokio::test]
 async fn a_deregistration_goes_with_its_cluster() {
     let operated = Operated::start().await;

@@ -1,4 +1,4 @@
-//! `plgw quickstart` from outside: it checks itself, gives way to whoever was there first, and ends well.
+//! `plgw quickstart` from outside: it checks itself, leaves a running instance alone, and ends cleanly.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};

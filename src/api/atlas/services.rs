@@ -280,7 +280,7 @@ pub(super) fn status(
     if registration.error.is_some() {
         return ("REJECTED", registration.error.clone());
     }
-    // AWS may know it later: until nobody waits any longer, it is pending.
+    // AWS may know it later: until the wait is over, it is pending.
     let Some(record) = inventory.endpoints.get(id) else { return ("PENDING", None) };
     match record.endpoint.state {
         EndpointState::PendingAcceptance if record.created.is_some() => ("PENDING_ACCEPTANCE", None),

@@ -310,9 +310,9 @@ mod tests {
         let other = |inventory: &Inventory| shown(inventory)["endpoints"][1].clone();
         assert_eq!((&other(&inventory)["id"], &other(&inventory)["status"]), (&unknown.into(), &"Pending".into()));
         assert_eq!(other(&inventory)["state"], Value::Null);
-        registration(&mut inventory, unknown).error = Some("nobody knows it".to_owned());
+        registration(&mut inventory, unknown).error = Some("AWS does not know it".to_owned());
         let failed = other(&inventory);
-        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"nobody knows it".into()));
+        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"AWS does not know it".into()));
         registration(&mut inventory, unknown).deleting = true;
         assert_eq!(other(&inventory)["status"], "Deleting");
     }

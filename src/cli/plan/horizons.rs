@@ -73,9 +73,9 @@ fn of_set(view: &HorizonsView) -> String {
     let mut text = format!("// {}: run it in mongosh, connected to the set's primary.\n", view.cluster);
     for horizon in &view.horizons {
         let who = if horizon.endpoints.is_empty() {
-            "whoever comes by the standard connection string".to_owned()
+            "clients that use the standard connection string".to_owned()
         } else {
-            format!("whoever comes through {}", horizon.endpoints.join(" or "))
+            format!("clients that connect through {}", horizon.endpoints.join(" or "))
         };
         text.push_str(&format!("//   {}: for {who}\n", horizon.name));
     }

@@ -21,8 +21,8 @@ use crate::telemetry::LogHandle;
 /// what they are told, puts the gateway in front of them, checks all of it from a client's side, and says what to try.
 /// Runs until Ctrl-C, then says what it carried.
 ///
-/// Every address lies in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (whoever
-/// connects without binding an address is in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
+/// Every address lies in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (clients
+/// that bind no address are in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
 /// 127.3.0.0/16, and the internet 127.9.0.0/16.
 ///
 /// A command behind `--` is run once every check has passed; it finds PLGW_ADMIN (the admin API's URL), PLGW_DNS (the
@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
 
 async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
-    // Whoever presses Ctrl-C while it starts wants it gone.
+    // Ctrl-C during the start ends it at once.
     tokio::select! {
         exit = run_until_stopped(options, args) => exit,
         () = stop_now(&mut signals) => Err(Failure::new(Kind::Failed, "stopped while starting or stopping")),

@@ -266,7 +266,7 @@ fn drivers(
     recipes
 }
 
-/// A path, whole, as it stands in a connection string: whoever copies the line is in another directory, maybe.
+/// An absolute path, encoded for a connection string: the line may be used in another directory.
 fn in_uri(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut text = String::new();

@@ -164,7 +164,7 @@ fn rule(section: &Section<'_>, named: &mut Vec<At<SecurityGroupId>>) -> Option<P
     let cidrs = section.list("cidrs", network).unwrap_or_default();
     let groups = section.list("groups", parsed::<SecurityGroupId>).unwrap_or_default();
     if cidrs.is_empty() && groups.is_empty() && section.problems.count() == before {
-        section.problems.report(&section.spot, "the rule names nobody; give it `cidrs` or `groups`");
+        section.problems.report(&section.spot, "the rule names no peer; give it `cidrs` or `groups`");
     }
     named.extend(groups.iter().cloned());
     Some(PortRule { ports: ports?.value, cidrs: cidr_set(&cidrs), groups: values(groups) })

@@ -119,7 +119,7 @@ struct Held {
     port: Option<u16>,
     /// Of an endpoint's address: the ports that targets may have there.
     ports: Option<PortRange>,
-    /// The gateway's own page or API, which answers nobody on the service's side.
+    /// The gateway's metrics page or API, which refuses clients on the service's side.
     is_page: bool,
     /// Apps of one region answer under one host name, so at one address.
     shared_by_apps: bool,
@@ -342,7 +342,7 @@ impl Declared {
                 problems.report(
                     &held.spot,
                     format!(
-                        "`{address}` lies in `{network}` of `{place}`, and nobody on the service's side is answered; \
+                        "`{address}` lies in `{network}` of `{place}`, and clients on the service's side are refused; \
                          write an address outside"
                     ),
                 );

@@ -20,7 +20,7 @@ use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
-/// A day: whoever waits longer than that wants something else.
+/// A day: a longer drain is a mistake in the unit.
 const LONGEST_GRACE: u64 = 86_400;
 /// What the kernel takes for a keepalive's idle time (`TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: u64 = 32_767;

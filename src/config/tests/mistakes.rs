@@ -302,7 +302,7 @@ ipv6_cidr = "2001:db8:a:30::/64""#,
         (
             r#"ports = "1024-65535", cidrs = ["127.0.0.0/16", "127.3.0.0/16", "127.2.0.0/16"]"#,
             r#"ports = "1024-65535""#,
-            &["vpc[0].security_group[0].ingress[0]: the rule names nobody; give it `cidrs` or `groups`"],
+            &["vpc[0].security_group[0].ingress[0]: the rule names no peer; give it `cidrs` or `groups`"],
         ),
     ]);
 }
@@ -641,7 +641,7 @@ listen = "0.0.0.0:1030"
 listen = "127.1.0.4:9464"
 [[vpc]]"#,
             &[
-                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and nobody on the service's side is answered; write an address outside",
+                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and clients on the service's side are refused; write an address outside",
             ],
         ),
         (

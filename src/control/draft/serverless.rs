@@ -9,7 +9,7 @@ use super::{Draft, EditError, Kind, random, random_hex};
 use crate::model::{ClusterName, EndpointState, Label, ProjectId, Region, VpceId};
 
 impl Draft {
-    /// Makes a serverless instance. Without `backends` it has an address on which nobody listens.
+    /// Makes a serverless instance. Without `backends` it has an address on which nothing listens.
     ///
     /// # Errors
     ///

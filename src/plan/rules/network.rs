@@ -101,7 +101,7 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
             continue;
         }
         let Some(why) = must_be_apart(outers, inners) else { continue };
-        // The consumer's network is named first: it is the one that whoever reads this can change.
+        // The consumer's network is named first: it is the one that the reader of the message can change.
         let ((own, owns), (other, others)) = if matches!(inners, Owner::Service(_)) {
             ((outer, outers), (inner, inners))
         } else {

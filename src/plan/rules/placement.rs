@@ -189,7 +189,7 @@ fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings:
     }
 }
 
-/// The networks of the service's side don't hold the gateway's own addresses: nobody from there is answered.
+/// The service's networks must not contain the gateway's own addresses: clients from there are refused.
 fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, provider) in &survey.providers {
         let held = |own: &&SocketAddr| provider.cidrs().contains(own.ip());

@@ -199,7 +199,7 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
     let mut client = Client::connect(&lab, Http::One, VPC, GENERAL).await;
     assert_eq!(client.get(CALL).await.status, 200);
     lab.change(|desired| desired.apps[0].region = "us-west-2".parse().expect("a region")).await;
-    // The old names are nobody's here any more; by the new one there is no such app.
+    // The old names lead to no app; under the new name there is no such app.
     assert_eq!(client.get(CALL).await.status, 421);
     let moved = client.request("GET", CALL);
     let moved = moved.headers_ref().is_some().then_some(moved).expect("a request");

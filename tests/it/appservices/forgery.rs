@@ -425,7 +425,7 @@ async fn http2_heads_that_are_malformed_reach_nobody() {
     assert_eq!((seen.last(), open.asked().len()), (Some(&(1, 1)), 1));
 }
 
-/// B13: the gateway is no way out. Neither the app's side nor any client gets it to call somebody else.
+/// B13: the gateway is no way out. Neither the backend nor a client can make it connect to another host.
 #[tokio::test]
 async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
     let backend = Recorder::start().await;
@@ -444,7 +444,7 @@ async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
         let silence = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
         assert!(!matches!(silence, Ok(Ok(_))), "an answer from {to}");
     }
-    // Whoever does get an answer is told no.
+    // An answer, if there is one, is a refusal.
     let requests = [
         format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
         format!("CONNECT {there} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),

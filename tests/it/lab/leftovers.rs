@@ -204,7 +204,7 @@ fn an_unprivileged_user_has_a_lab_too() {
     /// `nobody`.
     const USER: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        // Whoever runs this is unprivileged: every other test here shows it.
+        // The user who runs this is unprivileged: every other test here shows it.
         return;
     }
     let labs = Labs::alone();

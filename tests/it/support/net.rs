@@ -27,7 +27,7 @@ pub(crate) struct Net {
 pub(super) const CLAIM_PORT: u16 = 64_999;
 
 impl Net {
-    /// A network that nobody has.
+    /// A free network.
     pub(crate) fn claim() -> Self {
         // Not again what a test of this process had: its sockets may still be on their way out.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
