@@ -69,7 +69,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     reply
 }
 
-/// The answer where no front has a shape of its own for it.
+/// The answer where no API defines one.
 fn missing(call: &Call, known: &Result<&str, String>) -> Reply {
     match known {
         Err(allowed) if !allowed.is_empty() => {
@@ -102,7 +102,7 @@ fn scheme(call: &Call) -> Option<Scheme> {
         // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
         Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
-        // By the segments that `route` goes by: `/api//atlas` and `/api/%61tlas` are this front too.
+        // By the segments that `route` uses: `/api//atlas` and `/api/%61tlas` are this API too.
         Some("api") if below(call, &["atlas"]) => Some(Scheme::Atlas),
         // It says nothing that the sources don't.
         Some("openapi.json") => None,

@@ -64,20 +64,20 @@ pub struct GatewayOptions {
     /// Hears of the ports that are open.
     pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
-    pub flags: Option<Flags>,
+    pub flags: Option<AddressFlags>,
     /// Let DNS, metrics and the admin API take any free port of their addresses instead of the config's.
     pub free_ports: bool,
     /// The process' log, to be set as the config says; `None`: it stays as it is.
     pub logs: Option<LogHandle>,
     /// The stand-ins behind the gateway, for the admin API; `None`: it has other servers.
     pub stand_ins: Option<StandInControl>,
-    /// Who is told that the gateway is ready, reloads, stops.
+    /// The service manager, which is notified when the gateway is ready, reloads or stops.
     pub manager: ServiceManager,
 }
 
 /// What moves an address, in words for an error message.
 #[derive(Debug, Clone, Copy)]
-pub struct Flags {
+pub struct AddressFlags {
     /// For the DNS server.
     pub dns: &'static str,
     /// For the metrics exporter.
@@ -86,7 +86,7 @@ pub struct Flags {
     pub admin: &'static str,
 }
 
-impl Default for Flags {
+impl Default for AddressFlags {
     fn default() -> Self {
         Self { dns: "`dns.listen`", metrics: "`metrics.listen`", admin: "`admin.listen`" }
     }
@@ -187,7 +187,7 @@ impl Gateway {
             [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         desired.own_names = settings.own_names();
-        // Boxed: the connection to etcd is large, and every start would make room for it.
+        // Boxed: the connection to etcd is large, and every start would reserve stack for it.
         let store = Box::pin(open_store(&settings.state)).await?;
 
         let refusals = Arc::<Refusals>::default();
@@ -726,7 +726,7 @@ fn watch_losses(
     });
 }
 
-/// Nor can anything change any more once the owner of the desired state is gone.
+/// Nothing can change either once the owner of the desired state has ended.
 fn watch_control(
     control: &Control,
     fail: Arc<watch::Sender<Option<String>>>,
@@ -743,7 +743,7 @@ fn watch_control(
     });
 }
 
-/// Says how the gateway stands to the state that it shares, whenever that changes. It stays ready: what is in force serves on.
+/// Logs each change in the gateway's access to the shared state. It stays ready: what is in force serves on.
 fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
     let (mut status, stop) = (control.shared_status(), stop.clone());
     let show = move |status: &SharedStatus| {
@@ -764,7 +764,7 @@ fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracke
     });
 }
 
-/// Where the admin API at `address` is reached from other hosts, as far as the gateway can tell: by the first of the `names` that it
+/// Where the admin API at `address` is reached from other hosts, as far as the gateway knows: by the first of the `names` that it
 /// answers to, or by the host's name where it listens on every address.
 fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> String {
     let scheme = if tls { "https" } else { "http" };

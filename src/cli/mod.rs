@@ -187,7 +187,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))
 }
 
-/// `value` as JSON for people and programs, with the line's end.
+/// `value` as indented JSON with a final newline.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| Failure::new(Kind::System, format!("cannot write JSON: {error}")))?;

@@ -22,11 +22,11 @@ const DATA_DOMAIN: &str = "data.mongodb-api.com";
 pub struct AppsView {
     /// Apps by client app id.
     pub apps: BTreeMap<AppId, Arc<AppView>>,
-    /// Addresses that the front answers on. An address stands here once, however many apps it leads to.
+    /// Addresses that the front end listens on. An address appears once, however many apps it leads to.
     pub doors: BTreeMap<SocketAddr, Arc<Door>>,
 }
 
-/// An app as requests to it are judged.
+/// The settings of an app that decide about its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppView {
     /// Its client app id.
@@ -205,7 +205,7 @@ mod tests {
 
     /// B1, B2.
     #[test]
-    fn every_address_of_an_apps_endpoints_is_a_door_and_so_is_its_public_one() {
+    fn every_address_of_an_apps_endpoints_has_a_listener_and_so_has_its_public_one() {
         let snapshot = plan(&with_app());
         assert_eq!(
             doors(&snapshot.apps),
@@ -261,7 +261,7 @@ mod tests {
 
     /// B8, B11.
     #[test]
-    fn an_endpoint_that_lost_its_pair_or_its_region_has_a_door_that_leads_nowhere() {
+    fn an_endpoint_without_its_pair_or_its_region_has_a_listener_without_a_usable_app() {
         let mut desired = with_app();
         desired.apps[0].endpoints.remove(0);
         let standing = |desired: &Desired| {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_not_available_is_no_door() {
+    fn an_endpoint_that_is_not_available_has_no_listener() {
         let mut desired = with_app();
         endpoint(&mut desired, "vpce-0a000000000000001").state = EndpointState::Pending;
         assert_eq!(plan(&desired).apps.doors.len(), 2);

@@ -124,7 +124,7 @@ pub enum RuleError {
          additional projects"
     )]
     GoogleRegions(usize),
-    /// A network of one cloud is said to lie in a region of another.
+    /// A network of one cloud is configured in a region of another.
     #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
     NetworkInOtherCloud {
         /// The region that is named.
@@ -135,7 +135,7 @@ pub enum RuleError {
     /// An endpoint outside AWS without its one address.
     #[error("a private endpoint of {} has one address, and this one has {addresses}", cloud.product())]
     OneAddress {
-        /// Where it lies.
+        /// Where it is.
         cloud: Cloud,
         /// How many it has.
         addresses: usize,

@@ -95,7 +95,7 @@ pub enum PortError {
 pub struct PortsExhausted {
     /// The ports that may be given.
     pub range: PortRange,
-    /// How many targets want one.
+    /// How many targets need one.
     pub wanted: usize,
     /// How many of them would have none.
     pub missing: usize,
@@ -159,7 +159,7 @@ impl PortLedger {
         }
     }
 
-    /// The ledger of a load balancer that is gone: every port drains.
+    /// The ledger of a removed load balancer: every port drains.
     #[must_use]
     pub fn retired(&self) -> Self {
         let draining = self.draining.iter().chain(self.held.values()).copied().collect();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_vanished_target_is_given_to_nobody_until_it_is_released() {
+    fn the_port_of_a_removed_target_is_not_reused_until_it_is_released() {
         let mut ledger = allocate(PortRange::atlas(), &three(), &targets([0, 2]), &to(&[])).expect("room");
         assert_eq!(ledger.draining().collect::<Vec<_>>(), [port(1025)]);
         let next = allocate(PortRange::atlas(), &ledger, &targets([0, 2, 3]), &to(&[])).expect("room");
@@ -413,7 +413,7 @@ mod tests {
     proptest! {
         /// Under any sequence of additions, removals, moves and releases.
         #[test]
-        fn ports_stick_and_are_distinct_and_a_draining_one_is_nobodys(
+        fn ports_stick_and_are_distinct_and_no_target_has_a_draining_one(
             steps in prop::collection::vec(
                 (
                     prop::collection::btree_set(0usize..12, 0..12),

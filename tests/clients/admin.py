@@ -60,7 +60,7 @@ def test_without_credentials_no_other_address_than_loopback_is_listened_on():
         assert "write a loopback address, as `127.0.0.1:8474`" in said, said
 
 
-def test_with_credentials_it_listens_where_it_is_told_to():
+def test_with_credentials_it_listens_at_the_configured_address():
     os.environ.update(KEYS)
     try:
         open_to_all = lab.Gateway("serve", "--config", config())

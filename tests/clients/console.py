@@ -583,7 +583,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
     page.shows("#notices", "The config was not reloaded: " + json.loads(text)["message"][:40])
 
 
-def test_what_others_name_stays_text(gateway, page):
+def test_names_from_others_stay_text(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
     status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay_ms": 1}})

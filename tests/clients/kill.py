@@ -120,7 +120,7 @@ def endpoint_seen(endpoint):
     return element(described, "state"), atlas["connectionStatus"], element(described, "privateDnsEnabled")
 
 
-def test_what_was_made_and_said_by_every_api_outlives_a_crash():
+def test_changes_by_every_api_outlive_a_crash():
     """A23, A24: an endpoint of both sides; faults, a zonal shift, limits and the pace, whose times run on."""
     before = start()
     made = ec2(

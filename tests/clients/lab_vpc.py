@@ -174,7 +174,7 @@ def test_listed_addresses_use_the_standard_strings_and_never_an_endpoint():
     assert drive("internet", PRIVATE, "serverSelectionTimeoutMS=3000") is None
 
 
-def test_a_security_group_that_admits_nobody_lets_the_driver_time_out_until_it_admits():
+def test_a_security_group_without_the_port_lets_the_driver_time_out_until_it_has_it():
     """A25."""
     change(first_port=2000)
     eventually("the port is closed", lambda: drive("vpc", PRIVATE, "serverSelectionTimeoutMS=2000") is None)

@@ -148,7 +148,7 @@ def test_addresses_take_turns(gateway):
     assert first == {"10.0.30.194", "10.0.20.54"}
 
 
-def test_a_name_that_is_not_there_is_told_from_a_record_that_is_not_there(gateway):
+def test_missing_names_and_missing_records_are_distinguished(gateway):
     """NXDOMAIN with an SOA to remember it by, in a public zone and in the VPC's own."""
     for name in ("nobody-k45tj.mongodb.net", "nobody.example.internal"):
         text = dig("-b", CLIENT, "+cmd", name)

@@ -339,7 +339,7 @@ def test_the_configuration_is_valid_and_the_rules_pass_their_tests():
 RARE = ("plgw_gateway", "plgw_fault_", "plgw_faulted_", "plgw_dns_faulted_", "plgw_flow_log_", "plgw_log_lines_")
 
 
-def test_what_is_documented_is_what_a_gateway_in_use_shows(quickstart, troubled, prometheus):
+def test_the_documented_metrics_are_those_of_a_gateway_in_use(quickstart, troubled, prometheus):
     """Every row of docs/metrics.md, but for those of what was not asked for here: faults, flow logs, a shared state."""
     text = (lab.ROOT / "docs/metrics.md").read_text()
     rows = dict(re.findall(r"(?m)^\| `((?:plgw|process)_\w+)` \| (\w+) \|", text))

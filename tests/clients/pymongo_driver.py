@@ -52,7 +52,7 @@ def test_the_documented_standard_string_works_as_well(gateway):
         assert at.admin.command("ping")["ok"] == 1
 
 
-def test_what_is_written_is_read_and_counted(gateway):
+def test_written_documents_are_read_and_counted(gateway):
     """A1: a write and reads on every node, through the load balancer."""
     before = lab.metric("plgw_processed_bytes_total")
     with client(SRV) as at:
@@ -189,7 +189,7 @@ def test_a_spike_of_connections_is_spread_over_the_mongos(gateway):
             at.close()
 
 
-def test_the_gateway_ends_well_and_says_what_it_carried(gateway):
+def test_the_gateway_ends_cleanly_and_reports_what_it_carried(gateway):
     """The last one: it stops the gateway."""
     assert gateway.stop() == 0, gateway.tail()
     assert "Carried" in gateway.log.read_text()

@@ -52,7 +52,7 @@ def test_an_insert_and_a_find_pass_through(server, gateway):
     assert lab.metric("plgw_flows_opened_total", 'target="Cluster0/shard-00-00"') > 0
 
 
-def test_what_the_stand_ins_cannot_do_works_behind_the_gateway(server, gateway):
+def test_commands_that_the_stand_ins_lack_work_behind_the_gateway(server, gateway):
     """An index that enforces something, an aggregation, and sixteen megabytes in one document."""
     import pymongo.errors
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::support::{Child, Net, Place, SOON, plgw};
+use crate::support::{Child, ClientNetwork, Net, SOON, plgw};
 
 /// A manager that listens.
 struct Manager {
@@ -63,7 +63,7 @@ fn the_manager_hears_of_readiness_reloads_and_a_drain_that_takes_its_time() {
     assert_eq!(ready.get("READY").map(String::as_str), Some("1"), "{ready:?}");
     assert!(ready["STATUS"].ends_with(" listeners accept"), "{ready:?}");
     // A client that waited for readiness can connect.
-    let flow = net.connect(Place::Vpc, SocketAddr::new(net.endpoint_a(), 1024)).expect("the port accepts");
+    let flow = net.connect(ClientNetwork::Vpc, SocketAddr::new(net.endpoint_a(), 1024)).expect("the port accepts");
 
     let before = clock_gettime(ClockId::Monotonic);
     kill_process(pid, Signal::HUP).expect("it runs");

@@ -93,7 +93,7 @@ fn a_taken_address_is_one_line_that_names_it_and_the_flag_that_moves_it() {
 }
 
 #[test]
-fn a_second_quickstart_says_that_everything_is_taken_and_the_first_ends_well_on_ctrl_c() {
+fn a_second_quickstart_reports_the_taken_addresses_and_the_first_ends_cleanly_on_ctrl_c() {
     let (shift, lab, other) = (Shift::claim(), lab(), lab());
     let mut first = Running::start(&shift, lab.path());
     assert!(first.page.contains("\n  dig @"), "lines to copy: {}", first.page);

@@ -24,7 +24,7 @@ record = [
 "#;
 
 #[test]
-fn what_is_no_toml_and_keys_that_are_unknown_missing_or_of_the_wrong_type_are_named_with_their_place() {
+fn invalid_toml_and_unknown_missing_or_mistyped_keys_are_reported_with_their_place() {
     said(&[
         (
             "[[vpc]]",
@@ -736,7 +736,7 @@ state = 5
 }
 
 #[test]
-fn what_is_no_toml_is_named_with_its_line_and_column() {
+fn invalid_toml_is_reported_with_its_line_and_column() {
     let errors = parse("workers = 1\nlab_dir = ./x\nmove_grace = \"2s\n", "f.toml").expect_err("no TOML");
     let said = errors.to_string();
     let expected = ["f.toml: 2 problems", "  f.toml:2:11: invalid mantissa", "  f.toml:3:17: invalid basic string"];
@@ -760,13 +760,13 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn what_has_its_own_mistake_is_not_missing_to_what_refers_to_it() {
+fn an_object_with_a_mistake_is_not_reported_as_missing_to_its_references() {
     let text = QUICKSTART.replacen("region = \"us-east-1\"", "region = 1", 1);
     let errors = parse(&text, "f.toml").expect_err("a mistake");
     assert_eq!(errors.problems.len(), 1, "{errors}");
 }
 
-/// Asserts what is said of each row's change, and that its place is where the key or element stands, or the table that lacks
+/// Asserts what is said of each row's change, and that its place is that of the key or element, or of the table that lacks
 /// the key.
 fn said(rows: &[Row]) {
     let file = format!("{QUICKSTART}{PRIVATE_ZONES}");

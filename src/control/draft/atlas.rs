@@ -157,7 +157,7 @@ impl Draft {
         nets.into_iter().collect()
     }
 
-    /// Sets the other regions whose VPCs may have new endpoints. Those that there are stay. A service that stands is
+    /// Sets the other regions whose VPCs may have new endpoints. Existing endpoints stay. An available service is
     /// `INITIATING` for a while, and works on.
     ///
     /// # Errors

@@ -110,7 +110,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service stands, and for a second interface endpoint.
+    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service is available, and for a second interface endpoint.
     pub fn claim(
         &mut self,
         project: &ProjectId,

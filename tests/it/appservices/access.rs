@@ -46,7 +46,7 @@ async fn client_requests_through_a_general_endpoint_reach_the_app_from_wherever_
 
 /// B3: the same 404 for an app that is restricted and for one that doesn't exist.
 #[tokio::test]
-async fn a_restricted_app_is_not_to_be_told_from_none_from_outside() {
+async fn a_restricted_app_looks_like_none_from_outside() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for http in [Http::One, Http::Two] {
@@ -182,7 +182,7 @@ async fn an_endpoint_serves_its_own_type_alone() {
 
 /// B8.
 #[tokio::test]
-async fn a_sync_endpoint_without_its_general_one_serves_nothing_and_says_why() {
+async fn a_sync_endpoint_without_its_general_one_serves_nothing_and_gives_the_reason() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     lab.change(|desired| desired.apps[0].endpoints.retain(|e| e.kind == AppEndpointKind::Sync)).await;

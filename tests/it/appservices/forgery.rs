@@ -89,7 +89,7 @@ async fn headers_that_claim_an_origin_change_nothing_and_go_no_further() {
 }
 
 #[tokio::test]
-async fn a_host_is_said_once_and_in_one_way_and_is_one_of_the_address() {
+async fn a_host_is_given_once_without_ambiguity_and_belongs_to_the_address() {
     let Two { lab, secret, open } = Two::start().await;
     let path = format!("/api/client/v2.0/app/{OTHER}/functions/call");
     let west = "us-west-2.aws.services.cloud.mongodb.com";
@@ -370,7 +370,7 @@ pub(super) async fn frames(io: &mut Tls, wanted: impl Fn(u8, u32) -> bool) -> Ve
 }
 
 #[tokio::test]
-async fn http2_heads_that_are_malformed_reach_nobody() {
+async fn malformed_http2_heads_reach_no_backend() {
     const RST_STREAM: u8 = 3;
     const GOAWAY: u8 = 7;
     let Two { lab, secret, open } = Two::start().await;
@@ -427,7 +427,7 @@ async fn http2_heads_that_are_malformed_reach_nobody() {
 
 /// B13: the gateway is no way out. Neither the backend nor a client can make it connect to another host.
 #[tokio::test]
-async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
+async fn the_gateway_connects_only_to_the_apps_backend() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     lab.allow_non_vpc_requests(true).await;

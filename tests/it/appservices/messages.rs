@@ -188,7 +188,7 @@ async fn responses_without_a_body_are_the_same_on_both_versions() {
 }
 
 #[tokio::test]
-async fn a_response_of_unknown_length_ends_an_http_1_0_connection_and_says_so() {
+async fn a_response_of_unknown_length_closes_an_http_1_0_connection_with_the_header() {
     let backend =
         RawBackend::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let lab = Lab::start(&backend.url).await;

@@ -165,7 +165,7 @@ fn a_lab_whose_directory_was_removed_by_hand_ends_by_itself() {
 }
 
 #[test]
-fn a_lab_whose_directory_was_removed_and_made_anew_ends_too() {
+fn a_lab_whose_directory_was_removed_and_created_again_ends_too() {
     let labs = Labs::alone();
     if labs.up(&[]).is_none() {
         return;
