@@ -113,7 +113,7 @@ pub(crate) fn echo_server() -> SocketAddr {
     address
 }
 
-/// A gateway in a thread of its own; answers with the address of the first target's listener.
+/// A gateway in a separate thread; returns the address of the first target's listener.
 pub(crate) fn gateway(target: SocketAddr) -> SocketAddr {
     let (started, starting) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

@@ -128,7 +128,7 @@ class Page:
         field.send_keys(text)
 
     def row(self, body, name):
-        """What stands in the cells of the row that is headed by `name`."""
+        """The texts in the cells of the row that is headed by `name`."""
         for row in self.driver.find_elements("css selector", f"#{body} > tr"):
             heads = row.find_elements("css selector", "th")
             if heads and heads[0].text.partition("\n")[0] == name:
@@ -170,7 +170,7 @@ class Page:
         raise AssertionError(f"no way by Tab to `{name}`")
 
     def complaints(self, network=True):
-        """What the browser complained of: scripts, the policy, and, unless told otherwise, answers."""
+        """The browser's errors: of scripts, the policy, and, by default, responses."""
         lines = [line for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
         return [line["message"] for line in lines if network or line["source"] != "network"]
 
@@ -822,7 +822,7 @@ def test_screenshots(gateway):
 if __name__ == "__main__":
     pictures = "--screenshots" in sys.argv
     if pictures:
-        # Namespaces of its own have directories of their own, too.
+        # Separate namespaces have separate directories, too.
         at = sys.argv.index("--screenshots") + 1
         sys.argv[at] = str(pathlib.Path(sys.argv[at]).resolve())
     lab.main({name: it for name, it in globals().items() if not name.startswith("test_") or (name == "test_screenshots") == pictures})

@@ -1,4 +1,4 @@
-"""What lies in `deploy/` does what it says: as far as that can be shown without systemd, a container engine or a cluster.
+"""The files in `deploy/` do what they say, as far as that can be shown without systemd, a container engine or a cluster.
 
 systemd's own checkers read the unit, and strace shows that the gateway lives within its system calls; the steps of the
 Containerfile are run by hand and what they make runs as the image would; schemas judge the compose file and the Kubernetes

@@ -156,7 +156,7 @@ def test_changes_by_every_api_outlive_a_crash():
 
 
 def test_a_hundred_writers_on_every_api_lose_nothing_that_was_answered():
-    """Whatever the crash interrupts: what a writer was told is there stays."""
+    """Whatever the crash interrupts: every acknowledged change stays."""
     gateway = start()
     answered, guard = set(), threading.Lock()
 

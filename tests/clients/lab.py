@@ -1,4 +1,4 @@
-"""What the client tests share: networks of their own, gateways, and a small runner.
+"""What the client tests share: separate networks, gateways, and a small runner.
 
 A test file starts itself again inside namespaces of its own (network, mounts, processes): there the gateway's DNS has
 port 53, it is every resolver on the machine, and no other program uses the addresses. The kernel takes the namespaces and
@@ -291,7 +291,7 @@ def echo():
 
 
 def main(tests):
-    """Runs every `test_…` of a module, in its order, in namespaces of their own; ends the process.
+    """Runs every `test_…` of a module, in its order, in separate namespaces; ends the process.
 
     Each is a sentence about behaviour; its doc string names the rows of CONFORMANCE.md. Every one may ask for a
     fixture of the module by naming it as its argument: a generator function, started once and closed at the end.

@@ -88,7 +88,7 @@ def eventually(what, look):
 
 
 def addresses(place):
-    """The addresses that the name leads to, as `dig` at that place is told."""
+    """The addresses that the name leads to, as `dig` at that place resolves it."""
     said = at(place, "dig", "+short", HOST)
     assert said.returncode == 0, said.stdout
     return {line for line in said.stdout.split() if re.fullmatch(r"[0-9.]+", line)}
@@ -111,7 +111,7 @@ def test_nslookup_in_the_vpc_prints_what_the_page_prints():
 
 
 def test_drivers_use_each_clouds_seed_list_from_within_its_network_alone():
-    """A30, in a lab of its own."""
+    """A30, in a separate lab."""
     up = plgw("up", "--name", "clouds", "--clouds")
     assert up.returncode == 0, up.stderr
     try:

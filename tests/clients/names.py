@@ -50,7 +50,7 @@ def gateway():
     nodes = "".join(
         f'    {{ name = "mongos-{i:02}", zone = "us-east-1a", address = "10.2.1.{i + 1}:27016" }},\n' for i in range(MANY)
     )
-    # A project of its own, with a load balancer of its own: a region may have this many targets and no more.
+    # A separate project with a separate load balancer: a region may have this many targets and no more.
     text += f"""
 [[interface_endpoint]]
 id = "vpce-0f00000000000000f"

@@ -74,7 +74,7 @@ def test_after_a_port_move_new_clients_come_to_the_new_port_and_old_ones_go_on(g
         old.lab.moves.insert_one({"_id": "before"})
         moved = lab.api("POST", "/v1/targets/Cluster0/shard-00-00/move", {})
         assert moved["to"] != moved["from"], moved
-        # The primary is the node that moved: this write goes by the old connection, or by the new port already.
+        # The primary is the node that moved: this write uses the old connection, or the new port already.
         old.lab.moves.insert_one({"_id": "old client"})
         with client(SRV) as new:
             new.lab.moves.insert_one({"_id": "new client"})

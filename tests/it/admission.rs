@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Admission.
 
 use plgw::model::EndpointState;
 

@@ -275,7 +275,7 @@ fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
     );
 }
 
-/// What real servers are told, so that they tell clients the private names.
+/// The horizons for real servers, which make them announce the private names.
 #[test]
 fn the_horizons_of_a_plan_are_a_script_and_json_with_a_member_each() {
     let script = Ran::of(&["plan", "--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"]);

@@ -1,4 +1,4 @@
-//! Faults on demand: what a flow, a port, a zone or a resolver does when it is told to fail.
+//! Faults on demand: what a flow, a port, a zone or a resolver does under a fault.
 
 use std::time::Duration;
 

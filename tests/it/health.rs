@@ -287,7 +287,7 @@ async fn zonal_answers(gateway: &TestGateway, zone: &str) -> Vec<std::net::IpAdd
     resolver.addresses(&name).await
 }
 
-/// NLB: with cross-zone off, a node uses only the targets of its own zone.
+/// NLB: with cross-zone off, a node uses only the targets in its zone.
 #[tokio::test]
 async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
     let net = Net::claim();

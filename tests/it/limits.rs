@@ -91,7 +91,7 @@ fn source_ports_are_counted_by_target_and_who_finds_none_is_not_answered() {
 /// NLB: 55,000 ports towards each target. The same with ten ports: another target has all of them again, and further
 /// connections are dropped and counted.
 #[tokio::test]
-#[ignore = "run by the test above, in a network of its own"]
+#[ignore = "run by the test above, in a separate network"]
 async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
     if !netns::is_inside() {
         return;
@@ -288,7 +288,7 @@ async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
 async fn a_header_from_a_configured_source_identifies_the_client_and_a_forged_second_one_is_payload() {
     let net = Net::claim();
     let mut recording = RecordingTarget::start(net.target(0)).await;
-    // The outer load balancer stands outside of every network that may use the endpoint.
+    // The outer load balancer is outside of every network that may use the endpoint.
     let outer = net.source(ClientNetwork::Public);
     let gateway = TestGateway::start_with(net, |config| {
         let sources: CidrSet = [ipnet::IpNet::from(outer)].into_iter().collect();

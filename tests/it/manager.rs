@@ -1,4 +1,4 @@
-//! What a service manager hears of the gateway: systemd's protocol, over a socket of the test's own.
+//! Notifications to a service manager: systemd's protocol, over a socket of the test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ impl Manager {
         Self { socket, directory }
     }
 
-    /// A gateway that tells it.
+    /// A gateway that notifies it.
     fn start(&self, net: &Net, environment: &[(&str, &str)]) -> Child {
         let file = self.directory.path().join("gateway.toml");
         std::fs::write(&file, format!("watch_file = false\nshutdown_grace = \"1h\"\n{}", net.text()))

@@ -1,4 +1,4 @@
-//! The data plane by itself: what control tells it, and what it then does.
+//! The data plane alone: control's commands and their effects.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -26,7 +26,7 @@ const CHECKS: [&str; 13] = [
     "readyz",
 ];
 
-/// A2, A3, A9 to A13, A15 to A17, B1 to B3: each check of its own says which.
+/// A2, A3, A9 to A13, A15 to A17, B1 to B3: each check names its numbers.
 #[test]
 fn quickstart_once_passes_every_check_and_exits_0() {
     let (shift, lab) = (Shift::claim(), lab());

@@ -97,7 +97,7 @@ async fn the_switch_takes_effect_for_the_next_request_and_drops_no_connection() 
     assert_eq!(lab.metric(&["plgw_app_connections_total", "endpoint=\"public\""]), Some(2.0));
 }
 
-/// B4: a request at hand is answered as it was judged.
+/// B4: a request in flight is answered as it was decided.
 #[tokio::test]
 async fn a_request_that_is_at_hand_when_the_switch_is_thrown_is_answered() {
     let backend = Recorder::start().await;
@@ -210,7 +210,7 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
     assert_eq!((answer.status.as_u16(), lab.metric(&["verdict=\"other_region\""])), (404, Some(1.0)));
 }
 
-/// B7, B12: what can't have private endpoints is refused before the front hears of it.
+/// B7, B12: what can't have private endpoints is refused before it reaches the front end.
 #[tokio::test]
 async fn global_apps_and_apps_with_wire_protocol_get_no_private_endpoints() {
     use plgw::model::DeploymentModel;

@@ -204,7 +204,7 @@ async fn no_request_is_smuggled() {
         ),
         // A body that is too short for its length is never complete, so it is no request.
         ("a length that is too long", with("Content-Length: 10000", &hidden), "", 0),
-        // A second request on the connection is one, and is judged as one.
+        // A second request on the connection is handled as a separate request.
         ("a length that is too short", with("Content-Length: 0", &hidden), "200", 1),
         ("an end of chunks that comes early", with(chunked, &format!("0\r\n\r\n{hidden}")), "200", 1),
     ];

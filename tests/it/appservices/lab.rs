@@ -1,4 +1,4 @@
-//! A front with the quickstart's inventory on a port of its own.
+//! A front end with the quickstart's inventory on a separate port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -143,7 +143,7 @@ async fn a_request_that_comes_back_is_a_loop() {
     assert!(backend.only().headers["via"].to_str().expect("text").starts_with("1.1 plgw-"));
 }
 
-/// A certificate per listener: the public one tells of no private endpoint.
+/// A certificate per listener: the public one names no private endpoint.
 #[tokio::test]
 async fn a_certificate_names_the_address_of_its_listener_alone() {
     let backend = Recorder::start().await;

@@ -153,7 +153,7 @@ fn a_forged_source_reaches_no_endpoint_and_no_host() {
     for (host, from) in [(Host::Service, 21_000), (Host::InternetB, 22_000), (Host::Peer, 23_000), (Host::VpcB, 24_000)]
     {
         lab.at(host, || {
-            // Peer and VpcB stand on the router's cables: there the claim of another's address ends. The others stand on the
+            // Peer and VpcB are on the router's links: there a forged source is dropped. The others are on the
             // gateway's, where an endpoint's address is not to be had from.
             for source in [VPC, node] {
                 for to in ENDPOINTS.into_iter().chain([VPC]) {

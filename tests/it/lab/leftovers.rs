@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::support::{Labs, eventually, processes_with, text};
 use crate::support::skip;
 
-/// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may look at.
+/// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may inspect.
 fn namespaces() -> BTreeSet<String> {
     let links = |dir: String| std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let pids = links("/proc".to_owned()).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
