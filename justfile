@@ -1,4 +1,4 @@
-# `just` lists these; without `just`, the commands stand here to be copied.
+# `just` lists these; without `just`, copy the commands from here.
 
 default:
     @just --list --unsorted

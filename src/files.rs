@@ -44,7 +44,7 @@ pub(crate) fn trusted_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// As [`trusted_dir`]; [`io::ErrorKind::NotFound`] if it does not exist.
 pub(crate) fn check_dir(path: &Path) -> io::Result<()> {
     let link = fs::symlink_metadata(path)?;
-    // A link has no mode of its own, so its owner decides; systemd uses root's links for state directories.
+    // A link has no mode, so its owner decides; systemd uses root's links for state directories.
     if link.is_symlink() && !is_trusted_owner(&link) {
         return Err(untrusted(format!("it is a symbolic link of user {}", link.uid())));
     }

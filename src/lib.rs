@@ -1,4 +1,4 @@
-//! Stands where AWS PrivateLink and the network load balancer stand between a VPC and MongoDB Atlas, in a lab.
+//! Takes the place of AWS PrivateLink and its network load balancer between a VPC and MongoDB Atlas, in a lab.
 //!
 //! The modules, in reading order: [`model`] has the domain's types, [`config`] turns text into a checked config, [`plan`]
 //! turns the desired state into a snapshot, [`control`] owns the desired state, [`data`] carries flows, [`appservices`]

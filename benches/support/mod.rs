@@ -113,7 +113,7 @@ pub(crate) fn echo_server() -> SocketAddr {
     address
 }
 
-/// A gateway in a thread of its own; answers with the address of the first target's listener.
+/// A gateway in a separate thread; returns the address of the first target's listener.
 pub(crate) fn gateway(target: SocketAddr) -> SocketAddr {
     let (started, starting) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -136,7 +136,7 @@ pub(crate) fn gateway(target: SocketAddr) -> SocketAddr {
 
 /// A connection without Nagle's delay.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("somebody listens");
+    let stream = TcpStream::connect(address).expect("a listener");
     stream.set_nodelay(true).expect("a live socket");
     stream
 }

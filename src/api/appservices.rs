@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
-use super::auth::{Pair, with_scheme};
+use super::auth::{KeyCheck, with_scheme};
 use super::call::{Call, Reply, empty, json as reply};
 use super::openapi::query;
-use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, Use};
+use super::sessions::{ACCESS_LIFETIME, REFRESH_LIFETIME, TokenUse};
 use super::text::object_id;
 use crate::control::draft::EditError;
 use crate::control::inventory::Inventory;
@@ -20,16 +20,16 @@ use crate::control::{ChangeError, chain};
 use crate::model::{App, AppEndpoint, AppEndpointKind, DeploymentModel, ProjectId, Region, VpceId};
 
 /// A status and a body, if it has one.
-type Outcome = Result<(StatusCode, Option<Value>), Refusal>;
+type AppServicesResult = Result<(StatusCode, Option<Value>), AppServicesError>;
 
 /// An error: `{"error":"…","error_code":"…"}`.
-struct Refusal {
+struct AppServicesError {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
-impl Refusal {
+impl AppServicesError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
@@ -51,7 +51,7 @@ impl Refusal {
     }
 }
 
-impl From<ChangeError> for Refusal {
+impl From<ChangeError> for AppServicesError {
     fn from(error: ChangeError) -> Self {
         match &error {
             ChangeError::Edit(EditError::Missing { what: crate::control::draft::Kind::Endpoint, id }) => Self::new(
@@ -77,12 +77,14 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) ->
     let known = query(template, &call.method);
     let answered = match call.query.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         None => act(shared, call).await,
-        Some((name, _)) => Err(Refusal::bad(format!("unknown query parameter `{name}`: leave it out"))),
+        Some((name, _)) => Err(AppServicesError::bad(format!("unknown query parameter `{name}`: leave it out"))),
     };
     match answered {
         Ok((status, Some(body))) => reply(status, &body),
         Ok((status, None)) => empty(status),
-        Err(Refusal { status, code, message }) => reply(status, &json!({ "error": message, "error_code": code })),
+        Err(AppServicesError { status, code, message }) => {
+            reply(status, &json!({ "error": message, "error_code": code }))
+        }
     }
 }
 
@@ -96,7 +98,7 @@ pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
     reply(status, &json!({ "error": message, "error_code": code }))
 }
 
-async fn act(shared: &Shared, call: &Call) -> Outcome {
+async fn act(shared: &Shared, call: &Call) -> AppServicesResult {
     let segments = call.segments();
     let rest = segments.get(3..).unwrap_or_default();
     match (&call.method, rest) {
@@ -104,7 +106,9 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (&Method::POST, ["auth", "session"]) => return refresh(shared, call),
         _ => {}
     }
-    let token = bearer(call).filter(|token| shared.sessions.holds(token, Use::Access)).ok_or_else(Refusal::session)?;
+    let token = bearer(call)
+        .filter(|token| shared.sessions.holds(token, TokenUse::Access))
+        .ok_or_else(AppServicesError::session)?;
     match (&call.method, rest) {
         (&Method::DELETE, ["auth", "session"]) => {
             shared.sessions.close(token);
@@ -114,10 +118,10 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (&Method::GET, ["provider_regions"]) => Ok(ok(regions())),
         (_, ["groups", group, "apps", rest @ ..]) => {
             let group: ProjectId =
-                group.parse().map_err(|_| Refusal::not_found(format!("group not found: '{group}'")))?;
+                group.parse().map_err(|_| AppServicesError::not_found(format!("group not found: '{group}'")))?;
             apps(shared, call, &group, rest).await
         }
-        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+        _ => Err(AppServicesError::not_found(format!("there is nothing at `{}`", call.path))),
     }
 }
 
@@ -130,12 +134,12 @@ fn bearer(call: &Call) -> Option<&str> {
 }
 
 /// A body as JSON. A field, however deep, that `T` has no place for is refused: nothing that is asked for is dropped.
-fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    let wrong = |error| Refusal::bad(format!("the body is not what is expected: {error}"));
+fn body<T: DeserializeOwned>(call: &Call) -> Result<T, AppServicesError> {
+    let wrong = |error| AppServicesError::bad(format!("the body is not what is expected: {error}"));
     let (body, unknown) = call.json_with_unknown().map_err(wrong)?;
     match unknown.as_slice() {
         [] => Ok(body),
-        paths => Err(Refusal::bad(format!("unknown field `{}`: leave it out", paths.join("`, `")))),
+        paths => Err(AppServicesError::bad(format!("unknown field `{}`: leave it out", paths.join("`, `")))),
     }
 }
 
@@ -146,39 +150,39 @@ struct Login {
     api_key: String,
 }
 
-fn login(shared: &Shared, call: &Call) -> Outcome {
+fn login(shared: &Shared, call: &Call) -> AppServicesResult {
     let login: Login = body(call)?;
     if login.username.is_empty() || login.api_key.is_empty() {
-        return Err(Refusal::new(
+        return Err(AppServicesError::new(
             StatusCode::UNAUTHORIZED,
             "AuthError",
             "(Unauthorized) username and apiKey are required",
         ));
     }
     match shared.auth.pair(call.from.ip(), &login.username, &login.api_key) {
-        Pair::Right => {}
-        Pair::Wrong => {
+        KeyCheck::Right => {}
+        KeyCheck::Wrong => {
             let message = "(Unauthorized) invalid username or apiKey";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "AuthError", message));
+            return Err(AppServicesError::new(StatusCode::UNAUTHORIZED, "AuthError", message));
         }
-        Pair::TooMany => {
+        KeyCheck::TooMany => {
             let message = "too many wrong attempts; wait a minute";
-            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message));
+            return Err(AppServicesError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message));
         }
     }
-    let refresh = shared.sessions.open(Use::Refresh, REFRESH_LIFETIME, None);
+    let refresh = shared.sessions.open(TokenUse::Refresh, REFRESH_LIFETIME, None);
     Ok(ok(json!({
-        "access_token": shared.sessions.open(Use::Access, ACCESS_LIFETIME, Some(&refresh)),
+        "access_token": shared.sessions.open(TokenUse::Access, ACCESS_LIFETIME, Some(&refresh)),
         "device_id": "000000000000000000000000",
         "refresh_token": refresh,
         "user_id": object_id("user", &login.username),
     })))
 }
 
-fn refresh(shared: &Shared, call: &Call) -> Outcome {
-    let refresh = bearer(call).filter(|token| shared.sessions.holds(token, Use::Refresh));
-    let refresh = refresh.ok_or_else(Refusal::session)?;
-    let token = shared.sessions.open(Use::Access, ACCESS_LIFETIME, Some(refresh));
+fn refresh(shared: &Shared, call: &Call) -> AppServicesResult {
+    let refresh = bearer(call).filter(|token| shared.sessions.holds(token, TokenUse::Refresh));
+    let refresh = refresh.ok_or_else(AppServicesError::session)?;
+    let token = shared.sessions.open(TokenUse::Access, ACCESS_LIFETIME, Some(refresh));
     Ok((StatusCode::CREATED, Some(json!({ "access_token": token }))))
 }
 
@@ -239,10 +243,10 @@ fn app_view(app: &App) -> Value {
     })
 }
 
-async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) -> Outcome {
+async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) -> AppServicesResult {
     let inventory = shared.control.inventory();
     if !inventory.projects.contains_key(group) {
-        return Err(Refusal::not_found(format!("group not found: '{group}'")));
+        return Err(AppServicesError::not_found(format!("group not found: '{group}'")));
     }
     let mut own = inventory.apps.values().filter(|app| app.project == *group);
     let (id, rest) = match (&call.method, rest) {
@@ -253,11 +257,11 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
             return Ok(ok(own.filter(|_| are_meant).map(app_view).collect()));
         }
         (_, [id, rest @ ..]) => (*id, rest),
-        _ => return Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+        _ => return Err(AppServicesError::not_found(format!("there is nothing at `{}`", call.path))),
     };
     let app = own
         .find(|app| app_id(app) == id)
-        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "AppNotFound", format!("app not found: '{id}'")))?;
+        .ok_or_else(|| AppServicesError::new(StatusCode::NOT_FOUND, "AppNotFound", format!("app not found: '{id}'")))?;
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(ok(app_view(app))),
         (&Method::GET, ["deployment_migration"]) => Ok(ok(migration(app))),
@@ -290,7 +294,7 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
             shared.control.edit(move |draft| draft.set_non_vpc(&id, allow)).await?;
             Ok((StatusCode::NO_CONTENT, None))
         }
-        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+        _ => Err(AppServicesError::not_found(format!("there is nothing at `{}`", call.path))),
     }
 }
 
@@ -304,7 +308,7 @@ struct ServiceConfig {
 }
 
 /// The app's one data source: what carries the switch of the wire protocol.
-async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Outcome {
+async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> AppServicesResult {
     let id = object_id("app-service", app.id.as_str());
     let view = json!({ "_id": id, "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1 });
     let config = || {
@@ -319,7 +323,7 @@ async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Out
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(ok(json!([view]))),
         (_, [own, ..]) if *own != id => {
-            Err(Refusal::new(StatusCode::NOT_FOUND, "ServiceNotFound", format!("service not found: '{own}'")))
+            Err(AppServicesError::new(StatusCode::NOT_FOUND, "ServiceNotFound", format!("service not found: '{own}'")))
         }
         (&Method::GET, [_]) => Ok(ok(view)),
         (&Method::GET, [_, "config"]) => Ok(ok(config())),
@@ -327,7 +331,9 @@ async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Out
             let body: ServiceConfig = body(call)?;
             let shown = config();
             if let Some((name, _)) = body.others.iter().find(|(name, value)| shown[name.as_str()] != **value) {
-                return Err(Refusal::bad(format!("`{name}` can't be set here: leave it out, or say what is shown")));
+                return Err(AppServicesError::bad(format!(
+                    "`{name}` can't be set here: leave it out, or say what is shown"
+                )));
             }
             let app = app.id.clone();
             if let Some(on) = body.wire_protocol_enabled {
@@ -335,7 +341,7 @@ async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> Out
             }
             Ok((StatusCode::NO_CONTENT, None))
         }
-        _ => Err(Refusal::not_found(format!("there is nothing at `{}`", call.path))),
+        _ => Err(AppServicesError::not_found(format!("there is nothing at `{}`", call.path))),
     }
 }
 
@@ -381,41 +387,44 @@ struct NewEndpoint {
 }
 
 /// The private endpoint that a body asks for, in the place of the one with the id `own`, if it is to be in the place of one.
-fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, Refusal> {
+fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, AppServicesError> {
     let body: NewEndpoint = body(call)?;
     let kind = match body.endpoint_type.as_str() {
         "general" => AppEndpointKind::General,
         "sync" => AppEndpointKind::Sync,
-        "legacy" => return Err(Refusal::bad("private endpoints of type `legacy` can no longer be created")),
-        other => return Err(Refusal::bad(format!("endpoint_type must be `general` or `sync`, not `{other}`"))),
+        "legacy" => return Err(AppServicesError::bad("private endpoints of type `legacy` can no longer be created")),
+        other => {
+            return Err(AppServicesError::bad(format!("endpoint_type must be `general` or `sync`, not `{other}`")));
+        }
     };
-    let wrong = || Refusal::bad(format!("`{}` is not an AWS region of App Services", body.cloud_provider_region));
+    let wrong =
+        || AppServicesError::bad(format!("`{}` is not an AWS region of App Services", body.cloud_provider_region));
     if !body.cloud_provider_region.starts_with("aws-") {
         return Err(wrong());
     }
     let region = Region::of(None, &body.cloud_provider_region).map_err(|_| wrong())?;
     if region != app.region {
         let own = app.region.app_services();
-        return Err(Refusal::bad(format!(
+        return Err(AppServicesError::bad(format!(
             "cloud_provider_region must be the app's deployment region, {own}, not {}",
             body.cloud_provider_region
         )));
     }
     let endpoint = VpceId::of_aws(&body.cloud_provider_endpoint_id).map_err(|_| {
         let message = format!("invalid VPC endpoint id: '{}'", body.cloud_provider_endpoint_id);
-        Refusal::new(StatusCode::BAD_REQUEST, "InvalidVPCEndpointID", message)
+        AppServicesError::new(StatusCode::BAD_REQUEST, "InvalidVPCEndpointID", message)
     })?;
     // It follows from app and endpoint, so that what was read can be sent.
     let ids = [own.map(str::to_owned), Some(endpoint_id(app, &endpoint))];
     if body.id.is_some() && !ids.contains(&body.id) {
-        return Err(Refusal::bad("`_id` can't be chosen: leave it out"));
+        return Err(AppServicesError::bad("`_id` can't be chosen: leave it out"));
     }
     Ok(AppEndpoint { endpoint, kind, comment: body.comment.unwrap_or_default() })
 }
 
-async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &str) -> Outcome {
+async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &str) -> AppServicesResult {
     let found = app.endpoints.iter().find(|endpoint| endpoint_id(app, &endpoint.endpoint) == object);
-    let found = found.ok_or_else(|| Refusal::not_found(format!("private endpoint not found: '{object}'")))?;
+    let found = found.ok_or_else(|| AppServicesError::not_found(format!("private endpoint not found: '{object}'")))?;
     let (id, old) = (app.id.clone(), found.endpoint.clone());
     match *method {
         Method::GET => Ok(ok(endpoint_view(&shared.control.inventory(), app, found))),
@@ -429,7 +438,11 @@ async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &
             shared.control.edit(move |draft| draft.remove_app_endpoint(&id, &old)).await?;
             Ok((StatusCode::NO_CONTENT, None))
         }
-        _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "use GET, PUT or DELETE here")),
+        _ => Err(AppServicesError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "use GET, PUT or DELETE here",
+        )),
     }
 }
 
@@ -443,25 +456,25 @@ struct Migration {
     provider_region: Option<String>,
 }
 
-async fn migrate(shared: &Shared, call: &Call, app: &App) -> Outcome {
+async fn migrate(shared: &Shared, call: &Call, app: &App) -> AppServicesResult {
     let body: Migration = body(call)?;
     let to = match body.deployment_model.as_deref() {
         None => app.deployment,
         Some("LOCAL") => DeploymentModel::Local,
         Some("GLOBAL") => DeploymentModel::Global,
         Some(other) => {
-            return Err(Refusal::bad(format!("deployment_model must be `LOCAL` or `GLOBAL`, not `{other}`")));
+            return Err(AppServicesError::bad(format!("deployment_model must be `LOCAL` or `GLOBAL`, not `{other}`")));
         }
     };
     let region: Region = match &body.provider_region {
         None => app.region.clone(),
-        Some(text) => {
-            text.parse().map_err(|_| Refusal::bad(format!("`{text}` is not a region of App Services on AWS")))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|_| AppServicesError::bad(format!("`{text}` is not a region of App Services on AWS")))?,
     };
     let id = app.id.clone();
     shared.control.edit(move |draft| draft.deploy(&id, to, region)).await?;
     let inventory = shared.control.inventory();
-    let app = inventory.apps.get(app.id.as_str()).ok_or_else(|| Refusal::not_found("app not found"))?;
+    let app = inventory.apps.get(app.id.as_str()).ok_or_else(|| AppServicesError::not_found("app not found"))?;
     Ok(ok(migration(app)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::fixture::Gateway;
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
@@ -14,14 +14,14 @@ const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
 const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
 
 impl Gateway {
-    async fn of_group(&self, version: &str, method: &str, path: &str, body: Value) -> Answer {
+    async fn of_group(&self, version: &str, method: &str, path: &str, body: Value) -> ApiResponse {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let path = format!("/api/atlas/{version}/groups/{PROJECT}/{path}");
         self.ask(method, path.trim_end_matches('/'), &body).await
     }
 
     /// In the version of what may still change.
-    async fn preview(&self, method: &str, path: &str, body: Value) -> Answer {
+    async fn preview(&self, method: &str, path: &str, body: Value) -> ApiResponse {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let accept = [("accept", "application/vnd.atlas.preview+json")];
         let path = format!("/api/atlas/v2/groups/{PROJECT}/{path}");
@@ -53,7 +53,7 @@ impl Gateway {
     }
 }
 
-fn code(answer: &Answer) -> (u16, String) {
+fn code(answer: &ApiResponse) -> (u16, String) {
     (answer.status.as_u16(), answer.json()["errorCode"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -87,7 +87,7 @@ async fn clusters_are_updating_until_an_endpoint_is_removed_or_added() {
 }
 
 #[tokio::test]
-async fn what_tools_write_is_shown_listed_and_kept() {
+async fn attributes_that_tools_write_are_shown_listed_and_stored() {
     let store = Arc::new(MemoryStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     let wanted = [
@@ -144,14 +144,14 @@ async fn what_tools_write_is_shown_listed_and_kept() {
 
 /// What the lab's clusters, projects and users have no part for is refused, never taken and forgotten.
 #[tokio::test]
-async fn what_can_not_be_kept_or_obeyed_is_refused_by_name() {
+async fn fields_that_can_be_neither_stored_nor_applied_are_refused_by_name() {
     let gateway = Gateway::start().await;
     let spec = |size: &str| {
         let specs = json!({ "instanceSize": size, "nodeCount": 3 });
         json!({ "regionConfigs": [{ "regionName": "US_EAST_1", "electableSpecs": specs }] })
     };
     let sharded = |specs: Value| json!({ "name": "C", "clusterType": "SHARDED", "replicationSpecs": specs });
-    // Two regions, the second of which has a field of its own.
+    // Two regions, the second of which has a different field.
     let two = |field: &str, value: Value| {
         let specs = json!({ "instanceSize": "M10", "nodeCount": 2, "diskIOPS": 3000 });
         let scaling = json!({ "diskGB": { "enabled": false } });
@@ -329,7 +329,7 @@ async fn the_first_version_answers_as_ansibles_modules_expect() {
     );
 }
 
-/// mongodb-mcp-server lets its temporary user go by itself.
+/// mongodb-mcp-server lets its temporary user expire.
 #[tokio::test]
 async fn a_database_user_goes_at_its_date() {
     let gateway = Gateway::start().await;
@@ -346,7 +346,7 @@ async fn a_database_user_goes_at_its_date() {
     panic!("the user stays");
 }
 
-/// mongodb-mcp-server's lists and its look at its own address.
+/// mongodb-mcp-server's lists and its query for its own address.
 #[tokio::test]
 async fn organizations_projects_and_clusters_are_listed_across_projects() {
     let gateway = Gateway::start().await;

@@ -12,9 +12,9 @@ use ring::hmac;
 use tokio::time::Instant;
 
 use super::call::{Call, Reply, bytes, set};
-use super::digest::{Digested, Digests};
+use super::digest::{DigestCheck, Digests};
 use super::ec2::failure;
-use super::sessions::{Sessions, Use};
+use super::sessions::{Sessions, TokenUse};
 use super::signature::{self, Unsigned, not_validated};
 use super::text::random_hex;
 use crate::control::inventory::Timestamp;
@@ -25,7 +25,7 @@ use crate::limits::source_of;
 const ATTEMPT_LIMIT: u32 = 20;
 const ATTEMPT_WINDOW: Duration = Duration::from_secs(60);
 
-/// Sources whose attempts are told apart; all others share one count.
+/// Sources that are counted separately; all others share one count.
 const MOST_SOURCES: usize = 1024;
 
 /// How long a source that has shown the right credentials is known.
@@ -48,7 +48,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// What is missing, when some are set: whoever sets one means the API to be closed.
+    /// The missing variables, when only some are set: setting one shows the intent to require credentials.
     pub fn from_env() -> Result<Option<Self>, String> {
         Self::read(|name| std::env::var(name).ok())
     }
@@ -106,11 +106,11 @@ pub(super) enum Scheme {
     Signature,
 }
 
-/// Why a request is not let in.
+/// Why a request is not authorized.
 #[derive(Debug)]
 enum Denied {
-    /// Without credentials, or with some that tell nothing about the right ones.
-    Unproven(Option<super::ec2::Refusal>),
+    /// Without credentials, or with some that reveal nothing about the right ones.
+    Unproven(Option<super::ec2::Ec2Error>),
     /// A digest that has to be made again.
     Stale,
     /// A guess.
@@ -119,7 +119,7 @@ enum Denied {
 
 /// What a pair of keys is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pair {
+pub(super) enum KeyCheck {
     Right,
     Wrong,
     /// Wrong, as many before.
@@ -133,16 +133,16 @@ impl Auth {
     }
 
     /// Whether a pair is the configured one; any pair is without one.
-    pub(super) fn pair(&self, from: IpAddr, public: &str, private: &str) -> Pair {
-        let Some(known) = &self.credentials else { return Pair::Right };
+    pub(super) fn pair(&self, from: IpAddr, public: &str, private: &str) -> KeyCheck {
+        let Some(known) = &self.credentials else { return KeyCheck::Right };
         if same(&self.key, public, &known.public_key) & same(&self.key, private, &known.private_key) {
             self.attempts().right(from);
-            return Pair::Right;
+            return KeyCheck::Right;
         }
-        if self.attempts().wrong(from) { Pair::TooMany } else { Pair::Wrong }
+        if self.attempts().wrong(from) { KeyCheck::TooMany } else { KeyCheck::Wrong }
     }
 
-    /// Whether a source has shown the right credentials of late.
+    /// Whether a source has recently sent the right credentials.
     pub(super) fn is_known(&self, from: IpAddr) -> bool {
         self.attempts().known.get(&from).is_some_and(|at| at.elapsed() < KNOWN_FOR)
     }
@@ -169,10 +169,10 @@ impl Auth {
         let is_right = match scheme {
             Scheme::Token => with_scheme(given, "Bearer").is_some_and(|token| same(&self.key, token, &known.token)),
             Scheme::Atlas => match (with_scheme(given, "Bearer"), with_scheme(given, "Digest")) {
-                (Some(token), _) => sessions.holds(token, Use::Atlas),
+                (Some(token), _) => sessions.holds(token, TokenUse::Atlas),
                 (_, Some(fields)) => match self.digests.check(call, fields, known) {
-                    Digested::Stale => return Err(Denied::Stale),
-                    digested => digested == Digested::Right,
+                    DigestCheck::Stale => return Err(Denied::Stale),
+                    digested => digested == DigestCheck::Right,
                 },
                 _ => false,
             },
@@ -218,10 +218,10 @@ impl Auth {
     }
 }
 
-/// Who has tried what, of late.
+/// Recent attempts by source.
 #[derive(Debug, Default)]
 struct Attempts {
-    /// Wrong ones, with the time of the first in the window; `None`: sources for which there was no room.
+    /// Wrong ones, with the time of the first in the window; `None`: sources beyond the limit.
     wrong: HashMap<Option<IpAddr>, (u32, Instant)>,
     /// Right ones.
     known: HashMap<IpAddr, Instant>,
@@ -275,7 +275,7 @@ fn too_many(call: &Call, scheme: Scheme) -> Reply {
         Scheme::Atlas => super::atlas::too_many(call),
         Scheme::Signature => {
             let mut refusal =
-                super::ec2::Refusal::new("RequestLimitExceeded", "Too many wrong attempts; wait a minute.");
+                super::ec2::Ec2Error::new("RequestLimitExceeded", "Too many wrong attempts; wait a minute.");
             refusal.status = StatusCode::TOO_MANY_REQUESTS;
             bytes(refusal.status, "text/xml;charset=UTF-8", failure(&refusal))
         }
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_credentials_is_a_mistake_and_not_an_open_door() {
+    fn half_of_the_credentials_is_a_mistake_and_does_not_disable_authentication() {
         let read = |set: &[&str]| Credentials::read(|name| set.contains(&name).then(|| format!("the {name}")));
         let (public, private, token) = ("PLGW_ADMIN_PUBLIC_KEY", "PLGW_ADMIN_PRIVATE_KEY", "PLGW_ADMIN_TOKEN");
         assert!(read(&[]).expect("none is fine").is_none());

@@ -96,7 +96,7 @@ pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(text).into_owned().collect()
 }
 
-/// A JSON answer, ending in a newline for people at a terminal.
+/// A JSON answer, ending in a newline for terminals.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     let mut text = serde_json::to_vec(body).expect("views have text keys and no failing serializers");
     text.push(b'\n');
@@ -118,7 +118,7 @@ pub(super) fn bytes(status: StatusCode, content_type: &str, body: impl Into<Byte
     reply
 }
 
-/// Sets a header; a value that can't stand in one is left out.
+/// Sets a header; a value that is not valid in a header is left out.
 pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);

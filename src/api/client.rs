@@ -66,7 +66,7 @@ pub enum ClientError {
         status: u16,
         /// The one lower-case name of the reason.
         code: String,
-        /// The reason, in words for people.
+        /// The reason, human-readable.
         message: String,
     },
 }
@@ -129,7 +129,7 @@ impl fmt::Display for AdminAddress {
 
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The HTTP status.
     pub status: StatusCode,
     /// The headers.
@@ -138,7 +138,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl ApiResponse {
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -159,7 +159,7 @@ struct Problem {
     message: String,
 }
 
-/// A client of one gateway. Every request has a connection of its own.
+/// A client of one gateway. Every request opens a connection.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: AdminAddress,
@@ -230,7 +230,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: String,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<ApiResponse, ClientError> {
         let mut request = Request::builder().method(method).uri(path);
         // The admin API answers to its own address and to `localhost` alone (DNS rebinding), and knows neither a name that
         // leads to it nor an address that is translated on the way. A TLS proxy goes by its own name.
@@ -253,7 +253,7 @@ impl Client {
             let response = self.exchange(request).await?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| self.broken(error.to_string()))?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            Ok(ApiResponse { status: head.status, headers: head.headers, body })
         };
         timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
     }
@@ -293,7 +293,7 @@ impl Client {
     }
 }
 
-/// Trusts the CAs in the file `ca`, or in the one that `PLGW_CA` names: a public CA's certificates lie in the system's own
+/// Trusts the CAs in the file `ca`, or in the one that `PLGW_CA` names: a public CA's certificates are in the system's own
 /// such file.
 fn tls_config(ca: Option<PathBuf>) -> io::Result<Arc<ClientConfig>> {
     let named = || std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -94,7 +94,7 @@ async fn an_endpoint_is_registered_listens_is_in_the_strings_and_goes() {
 
 /// An address that is in no network of the cloud: failed, with what is to be checked.
 #[tokio::test]
-async fn an_endpoint_that_its_cloud_does_not_know_fails_and_says_what_to_check() {
+async fn an_endpoint_that_its_cloud_does_not_know_fails_with_what_to_check() {
     let gateway = gateway().await;
     let one = "privateEndpoint/GCP/endpointService/65f0000000000000000000b1/endpoint";
     let body = json!({ "endpointGroupName": "psc", "gcpProjectId": "lab-project",
@@ -106,7 +106,7 @@ async fn an_endpoint_that_its_cloud_does_not_know_fails_and_says_what_to_check()
     assert!(view["errorMessage"].as_str().is_some_and(|why| why.contains("was not found in Google Cloud")), "{view}");
 }
 
-/// A wrong address is mended by adding the endpoint once more: what failed stands in the way of nothing.
+/// A wrong address is corrected by adding the endpoint again: the failed one does not prevent it.
 #[tokio::test]
 async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
     let gateway = gateway().await;

@@ -29,7 +29,7 @@ const MOST_NONCES: usize = 10_000;
 
 /// What a digest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Digested {
+pub(super) enum DigestCheck {
     Right,
     /// Right, but on a nonce that is too old, another address' or another process', or with a count that was used: the
     /// client asks again with the new one, without its user.
@@ -46,11 +46,11 @@ pub(super) struct Digests {
     /// Signs nonces; the process' own.
     key: hmac::Key,
     made: AtomicU64,
-    used: Mutex<Used>,
+    used: Mutex<UsedNonces>,
 }
 
 #[derive(Debug, Default)]
-struct Used {
+struct UsedNonces {
     counts: BTreeMap<NonceId, Counts>,
     /// Nonces up to this one may be used no more, as their counts are forgotten.
     forgotten: NonceId,
@@ -105,11 +105,11 @@ impl Digests {
     }
 
     /// Checks the credentials of a request, `fields` being what follows the scheme.
-    pub(super) fn check(&self, call: &Call, fields: &str, known: &Credentials) -> Digested {
-        let Some(fields) = parse(fields) else { return Digested::Wrong };
+    pub(super) fn check(&self, call: &Call, fields: &str, known: &Credentials) -> DigestCheck {
+        let Some(fields) = parse(fields) else { return DigestCheck::Wrong };
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         let count = u32::from_str_radix(field("nc"), 16).ok().filter(|_| field("nc").len() == 8);
-        let Some(count) = count.filter(|count| *count > 0) else { return Digested::Wrong };
+        let Some(count) = count.filter(|count| *count > 0) else { return DigestCheck::Wrong };
         let is_asked_for = field("realm") == REALM
             && (fields.get("algorithm").is_none_or(|algorithm| algorithm.eq_ignore_ascii_case("MD5")))
             && field("qop") == "auth"
@@ -123,11 +123,11 @@ impl Digests {
         let is_right = same(&self.key, field("username"), &known.public_key)
             & same(&self.key, &field("response").to_ascii_lowercase(), &expected);
         if !is_asked_for || !is_right {
-            return Digested::Wrong;
+            return DigestCheck::Wrong;
         }
         match self.id_of(nonce, call.from.ip()) {
-            Some(id) if self.take(id, count, Timestamp::now()) => Digested::Right,
-            _ => Digested::Stale,
+            Some(id) if self.take(id, count, Timestamp::now()) => DigestCheck::Right,
+            _ => DigestCheck::Stale,
         }
     }
 
@@ -237,11 +237,11 @@ mod tests {
         let nonce = nonce(&digests);
         let check = |nc: &str| digests.check(&call, &answer(&nonce, nc, |text| text), &known());
         for nc in ["00000001", "00000003", "00000002", "00000041"] {
-            assert_eq!(check(nc), Digested::Right, "{nc}");
-            assert_eq!(check(nc), Digested::Stale, "{nc} again");
+            assert_eq!(check(nc), DigestCheck::Right, "{nc}");
+            assert_eq!(check(nc), DigestCheck::Stale, "{nc} again");
         }
-        assert_eq!(check("00000001"), Digested::Stale, "too long ago to know");
-        assert_eq!(check("00000000"), Digested::Wrong);
+        assert_eq!(check("00000001"), DigestCheck::Stale, "too long ago to know");
+        assert_eq!(check("00000000"), DigestCheck::Wrong);
     }
 
     #[test]
@@ -252,9 +252,9 @@ mod tests {
             digests.check(&call(target, from), &answer(&nonce, "00000001", change), &known())
         };
         let same = |text: String| text;
-        assert_eq!(check("/groups?a=1,2", [10, 0, 0, 2], &same), Digested::Stale, "replayed from another address");
+        assert_eq!(check("/groups?a=1,2", [10, 0, 0, 2], &same), DigestCheck::Stale, "replayed from another address");
         for target in ["/groups", "/groups?a=1,3", "/groups/?a=1,2"] {
-            assert_eq!(check(target, HERE, &same), Digested::Wrong, "{target}");
+            assert_eq!(check(target, HERE, &same), DigestCheck::Wrong, "{target}");
         }
         for (from, to) in [
             ("realm=\"MMS Public API\"", "realm=\"other\""),
@@ -270,9 +270,9 @@ mod tests {
             ("uri=\"/groups?a=1,2\"", "uri=\"/groups\""),
         ] {
             let change = |text: String| text.replacen(from, to, 1);
-            assert_eq!(check("/groups?a=1,2", HERE, &change), Digested::Wrong, "{from} -> {to}");
+            assert_eq!(check("/groups?a=1,2", HERE, &change), DigestCheck::Wrong, "{from} -> {to}");
         }
-        assert_eq!(check("/groups?a=1,2", HERE, &same), Digested::Right, "none of these used the count up");
+        assert_eq!(check("/groups?a=1,2", HERE, &same), DigestCheck::Right, "none of these used the count up");
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_parameters_is_refused() {
+    fn a_malformed_list_of_parameters_is_refused() {
         for text in ["a", "a=\"b", "a=\"b\" c=d", "a=b, a=c", "a=\"\\"] {
             assert!(parse(text).is_none(), "{text}");
         }

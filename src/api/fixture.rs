@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
 use crate::config;
 use crate::control::store::{MemoryStore, StateStore, Txn};
@@ -188,7 +188,7 @@ impl Gateway {
     }
 
     /// Asks; the answer, whatever its status.
-    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> ApiResponse {
         Client::new(self.address).send(method, path, &[], body.to_owned()).await.expect("an answer")
     }
 }
@@ -219,12 +219,12 @@ fn flow(id: u64, client: &str) -> FlowView {
 
 impl Gateway {
     /// An EC2 call, signed for `us-east-1` by name only; the answer's XML.
-    pub(super) async fn ec2(&self, form: &str) -> Answer {
+    pub(super) async fn ec2(&self, form: &str) -> ApiResponse {
         self.ec2_in("us-east-1", form).await
     }
 
     /// An EC2 call, signed for `region` by name only; the answer's XML.
-    pub(super) async fn ec2_in(&self, region: &str, form: &str) -> Answer {
+    pub(super) async fn ec2_in(&self, region: &str, form: &str) -> ApiResponse {
         let scope = format!("AWS4-HMAC-SHA256 Credential=a/20260810/{region}/ec2/aws4_request, Signature=x");
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", scope.as_str())];
         Client::new(self.address).send("POST", "/", &headers, form.to_owned()).await.expect("an answer")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::fixture::{Gateway, element};
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
@@ -17,7 +17,7 @@ const SUBNET: &str = "subnet-0c1d2e3f4a5b60718";
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
 impl Gateway {
-    pub(super) async fn atlas(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(super) async fn atlas(&self, method: &str, path: &str, body: Value) -> ApiResponse {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.ask(method, &format!("/api/atlas/v2/groups/{PROJECT}/{path}"), &body).await
     }
@@ -189,7 +189,7 @@ async fn a_service_is_made_once_a_region_and_goes_with_its_last_endpoint() {
 }
 
 #[tokio::test]
-async fn what_was_made_outlives_the_process() {
+async fn api_resources_outlive_the_process() {
     let store = Arc::new(MemoryStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     let endpoint = gateway.make_endpoint(Some(SUBNET)).await;
@@ -320,7 +320,7 @@ async fn ec2_makes_no_more_than_its_quotas_allow() {
 #[tokio::test]
 async fn the_plans_rules_reach_atlas_in_its_own_shape() {
     let gateway = Gateway::start().await;
-    let code = |answer: Answer| answer.json()["errorCode"].as_str().unwrap_or_default().to_owned();
+    let code = |answer: ApiResponse| answer.json()["errorCode"].as_str().unwrap_or_default().to_owned();
     let on = gateway.atlas("PATCH", "privateEndpoint/regionalMode", json!({ "enabled": true })).await;
     assert_eq!((on.status.as_u16(), code(on)), (409, "REGIONALIZED_PRIVATE_ENDPOINTS_WITH_REPLICA_SET".to_owned()));
     let cluster = |name: &str, size: &str, kind: &str| {
@@ -480,9 +480,9 @@ async fn every_state_of_services_and_endpoints_is_reached_and_shown() {
     assert_eq!(both().await, pair("PENDING_ACCEPTANCE", "pendingAcceptance"));
 }
 
-/// A29: a serverless instance has a private endpoint of its own, by rows of its own, and it carries flows.
+/// A29: a serverless instance has its own private endpoint with its own API, and it carries flows.
 #[tokio::test]
-async fn a_serverless_instance_has_a_private_endpoint_of_its_own() {
+async fn a_serverless_instance_has_its_own_private_endpoint() {
     let gateway = Gateway::start().await;
     let settings = json!({ "backingProviderName": "AWS", "providerName": "SERVERLESS", "regionName": "US_EAST_1" });
     let body = json!({ "name": "Less", "providerSettings": settings, "labBackends": ["127.1.0.99:27016"] });

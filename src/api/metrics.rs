@@ -36,7 +36,7 @@ impl ApiMetrics {
         self.refused[reason as usize].increment(1);
     }
 
-    /// Counts an answer. `front` is a closed set, so whoever connects can't make metrics.
+    /// Counts an answer. `front` is a closed set, so a client can't create series.
     pub(super) fn answered(&self, front: &'static str, status: StatusCode) {
         let labels = [("front", front.to_owned()), ("status", status.as_str().to_owned())];
         let labels: Vec<Label> = labels.into_iter().map(|(name, value)| Label::new(name, value)).collect();

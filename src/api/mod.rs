@@ -114,7 +114,7 @@ struct Shared {
 
 impl Api {
     /// An API over `parts`. With `credentials` each front asks for them in its own way; without, every client that the
-    /// listener lets in may use it.
+    /// listener accepts may use it.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;

@@ -6,9 +6,9 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::Shared;
-use super::auth::{Pair, with_scheme};
+use super::auth::{KeyCheck, with_scheme};
 use super::call::{Call, Reply, json as reply, pairs};
-use super::sessions::Use;
+use super::sessions::TokenUse;
 
 /// How long a token lasts. Source: Atlas, service accounts.
 const LIFETIME: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -25,11 +25,11 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
             let pair = basic(call).or_else(|| field("client_id").zip(field("client_secret")));
             let pair = pair.filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
             match pair.map(|(id, secret)| shared.auth.pair(call.from.ip(), &id, &secret)) {
-                Some(Pair::Right) => {}
-                Some(Pair::TooMany) => return error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
-                Some(Pair::Wrong) | None => return error(StatusCode::UNAUTHORIZED, "invalid_client"),
+                Some(KeyCheck::Right) => {}
+                Some(KeyCheck::TooMany) => return error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+                Some(KeyCheck::Wrong) | None => return error(StatusCode::UNAUTHORIZED, "invalid_client"),
             }
-            let token = shared.sessions.open(Use::Atlas, LIFETIME, None);
+            let token = shared.sessions.open(TokenUse::Atlas, LIFETIME, None);
             let expires = LIFETIME.as_secs();
             reply(StatusCode::OK, &json!({ "access_token": token, "token_type": "Bearer", "expires_in": expires }))
         }

@@ -1,4 +1,4 @@
-//! The OpenAPI description, made of the tables that the router goes by. The schemas of `/v1` come from its handlers' types,
+//! The OpenAPI description, generated from the router's tables. The schemas of `/v1` come from its handlers' types,
 //! those of the vendors' APIs from `openapi.json`.
 //!
 //! Schemas by `schemars`: `utoipa`'s attributes repeat path, body and answer beside the handler, where nothing holds them
@@ -24,7 +24,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// The version of Atlas' media type that an answer has without another one in `Accept`.
 const ATLAS: &str = "application/vnd.atlas.2023-01-01+json";
 
-/// The version of what may still change; a refusal for want of it is of the other.
+/// The version of what may still change; a request without it is refused with the other.
 const PREVIEW: &str = "application/vnd.atlas.preview+json";
 
 /// What the operations of one API have in common.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::fixture::Gateway;
 use super::openapi::DESCRIPTION;
 use super::routes::routes;
@@ -17,7 +17,7 @@ fn description() -> Value {
 }
 
 #[test]
-fn what_is_described_is_what_is_routed() {
+fn the_description_has_exactly_the_routed_operations() {
     let description = description();
     let paths = description["paths"].as_object().expect("paths");
     let described: BTreeSet<(String, String)> = paths
@@ -32,7 +32,7 @@ fn what_is_described_is_what_is_routed() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_operation_has_a_name_of_its_own() {
+fn every_reference_resolves_and_every_operation_has_a_unique_name() {
     let description = description();
     let mut names = BTreeSet::new();
     for item in description["paths"].as_object().unwrap().values() {
@@ -177,7 +177,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+    async fn send(&self, method: &str, path: &str, body: &str) -> ApiResponse {
         let client = Client::new(self.gateway.address).with_token(self.session.clone());
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let preview = [("accept", "application/vnd.atlas.preview+json")];

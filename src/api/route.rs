@@ -43,7 +43,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
             Ok(_) => ("atlas", json(StatusCode::OK, &atlas::ip_info(&call))),
             Err(_) => ("none", missing(&call, &known)),
         },
-        // What the `atlas` command says of its own use; nobody wants it here.
+        // Usage telemetry of the `atlas` command line: accepted and discarded, so that the command does not retry.
         Some("api") if below(&call, &["private"]) => ("telemetry", empty(StatusCode::NO_CONTENT)),
         Some("console") | None if console::is_for(&call) => ("console", console::answer(&call)),
         Some("openapi.json") if known.is_ok() => {
@@ -69,7 +69,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     reply
 }
 
-/// The answer where no front has a shape of its own for it.
+/// The answer where no API defines one.
 fn missing(call: &Call, known: &Result<&str, String>) -> Reply {
     match known {
         Err(allowed) if !allowed.is_empty() => {
@@ -79,7 +79,7 @@ fn missing(call: &Call, known: &Result<&str, String>) -> Reply {
     }
 }
 
-/// Whoever used a wrong method is told the right ones. Source: RFC 9110, section 15.5.6.
+/// Adds the `Allow` header to a 405. Source: RFC 9110, section 15.5.6.
 fn allow(mut reply: Reply, known: &Result<&str, String>) -> Reply {
     if let (StatusCode::METHOD_NOT_ALLOWED, Err(allowed)) = (reply.status(), known)
         && !reply.headers().contains_key(ALLOW)
@@ -90,8 +90,8 @@ fn allow(mut reply: Reply, known: &Result<&str, String>) -> Reply {
     reply
 }
 
-/// Whether the path goes on with these segments below `api`. Whoever routes and whoever asks for credentials go by this
-/// alone: two ways to read a path are a way around the one.
+/// Whether the path goes on with these segments below `api`. Routing and the check of credentials both use this
+/// function: two ways to read a path would be a way around the check.
 fn below(call: &Call, parts: &[&str]) -> bool {
     call.segments.get(1..=parts.len()).is_some_and(|segments| segments.iter().eq(parts))
 }
@@ -102,7 +102,7 @@ fn scheme(call: &Call) -> Option<Scheme> {
         // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
         Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
-        // By the segments that `route` goes by: `/api//atlas` and `/api/%61tlas` are this front too.
+        // By the segments that `route` uses: `/api//atlas` and `/api/%61tlas` are this API too.
         Some("api") if below(call, &["atlas"]) => Some(Scheme::Atlas),
         // It says nothing that the sources don't.
         Some("openapi.json") => None,

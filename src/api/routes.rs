@@ -1,5 +1,5 @@
-//! Every route of the admin listener. The router goes by these tables: what is not in them reaches no handler, and the
-//! OpenAPI description is made of them. `/v1` brings its own table; that of the vendors' APIs stands here.
+//! Every route of the admin listener. The router uses these tables: what is not in them reaches no handler, and the
+//! OpenAPI description is generated from them. `/v1` has its own table; that of the vendors' APIs is here.
 
 use hyper::Method;
 
@@ -412,7 +412,7 @@ pub(super) fn fits(template: &str, path: &[&str]) -> bool {
 /// The methods of the path, as an `Allow` header has them.
 pub(super) fn check(call: &Call) -> Result<&'static str, String> {
     let given = call.segments();
-    // The first versions of Atlas' API have what the second has, and calls of their own.
+    // The first versions of Atlas' API have the calls of the second, and some more.
     let is_old = matches!(given.as_slice(), ["api", "atlas", "v1.0" | "v1.5", ..]);
     let as_v2: Vec<&str> =
         given.iter().enumerate().map(|(n, part)| if is_old && n == 2 { "v2" } else { part }).collect();

@@ -43,7 +43,7 @@ impl Site for Shared {
         finish(problem(StatusCode::FORBIDDEN, "forbidden", rejected.to_string()))
     }
 
-    /// As well as loopback's, those of a source that has shown credentials of late.
+    /// As well as loopback's, those of a source that has recently sent credentials.
     fn is_trusted(&self, source: IpAddr) -> bool {
         source.is_loopback() || self.auth.is_known(source)
     }

@@ -20,7 +20,7 @@ const MOST: usize = 10_000;
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum TokenUse {
     /// App Services requests.
     Access,
     /// New access tokens.
@@ -37,7 +37,7 @@ type Digest = [u8; 32];
 
 #[derive(Debug)]
 struct Token {
-    purpose: Use,
+    purpose: TokenUse,
     until: Instant,
     /// The session that it belongs to, by the token that the session began with.
     session: Digest,
@@ -45,7 +45,7 @@ struct Token {
 
 impl Sessions {
     /// A new token, which begins a session or belongs to that of another token.
-    pub(super) fn open(&self, purpose: Use, lifetime: Duration, of: Option<&str>) -> String {
+    pub(super) fn open(&self, purpose: TokenUse, lifetime: Duration, of: Option<&str>) -> String {
         let token = random_hex(32);
         let now = Instant::now();
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl Sessions {
     }
 
     /// Whether `token` was given out for `purpose` and holds.
-    pub(super) fn holds(&self, token: &str, purpose: Use) -> bool {
+    pub(super) fn holds(&self, token: &str, purpose: TokenUse) -> bool {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&digest(token)).is_some_and(|token| token.purpose == purpose && token.until > Instant::now())
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::fixture::{Gateway, element};
 use crate::control::store::failing::FailingStore;
 
@@ -61,6 +61,6 @@ async fn while_the_shared_store_does_not_answer_every_api_refuses_changes_and_sh
     assert_eq!(moved.status, 200, "{}", moved.text());
 }
 
-fn said(answer: &Answer, field: &str) -> String {
+fn said(answer: &ApiResponse, field: &str) -> String {
     answer.json().get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -12,18 +12,18 @@ use time::{Date, Month, Time};
 
 use super::auth::{Credentials, same};
 use super::call::Call;
-use super::ec2::Refusal;
+use super::ec2::Ec2Error;
 use super::text::iso8601;
 use crate::control::inventory::Timestamp;
 
-/// How far a signature's time may lie from the gateway's. Source: EC2, `RequestExpired`.
+/// How far a signature's time may differ from the gateway's. Source: EC2, `RequestExpired`.
 const SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// Why a request is not let in.
+/// Why a request is not authorized.
 #[derive(Debug)]
 pub(super) enum Unsigned {
     /// It is no signature that could be checked; nothing was learned about the keys.
-    Malformed(Refusal),
+    Malformed(Ec2Error),
     /// The keys are not the gateway's.
     Wrong,
 }
@@ -73,23 +73,23 @@ pub(super) fn check(
 }
 
 /// What EC2 answers to keys that it does not know, and to a request without any.
-pub(super) fn not_validated() -> Refusal {
-    let mut refusal = Refusal::new("AuthFailure", "AWS was not able to validate the provided access credentials");
+pub(super) fn not_validated() -> Ec2Error {
+    let mut refusal = Ec2Error::new("AuthFailure", "AWS was not able to validate the provided access credentials");
     refusal.status = StatusCode::UNAUTHORIZED;
     refusal
 }
 
-fn incomplete(message: impl Into<String>) -> Refusal {
-    Refusal::new("IncompleteSignature", message)
+fn incomplete(message: impl Into<String>) -> Ec2Error {
+    Ec2Error::new("IncompleteSignature", message)
 }
 
-fn mismatch(message: impl Into<String>) -> Refusal {
-    let mut refusal = Refusal::new("SignatureDoesNotMatch", message);
+fn mismatch(message: impl Into<String>) -> Ec2Error {
+    let mut refusal = Ec2Error::new("SignatureDoesNotMatch", message);
     refusal.status = StatusCode::FORBIDDEN;
     refusal
 }
 
-fn parse<'a>(fields: &'a str, call: &Call) -> Result<Authorization<'a>, Refusal> {
+fn parse<'a>(fields: &'a str, call: &Call) -> Result<Authorization<'a>, Ec2Error> {
     let mut found: [Option<&str>; 3] = [None; 3];
     let names = ["Credential", "SignedHeaders", "Signature"];
     for part in fields.split(',').map(str::trim) {
@@ -137,7 +137,7 @@ fn parse<'a>(fields: &'a str, call: &Call) -> Result<Authorization<'a>, Refusal>
 }
 
 /// The request's time in ISO 8601's basic form, once it is that of the scope and near.
-fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<String, Refusal> {
+fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<String, Ec2Error> {
     let text = call.header("x-amz-date").or(call.header("date")).unwrap_or_default();
     let at = basic_time(text).or_else(|| {
         // `Date` may also be written as HTTP does.
@@ -159,7 +159,7 @@ fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<Stri
         )));
     }
     if now.0.abs_diff(at.0) > u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX) {
-        return Err(Refusal::new("RequestExpired", "Request has expired."));
+        return Err(Ec2Error::new("RequestExpired", "Request has expired."));
     }
     Ok(date)
 }
@@ -180,7 +180,7 @@ fn basic_time(text: &str) -> Option<Timestamp> {
 }
 
 /// The signed headers with their values, a line each, once all that must be signed is.
-fn canonical_headers(given: &Authorization, call: &Call) -> Result<String, Refusal> {
+fn canonical_headers(given: &Authorization, call: &Call) -> Result<String, Ec2Error> {
     let names: Vec<&str> = given.signed.split(';').collect();
     if !names.is_sorted_by(|a, b| a < b) || names.iter().any(|name| *name != name.to_ascii_lowercase()) {
         return Err(mismatch("SignedHeaders must be in lower case, sorted, and each there once."));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_incomplete_says_so_and_wrong_keys_are_not_validated() {
+    fn an_incomplete_header_is_reported_and_wrong_keys_are_not_validated() {
         let near = at("20260810T093000Z");
         let right = signed(&near, SCOPE, "host;x-amz-date");
         for fields in

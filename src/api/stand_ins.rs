@@ -9,9 +9,10 @@ use crate::model::{StandInCommand, StandInMember, StandInRefusal};
 
 /// Takes an operator's commands to the stand-ins.
 #[derive(Clone)]
-pub struct StandInControl(Arc<Run>);
+pub struct StandInControl(Arc<RunCommand>);
 
-type Run = dyn Fn(StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> + Send + Sync;
+type RunCommand =
+    dyn Fn(StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> + Send + Sync;
 
 impl StandInControl {
     /// Commands go to `run`, which answers with the members as they then are.

@@ -40,7 +40,7 @@ async fn targets_endpoints_and_strings_are_the_snapshots() {
 }
 
 #[tokio::test]
-async fn a_target_moves_by_command_and_a_refused_move_says_why() {
+async fn a_target_moves_by_command_and_a_refused_move_has_the_reason() {
     let gateway = Gateway::start().await;
     let moved = gateway.ask("POST", "/v1/targets/Cluster0/shard-00-00/move", r#"{"port":2000}"#).await;
     assert_eq!(moved.status, 200, "{}", moved.text());
@@ -80,7 +80,7 @@ async fn a_reload_is_a_new_generation() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_done_there_are_told_apart() {
+async fn unknown_paths_and_unsupported_methods_are_distinguished() {
     let gateway = Gateway::start().await;
     assert_eq!(gateway.ask("GET", "/v1/nothing", "").await.status, 404);
     assert_eq!(gateway.ask("GET", "/nothing", "").await.status, 404);

@@ -12,7 +12,7 @@ const SECONDS: StaticFormatDescription = format_description!("[year]-[month]-[da
 const MILLIS: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// `2026-08-10T09:30:00Z`; with `millis`, `2026-08-10T09:30:00.250Z`. What lies behind the year 9999 is its last moment.
+/// `2026-08-10T09:30:00Z`; with `millis`, `2026-08-10T09:30:00.250Z`. Times after the year 9999 become its last moment.
 pub(crate) fn iso8601(moment: Timestamp, millis: bool) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1_000_000)
         .unwrap_or(PrimitiveDateTime::MAX.assume_utc());

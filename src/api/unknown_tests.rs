@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client};
+use super::client::{ApiResponse, Client};
 use super::fixture::Gateway;
 use super::routes::{VENDORS, fits};
 
@@ -36,7 +36,7 @@ fn with_unknown(body: &Value) -> Vec<(String, Value)> {
     found
 }
 
-/// A request that would be obeyed, or refused for another reason than its fields.
+/// A request that is valid, or refused for another reason than its fields.
 struct Case {
     method: &'static str,
     path: String,
@@ -50,7 +50,7 @@ struct Cases {
 }
 
 impl Cases {
-    async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+    async fn send(&self, method: &str, path: &str, body: &Value) -> ApiResponse {
         let client = Client::new(self.gateway.address).with_token(Some(self.session.clone()));
         let headers = [("accept", "application/vnd.atlas.preview+json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -232,7 +232,7 @@ async fn a_field_that_no_handler_knows_is_refused_by_its_name_wherever_it_stands
     assert!(left.is_empty(), "no case for {left:?}");
 }
 
-/// The bodies of the cases are good but for what is put into them: none is refused for a field of its own.
+/// The bodies of the cases are valid before the test changes them: none is refused for one of its fields.
 #[tokio::test]
 async fn the_fields_that_are_known_are_taken() {
     let cases = cases().await;

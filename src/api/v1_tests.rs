@@ -65,7 +65,7 @@ async fn faults_are_added_listed_replaced_and_removed() {
 }
 
 #[tokio::test]
-async fn a_fault_that_says_nothing_or_strikes_nothing_is_refused() {
+async fn a_fault_without_content_or_effect_is_refused() {
     let gateway = Gateway::start().await;
     for (body, code, part) in [
         (json!({ "kind": { "type": "reset" } }), "bad_fault", "needs a number of bytes or a time"),
@@ -180,7 +180,7 @@ async fn a_target_is_taken_out_of_its_group_and_put_back() {
 }
 
 #[tokio::test]
-async fn what_was_said_outlives_the_process_and_times_run_on() {
+async fn operators_settings_outlive_the_process_and_their_times_continue() {
     let store = Arc::new(MemoryStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     for body in [
@@ -255,7 +255,7 @@ async fn a_shift_ends_at_its_time() {
     assert!(!snapshot.zones.is_empty() && snapshot.zones.iter().all(|view| !view.shifted), "{:?}", snapshot.zones);
 }
 
-/// Every writer's word stands, whatever the others write at the same time.
+/// Every writer's change is kept, whatever the others write at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_parallel_writers_lose_nothing() {
     let store = Arc::new(MemoryStore::new());
@@ -375,7 +375,7 @@ async fn a_state_store_that_fails_is_a_problem_until_it_takes_a_change() {
 }
 
 #[tokio::test]
-async fn gateways_that_share_the_state_are_listed_and_one_that_is_gone_is_forgotten() {
+async fn gateways_that_share_the_state_are_listed_and_a_dead_one_is_forgotten() {
     let alone = Gateway::start().await;
     let none = json!({ "shared": false, "gateways": [], "claims": [], "problem": null });
     assert_eq!(get(&alone, "/v1/gateways").await, none);

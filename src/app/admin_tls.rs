@@ -49,7 +49,7 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
             let path = ca.certificate_path();
             let localhost: DnsName = "localhost".parse().expect("a constant name");
             let names_of_it = settings.admin_names.iter().cloned().chain([localhost]).collect();
-            let issued = Issued { ca, names: names_of_it, by_address: Mutex::default() };
+            let issued = IssuedCertificates { ca, names: names_of_it, by_address: Mutex::default() };
             // What can't be had for the address that is listened at is said at the start.
             issued.at(address.ip(), SystemTime::now())?;
             let at = Arc::new(move |local| {
@@ -61,18 +61,18 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
     })
 }
 
-/// What clients are shown, and when it is to be made anew.
-type Renewed = (Arc<ServerConfig>, Option<SystemTime>);
+/// A TLS configuration, and when its certificate is to be renewed.
+type IssuedConfig = (Arc<ServerConfig>, Option<SystemTime>);
 
 /// Certificates that the lab's CA signed, one for each address of this machine that clients came to: a listener at every
-/// address doesn't know them before. Each is made anew a month before its end; open connections keep the one they began with.
-struct Issued {
+/// address doesn't know them before. Each is renewed a month before its end; open connections keep the one they began with.
+struct IssuedCertificates {
     ca: LabCa,
     names: Vec<DnsName>,
-    by_address: Mutex<HashMap<IpAddr, Renewed>>,
+    by_address: Mutex<HashMap<IpAddr, IssuedConfig>>,
 }
 
-impl Issued {
+impl IssuedCertificates {
     fn at(&self, local: IpAddr, now: SystemTime) -> Result<Arc<ServerConfig>, TlsError> {
         // One for all of loopback, which has millions of addresses.
         let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
@@ -97,10 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_of_the_lab_ca_is_made_anew_a_month_before_its_end_and_not_once_the_ca_itself_ends() {
+    fn a_certificate_of_the_lab_ca_is_renewed_a_month_before_it_expires_and_not_when_the_ca_itself_expires() {
         let dir = tempfile::tempdir().expect("a directory");
         let ca = LabCa::open_or_create(dir.path()).expect("a CA");
-        let issued = Issued { ca, names: Vec::new(), by_address: Mutex::default() };
+        let issued = IssuedCertificates { ca, names: Vec::new(), by_address: Mutex::default() };
         let start = SystemTime::now();
         let at = |days: u64| {
             let now = start + Duration::from_secs(days * 24 * 60 * 60);

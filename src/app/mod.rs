@@ -64,20 +64,20 @@ pub struct GatewayOptions {
     /// Hears of the ports that are open.
     pub ports: Option<PortWatch>,
     /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
-    pub flags: Option<Flags>,
+    pub flags: Option<AddressFlags>,
     /// Let DNS, metrics and the admin API take any free port of their addresses instead of the config's.
     pub free_ports: bool,
     /// The process' log, to be set as the config says; `None`: it stays as it is.
     pub logs: Option<LogHandle>,
     /// The stand-ins behind the gateway, for the admin API; `None`: it has other servers.
     pub stand_ins: Option<StandInControl>,
-    /// Who is told that the gateway is ready, reloads, stops.
+    /// The service manager, which is notified when the gateway is ready, reloads or stops.
     pub manager: ServiceManager,
 }
 
 /// What moves an address, in words for an error message.
 #[derive(Debug, Clone, Copy)]
-pub struct Flags {
+pub struct AddressFlags {
     /// For the DNS server.
     pub dns: &'static str,
     /// For the metrics exporter.
@@ -86,7 +86,7 @@ pub struct Flags {
     pub admin: &'static str,
 }
 
-impl Default for Flags {
+impl Default for AddressFlags {
     fn default() -> Self {
         Self { dns: "`dns.listen`", metrics: "`metrics.listen`", admin: "`admin.listen`" }
     }
@@ -187,7 +187,7 @@ impl Gateway {
             [&metrics_socket, &admin_socket].into_iter().flatten().filter_map(|socket| socket.local_addr().ok());
         desired.own_addresses = settings.own_addresses().into_iter().chain(bound).collect();
         desired.own_names = settings.own_names();
-        // Boxed: the connection to etcd is large, and every start would make room for it.
+        // Boxed: the connection to etcd is large, and every start would reserve stack for it.
         let store = Box::pin(open_store(&settings.state)).await?;
 
         let refusals = Arc::<Refusals>::default();
@@ -466,8 +466,8 @@ impl Gateway {
         }
         if let Some(flow_log) = self.flow_log.clone() {
             let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
-            // What it can't write in time is lost with the process. A thread of its own: a runtime waits for those that
-            // it lends, and whoever doesn't read the log must not hold the process up.
+            // What it can't write in time is lost with the process. A separate thread: a runtime waits for its
+            // blocking threads at exit, and a log pipe that is not read must not delay the end of the process.
             let (done, written) = tokio::sync::oneshot::channel();
             std::thread::spawn(move || {
                 close_window(&flow_log, &flows, &snapshot);
@@ -577,9 +577,9 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
     }
 }
 
-/// Keeps the registry in order whether or not it is scraped, and has the data plane forget what is gone.
+/// Runs the registry's upkeep whether or not it is scraped, and drops the data plane's counters of removed targets.
 fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
-    // Weak: what is dropped gives its ports back, whoever still looks after its counts.
+    // Weak: a dropped data plane releases its ports although this task still has its counters.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
@@ -710,7 +710,7 @@ fn report_failed_dials(
     });
 }
 
-/// A listener that broke or a thread that panicked takes the process down: a port that silently answers nobody is worse.
+/// A broken listener or a panicked thread ends the process: a port that is open and answers no client is worse.
 fn watch_losses(
     mut lost: mpsc::UnboundedReceiver<String>,
     fail: Arc<watch::Sender<Option<String>>>,
@@ -726,7 +726,7 @@ fn watch_losses(
     });
 }
 
-/// Nor can anything change any more once the owner of the desired state is gone.
+/// Nothing can change either once the owner of the desired state has ended.
 fn watch_control(
     control: &Control,
     fail: Arc<watch::Sender<Option<String>>>,
@@ -743,7 +743,7 @@ fn watch_control(
     });
 }
 
-/// Says how the gateway stands to the state that it shares, whenever that changes. It stays ready: what is in force serves on.
+/// Logs each change in the gateway's access to the shared state. It stays ready: what is in force serves on.
 fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
     let (mut status, stop) = (control.shared_status(), stop.clone());
     let show = move |status: &SharedStatus| {
@@ -764,7 +764,7 @@ fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracke
     });
 }
 
-/// Where the admin API at `address` is reached from other hosts, as far as the gateway can tell: by the first of the `names` that it
+/// Where the admin API at `address` is reached from other hosts, as far as the gateway knows: by the first of the `names` that it
 /// answers to, or by the host's name where it listens on every address.
 fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> String {
     let scheme = if tls { "https" } else { "http" };

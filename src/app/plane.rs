@@ -1,4 +1,4 @@
-//! The data plane in control's words.
+//! Carries out control's changes on the data plane and the App Services front end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::control::{Plane, chain};
 use crate::data::{BoundSockets, Carried, DataPlane, FlowView, OpenFlows};
 use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
-use crate::plan::{AppsView, Changes, Leave, Listener, Snapshot};
+use crate::plan::{AppsView, Changes, Listener, MemberRemoval, Snapshot};
 use crate::tls::TlsError;
 
 /// Carries out changes on the data plane, and lists and ends its flows.
@@ -25,7 +25,7 @@ pub(super) struct Flows {
     front: LazyFront,
     /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
     open: Mutex<BTreeSet<SocketAddr>>,
-    /// Where the App Services front answers.
+    /// Addresses on which the App Services front end listens.
     doors: Mutex<BTreeSet<SocketAddr>>,
     watch: Option<PortWatch>,
 }
@@ -35,7 +35,7 @@ impl Flows {
         Self { data: Arc::new(data), front, open: Mutex::default(), doors: Mutex::default(), watch }
     }
 
-    /// Says which ports are open, to whoever wants to know.
+    /// Sends the open ports to the watcher, if there is one.
     fn tell_open(&self) {
         let Some(watch) = &self.watch else { return };
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,7 @@ impl Flows {
         self.data.sample_rates();
     }
 
-    /// Forgets the counts of what is gone.
+    /// Drops the counters of removed objects.
     pub(super) fn forget_absent(&self) {
         self.data.forget_absent();
     }
@@ -209,7 +209,7 @@ impl Plane for Flows {
         flows
     }
 
-    async fn leave(&self, leave: Leave) {
+    async fn leave(&self, leave: MemberRemoval) {
         let open = self.data.flows_to(&leave.service, &leave.target, &leave.member).await;
         self.data.drain(open, leave.delay, leave.cut.then_some(leave.reason)).await;
     }

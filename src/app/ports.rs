@@ -1,19 +1,19 @@
-//! Who wants to know which ports are open.
+//! A callback for changes of the open ports.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Hears of the addresses on which the gateway takes connections: all of them, before one more is opened and after one was
-/// closed. A packet filter goes by it.
+/// Called with all addresses on which the gateway takes connections, before one more is opened and after one was
+/// closed. The lab's packet filter uses it.
 #[derive(Clone)]
-pub struct PortWatch(Arc<Hear>);
+pub struct PortWatch(Arc<OnChange>);
 
-type Hear = dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync;
+type OnChange = dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync;
 
 impl PortWatch {
-    /// Tells `hear`, which must not block.
+    /// `hear` must not block.
     pub fn new(hear: impl Fn(&BTreeSet<SocketAddr>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hear))
     }

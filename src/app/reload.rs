@@ -19,7 +19,7 @@ use crate::telemetry::LogHandle;
 /// How long a file must be left alone before it is read: editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// And how long its directory may be busy until it is read all the same.
+/// And how long its directory may be busy before it is read anyway.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
@@ -35,12 +35,12 @@ pub(super) struct Reloader {
     manager: ServiceManager,
     flows: Arc<Flows>,
     /// One reload at a time: what was read last is applied last.
-    turn: Arc<tokio::sync::Mutex<Turn>>,
+    turn: Arc<tokio::sync::Mutex<LastReload>>,
 }
 
 /// What the last reload left.
 #[derive(Debug)]
-struct Turn {
+struct LastReload {
     logs: LoggingSettings,
 }
 
@@ -53,7 +53,7 @@ impl Reloader {
         manager: ServiceManager,
         flows: Arc<Flows>,
     ) -> Self {
-        let turn = Turn { logs: started_with.settings.logs.clone() };
+        let turn = LastReload { logs: started_with.settings.logs.clone() };
         let (source, started_with) = (source.map(Arc::from), Arc::new(started_with));
         let (pending, turn) = (watch::Sender::default(), Arc::new(tokio::sync::Mutex::new(turn)));
         Self { source, control, started_with, pending, logs, manager, flows, turn }
@@ -87,7 +87,7 @@ impl Reloader {
         outcome
     }
 
-    async fn read_and_apply(&self, turn: &mut Turn, source: Arc<Path>) -> Result<(), ChangeError> {
+    async fn read_and_apply(&self, turn: &mut LastReload, source: Arc<Path>) -> Result<(), ChangeError> {
         let path = Arc::clone(&source);
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let (mut logging, mut pending) = (None, Vec::new());
@@ -162,7 +162,7 @@ impl Reloader {
             let _watcher = watcher;
             let work = async {
                 let mut seen = read(&source).await;
-                // It may have changed between its first reading and now, when nobody was watching yet.
+                // It may have changed after it was first read and before the watch began.
                 if !reloader.is_started_with(seen.as_deref()) {
                     let _ = reloader.reload().await;
                 }

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_lab_ca_signed_is_signed_anew_a_month_before_its_end() {
+    fn certificates_of_the_lab_ca_are_renewed_a_month_before_they_expire() {
         let dir = tempfile::tempdir().expect("a directory");
         let ca = Arc::new(LabCa::open_or_create(dir.path()).expect("a CA"));
         let certificates = Certificates::new(CertificateSource::LabCa(ca)).expect("nothing is read");

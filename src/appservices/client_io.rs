@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_hyper_writes_and_flushes_in_one_turn_is_sent_at_once() {
+    async fn writes_and_flushes_of_one_poll_are_sent_together() {
         let batched = Batched::new(Writes::default());
         let mut hyper = batched.clone();
         for _ in 0..3 {

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_connection_stays_on_it() {
+    fn hop_by_hop_fields_are_not_forwarded() {
         let headers = sent(&[
             ("connection", "close, X-Private , upgrade"),
             ("connection", "x-more"),

@@ -86,7 +86,7 @@ mod tests {
 
     /// B14.
     #[test]
-    fn an_sdk_is_told_the_names_that_it_came_by() {
+    fn an_sdk_gets_the_names_that_it_used() {
         let backend = r#"{"deployment_model":"LOCAL","location":"US-VA","hostname":"http://127.1.0.31:9080",
             "ws_hostname":"ws://127.1.0.31:9080","sync_route":"ws://127.1.0.31:9080/api/client/v2.0/app/a-aaaaa/realm-sync"}"#;
         let told = told(backend, &format!("{HOST}:8443"));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_location_answer_is_left_alone() {
+    fn responses_without_a_location_are_not_changed() {
         assert_eq!(rewrite(b"[1]", HOST, HOST, &BTreeSet::new()), None);
         assert_eq!(rewrite(b"<html>", HOST, HOST, &BTreeSet::new()), None);
     }

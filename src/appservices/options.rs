@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_file_that_says_nothing_gives_the_defaults() {
+    fn an_empty_config_file_gives_the_defaults() {
         assert_eq!(AppOptions::from(&Settings::default()), AppOptions::default());
     }
 }

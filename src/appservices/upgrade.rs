@@ -33,7 +33,7 @@ use super::headers::{has_token, strip_hop_by_hop};
 use super::metrics::WebSocketSeries;
 use super::websockets::{WebSocket, WebSocketInfo};
 use crate::data::leg::Streamed;
-use crate::data::relay::{Failed, Meter, Relay};
+use crate::data::relay::{Meter, Relay, RelayError};
 use crate::model::{BackendScheme, Side};
 
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
@@ -153,8 +153,8 @@ impl End {
     }
 }
 
-impl From<Failed> for End {
-    fn from(failed: Failed) -> Self {
+impl From<RelayError> for End {
+    fn from(failed: RelayError) -> Self {
         Self::Failed { side: failed.side, reset: failed.is_reset() }
     }
 }

@@ -120,8 +120,8 @@ impl Verdict {
 
     /// The status of a refusal; `None` for what is served.
     ///
-    /// Whoever is outside the VPC gets the 404 of an app that doesn't exist (*Use a VPC Private Endpoint*); whoever is
-    /// inside may learn what is wrong.
+    /// A client outside the VPC gets the 404 of an app that doesn't exist (*Use a VPC Private Endpoint*); a client inside
+    /// gets a status that says what is wrong.
     #[must_use]
     pub fn refusal(self) -> Option<StatusCode> {
         match self {
@@ -300,7 +300,7 @@ mod tests {
             prop_assert_eq!(decide(Origin::Public, WayIn::Public, Some(app), class), expected);
         }
 
-        /// B1, B2, B6, B8, B11: a private endpoint serves its own class, while it stands, to whoever may use it.
+        /// B1, B2, B6, B8, B11: a private endpoint serves its own class, while it is available, to clients that may use it.
         #[test]
         fn a_private_endpoint_serves_exactly_its_own_class(
             origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in prop::option::of(rules()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::planned::{self, Planned};
+use super::planned::{self, PlannedConfig};
 use super::table::{Look, print};
 use super::{Failure, Kind, Output, json};
 
@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Err(Failure::new(kind, texts.join("\n")))
 }
 
-fn right(file: String, planned: &Planned) -> Checked {
+fn right(file: String, planned: &PlannedConfig) -> Checked {
     let (desired, snapshot) = (&planned.config.desired, &planned.snapshot);
     let summary = Summary {
         vpcs: desired.vpcs.len(),

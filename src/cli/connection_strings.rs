@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every string on a line of its own, whole.
+/// Every string on one line, in full.
 pub(super) fn as_text(views: &[StringsView], look: Look) -> String {
     let mut text = String::new();
     for view in views {

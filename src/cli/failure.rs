@@ -60,7 +60,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of this kind, in words for people.
+    /// A failure of this kind with a message.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }

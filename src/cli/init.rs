@@ -39,7 +39,7 @@ const FIRST_HOST: u32 = 10;
 /// each part; with `--provider`, a network of Azure or Google Cloud instead of the VPC. It passes `plgw check`. Without
 /// options, on a terminal, it asks for each.
 ///
-/// On loopback networks, as by default, `plgw quickstart --config FILE` runs it with stand-ins. For servers of your own
+/// On loopback networks, as by default, `plgw quickstart --config FILE` runs it with stand-ins. For your own servers
 /// name each with `--node`, give the VPC addresses that this machine has, and run `plgw serve --config FILE`.
 #[derive(Debug, Default, PartialEq, clap::Args)]
 #[command(after_help = "\
@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// A node's own address, or its host name; may be given again for the next
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "nodes")]
     node: Vec<NodeAddress>,
-    /// How many availability zones nodes and endpoint lie in, 1 to 6 [default: 2]
+    /// The number of availability zones of nodes and endpoint, 1 to 6 [default: 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_ZONES)))]
     zones: Option<u8>,
     /// The cloud provider [default: aws]
@@ -68,7 +68,7 @@ pub(super) struct Args {
     /// The VPC's network, of clients and endpoint addresses [default: 127.0.0.0/16]
     #[arg(long, value_name = "CIDR", value_parser = network)]
     cidr: Option<Ipv4Net>,
-    /// The provider's network: no connection from there is let in [default: 127.1.0.0/16]
+    /// The provider's network: connections from there are refused [default: 127.1.0.0/16]
     #[arg(long, value_name = "CIDR", value_parser = network)]
     service_cidr: Option<Ipv4Net>,
     /// The cluster's name [default: Cluster0]
@@ -118,7 +118,7 @@ impl Provider {
 
 /// What the config is to have.
 #[derive(Debug)]
-struct Wanted {
+struct InitOptions {
     nodes: Vec<NodeAddress>,
     zones: u8,
     region: Region,
@@ -138,7 +138,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Args {
     /// What the options say, what is answered on a terminal, and else the defaults.
-    fn wanted(self) -> Result<Wanted, Failure> {
+    fn wanted(self) -> Result<InitOptions, Failure> {
         let asks = self == Self::default() && io::stdin().is_terminal() && io::stderr().is_terminal();
         let cluster = answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?;
         let named = |text: &str| {
@@ -161,7 +161,7 @@ impl Args {
         let own =
             || (1..=u32::from(nodes)).map(|n| SocketAddr::from((host(service_cidr, FIRST_HOST + n), 27017)).into());
         let nodes = if self.node.is_empty() { own().collect() } else { self.node };
-        Ok(Wanted { nodes, zones, region, cidr, service_cidr, cluster })
+        Ok(InitOptions { nodes, zones, region, cidr, service_cidr, cluster })
     }
 }
 
@@ -216,7 +216,7 @@ fn host(net: Ipv4Net, number: u32) -> Ipv4Addr {
     (u32::from(net.network()) + number).into()
 }
 
-impl Wanted {
+impl InitOptions {
     /// The zone of the node or subnet with this index.
     fn zone(&self, index: usize) -> String {
         let index = index % usize::from(self.zones);

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn wanted(nodes: u8, zones: u8, cidr: &str, service: &str) -> Wanted {
+fn wanted(nodes: u8, zones: u8, cidr: &str, service: &str) -> InitOptions {
     wanted_in(Provider::Aws, "eu-west-1", nodes, zones, cidr, service).expect("nothing is asked")
 }
 
@@ -13,7 +13,7 @@ fn wanted_in(
     zones: u8,
     cidr: &str,
     service: &str,
-) -> Result<Wanted, Failure> {
+) -> Result<InitOptions, Failure> {
     let args = Args {
         nodes: Some(nodes),
         node: Vec::new(),
@@ -32,7 +32,7 @@ proptest! {
 
     /// C1.
     #[test]
-    fn whatever_is_wanted_can_be_planned(nodes in 1..=MOST_NODES, zones in 1..=MOST_ZONES, prefix in 8u8..=24) {
+    fn every_combination_of_options_can_be_planned(nodes in 1..=MOST_NODES, zones in 1..=MOST_ZONES, prefix in 8u8..=24) {
         let text = wanted(nodes, zones, &format!("10.0.0.0/{prefix}"), "192.168.7.0/24").text();
         let config = config::parse(&text, NAME).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
         let (snapshot, _) = compile(&config.desired, &PortAllocations::default(), Generation(1)).expect("a plan");

@@ -1,4 +1,4 @@
-//! `plgw lab …`: the room does it all, with one thread until it has changed its namespaces.
+//! `plgw lab …`: the module `lab` does it all, with one thread until it has changed its namespaces.
 
 use std::process::ExitCode;
 

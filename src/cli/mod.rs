@@ -28,7 +28,7 @@ use crate::telemetry::{LogHandle, LogSettings};
 /// The version, with the commit where the build knows it.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("PLGW_COMMIT"));
 
-/// What every command but the daemon logs unless `RUST_LOG` says otherwise: its own output is the news, and has the
+/// What every command but the daemon logs unless `RUST_LOG` is set: its output is what the user reads, and has the
 /// plan's notices, which control would warn of.
 const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
 
@@ -187,7 +187,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))
 }
 
-/// `value` as JSON for people and programs, with the line's end.
+/// `value` as indented JSON with a final newline.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| Failure::new(Kind::System, format!("cannot write JSON: {error}")))?;

@@ -14,18 +14,18 @@ use crate::plan::{Generation, Location, PlanError, PlanErrors, PortAllocations, 
 
 /// A config, and the snapshot that a gateway would start with.
 #[derive(Debug)]
-pub(super) struct Planned {
+pub(super) struct PlannedConfig {
     /// The config.
     pub(super) config: Config,
     /// The snapshot.
     pub(super) snapshot: Snapshot,
     /// What the ports were taken from.
-    pub(super) state: StateUsed,
+    pub(super) state: StateSource,
 }
 
 /// Where the ports and indexes that are held came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StateUsed {
+pub(super) enum StateSource {
     /// The state file, read without being changed, in use or not.
     File(PathBuf),
     /// There is no state file yet: every target gets a new port.
@@ -36,7 +36,7 @@ pub(super) enum StateUsed {
     Etcd(Vec<String>),
 }
 
-impl fmt::Display for StateUsed {
+impl fmt::Display for StateSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "ports that are held are taken from {} (only read)", path.display()),
@@ -50,7 +50,7 @@ impl fmt::Display for StateUsed {
 }
 
 /// Reads the config at `path`, or standard input where that is `-`, and plans it on top of what its state file holds, or the one at `state`.
-pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure> {
+pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<PlannedConfig, Failure> {
     let mut config = if path == Path::new("-") { config::load_stdin()? } else { config::load(path)? };
     config.desired.own_addresses = config.settings.own_addresses();
     config.desired.own_names = config.settings.own_names();
@@ -58,7 +58,7 @@ pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<Planned, Failure
     let (held, state) = held(location)?;
     let (snapshot, _) =
         compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &config.positions, &errors))?;
-    Ok(Planned { config, snapshot, state })
+    Ok(PlannedConfig { config, snapshot, state })
 }
 
 /// The options of the DNS server that the config asks for.
@@ -71,17 +71,17 @@ pub(super) fn dns_options(config: &Config) -> DnsOptions {
     })
 }
 
-fn held(location: StateLocation) -> Result<(PortAllocations, StateUsed), Failure> {
+fn held(location: StateLocation) -> Result<(PortAllocations, StateSource), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match location {
-        StateLocation::Memory => Ok((PortAllocations::default(), StateUsed::Memory)),
+        StateLocation::Memory => Ok((PortAllocations::default(), StateSource::Memory)),
         StateLocation::File(path) => match FileStore::peek_blocking(&path)? {
-            Some(store) => Ok((runtime.block_on(control::held(Arc::new(store)))?, StateUsed::File(path))),
-            None => Ok((PortAllocations::default(), StateUsed::NoFile(path))),
+            Some(store) => Ok((runtime.block_on(control::held(Arc::new(store)))?, StateSource::File(path))),
+            None => Ok((PortAllocations::default(), StateSource::NoFile(path))),
         },
         StateLocation::Etcd(ref settings) => {
             let store = runtime.block_on(open_store(&location))?;
-            Ok((runtime.block_on(control::held(store))?, StateUsed::Etcd(settings.endpoints.clone())))
+            Ok((runtime.block_on(control::held(store))?, StateSource::Etcd(settings.endpoints.clone())))
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::telemetry::LogHandle;
 /// Logs to standard error. SIGTERM or SIGINT stops it: no new flows, then those that are open may end within
 /// `shutdown_grace`; a second one ends it at once. SIGHUP reads the config again; so does a change of the file, unless
 /// `watch_file` is off. A config that is wrong changes nothing and is said at `/readyz`. A service manager that asks for it
-/// (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) is told when it is ready, reloads, drains, and that it is alive.
+/// (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) is notified when it is ready, reloads and drains, and that it is alive.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -67,7 +67,7 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Runs until it is told to stop, or until something that it can't be without has ended, and returns its name.
+/// Runs until it is stopped, or until an essential part has ended, and returns that part's name.
 async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
     loop {
         tokio::select! {
@@ -85,7 +85,7 @@ async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
     }
 }
 
-/// Reloads, and once more for whoever asked meanwhile. False when a stop was asked for: it doesn't wait.
+/// Reloads, and once more if a reload was requested meanwhile. False when a stop was requested, which ends the wait.
 async fn reload(gateway: &Gateway, signals: &mut Signals) -> bool {
     let mut again = true;
     while std::mem::take(&mut again) {

@@ -1,4 +1,4 @@
-//! Tables for people, and how text looks on a terminal.
+//! Tables and text for terminals.
 //!
 //! By hand: `comfy-table` wraps or cuts the cells of a table that is too wide, where names and connection strings must stay
 //! whole to be copied, and counts colours right only with a terminal library or an ANSI parser more.
@@ -14,7 +14,7 @@ const FOLD: usize = 4;
 
 /// Rows under headings, every cell whole on one line.
 ///
-/// In a table that is wider than the terminal the columns that do not fit stand on further, indented lines of each row.
+/// In a table that is wider than the terminal the columns that do not fit follow on further, indented lines of each row.
 /// Nothing is ever cut, because people copy connection strings and names out of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -66,7 +66,7 @@ impl Table {
         text
     }
 
-    /// Whether every row takes one line. Always where there is no terminal: those who read it there look for lines.
+    /// Whether every row takes one line. Always where there is no terminal: programs read lines.
     pub(crate) fn fits(&self, look: Look) -> bool {
         let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
@@ -177,7 +177,7 @@ impl Look {
     }
 }
 
-/// Writes `text` to standard output. A reader that has gone (`| head`) is no failure.
+/// Writes `text` to standard output. A closed pipe (`| head`) is not a failure.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -8,14 +8,14 @@ const LONGEST_TEXT: usize = 1000;
 /// How much of the end is kept of a text that is too long: it says what to write instead.
 const KEPT_END: usize = 300;
 
-/// One mistake: where it stands and what to write instead.
+/// One mistake: where it is and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Line and column (in characters), both from 1; `None` for the whole file.
     pub place: Option<(usize, usize)>,
     /// The path of the key, `listener[2].port`; empty where the text is no TOML, and for the whole file.
     pub path: String,
-    /// What is wrong, in words for people: lower case, no period at the end.
+    /// The message: lower case, no period at the end.
     pub message: String,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every mistake of one file, in the order in which they stand in it. Never empty.
+/// Every mistake of one file, in file order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors {
     /// The file, as it was named.

@@ -30,7 +30,7 @@ pub use settings::{
 };
 pub use units::{HumanDuration, HumanSize, ParseUnitError};
 
-/// The quickstart's config file, as it lies in `config/scenarios/`.
+/// The quickstart's config file, as it is in `config/scenarios/`.
 pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");
 
 /// What Azure and Google Cloud add to the quickstart, and with `10.` for `127.` to the lab.
@@ -46,7 +46,7 @@ pub struct Config {
     pub desired: Desired,
     /// What is right and should still be changed: keys of earlier versions.
     pub notices: Vec<String>,
-    /// Where each thing stands in the file.
+    /// The position of each object in the file.
     pub positions: Positions,
 }
 

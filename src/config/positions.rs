@@ -1,4 +1,4 @@
-//! Where the things of a config file stand in it, for what is found wrong with them later.
+//! The positions of a config file's objects, for problems that are found later.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ impl Positions {
         Self(offsets.into_iter().map(|(offset, id)| (id, lines.at(offset))).collect())
     }
 
-    /// Where `id` stands; `None` when the file does not have it.
+    /// The position of `id`; `None` when the file does not have it.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<(usize, usize)> {
         self.0.get(id).copied()

@@ -1,8 +1,8 @@
 //! The file as it was written: tables, keys and values with their places.
 //!
-//! serde stops at the first mistake; people want all of them. So the tables are walked by hand: whoever reads a table asks
-//! for the keys that it knows, what does not fit is reported under its path, and the keys that nobody asked for are
-//! reported when the table has been read. The keys that are asked for *are* the format; no second list of them exists.
+//! serde stops at the first mistake; users want all of them at once. So the tables are walked by hand: the code for a
+//! table reads the keys that it knows, reports each wrong value under its path, and at the end reports the keys that it
+//! did not read. The keys that are read *are* the format; there is no second list of them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -16,15 +16,15 @@ use super::error::{ConfigErrors, Problem};
 use super::positions::Positions;
 use crate::model::edits;
 
-/// A place in the file: its path for people, its offset for order.
+/// A location in the file: the path for messages, the offset for their order.
 #[derive(Debug, Clone)]
-pub(super) struct Spot {
+pub(super) struct ConfigLocation {
     /// `project[0].cluster[1].name`; empty for the whole file.
     pub(super) path: String,
     pub(super) offset: usize,
 }
 
-impl Spot {
+impl ConfigLocation {
     /// The place of `key` in the table here, at `offset`.
     fn key(&self, key: &str, offset: usize) -> Self {
         let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -38,19 +38,19 @@ impl Spot {
     }
 }
 
-/// A value that was read, and where it stands.
+/// A value with its location.
 #[derive(Debug, Clone)]
-pub(super) struct At<T> {
+pub(super) struct Located<T> {
     /// The value.
     pub(super) value: T,
     /// Its place.
-    pub(super) spot: Spot,
+    pub(super) spot: ConfigLocation,
 }
 
-impl<T> At<T> {
+impl<T> Located<T> {
     /// The value as another type, at its place.
-    pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> At<U> {
-        At { value: change(&self.value), spot: self.spot.clone() }
+    pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> Located<U> {
+        Located { value: change(&self.value), spot: self.spot.clone() }
     }
 }
 
@@ -81,12 +81,12 @@ impl<'t> Problems<'t> {
     }
 
     /// Adds a mistake at `spot`.
-    pub(super) fn report(&self, spot: &Spot, message: impl Into<String>) {
+    pub(super) fn report(&self, spot: &ConfigLocation, message: impl Into<String>) {
         self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
     }
 
     /// Adds what is no mistake and still to be known, at `spot`.
-    pub(super) fn note(&self, spot: &Spot, message: &str) {
+    pub(super) fn note(&self, spot: &ConfigLocation, message: &str) {
         self.notices.borrow_mut().push(format!("{}: {message}", spot.path));
     }
 
@@ -95,7 +95,7 @@ impl<'t> Problems<'t> {
         self.notices.take()
     }
 
-    /// Where the bytes of `offsets` stand in the text.
+    /// The lines and columns of the bytes at `offsets`.
     pub(super) fn positions(&self, offsets: HashMap<String, usize>) -> Positions {
         Positions::of(self.text, offsets)
     }
@@ -117,7 +117,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// Lines and columns of a text's bytes, in one walk over it: each byte that is asked for stands behind the one before.
+/// Lines and columns of a text's bytes, in one pass: the requested offsets are ascending.
 #[derive(Debug)]
 pub(super) struct LineColumns<'t> {
     rest: Peekable<CharIndices<'t>>,
@@ -151,7 +151,7 @@ pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<S
         let offset = offset(error);
         let same_line = |reported: usize| !text.as_bytes()[reported..offset].contains(&b'\n');
         if !reported.is_some_and(same_line) {
-            problems.report(&Spot { path: String::new(), offset }, error.message());
+            problems.report(&ConfigLocation { path: String::new(), offset }, error.message());
             reported = Some(offset);
         }
     }
@@ -163,8 +163,8 @@ pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<S
 pub(super) struct Section<'s> {
     /// `None`: the table is not written; all of its keys have their defaults.
     table: Option<&'s DeTable<'s>>,
-    /// Where it stands.
-    pub(super) spot: Spot,
+    /// Its location.
+    pub(super) spot: ConfigLocation,
     /// Where mistakes go.
     pub(super) problems: &'s Problems<'s>,
     asked: RefCell<BTreeSet<&'static str>>,
@@ -173,12 +173,12 @@ pub(super) struct Section<'s> {
 impl<'s> Section<'s> {
     /// Reads the whole file by `read`, then reports the keys that were not asked for.
     pub(super) fn root<T>(table: &'s DeTable<'s>, problems: &'s Problems<'s>, read: impl FnOnce(&Self) -> T) -> T {
-        Self::visit(Some(table), Spot { path: String::new(), offset: 0 }, problems, read)
+        Self::visit(Some(table), ConfigLocation { path: String::new(), offset: 0 }, problems, read)
     }
 
     fn visit<T>(
         table: Option<&'s DeTable<'s>>,
-        spot: Spot,
+        spot: ConfigLocation,
         problems: &'s Problems<'s>,
         read: impl FnOnce(&Self) -> T,
     ) -> T {
@@ -193,10 +193,10 @@ impl<'s> Section<'s> {
         &self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
-    ) -> Option<At<T>> {
+    ) -> Option<Located<T>> {
         let (value, spot) = self.ask(key)?;
         match read(value) {
-            Ok(value) => Some(At { value, spot }),
+            Ok(value) => Some(Located { value, spot }),
             Err(message) => {
                 self.problems.report(&spot, message);
                 None
@@ -219,7 +219,7 @@ impl<'s> Section<'s> {
         &self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
-    ) -> Option<At<T>> {
+    ) -> Option<Located<T>> {
         self.report_missing(key);
         self.get(key, read)
     }
@@ -229,7 +229,7 @@ impl<'s> Section<'s> {
         &self,
         key: &'static str,
         mut read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
-    ) -> Option<Vec<At<T>>> {
+    ) -> Option<Vec<Located<T>>> {
         let (value, spot) = self.ask(key)?;
         let Some(array) = value.as_array() else {
             self.problems.report(&spot, format!("{} is not an array; write it in `[` and `]`", shown(value)));
@@ -239,7 +239,7 @@ impl<'s> Section<'s> {
         for (index, element) in array.iter().enumerate() {
             let spot = spot.element(index, element.span().start);
             match read(element.get_ref()) {
-                Ok(value) => elements.push(At { value, spot }),
+                Ok(value) => elements.push(Located { value, spot }),
                 Err(message) => self.problems.report(&spot, message),
             }
         }
@@ -251,7 +251,7 @@ impl<'s> Section<'s> {
         &self,
         key: &'static str,
         read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
-    ) -> Vec<At<T>> {
+    ) -> Vec<Located<T>> {
         self.report_missing(key);
         self.list(key, read).unwrap_or_default()
     }
@@ -301,7 +301,7 @@ impl<'s> Section<'s> {
     }
 
     /// The place of `key`; where it is not written, of its table.
-    pub(super) fn spot_of(&self, key: &str) -> Spot {
+    pub(super) fn spot_of(&self, key: &str) -> ConfigLocation {
         self.find(key).map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot)
     }
 
@@ -328,14 +328,14 @@ impl<'s> Section<'s> {
     }
 
     /// The value and the place of `key`, which is from now on known.
-    fn ask(&self, key: &'static str) -> Option<(&'s DeValue<'s>, Spot)> {
+    fn ask(&self, key: &'static str) -> Option<(&'s DeValue<'s>, ConfigLocation)> {
         self.asked.borrow_mut().insert(key);
         #[cfg(test)]
         self.problems.known.borrow_mut().insert(without_indexes(&self.spot.key(key, 0).path));
         self.find(key)
     }
 
-    fn find(&self, key: &str) -> Option<(&'s DeValue<'s>, Spot)> {
+    fn find(&self, key: &str) -> Option<(&'s DeValue<'s>, ConfigLocation)> {
         let (name, value) = self.table?.get_key_value(key)?;
         Some((value.get_ref(), self.spot.key(key, name.span().start)))
     }

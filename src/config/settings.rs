@@ -1,4 +1,4 @@
-//! What the process itself is told: threads, addresses, limits. Where the file says nothing, the defaults here hold.
+//! The settings of the process: threads, addresses, limits, with the defaults for keys that the file does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::model::{CidrSet, ClaimId, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
-/// Where certificates and state lie unless told otherwise: beside whoever starts the gateway, so a try leaves no traces
+/// The default directory of certificates and state: below the current directory, so a trial leaves no traces
 /// elsewhere and needs no root.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
-/// What stands before every key in etcd, unless told otherwise.
+/// The default prefix of every key in etcd.
 pub const DEFAULT_ETCD_PREFIX: &str = "plgw/";
 
 /// The state file in the lab's directory.
@@ -92,7 +92,7 @@ pub struct Settings {
     /// Where ports and restrictions are kept.
     #[serde(rename = "state.path")]
     pub state: StateLocation,
-    /// Where the lab's CA, certificates and state lie.
+    /// The directory of the lab's CA, certificates and state.
     pub lab_dir: PathBuf,
     /// The resolver; `None`: none runs.
     pub dns: Option<DnsSettings>,
@@ -306,7 +306,7 @@ pub enum StateLocation {
 pub struct EtcdSettings {
     /// The members' client URLs. At least one, all `http:` or all `https:`.
     pub endpoints: Vec<String>,
-    /// What stands before every key; it ends with `/`.
+    /// The prefix of every key; it ends with `/`.
     pub prefix: String,
     /// This gateway's name among those that share the prefix; `None`: the host's name.
     #[serde(rename = "gateway.id")]
@@ -459,7 +459,7 @@ impl Default for AppServicesSettings {
     }
 }
 
-/// Whether the admin API may listen at `address`: without credentials, only where nobody but this machine can reach it.
+/// Whether the admin API may listen at `address`: without credentials, only where this machine alone can reach it.
 ///
 /// # Errors
 ///

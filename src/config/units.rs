@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_as_what_it_was(ms in 0..u64::MAX / 2, bytes in 0..usize::MAX) {
+        fn displayed_values_parse_to_the_same_value(ms in 0..u64::MAX / 2, bytes in 0..usize::MAX) {
             let duration = HumanDuration(Duration::from_millis(ms));
             prop_assert_eq!(duration.to_string().parse::<HumanDuration>(), Ok(duration));
             prop_assert_eq!(HumanSize(bytes).to_string().parse::<HumanSize>(), Ok(HumanSize(bytes)));

@@ -13,26 +13,26 @@ use super::raw::shown;
 use super::units::{HumanDuration, HumanSize};
 use crate::model::{CidrSet, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone};
 
-type Read<T> = Result<T, String>;
+type ReadResult<T> = Result<T, String>;
 
 /// A text.
-pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
+pub(super) fn text(value: &DeValue<'_>) -> ReadResult<String> {
     quoted(value, "a text in quotes").map(str::to_owned)
 }
 
 /// A text that is not empty.
-pub(super) fn words(value: &DeValue<'_>) -> Read<String> {
+pub(super) fn words(value: &DeValue<'_>) -> ReadResult<String> {
     let text = text(value)?;
     if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
 }
 
 /// Log levels: `info,data=debug`.
-pub(super) fn log_levels(value: &DeValue<'_>) -> Read<LogLevels> {
+pub(super) fn log_levels(value: &DeValue<'_>) -> ReadResult<LogLevels> {
     quoted(value, "log levels in quotes, as \"info,data=debug\"")?.parse().map_err(sentence)
 }
 
 /// A part of the whole: 0 to 1.
-pub(super) fn share(value: &DeValue<'_>) -> Read<Share> {
+pub(super) fn share(value: &DeValue<'_>) -> ReadResult<Share> {
     let number = match value {
         DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
         DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
@@ -42,12 +42,12 @@ pub(super) fn share(value: &DeValue<'_>) -> Read<Share> {
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn boolean(value: &DeValue<'_>) -> ReadResult<bool> {
     value.as_bool().ok_or_else(|| format!("{} is neither `true` nor `false`", shown(value)))
 }
 
 /// A whole number in `range`.
-pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Read<T>
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> ReadResult<T>
 where
     T: TryFrom<i64> + PartialOrd + Display,
 {
@@ -64,7 +64,10 @@ where
 }
 
 /// A duration of `seconds`; `whose` says who sets the range, where it is not ours.
-pub(super) fn duration(seconds: RangeInclusive<u64>, whose: &'static str) -> impl Fn(&DeValue<'_>) -> Read<Duration> {
+pub(super) fn duration(
+    seconds: RangeInclusive<u64>,
+    whose: &'static str,
+) -> impl Fn(&DeValue<'_>) -> ReadResult<Duration> {
     move |value| {
         let text = quoted(value, "a duration in quotes, as \"350s\"")?;
         let HumanDuration(duration) = text.parse().map_err(sentence)?;
@@ -79,13 +82,13 @@ pub(super) fn duration(seconds: RangeInclusive<u64>, whose: &'static str) -> imp
 }
 
 /// A TTL: whole seconds, at most the 2^31 - 1 of RFC 2181.
-pub(super) fn ttl(value: &DeValue<'_>) -> Read<Duration> {
+pub(super) fn ttl(value: &DeValue<'_>) -> ReadResult<Duration> {
     let ttl = duration(0..=2_147_483_647, "RFC 2181")(value)?;
     if ttl.subsec_nanos() == 0 { Ok(ttl) } else { Err(format!("`{}` is not in whole seconds", HumanDuration(ttl))) }
 }
 
 /// A size in `range`, in bytes.
-pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Read<usize> {
+pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> ReadResult<usize> {
     move |value| {
         let text = quoted(value, "a size in quotes, as \"64KiB\"")?;
         let HumanSize(bytes) = text.parse().map_err(sentence)?;
@@ -98,7 +101,7 @@ pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Rea
 }
 
 /// A text that parses as `T`: an id, a name, a range of ports.
-pub(super) fn parsed<T>(value: &DeValue<'_>) -> Read<T>
+pub(super) fn parsed<T>(value: &DeValue<'_>) -> ReadResult<T>
 where
     T: FromStr,
     T::Err: Display,
@@ -107,12 +110,12 @@ where
 }
 
 /// A region of AWS.
-pub(super) fn aws_region(value: &DeValue<'_>) -> Read<Region> {
+pub(super) fn aws_region(value: &DeValue<'_>) -> ReadResult<Region> {
     Region::of(None, quoted(value, "a region in quotes, as \"us-east-1\"")?).map_err(sentence)
 }
 
 /// A zone; where its region is unknown, the nearest one is named.
-pub(super) fn zone(value: &DeValue<'_>) -> Read<Zone> {
+pub(super) fn zone(value: &DeValue<'_>) -> ReadResult<Zone> {
     let text = quoted(value, "a zone in quotes, as \"us-east-1a\"")?;
     text.parse().map_err(|error| match text.strip_suffix(|c: char| c.is_ascii_lowercase()).map(Region::from_str) {
         Some(Err(unknown)) => format!("in zone `{text}`, {unknown}"),
@@ -121,12 +124,12 @@ pub(super) fn zone(value: &DeValue<'_>) -> Read<Zone> {
 }
 
 /// A network: `10.0.0.0/16`, or a bare address.
-pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
+pub(super) fn network(value: &DeValue<'_>) -> ReadResult<IpNet> {
     CidrSet::parse_one(quoted(value, "a network in quotes, as \"10.0.0.0/16\"")?).map_err(sentence)
 }
 
 /// An IPv6 network.
-pub(super) fn ipv6_network(value: &DeValue<'_>) -> Read<Ipv6Net> {
+pub(super) fn ipv6_network(value: &DeValue<'_>) -> ReadResult<Ipv6Net> {
     match network(value)? {
         IpNet::V6(net) => Ok(net),
         IpNet::V4(net) => Err(format!("`{net}` is IPv4; write an IPv6 network, as `2001:db8:0:30::/64`")),
@@ -134,7 +137,7 @@ pub(super) fn ipv6_network(value: &DeValue<'_>) -> Read<Ipv6Net> {
 }
 
 /// An IPv4 address.
-pub(super) fn ipv4_address(value: &DeValue<'_>) -> Read<Ipv4Addr> {
+pub(super) fn ipv4_address(value: &DeValue<'_>) -> ReadResult<Ipv4Addr> {
     match address(value)? {
         IpAddr::V4(ip) => Ok(ip),
         IpAddr::V6(ip) => Err(format!("`{ip}` is IPv6; write it as `ipv6`")),
@@ -142,7 +145,7 @@ pub(super) fn ipv4_address(value: &DeValue<'_>) -> Read<Ipv4Addr> {
 }
 
 /// An IPv6 address.
-pub(super) fn ipv6_address(value: &DeValue<'_>) -> Read<Ipv6Addr> {
+pub(super) fn ipv6_address(value: &DeValue<'_>) -> ReadResult<Ipv6Addr> {
     match address(value)? {
         IpAddr::V6(ip) => Ok(ip),
         IpAddr::V4(ip) => Err(format!("`{ip}` is IPv4; write an IPv6 address, as `2001:db8:0:30::c2`")),
@@ -150,7 +153,7 @@ pub(super) fn ipv6_address(value: &DeValue<'_>) -> Read<Ipv6Addr> {
 }
 
 /// An address.
-pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
+pub(super) fn address(value: &DeValue<'_>) -> ReadResult<IpAddr> {
     let text = quoted(value, "an address in quotes, as \"10.0.30.194\"")?;
     let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an address; write one as `10.0.30.194`"))?;
     plain(ip, text)?;
@@ -158,7 +161,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
 }
 
 /// Refuses IPv4 mapped into IPv6: two spellings of one address would hide from each other.
-fn plain(ip: IpAddr, text: &str) -> Read<()> {
+fn plain(ip: IpAddr, text: &str) -> ReadResult<()> {
     match ip {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => Err(format!("`{text}` is IPv4 mapped into IPv6; write it as `{v4}`")),
@@ -169,7 +172,7 @@ fn plain(ip: IpAddr, text: &str) -> Read<()> {
 }
 
 /// An address and a port to bind; port 0 lets the kernel choose.
-pub(super) fn bindable(value: &DeValue<'_>) -> Read<SocketAddr> {
+pub(super) fn bindable(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
     let text = quoted(value, "an address and a port in quotes, as \"127.0.0.1:5335\"")?;
     if let Ok(address) = text.parse::<SocketAddr>() {
         plain(address.ip(), text)?;
@@ -183,15 +186,15 @@ pub(super) fn bindable(value: &DeValue<'_>) -> Read<SocketAddr> {
     })
 }
 
-/// An address and a port that is told to others, so not 0.
-pub(super) fn socket(value: &DeValue<'_>) -> Read<SocketAddr> {
+/// An address and a port that others connect to, so not 0.
+pub(super) fn socket(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
     let address = bindable(value)?;
     TargetPort::try_from(address.port()).map_err(sentence)?;
     Ok(address)
 }
 
-/// A node's address and port. A host name has a key of its own: a mistyped address is then not looked up.
-pub(super) fn node_address(value: &DeValue<'_>) -> Read<NodeAddress> {
+/// A node's address and port. A host name has a separate key, so that a mistyped address is not looked up.
+pub(super) fn node_address(value: &DeValue<'_>) -> ReadResult<NodeAddress> {
     let named = |text: &&str| text.parse::<NodeAddress>().is_ok_and(|address| address.host().is_some());
     match value.as_str().filter(named) {
         Some(text) => Err(format!("`{text}` is a host name; write it as `host`")),
@@ -200,7 +203,7 @@ pub(super) fn node_address(value: &DeValue<'_>) -> Read<NodeAddress> {
 }
 
 /// A node's host name and port.
-pub(super) fn node_host(value: &DeValue<'_>) -> Read<NodeAddress> {
+pub(super) fn node_host(value: &DeValue<'_>) -> ReadResult<NodeAddress> {
     let text = quoted(value, "a host name and a port in quotes, as \"mongo1.internal:27017\"")?;
     match text.parse() {
         Ok(NodeAddress::Fixed(_)) => Err(format!("`{text}` is an address; write it as `address`")),
@@ -210,7 +213,7 @@ pub(super) fn node_host(value: &DeValue<'_>) -> Read<NodeAddress> {
 }
 
 /// The URL of a server, without a path: `http://` or `https://`, a host and a port.
-pub(super) fn url(value: &DeValue<'_>) -> Read<String> {
+pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
     let text = quoted(value, r#"a URL in quotes, as "http://127.0.0.1:2379""#)?;
     let is_server = |uri: hyper::Uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -225,7 +228,7 @@ pub(super) fn url(value: &DeValue<'_>) -> Read<String> {
 }
 
 /// One of the words in `words`, with what each stands for.
-pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
+pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
     move |value| {
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let known = known.join(", ");
@@ -239,7 +242,7 @@ pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> 
 }
 
 /// A text in quotes, or that `wanted` is wanted.
-fn quoted<'v>(value: &'v DeValue<'_>, wanted: &str) -> Read<&'v str> {
+fn quoted<'v>(value: &'v DeValue<'_>, wanted: &str) -> ReadResult<&'v str> {
     value.as_str().ok_or_else(|| format!("{} is not {wanted}", shown(value)))
 }
 

@@ -1,6 +1,6 @@
 //! What gateways that share a state have in common of their configs: the inventory and the faults.
 //!
-//! It lies in the store as JSON, in records like those of what the APIs make. Two are compared by what they mean, so a version
+//! The store has it as JSON, in records like those of API resources. Two are compared by meaning, so a version
 //! that writes more fields does not take an old one's for another config.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::inventory::{Fixed, Inventory};
+use super::inventory::{ConfigOnly, Inventory};
 use super::saved_error::SavedError;
 use super::store::json;
 use crate::model::{Desired, Fault};
@@ -29,7 +29,7 @@ pub(super) struct ConfigBase {
 struct Published {
     /// Records by key, as those that the APIs made.
     resources: BTreeMap<String, Box<RawValue>>,
-    fixed: Fixed,
+    fixed: ConfigOnly,
     faults: BTreeMap<String, Arc<Fault>>,
 }
 

@@ -49,7 +49,7 @@ pub enum EditError {
     /// AWS keeps this address for itself.
     #[error("address {0} is in the subnet's reserved address range")]
     ReservedAddress(std::net::IpAddr),
-    /// The service does not stand in the subnet's zone.
+    /// The service is not in the subnet's zone.
     #[error("endpoint service {service} does not support the availability zone of the subnet: {subnet}")]
     UnsupportedZone {
         /// The service's name.
@@ -86,10 +86,10 @@ pub enum EditError {
     /// A value that can't be.
     #[error("{0}")]
     Invalid(String),
-    /// Something else stands against it.
+    /// Another resource prevents it.
     #[error("{0}")]
     Conflict(String),
-    /// Private endpoints stand where they may only stand with regional mode: how many at each place.
+    /// Private endpoints are where they may only be with regional mode: how many in each region.
     #[error(
         "several private endpoints in one region exclude private endpoints elsewhere, on any cloud provider, unless \
          regionalized private endpoints are on; there would be {0}"
@@ -100,7 +100,7 @@ pub enum EditError {
     Rule(#[from] RuleError),
 }
 
-/// What sort of thing an id names.
+/// The kind of resource that an id names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A VPC.
@@ -196,12 +196,12 @@ pub struct Draft {
     pub now: Timestamp,
 }
 
-/// Digits that nobody can foresee.
+/// Unpredictable hexadecimal digits.
 pub(crate) fn random_hex(digits: usize) -> String {
     random(digits, b"0123456789abcdef")
 }
 
-/// Letters of `alphabet` that nobody can foresee.
+/// Unpredictable letters of `alphabet`.
 pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     use ring::rand::SecureRandom;
     let mut bytes = vec![0u8; length];

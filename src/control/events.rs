@@ -1,7 +1,7 @@
 //! What happened lately, for those who ask afterwards: health changes, port moves, faults, zones, reloads, registrations,
 //! refused connections.
 //!
-//! A ring in memory. Refused connections have a ring of their own: a client that is refused all day pushes nothing else out.
+//! A ring buffer in memory. Refused connections have a separate one: a client that is refused all day displaces no other event.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,12 +83,12 @@ pub struct EventPage {
 /// The events. Clones are the same log.
 #[derive(Debug, Clone)]
 pub struct EventLog {
-    rings: Arc<Mutex<Rings>>,
+    rings: Arc<Mutex<EventBuffers>>,
     last: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct Rings {
+struct EventBuffers {
     changes: VecDeque<Event>,
     refusals: VecDeque<Event>,
     last: u64,
@@ -99,7 +99,7 @@ struct Rings {
 impl Default for EventLog {
     fn default() -> Self {
         let last = Timestamp::now().0;
-        let rings = Rings { changes: VecDeque::new(), refusals: VecDeque::new(), last, dropped: 0 };
+        let rings = EventBuffers { changes: VecDeque::new(), refusals: VecDeque::new(), last, dropped: 0 };
         Self { rings: Arc::new(Mutex::new(rings)), last: watch::Sender::new(last) }
     }
 }
@@ -149,7 +149,7 @@ impl EventLog {
         let _ = self.last.subscribe().wait_for(|last| *last > since).await;
     }
 
-    fn rings(&self) -> MutexGuard<'_, Rings> {
+    fn rings(&self) -> MutexGuard<'_, EventBuffers> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_connections_push_nothing_else_out_and_what_was_missed_is_said() {
+    fn refused_connections_displace_no_other_event_and_missed_events_are_reported() {
         let log = EventLog::default();
         record(&log, EventKind::Health, "a");
         let since = log.after(0, usize::MAX).next;

@@ -1,4 +1,4 @@
-//! Gauges that follow the snapshot: one for every thing that there is, 0 once it is gone.
+//! Gauges that follow the snapshot: one for every object, 0 once it is removed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,13 +33,13 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
 /// A series: its name, and its labels in their order.
 type Series = (&'static str, Vec<(&'static str, String)>);
 
-/// The gauges of what there is.
-pub(super) struct Figures {
+/// The gauges of existing objects.
+pub(super) struct ResourceGauges {
     recorder: Arc<dyn Recorder + Send + Sync>,
     gauges: Mutex<BTreeMap<Series, Gauge>>,
 }
 
-impl Figures {
+impl ResourceGauges {
     pub(super) fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
         for (name, text) in DESCRIPTIONS {
             recorder.describe_gauge((*name).into(), None, (*text).into());
@@ -86,7 +86,7 @@ fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
         let limit = service.attributes.flows_per_target;
         let labels = vec![("service", service.id.to_string())];
         figures.insert((FLOWS_LIMIT, labels), u32::try_from(limit).unwrap_or(u32::MAX));
-        // A service that nobody is connected to shows 0.
+        // A service without connected endpoints shows 0.
         figures.insert(of_endpoints(service.id.as_str(), EndpointState::Available.label()), 0);
     }
     for endpoint in snapshot.endpoints.values() {

@@ -10,7 +10,7 @@ mod prober;
 
 use serde::{Serialize, Serializer};
 
-pub use checker::{Checker, Verdict};
+pub use checker::{Checker, ProbeResult};
 pub use http::HttpQuestion;
 pub use probe::{LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
 pub use prober::{HealthEvent, HealthProber, MemberKey, ProbedMember};
@@ -77,13 +77,13 @@ impl Serialize for HealthReason {
     }
 }
 
-/// No probe ever ends, so that nothing but a test changes anything.
+/// Probes never complete, so that only the test changes health.
 #[cfg(test)]
 #[derive(Debug)]
-pub(crate) struct NoAnswer;
+pub(crate) struct PendingProbe;
 
 #[cfg(test)]
-impl Probe for NoAnswer {
+impl Probe for PendingProbe {
     fn probe(&self, _: ProbeTarget) -> futures_util::future::BoxFuture<'static, std::io::Result<()>> {
         Box::pin(std::future::pending())
     }

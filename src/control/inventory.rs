@@ -196,7 +196,7 @@ pub struct Inventory {
     pub project_profiles: BTreeMap<ProjectId, ProjectProfile>,
     /// What Atlas' API keeps of clusters.
     pub cluster_profiles: BTreeMap<Pair<ProjectId, ClusterName>, ClusterProfile>,
-    /// Clusters that take endpoints in or give them back, since when. A record of its own, so that the config's cluster stays
+    /// Clusters that add or remove endpoints, since when. A separate record, so that the config's cluster stays
     /// the config's.
     pub updates: BTreeMap<Pair<ProjectId, ClusterName>, Timestamp>,
     /// Database users of projects, by `DATABASE/NAME`.
@@ -204,23 +204,23 @@ pub struct Inventory {
     /// Connection strings that were made by name, by project and id.
     pub named_strings: BTreeMap<Pair<ProjectId, String>, NamedStringsRecord>,
     /// What only the config can name.
-    pub fixed: Fixed,
+    pub fixed: ConfigOnly,
 }
 
 /// What only the config can name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fixed {
+pub struct ConfigOnly {
     /// App Services' endpoint services.
     pub app_services: Vec<crate::model::AppService>,
     /// The consumers' networks in Azure and Google Cloud.
     pub networks: BTreeMap<VpcId, crate::model::Vpc>,
     /// Private hosted zones.
     pub private_zones: Vec<crate::model::PrivateZone>,
-    /// The order in which projects stand in the config.
+    /// The order of projects in the config.
     order: Vec<ProjectId>,
-    /// The order in which clusters stand in the config.
+    /// The order of clusters in the config.
     cluster_order: Vec<Pair<ProjectId, ClusterName>>,
-    /// The order in which apps stand in the config.
+    /// The order of apps in the config.
     app_order: Vec<String>,
 }
 
@@ -371,7 +371,7 @@ impl Inventory {
         services.insert(record.service.id.clone(), record);
     }
 
-    /// Whether the service that an endpoint leads to stands.
+    /// Whether an endpoint's service is available.
     #[must_use]
     pub fn leads_somewhere(&self, endpoint: &InterfaceEndpoint) -> bool {
         self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
@@ -405,7 +405,7 @@ impl Inventory {
         self.services.get(service).map(|record| record.service.ip_address_types).unwrap_or_default()
     }
 
-    /// The region that an endpoint's VPC lies in.
+    /// The region of an endpoint's VPC.
     #[must_use]
     pub fn region_of(&self, endpoint: &InterfaceEndpoint) -> Option<&Region> {
         self.vpcs.get(&endpoint.vpc).map(|record| &record.vpc.region)
@@ -418,7 +418,7 @@ impl Inventory {
         home.or_else(|| self.region_of(&self.endpoints.get(&id.parse().ok()?)?.endpoint))
     }
 
-    /// The availability zones that an endpoint service stands in: its region's first three, and those of its nodes.
+    /// The availability zones of an endpoint service: its region's first three, and those of its nodes.
     #[must_use]
     pub fn service_zones(&self, id: &VpceServiceId) -> Vec<Zone> {
         let Some(region) = self.service_region(id) else { return Vec::new() };
@@ -536,7 +536,7 @@ impl EndpointRecord {
         self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
     }
 
-    /// Its service's owner was asked to let it in, perhaps once more.
+    /// Acceptance was requested from its service's owner, possibly again.
     pub(super) fn asked_again(&mut self, now: Timestamp) {
         match self.endpoint.state {
             EndpointState::Failed | EndpointState::Rejected => {

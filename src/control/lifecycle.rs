@@ -10,7 +10,7 @@ use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServ
 
 /// How long each state lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Times {
+struct StateDurations {
     service_creation: Duration,
     service_deletion: Duration,
     acceptance: Duration,
@@ -20,7 +20,7 @@ struct Times {
     cluster: Duration,
 }
 
-impl Times {
+impl StateDurations {
     /// How long a service's state lasts; `None`: it stays.
     fn of_service(&self, state: ServiceState) -> Option<Duration> {
         match state {
@@ -31,8 +31,8 @@ impl Times {
     }
 }
 
-/// Long enough to be seen by a tool that polls, short enough that nobody waits.
-const FAST: Times = Times {
+/// Long enough to be seen by a tool that polls, short enough not to be waited for.
+const FAST: StateDurations = StateDurations {
     service_creation: Duration::from_millis(300),
     service_deletion: Duration::from_millis(300),
     acceptance: Duration::from_millis(200),
@@ -43,7 +43,7 @@ const FAST: Times = Times {
 };
 
 /// As recorded: a service takes two and a half minutes; the others are what users report.
-const REALISTIC: Times = Times {
+const REALISTIC: StateDurations = StateDurations {
     service_creation: Duration::from_secs(148),
     service_deletion: Duration::from_secs(60),
     acceptance: Duration::from_secs(20),
@@ -53,14 +53,14 @@ const REALISTIC: Times = Times {
     cluster: Duration::from_secs(420),
 };
 
-/// Something whose time has come.
+/// A transition that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum DueTransition {
     /// A service's creation or deletion ends.
     Service(VpceServiceId),
     /// An endpoint's state ends.
     Endpoint(VpceId),
-    /// A registration's removal ends, or nobody waits for its endpoint any longer.
+    /// A registration's removal ends, or the wait for its endpoint is over.
     Registration(VpceServiceId, VpceId),
     /// A cluster's change ends.
     Cluster(ProjectId, ClusterName),
@@ -74,14 +74,14 @@ pub(super) enum Due {
     Serverless(ProjectId, ClusterName),
     /// The private endpoint of a serverless instance goes on.
     Reservation(ProjectId, ClusterName),
-    /// An Online Archives' endpoint is gone, or nobody waits for it any longer.
+    /// An Online Archives' endpoint is gone, or the wait for it is over.
     Archive(ProjectId, VpceId),
     /// A private endpoint on Azure or Google Cloud goes on.
     CloudEndpoint(CloudEndpointKey),
 }
 
 /// What is due next and when; `None` when nothing goes on by itself.
-pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, Due)> {
+pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, DueTransition)> {
     let times = match pace {
         Pace::Fast => &FAST,
         Pace::Realistic => &REALISTIC,
@@ -91,23 +91,28 @@ pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, Due)
 }
 
 /// Database users with a date at which they go; a push does not hasten it.
-fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, Due)> + '_ {
+fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, DueTransition)> + '_ {
     let due = |(Pair(project, id), user): (&Pair<ProjectId, String>, &DatabaseUser)| {
-        Some((user.delete_after?, Due::User(project.clone(), id.clone())))
+        Some((user.delete_after?, DueTransition::User(project.clone(), id.clone())))
     };
     inventory.users.iter().filter_map(due)
 }
 
 /// What would be due next, however long that takes: what a frozen life is pushed to.
-pub(super) fn pushed(inventory: &Inventory) -> Option<Due> {
+pub(super) fn pushed(inventory: &Inventory) -> Option<DueTransition> {
     // Updates of clusters and strings follow endpoints, so they are pushed when nothing else is left.
-    let order = |(at, due): &(Timestamp, Due)| (matches!(due, Due::Update(..) | Due::Strings(..)), *at);
+    let order = |(at, due): &(Timestamp, DueTransition)| {
+        (matches!(due, DueTransition::Update(..) | DueTransition::Strings(..)), *at)
+    };
     all(inventory, &FAST).min_by_key(order).map(|(_, due)| due)
 }
 
-fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
+fn all<'a>(
+    inventory: &'a Inventory,
+    times: &'a StateDurations,
+) -> impl Iterator<Item = (Timestamp, DueTransition)> + 'a {
     let services = inventory.project_services().filter_map(|record| {
-        Some((record.since.plus(times.of_service(record.state)?), Due::Service(record.service.id.clone())))
+        Some((record.since.plus(times.of_service(record.state)?), DueTransition::Service(record.service.id.clone())))
     });
     let endpoints = inventory.endpoints.iter().filter_map(|(id, record)| {
         let wait = match record.endpoint.state {
@@ -116,7 +121,7 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
             EndpointState::Deleting => times.endpoint_deletion,
             _ => return None,
         };
-        record.goes_on().then(|| (record.since.plus(wait), Due::Endpoint(id.clone())))
+        record.goes_on().then(|| (record.since.plus(wait), DueTransition::Endpoint(id.clone())))
     });
     let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
         let known = inventory.endpoints.contains_key(endpoint);
@@ -125,30 +130,37 @@ fn all<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (
             (false, false, None) => times.unknown_endpoint,
             _ => return None,
         };
-        Some((record.since.plus(wait), Due::Registration(service.clone(), endpoint.clone())))
+        Some((record.since.plus(wait), DueTransition::Registration(service.clone(), endpoint.clone())))
     });
     let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
-        |(Pair(project, name), record)| (record.since.plus(times.cluster), Due::Cluster(project.clone(), name.clone())),
+        |(Pair(project, name), record)| {
+            (record.since.plus(times.cluster), DueTransition::Cluster(project.clone(), name.clone()))
+        },
     );
     let updates = inventory
         .updates
         .iter()
         .filter(|(key, _)| !inventory.endpoints_change(key))
-        .map(|(key, since)| (since.plus(times.cluster), Due::Update(key.0.clone(), key.1.clone())));
+        .map(|(key, since)| (since.plus(times.cluster), DueTransition::Update(key.0.clone(), key.1.clone())));
     let strings = inventory
         .named_strings
         .iter()
         .filter(|(_, record)| record.status == StringsStatus::Pending && !inventory.chosen_endpoints_change(record))
-        .map(|(key, record)| (record.updated.plus(times.cluster), Due::Strings(key.0.clone(), key.1.clone())));
+        .map(|(key, record)| {
+            (record.updated.plus(times.cluster), DueTransition::Strings(key.0.clone(), key.1.clone()))
+        });
     let of_clusters = clusters.chain(updates).chain(strings);
     services.chain(endpoints).chain(registrations).chain(of_clusters).chain(beside(inventory, times))
 }
 
-/// The same for what stands beside AWS' endpoints of projects: serverless instances, Online Archives, Azure, Google Cloud.
-fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item = (Timestamp, Due)> + 'a {
+/// The same for the other resources: serverless instances, Online Archives, Azure, Google Cloud.
+fn beside<'a>(
+    inventory: &'a Inventory,
+    times: &'a StateDurations,
+) -> impl Iterator<Item = (Timestamp, DueTransition)> + 'a {
     let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
         |(Pair(project, name), record)| {
-            (record.since.plus(times.cluster), Due::Serverless(project.clone(), name.clone()))
+            (record.since.plus(times.cluster), DueTransition::Serverless(project.clone(), name.clone()))
         },
     );
     let reservations = inventory.serverless.iter().filter_map(|(Pair(project, name), record)| {
@@ -161,7 +173,7 @@ fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item 
             }
             (Reservation::Reserved, _) => return None,
         };
-        Some((own.since.plus(wait), Due::Reservation(project.clone(), name.clone())))
+        Some((own.since.plus(wait), DueTransition::Reservation(project.clone(), name.clone())))
     });
     let archives = inventory.archives.iter().filter_map(|(Pair(project, id), record)| {
         let wait = match (record.deleting, inventory.endpoints.contains_key(id), &record.error) {
@@ -169,12 +181,11 @@ fn beside<'a>(inventory: &'a Inventory, times: &'a Times) -> impl Iterator<Item 
             (false, false, None) => times.unknown_endpoint,
             _ => return None,
         };
-        Some((record.since.plus(wait), Due::Archive(project.clone(), id.clone())))
+        Some((record.since.plus(wait), DueTransition::Archive(project.clone(), id.clone())))
     });
-    let in_clouds = inventory
-        .cloud_endpoints
-        .iter()
-        .filter_map(|(key, own)| Some((own.since.plus(times.of_service(own.state)?), Due::CloudEndpoint(key.clone()))));
+    let in_clouds = inventory.cloud_endpoints.iter().filter_map(|(key, own)| {
+        Some((own.since.plus(times.of_service(own.state)?), DueTransition::CloudEndpoint(key.clone())))
+    });
     instances.chain(reservations).chain(archives).chain(in_clouds)
 }
 
@@ -187,79 +198,79 @@ fn no_dns_entries(id: &VpceId) -> String {
 }
 
 /// Lets what is due happen.
-pub(super) fn happen(inventory: &mut Inventory, due: &Due, now: Timestamp) {
+pub(super) fn happen(inventory: &mut Inventory, due: &DueTransition, now: Timestamp) {
     match due {
-        Due::Service(id) => service(inventory, id, now),
-        Due::Endpoint(id) => endpoint(inventory, id, now),
-        Due::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
-        Due::Cluster(project, name) => cluster(inventory, project, name, now),
-        Due::Update(project, name) => {
+        DueTransition::Service(id) => service(inventory, id, now),
+        DueTransition::Endpoint(id) => endpoint(inventory, id, now),
+        DueTransition::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
+        DueTransition::Cluster(project, name) => cluster(inventory, project, name, now),
+        DueTransition::Update(project, name) => {
             inventory.updates.remove(&Pair(project.clone(), name.clone()));
         }
-        Due::User(project, id) => {
+        DueTransition::User(project, id) => {
             inventory.users.remove(&Pair(project.clone(), id.clone()));
         }
-        Due::Strings(project, id) => strings(inventory, project, id, now),
-        Due::Serverless(project, name) => serverless(inventory, project, name, now),
-        Due::Reservation(project, name) => reservation(inventory, project, name, now),
-        Due::Archive(project, id) => archive(inventory, project, id, now),
-        Due::CloudEndpoint(key) => cloud_endpoint(inventory, key, now),
+        DueTransition::Strings(project, id) => strings(inventory, project, id, now),
+        DueTransition::Serverless(project, name) => serverless(inventory, project, name, now),
+        DueTransition::Reservation(project, name) => reservation(inventory, project, name, now),
+        DueTransition::Archive(project, id) => archive(inventory, project, id, now),
+        DueTransition::CloudEndpoint(key) => cloud_endpoint(inventory, key, now),
     }
 }
 
 /// What is due can't happen, for `reason`.
-pub(super) fn fail(inventory: &mut Inventory, due: &Due, reason: &str, now: Timestamp) {
+pub(super) fn fail(inventory: &mut Inventory, due: &DueTransition, reason: &str, now: Timestamp) {
     match due {
-        Due::Service(id) => {
+        DueTransition::Service(id) => {
             if let Some(record) = inventory.project_service_mut(id) {
                 (record.state, record.since, record.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
             }
         }
-        Due::Endpoint(id) => {
+        DueTransition::Endpoint(id) => {
             if let Some(record) = inventory.endpoints.get_mut(id) {
                 record.endpoint.state = EndpointState::Failed;
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        Due::Registration(service, endpoint) => {
+        DueTransition::Registration(service, endpoint) => {
             if let Some(record) = inventory.registrations.get_mut(&Pair(service.clone(), endpoint.clone())) {
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        Due::Cluster(project, name) => {
+        DueTransition::Cluster(project, name) => {
             if let Some(record) = inventory.clusters.get_mut(&Pair(project.clone(), name.clone())) {
                 (record.state, record.since) = (ClusterState::Idle, now);
             }
         }
-        Due::Serverless(project, name) => {
+        DueTransition::Serverless(project, name) => {
             if let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) {
                 (record.state, record.since) = (ClusterState::Idle, now);
             }
         }
-        Due::Reservation(project, name) => {
+        DueTransition::Reservation(project, name) => {
             let record = inventory.serverless.get_mut(&Pair(project.clone(), name.clone()));
             if let Some(own) = record.and_then(|record| record.endpoint.as_mut()) {
                 (own.state, own.since, own.error) = (Reservation::Reserved, now, Some(reason.to_owned()));
             }
         }
-        Due::Archive(project, id) => {
+        DueTransition::Archive(project, id) => {
             if let Some(record) = inventory.archives.get_mut(&Pair(project.clone(), id.clone())) {
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        Due::CloudEndpoint(key) => {
+        DueTransition::CloudEndpoint(key) => {
             if let Some(own) = inventory.cloud_endpoints.get_mut(key) {
                 (own.state, own.since, own.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
             }
         }
-        Due::Strings(project, id) => {
+        DueTransition::Strings(project, id) => {
             if let Some(record) = inventory.named_strings.get_mut(&Pair(project.clone(), id.clone())) {
                 record.error = Some(format!("The connection strings can't be published: {reason}."));
                 (record.status, record.updated) = (StringsStatus::Failed, now);
             }
         }
         // The plan has no part in these, so that nothing refuses them.
-        Due::Update(..) | Due::User(..) => {}
+        DueTransition::Update(..) | DueTransition::User(..) => {}
     }
 }
 
@@ -280,7 +291,7 @@ fn service(inventory: &mut Inventory, id: &VpceServiceId, now: Timestamp) {
     }
 }
 
-/// Rejects the endpoints of a service that is gone; those that are being deleted go on with that.
+/// Rejects the endpoints of a removed service; those that are being deleted continue to be.
 fn reject_all(inventory: &mut Inventory, service: &VpceServiceId, now: Timestamp) {
     let is_rejected = |record: &&mut EndpointRecord| {
         record.endpoint.service.service() == service && record.endpoint.state != EndpointState::Deleting
@@ -451,9 +462,9 @@ mod tests {
         let record = inventory.endpoints.get_mut(&id).expect("it is there");
         (record.endpoint.state, record.since) = (EndpointState::Deleting, now);
         inventory.services.get_mut(&service).expect("it is there").state = ServiceState::Deleting;
-        happen(&mut inventory, &Due::Service(service), now);
+        happen(&mut inventory, &DueTransition::Service(service), now);
         assert_eq!(inventory.endpoints[&id].endpoint.state, EndpointState::Deleting);
-        happen(&mut inventory, &Due::Endpoint(id.clone()), now);
+        happen(&mut inventory, &DueTransition::Endpoint(id.clone()), now);
         assert!(!inventory.endpoints.contains_key(&id));
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, Unit};
 
-use super::figures::Figures;
+use super::figures::ResourceGauges;
 use crate::model::{Desired, TargetState, VpceServiceId, Zone};
 use crate::plan::{DnsAnswer, Snapshot};
 
@@ -23,22 +23,22 @@ pub(super) struct ControlMetrics {
     zones: Mutex<BTreeMap<(VpceServiceId, Zone), Vec<Gauge>>>,
     faults: Mutex<BTreeMap<(String, &'static str), Gauge>>,
     per_service: Mutex<BTreeMap<(String, &'static str), Gauge>>,
-    figures: Figures,
-    shown: Mutex<Option<Shown>>,
+    figures: ResourceGauges,
+    shown: Mutex<Option<PublishedGauges>>,
 }
 
 /// What the gauges show.
-struct Shown {
+struct PublishedGauges {
     snapshot: Arc<Snapshot>,
-    limits: Limits,
+    limits: ServiceLimits,
 }
 
 /// Of each load balancer, how many targets it may have, and how many flows each of them.
-type Limits = Vec<(VpceServiceId, usize, usize)>;
+type ServiceLimits = Vec<(VpceServiceId, usize, usize)>;
 
-impl Shown {
+impl PublishedGauges {
     /// Whether the gauges would show the same of this: most changes are of what no gauge shows.
-    fn is_same(&self, snapshot: &Snapshot, limits: &Limits) -> bool {
+    fn is_same(&self, snapshot: &Snapshot, limits: &ServiceLimits) -> bool {
         let shown = &self.snapshot;
         shown.targets == snapshot.targets
             && shown.leaving == snapshot.leaving
@@ -49,7 +49,7 @@ impl Shown {
     }
 }
 
-fn limits(desired: &Desired) -> Limits {
+fn limits(desired: &Desired) -> ServiceLimits {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     services.map(|service| (service.id.clone(), service.target_limit, service.attributes.flows_per_target)).collect()
 }
@@ -86,7 +86,7 @@ impl ControlMetrics {
         let last_success = gauge("plgw_reload_last_success_timestamp_seconds");
         let (last_reload_ok, generation) = (gauge("plgw_reload_last_ok"), gauge("plgw_snapshot_generation"));
         let (zones, faults, per_service) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let figures = Figures::new(Arc::clone(&recorder));
+        let figures = ResourceGauges::new(Arc::clone(&recorder));
         Self {
             recorder,
             applied,
@@ -127,10 +127,10 @@ impl ControlMetrics {
         if !shown.as_ref().is_some_and(|shown| shown.is_same(snapshot, &limits)) {
             self.show(snapshot, desired);
         }
-        *shown = Some(Shown { snapshot: Arc::clone(snapshot), limits });
+        *shown = Some(PublishedGauges { snapshot: Arc::clone(snapshot), limits });
     }
 
-    /// Sets every gauge. Reads nothing but what [`Shown::is_same`] compares.
+    /// Sets every gauge. Reads nothing but what [`PublishedGauges::is_same`] compares.
     fn show(&self, snapshot: &Snapshot, desired: &Desired) {
         self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Owns the desired state and what must outlive the process.
 //!
-//! [`Control`] is the handle: a change is asked of it, and answered when it stands or was refused.
+//! [`Control`] is the handle: a request for a change is answered when the change is in force or was refused.
 //! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
 //! crash; `saved` writes it, and `shared` and `follow` let several gateways write one; `gateways` says which of them lives and
 //! serves which zone. [`health`] probes targets and says
@@ -91,7 +91,7 @@ pub struct ControlParts<P> {
     pub plane: Arc<P>,
     /// Where snapshots are published; holds an empty one.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// Where what is held lies.
+    /// Where the state is stored.
     pub store: Arc<dyn StateStore>,
     /// This gateway's name among those that share the store, which no other process may have; `None`: the store is its alone.
     pub gateway: Option<GatewayId>,
@@ -113,7 +113,7 @@ pub struct ControlParts<P> {
 
 #[cfg(test)]
 impl<P> ControlParts<P> {
-    /// A gateway of its own whose probes never end, that counts nothing and waits for nothing: so only the test changes anything.
+    /// A separate gateway whose probes never end, that counts nothing and waits for nothing: so only the test changes anything.
     pub(crate) fn for_test(plane: Arc<P>, store: Arc<dyn StateStore>) -> Self {
         Self {
             plane,
@@ -121,7 +121,7 @@ impl<P> ControlParts<P> {
             store,
             gateway: None,
             gateway_parts: GatewayParts::default(),
-            probe: Arc::new(health::NoAnswer),
+            probe: Arc::new(health::PendingProbe),
             name_servers: Vec::new(),
             recorder: Arc::new(::metrics::NoopRecorder),
             move_grace: Duration::ZERO,
@@ -255,7 +255,7 @@ impl Control {
         let (learn, to_learn) = mpsc::channel(1);
         let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
         tracker.spawn(owner.run(received, health_results));
-        // As a change of their own: a name that leads astray must not keep the gateway from starting.
+        // As a separate change: a wrong name must not keep the gateway from starting.
         names.put_in_force(&commands).await;
         tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         let gateways = member.map(|member| member.start(commands.clone(), tracker));
@@ -319,7 +319,7 @@ impl Control {
         self.store_problem.borrow().clone()
     }
 
-    /// How this gateway stands to the state that it shares with others.
+    /// This gateway's access to the state that it shares with others.
     #[must_use]
     pub fn shared_status(&self) -> watch::Receiver<SharedStatus> {
         self.shared_status.clone()
@@ -442,8 +442,8 @@ impl Control {
         self.ask(|reply| Command::Push { reply }).await
     }
 
-    /// Says that a zone's endpoint addresses do not answer clients, or do again, as whoever probes them from outside finds
-    /// it: they leave DNS, unless that leaves none. Nothing else changes.
+    /// Reports the result of a probe from outside: whether a zone's endpoint addresses answer clients. Those that do not
+    /// leave DNS, unless that leaves none. Nothing else changes.
     ///
     /// # Errors
     ///
@@ -527,7 +527,7 @@ impl Control {
         self.ask(|reply| Command::Shift { service, zone, away: false, lasts: None, reply }).await
     }
 
-    /// The zonal shifts that stand, in order of load balancer and zone.
+    /// The zonal shifts in force, in order of load balancer and zone.
     #[must_use]
     pub fn shifts(&self) -> Vec<Shift> {
         self.published_overrides.borrow().shifts.values().cloned().collect()
@@ -548,7 +548,7 @@ impl Control {
         self.ask(|reply| Command::Register { target, service, member, registered: false, reply }).await
     }
 
-    /// Puts back what [`deregister`](Self::deregister) took out: it begins anew, as `initial`.
+    /// Undoes [`deregister`](Self::deregister): the member starts again, as `initial`.
     ///
     /// # Errors
     ///

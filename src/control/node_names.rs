@@ -60,7 +60,7 @@ impl NodeName {
     }
 }
 
-/// Asks for names to be resolved now; answered when what they lead to is in force.
+/// A request to resolve names now; answered when the result is in force.
 pub(super) type Learn = (BTreeSet<DnsName>, oneshot::Sender<()>);
 
 /// The names, and who asks for them.
@@ -82,8 +82,8 @@ struct NameState {
     due: Instant,
 }
 
-/// Addresses, and when they are to be asked for again; or why there are none.
-type Answer = Result<(Vec<IpAddr>, Instant), String>;
+/// Addresses, and when to resolve again; or why there are none.
+type Resolution = Result<(Vec<IpAddr>, Instant), String>;
 
 impl NodeNames {
     pub(super) fn new(servers: Vec<SocketAddr>, events: EventLog) -> Self {
@@ -200,7 +200,7 @@ impl NodeNames {
         self.publish();
     }
 
-    /// Shows what is known, and tells what changed.
+    /// Publishes the resolved names, and records what changed.
     fn publish(&self) {
         let now: Vec<NodeName> = self
             .known
@@ -233,7 +233,7 @@ impl NodeNames {
 impl NameState {
     /// Takes an answer. Of several addresses the one in use stays, then the one that was chosen last, else the lowest is taken:
     /// the order of answers changes from one to the next.
-    fn take(&mut self, answer: Answer, now: Instant) {
+    fn take(&mut self, answer: Resolution, now: Instant) {
         match answer {
             Ok((addresses, valid_until)) => {
                 let stays = [self.in_force, self.latest].into_iter().flatten().find(|ip| addresses.contains(ip));
@@ -258,7 +258,7 @@ async fn offer(
     answer.await.map_err(|_| ChangeError::Stopping)?.map(drop)
 }
 
-/// A resolver of its own for every round, so that `/etc/resolv.conf` and `/etc/hosts` may change, and nothing is cached
+/// A new resolver for every round, so that `/etc/resolv.conf` and `/etc/hosts` may change, and nothing is cached
 /// beyond its TTL.
 fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioResolver, NetError> {
     let mut builder = if servers.is_empty() {
@@ -282,7 +282,7 @@ fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioR
 
 /// Asks for IPv4 addresses, and for those of IPv6 only where there are none: a question that fails must not move a target to
 /// the other family.
-async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Answer {
+async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolution {
     let asked = async {
         match ipv4.lookup_ip(name.as_str()).await {
             Err(NetError::Dns(DnsError::NoRecordsFound(_))) => ipv6.lookup_ip(name.as_str()).await,

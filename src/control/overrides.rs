@@ -92,13 +92,13 @@ pub struct Shift {
 }
 
 /// A process that was deregistered from its target group.
-type Out = (VpceServiceId, TargetId, String);
+type DeregisteredMember = (VpceServiceId, TargetId, String);
 
-/// A fault of the config that isn't in force.
+/// A fault of the config that is not in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Absent {
+struct SuppressedFault {
     fault: Arc<Fault>,
-    /// A command took it back, rather than its time.
+    /// A command removed it; false: it expired.
     by_command: bool,
 }
 
@@ -108,11 +108,11 @@ pub(super) struct OperatorOverrides {
     /// Faults by name.
     pub(super) faults: BTreeMap<String, FaultRecord>,
     /// Faults of the config that were cleared or are over; another fault of that name is not affected.
-    absent: BTreeMap<String, Absent>,
+    absent: BTreeMap<String, SuppressedFault>,
     /// Zonal shifts.
     pub(super) shifts: BTreeMap<(VpceServiceId, Zone), Shift>,
     /// Processes that were deregistered.
-    pub(super) deregistered: BTreeSet<Out>,
+    pub(super) deregistered: BTreeSet<DeregisteredMember>,
     /// How quickly lifecycles proceed; `None`: as the config says.
     pub(super) pace: Option<Pace>,
     /// Where several gateways share the state: by fault, when one of them last moved its target.
@@ -184,7 +184,7 @@ impl OperatorOverrides {
         let Some(record) = self.faults.remove(name) else { return false };
         if let Some(fault) = config.get(name) {
             let by_command = by_command || record.origin == FaultOrigin::Command;
-            self.absent.insert(name.to_owned(), Absent { fault: Arc::clone(fault), by_command });
+            self.absent.insert(name.to_owned(), SuppressedFault { fault: Arc::clone(fault), by_command });
         }
         true
     }
@@ -208,7 +208,7 @@ impl OperatorOverrides {
         format!("{label}-{number}")
     }
 
-    /// Removes deregistrations and zonal shifts whose cluster or service is gone: the next one of that name begins anew.
+    /// Removes deregistrations and zonal shifts whose cluster or service is removed: the next one of that name starts without them.
     pub(super) fn forget_absent(&mut self, desired: &Desired) {
         let projects = || desired.projects.iter();
         self.deregistered.retain(|(service, target, _)| {
@@ -276,7 +276,7 @@ impl OperatorOverrides {
                 }
                 "cleared" => {
                     let fault: Arc<Fault> = SavedError::read(entry)?;
-                    overrides.absent.insert(fault.name.clone(), Absent { fault, by_command: true });
+                    overrides.absent.insert(fault.name.clone(), SuppressedFault { fault, by_command: true });
                 }
                 "shift" => {
                     let shift: Shift = SavedError::read(entry)?;

@@ -18,7 +18,7 @@ use super::events::{EventKind, EventLog, Severity};
 use super::gateways::serving::{Served, Serving};
 use super::health::{HealthEvent, HealthProber, HealthReason, MemberKey, ProbedMember};
 use super::inventory::{ApiResources, Inventory, Timestamp};
-use super::lifecycle::{self, Due};
+use super::lifecycle::{self, DueTransition};
 use super::metrics::ControlMetrics;
 use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
@@ -31,8 +31,8 @@ use crate::model::{
     VpceServiceId, Zone,
 };
 use crate::plan::{
-    Changes, Gate, Generation, Leave, Listener, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView, compile,
-    diff,
+    Changes, Gate, Generation, Listener, MemberRemoval, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView,
+    compile, diff,
 };
 
 /// Why a change was refused. Nothing of it was done.
@@ -61,12 +61,12 @@ pub enum ChangeError {
         /// On which load balancer.
         service: Option<VpceServiceId>,
     },
-    /// The target's name stands on more than one load balancer.
+    /// More than one load balancer has a target of this name.
     #[error("target `{target}` stands on {services}; say on which one it is to move")]
     AmbiguousTarget {
         /// What was asked for.
         target: TargetId,
-        /// Where it stands.
+        /// Those load balancers.
         services: String,
     },
     /// There is no such fault.
@@ -210,7 +210,7 @@ pub(super) enum Command {
     Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
     /// Listen at the addresses of these claims and no others, and answer those that some gateway serves.
     Serve { serving: Serving, reply: oneshot::Sender<Served> },
-    /// Wait no more for a gateway that is gone for good; the answer says for how many ports.
+    /// Stop waiting for a gateway that is gone for good; the answer is the number of its ports.
     Forget { gateway: GatewayId, reply: oneshot::Sender<Result<usize, ChangeError>> },
     /// What the host names of nodes lead to now.
     Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
@@ -227,7 +227,7 @@ pub(super) enum Command {
 pub(super) enum Decision<'a> {
     /// This gateway: it is saved, and refused where a listener can't be bound.
     Own,
-    /// The claims of gateways, which stand elsewhere in the state: nothing is saved, and it is refused in the same way.
+    /// The claims of gateways, which are stored separately: nothing is saved, and it is refused in the same way.
     Claims,
     /// Another gateway, which holds these ports: nothing is saved, and listeners that can't be bound are tried again.
     Elsewhere(&'a PortAllocations),
@@ -254,7 +254,7 @@ pub struct Moved {
 }
 
 /// A listener on its way out: the old port of a moved target accepts for a moment longer.
-pub(super) struct Retiring {
+pub(super) struct RetiringListener {
     listener: Arc<Listener>,
     /// Ends its grace.
     hurry: CancellationToken,
@@ -284,7 +284,7 @@ pub(super) struct Owner<P: Plane> {
     pub(super) published_overrides: watch::Sender<Arc<OperatorOverrides>>,
     /// The latest clock of a fault or a shift.
     pub(super) epoch: u64,
-    /// Who looks at what there is.
+    /// The receivers of snapshots.
     pub(super) inventories: watch::Sender<Arc<Inventory>>,
     /// The config's.
     pub(super) configured_pace: Pace,
@@ -309,7 +309,7 @@ pub(super) struct Owner<P: Plane> {
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
     /// Listeners that the snapshot no longer has, by address, until they are closed.
-    pub(super) retiring: HashMap<SocketAddr, Retiring>,
+    pub(super) retiring: HashMap<SocketAddr, RetiringListener>,
 }
 
 impl<P: Plane> Owner<P> {
@@ -355,7 +355,7 @@ impl<P: Plane> Owner<P> {
     }
 
     async fn obey(&mut self, command: Command) {
-        // Whoever asked may have gone; the change stands all the same.
+        // The caller may have gone; the change stays in force.
         match command {
             due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
             Command::Inventory { desired, reply } => {
@@ -477,7 +477,7 @@ impl<P: Plane> Owner<P> {
 
     /// Lets a transition happen; one that can't be is a failure of the thing itself. An error means that neither could be
     /// recorded: all is as before, and due again.
-    async fn advance(&mut self, due: &Due) -> Result<(), ChangeError> {
+    async fn advance(&mut self, due: &DueTransition) -> Result<(), ChangeError> {
         let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
         lifecycle::happen(&mut inventory, due, now);
@@ -694,7 +694,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Applies what nobody waits for.
+    /// Applies a change that has no caller to answer; an error is logged.
     pub(super) async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
@@ -782,7 +782,7 @@ impl<P: Plane> Owner<P> {
         let mut snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let (bound, unbound) = self.plane.bind(&changes, &snapshot);
-        // What another gateway decided stands, and so does the rest of it here.
+        // Another gateway's decision stays in force, and so does the rest of it here.
         let is_elsewhere = matches!(decision, Decision::Elsewhere(_));
         let may_fail = |address: &SocketAddr| is_elsewhere || self.unbound.contains_key(address);
         if unbound.keys().any(|address| !may_fail(address)) {
@@ -816,7 +816,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// The targets that are gone, once `snapshot` is in force, and whose ports drain: a port that is closed with its
-    /// target, not with its endpoint, and that nobody else has yet.
+    /// target, not with its endpoint, and that no other target has yet.
     fn leaving(
         &self,
         old: &Snapshot,
@@ -874,7 +874,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Forgets the health of members that are gone: who comes back begins anew.
+    /// Drops the health of removed members: one that comes back starts with initial health.
     fn forget_absent_members(&mut self, snapshot: &Snapshot) {
         let present: std::collections::BTreeSet<_> = snapshot
             .listeners
@@ -952,7 +952,7 @@ impl<P: Plane> Owner<P> {
         for (address, reason) in &changes.close {
             let Some(listener) = old.listeners.get(address) else { continue };
             let group = &listener.group;
-            // Public addresses have ports of their own, which no ledger gives.
+            // The ports of public addresses are not in a ledger.
             let key = match (&listener.gate, ListenerPort::try_from(address.port())) {
                 (Gate::Endpoint(_), Ok(port)) => Some((group.service.clone(), port)),
                 _ => None,
@@ -970,7 +970,7 @@ impl<P: Plane> Owner<P> {
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (closing, delay) = (Arc::clone(listener), group.deregistration_delay);
             let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
-            let retiring = Retiring { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
+            let retiring = RetiringListener { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
             self.retiring.insert(*address, retiring);
             let work = async move {
                 let _ = tokio::time::timeout(grace, hurry.cancelled()).await;
@@ -1001,7 +1001,7 @@ impl<P: Plane> Owner<P> {
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
     let before = desired.draining.len();
-    for Leave { service, target, member, .. } in deregistered {
+    for MemberRemoval { service, target, member, .. } in deregistered {
         let key = (service.clone(), target.clone(), member.name.clone());
         desired.draining.insert(key, (member.zone.clone(), member.address));
     }

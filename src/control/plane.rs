@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::DrainReason;
-use crate::plan::{Changes, Leave, Listener, Snapshot};
+use crate::plan::{Changes, Listener, MemberRemoval, Snapshot};
 
-/// What carries out the changes of a snapshot. The wiring implements it, so that the rooms don't name each other.
+/// Carries out the changes of a snapshot. `app` implements it, so that control does not depend on the data plane.
 pub trait Plane: Send + Sync + 'static {
     /// Sockets that are bound and do not listen yet; dropped, they are closed and nothing has happened.
     type Bound: Send;
@@ -30,7 +30,7 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Lets the flows of a member end that left its group; done when they have ended or their time is over. Called after
     /// [`retarget`](Self::retarget), so no flow starts there any more.
-    fn leave(&self, leave: Leave) -> impl Future<Output = ()> + Send {
+    fn leave(&self, leave: MemberRemoval) -> impl Future<Output = ()> + Send {
         let _ = leave;
         std::future::ready(())
     }

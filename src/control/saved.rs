@@ -1,4 +1,4 @@
-//! What outlives the process, as it lies in the state store: one key per load balancer's ledger, one for the endpoint
+//! What outlives the process, in the form of the state store: one key per load balancer's ledger, one for the endpoint
 //! indexes, one per object that an API made or changed, one per override of an operator.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::store::{
 use crate::model::GatewayId;
 use crate::plan::PortAllocations;
 
-/// Ledgers lie below this prefix, by the load balancer's id.
+/// The prefix of ledgers, which are keyed by the load balancer's id.
 const PORTS: &str = "ports/";
 /// Endpoint indexes.
 const INDEXES: &str = "endpoints/indexes";
@@ -42,7 +42,7 @@ type Written = BTreeMap<StateKey, (Bytes, Revision)>;
 pub(super) struct Known {
     /// The state, with the revisions that a save compares with.
     written: Written,
-    /// Where several gateways share the store: what they go by. `None`: the store is this process' alone.
+    /// The state that several gateways share. `None`: the store is this process' alone.
     shared: Option<Shared>,
 }
 
@@ -78,7 +78,7 @@ impl Saved {
         Ok((Self { store, known, in_doubt: false, problem: watch::Sender::default() }, loaded))
     }
 
-    /// Where several gateways share the store: what they go by.
+    /// The state that several gateways share.
     pub(super) fn shared(&self) -> Option<&Shared> {
         self.known.shared.as_ref()
     }
@@ -232,7 +232,7 @@ impl Saved {
         let Some(shared) = &mut self.known.shared else { return Ok(()) };
         let (marked, mark) = shared.mark(txn.clone());
         let revision = shared.send(&*self.store, &marked, &mark).await?;
-        // Others may have gone on since; what they left is absorbed later.
+        // Other gateways may have written since; that is absorbed later.
         shared.happened(mark, revision);
         self.has_written(txn, revision);
         Ok(())
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_saved_is_loaded_and_keys_of_others_are_left_alone() {
+    async fn saved_state_is_loaded_and_other_keys_are_left_alone() {
         let mut saver = Saver::start().await;
         let other = || StateKey::own("gateways/a");
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();

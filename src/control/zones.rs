@@ -14,7 +14,7 @@ use crate::model::{TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, ZoneView};
 
 impl<P: Plane> Owner<P> {
-    /// Shifts every load balancer that is meant away from `zone`, or back. A shift that stands gets the new time.
+    /// Shifts every load balancer that is meant away from `zone`, or back. A shift in force gets the new time.
     pub(super) async fn shift(
         &mut self,
         service: Option<VpceServiceId>,
@@ -29,7 +29,7 @@ impl<P: Plane> Owner<P> {
         let mut overrides = self.overrides.clone();
         let mut found = false;
         if !away {
-            // One may stand where no endpoint has an address any more.
+            // A shift may remain where no endpoint has an address any more.
             let before = overrides.shifts.len();
             let is_meant = |of: &VpceServiceId, at: &Zone| *at == zone && service.as_ref().is_none_or(|s| s == of);
             overrides.shifts.retain(|(of, at), _| !is_meant(of, at));
@@ -118,7 +118,7 @@ impl<P: Plane> Owner<P> {
         }
         self.set_overrides(overrides).await?;
         if !registered {
-            // Whoever comes back begins anew.
+            // A member that is registered again starts with initial health.
             self.desired
                 .health
                 .retain(|(of, id, name), _| !(*of == view.service && *id == target && meant.contains(name)));

@@ -50,7 +50,7 @@ pub(crate) fn admit_private(
     if passes_groups(endpoint, address, source) { Ok(origin) } else { Err(Refusal::SecurityGroup) }
 }
 
-/// The ingress rules of the endpoint's groups must allow the client; if the client has security groups of its own,
+/// The ingress rules of the endpoint's groups must allow the client; if the client has security groups,
 /// their egress rules must allow the endpoint.
 fn passes_groups(endpoint: &EndpointGate, address: SocketAddr, source: IpAddr) -> bool {
     let Ok(port) = ListenerPort::try_from(address.port()) else { return false };

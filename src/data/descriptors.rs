@@ -29,7 +29,7 @@ impl SpareSocket {
     ///
     /// # Errors
     ///
-    /// The kernel's, or `EMFILE` when only reserved descriptors are left. [`is_scarcity`] tells whether to wait and
+    /// The kernel's, or `EMFILE` when only reserved descriptors are left. [`is_scarcity`] decides whether to wait and
     /// retry.
     pub(crate) fn new(target: SocketAddr) -> io::Result<Self> {
         let domain = Domain::for_address(target);
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_second_and_begin_anew_after_a_success() {
+    fn waits_double_up_to_a_second_and_restart_after_a_success() {
         let mut backoff = Backoff::new();
         let waits: Vec<_> = (0..7).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1000, 1000]);

@@ -25,7 +25,7 @@ use super::flow::{self, Accepted};
 use super::route::RouteWatch;
 use super::socket::{Socket, register};
 use crate::lifecycle::Alarm;
-use crate::plan::{Answer, Listener};
+use crate::plan::{Listener, ListenerMode};
 
 /// A listener's address cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -193,11 +193,11 @@ impl WorkerListener {
     }
 
     /// Switches to a mode; false if that failed and should be retried.
-    fn take_mode(&mut self, ctx: &WorkerContext, answer: Answer) -> bool {
+    fn take_mode(&mut self, ctx: &WorkerContext, answer: ListenerMode) -> bool {
         let taken = match answer {
-            Answer::Refuse => self.refuse(),
-            Answer::Accept => self.listen(ctx).and_then(|()| self.silence(false)),
-            Answer::Ignore => self.listen(ctx).and_then(|()| self.silence(true)),
+            ListenerMode::Refuse => self.refuse(),
+            ListenerMode::Accept => self.listen(ctx).and_then(|()| self.silence(false)),
+            ListenerMode::Ignore => self.listen(ctx).and_then(|()| self.silence(true)),
         };
         if let Err(error) = &taken
             && !self.failed

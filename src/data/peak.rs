@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_shows_for_a_minute_and_is_gone_then() {
+    fn a_burst_shows_for_a_minute_and_then_expires() {
         let mut peaks = Peaks::default();
         let start = Instant::now();
         let key = ("vpce-1".to_owned(), "us-east-1a".to_owned());
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn places_that_are_gone_are_forgotten() {
+    fn removed_entries_are_forgotten() {
         let mut peaks = Peaks::default();
         let now = Instant::now();
         peaks.sample([(("a".to_owned(), "z".to_owned()), 5)].into(), now);

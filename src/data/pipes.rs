@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// The two ends of a pipe.
 #[derive(Debug)]
-struct Ends {
+struct PipeEnds {
     read: OwnedFd,
     write: OwnedFd,
 }
@@ -17,7 +17,7 @@ struct Ends {
 /// data.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    ends: Option<Ends>,
+    ends: Option<PipeEnds>,
     pool: Rc<Pipes>,
     /// Bytes in the pipe.
     pub(crate) held: usize,
@@ -39,7 +39,7 @@ impl Pipe {
         self.pool.size
     }
 
-    fn ends(&self) -> &Ends {
+    fn ends(&self) -> &PipeEnds {
         self.ends.as_ref().expect("only drop takes the ends")
     }
 }
@@ -57,7 +57,7 @@ impl Drop for Pipe {
 /// A worker's pipes.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    spare: RefCell<Vec<Ends>>,
+    spare: RefCell<Vec<PipeEnds>>,
     made: Cell<usize>,
     most: usize,
     size: usize,
@@ -81,7 +81,7 @@ impl Pipes {
                 let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
                 fcntl_setpipe_size(&write, self.size).ok()?;
                 self.made.set(self.made.get() + 1);
-                Ends { read, write }
+                PipeEnds { read, write }
             }
             None => return None,
         };

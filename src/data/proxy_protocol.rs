@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_says_nothing_of_a_client() {
+    fn a_probe_has_no_client_address() {
         let bytes = local();
         assert_eq!(bytes.to_vec(), hex("0d0a0d0a000d0a515549540a20000000"));
         let seen = header(&bytes);
@@ -500,7 +500,7 @@ mod tests {
     #[test]
     fn one_flipped_bit_in_a_header_is_refused() {
         let whole = hex(CAPTURED);
-        // At 28 stands the checksum's own type: flipped, it is a TLV of another type, and the header has no checksum.
+        // At 28 is the checksum's type: flipped, it is a TLV of another type, and the header has no checksum.
         for byte in (16..whole.len()).filter(|byte| *byte != 28) {
             let mut changed = whole.clone();
             changed[byte] ^= 0x10;
@@ -562,7 +562,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(client in any_address(), destination in any_address(), id in "vpce-([0-9a-f]{8}|[0-9a-f]{17})") {
+        fn written_headers_parse_to_the_same_value(client in any_address(), destination in any_address(), id in "vpce-([0-9a-f]{8}|[0-9a-f]{17})") {
             let id = vpce(&id);
             let seen = header(&encode(client, destination, Some(&id)));
             let plain = |address: Option<SocketAddr>| address.map(|a| (a.ip().to_canonical(), a.port()));

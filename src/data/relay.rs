@@ -54,14 +54,14 @@ pub(crate) trait Meter {
 
 /// An I/O error of one side.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct RelayError {
     /// The side.
     pub(crate) side: Side,
     /// The error.
     pub(crate) error: io::Error,
 }
 
-impl Failed {
+impl RelayError {
     /// Whether the side has sent RST.
     pub(crate) fn is_reset(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
@@ -109,23 +109,23 @@ impl Relay {
         target: &mut T,
         buffers: &RelayBuffers,
         meter: &impl Meter,
-    ) -> Poll<Result<(), Failed>> {
+    ) -> Poll<Result<(), RelayError>> {
         let last = self.down.is_done();
         let up = self.up.poll(cx, client, target, buffers, |n| meter.to_target(n), last).map_err(|(end, error)| {
-            Failed { side: if end == FailedEnd::Source { Side::Client } else { Side::Target }, error }
+            RelayError { side: if end == FailedEnd::Source { Side::Client } else { Side::Target }, error }
         });
         if let Poll::Ready(Err(failed)) = up {
             return Poll::Ready(Err(failed));
         }
         let last = self.up.is_done();
         let down = self.down.poll(cx, target, client, buffers, |n| meter.to_client(n), last).map_err(|(end, error)| {
-            Failed { side: if end == FailedEnd::Source { Side::Target } else { Side::Client }, error }
+            RelayError { side: if end == FailedEnd::Source { Side::Target } else { Side::Client }, error }
         });
         if let Poll::Ready(Err(failed)) = down {
             return Poll::Ready(Err(failed));
         }
-        let target_has_all = target.poll_push(cx).map_err(|error| Failed { side: Side::Target, error })?;
-        let client_has_all = client.poll_push(cx).map_err(|error| Failed { side: Side::Client, error })?;
+        let target_has_all = target.poll_push(cx).map_err(|error| RelayError { side: Side::Target, error })?;
+        let client_has_all = client.poll_push(cx).map_err(|error| RelayError { side: Side::Client, error })?;
         if up.is_ready() && down.is_ready() && target_has_all.is_ready() && client_has_all.is_ready() {
             Poll::Ready(Ok(()))
         } else {
@@ -138,7 +138,7 @@ impl Relay {
 pub(crate) struct ResetWatch<'s> {
     sides: [&'s Socket; 2],
     /// Waits for the first error while a side is not read. Boxed, as most flows are rarely in that state.
-    failed: Option<Pin<Box<dyn Future<Output = Failed> + 's>>>,
+    failed: Option<Pin<Box<dyn Future<Output = RelayError> + 's>>>,
 }
 
 impl<'s> ResetWatch<'s> {
@@ -149,17 +149,17 @@ impl<'s> ResetWatch<'s> {
 
     /// To be called after `relay` returned `Pending`; ready if a side that it is not reading has failed.
     #[inline]
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, relay: &Relay) -> Poll<Failed> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, relay: &Relay) -> Poll<RelayError> {
         if !relay.is_not_reading() {
             self.failed = None;
             return Poll::Pending;
         }
         let [client, target] = self.sides;
-        let first = || -> Pin<Box<dyn Future<Output = Failed> + 's>> {
+        let first = || -> Pin<Box<dyn Future<Output = RelayError> + 's>> {
             Box::pin(async move {
                 tokio::select! {
-                    error = client.failed() => Failed { side: Side::Client, error },
-                    error = target.failed() => Failed { side: Side::Target, error },
+                    error = client.failed() => RelayError { side: Side::Client, error },
+                    error = target.failed() => RelayError { side: Side::Target, error },
                 }
             })
         };
@@ -200,7 +200,7 @@ struct Transfer {
     state: TransferState,
 }
 
-type Moved = Result<(), (FailedEnd, io::Error)>;
+type TransferResult = Result<(), (FailedEnd, io::Error)>;
 
 impl Transfer {
     fn new() -> Self {
@@ -221,7 +221,7 @@ impl Transfer {
         buffers: &RelayBuffers,
         moved: impl Fn(usize),
         last: bool,
-    ) -> Poll<Moved> {
+    ) -> Poll<TransferResult> {
         for _ in 0..MOVES_PER_POLL {
             match &mut self.state {
                 TransferState::Copying { bulky } => {

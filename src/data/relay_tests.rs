@@ -32,7 +32,7 @@ fn buffers(pipes: usize) -> RelayBuffers {
 }
 
 /// Relays until the end, then closes both legs, as the callers of the relay do.
-async fn relay<C, T>(client: C, target: T, buffers: &RelayBuffers, counted: &Counted) -> Result<(), Failed>
+async fn relay<C, T>(client: C, target: T, buffers: &RelayBuffers, counted: &Counted) -> Result<(), RelayError>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
@@ -46,7 +46,7 @@ fn relay_sockets(
     buffers: &RelayBuffers,
     counted: &Counted,
     ends: impl FnOnce(TcpStream, TcpStream) + Send,
-) -> Result<(), Failed> {
+) -> Result<(), RelayError> {
     thread::scope(|scope| {
         worker_runtime().block_on(async {
             let ((near, client), (far, target)) = (pair(), pair());
@@ -85,7 +85,7 @@ async fn one_direction_ends_while_the_other_goes_on() {
 }
 
 #[tokio::test]
-async fn what_a_slow_reader_does_not_take_is_kept_in_order() {
+async fn bytes_that_a_slow_reader_does_not_take_are_kept_in_order() {
     let (mut client, client_leg) = duplex(200_000);
     let (mut target, target_leg) = duplex(7);
     let (buffers, counted) = (buffers(0), Counted::default());

@@ -28,7 +28,7 @@ pub(crate) enum WorkerCommand {
     Misbehave(Box<dyn FnOnce() + Send>),
 }
 
-/// Runs a worker on the current thread until it is told to stop. `started` receives whether it started.
+/// Runs a worker on the current thread until it is stopped. `started` receives whether it started.
 pub(crate) fn run(
     index: usize,
     state: Arc<DataPlaneState>,

@@ -244,7 +244,7 @@ fn an_order_reaches_a_flow_whose_earlier_orders_were_taken_back() {
 
 /// A client that the kernel accepted just before its zone was lost gets nothing until the outage is over, as all others there.
 #[test]
-fn a_client_accepted_as_its_zone_is_lost_stands_still_until_the_outage_is_over() {
+fn a_client_accepted_as_its_zone_is_lost_gets_nothing_until_the_outage_is_over() {
     worker_runtime().block_on(async {
         let ctx = worker();
         let backend = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

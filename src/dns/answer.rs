@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::view::{Found, Node, Zones, choose};
-use super::{DnsOptions, Kind, Question, ViewKind};
+use super::view::{NameEntry, ViewZone, ViewZones, choose};
+use super::{DnsOptions, QueryType, Question, ViewKind};
 use crate::model::DnsName;
 use crate::plan::{DnsView, RecordSets};
 
@@ -25,7 +25,7 @@ pub(super) const SOA_NUMBERS: [u32; 5] = [1, 7200, 900, 1_209_600, 86_400];
 
 /// The response codes that are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
+pub enum Rcode {
     /// Records, or none of that kind at a name that exists.
     NoError,
     /// The message is malformed.
@@ -42,7 +42,7 @@ pub enum Code {
     BadVers,
 }
 
-impl Code {
+impl Rcode {
     /// Every code.
     pub const ALL: [Self; 7] =
         [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
@@ -68,29 +68,29 @@ pub struct Answer<'v> {
     /// The view that it was taken from.
     pub view: ViewKind,
     /// The response code.
-    pub code: Code,
+    pub code: Rcode,
     /// The chain of aliases and the records at its end.
     pub records: Vec<Record<'v>>,
     /// The zone's SOA record of a negative answer: it limits how long that may be cached (RFC 2308).
     pub authority: Option<Record<'v>>,
     /// The name that an upstream resolver has to be asked for, to complete the answer.
-    pub upstream: Option<Owner<'v>>,
+    pub upstream: Option<RecordOwner<'v>>,
 }
 
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'v> {
     /// The name that has it.
-    pub owner: Owner<'v>,
+    pub owner: RecordOwner<'v>,
     /// How long it may be cached, in seconds.
     pub ttl: u32,
     /// Type and value.
-    pub data: Data<'v>,
+    pub data: RecordData<'v>,
 }
 
 /// A record's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner<'v> {
+pub enum RecordOwner<'v> {
     /// The name in the question, in the question's own spelling.
     Question,
     /// A name that an alias leads to, or a zone's.
@@ -99,7 +99,7 @@ pub enum Owner<'v> {
 
 /// A record's type and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Data<'v> {
+pub enum RecordData<'v> {
     /// An IPv4 address.
     A(Ipv4Addr),
     /// An IPv6 address.
@@ -138,19 +138,19 @@ pub fn answer<'v>(
 ) -> Answer<'v> {
     let (kind, zones) = choose(source, view, options);
     let Some(zones) = zones else {
-        return Answer::of(kind, Code::Refused);
+        return Answer::of(kind, Rcode::Refused);
     };
     let outside = match kind {
-        ViewKind::Vpc if options.forward.is_empty() => Outside::Absent,
-        ViewKind::Vpc => Outside::Forwarded,
-        ViewKind::Public | ViewKind::None => Outside::Refused,
+        ViewKind::Vpc if options.forward.is_empty() => OutsideZones::Absent,
+        ViewKind::Vpc => OutsideZones::Forwarded,
+        ViewKind::Public | ViewKind::None => OutsideZones::Refused,
     };
     Answer { view: kind, ..resolve(question, zones, outside, options, rotation) }
 }
 
 /// What names outside every zone are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outside {
+pub(super) enum OutsideZones {
     /// Questions for an upstream resolver.
     Forwarded,
     /// Names that do not exist, as for an isolated resolver: stub resolvers stop at NXDOMAIN, and retry after REFUSED.
@@ -162,24 +162,24 @@ pub(super) enum Outside {
 /// Follows `question` through `zones` to its end.
 pub(super) fn resolve<'v>(
     question: &Question<'_>,
-    zones: Zones<'v>,
-    outside: Outside,
+    zones: ViewZones<'v>,
+    outside: OutsideZones,
     options: &DnsOptions,
     rotation: u64,
 ) -> Answer<'v> {
-    let answer = Answer::of(ViewKind::None, Code::NoError);
-    let mut walk = Walk { kind: question.kind, outside, options, rotation, answer };
-    let mut owner = Owner::Question;
+    let answer = Answer::of(ViewKind::None, Rcode::NoError);
+    let mut walk = AliasChain { kind: question.kind, outside, options, rotation, answer };
+    let mut owner = RecordOwner::Question;
     for _ in 0..MAXIMUM_CHAIN {
         let name = match owner {
-            Owner::Question => question.name,
-            Owner::Name(name) => name.as_str(),
+            RecordOwner::Question => question.name,
+            RecordOwner::Name(name) => name.as_str(),
         };
         match zones.zone_of(name) {
             None => walk.leave(owner, zones.any_below(name)),
             Some(found) => {
                 if let Some(target) = walk.visit(owner, name, found) {
-                    owner = Owner::Name(target);
+                    owner = RecordOwner::Name(target);
                     continue;
                 }
             }
@@ -187,46 +187,46 @@ pub(super) fn resolve<'v>(
         return walk.answer;
     }
     // A loop of aliases: no part of it would help a client.
-    Answer::of(ViewKind::None, Code::ServFail)
+    Answer::of(ViewKind::None, Rcode::ServFail)
 }
 
 impl<'v> Answer<'v> {
     /// An answer without records.
-    pub(super) fn of(view: ViewKind, code: Code) -> Self {
+    pub(super) fn of(view: ViewKind, code: Rcode) -> Self {
         Self { view, code, records: Vec::new(), authority: None, upstream: None }
     }
 }
 
 /// The walk along a question's chain of aliases.
-struct Walk<'v, 'o> {
-    kind: Kind,
-    outside: Outside,
+struct AliasChain<'v, 'o> {
+    kind: QueryType,
+    outside: OutsideZones,
     options: &'o DnsOptions,
     rotation: u64,
     answer: Answer<'v>,
 }
 
-impl<'v> Walk<'v, '_> {
+impl<'v> AliasChain<'v, '_> {
     /// At a name outside every zone. An alias that leads there is an answer by itself when nothing is forwarded.
-    fn leave(&mut self, owner: Owner<'v>, has_zones_below: bool) {
+    fn leave(&mut self, owner: RecordOwner<'v>, has_zones_below: bool) {
         match self.outside {
-            Outside::Forwarded => self.answer.upstream = Some(owner),
+            OutsideZones::Forwarded => self.answer.upstream = Some(owner),
             _ if !self.answer.records.is_empty() => {}
             // NXDOMAIN would deny the zones below as well (RFC 8020).
-            Outside::Absent if has_zones_below => {}
-            Outside::Absent => self.answer.code = Code::NxDomain,
-            Outside::Refused => self.answer.code = Code::Refused,
+            OutsideZones::Absent if has_zones_below => {}
+            OutsideZones::Absent => self.answer.code = Rcode::NxDomain,
+            OutsideZones::Refused => self.answer.code = Rcode::Refused,
         }
     }
 
     /// At a name of a zone: takes the records that are asked for, or returns the target of an alias.
-    fn visit(&mut self, owner: Owner<'v>, name: &str, found: Found<'v>) -> Option<&'v DnsName> {
+    fn visit(&mut self, owner: RecordOwner<'v>, name: &str, found: ViewZone<'v>) -> Option<&'v DnsName> {
         let sets = match found.node(name) {
-            Node::Records(sets) => Some(sets),
-            Node::Empty => None,
-            Node::Absent => {
+            NameEntry::Records(sets) => Some(sets),
+            NameEntry::Empty => None,
+            NameEntry::Absent => {
                 if found.private || !self.forwards() {
-                    self.deny(Code::NxDomain, found);
+                    self.deny(Rcode::NxDomain, found);
                 } else {
                     self.answer.upstream = Some(owner);
                 }
@@ -234,9 +234,9 @@ impl<'v> Walk<'v, '_> {
             }
         };
         if let Some(target) = sets.and_then(|sets| sets.cname.as_ref())
-            && !matches!(self.kind, Kind::Cname | Kind::Any)
+            && !matches!(self.kind, QueryType::Cname | QueryType::Any)
         {
-            self.push(owner, Data::Cname(target));
+            self.push(owner, RecordData::Cname(target));
             return Some(target);
         }
         let is_apex = name == found.apex.as_str();
@@ -250,54 +250,56 @@ impl<'v> Walk<'v, '_> {
             // The zone is held for names below: `services.cloud.mongodb.com` itself is a public host.
             self.answer.upstream = Some(owner);
         } else {
-            self.deny(Code::NoError, found);
+            self.deny(Rcode::NoError, found);
         }
         None
     }
 
     /// Adds the records of `kind`; of any kind: one set of what there is (RFC 8482 §4.1).
-    fn take(&mut self, owner: Owner<'v>, kind: Kind, sets: Option<&'v RecordSets>, is_apex: bool) {
+    fn take(&mut self, owner: RecordOwner<'v>, kind: QueryType, sets: Option<&'v RecordSets>, is_apex: bool) {
         match (kind, sets) {
-            (Kind::A, Some(sets)) => {
+            (QueryType::A, Some(sets)) => {
                 for address in &sets.addresses {
                     if let IpAddr::V4(address) = address {
-                        self.push(owner, Data::A(*address));
+                        self.push(owner, RecordData::A(*address));
                     }
                 }
             }
-            (Kind::Aaaa, Some(sets)) => {
+            (QueryType::Aaaa, Some(sets)) => {
                 for address in &sets.addresses {
                     if let IpAddr::V6(address) = address {
-                        self.push(owner, Data::Aaaa(*address));
+                        self.push(owner, RecordData::Aaaa(*address));
                     }
                 }
             }
-            (Kind::Srv, Some(sets)) => {
+            (QueryType::Srv, Some(sets)) => {
                 for (port, target) in &sets.srv {
-                    self.push(owner, Data::Srv(port.get(), target));
+                    self.push(owner, RecordData::Srv(port.get(), target));
                 }
             }
-            (Kind::Txt, Some(sets)) => {
+            (QueryType::Txt, Some(sets)) => {
                 if let Some(text) = &sets.txt {
-                    self.push(owner, Data::Txt(text));
+                    self.push(owner, RecordData::Txt(text));
                 }
             }
-            (Kind::Cname, Some(sets)) => {
+            (QueryType::Cname, Some(sets)) => {
                 if let Some(target) = &sets.cname {
-                    self.push(owner, Data::Cname(target));
+                    self.push(owner, RecordData::Cname(target));
                 }
             }
-            (Kind::Soa, _) if is_apex => {
+            (QueryType::Soa, _) if is_apex => {
                 let ttl = self.options.negative_ttl_seconds();
-                self.answer.records.push(Record { owner, ttl, data: Data::Soa });
+                self.answer.records.push(Record { owner, ttl, data: RecordData::Soa });
             }
-            (Kind::Ns, _) if is_apex => {
-                let records = NAME_SERVERS.map(|server| Record { owner, ttl: NS_TTL, data: Data::Ns(server) });
+            (QueryType::Ns, _) if is_apex => {
+                let records = NAME_SERVERS.map(|server| Record { owner, ttl: NS_TTL, data: RecordData::Ns(server) });
                 self.answer.records.extend(records);
             }
-            (Kind::Any, _) => {
+            (QueryType::Any, _) => {
                 let before = self.answer.records.len();
-                for kind in [Kind::Cname, Kind::A, Kind::Aaaa, Kind::Srv, Kind::Txt, Kind::Soa] {
+                for kind in
+                    [QueryType::Cname, QueryType::A, QueryType::Aaaa, QueryType::Srv, QueryType::Txt, QueryType::Soa]
+                {
                     self.take(owner, kind, sets, is_apex);
                     if self.answer.records.len() > before {
                         break;
@@ -308,18 +310,18 @@ impl<'v> Walk<'v, '_> {
         }
     }
 
-    fn deny(&mut self, code: Code, found: Found<'v>) {
+    fn deny(&mut self, code: Rcode, found: ViewZone<'v>) {
         self.answer.code = code;
         let ttl = self.options.negative_ttl_seconds();
-        self.answer.authority = Some(Record { owner: Owner::Name(found.apex), ttl, data: Data::Soa });
+        self.answer.authority = Some(Record { owner: RecordOwner::Name(found.apex), ttl, data: RecordData::Soa });
     }
 
-    fn push(&mut self, owner: Owner<'v>, data: Data<'v>) {
+    fn push(&mut self, owner: RecordOwner<'v>, data: RecordData<'v>) {
         self.answer.records.push(Record { owner, ttl: self.options.ttl_seconds(), data });
     }
 
     fn forwards(&self) -> bool {
-        self.outside == Outside::Forwarded
+        self.outside == OutsideZones::Forwarded
     }
 }
 
@@ -340,12 +342,12 @@ mod tests {
     #[test]
     fn a_seed_list_has_one_srv_record_a_node_with_the_port_on_the_load_balancer() {
         let view = fixture::view();
-        let found = ask(&view, "10.0.1.1", SEEDS, Kind::Srv, 2);
+        let found = ask(&view, "10.0.1.1", SEEDS, QueryType::Srv, 2);
         let host = name(HOST);
-        assert_eq!(data(&found), [1026, 1024, 1025].map(|port| Data::Srv(port, &host)));
-        assert!(found.records.iter().all(|record| record.ttl == 60 && record.owner == Owner::Question));
-        let text = ask(&view, "10.0.1.1", "cluster0-pl-0-k45tj.mongodb.net", Kind::Txt, 0);
-        assert_eq!(data(&text), [Data::Txt("authSource=admin&replicaSet=Cluster0-shard-0-shard-0")]);
+        assert_eq!(data(&found), [1026, 1024, 1025].map(|port| RecordData::Srv(port, &host)));
+        assert!(found.records.iter().all(|record| record.ttl == 60 && record.owner == RecordOwner::Question));
+        let text = ask(&view, "10.0.1.1", "cluster0-pl-0-k45tj.mongodb.net", QueryType::Txt, 0);
+        assert_eq!(data(&text), [RecordData::Txt("authSource=admin&replicaSet=Cluster0-shard-0-shard-0")]);
     }
 
     /// A9: the newer dot form; A16: one record for an optimized string.
@@ -353,8 +355,8 @@ mod tests {
     fn the_dot_form_is_answered_alike() {
         let view = fixture::view();
         let host = name("pl-0-us-east-1.auylw.mongodb.net");
-        let found = ask(&view, "10.0.1.1", "_mongodb._tcp.sharded0-pl-0-lb.auylw.mongodb.net", Kind::Srv, 0);
-        assert_eq!(data(&found), [Data::Srv(1027, &host)]);
+        let found = ask(&view, "10.0.1.1", "_mongodb._tcp.sharded0-pl-0-lb.auylw.mongodb.net", QueryType::Srv, 0);
+        assert_eq!(data(&found), [RecordData::Srv(1027, &host)]);
     }
 
     /// A12, A13: the documentation's `nslookup pl-0-…`.
@@ -362,22 +364,27 @@ mod tests {
     fn a_private_endpoint_host_is_an_alias_of_the_regional_name_with_an_address_a_subnet() {
         let view = fixture::view();
         let regional = name(REGIONAL);
-        let found = ask(&view, "10.0.1.1", HOST, Kind::A, 1);
+        let found = ask(&view, "10.0.1.1", HOST, QueryType::A, 1);
         assert_eq!(
             data(&found),
-            [Data::Cname(&regional), Data::A([10, 0, 30, 194].into()), Data::A([10, 0, 20, 54].into())]
+            [
+                RecordData::Cname(&regional),
+                RecordData::A([10, 0, 30, 194].into()),
+                RecordData::A([10, 0, 20, 54].into())
+            ]
         );
-        assert_eq!(found.records[1].owner, Owner::Name(&regional));
-        assert_eq!((found.view, found.code), (ViewKind::Vpc, Code::NoError));
+        assert_eq!(found.records[1].owner, RecordOwner::Name(&regional));
+        assert_eq!((found.view, found.code), (ViewKind::Vpc, Rcode::NoError));
 
         let zonal = REGIONAL.replacen("ypwbxwll", "ypwbxwll-us-east-1b", 1);
-        assert_eq!(data(&ask(&view, "10.0.1.1", &zonal, Kind::A, 0)), [Data::A([10, 0, 20, 54].into())]);
+        assert_eq!(data(&ask(&view, "10.0.1.1", &zonal, QueryType::A, 0)), [RecordData::A([10, 0, 20, 54].into())]);
     }
 
     #[test]
     fn addresses_take_turns() {
         let view = fixture::view();
-        let firsts: Vec<_> = (0..4).map(|turn| data(&ask(&view, "10.0.1.1", REGIONAL, Kind::A, turn))[0]).collect();
+        let firsts: Vec<_> =
+            (0..4).map(|turn| data(&ask(&view, "10.0.1.1", REGIONAL, QueryType::A, turn))[0]).collect();
         assert_eq!(firsts[0], firsts[2]);
         assert_eq!(firsts[1], firsts[3]);
         assert_ne!(firsts[0], firsts[1]);
@@ -388,10 +395,10 @@ mod tests {
     fn a_name_without_ipv6_addresses_exists_nevertheless() {
         let view = fixture::view();
         for (asked, aliases) in [(REGIONAL, 0), (HOST, 1), (APP, 0)] {
-            for kind in [Kind::Aaaa, Kind::ServiceBinding] {
+            for kind in [QueryType::Aaaa, QueryType::ServiceBinding] {
                 let found = ask(&view, "10.0.1.1", asked, kind, 0);
-                assert_eq!((found.code, found.records.len()), (Code::NoError, aliases), "{asked} {kind:?}");
-                assert_eq!(found.authority.map(|soa| (soa.ttl, soa.data)), Some((900, Data::Soa)));
+                assert_eq!((found.code, found.records.len()), (Rcode::NoError, aliases), "{asked} {kind:?}");
+                assert_eq!(found.authority.map(|soa| (soa.ttl, soa.data)), Some((900, RecordData::Soa)));
             }
         }
     }
@@ -400,19 +407,19 @@ mod tests {
     #[test]
     fn a_private_zone_hides_the_public_one_and_denies_what_it_lacks() {
         let view = fixture::view();
-        assert_eq!(data(&ask(&view, "10.0.1.1", APP, Kind::A, 1))[0], Data::A([10, 0, 30, 195].into()));
-        assert_eq!(data(&ask(&view, "9.9.9.9", APP, Kind::A, 0)), [Data::A([127, 9, 0, 10].into())]);
+        assert_eq!(data(&ask(&view, "10.0.1.1", APP, QueryType::A, 1))[0], RecordData::A([10, 0, 30, 195].into()));
+        assert_eq!(data(&ask(&view, "9.9.9.9", APP, QueryType::A, 0)), [RecordData::A([127, 9, 0, 10].into())]);
         let below = format!("below.{APP}");
         let deep = format!("other.below.{APP}");
         for (asked, kind, code) in [
-            (APP, Kind::Txt, Code::NoError),
-            (below.as_str(), Kind::A, Code::NoError), // an empty non-terminal
-            (deep.as_str(), Kind::A, Code::NxDomain), // its closest encloser `below` has no wildcard
+            (APP, QueryType::Txt, Rcode::NoError),
+            (below.as_str(), QueryType::A, Rcode::NoError), // an empty non-terminal
+            (deep.as_str(), QueryType::A, Rcode::NxDomain), // its closest encloser `below` has no wildcard
         ] {
             let found = forwarding(&view, "10.0.1.1", asked, kind);
             assert_eq!((found.code, found.upstream), (code, None), "{asked} {kind:?}");
             let apex = name(APP);
-            assert_eq!(found.authority.map(|soa| soa.owner), Some(Owner::Name(&apex)));
+            assert_eq!(found.authority.map(|soa| soa.owner), Some(RecordOwner::Name(&apex)));
         }
     }
 
@@ -433,11 +440,11 @@ mod tests {
             SEEDS.to_owned(),
         ];
         for asked in &names {
-            for kind in Kind::ALL {
+            for kind in QueryType::ALL {
                 let found = ask(&view, "10.0.1.1", asked, kind, 0);
-                assert_eq!(found.code, Code::NoError, "{asked} {kind:?}");
-                let ends_empty = found.records.iter().all(|record| matches!(record.data, Data::Cname(_)));
-                let follows = !matches!(kind, Kind::Cname | Kind::Any);
+                assert_eq!(found.code, Rcode::NoError, "{asked} {kind:?}");
+                let ends_empty = found.records.iter().all(|record| matches!(record.data, RecordData::Cname(_)));
+                let follows = !matches!(kind, QueryType::Cname | QueryType::Any);
                 assert_eq!(
                     found.authority.is_some(),
                     ends_empty && (follows || found.records.is_empty()),
@@ -451,15 +458,15 @@ mod tests {
     #[test]
     fn names_outside_every_zone_do_not_exist_for_vpc_clients_and_are_refused_to_others() {
         let view = fixture::view();
-        let code = |source, asked| ask(&view, source, asked, Kind::A, 0).code;
-        assert_eq!(code("10.0.1.1", "example.com"), Code::NxDomain);
-        assert_eq!(code("10.0.1.1", "amongodb.net"), Code::NxDomain, "a label is compared whole");
+        let code = |source, asked| ask(&view, source, asked, QueryType::A, 0).code;
+        assert_eq!(code("10.0.1.1", "example.com"), Rcode::NxDomain);
+        assert_eq!(code("10.0.1.1", "amongodb.net"), Rcode::NxDomain, "a label is compared whole");
         for above in ["", "net", "com", "mongodb.com", "amazonaws.com"] {
-            assert_eq!(code("10.0.1.1", above), Code::NoError, "{above:?} has zones below it");
+            assert_eq!(code("10.0.1.1", above), Rcode::NoError, "{above:?} has zones below it");
         }
         for source in ["9.9.9.9", "172.16.0.1", "10.0.200.7", "10.5.0.1"] {
             for asked in ["example.com", "net", ""] {
-                assert_eq!(code(source, asked), Code::Refused, "{source} {asked:?}");
+                assert_eq!(code(source, asked), Rcode::Refused, "{source} {asked:?}");
             }
         }
     }
@@ -470,19 +477,19 @@ mod tests {
         for asked in ["myapp-abcde", "a.b.c", "*"] {
             let asked = format!("{asked}.{APP}");
             assert_eq!(
-                data(&ask(&view, "10.0.1.1", &asked, Kind::A, 0)),
-                [Data::A([10, 0, 30, 195].into())],
+                data(&ask(&view, "10.0.1.1", &asked, QueryType::A, 0)),
+                [RecordData::A([10, 0, 30, 195].into())],
                 "{asked}"
             );
         }
-        let existing = ask(&view, "10.0.1.1", &format!("deep.below.{APP}"), Kind::A, 0);
+        let existing = ask(&view, "10.0.1.1", &format!("deep.below.{APP}"), QueryType::A, 0);
         assert_eq!(data(&existing), [], "a name that exists is not covered (RFC 4592 §2.2.1)");
     }
 
     #[test]
     fn an_alias_in_a_private_zone_is_followed_into_the_public_ones() {
         let view = fixture::view();
-        let found = ask(&view, "10.0.1.1", &format!("alias.{APP}"), Kind::A, 0);
+        let found = ask(&view, "10.0.1.1", &format!("alias.{APP}"), QueryType::A, 0);
         assert_eq!(found.records.len(), 4, "two aliases, two addresses: {found:?}");
     }
 
@@ -490,54 +497,62 @@ mod tests {
     fn a_public_zone_distinguishes_a_missing_name_from_a_missing_type() {
         let view = fixture::view();
         let code = |asked, kind| ask(&view, "10.0.1.1", asked, kind, 0).code;
-        assert_eq!(code("other.mongodb.net", Kind::A), Code::NxDomain);
-        assert_eq!(code("cluster0-pl-0-k45tj.mongodb.net", Kind::A), Code::NoError);
-        assert_eq!(code("auylw.mongodb.net", Kind::A), Code::NoError, "an empty non-terminal");
-        assert_eq!(code("mongodb.net", Kind::A), Code::NoError, "an apex");
+        assert_eq!(code("other.mongodb.net", QueryType::A), Rcode::NxDomain);
+        assert_eq!(code("cluster0-pl-0-k45tj.mongodb.net", QueryType::A), Rcode::NoError);
+        assert_eq!(code("auylw.mongodb.net", QueryType::A), Rcode::NoError, "an empty non-terminal");
+        assert_eq!(code("mongodb.net", QueryType::A), Rcode::NoError, "an apex");
     }
 
     #[test]
     fn names_without_records_here_are_forwarded_for_vpc_clients_alone() {
         let view = fixture::view();
         let upstream = |asked, kind| forwarding(&view, "10.0.1.1", asked, kind).upstream;
-        assert_eq!(upstream("example.com", Kind::A), Some(Owner::Question));
-        assert_eq!(upstream("other.mongodb.net", Kind::A), Some(Owner::Question), "the public zone has more names");
-        assert_eq!(upstream("mongodb.net", Kind::A), Some(Owner::Question), "the apex is a public host");
-        assert_eq!(upstream("mongodb.net", Kind::Soa), None);
-        assert_eq!(upstream(SEEDS, Kind::A), None, "a name that is held here");
+        assert_eq!(upstream("example.com", QueryType::A), Some(RecordOwner::Question));
+        assert_eq!(
+            upstream("other.mongodb.net", QueryType::A),
+            Some(RecordOwner::Question),
+            "the public zone has more names"
+        );
+        assert_eq!(upstream("mongodb.net", QueryType::A), Some(RecordOwner::Question), "the apex is a public host");
+        assert_eq!(upstream("mongodb.net", QueryType::Soa), None);
+        assert_eq!(upstream(SEEDS, QueryType::A), None, "a name that is held here");
         let target = name("www.example.com");
-        assert_eq!(upstream("out.mongodb.net", Kind::A), Some(Owner::Name(&target)), "an alias that leads out");
+        assert_eq!(
+            upstream("out.mongodb.net", QueryType::A),
+            Some(RecordOwner::Name(&target)),
+            "an alias that leads out"
+        );
         for source in ["9.9.9.9", "172.16.0.1", "10.0.200.7", "10.5.0.1"] {
-            let found = forwarding(&view, source, "example.com", Kind::A);
-            assert_eq!((found.code, found.upstream), (Code::Refused, None), "{source}");
+            let found = forwarding(&view, source, "example.com", QueryType::A);
+            assert_eq!((found.code, found.upstream), (Rcode::Refused, None), "{source}");
         }
-        let absent = forwarding(&view, "9.9.9.9", "other.mongodb.net", Kind::A);
-        assert_eq!((absent.code, absent.upstream), (Code::NxDomain, None));
+        let absent = forwarding(&view, "9.9.9.9", "other.mongodb.net", QueryType::A);
+        assert_eq!((absent.code, absent.upstream), (Rcode::NxDomain, None));
     }
 
     #[test]
     fn an_alias_that_leads_out_is_all_that_is_known_without_upstream() {
         let view = fixture::view();
         let target = name("www.example.com");
-        let found = ask(&view, "10.0.1.1", "out.mongodb.net", Kind::A, 0);
-        assert_eq!((found.code, data(&found)), (Code::NoError, vec![Data::Cname(&target)]));
+        let found = ask(&view, "10.0.1.1", "out.mongodb.net", QueryType::A, 0);
+        assert_eq!((found.code, data(&found)), (Rcode::NoError, vec![RecordData::Cname(&target)]));
     }
 
     #[test]
     fn a_loop_of_aliases_ends_in_failure() {
         let found = |kind| ask(&fixture::view(), "10.0.1.1", "loop-a.mongodb.net", kind, 0).code;
-        assert_eq!(found(Kind::A), Code::ServFail);
-        assert_eq!(found(Kind::Cname), Code::NoError, "the alias itself is a record like any other");
+        assert_eq!(found(QueryType::A), Rcode::ServFail);
+        assert_eq!(found(QueryType::Cname), Rcode::NoError, "the alias itself is a record like any other");
     }
 
     #[test]
     fn an_apex_has_route_53s_soa_and_name_servers() {
         let view = fixture::view();
-        let soa = ask(&view, "10.0.1.1", "mongodb.net", Kind::Soa, 0);
-        assert_eq!(soa.records, [Record { owner: Owner::Question, ttl: 900, data: Data::Soa }]);
-        assert_eq!(ask(&view, "10.0.1.1", APP, Kind::Ns, 0).records.len(), 4);
-        assert_eq!(ask(&view, "10.0.1.1", HOST, Kind::Any, 0).records.len(), 1, "the alias");
-        assert_eq!(data(&ask(&view, "10.0.1.1", "mongodb.net", Kind::Any, 0)), [Data::Soa]);
+        let soa = ask(&view, "10.0.1.1", "mongodb.net", QueryType::Soa, 0);
+        assert_eq!(soa.records, [Record { owner: RecordOwner::Question, ttl: 900, data: RecordData::Soa }]);
+        assert_eq!(ask(&view, "10.0.1.1", APP, QueryType::Ns, 0).records.len(), 4);
+        assert_eq!(ask(&view, "10.0.1.1", HOST, QueryType::Any, 0).records.len(), 1, "the alias");
+        assert_eq!(data(&ask(&view, "10.0.1.1", "mongodb.net", QueryType::Any, 0)), [RecordData::Soa]);
     }
 
     /// A2: the service's side gets no answers; B9: a VPC without DNS support has no resolver.
@@ -545,36 +560,36 @@ mod tests {
     fn the_source_decides_the_view() {
         let view = fixture::view();
         let seen = |source| {
-            let found = ask(&view, source, APP, Kind::A, 0);
+            let found = ask(&view, source, APP, QueryType::A, 0);
             (found.view, found.code)
         };
-        assert_eq!(seen("10.0.1.1"), (ViewKind::Vpc, Code::NoError));
-        assert_eq!(seen("::ffff:10.0.1.1"), (ViewKind::Vpc, Code::NoError));
-        assert_eq!(seen("9.9.9.9"), (ViewKind::Public, Code::NoError));
+        assert_eq!(seen("10.0.1.1"), (ViewKind::Vpc, Rcode::NoError));
+        assert_eq!(seen("::ffff:10.0.1.1"), (ViewKind::Vpc, Rcode::NoError));
+        assert_eq!(seen("9.9.9.9"), (ViewKind::Public, Rcode::NoError));
         assert_eq!(
             seen("10.0.200.7"),
-            (ViewKind::None, Code::Refused),
+            (ViewKind::None, Rcode::Refused),
             "the service's side, though in the VPC's range"
         );
-        assert_eq!(seen("10.5.0.1"), (ViewKind::Vpc, Code::Refused));
-        assert_eq!(seen("172.16.0.1"), (ViewKind::None, Code::Refused));
+        assert_eq!(seen("10.5.0.1"), (ViewKind::Vpc, Rcode::Refused));
+        assert_eq!(seen("172.16.0.1"), (ViewKind::None, Rcode::Refused));
     }
 
     proptest! {
         /// Each record belongs to the question or to the target of an alias before it.
         #[test]
-        fn records_belong_to_the_questions_chain(asked in arbitrary_name(), kind in 0..Kind::ALL.len(), turn: u64) {
+        fn records_belong_to_the_questions_chain(asked in arbitrary_name(), kind in 0..QueryType::ALL.len(), turn: u64) {
             let view = fixture::view();
             for source in ["10.0.1.1", "9.9.9.9"] {
-                let found = ask(&view, source, &asked, Kind::ALL[kind], turn);
-                let mut reached = Owner::Question;
+                let found = ask(&view, source, &asked, QueryType::ALL[kind], turn);
+                let mut reached = RecordOwner::Question;
                 for record in &found.records {
                     prop_assert_eq!(record.owner, reached);
-                    if let Data::Cname(target) = record.data {
-                        reached = Owner::Name(target);
+                    if let RecordData::Cname(target) = record.data {
+                        reached = RecordOwner::Name(target);
                     }
                 }
-                prop_assert!(found.records.is_empty() || found.code != Code::Refused);
+                prop_assert!(found.records.is_empty() || found.code != Rcode::Refused);
                 prop_assert_eq!(found.upstream, None);
             }
         }
@@ -592,11 +607,11 @@ mod tests {
         })
     }
 
-    fn ask<'v>(view: &'v DnsView, source: &str, name: &str, kind: Kind, rotation: u64) -> Answer<'v> {
+    fn ask<'v>(view: &'v DnsView, source: &str, name: &str, kind: QueryType, rotation: u64) -> Answer<'v> {
         answer(&Question { name, kind }, source.parse().expect(source), view, &options(&[]), rotation)
     }
 
-    fn forwarding<'v>(view: &'v DnsView, source: &str, name: &str, kind: Kind) -> Answer<'v> {
+    fn forwarding<'v>(view: &'v DnsView, source: &str, name: &str, kind: QueryType) -> Answer<'v> {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 53));
         answer(&Question { name, kind }, source.parse().expect(source), view, &options(&[upstream]), 0)
     }
@@ -605,7 +620,7 @@ mod tests {
         DnsOptions { forward: forward.to_vec(), public_clients: cidrs(&["9.0.0.0/8"]), ..DnsOptions::default() }
     }
 
-    fn data<'v>(answer: &Answer<'v>) -> Vec<Data<'v>> {
+    fn data<'v>(answer: &Answer<'v>) -> Vec<RecordData<'v>> {
         answer.records.iter().map(|record| record.data).collect()
     }
 }

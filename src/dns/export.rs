@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, Outside, SOA_NUMBERS, resolve};
-use super::view::{Found, Zones};
-use super::{Data, DnsError, DnsOptions, Kind, Question};
+use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, OutsideZones, SOA_NUMBERS, resolve};
+use super::view::{ViewZone, ViewZones};
+use super::{DnsError, DnsOptions, QueryType, Question, RecordData};
 use crate::model::{DnsName, VpcId};
 use crate::plan::{DnsView, RecordSets};
 
@@ -36,7 +36,7 @@ pub struct ZoneExport {
 
 /// Every zone that `vpc` sees, or every public zone, in one text.
 ///
-/// Zones stand one after the other: zone files each under its own `$ORIGIN`, change batches as JSON values in a row. A
+/// Zones follow one another: zone files each under its own `$ORIGIN`, change batches as JSON values in a row. A
 /// server or a call wants one at a time: see [`export_zones`].
 ///
 /// # Errors
@@ -65,29 +65,29 @@ pub fn export_zones(
     options: &DnsOptions,
 ) -> Result<Vec<ZoneExport>, DnsError> {
     let Some(zones) = seen_by(view, vpc)? else { return Ok(Vec::new()) };
-    let text = |found: Found<'_>| match format {
+    let text = |found: ViewZone<'_>| match format {
         ExportFormat::Bind => Some(zone_file(found, options)),
         ExportFormat::Route53 => change_batch(found, options),
         ExportFormat::Hosts => hosts(found, zones, options),
     };
     let export =
-        |found: Found<'_>| Some(ZoneExport { apex: found.apex.clone(), private: found.private, text: text(found)? });
+        |found: ViewZone<'_>| Some(ZoneExport { apex: found.apex.clone(), private: found.private, text: text(found)? });
     Ok(zones.all().into_iter().filter_map(export).collect())
 }
 
-fn seen_by<'v>(view: &'v DnsView, vpc: Option<&VpcId>) -> Result<Option<Zones<'v>>, DnsError> {
-    let Some(wanted) = vpc else { return Ok(Some(Zones::new(None, &view.public))) };
+fn seen_by<'v>(view: &'v DnsView, vpc: Option<&VpcId>) -> Result<Option<ViewZones<'v>>, DnsError> {
+    let Some(wanted) = vpc else { return Ok(Some(ViewZones::new(None, &view.public))) };
     let Some(vpc) = view.vpcs.iter().find(|vpc| vpc.vpc == *wanted) else {
         let known: Vec<_> = view.vpcs.iter().map(|vpc| format!("`{}`", vpc.vpc)).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(DnsError::UnknownVpc { wanted: wanted.clone(), known });
     };
-    Ok(vpc.enabled.then(|| Zones::new(Some(&vpc.private), &view.public)))
+    Ok(vpc.enabled.then(|| ViewZones::new(Some(&vpc.private), &view.public)))
 }
 
 /// A zone file. Names are written in full, with the dot at the end.
-fn zone_file(found: Found<'_>, options: &DnsOptions) -> String {
-    let Found { apex, zone, private } = found;
+fn zone_file(found: ViewZone<'_>, options: &DnsOptions) -> String {
+    let ViewZone { apex, zone, private } = found;
     let kind = if private { "private" } else { "public" };
     let mut text = format!("; {apex} ({kind})\n$ORIGIN {apex}.\n$TTL {}\n", options.ttl_seconds());
     let [serial, refresh, retry, expire, minimum] = SOA_NUMBERS;
@@ -190,7 +190,7 @@ struct ResourceRecord {
 
 /// A change batch: `UPSERT`s, so that a second run changes nothing. Without SOA and NS, which the hosted zone has of its
 /// own; `None` without records, as Route 53 refuses an empty batch.
-fn change_batch(found: Found<'_>, options: &DnsOptions) -> Option<String> {
+fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
     let mut changes = Vec::new();
     for (owner, sets) in &found.zone.records {
         for (kind, values) in typed(sets, octal) {
@@ -209,19 +209,20 @@ fn change_batch(found: Found<'_>, options: &DnsOptions) -> Option<String> {
 }
 
 /// Lines for `/etc/hosts`, for the names that are looked up in this zone and lead to an address.
-fn hosts(found: Found<'_>, zones: Zones<'_>, options: &DnsOptions) -> Option<String> {
+fn hosts(found: ViewZone<'_>, zones: ViewZones<'_>, options: &DnsOptions) -> Option<String> {
     let first = |name: &str, kind| {
-        let answer = resolve(&Question { name, kind }, zones, Outside::Refused, options, 0);
+        let answer = resolve(&Question { name, kind }, zones, OutsideZones::Refused, options, 0);
         answer.records.iter().find_map(|record| match record.data {
-            Data::A(address) => Some(IpAddr::V4(address)),
-            Data::Aaaa(address) => Some(IpAddr::V6(address)),
+            RecordData::A(address) => Some(IpAddr::V4(address)),
+            RecordData::Aaaa(address) => Some(IpAddr::V6(address)),
             _ => None,
         })
     };
     let mut text = String::new();
     for owner in found.zone.records.keys().map(DnsName::as_str).filter(|owner| !owner.starts_with('*')) {
         let is_looked_up_here = zones.zone_of(owner).is_some_and(|zone| zone.apex == found.apex);
-        if is_looked_up_here && let Some(address) = first(owner, Kind::A).or_else(|| first(owner, Kind::Aaaa)) {
+        if is_looked_up_here && let Some(address) = first(owner, QueryType::A).or_else(|| first(owner, QueryType::Aaaa))
+        {
             writeln!(text, "{address} {owner}").expect("a String takes every text");
         }
     }

@@ -22,7 +22,7 @@ use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Code;
+use super::Rcode;
 
 /// How long one upstream resolver may take, TCP included. Stub resolvers give up after 5 s: two can be asked in time.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,8 +64,8 @@ impl ForwardOutcome {
 
 /// The part of an upstream resolver's answer that belongs to the question.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) code: Code,
+pub(super) struct UpstreamAnswer {
+    pub(super) code: Rcode,
     pub(super) answers: Vec<Record>,
     pub(super) authorities: Vec<Record>,
 }
@@ -96,7 +96,7 @@ impl Forwarder {
     /// # Errors
     ///
     /// The last resolver's outcome, when none answered.
-    pub(super) async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<Found, ForwardOutcome> {
+    pub(super) async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<UpstreamAnswer, ForwardOutcome> {
         if let Some(looping) = self.upstreams.iter().find(|upstream| upstream.probe == *query.name()) {
             if !looping.loops.swap(true, Ordering::Relaxed) {
                 tracing::error!(
@@ -167,11 +167,13 @@ impl Upstream {
         let _ = send(&self.pool, &Query::query(self.probe.clone(), RecordType::A), false).await;
     }
 
-    async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<Found, NetError> {
+    async fn ask(&self, query: &Query, checking_disabled: bool) -> Result<UpstreamAnswer, NetError> {
         match send(&self.pool, query, checking_disabled).await {
-            Ok(answer) => Ok(Found::of(query, answer.metadata.response_code, answer.answers, &answer.authorities)),
+            Ok(answer) => {
+                Ok(UpstreamAnswer::of(query, answer.metadata.response_code, answer.answers, &answer.authorities))
+            }
             Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, authorities, .. }))) => {
-                Ok(Found::of(query, response_code, Vec::new(), authorities.as_deref().unwrap_or_default()))
+                Ok(UpstreamAnswer::of(query, response_code, Vec::new(), authorities.as_deref().unwrap_or_default()))
             }
             Err(error) => Err(error),
         }
@@ -195,7 +197,7 @@ async fn send(
     Ok(asked.ok().flatten().ok_or(NetError::Timeout)??.into_message())
 }
 
-impl Found {
+impl UpstreamAnswer {
     /// Keeps what belongs to `query`: the chain of aliases from its name, the records at the chain's end, and the SOA
     /// record of a zone that holds this end. Anything else a client might cache under a name that it did not ask for.
     fn of(query: &Query, code: ResponseCode, answers: Vec<Record>, authorities: &[Record]) -> Self {
@@ -216,7 +218,7 @@ impl Found {
         }
         let of_zone = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&owner);
         let authorities = authorities.iter().filter(of_zone).cloned().collect();
-        let code = if code == ResponseCode::NXDomain { Code::NxDomain } else { Code::NoError };
+        let code = if code == ResponseCode::NXDomain { Rcode::NxDomain } else { Rcode::NoError };
         Self { code, answers: kept, authorities }
     }
 }
@@ -242,7 +244,7 @@ mod tests {
         })
         .await;
         let found = ask(&[address]).await.expect("the last packet");
-        assert_eq!((found.code, found.answers.len()), (Code::NoError, 1));
+        assert_eq!((found.code, found.answers.len()), (Rcode::NoError, 1));
     }
 
     #[tokio::test]
@@ -339,7 +341,7 @@ mod tests {
             vec![bytes(&message)]
         })
         .await;
-        for (address, code) in [(absent, Code::NxDomain), (empty, Code::NoError)] {
+        for (address, code) in [(absent, Rcode::NxDomain), (empty, Rcode::NoError)] {
             let found = ask(&[address]).await.expect("an answer");
             assert_eq!((found.code, found.answers.len(), found.authorities.len()), (code, 0, 1));
         }
@@ -365,7 +367,7 @@ mod tests {
         assert!(forwarder.ask(&query(), false).await.is_ok());
     }
 
-    async fn ask(upstreams: &[SocketAddr]) -> Result<Found, ForwardOutcome> {
+    async fn ask(upstreams: &[SocketAddr]) -> Result<UpstreamAnswer, ForwardOutcome> {
         Forwarder::new(upstreams).ask(&query(), false).await
     }
 

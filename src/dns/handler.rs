@@ -13,19 +13,19 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::forward::{ForwardOutcome, Forwarder};
-use super::message::{Asked, Content, Reply, read, wire_name};
+use super::message::{Content, ParsedQuestion, Reply, read, wire_name};
 use super::rotation::Rotation;
 use super::view::choose;
-use super::{Answer, Code, DnsMetrics, DnsOptions, Owner, ViewKind, answer};
+use super::{Answer, DnsMetrics, DnsOptions, Rcode, RecordOwner, ViewKind, answer};
 use crate::model::{DnsFailure, Fault};
 use crate::plan::{DnsFault, DnsView, Snapshot};
 
 /// Answers requests from the latest snapshot; clones share their state.
 #[derive(Debug, Clone)]
-pub(super) struct Handler(Arc<State>);
+pub(super) struct Handler(Arc<HandlerState>);
 
 #[derive(Debug)]
-struct State {
+struct HandlerState {
     options: DnsOptions,
     metrics: DnsMetrics,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -39,7 +39,7 @@ impl Handler {
     pub(super) fn new(options: DnsOptions, metrics: DnsMetrics, snapshots: watch::Receiver<Arc<Snapshot>>) -> Self {
         let forwarder = Forwarder::new(&options.forward);
         let (rotation, faults) = (Rotation::new(), Mutex::default());
-        Self(Arc::new(State { options, metrics, snapshots, rotation, forwarder, faults }))
+        Self(Arc::new(HandlerState { options, metrics, snapshots, rotation, forwarder, faults }))
     }
 
     /// Checks that no upstream resolver forwards its questions back to this server.
@@ -58,7 +58,7 @@ impl Handler {
     }
 }
 
-impl State {
+impl HandlerState {
     fn view(&self) -> Arc<DnsView> {
         Arc::clone(&self.snapshots.borrow().dns)
     }
@@ -72,7 +72,7 @@ impl State {
                 (view, asked.kind, content)
             }
             Err((kind, code)) => {
-                if code == Code::FormErr {
+                if code == Rcode::FormErr {
                     self.metrics.malformed.increment(1);
                 }
                 (ViewKind::None, kind, Content::error(code))
@@ -83,27 +83,27 @@ impl State {
         Some(content)
     }
 
-    async fn answer(&self, request: &Request, asked: &Asked<'_>) -> Option<(ViewKind, Content)> {
+    async fn answer(&self, request: &Request, asked: &ParsedQuestion<'_>) -> Option<(ViewKind, Content)> {
         let view = self.view();
         let source = request.src().ip();
         let question = asked.question();
         let found = match self.fault(source, &view) {
             None => answer(&question, source, &view, &self.options, self.rotation.next(&question)),
             Some((_, DnsFailure::Timeout)) => return None,
-            Some((seen, DnsFailure::Servfail)) => Answer::of(seen, Code::ServFail),
-            Some((seen, DnsFailure::Nxdomain)) => Answer::of(seen, Code::NxDomain),
-            Some((seen, DnsFailure::Refused)) => Answer::of(seen, Code::Refused),
+            Some((seen, DnsFailure::Servfail)) => Answer::of(seen, Rcode::ServFail),
+            Some((seen, DnsFailure::Nxdomain)) => Answer::of(seen, Rcode::NxDomain),
+            Some((seen, DnsFailure::Refused)) => Answer::of(seen, Rcode::Refused),
         };
         let mut content = Content::of(&found, asked.query.name());
         if let Some(owner) = found.upstream {
             if request.metadata.recursion_desired {
                 let mut query = asked.query.clone();
-                if let Owner::Name(name) = owner {
+                if let RecordOwner::Name(name) = owner {
                     query.set_name(wire_name(name.as_str()));
                 }
                 self.forward(&query, request.metadata.checking_disabled, &mut content).await;
             } else if content.answers.is_empty() {
-                content.code = Code::Refused;
+                content.code = Rcode::Refused;
             }
         }
         Some((found.view, content))
@@ -119,7 +119,7 @@ impl State {
                 ForwardOutcome::Answered
             }
             Err(outcome) => {
-                *content = Content::error(Code::ServFail);
+                *content = Content::error(Rcode::ServFail);
                 outcome
             }
         };

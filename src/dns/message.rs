@@ -14,7 +14,7 @@ use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Quer
 
 use super::answer::{HOSTMASTER, NAME_SERVERS, SOA_NUMBERS};
 use super::question::name_text;
-use super::{Answer, Code, Data, DnsOptions, Kind, Owner, Question, answer};
+use super::{Answer, DnsOptions, QueryType, Question, Rcode, RecordData, RecordOwner, answer};
 use crate::plan::DnsView;
 
 /// Largest UDP payload that is sent, and the one advertised: it fits one packet on every IPv6 path (1280 bytes less 48 of
@@ -33,14 +33,14 @@ static NO_QUERIES: LazyLock<Queries> =
 
 /// A request's question.
 #[derive(Debug)]
-pub(super) struct Asked<'r> {
+pub(super) struct ParsedQuestion<'r> {
     /// As it was received.
     pub(super) query: &'r Query,
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: QueryType,
 }
 
-impl Asked<'_> {
+impl ParsedQuestion<'_> {
     pub(super) fn question(&self) -> Question<'_> {
         Question { name: &self.name, kind: self.kind }
     }
@@ -51,42 +51,42 @@ impl Asked<'_> {
 /// # Errors
 ///
 /// The response code when it has no question that can be answered, with the type to count that under.
-pub(super) fn read(request: &Request) -> Result<Asked<'_>, (Kind, Code)> {
+pub(super) fn read(request: &Request) -> Result<ParsedQuestion<'_>, (QueryType, Rcode)> {
     if request.metadata.op_code != OpCode::Query {
-        return Err((Kind::Other, Code::NotImp));
+        return Err((QueryType::Other, Rcode::NotImp));
     }
     // More than one question is none (RFC 9619).
-    let [query] = request.queries.queries() else { return Err((Kind::Other, Code::FormErr)) };
+    let [query] = request.queries.queries() else { return Err((QueryType::Other, Rcode::FormErr)) };
     let query = query.original();
     let name = name_text(query.name().iter());
     // The library repeats the question's bytes in the reply, so they must not point outside the question. A name without
     // pointers takes a length byte for each label, and one for the root.
     let plain_bytes = if name.is_empty() { 1 } else { name.len() + 2 };
     if request.queries.as_bytes().len() != plain_bytes + 4 || query.query_type() == RecordType::OPT {
-        return Err((Kind::Other, Code::FormErr));
+        return Err((QueryType::Other, Rcode::FormErr));
     }
-    let kind = Kind::from_code(query.query_type().into());
+    let kind = QueryType::from_code(query.query_type().into());
     if request.version() != 0 {
-        return Err((kind, Code::BadVers));
+        return Err((kind, Rcode::BadVers));
     }
     let is_served = matches!(query.query_class(), DNSClass::IN | DNSClass::ANY);
     let is_transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
     if !is_served || is_transfer {
-        return Err((kind, Code::Refused));
+        return Err((kind, Rcode::Refused));
     }
-    Ok(Asked { query, name, kind })
+    Ok(ParsedQuestion { query, name, kind })
 }
 
 /// Response code and records of a reply.
 #[derive(Debug)]
 pub(super) struct Content {
-    pub(super) code: Code,
+    pub(super) code: Rcode,
     pub(super) answers: Vec<WireRecord>,
     pub(super) authorities: Vec<WireRecord>,
 }
 
 impl Content {
-    pub(super) fn error(code: Code) -> Self {
+    pub(super) fn error(code: Rcode) -> Self {
         Self { code, answers: Vec::new(), authorities: Vec::new() }
     }
 
@@ -94,8 +94,8 @@ impl Content {
     pub(super) fn of(answer: &Answer<'_>, name: &Name) -> Self {
         let record = |record: &super::Record<'_>| {
             let owner = match record.owner {
-                Owner::Question => name.clone(),
-                Owner::Name(name) => wire_name(name.as_str()),
+                RecordOwner::Question => name.clone(),
+                RecordOwner::Name(name) => wire_name(name.as_str()),
             };
             WireRecord::from_rdata(owner, record.ttl, wire_data(&record.data))
         };
@@ -141,7 +141,7 @@ impl<'r> Reply<'r> {
             edns.set_max_payload(payload);
             edns
         });
-        let queries = if content.code == Code::FormErr { &NO_QUERIES } else { &request.queries };
+        let queries = if content.code == Rcode::FormErr { &NO_QUERIES } else { &request.queries };
         let mut reply = Self { queries, metadata, edns, content };
         if request.protocol() == Protocol::Udp {
             reply.cut(payload);
@@ -207,35 +207,35 @@ pub(super) fn wire_name(name: &str) -> Name {
     name
 }
 
-fn wire_data(data: &Data<'_>) -> RData {
+fn wire_data(data: &RecordData<'_>) -> RData {
     match *data {
-        Data::A(address) => RData::A(address.into()),
-        Data::Aaaa(address) => RData::AAAA(address.into()),
-        Data::Cname(target) => RData::CNAME(rdata::CNAME(wire_name(target.as_str()))),
-        Data::Srv(port, target) => RData::SRV(rdata::SRV::new(0, 0, port, wire_name(target.as_str()))),
+        RecordData::A(address) => RData::A(address.into()),
+        RecordData::Aaaa(address) => RData::AAAA(address.into()),
+        RecordData::Cname(target) => RData::CNAME(rdata::CNAME(wire_name(target.as_str()))),
+        RecordData::Srv(port, target) => RData::SRV(rdata::SRV::new(0, 0, port, wire_name(target.as_str()))),
         // A string of a text holds 255 bytes at most (RFC 1035 §3.3).
-        Data::Txt("") => RData::TXT(rdata::TXT::new(vec![String::new()])),
-        Data::Txt(text) => RData::TXT(rdata::TXT::from_bytes(text.as_bytes().chunks(255).collect())),
-        Data::Soa => {
+        RecordData::Txt("") => RData::TXT(rdata::TXT::new(vec![String::new()])),
+        RecordData::Txt(text) => RData::TXT(rdata::TXT::from_bytes(text.as_bytes().chunks(255).collect())),
+        RecordData::Soa => {
             let [serial, refresh, retry, expire, minimum] = SOA_NUMBERS;
             let [refresh, retry, expire] =
                 [refresh, retry, expire].map(|seconds| i32::try_from(seconds).expect("a month at most"));
             let (server, mailbox) = (wire_name(NAME_SERVERS[0]), wire_name(HOSTMASTER));
             RData::SOA(rdata::SOA::new(server, mailbox, serial, refresh, retry, expire, minimum))
         }
-        Data::Ns(server) => RData::NS(rdata::NS(wire_name(server))),
+        RecordData::Ns(server) => RData::NS(rdata::NS(wire_name(server))),
     }
 }
 
-fn wire_code(code: Code) -> ResponseCode {
+fn wire_code(code: Rcode) -> ResponseCode {
     match code {
-        Code::NoError => ResponseCode::NoError,
-        Code::FormErr => ResponseCode::FormErr,
-        Code::ServFail => ResponseCode::ServFail,
-        Code::NxDomain => ResponseCode::NXDomain,
-        Code::NotImp => ResponseCode::NotImp,
-        Code::Refused => ResponseCode::Refused,
-        Code::BadVers => ResponseCode::BADVERS,
+        Rcode::NoError => ResponseCode::NoError,
+        Rcode::FormErr => ResponseCode::FormErr,
+        Rcode::ServFail => ResponseCode::ServFail,
+        Rcode::NxDomain => ResponseCode::NXDomain,
+        Rcode::NotImp => ResponseCode::NotImp,
+        Rcode::Refused => ResponseCode::Refused,
+        Rcode::BadVers => ResponseCode::BADVERS,
     }
 }
 

@@ -3,7 +3,7 @@
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
 use super::forward::ForwardOutcome;
-use super::{Code, Kind, ViewKind};
+use super::{QueryType, Rcode, ViewKind};
 use crate::model::DnsFailure;
 
 const QUERIES: &str = "plgw_dns_queries_total";
@@ -54,10 +54,10 @@ impl DnsMetrics {
         let counter = |name: &'static str, labels: Vec<Label>| {
             recorder.register_counter(&Key::from_parts(name, labels), &metadata)
         };
-        let mut queries = Vec::with_capacity(ViewKind::ALL.len() * Kind::ALL.len() * Code::ALL.len());
+        let mut queries = Vec::with_capacity(ViewKind::ALL.len() * QueryType::ALL.len() * Rcode::ALL.len());
         for view in ViewKind::ALL {
-            for kind in Kind::ALL {
-                for code in Code::ALL {
+            for kind in QueryType::ALL {
+                for code in Rcode::ALL {
                     let labels = vec![
                         Label::from_static_parts("view", view.label()),
                         Label::from_static_parts("type", kind.label()),
@@ -79,9 +79,9 @@ impl DnsMetrics {
     }
 
     /// Counts one answer.
-    pub(super) fn answered(&self, view: ViewKind, kind: Kind, code: Code) {
+    pub(super) fn answered(&self, view: ViewKind, kind: QueryType, code: Rcode) {
         debug_assert!(happens(view, kind, code), "{view:?} {kind:?} {code:?} has no counter");
-        let index = (view as usize * Kind::ALL.len() + kind as usize) * Code::ALL.len() + code as usize;
+        let index = (view as usize * QueryType::ALL.len() + kind as usize) * Rcode::ALL.len() + code as usize;
         self.queries[index].increment(1);
     }
 
@@ -98,13 +98,13 @@ impl DnsMetrics {
 }
 
 /// Whether such an answer can be given. Series that never can are not made.
-fn happens(view: ViewKind, kind: Kind, code: Code) -> bool {
+fn happens(view: ViewKind, kind: QueryType, code: Rcode) -> bool {
     match code {
         // Given before the question is known, so without view and kind.
-        Code::FormErr | Code::NotImp => view == ViewKind::None && kind == Kind::Other,
-        Code::BadVers => view == ViewKind::None,
-        Code::Refused => true,
-        Code::NoError | Code::ServFail | Code::NxDomain => view != ViewKind::None,
+        Rcode::FormErr | Rcode::NotImp => view == ViewKind::None && kind == QueryType::Other,
+        Rcode::BadVers => view == ViewKind::None,
+        Rcode::Refused => true,
+        Rcode::NoError | Rcode::ServFail | Rcode::NxDomain => view != ViewKind::None,
     }
 }
 
@@ -118,8 +118,8 @@ mod tests {
         let registry = Registry::new();
         let metrics = DnsMetrics::new(registry.recorder());
         for view in ViewKind::ALL {
-            for kind in Kind::ALL {
-                for code in Code::ALL.into_iter().filter(|&code| happens(view, kind, code)) {
+            for kind in QueryType::ALL {
+                for code in Rcode::ALL.into_iter().filter(|&code| happens(view, kind, code)) {
                     metrics.answered(view, kind, code);
                 }
             }

@@ -24,13 +24,13 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Code, Data, Owner, Record, answer};
+pub use answer::{Answer, Rcode, Record, RecordData, RecordOwner, answer};
 pub use bind::{DnsSockets, bind};
 pub use error::DnsError;
 pub use export::{ExportFormat, ZoneExport, export, export_zones};
 pub use message::reply;
 pub use metrics::DnsMetrics;
 pub use options::DnsOptions;
-pub use question::{Kind, Question};
+pub use question::{QueryType, Question};
 pub use server::DnsServer;
 pub use view::ViewKind;

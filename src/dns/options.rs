@@ -32,12 +32,12 @@ impl Default for DnsOptions {
 }
 
 impl DnsOptions {
-    /// Seconds of `ttl` as they stand in a record.
+    /// Seconds of `ttl` as a record has them.
     pub(super) fn ttl_seconds(&self) -> u32 {
         seconds(self.ttl)
     }
 
-    /// Seconds of `negative_ttl` as they stand in a record.
+    /// Seconds of `negative_ttl` as a record has them.
     pub(super) fn negative_ttl_seconds(&self) -> u32 {
         seconds(self.negative_ttl)
     }

@@ -7,12 +7,12 @@ pub struct Question<'q> {
     /// written as `!`, so that they match nothing but still count as labels.
     pub name: &'q str,
     /// The kind of record.
-    pub kind: Kind,
+    pub kind: QueryType,
 }
 
-/// Kinds of records, as far as answers tell them apart.
+/// The record types that answers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum QueryType {
     /// IPv4 addresses.
     A,
     /// IPv6 addresses.
@@ -35,7 +35,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl QueryType {
     /// Every kind.
     pub const ALL: [Self; 10] = [
         Self::A,

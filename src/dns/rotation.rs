@@ -19,7 +19,7 @@ impl Rotation {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// The rotation for this question, one more with every call.
+    /// The rotation for this question, incremented with every call.
     pub(super) fn next(&self, question: &Question<'_>) -> u64 {
         // FNV-1a: short, and good enough to spread names over counters.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -32,14 +32,14 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kind;
+    use super::super::QueryType;
     use super::*;
 
     #[test]
     fn a_client_that_asks_for_both_families_still_sees_every_turn() {
         let rotation = Rotation::new();
-        let a = Question { name: "pl-0-us-east-1-k45tj.mongodb.net", kind: Kind::A };
-        let aaaa = Question { kind: Kind::Aaaa, ..a };
+        let a = Question { name: "pl-0-us-east-1-k45tj.mongodb.net", kind: QueryType::A };
+        let aaaa = Question { kind: QueryType::Aaaa, ..a };
         let turns: Vec<_> = (0..4).map(|_| (rotation.next(&a), rotation.next(&aaaa)).0 % 2).collect();
         assert_eq!(turns, [0, 1, 0, 1]);
     }

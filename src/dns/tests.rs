@@ -162,7 +162,7 @@ async fn the_longest_idle_connection_makes_place_when_a_source_or_a_view_has_non
     assert_eq!(open[2].ask(&question).await.answers.len(), 3, "longer idle, but another source's");
 }
 
-/// Public clients, the service's side and unknown sources have places of their own.
+/// Public clients, the service's side and unknown sources have separate limits.
 #[tokio::test]
 async fn sources_outside_the_vpcs_cannot_take_the_places_of_vpc_clients() {
     let server = TestDns::start(fixture::view()).await;
@@ -217,7 +217,7 @@ async fn the_source_address_decides_the_view() {
 }
 
 #[tokio::test]
-async fn what_is_not_supported_gets_its_response_code() {
+async fn unsupported_questions_get_their_response_codes() {
     let server = TestDns::start(fixture::view()).await;
 
     let mut update = query(SEEDS, RecordType::SRV);
@@ -343,7 +343,7 @@ async fn other_names_are_asked_upstream() {
 }
 
 #[tokio::test]
-async fn a_forwarded_answer_that_is_too_long_is_cut_and_says_so() {
+async fn a_forwarded_answer_that_is_too_long_is_truncated_with_tc() {
     let upstream = FakeResolver::start().await;
     let server = TestDns::start_with(fixture::view(), vec![upstream.address]).await;
     let mut question = query("many.example.com.", RecordType::A);

@@ -36,7 +36,7 @@ impl ViewKind {
 
 /// The zones that a source sees.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Zones<'v> {
+pub(super) struct ViewZones<'v> {
     /// A VPC's private hosted zones.
     private: Option<&'v BTreeMap<DnsName, DnsZone>>,
     /// The public zones.
@@ -47,21 +47,21 @@ pub(super) struct Zones<'v> {
 ///
 /// The service's side comes first: it must not learn the consumer's addresses. A VPC without
 /// `enableDnsSupport` has no resolver at all, so its hosts do not fall back to the public view.
-pub(super) fn choose<'v>(source: IpAddr, view: &'v DnsView, options: &DnsOptions) -> (ViewKind, Option<Zones<'v>>) {
+pub(super) fn choose<'v>(source: IpAddr, view: &'v DnsView, options: &DnsOptions) -> (ViewKind, Option<ViewZones<'v>>) {
     if view.refused.contains(source) {
         return (ViewKind::None, None);
     }
     if let Some(vpc) = view.vpcs.iter().find(|vpc| vpc.clients.contains(source)) {
-        let zones = vpc.enabled.then_some(Zones { private: Some(&vpc.private), public: &view.public });
+        let zones = vpc.enabled.then_some(ViewZones { private: Some(&vpc.private), public: &view.public });
         return (ViewKind::Vpc, zones);
     }
     if options.public_clients.contains(source) {
-        return (ViewKind::Public, Some(Zones { private: None, public: &view.public }));
+        return (ViewKind::Public, Some(ViewZones { private: None, public: &view.public }));
     }
     (ViewKind::None, None)
 }
 
-impl<'v> Zones<'v> {
+impl<'v> ViewZones<'v> {
     /// The public zones under `private` ones, or alone.
     pub(super) fn new(private: Option<&'v BTreeMap<DnsName, DnsZone>>, public: &'v BTreeMap<DnsName, DnsZone>) -> Self {
         Self { private, public }
@@ -71,16 +71,16 @@ impl<'v> Zones<'v> {
     ///
     /// Only that zone is consulted, never a less specific one (Route 53, *considerations when working
     /// with a private hosted zone*).
-    pub(super) fn zone_of(&self, name: &str) -> Option<Found<'v>> {
+    pub(super) fn zone_of(&self, name: &str) -> Option<ViewZone<'v>> {
         ancestors(name).find_map(|apex| {
             let private = self.private.and_then(|zones| zones.get_key_value(apex)).map(|found| (found, true));
             let ((apex, zone), private) =
                 private.or_else(|| self.public.get_key_value(apex).map(|found| (found, false)))?;
-            Some(Found { apex, zone, private })
+            Some(ViewZone { apex, zone, private })
         })
     }
 
-    /// Whether a zone lies below `name`; every zone lies below the root.
+    /// Whether a zone is below `name`; every zone is below the root.
     pub(super) fn any_below(&self, name: &str) -> bool {
         let is_below = |apex: &DnsName| {
             let above = apex.as_str().strip_suffix(name);
@@ -90,9 +90,9 @@ impl<'v> Zones<'v> {
     }
 
     /// Every zone that a name can be looked up in, by apex: a private zone hides the public one of the same apex.
-    pub(super) fn all(&self) -> Vec<Found<'v>> {
-        let private = self.private.into_iter().flatten().map(|(apex, zone)| Found { apex, zone, private: true });
-        let public = self.public.iter().map(|(apex, zone)| Found { apex, zone, private: false });
+    pub(super) fn all(&self) -> Vec<ViewZone<'v>> {
+        let private = self.private.into_iter().flatten().map(|(apex, zone)| ViewZone { apex, zone, private: true });
+        let public = self.public.iter().map(|(apex, zone)| ViewZone { apex, zone, private: false });
         let seen = public.filter(|found| self.private.is_none_or(|private| !private.contains_key(found.apex)));
         let mut all: Vec<_> = private.chain(seen).collect();
         all.sort_by(|a, b| a.apex.cmp(b.apex));
@@ -102,7 +102,7 @@ impl<'v> Zones<'v> {
 
 /// A zone as a view holds it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'v> {
+pub(super) struct ViewZone<'v> {
     /// The zone's name.
     pub(super) apex: &'v DnsName,
     /// Its records.
@@ -113,7 +113,7 @@ pub(super) struct Found<'v> {
 
 /// What a zone holds at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Node<'v> {
+pub(super) enum NameEntry<'v> {
     /// Records, perhaps a wildcard's.
     Records(&'v RecordSets),
     /// No records, but the name exists: it is the apex, or there are names below it.
@@ -122,19 +122,19 @@ pub(super) enum Node<'v> {
     Absent,
 }
 
-impl<'v> Found<'v> {
-    /// What the zone holds at `name`, which lies within it.
-    pub(super) fn node(&self, name: &str) -> Node<'v> {
+impl<'v> ViewZone<'v> {
+    /// What the zone holds at `name`, which is within it.
+    pub(super) fn node(&self, name: &str) -> NameEntry<'v> {
         if let Some(sets) = self.zone.records.get(name).filter(|sets| !is_empty(sets)) {
-            Node::Records(sets)
+            NameEntry::Records(sets)
         } else if self.exists(name) {
-            Node::Empty
+            NameEntry::Empty
         } else {
-            self.wildcard(name).map_or(Node::Absent, Node::Records)
+            self.wildcard(name).map_or(NameEntry::Absent, NameEntry::Records)
         }
     }
 
-    /// Whether `name` exists: it is the apex, owns records, or stands above a name that does (an empty non-terminal).
+    /// Whether `name` exists: it is the apex, owns records, or is an ancestor of a name that does (an empty non-terminal).
     fn exists(&self, name: &str) -> bool {
         let records = &self.zone.records;
         name == self.apex.as_str()

@@ -31,12 +31,12 @@ struct Line<'a> {
     #[serde(rename = "target.id")]
     target: &'a str,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: AccessOutcome,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+enum AccessOutcome {
     Closed {
         #[serde(rename = "target.addr")]
         target: SocketAddr,
@@ -67,7 +67,7 @@ pub(super) fn closed(flow: &EndedFlow) -> String {
         zone: zone(flow.gate.as_deref(), flow.local),
         listener: flow.local,
         target: flow.target.as_str(),
-        outcome: Outcome::Closed {
+        outcome: AccessOutcome::Closed {
             target: flow.target_address,
             to_target: flow.bytes_to_target,
             to_client: flow.bytes_to_client,
@@ -90,7 +90,7 @@ pub(super) fn refused(flow: &RefusedFlow) -> String {
         zone: zone(flow.gate.as_deref(), flow.local),
         listener: flow.local,
         target: flow.target.as_str(),
-        outcome: Outcome::Refused { refusal: flow.refusal.label() },
+        outcome: AccessOutcome::Refused { refusal: flow.refusal.label() },
     })
 }
 

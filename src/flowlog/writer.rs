@@ -101,7 +101,7 @@ pub enum FlowLogError {
     Thread(#[source] io::Error),
 }
 
-enum Message {
+enum WriterMessage {
     EndedFlow(Box<EndedFlow>),
     RefusedFlow(Box<RefusedFlow>),
     Window(Vec<OpenFlow>, Vec<Interface>, SystemTime),
@@ -112,14 +112,14 @@ enum Message {
 /// The handle of the log thread. Clones share the thread.
 #[derive(Clone)]
 pub struct FlowLog {
-    queue: SyncSender<Message>,
-    lost: Arc<Lost>,
+    queue: SyncSender<WriterMessage>,
+    lost: Arc<LostEvents>,
     problem: Arc<Mutex<Option<String>>>,
     interval: Option<Duration>,
 }
 
 /// Events that found the queue full.
-struct Lost {
+struct LostEvents {
     interfaces: DashSet<IpAddr>,
     some: AtomicBool,
     counters: Vec<Counter>,
@@ -157,7 +157,7 @@ impl FlowLog {
         let mut log = |log: &'static str, destination: &Destination, header: String| {
             counters.push(counter(SKIPPED, log));
             Ok(Log {
-                out: Out::open(log, destination, header)?,
+                out: LogOutput::open(log, destination, header)?,
                 written: counter(RECORDS, log),
                 skipped: counter(SKIPPED, log),
                 problem: Arc::clone(&problem),
@@ -170,7 +170,7 @@ impl FlowLog {
             None => None,
         };
         let access = access.map(|destination| log("access", &destination, String::new())).transpose()?;
-        let lost = Arc::new(Lost { interfaces: DashSet::new(), some: AtomicBool::new(false), counters });
+        let lost = Arc::new(LostEvents { interfaces: DashSet::new(), some: AtomicBool::new(false), counters });
         let (queue, messages) = sync_channel(QUEUE);
         let writer = LogWriter { flow, access, window: Window::new(SystemTime::now()), lost: Arc::clone(&lost) };
         std::thread::Builder::new()
@@ -195,30 +195,30 @@ impl FlowLog {
     /// Sends the end of a flow. Never blocks.
     pub fn ended(&self, flow: EndedFlow) {
         let ip = flow.local.ip();
-        self.enqueue(Message::EndedFlow(Box::new(flow)), ip);
+        self.enqueue(WriterMessage::EndedFlow(Box::new(flow)), ip);
     }
 
     /// Sends a refused connection. Never blocks.
     pub fn refused(&self, flow: RefusedFlow) {
         let ip = flow.local.ip();
-        self.enqueue(Message::RefusedFlow(Box::new(flow)), ip);
+        self.enqueue(WriterMessage::RefusedFlow(Box::new(flow)), ip);
     }
 
     /// Closes the window: records `open` flows, and `interfaces` without traffic. Blocks while the queue is full.
     pub fn close_window(&self, open: Vec<OpenFlow>, interfaces: Vec<Interface>) {
         // Fails only if the thread has ended with the process.
-        let _ = self.queue.send(Message::Window(open, interfaces, SystemTime::now()));
+        let _ = self.queue.send(WriterMessage::Window(open, interfaces, SystemTime::now()));
     }
 
     /// Waits for all events so far to be written, at most for a second or so (`LAST_RECORDS`).
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
+        if self.queue.send(WriterMessage::Flush(done)).is_ok() {
             let _ = written.recv_timeout(LAST_RECORDS);
         }
     }
 
-    fn enqueue(&self, message: Message, ip: IpAddr) {
+    fn enqueue(&self, message: WriterMessage, ip: IpAddr) {
         if let Err(TrySendError::Full(_)) = self.queue.try_send(message) {
             self.lost.interfaces.insert(ip);
             self.lost.some.store(true, Ordering::Relaxed);
@@ -231,11 +231,11 @@ struct LogWriter {
     flow: Option<(Log, FlowLogOptions)>,
     access: Option<Log>,
     window: Window,
-    lost: Arc<Lost>,
+    lost: Arc<LostEvents>,
 }
 
 impl LogWriter {
-    fn run(mut self, messages: &Receiver<Message>) {
+    fn run(mut self, messages: &Receiver<WriterMessage>) {
         loop {
             let message = match messages.try_recv() {
                 Ok(message) => message,
@@ -248,7 +248,7 @@ impl LogWriter {
                 Err(TryRecvError::Disconnected) => return self.flush(),
             };
             match message {
-                Message::EndedFlow(flow) => {
+                WriterMessage::EndedFlow(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::closed(&flow));
                     }
@@ -256,7 +256,7 @@ impl LogWriter {
                         self.window.ended(&flow);
                     }
                 }
-                Message::RefusedFlow(flow) => {
+                WriterMessage::RefusedFlow(flow) => {
                     if let Some(log) = &mut self.access {
                         log.line(&access::refused(&flow));
                     }
@@ -264,8 +264,8 @@ impl LogWriter {
                         self.window.refused(&flow);
                     }
                 }
-                Message::Window(open, interfaces, now) => self.close_window(&open, &interfaces, now),
-                Message::Flush(done) => {
+                WriterMessage::Window(open, interfaces, now) => self.close_window(&open, &interfaces, now),
+                WriterMessage::Flush(done) => {
                     self.flush();
                     let _ = done.try_send(());
                 }
@@ -303,7 +303,7 @@ impl LogWriter {
 
 /// An open log with its metrics.
 struct Log {
-    out: Out,
+    out: LogOutput,
     written: Counter,
     skipped: Counter,
     problem: Arc<Mutex<Option<String>>>,
@@ -312,12 +312,12 @@ struct Log {
     name: &'static str,
 }
 
-enum Out {
+enum LogOutput {
     Stdout(io::Stdout),
     File(RotatingFile),
 }
 
-impl Out {
+impl LogOutput {
     fn open(log: &'static str, destination: &Destination, header: String) -> Result<Self, FlowLogError> {
         match destination {
             Destination::Stdout => Ok(Self::Stdout(io::stdout())),
@@ -331,8 +331,8 @@ impl Out {
 impl Log {
     fn line(&mut self, line: &str) {
         let written = match &mut self.out {
-            Out::Stdout(out) => writeln!(out, "{line}"),
-            Out::File(file) => file.line(line),
+            LogOutput::Stdout(out) => writeln!(out, "{line}"),
+            LogOutput::File(file) => file.line(line),
         };
         match &written {
             Ok(()) => self.written.increment(1),
@@ -343,8 +343,8 @@ impl Log {
 
     fn flush(&mut self) {
         let flushed = match &mut self.out {
-            Out::Stdout(out) => out.flush(),
-            Out::File(file) => file.flush(),
+            LogOutput::Stdout(out) => out.flush(),
+            LogOutput::File(file) => file.flush(),
         };
         if flushed.is_err() {
             self.report(flushed);

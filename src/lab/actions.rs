@@ -10,9 +10,9 @@ use std::{env, fs};
 
 use super::admin::{self, AdminApi, Credentials};
 use super::backends::{self, Backend};
-use super::enter::{self, Entry, Job};
-use super::error::Doing;
-use super::record::{self, DEFAULT_NAME, First, Lab, Labs, Life};
+use super::enter::{self, HostNamespaces, Job};
+use super::error::IoContext;
+use super::record::{self, DEFAULT_NAME, InitProcess, InitState, LabRecord, LabsDirectory};
 use super::{
     CONFIG_FILE, CUT_FILE, DEFAULT_CONFIG, HOST_VARIABLE, Host, LabError, Process, config, holder, links, list,
     namespaces, outages, status, topology, vendor_names,
@@ -49,11 +49,12 @@ pub(super) fn up(
     let (text, backends) = config::relocated(&text, &asked, &desired)?;
     let topology = topology::topology(&crate::config::parse(&text, &asked)?.desired, &asked)?;
     let names = if vendor_names { vendor_names::of(&desired) } else { BTreeSet::new() };
-    let plan = Plan { text, asked, topology, backends, names, stand_ins: file.is_none() || stand_ins };
+    let plan = LabPlan { text, asked, topology, backends, names, stand_ins: file.is_none() || stand_ins };
 
-    let labs = Labs::lock()?;
+    let labs = LabsDirectory::lock()?;
     if let Some((first, life)) = found(&labs, name)? {
-        let lab = Lab::read(&labs.dir_of(name)).filter(|lab| life != Life::Ended && lab.dead_process().is_none());
+        let lab =
+            LabRecord::read(&labs.dir_of(name)).filter(|lab| life != InitState::Ended && lab.dead_process().is_none());
         if lab.is_some() {
             return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
         }
@@ -63,7 +64,7 @@ pub(super) fn up(
     labs.remove(name)?;
     let (dir, lock) = labs.make(name)?;
     if let Err(error) = build(&dir, lock, &plan) {
-        if let Some(first) = First::read(&dir) {
+        if let Some(first) = InitProcess::read(&dir) {
             first.kill()?;
         }
         labs.remove(name)?;
@@ -75,7 +76,7 @@ pub(super) fn up(
 }
 
 /// A lab that is to be built.
-struct Plan {
+struct LabPlan {
     /// The config.
     text: String,
     /// What it is called.
@@ -89,7 +90,7 @@ struct Plan {
 }
 
 /// Starts the lab's first process, which keeps `lock`, and waits until the lab is ready.
-fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
+fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
@@ -115,7 +116,7 @@ fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
     let mut child =
         command.spawn().map_err(|source| LabError::Command { command: "plgw lab hold".to_owned(), source })?;
     let pid = i32::try_from(child.id()).expect("a process' number is positive and fits");
-    First::of(pid, user_namespace)?.write(dir)?;
+    InitProcess::of(pid, user_namespace)?.write(dir)?;
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut said).doing("read the answer of the lab's first process")?;
@@ -130,7 +131,7 @@ fn build(dir: &Path, lock: fs::File, plan: &Plan) -> Result<(), LabError> {
 pub(super) fn down(name: &str) -> Result<(), LabError> {
     check_name(name)?;
     not_inside("plgw lab down")?;
-    let labs = Labs::lock()?;
+    let labs = LabsDirectory::lock()?;
     if !labs.dir_of(name).exists() {
         labs.remove_if_empty();
         println!("lab `{name}` is not up; nothing to remove");
@@ -143,7 +144,7 @@ pub(super) fn down(name: &str) -> Result<(), LabError> {
 
 pub(super) fn down_all() -> Result<(), LabError> {
     not_inside("plgw lab down")?;
-    let labs = Labs::lock()?;
+    let labs = LabsDirectory::lock()?;
     for name in record::names()? {
         end(&labs, &name)?;
     }
@@ -151,7 +152,7 @@ pub(super) fn down_all() -> Result<(), LabError> {
     Ok(())
 }
 
-fn end(labs: &Labs, name: &str) -> Result<(), LabError> {
+fn end(labs: &LabsDirectory, name: &str) -> Result<(), LabError> {
     if let Some((first, life)) = found(labs, name)? {
         kill(&first, life, name)?;
     }
@@ -161,17 +162,17 @@ fn end(labs: &Labs, name: &str) -> Result<(), LabError> {
 }
 
 /// The first process that is recorded for the lab `name`.
-fn found(labs: &Labs, name: &str) -> Result<Option<(First, Life)>, LabError> {
+fn found(labs: &LabsDirectory, name: &str) -> Result<Option<(InitProcess, InitState)>, LabError> {
     let dir = labs.dir_of(name);
     record::check(&dir)?;
-    Ok(First::read(&dir).map(|first| (first.clone(), first.life(&dir))))
+    Ok(InitProcess::read(&dir).map(|first| (first.clone(), first.life(&dir))))
 }
 
-fn kill(first: &First, life: Life, name: &str) -> Result<(), LabError> {
+fn kill(first: &InitProcess, life: InitState, name: &str) -> Result<(), LabError> {
     match life {
-        Life::Unseen | Life::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
+        InitState::Unseen | InitState::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
         // Ended: its last processes may still be on their way out.
-        Life::Runs | Life::Ended => first.kill(),
+        InitState::Runs | InitState::Ended => first.kill(),
     }
 }
 
@@ -179,7 +180,7 @@ fn kill(first: &First, life: Life, name: &str) -> Result<(), LabError> {
 fn not_inside(command: &'static str) -> Result<(), LabError> {
     for name in record::names()? {
         let dir = record::dir_of(&name)?;
-        if First::read(&dir).is_some_and(|first| first.life(&dir) == Life::AroundThis) {
+        if InitProcess::read(&dir).is_some_and(|first| first.life(&dir) == InitState::AroundThis) {
             let host = env::var(HOST_VARIABLE).map_or_else(|_| String::new(), |host| format!(" at `{host}`"));
             return Err(LabError::Inside { name, host, command });
         }
@@ -189,7 +190,7 @@ fn not_inside(command: &'static str) -> Result<(), LabError> {
 
 pub(super) fn run(name: &str, host: Host, command: Vec<OsString>) -> Result<ExitCode, LabError> {
     let found = find(name)?;
-    enter::run(&Entry::open(&found.first, &found.lab, host)?, job(&found, host, command)?)
+    enter::run(&HostNamespaces::open(&found.first, &found.lab, host)?, job(&found, host, command)?)
 }
 
 /// Builds a lab of `config`, runs `command` in it, removes the lab, and answers the command's exit code.
@@ -203,7 +204,7 @@ pub(super) fn run_in_new(
     not_inside("plgw lab run --config")?;
     let program = super::program()?;
     let name = format!("run-{}", std::process::id());
-    // Each in a process of its own: one that has built or entered a lab cannot leave its namespaces.
+    // Each in a separate process: one that has built or entered a lab cannot leave its namespaces.
     let plgw = |verb: &str| {
         let mut command = Command::new(&program);
         command.args(["lab", verb, "--name", &name]);
@@ -228,14 +229,14 @@ pub(super) fn run_in_new(
 
 pub(super) fn shell(name: &str, host: Host) -> Result<ExitCode, LabError> {
     let found = find(name)?;
-    let entry = Entry::open(&found.first, &found.lab, host)?;
+    let entry = HostNamespaces::open(&found.first, &found.lab, host)?;
     let command = enter::shell(&found.dir, host)?;
     print!("{}", status::welcome(host, &found.lab));
     enter::run(&entry, job(&found, host, command)?)
 }
 
 /// A command at `host`, with what it finds in its environment.
-fn job(found: &Found, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
+fn job(found: &RunningLab, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
     let held = found.lab.hosts.get(&host);
     let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
     let mut environment = admin::environment(host, &found.lab, &found.dir)?;
@@ -253,7 +254,7 @@ pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
     let url = found.lab.admin_url().ok_or(LabError::NoAdmin)?;
     let address = url.parse().expect("a scheme and a socket address");
     let token = Credentials::read(&found.dir)?.token;
-    Entry::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
+    HostNamespaces::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
     let ca = (found.lab.admin_tls == AdminTls::LabCa).then_some(found.lab.ca);
     Ok(AdminApi { address, token, ca })
 }
@@ -271,7 +272,7 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let link = format!("{scheme}://{here}/console#token={token}");
     // The reader of a pipe may have closed it after the link.
     let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
-    let entry = Entry::open(&found.first, &found.lab, Host::Gateway)?;
+    let entry = HostNamespaces::open(&found.first, &found.lab, Host::Gateway)?;
     enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Host::Gateway, command)? })
 }
 
@@ -289,7 +290,7 @@ pub(super) fn status(name: Option<&str>, json: bool) -> Result<ExitCode, LabErro
     let mut views = Vec::new();
     for name in &names {
         let dir = record::dir_of(name)?;
-        let view = status::View::of(name, &dir);
+        let view = status::LabView::of(name, &dir);
         if view.is_none() && names.len() == 1 {
             return Err(LabError::NotUp { name: name.clone(), flag: flag(name) });
         }
@@ -317,8 +318,10 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
     }
     outages::write(&found.dir, &zones)?;
 
-    let (router, service) =
-        (Entry::open(&found.first, lab, Host::Router)?, Entry::open(&found.first, lab, Host::Service)?);
+    let (router, service) = (
+        HostNamespaces::open(&found.first, lab, Host::Router)?,
+        HostNamespaces::open(&found.first, lab, Host::Service)?,
+    );
     router.enter_network()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     runtime.block_on(links::cut(Host::Router, router.network(), endpoints, dead))?;
@@ -335,32 +338,32 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
 pub(super) fn network(dir: &Path, host: Host) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let found = standing(&name, dir.to_owned())?;
-    Ok(Entry::open(&found.first, &found.lab, host)?.into_network())
+    Ok(HostNamespaces::open(&found.first, &found.lab, host)?.into_network())
 }
 
 /// A lab that is up.
-struct Found {
+struct RunningLab {
     name: String,
     dir: PathBuf,
-    first: First,
-    lab: Lab,
+    first: InitProcess,
+    lab: LabRecord,
 }
 
-fn find(name: &str) -> Result<Found, LabError> {
+fn find(name: &str) -> Result<RunningLab, LabError> {
     standing(name, record::dir_of(check_name(name)?)?)
 }
 
 /// The lab `name`, whose directory is `dir`, when it is up and can be reached from here.
-fn standing(name: &str, dir: PathBuf) -> Result<Found, LabError> {
+fn standing(name: &str, dir: PathBuf) -> Result<RunningLab, LabError> {
     let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
-    let first = First::read(&dir).ok_or_else(not_up)?;
+    let first = InitProcess::read(&dir).ok_or_else(not_up)?;
     match first.life(&dir) {
-        Life::Runs | Life::AroundThis => {
-            let lab = Lab::read(&dir).ok_or_else(not_up)?;
-            Ok(Found { name: name.to_owned(), dir, first, lab })
+        InitState::Runs | InitState::AroundThis => {
+            let lab = LabRecord::read(&dir).ok_or_else(not_up)?;
+            Ok(RunningLab { name: name.to_owned(), dir, first, lab })
         }
-        Life::Unseen => Err(LabError::Unseen { name: name.to_owned() }),
-        Life::Ended => Err(not_up()),
+        InitState::Unseen => Err(LabError::Unseen { name: name.to_owned() }),
+        InitState::Ended => Err(not_up()),
     }
 }
 

@@ -13,8 +13,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::error::Doing;
-use super::record::Lab;
+use super::error::IoContext;
+use super::record::LabRecord;
 use super::{Host, LabError};
 use crate::api::client::AdminAddress;
 use crate::config::AdminTls;
@@ -52,7 +52,7 @@ pub struct AdminApi {
     pub ca: Option<PathBuf>,
 }
 
-/// What the admin API asks for: made anew with every lab.
+/// The admin API's credentials, new for every lab.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Credentials {
     public_key: String,
@@ -94,7 +94,11 @@ fn random<const N: usize>() -> Result<String, LabError> {
 }
 
 /// What a process at `host` has in its environment to use the admin API of `lab`, in `dir`, with.
-pub(super) fn environment(host: Host, lab: &Lab, dir: &Path) -> Result<BTreeMap<&'static str, OsString>, LabError> {
+pub(super) fn environment(
+    host: Host,
+    lab: &LabRecord,
+    dir: &Path,
+) -> Result<BTreeMap<&'static str, OsString>, LabError> {
     let Some(url) = lab.admin_url().filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
     let credentials = Credentials::read(dir)?.environment().into_iter().map(|(name, value)| (name, value.into()));
     let mut environment: BTreeMap<_, OsString> = credentials.collect();
@@ -105,8 +109,8 @@ pub(super) fn environment(host: Host, lab: &Lab, dir: &Path) -> Result<BTreeMap<
     Ok(environment)
 }
 
-/// Moves bytes between clients of the listener that is this process' standard input, which lies in the machine's network,
-/// and the admin API at `to`, which lies in this process' own.
+/// Moves bytes between clients of the listener that is this process' standard input, which is in the machine's network,
+/// and the admin API at `to`, which is in this process' own.
 pub(super) fn forward(to: SocketAddr) -> Result<(), LabError> {
     let input: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
     let listener = std::net::TcpListener::from(input);

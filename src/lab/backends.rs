@@ -22,7 +22,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::{LabError, holder};
 
 /// The list, in the lab's directory.
@@ -98,7 +98,7 @@ pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
         runtime.spawn(follow(backend, socket));
     }
     holder::say(holder::SERVES)?;
-    // The other end is closed when the lab ends; this process is then as good as gone with it.
+    // The other end is closed when the lab ends; this process then ends with it.
     let _ = UnixStream::from(input).read(&mut [0]);
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::record::DEFAULT_NAME;
 use super::{Host, LabError, Process, actions};
 
-/// The lab VPC: the documentation's network on this machine, in namespaces of its own.
+/// The lab VPC: the documentation's network on this machine, in network namespaces
 #[derive(Debug, Clone, Subcommand)]
 pub enum LabCommand {
     /// Builds the lab and starts the gateway in it.
@@ -46,7 +46,7 @@ pub enum LabCommand {
 
 /// Which lab.
 #[derive(Debug, Clone, Args)]
-pub struct Which {
+pub struct LabName {
     /// The lab's name: several may be up side by side.
     #[arg(long, default_value = DEFAULT_NAME)]
     pub name: String,
@@ -56,18 +56,18 @@ pub struct Which {
 #[derive(Debug, Clone, Args)]
 pub struct Up {
     #[command(flatten)]
-    which: Which,
+    which: LabName,
     /// The gateway's config; absent: the documentation's example, with stand-ins.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// With a virtual network of Azure and a VPC network of Google Cloud, each with a private endpoint and a host.
     #[arg(long, conflicts_with = "config")]
     clouds: bool,
-    /// Put stand-ins where the config's nodes and apps are, instead of reaching the real ones.
+    /// Run stand-ins at the addresses of the config's nodes and apps, instead of reaching the real ones.
     #[arg(long, requires = "config")]
     stand_ins: bool,
     /// Answer the vendors' own host names, as `cloud.mongodb.com` and `ec2.us-east-1.amazonaws.com`, with the gateway's APIs,
-    /// over TLS by the lab CA, which commands in the lab are told to trust. In a config: `admin.names`.
+    /// over TLS by the lab CA, which commands in the lab trust. In a config: `admin.names`.
     #[arg(long)]
     vendor_names: bool,
 }
@@ -76,8 +76,8 @@ pub struct Up {
 #[derive(Debug, Clone, Args)]
 pub struct Shell {
     #[command(flatten)]
-    which: Which,
-    /// Where to stand.
+    which: LabName,
+    /// The host to run on.
     #[arg(long, value_name = "HOST", default_value = "vpc")]
     at: Host,
 }
@@ -86,14 +86,14 @@ pub struct Shell {
 #[derive(Debug, Clone, Args)]
 pub struct Run {
     #[command(flatten)]
-    which: Which,
+    which: LabName,
     /// Where to run it.
     #[arg(long, value_name = "HOST", default_value = "vpc")]
     at: Host,
     /// Build a lab of this config for the command alone, and remove it afterwards.
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     config: Option<PathBuf>,
-    /// In that lab, put stand-ins where the config's nodes and apps are.
+    /// In that lab, run stand-ins at the addresses of the config's nodes and apps.
     #[arg(long, requires = "config")]
     stand_ins: bool,
     /// In that lab, answer the vendors' own host names with the gateway's APIs, as `plgw lab up --vendor-names` does.
@@ -137,7 +137,7 @@ pub(super) enum Output {
 #[derive(Debug, Clone, Args)]
 pub struct Console {
     #[command(flatten)]
-    which: Which,
+    which: LabName,
     /// The port on 127.0.0.1; 0: any that is free.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -154,7 +154,7 @@ pub struct Forward {
 #[derive(Debug, Clone, Args)]
 pub struct Cut {
     #[command(flatten)]
-    which: Which,
+    which: LabName,
     /// The zone, `us-east-1b`.
     zone: String,
 }
@@ -163,7 +163,7 @@ pub struct Cut {
 #[derive(Debug, Clone, Args)]
 pub struct Down {
     #[command(flatten)]
-    which: Which,
+    which: LabName,
     /// Every lab of this user.
     #[arg(long, conflicts_with = "name")]
     all: bool,
@@ -174,7 +174,7 @@ pub struct Down {
 pub struct Hold {
     /// The lab's directory.
     dir: PathBuf,
-    /// The config that was asked for, for people.
+    /// The requested config, for messages.
     #[arg(long)]
     asked: String,
     /// The processes to start.
@@ -218,7 +218,7 @@ impl LabCommand {
             Self::Down(down) if down.all => actions::down_all().map(|()| ExitCode::SUCCESS),
             Self::Down(down) => actions::down(&down.which.name).map(|()| ExitCode::SUCCESS),
             Self::Hold(hold) => {
-                let order = super::holder::Order { dir: hold.dir, asked: hold.asked, processes: hold.process };
+                let order = super::holder::LabSpec { dir: hold.dir, asked: hold.asked, processes: hold.process };
                 super::holder::hold(&order).map(|()| ExitCode::SUCCESS)
             }
             Self::Process(process) => super::process::serve(process.process, &process.dir).map(|()| ExitCode::SUCCESS),

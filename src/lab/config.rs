@@ -35,7 +35,7 @@ pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(St
     let free =
         first_service_net(desired).into_iter().flat_map(|base| (ALIASES..).map(move |n| Ipv4Addr::from(base + n)));
     let free = free.filter(|ip| !all.contains(ip));
-    // One each: nodes of one machine may stand for several zones, of which one can be cut.
+    // One each: nodes of one machine may be in several zones, of which one can be cut.
     let mut real = BTreeSet::new();
     for_each_backend(&mut table, |value| real.extend(named(value).filter(|address| address.ip().is_loopback())));
     let aliases: BTreeMap<SocketAddrV4, Ipv4Addr> = real.into_iter().zip(free).collect();
@@ -102,7 +102,7 @@ fn tables<'t>(table: &'t mut Table, key: &str) -> impl Iterator<Item = &'t mut T
 }
 
 /// `text`, which is a good config, with what is the lab's to say: where DNS and the admin API listen, to which `names` that
-/// answers besides the file's own, and where state and certificates lie unless the file says so itself. `base` is what relative paths in it are relative to.
+/// answers besides the file's own, and where state and certificates are unless the file says so itself. `base` is what relative paths in it are relative to.
 pub(super) fn effective(
     text: &str,
     file: &str,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn state_lies_in_the_labs_directory_unless_the_file_says_where() {
+    fn state_is_in_the_labs_directory_unless_the_file_sets_it() {
         let state = |text: &str| in_lab(text).settings.state;
         assert_eq!(state(DEFAULT_CONFIG), StateLocation::File("/run/x/state.json".into()));
         let told = format!("{DEFAULT_CONFIG}\n[state]\npath = \"mine.state\"\n");

@@ -8,22 +8,22 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs, io};
 
-use super::error::Doing;
-use super::record::{First, Lab};
+use super::error::IoContext;
+use super::record::{InitProcess, LabRecord};
 use super::{Host, LabError, admin, namespaces};
 use crate::lifecycle::{exit_code, run_command};
 
 /// The network and mount namespaces of a host, to be entered.
-pub(super) struct Entry {
+pub(super) struct HostNamespaces {
     network: namespaces::Namespace,
     mounts: namespaces::Namespace,
     user: Option<namespaces::Namespace>,
     pids: namespaces::Namespace,
 }
 
-impl Entry {
+impl HostNamespaces {
     /// Opens the namespaces of `host`.
-    pub(super) fn open(first: &First, lab: &Lab, host: Host) -> Result<Self, LabError> {
+    pub(super) fn open(first: &InitProcess, lab: &LabRecord, host: Host) -> Result<Self, LabError> {
         let held = lab.hosts.get(&host).ok_or(LabError::NoHost { host, reason: why_missing(host) })?;
         let descriptor = |number: i32| namespaces::open(&first.proc(format!("fd/{number}")));
         Ok(Self {
@@ -106,7 +106,7 @@ pub(super) struct Job {
 }
 
 /// Runs a command and answers its exit status, as a shell would.
-pub(super) fn run(entry: &Entry, job: Job) -> Result<ExitCode, LabError> {
+pub(super) fn run(entry: &HostNamespaces, job: Job) -> Result<ExitCode, LabError> {
     let (program, arguments) = job.command.split_first().expect("clap asks for at least one word");
     entry.enter()?;
     let mut command = Command::new(program);
@@ -128,7 +128,7 @@ pub(super) fn run(entry: &Entry, job: Job) -> Result<ExitCode, LabError> {
     Ok(code)
 }
 
-/// The shell to stand on a host with: the user's, with the host in its prompt where it is bash.
+/// The shell for a host: the user's, with the host in its prompt where it is bash.
 pub(super) fn shell(dir: &Path, host: Host) -> Result<Vec<OsString>, LabError> {
     let shell = env::var_os("SHELL").filter(|shell| Path::new(shell).is_file()).unwrap_or_else(|| "/bin/sh".into());
     let mut command = vec![shell.clone()];

@@ -146,13 +146,13 @@ pub enum LabError {
     },
 }
 
-/// Says what was being done when the operating system refused.
-pub(super) trait Doing<T> {
-    /// The same result, with `what` said in front of its error.
+/// Adds to an operating system error what was being done.
+pub(super) trait IoContext<T> {
+    /// The same result, with `what` in front of its error.
     fn doing(self, what: impl Into<String>) -> Result<T, LabError>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
     fn doing(self, what: impl Into<String>) -> Result<T, LabError> {
         self.map_err(|error| LabError::System { what: what.into(), source: error.into() })
     }

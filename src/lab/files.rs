@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::{Host, LabError};
 
 const RESOLV: &str = "/etc/resolv.conf";
@@ -27,7 +27,7 @@ pub(super) fn part_from_host() -> Result<(), LabError> {
 
 /// Puts a lab host's files, kept in `dir`, over the machine's in this mount namespace.
 pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<(), LabError> {
-    // Before the files: what `/etc/resolv.conf` is a link to may lie in one of these.
+    // Before the files: what `/etc/resolv.conf` is a link to may be in one of these.
     let resolv = dir.join(format!("resolv.{host}"));
     write(&resolv, &resolv_conf(host, resolver))?;
     mount_bind(&resolv, RESOLV).doing(format!("put the resolver of `{host}` over {RESOLV} (the file must exist)"))?;
@@ -38,7 +38,7 @@ pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<
     }
     let empty = dir.join("empty");
     for service in NAME_SERVICES.map(Path::new).into_iter().filter(|service| service.is_dir()) {
-        // The resolver's file may lie in it, and is by now ours.
+        // The resolver's file may be in it, and is by now ours.
         if fs::canonicalize(RESOLV).is_ok_and(|target| target.starts_with(service)) {
             continue;
         }

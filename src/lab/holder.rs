@@ -17,9 +17,9 @@ use std::time::Duration;
 use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::namespaces::{self, Namespace};
-use super::record::{self, HostRecord, Lab, ProcessRecord};
+use super::record::{self, HostRecord, LabRecord, ProcessRecord};
 use super::topology::Topology;
 use super::{CONFIG_FILE, Host, LabError, Process, files, ipv6_links, links, topology};
 use crate::quickstart::{planned, uri_environment};
@@ -35,23 +35,23 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// What the lab is built from.
 #[derive(Debug, Clone)]
-pub(super) struct Order {
+pub(super) struct LabSpec {
     /// The lab's directory.
     pub(super) dir: PathBuf,
-    /// The config that was asked for, for people.
+    /// The requested config, for messages.
     pub(super) asked: String,
     /// The processes to start.
     pub(super) processes: Vec<Process>,
 }
 
 /// Builds the lab and keeps it until this process is ended. Writes to standard output that it is ready, or why it is not.
-pub(super) fn hold(order: &Order) -> Result<(), LabError> {
+pub(super) fn hold(order: &LabSpec) -> Result<(), LabError> {
     namespaces::one_thread()?;
-    // A session of its own: neither the terminal nor its Ctrl-C reach the lab.
+    // A separate session: neither the terminal nor its Ctrl-C reach the lab.
     rustix::process::setsid().doing("leave the terminal")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     let built = runtime.block_on(build(order));
-    let Built { mut lab, hosts, way_out } = match built {
+    let BuiltLab { mut lab, hosts, way_out } = match built {
         Ok(built) => built,
         Err(error) => {
             say(&crate::control::chain(&error))?;
@@ -74,14 +74,14 @@ struct Namespaces {
 
 /// A lab, and what has to stay open for as long as it is up.
 #[derive(Debug)]
-struct Built {
-    lab: Lab,
+struct BuiltLab {
+    lab: LabRecord,
     hosts: BTreeMap<Host, Namespaces>,
     /// The process that reaches real backends ends when this does.
     way_out: Option<UnixStream>,
 }
 
-async fn build(order: &Order) -> Result<Built, LabError> {
+async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
     let config = crate::config::load(&order.dir.join(CONFIG_FILE))?;
     let topology = topology::topology(&config.desired, &order.asked)?;
     let mut processes = BTreeMap::new();
@@ -135,7 +135,7 @@ async fn build(order: &Order) -> Result<Built, LabError> {
     // A plan that fails has kept the gateway from starting.
     let planned = planned(&config).await.ok();
     let strings = planned.as_ref().map(uri_environment).unwrap_or_default().into_iter().collect();
-    let lab = Lab {
+    let lab = LabRecord {
         config: order.asked.clone(),
         hosts: hosts.collect(),
         zones,
@@ -146,7 +146,7 @@ async fn build(order: &Order) -> Result<Built, LabError> {
         admin_tls: config.settings.admin_tls(),
         strings,
     };
-    Ok(Built { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
+    Ok(BuiltLab { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }
 
 /// Makes the namespaces of every host: a network, and mounts with the host's own files.
@@ -166,13 +166,13 @@ fn make_hosts(topology: &Topology, dir: &Path) -> Result<BTreeMap<Host, Namespac
 }
 
 /// A process that was started and has not said yet that it serves.
-struct Starting {
+struct StartingProcess {
     process: Process,
     child: Child,
 }
 
 /// Starts a process of the lab where this thread is.
-fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<Starting, LabError> {
+fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<StartingProcess, LabError> {
     let path = dir.join(process.log());
     let log = crate::files::append(&path, crate::files::LOG);
     let log = log.map_err(|source| LabError::File { what: "open", path, source })?;
@@ -184,10 +184,10 @@ fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<Starting, LabErro
         command.env("RUST_LOG", "info");
     }
     let child = command.spawn().map_err(|source| LabError::Command { command: process.name().to_owned(), source })?;
-    Ok(Starting { process, child })
+    Ok(StartingProcess { process, child })
 }
 
-impl Starting {
+impl StartingProcess {
     /// Waits until the process serves and answers its number inside the lab.
     fn until_it_serves(&mut self, dir: &Path) -> Result<i32, LabError> {
         let name = self.process.name();
@@ -210,8 +210,8 @@ fn last_lines(log: &str) -> String {
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-/// Reaps what ends, notes which needed process did, and ends when it is asked to or its record is gone.
-async fn watch(lab: &mut Lab, dir: &Path) -> Result<(), LabError> {
+/// Reaps what ends, notes which needed process did, and ends on request or when its record is gone.
+async fn watch(lab: &mut LabRecord, dir: &Path) -> Result<(), LabError> {
     let mut children = signal(SignalKind::child()).doing("listen for ended processes")?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
     let mut tick = tokio::time::interval(WATCH);
@@ -233,7 +233,7 @@ async fn watch(lab: &mut Lab, dir: &Path) -> Result<(), LabError> {
 
 /// Takes the ends of all processes that have ended: as process 1 it inherits those whose parents have. Answers whether a
 /// needed one was among them.
-fn reap(lab: &mut Lab) -> bool {
+fn reap(lab: &mut LabRecord) -> bool {
     let mut needed = false;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         let process = lab.processes.values_mut().find(|process| process.pid == pid.as_raw_nonzero().get());

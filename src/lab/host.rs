@@ -1,11 +1,11 @@
-//! Where one can stand in the lab.
+//! The hosts of the lab.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A network namespace of the lab. All but the last two are hosts that people stand on.
+/// A network namespace of the lab. All but the last two are hosts for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Host {

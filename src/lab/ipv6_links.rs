@@ -1,6 +1,6 @@
 //! IPv6 in the lab, beside `links`: addresses, routes and rules of a VPC that has it.
 //!
-//! One-way lies here as it does for IPv4, though the kernel checks no sources of IPv6 by itself (`rp_filter`):
+//! One-way connectivity is enforced here as for IPv4, though the kernel checks no sources of IPv6 by itself (`rp_filter`):
 //!
 //! - the gateway forwards nothing;
 //! - what comes for an endpoint's address by another cable than the router's vanishes, before the kernel asks whether the
@@ -20,7 +20,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::route::{RouteHeader, RouteType};
 use rtnetlink::packet_route::rule::RuleAction;
 
-use super::links::{FIRST_TABLE, HOST_END, Kernel, VPC_SIDE};
+use super::links::{FIRST_TABLE, HOST_END, NetworkConfig, VPC_SIDE};
 use super::namespaces::Namespace;
 use super::topology::{Ipv6, Topology};
 use super::{Host, LabError};
@@ -39,7 +39,7 @@ pub(super) async fn wire(
     topology: &Topology,
     networks: &BTreeMap<Host, Namespace>,
 ) -> Result<(), LabError> {
-    let kernel = |host: Host| Kernel::of(host, networks.get(&host).expect("every host has a namespace"));
+    let kernel = |host: Host| NetworkConfig::of(host, networks.get(&host).expect("every host has a namespace"));
     let (gateway, router) = (kernel(Host::Gateway)?, kernel(Host::Router)?);
 
     let (ours, theirs) = (gateway.index(VPC_SIDE).await?, router.index("gateway").await?);
@@ -94,23 +94,29 @@ pub(super) async fn wire(
 }
 
 /// An end of a cable. The kernel adds the route to the other one.
-async fn link_local(kernel: &Kernel, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
+async fn link_local(kernel: &NetworkConfig, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
     add(kernel, index, ip, 64, AddressFlags::Nodad).await
 }
 
 /// An address without the route to its network: every way is written out.
-async fn address(kernel: &Kernel, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
+async fn address(kernel: &NetworkConfig, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
     add(kernel, index, ip, 128, AddressFlags::Nodad | AddressFlags::Noprefixroute).await
 }
 
 /// No address is looked for on the cable before it is used (`Nodad`): its two ends are known, and it can be bound at once.
-async fn add(kernel: &Kernel, index: u32, ip: Ipv6Addr, prefix: u8, flags: AddressFlags) -> Result<(), LabError> {
+async fn add(
+    kernel: &NetworkConfig,
+    index: u32,
+    ip: Ipv6Addr,
+    prefix: u8,
+    flags: AddressFlags,
+) -> Result<(), LabError> {
     let mut request = kernel.handle.address().add(index, ip.into(), prefix);
     request.message_mut().attributes.push(AddressAttribute::Flags(flags));
     kernel.done(format!("give the address {ip}/{prefix}"), request.execute().await)
 }
 
-async fn route(kernel: &Kernel, net: Ipv6Net, index: u32, next_hop: Ipv6Addr) -> Result<(), LabError> {
+async fn route(kernel: &NetworkConfig, net: Ipv6Net, index: u32, next_hop: Ipv6Addr) -> Result<(), LabError> {
     let route = RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(net.network(), net.prefix_len())
         .output_interface(index)

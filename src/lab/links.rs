@@ -1,6 +1,6 @@
 //! Cables, addresses, routes and rules: the topology as the kernel gets it, over netlink.
 //!
-//! One-way lies here, below any socket of the gateway:
+//! One-way connectivity is enforced here, below any socket of the gateway:
 //!
 //! - the gateway forwards nothing (`ip_forward` is 0), so no packet crosses from the service's side to the consumer's;
 //! - it answers as a strong host: what comes in by a cable is looked up in that cable's own table, which holds the
@@ -22,7 +22,7 @@ use rtnetlink::packet_route::route::{RouteHeader, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::namespaces::{self, Namespace};
 use super::topology::{HostNet, Topology};
 use super::{Host, LabError, admin};
@@ -62,7 +62,7 @@ const ANYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
 pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespace>) -> Result<(), LabError> {
     let mut kernels = BTreeMap::new();
     for (host, namespace) in networks {
-        let kernel = Kernel::of(*host, namespace)?;
+        let kernel = NetworkConfig::of(*host, namespace)?;
         kernel.settings(topology.ipv6.is_some())?;
         let lo = kernel.index("lo").await?;
         kernel.up(lo).await?;
@@ -88,7 +88,7 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
 
 /// Lets packets to and from these addresses vanish at `host`, as in an outage of their zone; or lets them be again.
 pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[IpAddr], dead: bool) -> Result<(), LabError> {
-    let kernel = Kernel::of(host, network)?;
+    let kernel = NetworkConfig::of(host, network)?;
     for ip in addresses {
         for towards in [true, false] {
             let rule = kernel.handle.rule().add().priority(CUT_PRIORITY).action(RuleAction::Blackhole);
@@ -114,7 +114,11 @@ pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[IpAddr], d
     Ok(())
 }
 
-async fn join_gateway_and_router(gateway: &Kernel, router: &Kernel, topology: &Topology) -> Result<(), LabError> {
+async fn join_gateway_and_router(
+    gateway: &NetworkConfig,
+    router: &NetworkConfig,
+    topology: &Topology,
+) -> Result<(), LabError> {
     let ours = gateway.index(VPC_SIDE).await?;
     gateway.address(ours, GATEWAY_END, 32).await?;
     for ip in &topology.vpc_side {
@@ -136,7 +140,7 @@ async fn join_gateway_and_router(gateway: &Kernel, router: &Kernel, topology: &T
 }
 
 /// A host's own end: its addresses, and all else by its next hop, even its own subnet, as in a VPC.
-async fn wire_host(kernel: &Kernel, host: &HostNet) -> Result<(), LabError> {
+async fn wire_host(kernel: &NetworkConfig, host: &HostNet) -> Result<(), LabError> {
     let index = kernel.index(HOST_END).await?;
     for ip in &host.addresses {
         kernel.address(index, *ip, if host.net.contains(ip) { host.net.prefix_len() } else { 32 }).await?;
@@ -148,7 +152,7 @@ async fn wire_host(kernel: &Kernel, host: &HostNet) -> Result<(), LabError> {
 }
 
 /// The other end of a host's cable.
-async fn wire_hub(hub: &Kernel, host: &HostNet, topology: &Topology) -> Result<(), LabError> {
+async fn wire_hub(hub: &NetworkConfig, host: &HostNet, topology: &Topology) -> Result<(), LabError> {
     let index = hub.index(host.kind.name()).await?;
     hub.address(index, host.next_hop, 32).await?;
     for ip in gateway_addresses(host.kind, topology) {
@@ -182,7 +186,7 @@ fn gateway_addresses(host: Host, topology: &Topology) -> Vec<Ipv4Addr> {
 }
 
 /// Makes the gateway answer on each cable to what belongs on it, and to nothing else.
-async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabError> {
+async fn strong_host(gateway: &NetworkConfig, topology: &Topology) -> Result<(), LabError> {
     let mut cables = vec![(VPC_SIDE, topology.vpc_side.iter().copied().chain([GATEWAY_END]).collect::<Vec<_>>())];
     for host in topology.hosts.iter().filter(|host| host.hub() == Host::Gateway) {
         let mut own = gateway_addresses(host.kind, topology);
@@ -211,12 +215,12 @@ async fn strong_host(gateway: &Kernel, topology: &Topology) -> Result<(), LabErr
 }
 
 /// One namespace's network configuration.
-pub(super) struct Kernel {
+pub(super) struct NetworkConfig {
     host: Host,
     pub(super) handle: Handle,
 }
 
-impl Kernel {
+impl NetworkConfig {
     /// Enters the namespace of `host` and speaks to it from then on, wherever this thread goes.
     pub(super) fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
         namespaces::enter_network(namespace)?;

@@ -11,18 +11,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::LabError;
-use super::record::{self, First, Lab};
-use super::status::{State, printable};
+use super::record::{self, InitProcess, LabRecord};
+use super::status::{LabState, printable};
 use crate::files;
 
 /// A lab, as far as it can be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Entry {
+struct LabEntry {
     name: String,
     /// The number of the user who built it.
     user: u32,
     #[serde(flatten)]
-    state: Listed,
+    state: ListedState,
     /// Since when it is up, as in RFC 3339.
     since: Option<String>,
     /// Its first process; `None` when it is gone.
@@ -30,38 +30,38 @@ struct Entry {
     directory: PathBuf,
 }
 
-/// How it is, in words that stay.
+/// Its state, in stable words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Listed {
+struct ListedState {
     state: &'static str,
     /// Why, where it has died.
     problem: Option<String>,
 }
 
-impl From<State> for Listed {
-    fn from(state: State) -> Self {
+impl From<LabState> for ListedState {
+    fn from(state: LabState) -> Self {
         let (state, problem) = match state {
-            State::Up => ("up", None),
-            State::Building => ("building", None),
-            State::Unseen => ("unseen", None),
-            State::Died(why) => ("died", Some(why)),
+            LabState::Up => ("up", None),
+            LabState::Building => ("building", None),
+            LabState::Unseen => ("unseen", None),
+            LabState::Died(why) => ("died", Some(why)),
         };
         Self { state, problem }
     }
 }
 
 /// A lab's first process, found by its command line: another user's directory cannot be read.
-struct FirstProcess {
+struct InitOfUser {
     pid: i32,
     user: u32,
     since: Option<u64>,
 }
 
 /// The labs of this machine.
-pub(super) struct Labs(Vec<Entry>);
+pub(super) struct LabList(Vec<LabEntry>);
 
 /// Looks for labs.
-pub(super) fn labs() -> Result<Labs, LabError> {
+pub(super) fn labs() -> Result<LabList, LabError> {
     let mut processes = processes();
     let mut entries = Vec::new();
     let own = record::base()?;
@@ -80,7 +80,7 @@ pub(super) fn labs() -> Result<Labs, LabError> {
     }
     entries.extend(processes.into_iter().filter_map(|(dir, process)| entry(dir, Some(process))));
     entries.sort_by(|a, b| (a.user, &a.name, &a.directory).cmp(&(b.user, &b.name, &b.directory)));
-    Ok(Labs(entries))
+    Ok(LabList(entries))
 }
 
 /// Directories of labs: this user's, and the usual ones of others.
@@ -99,7 +99,7 @@ fn bases(own: PathBuf) -> Vec<PathBuf> {
 }
 
 /// The first processes of labs, by their lab's directory.
-fn processes() -> BTreeMap<PathBuf, FirstProcess> {
+fn processes() -> BTreeMap<PathBuf, InitOfUser> {
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
@@ -108,33 +108,33 @@ fn processes() -> BTreeMap<PathBuf, FirstProcess> {
         let ["lab", "hold", dir] = words.get(1..4)? else { return None };
         let user = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
         let started = record::started(pid)?;
-        Some((PathBuf::from(dir), FirstProcess { pid, user, since: record::since(started) }))
+        Some((PathBuf::from(dir), InitOfUser { pid, user, since: record::since(started) }))
     })
     .collect()
 }
 
 /// The lab in `dir`; `None` where there is neither a readable directory nor a process.
-fn entry(dir: PathBuf, process: Option<FirstProcess>) -> Option<Entry> {
+fn entry(dir: PathBuf, process: Option<InitOfUser>) -> Option<LabEntry> {
     let name = dir.file_name()?.to_string_lossy().into_owned();
     let owner = fs::symlink_metadata(&dir).ok().map(|found| found.uid());
     let is_own = owner == Some(rustix::process::geteuid().as_raw()) && files::check_dir(&dir).is_ok();
-    let first = if is_own { First::read(&dir) } else { None };
+    let first = if is_own { InitProcess::read(&dir) } else { None };
     let state = match &process {
-        Some(_) if !is_own => State::Up,
-        None if !is_own => State::Died("none of its processes can be seen".to_owned()),
-        _ => State::of(first.as_ref(), Lab::read(&dir).as_ref(), &dir),
+        Some(_) if !is_own => LabState::Up,
+        None if !is_own => LabState::Died("none of its processes can be seen".to_owned()),
+        _ => LabState::of(first.as_ref(), LabRecord::read(&dir).as_ref(), &dir),
     };
     let since = process.as_ref().and_then(|process| process.since).or_else(|| first.as_ref()?.since());
-    let is_gone = matches!(state, State::Died(_)) && process.is_none();
+    let is_gone = matches!(state, LabState::Died(_)) && process.is_none();
     let since = since
         .filter(|_| !is_gone)
         .and_then(|since| OffsetDateTime::from_unix_timestamp(i64::try_from(since).ok()?).ok()?.format(&Rfc3339).ok());
     let pid = process.as_ref().map(|process| process.pid).or_else(|| Some(first.as_ref()?.pid).filter(|_| !is_gone));
     let user = owner.or_else(|| Some(process.as_ref()?.user))?;
-    Some(Entry { name, user, state: state.into(), since, pid, directory: dir })
+    Some(LabEntry { name, user, state: state.into(), since, pid, directory: dir })
 }
 
-impl Labs {
+impl LabList {
     /// As people or, with `as_json`, programs read it.
     pub(super) fn text(&self, as_json: bool) -> Result<String, LabError> {
         if as_json {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`LabCommand`] is `plgw lab …`; `actions` does what it asks; `topology` (pure) says what the network
 //! of a config looks like, and `vendor_names` which names of the vendors' APIs its gateway answers to; `holder` is the lab's first process, which builds and holds it; `namespaces`, `links`,
-//! `ipv6_links` and `files` tell the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
+//! `ipv6_links` and `files` configure the kernel; `record` is what a lab leaves on disk while it is up; `enter` runs commands in it; `process`
 //! runs the gateway behind its `packet_filter`, the `stand_ins`, and the way to real `backends`; `outages` lets DNS notice a
 //! cut zone. Nothing else in this crate reads this module.
 
@@ -35,13 +35,13 @@ use std::path::{Path, PathBuf};
 use crate::config::CLOUDS;
 
 pub use admin::AdminApi;
-pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, List, ProcessOf, Run, Shell, Status, Up, Which};
+pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, LabName, List, ProcessOf, Run, Shell, Status, Up};
 pub use error::LabError;
 pub use host::Host;
 pub use process::Process;
 pub use record::{DEFAULT_NAME, DIR_VARIABLE};
 
-/// What `plgw lab up` builds when no config is named, as it lies in `config/scenarios/`.
+/// What `plgw lab up` builds when no config is named, as it is in `config/scenarios/`.
 pub const DEFAULT_CONFIG: &str = include_str!("../../config/scenarios/lab.toml");
 
 /// The same with Azure and Google Cloud, whose addresses are the quickstart's with 10 in front.
@@ -58,7 +58,7 @@ const CUT_FILE: &str = "cut.json";
 /// Names the host that a command runs on, in its environment.
 pub const HOST_VARIABLE: &str = "PLGW_HOST";
 
-/// Enters the network of the lab `name`'s gateway, and answers how a client of its admin API is let in there. To be called
+/// Enters the network of the lab `name`'s gateway, and returns what a client of its admin API needs there. To be called
 /// while the process has one thread.
 ///
 /// # Errors

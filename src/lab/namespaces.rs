@@ -1,7 +1,7 @@
 //! Making, holding and entering namespaces.
 //!
 //! A lab is one PID namespace, so that its first process' end is the end of all of it; nothing is ever bound to a path,
-//! so that what no process holds is gone. An unprivileged user's lab lies in a user namespace of its own.
+//! so that what no process holds is gone. An unprivileged user's lab is in a separate user namespace.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::{LabError, permit};
 
 /// A namespace that is held open: it lives as long as this does.

@@ -1,8 +1,8 @@
 //! Zones that are cut: the list, and how DNS comes to know of it.
 //!
 //! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
-//! the lab the wire is cut on the router, behind which the gateway does not see; so it reads the list, and goes by it as late as checks with the
-//! pace of its own would have noticed, and again when they would pass.
+//! the lab the wire is cut on the router, which the gateway's probes do not cross; so it reads the list, and applies it as late as health checks at its
+//! pace would have noticed, and again when they would pass.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,19 +19,19 @@ use crate::model::{Desired, HealthCheck, Zone};
 /// How often the list is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long it takes to notice that a zone is out, and that it is back.
+/// How long health checks take to notice that a zone is out, and that it is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Notice {
+pub(super) struct DetectionTimes {
     out: Duration,
     back: Duration,
 }
 
 /// As quick as the quickest health check of `desired`.
-pub(super) fn notice(desired: &Desired) -> Notice {
+pub(super) fn notice(desired: &Desired) -> DetectionTimes {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let quickest = services.map(|service| service.attributes.health_check.clone()).min_by_key(|check| check.interval);
     let check: HealthCheck = quickest.unwrap_or_default();
-    Notice {
+    DetectionTimes {
         out: check.interval * u32::from(check.unhealthy_threshold),
         back: check.interval * u32::from(check.healthy_threshold),
     }
@@ -55,16 +55,16 @@ pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
 }
 
 /// Lets the gateway notice zones that are cut, and that they are healed, until the handle is dropped.
-pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOnDropHandle<()> {
+pub(super) fn follow(path: PathBuf, control: Control, notice: DetectionTimes) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut zones: BTreeMap<String, State> = BTreeMap::new();
+        let mut zones: BTreeMap<String, ZoneSilence> = BTreeMap::new();
         let mut tick = tokio::time::interval(LOOK);
         loop {
             tick.tick().await;
             let cut = read(&path);
             let now = Instant::now();
             for zone in &cut {
-                zones.entry(zone.clone()).or_insert(State { silent: false, other_since: None });
+                zones.entry(zone.clone()).or_insert(ZoneSilence { silent: false, other_since: None });
             }
             for (name, state) in &mut zones {
                 let Ok(zone) = name.parse::<Zone>() else { continue };
@@ -82,18 +82,18 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: Notice) -> AbortOn
     }))
 }
 
-/// What the gateway goes by for one zone.
+/// The state of one zone as the gateway applies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct State {
-    /// Whether it goes by it as silent.
+struct ZoneSilence {
+    /// Whether the zone counts as silent.
     silent: bool,
     /// Since when the wire has been otherwise.
     other_since: Option<Instant>,
 }
 
-impl State {
-    /// What it is time to go by, when that is something else; `cut` is how the wire is.
-    fn look(&mut self, cut: bool, now: Instant, notice: Notice) -> Option<bool> {
+impl ZoneSilence {
+    /// The state that is due, if it is another one; `cut` is the current state of the link.
+    fn look(&mut self, cut: bool, now: Instant, notice: DetectionTimes) -> Option<bool> {
         if cut == self.silent {
             self.other_since = None;
             return None;
@@ -111,11 +111,11 @@ impl State {
 mod tests {
     use super::*;
 
-    const NOTICE: Notice = Notice { out: Duration::from_secs(10), back: Duration::from_secs(20) };
+    const NOTICE: DetectionTimes = DetectionTimes { out: Duration::from_secs(10), back: Duration::from_secs(20) };
 
     #[test]
     fn an_outage_is_noticed_after_its_time_and_a_shorter_one_never() {
-        let (mut state, began) = (State { silent: false, other_since: None }, Instant::now());
+        let (mut state, began) = (ZoneSilence { silent: false, other_since: None }, Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(state.look(true, after(0), NOTICE), None);
         assert_eq!(state.look(true, after(9), NOTICE), None);

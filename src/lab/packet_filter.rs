@@ -44,7 +44,7 @@ const VALUE: u16 = 1;
 /// Headers that a packet is read at.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// The first register. They have four bytes each; a key of several parts lies in several, one behind the other.
+/// The first register. They have four bytes each; a key of several parts uses consecutive ones.
 const FIRST: u32 = 8;
 /// `NFT_META_L4PROTO`.
 const PROTOCOL: u32 = 16;
@@ -59,9 +59,9 @@ const SYN_ACK: u8 = 0x12;
 /// Elements of one message: an attribute's length has 16 bits.
 const ELEMENTS: usize = 1000;
 
-/// What the packets of a family are, and where in them is what is looked at.
+/// The packets of a family, and the offsets of the inspected fields.
 #[derive(Debug, Clone, Copy)]
-struct Layout {
+struct HeaderLayout {
     family: IpFamily,
     /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
     number: u8,
@@ -76,7 +76,7 @@ struct Layout {
     unintended: (u32, u8),
 }
 
-impl Layout {
+impl HeaderLayout {
     const ALL: [Self; 2] = [
         Self { family: IpFamily::Ipv4, number: 2, destination: (16, 4), kind: 7, icmp: 1, unintended: (UNEQUAL, 3) },
         Self { family: IpFamily::Ipv6, number: 10, destination: (24, 16), kind: 8, icmp: 58, unintended: (GREATER, 2) },
@@ -87,7 +87,7 @@ impl Layout {
         FIRST + self.destination.1 / 4
     }
 
-    /// A register that no key lies in.
+    /// A register that no key uses.
     fn scratch(self) -> u32 {
         self.second() + 1
     }
@@ -105,7 +105,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 pub(super) struct PacketFilter {
     socket: OwnedFd,
     /// The families that endpoints have addresses of.
-    layouts: Vec<Layout>,
+    layouts: Vec<HeaderLayout>,
 }
 
 impl PacketFilter {
@@ -116,11 +116,11 @@ impl PacketFilter {
     /// What the kernel says, as where it has no nf_tables.
     pub(super) fn build(endpoints: impl Iterator<Item = IpAddr>) -> io::Result<Self> {
         let endpoints: Vec<IpAddr> = endpoints.collect();
-        let has = |layout: &Layout| endpoints.iter().any(|ip| IpFamily::of(*ip) == layout.family);
-        let layouts: Vec<Layout> = Layout::ALL.into_iter().filter(has).collect();
+        let has = |layout: &HeaderLayout| endpoints.iter().any(|ip| IpFamily::of(*ip) == layout.family);
+        let layouts: Vec<HeaderLayout> = HeaderLayout::ALL.into_iter().filter(has).collect();
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(netlink::NETFILTER))?;
-        let mut batch = Batch::new();
+        let mut batch = NetfilterBatch::new();
         for layout in &layouts {
             Self::add_table(&mut batch, *layout, &endpoints);
         }
@@ -129,7 +129,7 @@ impl PacketFilter {
         Ok(filter)
     }
 
-    fn add_table(batch: &mut Batch, layout: Layout, endpoints: &[IpAddr]) {
+    fn add_table(batch: &mut NetfilterBatch, layout: HeaderLayout, endpoints: &[IpAddr]) {
         batch.family = layout.number;
         let ((destination, length), scratch) = (layout.destination, layout.scratch());
         batch.add(NEW_TABLE, CREATE, &[text(1, TABLE)]);
@@ -166,7 +166,7 @@ impl PacketFilter {
     ///
     /// What the kernel says; the filter is as before.
     pub(super) fn open(&self, open: &BTreeSet<SocketAddr>) -> io::Result<()> {
-        let mut batch = Batch::new();
+        let mut batch = NetfilterBatch::new();
         for layout in &self.layouts {
             batch.family = layout.number;
             // Without elements: all that there are.
@@ -179,7 +179,7 @@ impl PacketFilter {
     }
 
     /// All of a batch is done, or nothing.
-    fn tell(&self, batch: Batch) -> io::Result<()> {
+    fn tell(&self, batch: NetfilterBatch) -> io::Result<()> {
         send(&self.socket, &batch.end(), SendFlags::empty())?;
         // The kernel has answered when `send` returns.
         let mut answers = vec![0; 64 << 10];
@@ -208,14 +208,14 @@ fn next(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// Messages that are taken together.
-struct Batch {
+/// Messages that the kernel applies together.
+struct NetfilterBatch {
     bytes: Vec<u8>,
     /// The family of the tables that messages are about, by its number.
     family: u8,
 }
 
-impl Batch {
+impl NetfilterBatch {
     fn new() -> Self {
         let mut batch = Self { bytes: Vec::new(), family: 0 };
         batch.put(BATCH_BEGIN, 0, NF_TABLES, &[]);
@@ -323,8 +323,8 @@ mod tests {
     }
 
     #[test]
-    fn many_ports_are_told_in_several_messages_of_one_batch() {
-        let mut batch = Batch::new();
+    fn many_ports_are_sent_in_several_messages_of_one_batch() {
+        let mut batch = NetfilterBatch::new();
         batch.elements(OPEN, (0..2500_u32).map(|n| n.to_be_bytes().to_vec()));
         let bytes = batch.end();
         let mut kinds = Vec::new();

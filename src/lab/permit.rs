@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Why the kernel refused namespaces with `error`, as far as its settings under `proc` tell, and what would allow them.
+/// Why the kernel refused namespaces with `error`, as far as its settings under `proc` show, and what would allow them.
 /// `user`: a user namespace was asked for, as without CAP_SYS_ADMIN.
 pub(super) fn why_forbidden(proc: &Path, user: bool, error: &std::io::Error) -> String {
     let setting = |name: &str| -> Option<String> {

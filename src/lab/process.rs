@@ -1,10 +1,10 @@
-//! The processes that a lab needs, each on a host of its own.
+//! The processes that a lab needs, each on its own host.
 
 use std::path::Path;
 
 use clap::ValueEnum;
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::packet_filter::PacketFilter;
 use super::{CONFIG_FILE, CUT_FILE, Host, LabError, holder, outages};
 use crate::app::{Gateway, GatewayOptions, PortWatch};

@@ -41,9 +41,9 @@ const LAB: &str = "lab.json";
 /// How often the directory of all labs is tried while others remove it.
 const TRIES: u32 = 100;
 
-/// Where the directories of all labs lie, locked: no other process builds or removes one.
+/// The directory of all labs, locked: no other process builds or removes one.
 #[derive(Debug)]
-pub(super) struct Labs {
+pub(super) struct LabsDirectory {
     dir: PathBuf,
     /// Locked as long as it is open.
     _lock: File,
@@ -51,20 +51,20 @@ pub(super) struct Labs {
 
 /// A lab's first process. A number alone may be another's by now; with the time of its start it cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct First {
+pub(super) struct InitProcess {
     /// Its number, as the host sees it.
     pub(super) pid: i32,
     /// When it started, in ticks since boot.
     pub(super) started: u64,
     /// Which boot.
     pub(super) boot: String,
-    /// Whether the lab lies in a user namespace.
+    /// Whether the lab is in a user namespace.
     pub(super) user_namespace: bool,
 }
 
 /// What a lab consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Lab {
+pub(super) struct LabRecord {
     /// The config that was asked for.
     pub(super) config: String,
     /// The hosts.
@@ -110,12 +110,12 @@ pub(super) struct ProcessRecord {
     pub(super) ended: Option<String>,
 }
 
-impl Labs {
+impl LabsDirectory {
     /// The directory of all labs, made where it is missing, and locked.
     pub(super) fn lock() -> Result<Self, LabError> {
         let dir = base()?;
         // The last lab's `down` may remove it until it is locked, so this is tried again; not for ever, as the directory may
-        // lie where none can be made.
+        // are where none can be made.
         let mut tries = 1..=TRIES;
         loop {
             match (Self::lock_dir(&dir), tries.next()) {
@@ -179,7 +179,7 @@ impl Labs {
     }
 }
 
-impl First {
+impl InitProcess {
     /// The process `pid`, which is there.
     pub(super) fn of(pid: i32, user_namespace: bool) -> Result<Self, LabError> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
@@ -198,13 +198,13 @@ impl First {
     }
 
     /// Whether it runs, and whether it can be reached from here.
-    pub(super) fn life(&self, dir: &Path) -> Life {
+    pub(super) fn life(&self, dir: &Path) -> InitState {
         let is_locked = File::open(dir.join(LOCK)).is_ok_and(|lock| is_locked(&lock));
         match self.seen_as() {
-            _ if !is_locked => Life::Ended,
-            _ if self.is_around_this() => Life::AroundThis,
-            Some(_) if proc_is_own() => Life::Runs,
-            _ => Life::Unseen,
+            _ if !is_locked => InitState::Ended,
+            _ if self.is_around_this() => InitState::AroundThis,
+            Some(_) if proc_is_own() => InitState::Runs,
+            _ => InitState::Unseen,
         }
     }
 
@@ -259,7 +259,7 @@ impl First {
 
 /// Whether a lab's first process runs, as far as it can be seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum InitState {
     /// It runs and can be reached.
     Runs,
     /// It runs, and this process is one of its lab.
@@ -270,7 +270,7 @@ pub(super) enum Life {
     Ended,
 }
 
-impl Lab {
+impl LabRecord {
     /// The URL of its gateway's admin API.
     pub(super) fn admin_url(&self) -> Option<String> {
         self.admin.map(|address| format!("{}://{address}", self.admin_tls.scheme()))
@@ -292,7 +292,7 @@ impl Lab {
 }
 
 /// Whether the lab's lock, which is the first process' standard input, still has its name: a lab whose directory was removed
-/// or made anew cannot be ended any more.
+/// or created again cannot be ended any more.
 pub(super) fn is_recorded(dir: &Path) -> bool {
     rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(|lock| lock.st_nlink > 0) && dir.join(FIRST).exists()
 }
@@ -345,7 +345,7 @@ pub(super) fn is_name(name: &str) -> bool {
         && !name.starts_with('-')
 }
 
-/// Where the directories of all labs lie: where processes of this user keep what must not outlive the machine.
+/// The directory of all labs: where processes of this user keep what must not outlive the machine.
 pub(super) fn base() -> Result<PathBuf, LabError> {
     if let Some(dir) = env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
         return std::path::absolute(&dir).map_err(file("find", Path::new(&dir)));
@@ -403,25 +403,25 @@ mod tests {
 
     #[test]
     fn a_process_is_itself_and_no_other_start_is() {
-        let me = First::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
+        let me = InitProcess::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
         assert_eq!(me.seen_as(), Some(me.pid));
-        assert_eq!(First { started: me.started + 1, ..me.clone() }.seen_as(), None);
-        assert_eq!(First { boot: "another".to_owned(), ..me }.seen_as(), None);
+        assert_eq!(InitProcess { started: me.started + 1, ..me.clone() }.seen_as(), None);
+        assert_eq!(InitProcess { boot: "another".to_owned(), ..me }.seen_as(), None);
     }
 
     #[test]
     fn a_process_that_cannot_be_seen_is_not_dead_while_its_lock_is_held() {
         let dir = tempfile::tempdir().expect("a directory");
-        let elsewhere = First { pid: i32::MAX, started: 1, boot: boot(), user_namespace: false };
-        assert_eq!(elsewhere.life(dir.path()), Life::Ended);
-        let labs = Labs { dir: dir.path().to_owned(), _lock: File::open(dir.path()).expect("a directory") };
+        let elsewhere = InitProcess { pid: i32::MAX, started: 1, boot: boot(), user_namespace: false };
+        assert_eq!(elsewhere.life(dir.path()), InitState::Ended);
+        let labs = LabsDirectory { dir: dir.path().to_owned(), _lock: File::open(dir.path()).expect("a directory") };
         let (dir, lock) = labs.make("default").expect("a directory");
-        assert_eq!(elsewhere.life(&dir), Life::Unseen);
-        let me = First::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
-        assert_eq!(me.life(&dir), Life::Runs);
+        assert_eq!(elsewhere.life(&dir), InitState::Unseen);
+        let me = InitProcess::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
+        assert_eq!(me.life(&dir), InitState::Runs);
         drop(lock);
-        assert_eq!(elsewhere.life(&dir), Life::Ended);
-        assert_eq!(me.life(&dir), Life::Ended);
+        assert_eq!(elsewhere.life(&dir), InitState::Ended);
+        assert_eq!(me.life(&dir), InitState::Ended);
         labs.remove("default").expect("nothing holds it");
         assert!(!dir.exists());
     }
@@ -430,7 +430,7 @@ mod tests {
     fn a_torn_record_is_none() {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join(FIRST), b"{\"pid\": 1").expect("a file");
-        assert_eq!(First::read(dir.path()), None);
+        assert_eq!(InitProcess::read(dir.path()), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Stand-ins for the config's nodes and apps, where the config says that these are.
 //!
 //! They run on the service's side, from where the gateway cannot be asked anything. What their members are called depends
-//! on the gateway's ports, and which of them are lost on its faults and on the zones that are cut, so they look at what it
+//! on the gateway's ports, and which of them are lost on its faults and on the zones that are cut, so they read what it
 //! has saved, at the config and at the list of those zones whenever one of the three files changes.
 //!
 //! The operator's commands come over a Unix socket in the lab's directory: the gateway, which takes them by its admin API,
@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::error::Doing;
+use super::error::IoContext;
 use super::{CUT_FILE, LabError, holder, outages};
 use crate::api::StandInControl;
 use crate::config::{self, Config, StateLocation};
@@ -37,8 +37,8 @@ const SOCKET: &str = "stand-ins.sock";
 /// How long the stand-ins may take for a command: each is done at once.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// When the files last changed, and how long they are.
-type Look = Vec<Option<(SystemTime, u64)>>;
+/// The modification times and lengths of the files.
+type FileStamps = Vec<Option<(SystemTime, u64)>>;
 
 pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(crate::control::chain(error));
@@ -79,7 +79,7 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     }
 }
 
-/// What the gateway goes by now.
+/// The gateway's current state.
 async fn plan(path: &Path) -> Option<Snapshot> {
     planned(&config::load(path).ok()?).await.ok()
 }
@@ -92,7 +92,7 @@ fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
     [path.to_owned(), path.with_file_name(CUT_FILE)].into_iter().chain(state).collect()
 }
 
-fn look(files: &[PathBuf]) -> Look {
+fn look(files: &[PathBuf]) -> FileStamps {
     let stamp = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;
         Some((found.modified().ok()?, found.len()))
@@ -100,17 +100,17 @@ fn look(files: &[PathBuf]) -> Look {
     files.iter().map(stamp).collect()
 }
 
-type Answer = Result<Vec<StandInMember>, StandInRefusal>;
+type CommandResult = Result<Vec<StandInMember>, StandInRefusal>;
 
 /// Runs the one command that comes over `stream`: JSON to the end of the input, and JSON back.
 async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Result<()> {
     let mut command = Vec::new();
     stream.read_to_end(&mut command).await?;
-    let answer: Answer = control.run(serde_json::from_slice(&command)?).await;
+    let answer: CommandResult = control.run(serde_json::from_slice(&command)?).await;
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
-/// The way of the operator's commands to the stand-ins of the lab that this process is of; `None` where it has none.
+/// The channel of the operator's commands to the stand-ins of this process' lab; `None` where it has none.
 pub(super) fn control() -> Option<StandInControl> {
     // They are started before the gateway.
     Path::new(SOCKET).exists().then(|| {
@@ -128,7 +128,7 @@ pub(super) fn control() -> Option<StandInControl> {
     })
 }
 
-async fn ask(command: &StandInCommand) -> std::io::Result<Answer> {
+async fn ask(command: &StandInCommand) -> std::io::Result<CommandResult> {
     let mut stream = UnixStream::connect(SOCKET).await?;
     stream.write_all(&serde_json::to_vec(command)?).await?;
     stream.shutdown().await?;

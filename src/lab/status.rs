@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::record::{First, Lab, Life};
+use super::record::{InitProcess, InitState, LabRecord};
 use super::{CONFIG_FILE, CUT_FILE, Host, LabError, actions, outages};
 
-/// A lab as people look at it.
+/// A lab as `plgw lab status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct View {
+pub(super) struct LabView {
     /// Its name.
     name: String,
     /// What is wrong with it, if anything.
@@ -52,10 +52,10 @@ struct ZoneView {
     addresses: Vec<IpAddr>,
 }
 
-/// How a lab is.
+/// The state of a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(super) enum LabState {
     /// Everything of it runs.
     Up,
     /// It is being built, or its `up` was killed while it was.
@@ -66,13 +66,13 @@ pub(super) enum State {
     Died(String),
 }
 
-impl State {
-    pub(super) fn of(first: Option<&First>, lab: Option<&Lab>, dir: &Path) -> Self {
-        match (first.map_or(Life::Ended, |first| first.life(dir)), lab) {
-            (Life::Ended, _) => Self::Died("its first process is gone, and everything else with it".to_owned()),
-            (Life::Unseen, _) => Self::Unseen,
-            (Life::Runs | Life::AroundThis, None) => Self::Building,
-            (Life::Runs | Life::AroundThis, Some(lab)) => match lab.dead_process() {
+impl LabState {
+    pub(super) fn of(first: Option<&InitProcess>, lab: Option<&LabRecord>, dir: &Path) -> Self {
+        match (first.map_or(InitState::Ended, |first| first.life(dir)), lab) {
+            (InitState::Ended, _) => Self::Died("its first process is gone, and everything else with it".to_owned()),
+            (InitState::Unseen, _) => Self::Unseen,
+            (InitState::Runs | InitState::AroundThis, None) => Self::Building,
+            (InitState::Runs | InitState::AroundThis, Some(lab)) => match lab.dead_process() {
                 Some((process, how)) => Self::Died(format!("the {process} {how}")),
                 None => Self::Up,
             },
@@ -88,15 +88,15 @@ impl State {
     }
 }
 
-impl View {
+impl LabView {
     /// The lab whose directory is `dir`; `None` when there is none.
     pub(super) fn of(name: &str, dir: &Path) -> Option<Self> {
         if !dir.exists() {
             return None;
         }
-        let first = First::read(dir);
-        let lab = Lab::read(dir);
-        let problem = State::of(first.as_ref(), lab.as_ref(), dir).problem();
+        let first = InitProcess::read(dir);
+        let lab = LabRecord::read(dir);
+        let problem = LabState::of(first.as_ref(), lab.as_ref(), dir).problem();
         let lab = lab.unwrap_or_default();
         let cut = outages::read(&dir.join(CUT_FILE));
         let host = |(host, held): (&Host, &super::record::HostRecord)| {
@@ -157,8 +157,8 @@ impl View {
     }
 }
 
-/// All labs, for people.
-pub(super) fn table(views: &[View]) -> String {
+/// All labs, as a table.
+pub(super) fn table(views: &[LabView]) -> String {
     let mut out = String::new();
     if views.is_empty() {
         out.push_str("no lab is up; `plgw lab up` builds one\n");
@@ -172,13 +172,13 @@ pub(super) fn table(views: &[View]) -> String {
     printable(&out)
 }
 
-/// Without escape sequences and other control characters, which a file's name may hold and a terminal would obey.
+/// Without escape sequences and other control characters, which a file's name may hold and a terminal would interpret.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// All labs, for programs.
-pub(super) fn json(views: &[View]) -> Result<String, LabError> {
+pub(super) fn json(views: &[LabView]) -> Result<String, LabError> {
     let text = serde_json::to_string_pretty(views);
     Ok(text.map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() })?
         + "\n")
@@ -186,7 +186,7 @@ pub(super) fn json(views: &[View]) -> Result<String, LabError> {
 
 /// A lab that was just built, with what to try.
 pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
-    let Some(view) = View::of(name, dir) else {
+    let Some(view) = LabView::of(name, dir) else {
         return Err(LabError::NotUp { name: name.to_owned(), flag: actions::flag(name) });
     };
     let flag = actions::flag(name);
@@ -204,7 +204,7 @@ pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
 }
 
 /// What a shell's first lines say.
-pub(super) fn welcome(host: Host, lab: &Lab) -> String {
+pub(super) fn welcome(host: Host, lab: &LabRecord) -> String {
     let held = lab.hosts.get(&host);
     let address = held.and_then(|held| held.address).map_or_else(String::new, |ip| format!(" at {ip}"));
     let resolver = held.and_then(|held| held.resolver);

@@ -1,6 +1,6 @@
 //! What the lab's network looks like, from the config alone.
 //!
-//! Every host hangs on a cable of its own. The consumer's hosts hang on the router, which is the VPC's with the peering
+//! Every host has its own link. The consumer's hosts are connected to the router, which is the VPC's with the peering
 //! and the Direct Connect; the router, the internet's hosts and the service's VPC hang on the gateway. The gateway
 //! forwards nothing, so the service's side and the consumer's have no path to each other but the gateway's sockets.
 
@@ -15,7 +15,7 @@ use crate::model::{CidrSet, Cloud, Desired, IpFamily, Subnet, Vpc, Zone};
 /// The port of every resolver in the lab.
 pub(super) const DNS_PORT: u16 = 53;
 
-/// Where hosts stand in their network, and the first address that is tried for them.
+/// The offset of hosts in their network: the first address that is tried for them.
 const HOST: u32 = 10;
 
 /// The network of the internet's host when the access list names none. For documentation: RFC 5737.
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_apps_backend_is_follows_from_its_url() {
+    fn an_apps_backend_address_follows_from_its_url() {
         assert_eq!(backend_address("http://10.1.0.31:9080/x"), Some("10.1.0.31:9080".parse().expect("an address")));
         assert_eq!(backend_address("http://10.1.0.31"), Some("10.1.0.31:80".parse().expect("an address")));
         assert_eq!(backend_address("http://app.example"), None);

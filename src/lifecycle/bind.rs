@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_below_1024_says_what_it_needs() {
+    fn the_error_for_a_port_below_1024_names_the_missing_permission() {
         let denied = |port| {
             let source = io::Error::from(io::ErrorKind::PermissionDenied);
             BindError::new("the DNS server", SocketAddr::from(([127, 0, 0, 1], port)), MOVED_BY, source).to_string()

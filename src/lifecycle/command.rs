@@ -29,7 +29,7 @@ pub async fn run_command(command: &mut Command) -> io::Result<ExitStatus> {
     let mut children = signal(SignalKind::child())?;
     let (mut interrupt, mut quit) = (signal(SignalKind::interrupt())?, signal(SignalKind::quit())?);
     let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let mut running = Running(command.spawn()?);
+    let mut running = KillOnDrop(command.spawn()?);
     loop {
         if let Some(status) = running.0.try_wait()? {
             return Ok(status);
@@ -49,9 +49,9 @@ pub async fn run_command(command: &mut Command) -> io::Result<ExitStatus> {
 }
 
 /// A child process that is killed on drop.
-struct Running(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Running {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         // No effect if it has exited and was waited for.
         let _ = self.0.kill();

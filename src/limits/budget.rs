@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_use_early_is_not_reserved_and_shares_are_parts_of_the_limit() {
+    fn descriptors_in_use_at_the_start_are_not_reserved_and_shares_are_parts_of_the_limit() {
         assert!(!is_reserved(&std::io::stdin()));
         assert_eq!(share(8, 100), 100.min(share(8, usize::MAX)));
         assert!(flows_of_one_source() > share(8, usize::MAX));

@@ -87,9 +87,9 @@ impl Connections {
 
 impl ConnectionSlot {
     /// Marks the connection as busy until the guard is dropped.
-    pub fn busy(&self) -> Busy<'_> {
+    pub fn busy(&self) -> BusyGuard<'_> {
         self.state.idle_since.store(0, Ordering::Relaxed);
-        Busy(self)
+        BusyGuard(self)
     }
 
     /// Records activity.
@@ -117,9 +117,9 @@ impl Drop for ConnectionSlot {
 
 /// Guard of a busy connection.
 #[derive(Debug)]
-pub struct Busy<'a>(&'a ConnectionSlot);
+pub struct BusyGuard<'a>(&'a ConnectionSlot);
 
-impl Drop for Busy<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         self.0.mark_active();
     }

@@ -27,7 +27,7 @@ pub enum ParseCidrError {
     HostBits {
         /// What was written.
         given: String,
-        /// The network that it lies in.
+        /// The network that it is in.
         network: IpNet,
     },
 }
@@ -79,7 +79,7 @@ impl CidrSet {
         self.0.iter().find_map(|a| other.0.iter().find(|b| nets_overlap(a, b)).map(|b| (*a, *b)))
     }
 
-    /// Whether `net` lies wholly in one of the networks.
+    /// Whether `net` is wholly in one of the networks.
     #[must_use]
     pub fn covers(&self, net: &IpNet) -> bool {
         self.0.iter().any(|own| own.contains(net))
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_with_host_bits_is_refused_with_the_network_it_lies_in() {
+    fn a_network_with_host_bits_is_refused_with_the_network_that_contains_it() {
         let error = CidrSet::parse_one("10.0.1.0/16").expect_err("host bits");
         assert_eq!(error.to_string(), "`10.0.1.0/16` has bits set behind its prefix; did you mean `10.0.0.0/16`?");
     }

@@ -1,6 +1,6 @@
 //! The cloud providers beside AWS: Azure with Private Link, Google Cloud with port-mapped Private Service Connect.
 //!
-//! AWS is `None` wherever an `Option<Cloud>` stands. Sources: docs/fidelity-azure.md and docs/fidelity-gcp.md name each.
+//! AWS is `None` in every `Option<Cloud>`. Sources: docs/fidelity-azure.md and docs/fidelity-gcp.md name each.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub enum Cloud {
 }
 
 /// What the limit of addressable targets can be raised to. Source: Atlas, limitations of Google Cloud; Azure's say that MongoDB
-/// Support can raise it and name no figure, so Google's stands.
+/// Support can raise it; no figure is documented, so Google's applies.
 pub const MAXIMUM_CLOUD_TARGET_LIMIT: usize = 200;
 
 /// Azure's regions with Atlas' names for them. Source: Atlas, *Microsoft Azure*, cloud provider regions.
@@ -194,7 +194,7 @@ impl Cloud {
         }
     }
 
-    /// What stands behind `REGION-` in a zone's name.
+    /// The part of a zone's name after `REGION-`.
     pub(super) fn zones(self) -> &'static str {
         match self {
             Self::Azure => "123",

@@ -26,7 +26,7 @@ pub struct Cluster {
     pub paused: bool,
     /// The `mongod`s of a replica set, or the `mongos` of a sharded cluster.
     pub nodes: Vec<Node>,
-    /// BI Connectors; each takes a port of its own.
+    /// BI Connectors; each takes a port.
     pub bi_connectors: Vec<BiConnector>,
 }
 
@@ -147,11 +147,11 @@ impl Tier {
 pub struct Node {
     /// Its name in the cluster, part of its target id: stays when its address changes.
     pub name: String,
-    /// The zone it lies in.
+    /// Its zone.
     pub zone: Zone,
     /// Where it really listens.
     pub address: NodeAddress,
-    /// A public address of its own, where clients on the IP access list reach it by the standard string.
+    /// Its public address, which the standard string names to clients on the IP access list.
     pub public_address: Option<SocketAddr>,
 }
 
@@ -160,7 +160,7 @@ pub struct Node {
 pub struct BiConnector {
     /// Its name in the cluster.
     pub name: String,
-    /// The zone it lies in.
+    /// Its zone.
     pub zone: Zone,
     /// Where it really listens.
     pub address: NodeAddress,
@@ -173,13 +173,13 @@ pub struct NamedStrings {
     pub project: ProjectId,
     /// The cluster.
     pub cluster: ClusterName,
-    /// What tells their host names from others of the project.
+    /// The part of their host names that is unique in the project.
     pub slug: String,
     /// The endpoints, at most one a region.
     pub endpoints: Vec<VpceId>,
 }
 
-/// The IP access list of a project: who may use the public path. Empty: nobody.
+/// The IP access list of a project: who may use the public path. An empty list admits no one.
 pub type AccessList = CidrSet;
 
 #[cfg(test)]

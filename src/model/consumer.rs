@@ -17,7 +17,7 @@ use super::{
 pub struct Vpc {
     /// Its id.
     pub id: VpcId,
-    /// The region it lies in.
+    /// Its region.
     pub region: Region,
     /// Its own networks.
     pub cidrs: CidrSet,
@@ -48,7 +48,7 @@ impl Vpc {
 pub struct Subnet {
     /// Its id.
     pub id: SubnetId,
-    /// The zone it lies in.
+    /// Its zone.
     pub zone: Zone,
     /// Its network, inside one of the VPC's: IPv4, or IPv6 where it has that alone.
     pub cidr: IpNet,
@@ -140,7 +140,7 @@ pub enum EndpointState {
     Rejected,
     /// Could not be connected.
     Failed,
-    /// Nobody accepted it in time.
+    /// It was not accepted in time.
     Expired,
 }
 
@@ -166,7 +166,7 @@ impl EndpointState {
 pub struct InterfaceEndpoint {
     /// Its id.
     pub id: VpceId,
-    /// The VPC it lies in.
+    /// Its VPC.
     pub vpc: VpcId,
     /// The service it leads to.
     pub service: ServiceName,
@@ -209,7 +209,7 @@ impl InterfaceEndpoint {
 pub struct EndpointAddress {
     /// The network interface's id.
     pub eni: EniId,
-    /// The subnet it lies in.
+    /// Its subnet.
     pub subnet: SubnetId,
     /// The zone of that subnet.
     pub zone: Zone,
@@ -242,7 +242,7 @@ pub enum ZoneRecord {
     Cname {
         /// The owner.
         name: DnsName,
-        /// What it stands for.
+        /// Its value.
         target: DnsName,
     },
     /// An alias to an interface endpoint: answered as its addresses.

@@ -29,11 +29,11 @@ pub struct Desired {
     pub app_services: Vec<AppService>,
     /// The consumers' private hosted zones.
     pub private_zones: Vec<PrivateZone>,
-    /// Ports that an operator asked for, by load balancer and target. A target keeps the port after the ask is gone.
+    /// Ports that an operator requested, by load balancer and target. A target keeps the port after the request is removed.
     pub moves: BTreeMap<(VpceServiceId, TargetId), ListenerPort>,
     /// Health by load balancer, target and member name; what is not listed is `initial`.
     pub health: BTreeMap<(VpceServiceId, TargetId, String), Health>,
-    /// Members that left their group and drain: where they lie, by load balancer, target and member name.
+    /// Deregistered members that drain: their addresses, by load balancer, target and member name.
     pub draining: BTreeMap<(VpceServiceId, TargetId, String), (super::Zone, std::net::SocketAddr)>,
     /// Faults by name: those that have begun, and those that are to begin.
     pub faults: BTreeMap<String, Arc<Fault>>,

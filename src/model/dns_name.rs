@@ -31,7 +31,7 @@ impl DnsName {
         self.0.split_once('.').map(|(_, rest)| Self(Arc::from(rest)))
     }
 
-    /// Whether this name is `zone` or lies below it.
+    /// Whether this name is `zone` or is below it.
     #[must_use]
     pub fn is_within(&self, zone: &Self) -> bool {
         self.0.strip_suffix(zone.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_lies_within_its_zone_by_whole_labels() {
+    fn a_name_is_within_its_zone_by_whole_labels() {
         assert!(name("a.mongodb.net").is_within(&name("mongodb.net.")));
         assert!(name("mongodb.net").is_within(&name("MongoDB.net")));
         assert!(!name("amongodb.net").is_within(&name("mongodb.net")));

@@ -275,7 +275,7 @@ impl<'de> Deserialize<'de> for Share {
 }
 
 impl Fault {
-    /// A number for the `n`-th flow or question that it could befall: the same in every run.
+    /// A number for the `n`-th flow or question that it could affect: the same in every run.
     #[must_use]
     pub fn lot(&self, n: u64) -> u64 {
         // splitmix64: every n gives another number, and they look random.

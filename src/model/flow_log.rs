@@ -20,7 +20,7 @@ macro_rules! fields {
             /// Every field, in the table's order.
             pub const ALL: [Self; [$($version),+].len()] = [$(Self::$variant),+];
 
-            /// Its name, as it stands in a format and in a header.
+            /// Its name in a format and in a header.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
@@ -136,7 +136,7 @@ pub enum ParseFormatError {
         /// The field that is spelled most like it.
         nearest: &'static str,
     },
-    /// A field stands twice.
+    /// A field appears twice.
     #[error("`{0}` stands twice")]
     Twice(&'static str),
 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_format_says_why() {
+    fn a_malformed_format_is_refused_with_the_reason() {
         let message = |text: &str| text.parse::<FlowLogFormat>().expect_err("no format").to_string();
         assert_eq!(message(" "), "a format has at least one field, as `${srcaddr}`");
         assert_eq!(message("srcaddr"), "`srcaddr` is no field; write it as `${srcaddr}`");

@@ -25,7 +25,7 @@ pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bo
     })
 }
 
-/// Longer than any id of these kinds: Azure's names have 90 characters at most, Google's 63. With what stands before it in a key of
+/// Longer than any id of these kinds: Azure's names have 90 characters at most, Google's 63. With the prefix in a key of
 /// the saved state it is shorter than such a key may be.
 const LONGEST_PATH: usize = 400;
 
@@ -167,7 +167,7 @@ macro_rules! text_traits {
 }
 pub(super) use text_traits;
 
-/// 64 hex digits that follow from a text: ids of what has none of its own, the same from start to start.
+/// 64 hex digits that follow from a text: ids of things without one, the same at every start.
 pub(crate) fn derived_digits(text: &str) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
 }

@@ -59,7 +59,7 @@ pub enum ParseLogLevelsError {
     Twice(LevelFilter, LevelFilter),
 }
 
-/// Every name that has a level of its own.
+/// Every name with its own level.
 fn names() -> impl Iterator<Item = &'static str> {
     LOG_MODULES.into_iter().chain(LOG_RECORDS)
 }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_level_or_module_is_refused_by_what_was_written() {
+    fn unknown_levels_and_modules_are_refused_by_name() {
         let error = |text: &str| text.parse::<LogLevels>().expect_err(text).to_string();
         assert_eq!(error("data=loud"), "`loud` is no log level; write off, error, warn, info, debug or trace");
         assert!(error("data=3").starts_with("`3` is no log level") && error("data=").starts_with("`` is no log level"));

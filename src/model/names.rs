@@ -120,7 +120,7 @@ impl Region {
         }
     }
 
-    /// What an address without a zone lies in, as those of Azure's and Google's endpoints: the region as a whole.
+    /// The zone of an address without one, as those of Azure's and Google's endpoints: the region as a whole.
     #[must_use]
     pub fn zone_of_whole(&self) -> Zone {
         Zone(Arc::clone(&self.0))
@@ -216,7 +216,7 @@ impl Zone {
         &self.0
     }
 
-    /// The region that the zone lies in.
+    /// The zone's region.
     #[must_use]
     pub fn region(&self) -> Region {
         match self.0.rsplit_once('-') {
@@ -226,7 +226,7 @@ impl Zone {
         }
     }
 
-    /// Whether another zone lies in the same region.
+    /// Whether another zone is in the same region.
     #[must_use]
     pub fn is_in_region_of(&self, other: &Self) -> bool {
         self.0[..self.0.len() - 1] == other.0[..other.0.len() - 1]
@@ -293,7 +293,7 @@ impl ClusterName {
         &self.0
     }
 
-    /// The name as it stands in host names: lower case.
+    /// The name in host names: lower case.
     #[must_use]
     pub fn host_label(&self) -> String {
         self.0.to_lowercase()
@@ -467,7 +467,7 @@ mod tests {
     fn an_unknown_region_is_refused_with_the_nearest_name() {
         let error = "us-esat-1".parse::<Region>().expect_err("unknown");
         assert_eq!(error.to_string(), "`us-esat-1` is not an AWS region that Atlas offers; did you mean `us-east-1`?");
-        assert!("us_east_1".parse::<Region>().is_err(), "lower case with underscores is nobody's spelling");
+        assert!("us_east_1".parse::<Region>().is_err(), "neither AWS nor Atlas uses lower case with underscores");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
-    /// In fractions of a second: every state can be seen, nobody waits.
+    /// In fractions of a second: every state can be seen, and the wait is not noticed.
     #[default]
     Fast,
     /// As long as the real services take.

@@ -100,7 +100,7 @@ impl PortRange {
         self.last
     }
 
-    /// Whether `port` lies in the range.
+    /// Whether `port` is in the range.
     #[must_use]
     pub fn contains(self, port: ListenerPort) -> bool {
         (self.first..=self.last).contains(&port)

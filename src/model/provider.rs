@@ -43,7 +43,7 @@ pub struct Project {
 pub struct EndpointService {
     /// Its id.
     pub id: VpceServiceId,
-    /// The region it stands in.
+    /// Its region.
     pub region: Region,
     /// Other regions whose VPCs may have new endpoints to it: AWS's `SupportedRegions`, Atlas' `supportedRemoteRegions`.
     #[serde(default)]
@@ -301,7 +301,7 @@ pub struct App {
     pub deployment: DeploymentModel,
     /// The region it is deployed to.
     pub region: Region,
-    /// Requests from outside the VPC are let in (subject to the access list). Off as soon as an endpoint exists.
+    /// Requests from outside the VPC are allowed (subject to the access list). Off as soon as an endpoint exists.
     pub allow_non_vpc_requests: bool,
     /// Who may use the public path; empty: everybody (App Services' default entry is 0.0.0.0/0).
     pub access_list: CidrSet,
@@ -346,7 +346,7 @@ pub struct AppEndpoint {
     pub comment: String,
 }
 
-/// What App Services offers in one region for one kind of endpoint: an endpoint service of its own, no project's.
+/// An endpoint service of App Services, for one kind of endpoint in one region. It belongs to no project.
 ///
 /// One per region and kind: AWS refuses two endpoints with the same private DNS name in one VPC, so the General and the
 /// Sync service differ.
@@ -354,7 +354,7 @@ pub struct AppEndpoint {
 pub struct AppService {
     /// Its id.
     pub id: VpceServiceId,
-    /// The region it stands in.
+    /// Its region.
     pub region: Region,
     /// What its endpoints serve.
     pub kind: AppEndpointKind,

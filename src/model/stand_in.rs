@@ -1,4 +1,4 @@
-//! The members of stand-in replica sets, and what an operator does with them.
+//! The members of stand-in replica sets, and the commands to them.
 
 use std::net::SocketAddr;
 
@@ -36,7 +36,7 @@ pub enum StandInState {
     Down,
 }
 
-/// What an operator asks of the stand-ins. The answer to each is the members as they then are.
+/// An operator's command to the stand-ins. Each is answered with the resulting members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StandInCommand {
     /// Nothing but the members.
@@ -55,7 +55,7 @@ pub enum StandInCommand {
         /// The node's name.
         member: String,
     },
-    /// The set's primary hands over to another member, and does not stand for a minute (`replSetStepDown`).
+    /// The set's primary hands over to another member, and does not run for election for a minute (`replSetStepDown`).
     StepDown {
         /// The cluster.
         cluster: String,

@@ -23,11 +23,11 @@ const DATA_DOMAIN: &str = "data.mongodb-api.com";
 pub struct AppsView {
     /// Apps by client app id.
     pub apps: BTreeMap<AppId, Arc<AppView>>,
-    /// Addresses that the front answers on. An address stands here once, however many apps it leads to.
+    /// Addresses that the front end listens on. An address appears once, however many apps it leads to.
     pub doors: BTreeMap<SocketAddr, Arc<Door>>,
 }
 
-/// An app as requests to it are judged.
+/// The settings of an app that decide about its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppView {
     /// Its client app id.
@@ -155,7 +155,7 @@ pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<End
 }
 
 impl AppsView {
-    /// Puts an app behind a door. Of two ways to one address the first stands, and nobody comes in by the other's rules.
+    /// Puts an app behind a door. The first path to an address wins; the rules of a second one do not apply there.
     fn add(
         &mut self,
         address: SocketAddr,
@@ -216,7 +216,7 @@ mod tests {
 
     /// B1, B2.
     #[test]
-    fn every_address_of_an_apps_endpoints_is_a_door_and_so_is_its_public_one() {
+    fn every_address_of_an_apps_endpoints_has_a_listener_and_so_has_its_public_one() {
         let snapshot = plan(&with_app());
         assert_eq!(
             doors(&snapshot.apps),
@@ -272,7 +272,7 @@ mod tests {
 
     /// B8, B11.
     #[test]
-    fn an_endpoint_that_lost_its_pair_or_its_region_has_a_door_that_leads_nowhere() {
+    fn an_endpoint_without_its_pair_or_its_region_has_a_listener_without_a_usable_app() {
         let mut desired = with_app();
         desired.apps[0].endpoints.remove(0);
         let standing = |desired: &Desired| {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_not_available_is_no_door() {
+    fn an_endpoint_that_is_not_available_has_no_listener() {
         let mut desired = with_app();
         endpoint(&mut desired, "vpce-0a000000000000001").state = EndpointState::Pending;
         assert_eq!(plan(&desired).apps.doors.len(), 2);

@@ -148,7 +148,7 @@ fn several_endpoints_in_one_region_exclude_those_of_other_clouds() {
 }
 
 #[test]
-fn an_endpoint_has_one_address_and_lies_in_its_cloud() {
+fn an_endpoint_has_one_address_and_is_in_its_cloud() {
     let mut desired = clouds();
     endpoint(&mut desired, GOOGLE_ENDPOINT).addresses.clear();
     assert!(

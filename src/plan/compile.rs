@@ -16,12 +16,12 @@ use super::port_allocations::PortAllocations;
 use super::ports::{PortLedger, allocate};
 use super::rules;
 use super::snapshot::{
-    Answer, EndpointGate, Gate, Generation, Listener, Member, Snapshot, TargetGroup, TargetView, UnresolvedMember,
-    ZoneAddress, ZoneView,
+    EndpointGate, Gate, Generation, Listener, ListenerMode, Member, Snapshot, TargetGroup, TargetView,
+    UnresolvedMember, ZoneAddress, ZoneView,
 };
 use super::strings::Paths;
-use super::survey::{Provider, Survey, counts, is_available};
-use super::targets::{Addressable, Process, is_optimized};
+use super::survey::{ServiceOwner, Survey, counts, is_available};
+use super::targets::{Addressable, TargetProcess, is_optimized};
 use crate::model::{
     CidrSet, ClaimId, Cluster, Desired, EndpointService, FaultKind, InterfaceEndpoint, IpAddressType, IpFamily,
     ListenerPort, Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
@@ -69,7 +69,7 @@ pub fn compile(
         ..Snapshot::default()
     };
     for provider in survey.providers.values() {
-        if let Provider::Project(project, service) = *provider {
+        if let ServiceOwner::Project(project, service) = *provider {
             add_balancer(&mut snapshot, &survey, &gates, &next, project, service);
         }
     }
@@ -80,7 +80,7 @@ pub fn compile(
     Ok((snapshot, next))
 }
 
-/// Notes endpoints whose security groups let nobody to any of their targets' ports.
+/// Notes endpoints whose security groups admit no client to any of their targets' ports.
 fn note_closed_ports(
     survey: &Survey<'_>,
     gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
@@ -124,9 +124,9 @@ fn note_closed_ports(
     }
 }
 
-/// The zones that the endpoints of each project's load balancer lie in.
+/// The zones that the endpoints of each project's load balancer are in.
 fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
-    let services = survey.providers.iter().filter(|(_, provider)| matches!(provider, Provider::Project(..)));
+    let services = survey.providers.iter().filter(|(_, provider)| matches!(provider, ServiceOwner::Project(..)));
     let zones_of = |service: &VpceServiceId| {
         let addresses = survey.endpoints_of(service).iter().flat_map(|endpoint| &endpoint.addresses);
         addresses.map(|address| address.zone.clone()).collect::<BTreeSet<_>>()
@@ -190,7 +190,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
     }
     let fresh = PortLedger::default();
     for (id, provider) in &survey.providers {
-        let Provider::Project(_, service) = provider else { continue };
+        let ServiceOwner::Project(_, service) = provider else { continue };
         let ledger = held.ledgers.get(id).unwrap_or(&fresh);
         let wanted = survey.targets.get(id).into_iter().flatten().map(|target| target.id.clone()).collect();
         match allocate(service.ports, ledger, &wanted, moves.get(id).unwrap_or(&BTreeMap::new())) {
@@ -207,7 +207,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
         number(survey.endpoints_of(id), held, &mut next, findings);
     }
     for (id, ledger) in &held.ledgers {
-        if !matches!(survey.providers.get(id), Some(Provider::Project(..))) {
+        if !matches!(survey.providers.get(id), Some(ServiceOwner::Project(..))) {
             next.ledgers.insert(id.clone(), ledger.retired());
         }
     }
@@ -215,7 +215,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
     next
 }
 
-/// Says which ports lie outside the load balancer's range, which has changed since they were given.
+/// Reports ports outside the load balancer's range, which has changed since they were assigned.
 fn note_strays(service: &EndpointService, ledger: &PortLedger, findings: &mut Findings) {
     for (target, port) in ledger.ports().filter(|(_, port)| !service.ports.contains(*port)) {
         findings.note(
@@ -294,7 +294,7 @@ fn add_balancer(
                 let (group, zone) = (Arc::clone(group), at.zone.clone());
                 let (faults, lease) = (Vec::new(), lease.clone());
                 let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
-                befall(&mut listener, survey);
+                apply_faults(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
         }
@@ -323,7 +323,12 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
 }
 
 /// The member that a process is; `None` while its host name is not resolved.
-fn member(survey: &Survey<'_>, service: &EndpointService, target: &TargetId, process: &Process<'_>) -> Option<Member> {
+fn member(
+    survey: &Survey<'_>,
+    service: &EndpointService,
+    target: &TargetId,
+    process: &TargetProcess<'_>,
+) -> Option<Member> {
     let health = survey.health(&service.id, target, process.name);
     let fault = survey.unreachable(&service.id, target, process.name, process.zone);
     let key = (service.id.clone(), target.clone(), process.name.to_owned());
@@ -366,7 +371,7 @@ fn view(
     }
 }
 
-fn unresolved(process: &Process<'_>) -> UnresolvedMember {
+fn unresolved(process: &TargetProcess<'_>) -> UnresolvedMember {
     UnresolvedMember { name: process.name.to_owned(), zone: process.zone.clone(), address: process.given.to_string() }
 }
 
@@ -406,8 +411,8 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
     }
 }
 
-/// What faults make of a listener. One that befalls every flow shows at the port itself.
-fn befall(listener: &mut Listener, survey: &Survey<'_>) {
+/// Applies the faults to a listener. A fault that matches every flow changes the listener's answer.
+fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
     let vpce = match &listener.gate {
         Gate::Endpoint(gate) => Some(&gate.id),
         Gate::Public { .. } => None,
@@ -422,12 +427,12 @@ fn befall(listener: &mut Listener, survey: &Survey<'_>) {
             && scope.member.as_ref().is_none_or(|name| group.members.iter().any(|member| member.name == *name));
         if fault.kind == FaultKind::ZoneOutage && here && scope.zone.is_some() {
             listener.outage = true;
-            listener.answer = Answer::Ignore;
+            listener.answer = ListenerMode::Ignore;
         } else if fault.kind.is_of_flows() && here && at_target {
             match fault.kind {
                 _ if listener.outage || !fault.share.is_whole() => {}
-                FaultKind::Refuse => listener.answer = Answer::Refuse,
-                FaultKind::BlackHole => listener.answer = Answer::Ignore,
+                FaultKind::Refuse => listener.answer = ListenerMode::Refuse,
+                FaultKind::BlackHole => listener.answer = ListenerMode::Ignore,
                 _ => {}
             }
             listener.faults.push(Arc::clone(fault));
@@ -435,8 +440,7 @@ fn befall(listener: &mut Listener, survey: &Survey<'_>) {
     }
 }
 
-/// The standard path: each node with a public address of its own is reached there by whoever is on the project's IP
-/// access list.
+/// The standard path: a node with a public address is reached at it by clients on the project's IP access list.
 fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
     let Some(lease) = survey.desired.lease(ClaimId::PUBLIC) else { return };
     let access_list = Arc::new(project.access_list.clone());
@@ -450,7 +454,7 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let zone = node.zone.clone();
             let (faults, lease) = (Vec::new(), lease.clone());
             let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
-            befall(&mut listener, survey);
+            apply_faults(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }
     }
@@ -468,7 +472,7 @@ fn public_group(
     let optimized = is_optimized(project, cluster);
     let own = TargetId::new(&cluster.name, &node.name);
     let checked = if optimized { TargetId::optimized(&cluster.name) } else { own.clone() };
-    let process = Process::new(&node.name, &node.zone, &node.address, &survey.desired.resolved);
+    let process = TargetProcess::new(&node.name, &node.zone, &node.address, &survey.desired.resolved);
     let members = member(survey, service, &checked, &process).into_iter().collect();
     TargetGroup {
         connections_per_member: cluster.connections_per_node(),
@@ -576,7 +580,7 @@ mod tests {
         assert!(snapshot.listeners.values().all(|listener| listener.group.proxy_protocol));
     }
 
-    /// A18: each endpoint leads to the `mongos` of its own region.
+    /// A18: each endpoint leads to its region's `mongos`.
     #[test]
     fn an_endpoint_leads_to_the_nodes_of_its_own_region() {
         let mut desired = two_regions();
@@ -700,14 +704,14 @@ mod tests {
         let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
         assert_eq!(gate.rules.ingress.len(), 1);
         assert_eq!(gate.rules.ingress[0].cidrs.to_string(), "10.0.0.0/16, 192.168.7.0/24");
-        assert_eq!(gate.rules.clients.len(), 1, "groups that somebody carries");
+        assert_eq!(gate.rules.clients.len(), 1, "groups that have members");
         assert_eq!(gate.rules.clients[0].members.to_string(), "192.168.7.0/24");
         let out = gate.rules.clients[0].egress[0].cidrs.to_string();
         assert_eq!(out, "10.0.30.194/32, 10.0.20.54/32", "the endpoint's interfaces carry its group");
     }
 
     #[test]
-    fn all_groups_of_an_endpoint_let_in_together() {
+    fn all_groups_of_an_endpoint_apply_together() {
         let mut desired = documented();
         let vpc = desired.vpcs.get_mut(&of::<VpcId>(VPC)).expect("it is there");
         let clients = vpc.security_groups.get_mut(&of::<SecurityGroupId>("sg-000000c0")).expect("it is there");
@@ -763,7 +767,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_again_is_the_same() {
+    fn planning_twice_gives_the_same_result() {
         let mut desired = with_app();
         add_endpoint(&mut desired, "vpce-0beef000000000002", SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a")]);
         let (first, held) = plan_from(&desired, &PortAllocations::default());

@@ -19,12 +19,12 @@ pub struct Changes {
     /// Addresses to give up, and why their flows are to drain.
     pub close: Vec<(SocketAddr, DrainReason)>,
     /// Members whose flows are to end, although their listeners stay.
-    pub leave: Vec<Leave>,
+    pub leave: Vec<MemberRemoval>,
 }
 
 /// A member of a group that keeps its listeners, and what is to become of the flows that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leave {
+pub struct MemberRemoval {
     /// The load balancer.
     pub service: VpceServiceId,
     /// The addressable target.
@@ -63,7 +63,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
     let mut reasons = None;
     for (address, listener) in &old.listeners {
         if !new.listeners.contains_key(address) {
-            let reasons = reasons.get_or_insert_with(|| Reasons::from(new));
+            let reasons = reasons.get_or_insert_with(|| CloseReasons::from(new));
             changes.close.push((*address, reasons.for_closing(listener)));
         }
     }
@@ -74,7 +74,7 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
 /// Which members left a group that is still there, and which are now unhealthy without their group failing open.
 ///
 /// A member is its name and its address: one that moved to another address has left the old one.
-fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
+fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<MemberRemoval> {
     let mut seen = BTreeSet::new();
     let mut leaving = Vec::new();
     for (address, before) in &old.listeners {
@@ -101,7 +101,7 @@ fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<Leave> {
                 (DrainReason::Unhealthy, Duration::ZERO, true)
             };
             let (service, target) = (has.service.clone(), has.target.clone());
-            leaving.push(Leave { service, target, member: member.clone(), reason, delay, cut });
+            leaving.push(MemberRemoval { service, target, member: member.clone(), reason, delay, cut });
         }
     }
     leaving
@@ -119,7 +119,7 @@ fn is_terminated(group: &TargetGroup, member: &Member) -> bool {
 }
 
 /// What the new snapshot says of a listener that it no longer has. Made when something closes.
-struct Reasons<'a> {
+struct CloseReasons<'a> {
     new: &'a Snapshot,
     /// Where each target is now; paused ones are nowhere.
     ports: BTreeMap<(&'a VpceServiceId, &'a TargetId), ListenerPort>,
@@ -127,7 +127,7 @@ struct Reasons<'a> {
     public: BTreeSet<(&'a VpceServiceId, &'a TargetId)>,
 }
 
-impl<'a> From<&'a Snapshot> for Reasons<'a> {
+impl<'a> From<&'a Snapshot> for CloseReasons<'a> {
     fn from(new: &'a Snapshot) -> Self {
         let running = new.targets.iter().filter(|target| !target.paused);
         let public = new.listeners.values().filter(|listener| matches!(listener.gate, Gate::Public { .. }));
@@ -139,7 +139,7 @@ impl<'a> From<&'a Snapshot> for Reasons<'a> {
     }
 }
 
-impl Reasons<'_> {
+impl CloseReasons<'_> {
     fn for_closing(&self, listener: &Listener) -> DrainReason {
         if !self.new.serves(listener.claim()) {
             return DrainReason::ClaimLost;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_gone_or_paused_drains_as_deregistered() {
+    fn a_removed_or_paused_target_drains_as_deregistered() {
         let gone = |address: &str| (address.to_owned(), DrainReason::Deregistered);
         let removed = changes(|desired| drop(desired.projects[0].clusters[0].nodes.remove(2)));
         assert_eq!(closed(&removed), [gone("10.0.20.54:1026"), gone("10.0.30.194:1026")]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_endpoint_loses_drains_as_endpoint_removed() {
+    fn flows_of_a_removed_endpoint_drain_as_endpoint_removed() {
         let without = |change: fn(&mut Desired)| {
             let changes = changes(change);
             assert!(changes.close.iter().all(|(_, reason)| *reason == DrainReason::EndpointRemoved), "{changes:?}");

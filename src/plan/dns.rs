@@ -1,4 +1,4 @@
-//! What resolvers are told, before any question is asked.
+//! Compiles the DNS records of the desired state.
 //!
 //! Atlas' and AWS's `vpce` names are public records with private answers; App Services' names lead to the app's public
 //! address outside and, through a zone that AWS manages in the endpoint's VPC, to the endpoint inside.
@@ -166,8 +166,8 @@ fn add_hosts(
     Ok(())
 }
 
-/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name stays when its zone
-/// is shifted away from: whoever uses it asks for that very address.
+/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name stays during a
+/// zonal shift: a client that uses it asks for exactly that address.
 fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) {
     for gate in gates.values() {
         let Some(regional) = &gate.regional_name else { continue };
@@ -206,7 +206,7 @@ fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
     }
 }
 
-/// A host name of the gateway's own APIs, a public one as the vendors' are: in the zone that it lies in, or else in one of its
+/// A host name of the gateway's own APIs, a public one as the vendors' are: in the zone that it is in, or else in one of its
 /// own, so that it hides no other name.
 fn add_own_name(zones: &mut Zones, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
     let parents = zones.0.keys().filter(|zone| name.is_within(zone));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optimized_cluster_has_one_record_and_says_load_balanced() {
+    fn an_optimized_cluster_has_one_record_with_load_balanced() {
         let mut desired = documented();
         let cluster = sharded("Sharded0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21);
         desired.projects[0].clusters.push(cluster);
@@ -397,7 +397,7 @@ mod tests {
 
     /// A15.
     #[test]
-    fn names_of_the_gateways_apis_are_public_and_take_nobody_elses() {
+    fn names_of_the_gateways_apis_are_public_and_replace_no_other_names() {
         let mut desired = documented();
         desired.own_names.insert(of("cloud.mongodb.com"), of("169.254.0.2"));
         let snapshot = plan(&desired);

@@ -66,7 +66,7 @@ fn names_have_the_records_that_the_record_type_says() {
 }
 
 #[test]
-fn a_clients_origin_is_told_by_its_ipv6_address_and_no_other_spelling_passes_for_one() {
+fn a_clients_origin_follows_from_its_ipv6_address_and_no_other_spelling_matches() {
     let snapshot = plan(&dual_stack());
     let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
     for (source, origin) in [
@@ -75,7 +75,7 @@ fn a_clients_origin_is_told_by_its_ipv6_address_and_no_other_spelling_passes_for
         ("2001:db8:a:100::1", Origin::Public),
         ("2001:db8:c::a", Origin::Peered),
         ("2001:db8:b::a", Origin::Service),
-        // An IPv4 address in IPv6's clothes is what it is in IPv4; other forms that hold one are addresses of their own.
+        // An IPv4-mapped IPv6 address is the IPv4 address; other forms that contain one are separate addresses.
         ("::ffff:10.0.30.10", Origin::Vpc),
         ("::ffff:10.1.0.11", Origin::Service),
         ("::10.0.30.10", Origin::Public),
@@ -90,7 +90,7 @@ fn a_clients_origin_is_told_by_its_ipv6_address_and_no_other_spelling_passes_for
 }
 
 #[test]
-fn rules_of_one_family_admit_no_client_of_the_other_and_the_plan_says_so() {
+fn rules_of_one_family_admit_no_client_of_the_other_and_the_plan_has_a_notice() {
     let mut desired = dual_stack();
     let vpc = desired.vpcs.values_mut().next().expect("one VPC");
     vpc.security_groups.values_mut().next().expect("one group").ingress.truncate(1);
@@ -105,7 +105,7 @@ fn rules_of_one_family_admit_no_client_of_the_other_and_the_plan_says_so() {
 }
 
 #[test]
-fn what_the_type_does_not_fit_is_refused_with_what_would() {
+fn addresses_of_the_wrong_family_are_refused_with_the_right_type() {
     let name = format!("com.amazonaws.vpce.us-east-1.{}", SERVICE.split('.').next().expect("a label"));
     let refused = |change: &dyn Fn(&mut Desired)| {
         let mut desired = dual_stack();
@@ -163,7 +163,7 @@ fn what_the_type_does_not_fit_is_refused_with_what_would() {
 
 /// Such an address means another host on every link, so no network of them tells clients apart.
 #[test]
-fn link_local_and_multicast_networks_are_nobodys() {
+fn link_local_and_multicast_networks_are_refused() {
     for net in ["fe80::/64", "ff00::/8"] {
         let mut desired = dual_stack();
         let vpc = desired.vpcs.values_mut().next().expect("one VPC");

@@ -92,7 +92,7 @@ pub enum RuleError {
         /// What they share.
         id: String,
     },
-    /// A name that something refers to is nobody's.
+    /// Something refers to a name that does not exist.
     #[error("there is no {what} `{id}`")]
     Unknown {
         /// What sort of thing.
@@ -107,7 +107,7 @@ pub enum RuleError {
         .0.provider(), .0.atlas()
     )]
     ServiceExistsForRegion(Region),
-    /// A target limit that Atlas grants nobody.
+    /// A target limit that Atlas does not grant.
     #[error(
         "a limit of {limit} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
          {most}"
@@ -124,7 +124,7 @@ pub enum RuleError {
          additional projects"
     )]
     GoogleRegions(usize),
-    /// A network of one cloud is said to lie in a region of another.
+    /// A network of one cloud is configured in a region of another.
     #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
     NetworkInOtherCloud {
         /// The region that is named.
@@ -135,7 +135,7 @@ pub enum RuleError {
     /// An endpoint outside AWS without its one address.
     #[error("a private endpoint of {} has one address, and this one has {addresses}", cloud.product())]
     OneAddress {
-        /// Where it lies.
+        /// Where it is.
         cloud: Cloud,
         /// How many it has.
         addresses: usize,
@@ -254,7 +254,7 @@ pub enum RuleError {
     },
     /// The gateway's own address in a service's networks.
     #[error(
-        "its networks hold {0}, where the gateway itself answers, and nobody on the service's side is answered; put the \
+        "its networks hold {0}, where the gateway itself answers, and clients on the service's side are refused; put the \
          targets, or the gateway's own address, elsewhere"
     )]
     GatewayOnServiceSide(SocketAddr),

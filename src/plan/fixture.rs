@@ -1,4 +1,4 @@
-//! The documentation's own example as a desired state, and small changes to it, for this room's tests.
+//! The documentation's own example as a desired state, and small changes to it, for this module's tests.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

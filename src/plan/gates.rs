@@ -59,9 +59,9 @@ fn addresses(endpoint: &InterfaceEndpoint) -> Vec<GateAddress> {
 }
 
 /// Who carries each security group: the instances named as its members, and the interfaces of endpoints.
-type Carriers<'a> = BTreeMap<(&'a VpcId, &'a SecurityGroupId), CidrSet>;
+type GroupMembers<'a> = BTreeMap<(&'a VpcId, &'a SecurityGroupId), CidrSet>;
 
-fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
+fn carriers<'a>(survey: &Survey<'a>) -> GroupMembers<'a> {
     let mut interfaces: BTreeMap<(&VpcId, &SecurityGroupId), Vec<_>> = BTreeMap::new();
     for endpoint in survey.desired.endpoints.values() {
         for group in &endpoint.security_groups {
@@ -69,7 +69,7 @@ fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
             interfaces.entry((&endpoint.vpc, group)).or_default().extend(nets);
         }
     }
-    let mut carriers = Carriers::new();
+    let mut carriers = GroupMembers::new();
     for (id, vpc) in &survey.desired.vpcs {
         for (group, details) in &vpc.security_groups {
             let own = interfaces.remove(&(id, group)).unwrap_or_default();
@@ -79,9 +79,9 @@ fn carriers<'a>(survey: &Survey<'a>) -> Carriers<'a> {
     carriers
 }
 
-/// An endpoint in Azure or Google Cloud has no security groups, so every client whose origin fits is let in. Source: Azure,
+/// An endpoint in Azure or Google Cloud has no security groups, so every client with a permitted origin is admitted. Source: Azure,
 /// *What is a private endpoint?*, network security; Google, *About accessing published services*: egress rules alone.
-fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ResolvedRule> {
+fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &GroupMembers<'_>) -> Vec<ResolvedRule> {
     if endpoint.id.cloud().is_some() {
         return vec![ResolvedRule { ports: PortRange::atlas(), cidrs: CidrSet::everywhere() }];
     }
@@ -89,8 +89,8 @@ fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &Carriers<'_>) -> 
     groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()
 }
 
-/// Every group of a VPC that somebody carries, with what it lets out.
-fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ClientGroup> {
+/// Every security group of a VPC that has members, with its egress rules.
+fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &GroupMembers<'_>) -> Vec<ClientGroup> {
     let carried = vpc.security_groups.values().filter(|group| !group.members.is_empty());
     let groups = carried.map(|group| ClientGroup {
         members: group.members.clone(),
@@ -99,7 +99,7 @@ fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &Carriers<'_>) -> Vec<ClientGr
     groups.collect()
 }
 
-fn resolve(vpc: &VpcId, rule: &PortRule, carriers: &Carriers<'_>) -> ResolvedRule {
+fn resolve(vpc: &VpcId, rule: &PortRule, carriers: &GroupMembers<'_>) -> ResolvedRule {
     let named = rule.groups.iter().filter_map(|group| carriers.get(&(vpc, group))).flat_map(CidrSet::iter);
     ResolvedRule { ports: rule.ports, cidrs: rule.cidrs.iter().chain(named).copied().collect() }
 }

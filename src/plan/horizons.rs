@@ -1,7 +1,7 @@
-//! What the members of a set have to tell clients of each other, for each way by which clients come: pure, from the
+//! The names that a set's members must announce to clients, for each path by which clients connect: pure, from the
 //! snapshot. MongoDB calls them split horizons.
 //!
-//! A server chooses a horizon by the name that a client asks for in TLS, and tells that client the hosts of that horizon
+//! A server chooses a horizon by the name that a client requests in TLS, and gives that client the hosts of that horizon
 //! alone. Every member must know every horizon, so one that a member has no address in is left out.
 //! Source: MongoDB, `src/mongo/db/repl/split_horizon/README.md`.
 
@@ -82,7 +82,7 @@ mod tests {
     use crate::plan::{Generation, PortAllocations, compile};
 
     #[test]
-    fn every_way_to_a_set_is_a_horizon_that_every_member_has() {
+    fn every_path_to_a_set_is_a_horizon_that_every_member_has() {
         let mut desired = config::quickstart().desired;
         let of = |desired: &crate::model::Desired, n: usize| {
             let (snapshot, _) = compile(desired, &PortAllocations::default(), Generation(1)).expect("a plan");

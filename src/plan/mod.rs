@@ -33,14 +33,14 @@ mod targets;
 
 pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
 pub use compile::compile;
-pub use diff::{Changes, Leave, diff};
+pub use diff::{Changes, MemberRemoval, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
 pub use horizons::{Horizon, horizons, listed, private_hosts, private_member, public_member};
 pub use port_allocations::PortAllocations;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    Answer, ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress,
-    Generation, Listener, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
+    ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation,
+    Listener, ListenerMode, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
     TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
 };

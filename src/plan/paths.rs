@@ -16,9 +16,9 @@ use crate::model::{
 pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &mut Findings) -> Vec<Paths<'a>> {
     let mut all = Vec::new();
     for project in &survey.desired.projects {
-        let regions: BTreeMap<&Region, Reach<'a>> = survey
+        let regions: BTreeMap<&Region, BalancerStrings<'a>> = survey
             .services_of(project)
-            .map(|service| (&service.region, Reach::of(survey, held, &service.id)))
+            .map(|service| (&service.region, BalancerStrings::of(survey, held, &service.id)))
             .collect();
         for cluster in &project.clusters {
             let at = || Location::Cluster(project.id.clone(), cluster.name.clone());
@@ -36,14 +36,14 @@ pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &
 }
 
 /// What one load balancer offers a connection string.
-struct Reach<'a> {
+struct BalancerStrings<'a> {
     /// Its available endpoints, with the N of each, in order of N.
     endpoints: Vec<(u16, &'a VpceId)>,
     /// The ports of a cluster's `mongod`s or `mongos`, by the cluster's name, in target order.
     ports: BTreeMap<&'a ClusterName, Vec<ListenerPort>>,
 }
 
-impl<'a> Reach<'a> {
+impl<'a> BalancerStrings<'a> {
     fn of(survey: &Survey<'a>, held: &PortAllocations, service: &VpceServiceId) -> Self {
         let available = survey.endpoints_of(service).iter().filter(|endpoint| is_available(endpoint));
         let numbered = available.filter_map(|endpoint| Some((*held.indexes.get(&endpoint.id)?, &endpoint.id)));
@@ -66,13 +66,13 @@ impl<'a> Reach<'a> {
 }
 
 /// The regions of the cluster that no available endpoint leads to.
-fn missing(cluster: &Cluster, regions: &BTreeMap<&Region, Reach<'_>>) -> Vec<Region> {
+fn missing(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerStrings<'_>>) -> Vec<Region> {
     let reached = |region: &Region| regions.get(region).is_some_and(|reach| !reach.endpoints.is_empty());
     cluster.regions().into_iter().filter(|region| !reached(region)).collect()
 }
 
 /// Whether some of its regions are reached and some are not: what Atlas reports as an error.
-fn is_partly_reached(cluster: &Cluster, regions: &BTreeMap<&Region, Reach<'_>>) -> bool {
+fn is_partly_reached(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerStrings<'_>>) -> bool {
     let missing = missing(cluster, regions).len();
     missing > 0 && missing < cluster.regions().len()
 }
@@ -80,7 +80,7 @@ fn is_partly_reached(cluster: &Cluster, regions: &BTreeMap<&Region, Reach<'_>>) 
 fn to_cluster<'a>(
     project: &'a Project,
     cluster: &'a Cluster,
-    regions: &BTreeMap<&Region, Reach<'a>>,
+    regions: &BTreeMap<&Region, BalancerStrings<'a>>,
     named: impl Iterator<Item = &'a NamedStrings>,
 ) -> Result<Paths<'a>, RuleError> {
     let hosts = ClusterHosts::of(cluster);
@@ -107,7 +107,7 @@ fn to_cluster<'a>(
     })
 }
 
-fn why_unavailable(cluster: &Cluster, regions: &BTreeMap<&Region, Reach<'_>>) -> Option<String> {
+fn why_unavailable(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerStrings<'_>>) -> Option<String> {
     if let Tier::Shared(_) = cluster.tier {
         return Some(format!("private endpoints are not available for {} clusters", cluster.tier.name()));
     }
@@ -136,11 +136,11 @@ fn private_paths<'a>(
     project: &Project,
     cluster: &'a Cluster,
     hosts: &ClusterHosts<'_>,
-    reaches: &BTreeMap<&Region, Reach<'a>>,
+    reaches: &BTreeMap<&Region, BalancerStrings<'a>>,
 ) -> Result<Vec<PrivatePath<'a>>, RuleError> {
     let optimized = is_optimized(project, cluster);
     let regions = cluster.regions();
-    let host = |index, endpoint, region: &Region, reach: &Reach<'_>| {
+    let host = |index, endpoint, region: &Region, reach: &BalancerStrings<'_>| {
         let (name, ports) = (hosts.private_host(index, region)?, reach.ports_of(cluster));
         Ok::<_, RuleError>(PrivateHost { name, endpoint, region: region.clone(), ports })
     };
@@ -178,7 +178,7 @@ fn named_path<'a>(
     project: &Project,
     cluster: &Cluster,
     hosts: &ClusterHosts<'_>,
-    reaches: &BTreeMap<&Region, Reach<'a>>,
+    reaches: &BTreeMap<&Region, BalancerStrings<'a>>,
     named: &'a NamedStrings,
 ) -> Result<Option<PrivatePath<'a>>, RuleError> {
     let optimized = is_optimized(project, cluster);

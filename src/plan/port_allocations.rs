@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ports::PortLedger;
 use crate::model::{GatewayId, ListenerPort, VpceId, VpceServiceId};
 
-/// What must outlive the process: who has which port, and which N stands in an endpoint's `pl-N` names.
+/// What must outlive the process: each target's port, and the N in each endpoint's `pl-N` names.
 ///
 /// An argument and a result of [`compile`](super::compile()), so that the plan stays pure. Both maps are saved as JSON with
 /// ids as keys, whole or entry by entry.
@@ -16,13 +16,13 @@ use crate::model::{GatewayId, ListenerPort, VpceId, VpceServiceId};
 pub struct PortAllocations {
     /// The ports of every load balancer that has any.
     pub ledgers: BTreeMap<VpceServiceId, PortLedger>,
-    /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint that stands
+    /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint that exists
     /// here has been accepted before.
     pub indexes: BTreeMap<VpceId, u16>,
 }
 
 impl PortAllocations {
-    /// Every port that nobody may have yet, with its load balancer.
+    /// Every port that still drains, with its load balancer.
     pub fn draining(&self) -> impl Iterator<Item = (&VpceServiceId, ListenerPort)> {
         self.ledgers.iter().flat_map(|(service, ledger)| ledger.draining().map(move |port| (service, port)))
     }
@@ -81,7 +81,7 @@ mod tests {
     );
 
     #[test]
-    fn what_is_held_is_saved_and_read_as_one_value() {
+    fn port_allocations_are_saved_and_read_as_one_value() {
         let held: PortAllocations = serde_json::from_str(SAVED).expect("readable");
         assert_eq!(serde_json::to_string(&held).expect("JSON"), SAVED);
         assert!(serde_json::from_str::<PortAllocations>(r#"{"ledgers":{},"indexes":{},"version":2}"#).is_err());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{GatewayId, ListenerPort, PortRange, TargetId};
 
-/// The ports of one load balancer: what each target has, and what nobody may have because flows still run there.
+/// The ports of one load balancer: the port of each target, and the ports that are reserved because flows still use them.
 ///
 /// Saved as JSON, so that a target keeps its port over reloads, restarts and crashes. No two targets share a port and no
 /// target has a draining one: a saved ledger that says otherwise is refused when it is read.
@@ -44,7 +44,7 @@ pub enum LedgerError {
         second: TargetId,
     },
     /// A target has a port that drains.
-    #[error("port {port} of `{target}` is draining; a draining port belongs to nobody")]
+    #[error("port {port} of `{target}` is draining; no target may have a draining port")]
     Draining {
         /// The port.
         port: ListenerPort,
@@ -95,11 +95,11 @@ pub enum PortError {
 pub struct PortsExhausted {
     /// The ports that may be given.
     pub range: PortRange,
-    /// How many targets want one.
+    /// How many targets need one.
     pub wanted: usize,
     /// How many of them would have none.
     pub missing: usize,
-    /// How many ports nobody may have yet.
+    /// How many ports still drain.
     pub draining: usize,
 }
 
@@ -115,7 +115,7 @@ impl PortLedger {
         self.held.iter().map(|(target, port)| (target, *port))
     }
 
-    /// Ports that nobody may have until they are released.
+    /// Ports that no target may have until they are released.
     pub fn draining(&self) -> impl Iterator<Item = ListenerPort> {
         self.draining.iter().copied()
     }
@@ -159,7 +159,7 @@ impl PortLedger {
         }
     }
 
-    /// The ledger of a load balancer that is gone: every port drains.
+    /// The ledger of a removed load balancer: every port drains.
     #[must_use]
     pub fn retired(&self) -> Self {
         let draining = self.draining.iter().chain(self.held.values()).copied().collect();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_vanished_target_is_given_to_nobody_until_it_is_released() {
+    fn the_port_of_a_removed_target_is_not_reused_until_it_is_released() {
         let mut ledger = allocate(PortRange::atlas(), &three(), &targets([0, 2]), &to(&[])).expect("room");
         assert_eq!(ledger.draining().collect::<Vec<_>>(), [port(1025)]);
         let next = allocate(PortRange::atlas(), &ledger, &targets([0, 2, 3]), &to(&[])).expect("room");
@@ -404,7 +404,7 @@ mod tests {
         );
         assert_eq!(
             error(r#"{"held":{"a/x":1024},"draining":[1024]}"#),
-            "port 1024 of `a/x` is draining; a draining port belongs to nobody"
+            "port 1024 of `a/x` is draining; no target may have a draining port"
         );
         assert!(error(r#"{"held":{},"draining":[],"leases":[]}"#).starts_with("unknown field `leases`"));
         assert!(serde_json::from_str::<PortLedger>(r#"{"held":{"a/x":0},"draining":[]}"#).is_err());
@@ -413,7 +413,7 @@ mod tests {
     proptest! {
         /// Under any sequence of additions, removals, moves and releases.
         #[test]
-        fn ports_stick_and_are_distinct_and_a_draining_one_is_nobodys(
+        fn ports_stick_and_are_distinct_and_no_target_has_a_draining_one(
             steps in prop::collection::vec(
                 (
                     prop::collection::btree_set(0usize..12, 0..12),

@@ -16,7 +16,7 @@ use crate::model::{
 
 /// One change to what is wanted. The numbers choose what it concerns; whatever they are, it can be made.
 #[derive(Debug, Clone)]
-enum Edit {
+enum DesiredEdit {
     AddCluster { kind: u8, nodes: u8, host: u16, label: bool },
     RemoveCluster(u8),
     RemoveNode(u8, u8),
@@ -47,38 +47,38 @@ enum Edit {
     Release,
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+fn edit() -> impl Strategy<Value = DesiredEdit> {
     let n = any::<u8>();
     prop_oneof![
         3 => (n, 0u8..6, 11u16..60, any::<bool>())
-            .prop_map(|(kind, nodes, host, label)| Edit::AddCluster { kind, nodes, host, label }),
-        1 => n.prop_map(Edit::RemoveCluster),
-        2 => (n, n).prop_map(|(a, b)| Edit::RemoveNode(a, b)),
-        2 => (n, 60u16..999).prop_map(|(a, b)| Edit::AddNode(a, b)),
-        1 => (n, 1000u16..1010).prop_map(|(a, b)| Edit::Connector(a, b)),
-        2 => n.prop_map(Edit::Pause),
-        1 => n.prop_map(Edit::Name),
-        1 => (n, prop_oneof![Just(0u16), Just(2), Just(10)]).prop_map(|(a, b)| Edit::Tier(a, b)),
-        1 => (n, n, 0u8..9).prop_map(|(a, b, c)| Edit::Public(a, b, c)),
-        1 => n.prop_map(Edit::Region),
-        2 => (n, n).prop_map(|(a, b)| Edit::AddEndpoint(a, b)),
-        2 => n.prop_map(Edit::RemoveEndpoint),
-        2 => (n, n).prop_map(|(a, b)| Edit::State(a, b)),
-        1 => (n, n).prop_map(|(a, b)| Edit::Address(a, b)),
-        1 => n.prop_map(Edit::Lost),
-        1 => Just(Edit::Regional),
-        1 => (0u8..120).prop_map(Edit::Limit),
-        1 => (1000u16..1040, 0u16..40).prop_map(|(a, b)| Edit::Ports(a, b)),
-        3 => (n, 1020u16..1060).prop_map(|(a, b)| Edit::Move(a, b)),
-        2 => Just(Edit::Stay),
-        1 => n.prop_map(Edit::Shift),
-        1 => (n, n).prop_map(|(a, b)| Edit::Health(a, b)),
-        1 => n.prop_map(Edit::Network),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(a, b)| Edit::Attributes(a, b)),
-        1 => (n, n).prop_map(|(a, b)| Edit::Zone(a, b)),
-        1 => n.prop_map(Edit::Twice),
-        1 => n.prop_map(Edit::App),
-        2 => Just(Edit::Release),
+            .prop_map(|(kind, nodes, host, label)| DesiredEdit::AddCluster { kind, nodes, host, label }),
+        1 => n.prop_map(DesiredEdit::RemoveCluster),
+        2 => (n, n).prop_map(|(a, b)| DesiredEdit::RemoveNode(a, b)),
+        2 => (n, 60u16..999).prop_map(|(a, b)| DesiredEdit::AddNode(a, b)),
+        1 => (n, 1000u16..1010).prop_map(|(a, b)| DesiredEdit::Connector(a, b)),
+        2 => n.prop_map(DesiredEdit::Pause),
+        1 => n.prop_map(DesiredEdit::Name),
+        1 => (n, prop_oneof![Just(0u16), Just(2), Just(10)]).prop_map(|(a, b)| DesiredEdit::Tier(a, b)),
+        1 => (n, n, 0u8..9).prop_map(|(a, b, c)| DesiredEdit::Public(a, b, c)),
+        1 => n.prop_map(DesiredEdit::Region),
+        2 => (n, n).prop_map(|(a, b)| DesiredEdit::AddEndpoint(a, b)),
+        2 => n.prop_map(DesiredEdit::RemoveEndpoint),
+        2 => (n, n).prop_map(|(a, b)| DesiredEdit::State(a, b)),
+        1 => (n, n).prop_map(|(a, b)| DesiredEdit::Address(a, b)),
+        1 => n.prop_map(DesiredEdit::Lost),
+        1 => Just(DesiredEdit::Regional),
+        1 => (0u8..120).prop_map(DesiredEdit::Limit),
+        1 => (1000u16..1040, 0u16..40).prop_map(|(a, b)| DesiredEdit::Ports(a, b)),
+        3 => (n, 1020u16..1060).prop_map(|(a, b)| DesiredEdit::Move(a, b)),
+        2 => Just(DesiredEdit::Stay),
+        1 => n.prop_map(DesiredEdit::Shift),
+        1 => (n, n).prop_map(|(a, b)| DesiredEdit::Health(a, b)),
+        1 => n.prop_map(DesiredEdit::Network),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(a, b)| DesiredEdit::Attributes(a, b)),
+        1 => (n, n).prop_map(|(a, b)| DesiredEdit::Zone(a, b)),
+        1 => n.prop_map(DesiredEdit::Twice),
+        1 => n.prop_map(DesiredEdit::App),
+        2 => Just(DesiredEdit::Release),
     ]
 }
 
@@ -98,9 +98,9 @@ fn endpoint(desired: &mut Desired, n: u8) -> Option<&mut InterfaceEndpoint> {
     desired.endpoints.values_mut().nth(usize::from(n) % count)
 }
 
-fn apply(desired: &mut Desired, edit: Edit) {
+fn apply(desired: &mut Desired, edit: DesiredEdit) {
     match edit {
-        Edit::AddCluster { kind, nodes, host, label } => {
+        DesiredEdit::AddCluster { kind, nodes, host, label } => {
             let zones: Vec<_> = (0..nodes).map(|n| ZONES[usize::from(kind / 4 + n * (kind % 2)) % 4]).collect();
             let (name, label) = (format!("Cluster{}", kind % 5), if label { "k45tj" } else { "auylw" });
             desired.projects[0].clusters.push(match kind % 3 {
@@ -109,18 +109,18 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 _ => sharded(&name, label, false, &zones, host * 8),
             });
         }
-        Edit::RemoveCluster(n) => {
+        DesiredEdit::RemoveCluster(n) => {
             let clusters = &mut desired.projects[0].clusters;
             if !clusters.is_empty() {
                 clusters.remove(usize::from(n) % clusters.len());
             }
         }
-        Edit::RemoveNode(n, m) => {
+        DesiredEdit::RemoveNode(n, m) => {
             if let Some(cluster) = cluster(desired, n).filter(|cluster| !cluster.nodes.is_empty()) {
                 cluster.nodes.remove(usize::from(m) % cluster.nodes.len());
             }
         }
-        Edit::AddNode(n, host) => {
+        DesiredEdit::AddNode(n, host) => {
             if let Some(cluster) = cluster(desired, n)
                 && let Some(node) = cluster.nodes.last().cloned()
             {
@@ -128,17 +128,17 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 cluster.nodes.push(crate::model::Node { name: format!("shard-01-{host}"), address, ..node });
             }
         }
-        Edit::Connector(n, port) => {
+        DesiredEdit::Connector(n, port) => {
             if let Some(cluster) = cluster(desired, n) {
                 cluster.bi_connectors.push(bi_connector(&format!("bi{port}"), &format!("10.200.99.{n}:{port}")));
             }
         }
-        Edit::Pause(n) => {
+        DesiredEdit::Pause(n) => {
             if let Some(cluster) = cluster(desired, n) {
                 cluster.paused = !cluster.paused;
             }
         }
-        Edit::Name(n) => {
+        DesiredEdit::Name(n) => {
             if let Some(cluster) = cluster(desired, n) {
                 match n % 4 {
                     0 => cluster.naming = Naming::Dot,
@@ -148,34 +148,34 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 }
             }
         }
-        Edit::Tier(n, size) => {
+        DesiredEdit::Tier(n, size) => {
             if let Some(cluster) = cluster(desired, n) {
                 cluster.tier = if size < 10 { Tier::Shared(size) } else { Tier::Dedicated(size) };
             }
         }
-        Edit::Public(n, m, host) => {
+        DesiredEdit::Public(n, m, host) => {
             if let Some(node) = cluster(desired, n).and_then(|cluster| pick(&mut cluster.nodes, m)) {
                 node.public_address =
                     (host > 0).then(|| of(&format!("203.0.113.{host}:{}", u16::from(host) % 3 * 9000)));
             }
         }
-        Edit::Region(n) => {
+        DesiredEdit::Region(n) => {
             if let Some(cluster) = cluster(desired, n) {
                 cluster.nodes.iter_mut().for_each(|node| node.zone = of(ZONES[usize::from(n) % 4]));
             }
         }
-        Edit::AddEndpoint(n, host) => {
+        DesiredEdit::AddEndpoint(n, host) => {
             let id = format!("vpce-0000000000000{n:04x}");
             let addresses = [(format!("10.0.30.{host}"), "a"), (format!("10.0.20.{host}"), "b")];
             let addresses = addresses.each_ref().map(|(ip, zone)| (ip.as_str(), *zone));
             add_endpoint(desired, &id, SERVICE, "us-east-1", VPC, &addresses[..usize::from(n % 3)]);
         }
-        Edit::RemoveEndpoint(n) => {
+        DesiredEdit::RemoveEndpoint(n) => {
             if let Some(id) = endpoint(desired, n).map(|endpoint| endpoint.id.clone()) {
                 desired.endpoints.remove(&id);
             }
         }
-        Edit::State(n, m) => {
+        DesiredEdit::State(n, m) => {
             const STATES: [EndpointState; 8] = [
                 EndpointState::Available,
                 EndpointState::Available,
@@ -190,12 +190,12 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 endpoint.state = STATES[usize::from(m) % STATES.len()];
             }
         }
-        Edit::Address(n, host) => {
+        DesiredEdit::Address(n, host) => {
             if let Some(address) = endpoint(desired, n).and_then(|endpoint| pick(&mut endpoint.addresses, host)) {
                 address.ip = of(&format!("10.0.{}.{host}", if host % 7 == 0 { 77 } else { 30 }));
             }
         }
-        Edit::Lost(n) => {
+        DesiredEdit::Lost(n) => {
             if let Some(endpoint) = endpoint(desired, n) {
                 match n % 4 {
                     0 => endpoint.vpc = of("vpc-0dead000000000001"),
@@ -205,12 +205,12 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 }
             }
         }
-        Edit::Regional => desired.projects[0].regionalized = !desired.projects[0].regionalized,
-        Edit::Limit(limit) => desired.projects[0].services[0].target_limit = limit.into(),
-        Edit::Ports(first, more) => {
+        DesiredEdit::Regional => desired.projects[0].regionalized = !desired.projects[0].regionalized,
+        DesiredEdit::Limit(limit) => desired.projects[0].services[0].target_limit = limit.into(),
+        DesiredEdit::Ports(first, more) => {
             desired.projects[0].services[0].ports = of(&format!("{first}-{}", first + more));
         }
-        Edit::Move(n, port) => {
+        DesiredEdit::Move(n, port) => {
             let targets = super::targets::addressable(&desired.projects[0], &desired.resolved);
             let mut ids: Vec<_> = targets.into_values().flatten().map(|target| target.id).collect();
             if let Some(id) = pick(&mut ids, n) {
@@ -218,19 +218,19 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 desired.moves.insert((of(SERVICE), id.clone()), port);
             }
         }
-        Edit::Stay => desired.moves.clear(),
-        Edit::Shift(n) => {
+        DesiredEdit::Stay => desired.moves.clear(),
+        DesiredEdit::Shift(n) => {
             let zone = (of(SERVICE), of(ZONES[usize::from(n) % 2]));
             if !desired.shifted_zones.remove(&zone) {
                 desired.shifted_zones.insert(zone);
             }
         }
-        Edit::Health(n, m) => {
+        DesiredEdit::Health(n, m) => {
             let member =
                 (of(SERVICE), of(&format!("Cluster0/shard-00-{:02}", n % 4)), format!("shard-00-{:02}", n % 4));
             desired.health.insert(member, TargetState::ALL[usize::from(m) % 6].into());
         }
-        Edit::Network(n) => {
+        DesiredEdit::Network(n) => {
             if let Some(vpc) = desired.vpcs.values_mut().next() {
                 match n % 3 {
                     0 => vpc.on_premises = nets(&[&format!("10.{n}.0.0/16")]),
@@ -239,11 +239,11 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 }
             }
         }
-        Edit::Attributes(proxy, cross) => {
+        DesiredEdit::Attributes(proxy, cross) => {
             let attributes = &mut desired.projects[0].services[0].attributes;
             (attributes.proxy_protocol, attributes.cross_zone) = (proxy, cross);
         }
-        Edit::Zone(n, m) => desired.private_zones.push(PrivateZone {
+        DesiredEdit::Zone(n, m) => desired.private_zones.push(PrivateZone {
             name: of(["mongodb.net", "us-east-1.aws.services.cloud.mongodb.com"][usize::from(n % 2)]),
             vpcs: vec![of(VPC)],
             records: vec![match m % 3 {
@@ -252,7 +252,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 _ => ZoneRecord::Address { name: of("*.mongodb.net"), ips: vec![of("10.0.0.9")] },
             }],
         }),
-        Edit::Twice(n) => match n % 3 {
+        DesiredEdit::Twice(n) => match n % 3 {
             0 => desired.projects.push(desired.projects[0].clone()),
             1 => {
                 let service = desired.projects[0].services[0].clone();
@@ -264,7 +264,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 }
             }
         },
-        Edit::App(n) => {
+        DesiredEdit::App(n) => {
             if let Some(app) = pick(&mut desired.apps, n) {
                 match n % 4 {
                     0 => app.endpoints.truncate(1),
@@ -274,7 +274,7 @@ fn apply(desired: &mut Desired, edit: Edit) {
                 }
             }
         }
-        Edit::Release => {}
+        DesiredEdit::Release => {}
     }
 }
 
@@ -314,7 +314,7 @@ fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &PortAllocations
     }
 }
 
-/// What a target had, it has, unless it is gone or was asked to move.
+/// A target keeps its port unless it is removed or was moved.
 fn check_sticky(desired: &Desired, before: &PortAllocations, after: &PortAllocations) {
     for (service, ledger) in &before.ledgers {
         for (target, port) in ledger.ports() {
@@ -363,7 +363,7 @@ proptest! {
         }
         let (mut snapshot, mut held) = compile(&desired, &PortAllocations::default(), Generation(0)).expect("it is sensible");
         for (n, edit) in edits.into_iter().enumerate() {
-            if matches!(edit, Edit::Release) {
+            if matches!(edit, DesiredEdit::Release) {
                 held.release_all();
             }
             let before = desired.clone();

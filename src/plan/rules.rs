@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn every_process_has_an_address_of_its_own() {
+    fn every_process_has_its_own_address() {
         let refusals = refused(|desired| {
             cluster(desired).nodes[1].address = of("10.200.0.11:27017");
             cluster(desired).nodes[2].address = of("10.0.30.194:27017");
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_but_works_is_noticed() {
+    fn unusual_configs_that_work_get_a_notice() {
         let mut desired = two_regions();
         project(&mut desired).services.pop();
         desired.endpoints.remove(&of::<crate::model::VpceId>(WEST_ENDPOINT));
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gateway_answers_at_is_no_target_and_not_on_the_service_side() {
+    fn the_gateways_addresses_are_not_targets_and_not_on_the_services_side() {
         let own = |address: &'static str| {
             move |desired: &mut Desired| {
                 desired.own_addresses.insert(of(address));
@@ -418,8 +418,8 @@ mod tests {
             assert_eq!(refused(both), [target(address)]);
         }
         let held = format!(
-            "endpoint service {SERVICE}: its networks hold 10.200.0.9:53, where the gateway itself answers, and nobody on the \
-             service's side is answered; put the targets, or the gateway's own address, elsewhere"
+            "endpoint service {SERVICE}: its networks hold 10.200.0.9:53, where the gateway itself answers, and clients on the \
+             service's side are refused; put the targets, or the gateway's own address, elsewhere"
         );
         assert_eq!(refused(own("10.200.0.9:53")), [held]);
 
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_lies_where_it_says() {
+    fn an_endpoint_is_in_its_vpc_region_and_subnets() {
         let refusals = refused(|desired| {
             let endpoint = endpoint(desired, ENDPOINT);
             endpoint.addresses[0].ip = of("10.0.31.1");

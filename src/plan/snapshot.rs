@@ -15,7 +15,7 @@ use crate::model::{
     VpceId, VpceServiceId, Zone,
 };
 
-/// Which snapshot: one more with every change.
+/// The number of the snapshot, incremented with every change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Generation(pub u64);
@@ -23,7 +23,7 @@ pub struct Generation(pub u64);
 /// Everything the data plane, DNS and the views need, frozen at one moment.
 ///
 /// Immutable: a change is a new snapshot with the next [`Generation`]. Every listener address appears once, and every
-/// member that an endpoint's listener names stands in `targets`; `compile` is the only constructor, and makes both true.
+/// member that an endpoint's listener names is in `targets`; `compile` is the only constructor and ensures both.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Which snapshot.
@@ -32,9 +32,9 @@ pub struct Snapshot {
     pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Addressable targets, in order of load balancer and port.
     pub targets: Vec<TargetView>,
-    /// Targets that are gone and whose ports still drain: in nobody's strings, and no slots are theirs.
+    /// Removed targets whose ports still drain: no connection string names them, and they have no slots.
     pub leaving: Vec<TargetView>,
-    /// The zones that endpoints of projects' load balancers lie in, in order of load balancer and zone.
+    /// The zones that endpoints of projects' load balancers are in, in order of load balancer and zone.
     pub zones: Vec<ZoneView>,
     /// Faults that have begun or are to begin, by name.
     pub faults: Vec<Arc<Fault>>,
@@ -42,13 +42,13 @@ pub struct Snapshot {
     pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
     /// Connection strings by project and cluster.
     pub strings: Vec<ClusterStrings>,
-    /// What resolvers are told.
+    /// The DNS views.
     pub dns: Arc<DnsView>,
     /// App Services' apps, and the addresses of their front.
     pub apps: Arc<AppsView>,
-    /// The networks of every endpoint service: from there nothing is let in, on any address of the gateway.
+    /// The networks of every endpoint service: connections from there are refused on every address of the gateway.
     pub service_side: Arc<CidrSet>,
-    /// What is allowed but not as it should be, in words for people.
+    /// Notices: what is allowed but probably not intended.
     pub notices: Vec<String>,
     /// Where several gateways share the state: the claims whose addresses this one listens at; `None`: it listens at all.
     pub served_here: Option<BTreeSet<ClaimId>>,
@@ -74,10 +74,10 @@ pub struct Listener {
     /// The zone of the address it is bound to.
     pub zone: Zone,
     /// What a client's SYN meets.
-    pub answer: Answer,
+    pub answer: ListenerMode,
     /// The zone is lost: what flows through its address stands still.
     pub outage: bool,
-    /// Faults that may befall its flows.
+    /// Faults that may affect its flows.
     pub faults: Vec<Arc<Fault>>,
     /// Until when this gateway may take connections here.
     pub lease: Lease,
@@ -97,7 +97,7 @@ impl Listener {
 /// What a client's SYN meets at a listener: on the real load balancer it is the target that answers it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum ListenerMode {
     /// A connection.
     #[default]
     Accept,
@@ -112,7 +112,7 @@ pub enum Answer {
 pub enum Gate {
     /// The private path: through an interface endpoint.
     Endpoint(Arc<EndpointGate>),
-    /// The public path: the standard string's address, for whoever is on the IP access list.
+    /// The public path: the standard string's address, for clients on the IP access list.
     Public {
         /// Who may.
         access_list: Arc<AccessList>,
@@ -135,7 +135,7 @@ impl Gate {
 pub struct EndpointGate {
     /// Its id.
     pub id: VpceId,
-    /// The VPC it lies in.
+    /// The VPC it is in.
     pub vpc: VpcId,
     /// The service it leads to.
     pub service: ServiceName,
@@ -151,7 +151,7 @@ pub struct EndpointGate {
     pub peered: CidrSet,
     /// Networks joined to it by Direct Connect or VPN.
     pub on_premises: CidrSet,
-    /// What its security groups let in, and what the clients' own groups let out.
+    /// The ingress rules of its security groups, and the egress rules of the clients' groups.
     pub rules: SecurityRules,
 }
 
@@ -191,7 +191,7 @@ pub struct ResolvedRule {
 pub struct ClientGroup {
     /// Who carries it.
     pub members: CidrSet,
-    /// What it lets out.
+    /// Its egress rules.
     pub egress: Vec<ResolvedRule>,
 }
 
@@ -264,7 +264,7 @@ pub struct UnresolvedMember {
     pub address: String,
 }
 
-/// An addressable target as people look at it.
+/// An addressable target as `/v1` and the CLI show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TargetView {
     /// The project.
@@ -291,7 +291,7 @@ pub struct TargetView {
     pub paused: bool,
 }
 
-/// A zone of a load balancer as people look at it.
+/// A zone of a load balancer as `/v1` and the CLI show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ZoneView {
     /// The load balancer.
@@ -436,7 +436,7 @@ pub struct ClusterStrings {
 /// Private endpoint-aware connection strings, as Atlas' API has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrivateStrings {
-    /// Of strings that were made by name, `privateEndpointConnectionStrings`: what tells their host names apart.
+    /// Of strings that were made by name, `privateEndpointConnectionStrings`: the unique part of their host names.
     pub slug: Option<String>,
     /// `MONGOD` or `MONGOS`.
     #[schemars(extend("enum" = ["MONGOD", "MONGOS"]))]
@@ -451,7 +451,7 @@ pub struct PrivateStrings {
     pub endpoints: Vec<(VpceId, Region)>,
 }
 
-/// What resolvers are told: public records, and per VPC the private hosted zones over them.
+/// The DNS views: public records, and for each VPC the private hosted zones in front of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DnsView {
     /// Public zones: Atlas', AWS's `vpce` and App Services' names. By apex.
@@ -526,13 +526,13 @@ impl TargetGroup {
     pub fn fails_open(&self, zone: &Zone) -> bool {
         let registered = || self.members.iter().filter(|member| self.is_registered(member, zone));
         let healthy = registered().filter(|member| member.state == TargetState::Healthy).count();
-        // Routing knows no `off`: with nobody healthy there is nobody else.
+        // The routing minimum has no `off`: with no healthy target, all are used.
         healthy == 0 || self.routing_minimum.is_missed(healthy, registered().count())
     }
 
     /// What a SYN at an address in `zone` would meet, were it passed on to a target.
     #[must_use]
-    pub fn answer(&self, zone: &Zone) -> Answer {
+    pub fn answer(&self, zone: &Zone) -> ListenerMode {
         let open = self.fails_open(zone);
         let mut fitting = self
             .members
@@ -540,20 +540,20 @@ impl TargetGroup {
             .filter(|member| self.is_registered(member, zone) && (open || member.state == TargetState::Healthy))
             .peekable();
         if fitting.peek().is_none() {
-            return Answer::Accept;
+            return ListenerMode::Accept;
         }
         let mut answers = fitting.map(|member| match (member.reach, member.state) {
-            (Some(ConnectError::Refused), _) => Answer::Refuse,
+            (Some(ConnectError::Refused), _) => ListenerMode::Refuse,
             // One slow probe is no silence: the checks must have failed as often as their threshold says.
             (Some(ConnectError::TimedOut | ConnectError::NoRoute), state)
                 if member.faulted || state == TargetState::Unhealthy =>
             {
-                Answer::Ignore
+                ListenerMode::Ignore
             }
-            _ => Answer::Accept,
+            _ => ListenerMode::Accept,
         });
         let first = answers.next().unwrap_or_default();
-        if answers.all(|answer| answer == first) { first } else { Answer::Accept }
+        if answers.all(|answer| answer == first) { first } else { ListenerMode::Accept }
     }
 }
 

@@ -23,7 +23,7 @@ const MONGOS_PORT: u16 = 27016;
 ///
 /// The older dash form puts the label behind the first part of one DNS label, `cluster0-pl-0-k45tj.mongodb.net`; the
 /// newer dot form makes a domain of it, `cluster0-pl-0.k45tj.mongodb.net`. The marker `-lb` ends the first DNS label in
-/// both, so it stands behind the label in the one and before it in the other.
+/// both, so it follows the label in the one and precedes it in the other.
 pub(super) struct ClusterHosts<'a> {
     cluster: &'a Cluster,
     name: String,
@@ -34,7 +34,7 @@ impl<'a> ClusterHosts<'a> {
         Self { cluster, name: cluster.name.host_label() }
     }
 
-    /// The zone that the names lie in: `mongodb.net` or `k45tj.mongodb.net`.
+    /// The DNS zone of the names: `mongodb.net` or `k45tj.mongodb.net`.
     pub(super) fn zone(&self) -> Result<DnsName, RuleError> {
         parse(match self.cluster.naming {
             Naming::Dash => DOMAIN.to_owned(),
@@ -61,7 +61,7 @@ impl<'a> ClusterHosts<'a> {
         self.join(&format!("{}-{marker}-{index}{region}", self.name), if optimized { "-lb" } else { "" })
     }
 
-    /// `pl-0-us-east-1-k45tj.mongodb.net`: what stands for every process of a region; the port tells them apart. Other clouds'
+    /// `pl-0-us-east-1-k45tj.mongodb.net`: the host of every process of a region; they differ by port. Other clouds'
     /// regions are marked, `pl-0-us-east1-gcp`, `pl-0-westeurope-azure`.
     pub(super) fn private_host(&self, index: u16, region: &Region) -> Result<DnsName, RuleError> {
         let cloud = match region.cloud() {
@@ -132,13 +132,13 @@ pub(super) struct Paths<'a> {
 
 /// One group of endpoints that are reached together.
 pub(super) struct PrivatePath<'a> {
-    /// Where its strings were made by name: what tells them apart.
+    /// For strings that were made by name: their unique part.
     pub(super) slug: Option<&'a str>,
     /// The seed list's name.
     pub(super) name: DnsName,
     /// Whether the load balancer spreads the connections.
     pub(super) optimized: bool,
-    /// A host per region, with the endpoint that it stands for and the targets' ports.
+    /// A host per region, with its endpoint and the targets' ports.
     pub(super) hosts: Vec<PrivateHost<'a>>,
 }
 
@@ -400,7 +400,7 @@ mod tests {
 
     /// A21.
     #[test]
-    fn a_multi_region_cluster_with_a_region_unreached_has_no_private_strings_and_says_why() {
+    fn a_multi_region_cluster_with_an_unreached_region_has_no_private_strings_and_the_reason() {
         let mut desired = two_regions();
         desired.projects[0].clusters[0] = replica_set("Cluster0", "k45tj", &["us-east-1a", "us-west-2a"], 11);
         super::super::fixture::endpoint(&mut desired, WEST_ENDPOINT).state = EndpointState::Pending;
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_without_an_endpoint_says_so_without_a_notice() {
+    fn a_cluster_without_an_endpoint_has_the_reason_and_no_notice() {
         let mut desired = documented();
         desired.endpoints.clear();
         let snapshot = plan(&desired);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::snapshot::DnsAnswer;
-use super::targets::{Addressable, Process, addressable};
+use super::targets::{Addressable, TargetProcess, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
     InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
@@ -18,31 +18,31 @@ pub(super) struct Survey<'a> {
     /// What was surveyed.
     pub(super) desired: &'a Desired,
     /// Every endpoint service; of two with one id, the first.
-    pub(super) providers: BTreeMap<&'a VpceServiceId, Provider<'a>>,
+    pub(super) providers: BTreeMap<&'a VpceServiceId, ServiceOwner<'a>>,
     /// The interface endpoints that lead to each, by id. Removed ones are left out.
     pub(super) endpoints: BTreeMap<&'a VpceServiceId, Vec<&'a InterfaceEndpoint>>,
     /// The addressable targets of each project's services, in target order.
     pub(super) targets: BTreeMap<&'a VpceServiceId, Vec<Addressable<'a>>>,
-    /// What was asked before of a load balancer's zone: every address of it asks again, and each answer looks at all targets.
-    ill: RefCell<IllByZone>,
+    /// A cache by load balancer and zone: every address asks, and each answer looks at all targets.
+    ill: RefCell<UnhealthyByZone>,
 }
 
 /// The targets without enough healthy members for a zone's node.
-type IllByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
+type UnhealthyByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
 
 /// Whether a zone's addresses are meant.
-type Keep<'a> = &'a dyn Fn(&Zone) -> bool;
+type ZoneFilter<'a> = &'a dyn Fn(&Zone) -> bool;
 
 /// Whose endpoint service it is.
 #[derive(Clone, Copy)]
-pub(super) enum Provider<'a> {
+pub(super) enum ServiceOwner<'a> {
     /// An Atlas project's: a load balancer with a port per target.
     Project(&'a Project, &'a EndpointService),
     /// App Services'.
     App(&'a AppService),
 }
 
-impl<'a> Provider<'a> {
+impl<'a> ServiceOwner<'a> {
     pub(super) fn region(self) -> &'a Region {
         match self {
             Self::Project(_, service) => &service.region,
@@ -114,12 +114,12 @@ impl<'a> Survey<'a> {
                 if providers.contains_key(&service.id) {
                     continue;
                 }
-                providers.insert(&service.id, Provider::Project(project, service));
+                providers.insert(&service.id, ServiceOwner::Project(project, service));
                 targets.insert(&service.id, by_region.remove(&service.region).unwrap_or_default());
             }
         }
         for service in &desired.app_services {
-            providers.entry(&service.id).or_insert(Provider::App(service));
+            providers.entry(&service.id).or_insert(ServiceOwner::App(service));
         }
         let mut endpoints: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for endpoint in desired.endpoints.values().filter(|endpoint| endpoint.state != EndpointState::Deleted) {
@@ -136,7 +136,7 @@ impl<'a> Survey<'a> {
     /// A project's services that the survey knows: without those whose id something else has.
     pub(super) fn services_of(&self, project: &'a Project) -> impl Iterator<Item = &'a EndpointService> {
         project.services.iter().filter(|service| {
-            matches!(self.providers.get(&service.id), Some(Provider::Project(_, known)) if std::ptr::eq(*known, *service))
+            matches!(self.providers.get(&service.id), Some(ServiceOwner::Project(_, known)) if std::ptr::eq(*known, *service))
         })
     }
 
@@ -230,14 +230,14 @@ impl<'a> Survey<'a> {
 
     fn ill_in(&self, service: &VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
         let of = match self.providers.get(service) {
-            Some(Provider::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
+            Some(ServiceOwner::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
             _ => None,
         };
         let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);
         let ill = move |target: &&Addressable<'a>| {
             of.is_some_and(|of| {
                 let attributes = &of.attributes;
-                let is_in = |process: &&Process<'a>| {
+                let is_in = |process: &&TargetProcess<'a>| {
                     let key = || (service.clone(), target.id.clone(), process.name.to_owned());
                     let deregistered = &self.desired.deregistered;
                     (attributes.cross_zone || process.zone == zone || !process.zone.is_in_region_of(zone))
@@ -264,11 +264,11 @@ impl<'a> Survey<'a> {
         let service = endpoint.service.service();
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
         let lost = |zone: &Zone| self.is_zone_lost(service, zone);
-        let among = |keep: Keep<'_>| -> BTreeSet<IpAddr> {
+        let among = |keep: ZoneFilter<'_>| -> BTreeSet<IpAddr> {
             let kept = endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip);
             kept.filter(|ip| endpoint.dns_record_ip_type.answers(*ip)).collect()
         };
-        let tries: [(Keep<'_>, DnsAnswer); 4] = [
+        let tries: [(ZoneFilter<'_>, DnsAnswer); 4] = [
             (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),
             (&|zone| !shifted(zone) && !lost(zone), DnsAnswer::NoHealthyZone),
             (&|zone| !lost(zone), DnsAnswer::ShiftedZonesAlone),
@@ -291,7 +291,7 @@ pub(super) fn state_of(endpoint: &InterfaceEndpoint) -> EndpointState {
     }
 }
 
-/// Whether an endpoint stands as a private endpoint of its service: connected or about to be.
+/// Whether an endpoint counts as a private endpoint of its service: connected or about to be.
 pub(super) fn counts(endpoint: &InterfaceEndpoint) -> bool {
     let lives = [EndpointState::PendingAcceptance, EndpointState::Pending, EndpointState::Available];
     endpoint.registered && lives.contains(&state_of(endpoint))

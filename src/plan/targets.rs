@@ -15,11 +15,11 @@ pub(super) struct Addressable<'a> {
     /// What it is.
     pub(super) kind: TargetKind,
     /// The processes behind it, in order of name.
-    pub(super) processes: Vec<Process<'a>>,
+    pub(super) processes: Vec<TargetProcess<'a>>,
 }
 
 /// A `mongod`, a `mongos` or a BI Connector.
-pub(super) struct Process<'a> {
+pub(super) struct TargetProcess<'a> {
     /// Its name in the cluster.
     pub(super) name: &'a str,
     /// Its zone.
@@ -30,7 +30,7 @@ pub(super) struct Process<'a> {
     pub(super) address: Option<SocketAddr>,
 }
 
-impl<'a> Process<'a> {
+impl<'a> TargetProcess<'a> {
     pub(super) fn new(
         name: &'a str,
         zone: &'a Zone,
@@ -54,9 +54,9 @@ pub(super) fn addressable<'a>(
     for cluster in project.clusters.iter().filter(|cluster| matches!(cluster.tier, Tier::Dedicated(_))) {
         let optimized = is_optimized(project, cluster);
         let single = if cluster.is_sharded() { TargetKind::Mongos } else { TargetKind::Mongod };
-        let mut balanced: BTreeMap<Region, Vec<Process<'_>>> = BTreeMap::new();
+        let mut balanced: BTreeMap<Region, Vec<TargetProcess<'_>>> = BTreeMap::new();
         for node in &cluster.nodes {
-            let process = Process::new(&node.name, &node.zone, &node.address, resolved);
+            let process = TargetProcess::new(&node.name, &node.zone, &node.address, resolved);
             if optimized {
                 balanced.entry(node.zone.region()).or_default().push(process);
             } else {
@@ -72,7 +72,7 @@ pub(super) fn addressable<'a>(
             targets.entry(region).or_default().push(target);
         }
         for connector in &cluster.bi_connectors {
-            let process = Process::new(&connector.name, &connector.zone, &connector.address, resolved);
+            let process = TargetProcess::new(&connector.name, &connector.zone, &connector.address, resolved);
             let id = TargetId::new(&cluster.name, &connector.name);
             let target = Addressable { id, cluster, kind: TargetKind::BiConnector, processes: vec![process] };
             targets.entry(connector.zone.region()).or_default().push(target);

@@ -23,7 +23,7 @@ use self::check::CheckContext;
 pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
 pub use self::standins::{StandInTraffic, StandIns};
-pub use self::taken::Taken;
+pub use self::taken::AddressesInUse;
 use crate::app::{Gateway, GatewayOptions, StartError, open_store};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
 use crate::control::store::{FileStore, OpenError};
@@ -60,7 +60,7 @@ pub struct Options {
     pub lab_dir: Option<PathBuf>,
     /// Use any free port for DNS, metrics and the admin API.
     pub free_ports: bool,
-    /// Keep no state file: ports are assigned anew at every start.
+    /// Keep no state file: new ports at every start.
     pub state_in_memory: bool,
     /// Include Azure and Google Cloud.
     pub clouds: bool,
@@ -75,7 +75,7 @@ pub struct Options {
 pub enum QuickstartError {
     /// An address is in use.
     #[error(transparent)]
-    Taken(#[from] Box<Taken>),
+    Taken(#[from] Box<AddressesInUse>),
     /// A stand-in cannot start.
     #[error(transparent)]
     StandIn(#[from] StandinError),
@@ -178,10 +178,10 @@ pub struct Quickstart {
 
 /// What went through it.
 #[derive(Debug, Clone)]
-pub struct Carried {
+pub struct TrafficSummary {
     /// Through the gateway.
     pub gateway: data::Carried,
-    /// What the stand-ins saw of it.
+    /// The stand-ins' counts.
     pub stand_ins: Vec<StandInTraffic>,
 }
 
@@ -267,16 +267,16 @@ impl Quickstart {
 
     /// What it has carried so far.
     #[must_use]
-    pub fn carried(&self) -> Carried {
-        Carried { gateway: self.gateway.carried(), stand_ins: self.standins.carried() }
+    pub fn carried(&self) -> TrafficSummary {
+        TrafficSummary { gateway: self.gateway.carried(), stand_ins: self.standins.carried() }
     }
 
     /// Stops the gateway, then the stand-ins.
-    pub async fn stop(self) -> Carried {
+    pub async fn stop(self) -> TrafficSummary {
         let gateway = self.gateway.stop_within(GRACE).await;
         let stand_ins = self.standins.carried();
         self.standins.stop().await;
-        Carried { gateway, stand_ins }
+        TrafficSummary { gateway, stand_ins }
     }
 }
 
@@ -327,7 +327,7 @@ fn lab_dir(shift: Shift) -> PathBuf {
     }
 }
 
-/// The snapshot that the gateway starts with, or goes by now: the config with what the state file has.
+/// The snapshot that the gateway starts with, or has now: the config with the content of the state file.
 pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
     let mut desired = config.desired.clone();
     let held = match &config.settings.state {
@@ -382,7 +382,7 @@ mod tests {
         let target = "Cluster0/shard-00-01".parse().expect("a target");
         let moved = quickstart.gateway.control().move_target(target, None, None).await.expect("a free port");
         assert_ne!(moved.from, moved.to);
-        // The members' names follow through a task of their own.
+        // A separate task updates the members' names.
         let mut checks = quickstart.check().await.expect("clients");
         for _ in 0..100 {
             if failures(&checks).is_empty() {

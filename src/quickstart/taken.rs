@@ -14,7 +14,7 @@ const SHIFT: &str = "`--shift N` (it moves every address of the quickstart; take
 const OWN: &str = "another address in the config";
 
 /// The flags that change the gateway's own addresses.
-pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
+pub(super) const FLAGS: crate::app::AddressFlags = crate::app::AddressFlags {
     dns: "`--dns ADDRESS:PORT`",
     metrics: "`--metrics ADDRESS:PORT`",
     admin: "`--admin ADDRESS:PORT`",
@@ -23,7 +23,7 @@ pub(super) const FLAGS: crate::app::Flags = crate::app::Flags {
 /// An address that is not available, with the flag that changes it, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{first}{}", and_others(*.others))]
-pub struct Taken {
+pub struct AddressesInUse {
     /// The first error.
     first: BindError,
     /// The number of further errors.
@@ -38,7 +38,7 @@ fn and_others(others: usize) -> String {
     }
 }
 
-impl Taken {
+impl AddressesInUse {
     /// Whether the address is in use.
     pub(super) fn is_in_use(&self) -> bool {
         self.first.problem == BindProblem::InUse
@@ -52,8 +52,8 @@ impl Taken {
 ///
 /// # Errors
 ///
-/// [`Taken`].
-pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) -> Result<(), Box<Taken>> {
+/// [`AddressesInUse`].
+pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) -> Result<(), Box<AddressesInUse>> {
     let of_inventory = if is_own { OWN } else { SHIFT };
     let tcp = |address, what: &str, flag: &str| bind_tcp(address, what, flag).err();
     let mut errors: Vec<BindError> = Vec::new();
@@ -76,6 +76,6 @@ pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) ->
     let others = errors.len().saturating_sub(1);
     match errors.into_iter().next() {
         None => Ok(()),
-        Some(first) => Err(Box::new(Taken { first, others })),
+        Some(first) => Err(Box::new(AddressesInUse { first, others })),
     }
 }

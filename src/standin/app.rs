@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_location_call_tells_where_to_go_as_it_is_now() {
+    async fn the_location_call_has_the_current_host_names() {
         let (app, apps) = backend(None).await;
         let path = format!("/api/client/v2.0/app/{ID}/location");
         assert_eq!(ask(&app, get(&path)).await, (StatusCode::OK, json!(location())));

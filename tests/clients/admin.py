@@ -1,5 +1,5 @@
-"""Who is let at the admin listener: nobody from elsewhere without credentials; with them, whoever shows them in the way of
-the front that is asked. What else it refuses, and where secrets never are."""
+"""Who may use the admin listener: from other machines only with credentials, given in the scheme of the API that is called.
+What else it refuses, and that secrets appear nowhere."""
 
 import http.client
 import json
@@ -60,7 +60,7 @@ def test_without_credentials_no_other_address_than_loopback_is_listened_on():
         assert "write a loopback address, as `127.0.0.1:8474`" in said, said
 
 
-def test_with_credentials_it_listens_where_it_is_told_to():
+def test_with_credentials_it_listens_at_the_configured_address():
     os.environ.update(KEYS)
     try:
         open_to_all = lab.Gateway("serve", "--config", config())

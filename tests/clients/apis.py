@@ -1,4 +1,4 @@
-"""The vendors' procedures by the vendors' tools, each against a quickstart of its own.
+"""The vendors' procedures by the vendors' tools, each against a separate quickstart.
 
 The steps are in files of their own, which say what they show: `ec2.sh` (the `aws` command), `atlas.py` (the requests of the
 `atlas` command), `atlas_client/` (MongoDB's own Go client and the digest transport of the `atlas` command), `atlas_provider/`
@@ -26,7 +26,7 @@ KEYS = {"PLGW_ADMIN_PUBLIC_KEY": "public", "PLGW_ADMIN_PRIVATE_KEY": "private-of
 
 
 def follow(*argv, guarded=False):
-    """Runs steps against a gateway that is theirs alone, with a home of their own, and shows what they print."""
+    """Runs steps against a separate gateway, with a separate home directory, and shows what they print."""
     keys = KEYS if guarded else {}
     os.environ.update(keys)
     try:

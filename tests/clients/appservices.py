@@ -32,7 +32,7 @@ passed, failed, skipped = [], [], []
 
 @dataclass
 class Place:
-    """Where a client stands: an address that it comes from, or a host of the lab."""
+    """A client's place: a source address, or a host of the lab."""
 
     name: str
     source: str = ""
@@ -149,7 +149,7 @@ def by_curl(options):
 
 
 def unbound(world):
-    """The places of clients that can't be told where to come from: on loopback they come from 127.0.0.1, which is in the
+    """The places of clients without a setting for the source address: on loopback they come from 127.0.0.1, which is in the
     VPC."""
     return world.joined if world.joined[0].within else world.joined[:1]
 
@@ -314,7 +314,7 @@ def by_websocket(options, name, command):
 
 
 def by_java(options):
-    """Both versions of HTTP, and WebSockets. Before Java 19 the client can't be told where to come from."""
+    """Both versions of HTTP, and WebSockets. Before Java 19 the client has no setting for the source address."""
     world = options.world
 
     def said(place, to, host, path, what):

@@ -56,7 +56,7 @@ def setup():
 
 
 class Page:
-    """The console in a browser of its own, as somebody uses it who sees it."""
+    """The console in a separate browser, used as a sighted person does."""
 
     def __init__(self, url=CONSOLE, size=WIDE):
         from selenium import webdriver
@@ -128,7 +128,7 @@ class Page:
         field.send_keys(text)
 
     def row(self, body, name):
-        """What stands in the cells of the row that is headed by `name`."""
+        """The texts in the cells of the row that is headed by `name`."""
         for row in self.driver.find_elements("css selector", f"#{body} > tr"):
             heads = row.find_elements("css selector", "th")
             if heads and heads[0].text.partition("\n")[0] == name:
@@ -170,7 +170,7 @@ class Page:
         raise AssertionError(f"no way by Tab to `{name}`")
 
     def complaints(self, network=True):
-        """What the browser complained of: scripts, the policy, and, unless told otherwise, answers."""
+        """The browser's errors: of scripts, the policy, and, by default, responses."""
         lines = [line for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
         return [line["message"] for line in lines if network or line["source"] != "network"]
 
@@ -226,7 +226,7 @@ def leads_to_a_target(port):
 
 
 def app_status(path=f"/api/client/v2.0/app/{APP}/location"):
-    """The status that somebody on the internet gets of the app."""
+    """The status that a client on the internet gets from the app."""
     done = lab.run(
         "curl", "-s", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", lab.ca(), "--interface", INTERNET,
         "--connect-to", "::{}:{}".format(*APP_PUBLIC), f"https://{APP_HOST}:{APP_PUBLIC[1]}{path}", check=False,
@@ -583,7 +583,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
     page.shows("#notices", "The config was not reloaded: " + json.loads(text)["message"][:40])
 
 
-def test_what_others_name_stays_text(gateway, page):
+def test_names_from_others_stay_text(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
     status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay_ms": 1}})
@@ -809,7 +809,7 @@ def test_screenshots(gateway):
     # As long as its curves reach back.
     stop.wait(110)
     for cluster in ("Cluster0/", "Sharded0/"):
-        assert lab.metric("plgw_active_flows", f'target="{cluster}') > 0, f"nobody uses {cluster}"
+        assert lab.metric("plgw_active_flows", f'target="{cluster}') > 0, f"no client uses {cluster}"
     for scheme in ("light", "dark"):
         page.prefer(scheme)
         page.driver.save_screenshot(str(where / f"console-{scheme}.png"))
@@ -822,7 +822,7 @@ def test_screenshots(gateway):
 if __name__ == "__main__":
     pictures = "--screenshots" in sys.argv
     if pictures:
-        # Namespaces of its own have directories of their own, too.
+        # Separate namespaces have separate directories, too.
         at = sys.argv.index("--screenshots") + 1
         sys.argv[at] = str(pathlib.Path(sys.argv[at]).resolve())
     lab.main({name: it for name, it in globals().items() if not name.startswith("test_") or (name == "test_screenshots") == pictures})

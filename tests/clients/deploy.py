@@ -1,4 +1,4 @@
-"""What lies in `deploy/` does what it says: as far as that can be shown without systemd, a container engine or a cluster.
+"""The files in `deploy/` do what they say, as far as that can be shown without systemd, a container engine or a cluster.
 
 systemd's own checkers read the unit, and strace shows that the gateway lives within its system calls; the steps of the
 Containerfile are run by hand and what they make runs as the image would; schemas judge the compose file and the Kubernetes
@@ -89,7 +89,7 @@ def test_the_gateway_lives_within_the_units_system_calls():
                     lab.eventually("it was reloaded", lambda: counted("plgw_reloads_total", 'outcome="applied"'))
                     lab.run(lab.PLGW, "log-level", "debug")
                     taken.close()
-                # strace passes the signal of its own end on to nobody: the gateway itself is asked.
+                # strace does not forward the signal that ends it, so the gateway gets its own.
                 gateway = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
                 os.kill(gateway, 15)
                 assert process.wait(timeout=lab.SOON) == 0, (lab.work() / "traced.log").read_text()
@@ -192,7 +192,7 @@ def image():
     yield root
 
 
-def test_the_image_is_one_static_program_that_belongs_to_nobody(image):
+def test_the_image_has_only_a_static_program_and_its_config(image):
     files = sorted(str(path.relative_to(image)) for path in image.rglob("*") if path.is_file())
     assert files == ["etc/plgw/gateway.toml", "plgw"], files
     program = (image / "plgw").read_bytes()
@@ -803,7 +803,7 @@ def test_the_rules_hold_one_way_in_the_kernel_and_let_flows_through(two_arms):
     assert service.connects("10.0.30.10", 9999) == "connected", "and they can be taken away"
 
 
-def test_every_advice_to_the_kernel_is_a_key_that_it_has_and_says_why(two_arms):
+def test_every_sysctl_key_exists_and_has_its_reason(two_arms):
     lines = (DEPLOY / "sysctl.d/60-plgw.conf").read_text().splitlines()
     keys = {}
     for above, line in zip(lines, lines[1:]):

@@ -99,7 +99,7 @@ def test_clients_wait_for_descriptors_whether_their_number_is_even_or_odd(echo):
 
 
 class HoldingBackend:
-    """Answers HTTP requests once it is told to."""
+    """Answers HTTP requests once it is released."""
 
     def __init__(self, address):
         self.release = threading.Event()

@@ -120,17 +120,17 @@ def check(page):
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_what_is_run_beside_a_quickstart_prints_what_the_pages_say(gateway):
+def test_commands_beside_a_quickstart_print_the_documented_output(gateway):
     for page in QUICKSTART:
         check(page)
 
 
-def test_what_is_run_in_a_lab_prints_what_the_pages_say(labs):
+def test_commands_in_a_lab_print_the_documented_output(labs):
     for page in LAB:
         check(page)
 
 
-def test_every_console_block_is_run_or_says_why_not():
+def test_every_console_block_is_run_or_has_a_reason():
     """Left out is what installs, needs a service manager, or takes minutes."""
     pages = {str(path.relative_to(lab.ROOT)) for path in lab.ROOT.rglob("*.md") if "target" not in path.parts}
     run = {*QUICKSTART, *LAB, *ELSEWHERE}

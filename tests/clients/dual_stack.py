@@ -179,7 +179,7 @@ def test_boto3_makes_a_dual_stack_vpc_and_endpoint_that_its_own_clients_reach_al
 
 
 def test_the_proxy_header_and_the_flow_log_name_the_clients_ipv6_address(quickstart):
-    """The target is IPv4 all the same: the header's family is the client's."""
+    """The target is still IPv4: the header's family is the client's."""
     assert quickstart.stop() == 0, quickstart.tail()
     log = lab.work() / "flows.log"
     logged = f'[flow_logs]\nenabled = true\npath = "{log}"\ninterval = "1s"\n'

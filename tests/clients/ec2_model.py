@@ -40,7 +40,7 @@ def described(**more):
     return {**{name: value for name, value in rules().items() if name not in short}, **by_id, **more}
 
 
-# Every served call with all parameters that are obeyed; several where they exclude each other.
+# Every served call with all supported parameters; several where they exclude each other.
 OBEYED = {
     "AcceptVpcEndpointConnections": [{"ServiceId": SERVICE, "VpcEndpointId.1": ENDPOINT}],
     "AssociateSubnetCidrBlock": [{"SubnetId": SUBNET, "Ipv6CidrBlock": "2001:db8::/64"}],
@@ -131,7 +131,7 @@ OBEYED = {
     "UpdateSecurityGroupRuleDescriptionsEgress": [described()],
     "UpdateSecurityGroupRuleDescriptionsIngress": [described()],
 }
-# Which has no services of the caller's own to tell of.
+# The caller has no services to show.
 NOTHING_THERE = "DescribeVpcEndpointServicePermissions"
 
 

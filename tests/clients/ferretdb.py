@@ -1,4 +1,4 @@
-"""FerretDB stands behind the gateway: documents of 15 MiB, and a cursor that a port move does not end, byte for byte."""
+"""FerretDB runs behind the gateway: documents of 15 MiB, and a cursor that a port move does not end, byte for byte."""
 
 import hashlib
 import random

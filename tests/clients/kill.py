@@ -70,7 +70,7 @@ def test_no_acknowledged_move_is_lost_and_no_port_is_given_twice():
 
 def test_after_a_crash_clients_find_the_ports_that_they_know():
     """A5: a connection string outlives the crash."""
-    # Somebody listens behind each port: the port of a target that refuses would refuse as well.
+    # A server listens behind each port: the port of a target that refuses would refuse as well.
     nodes = [socket.create_server((f"127.1.0.{n}", 27017)) for n in (11, 12, 13)]
     before = start()
     ports = lab.ports("Cluster0")
@@ -120,7 +120,7 @@ def endpoint_seen(endpoint):
     return element(described, "state"), atlas["connectionStatus"], element(described, "privateDnsEnabled")
 
 
-def test_what_was_made_and_said_by_every_api_outlives_a_crash():
+def test_changes_by_every_api_outlive_a_crash():
     """A23, A24: an endpoint of both sides; faults, a zonal shift, limits and the pace, whose times run on."""
     before = start()
     made = ec2(
@@ -156,7 +156,7 @@ def test_what_was_made_and_said_by_every_api_outlives_a_crash():
 
 
 def test_a_hundred_writers_on_every_api_lose_nothing_that_was_answered():
-    """Whatever the crash interrupts: what a writer was told is there stays."""
+    """Whatever the crash interrupts: every acknowledged change stays."""
     gateway = start()
     answered, guard = set(), threading.Lock()
 

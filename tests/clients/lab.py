@@ -1,7 +1,7 @@
-"""What the client tests share: networks of their own, gateways, and a small runner.
+"""What the client tests share: separate networks, gateways, and a small runner.
 
 A test file starts itself again inside namespaces of its own (network, mounts, processes): there the gateway's DNS has
-port 53, every resolver on the machine is it, and the addresses are nobody else's. The kernel takes the namespaces and
+port 53, it is every resolver on the machine, and no other program uses the addresses. The kernel takes the namespaces and
 every process in them away when the test ends, however it ends, so nothing is left behind and nothing has to be found
 again. No packet leaves them: they have a loopback interface and no other.
 
@@ -291,7 +291,7 @@ def echo():
 
 
 def main(tests):
-    """Runs every `test_…` of a module, in its order, in namespaces of their own; ends the process.
+    """Runs every `test_…` of a module, in its order, in separate namespaces; ends the process.
 
     Each is a sentence about behaviour; its doc string names the rows of CONFORMANCE.md. Every one may ask for a
     fixture of the module by naming it as its argument: a generator function, started once and closed at the end.

@@ -88,7 +88,7 @@ def eventually(what, look):
 
 
 def addresses(place):
-    """The addresses that the name leads to, as `dig` at that place is told."""
+    """The addresses that the name leads to, as `dig` at that place resolves it."""
     said = at(place, "dig", "+short", HOST)
     assert said.returncode == 0, said.stdout
     return {line for line in said.stdout.split() if re.fullmatch(r"[0-9.]+", line)}
@@ -111,7 +111,7 @@ def test_nslookup_in_the_vpc_prints_what_the_page_prints():
 
 
 def test_drivers_use_each_clouds_seed_list_from_within_its_network_alone():
-    """A30, in a lab of its own."""
+    """A30, in a separate lab."""
     up = plgw("up", "--name", "clouds", "--clouds")
     assert up.returncode == 0, up.stderr
     try:
@@ -174,7 +174,7 @@ def test_listed_addresses_use_the_standard_strings_and_never_an_endpoint():
     assert drive("internet", PRIVATE, "serverSelectionTimeoutMS=3000") is None
 
 
-def test_a_security_group_that_admits_nobody_lets_the_driver_time_out_until_it_admits():
+def test_a_security_group_without_the_port_lets_the_driver_time_out_until_it_has_it():
     """A25."""
     change(first_port=2000)
     eventually("the port is closed", lambda: drive("vpc", PRIVATE, "serverSelectionTimeoutMS=2000") is None)

@@ -50,7 +50,7 @@ def gateway():
     nodes = "".join(
         f'    {{ name = "mongos-{i:02}", zone = "us-east-1a", address = "10.2.1.{i + 1}:27016" }},\n' for i in range(MANY)
     )
-    # A project of its own, with a load balancer of its own: a region may have this many targets and no more.
+    # A separate project with a separate load balancer: a region may have this many targets and no more.
     text += f"""
 [[interface_endpoint]]
 id = "vpce-0f00000000000000f"
@@ -148,7 +148,7 @@ def test_addresses_take_turns(gateway):
     assert first == {"10.0.30.194", "10.0.20.54"}
 
 
-def test_a_name_that_is_not_there_is_told_from_a_record_that_is_not_there(gateway):
+def test_missing_names_and_missing_records_are_distinguished(gateway):
     """NXDOMAIN with an SOA to remember it by, in a public zone and in the VPC's own."""
     for name in ("nobody-k45tj.mongodb.net", "nobody.example.internal"):
         text = dig("-b", CLIENT, "+cmd", name)
@@ -167,7 +167,7 @@ def test_a_private_hosted_zone_is_its_vpcs_alone(gateway):
 
 
 def test_private_names_need_both_dns_attributes_of_the_vpc(gateway):
-    """B9: with either of them off, the VPC's private zones are nobody's; on again, they are back."""
+    """B9: with either of them off, the VPC's private zones do not apply; on again, they are back."""
     file = lab.work() / "reference.toml"
     right = file.read_text()
     names = "enable_dns_hostnames = true"

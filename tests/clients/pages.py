@@ -47,7 +47,7 @@ def test_the_services_side_gets_no_page(gateway):
         assert done.returncode in (52, 56) and not done.stdout, (port, done.returncode, done.stdout)
 
 
-def test_the_admin_api_says_what_runs_and_refuses_pages_of_other_sites(gateway):
+def test_the_admin_api_shows_what_runs_and_refuses_pages_of_other_sites(gateway):
     status, kind, body = curl("http://127.0.0.1:8474/v1/status")
     assert status == 200 and kind.startswith("application/json"), (status, kind)
     assert json.loads(body)["targets"] == 4, body

@@ -140,7 +140,7 @@ def use_websocket():
 
 
 def use_refused():
-    """Whoever may not: the internet at a private endpoint and at an app's, and a client that resets."""
+    """Refused clients: the internet at a private endpoint and at an app's, and a client that resets."""
     for source, to in (("127.9.0.9", ("127.0.30.194", 1024)), ("127.9.1.9", ("127.9.0.11", 27017)),
                        ("127.9.0.9", ("127.0.30.195", 8443))):
         with socket.create_connection(to, timeout=5, source_address=(source, 0)):
@@ -326,7 +326,7 @@ def test_the_configuration_is_valid_and_the_rules_pass_their_tests():
     for argv in (["check", "config", "prometheus.yml"], ["check", "rules", "rules.yml", "alerts.yml"],
                  ["test", "rules", "alerts_test.yml"]):
         lab.run("promtool", *argv, cwd=DEPLOY / "prometheus")
-    # An alert without a test is one that nobody has seen fire.
+    # An alert without a test has never been seen to fire.
     tests = (DEPLOY / "prometheus" / "alerts_test.yml").read_text()
     alerts = re.findall(r"- alert: (\w+)", (DEPLOY / "prometheus" / "alerts.yml").read_text())
     assert len(alerts) == len(set(alerts)) > 10
@@ -339,7 +339,7 @@ def test_the_configuration_is_valid_and_the_rules_pass_their_tests():
 RARE = ("plgw_gateway", "plgw_fault_", "plgw_faulted_", "plgw_dns_faulted_", "plgw_flow_log_", "plgw_log_lines_")
 
 
-def test_what_is_documented_is_what_a_gateway_in_use_shows(quickstart, troubled, prometheus):
+def test_the_documented_metrics_are_those_of_a_gateway_in_use(quickstart, troubled, prometheus):
     """Every row of docs/metrics.md, but for those of what was not asked for here: faults, flow logs, a shared state."""
     text = (lab.ROOT / "docs/metrics.md").read_text()
     rows = dict(re.findall(r"(?m)^\| `((?:plgw|process)_\w+)` \| (\w+) \|", text))

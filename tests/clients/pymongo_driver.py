@@ -52,7 +52,7 @@ def test_the_documented_standard_string_works_as_well(gateway):
         assert at.admin.command("ping")["ok"] == 1
 
 
-def test_what_is_written_is_read_and_counted(gateway):
+def test_written_documents_are_read_and_counted(gateway):
     """A1: a write and reads on every node, through the load balancer."""
     before = lab.metric("plgw_processed_bytes_total")
     with client(SRV) as at:
@@ -74,7 +74,7 @@ def test_after_a_port_move_new_clients_come_to_the_new_port_and_old_ones_go_on(g
         old.lab.moves.insert_one({"_id": "before"})
         moved = lab.api("POST", "/v1/targets/Cluster0/shard-00-00/move", {})
         assert moved["to"] != moved["from"], moved
-        # The primary is the node that moved: this write goes by the old connection, or by the new port already.
+        # The primary is the node that moved: this write uses the old connection, or the new port already.
         old.lab.moves.insert_one({"_id": "old client"})
         with client(SRV) as new:
             new.lab.moves.insert_one({"_id": "new client"})
@@ -189,7 +189,7 @@ def test_a_spike_of_connections_is_spread_over_the_mongos(gateway):
             at.close()
 
 
-def test_the_gateway_ends_well_and_says_what_it_carried(gateway):
+def test_the_gateway_ends_cleanly_and_reports_what_it_carried(gateway):
     """The last one: it stops the gateway."""
     assert gateway.stop() == 0, gateway.tail()
     assert "Carried" in gateway.log.read_text()

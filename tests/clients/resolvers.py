@@ -166,7 +166,7 @@ def test_other_clients_are_refused_other_names(gateway):
     assert status(HOST, "A", "-b", "127.0.0.1", server="127.0.0.53")[0] == "NOERROR"
 
 
-def test_a_validating_stub_resolver_is_told_that_nothing_is_signed(gateway):
+def test_a_validating_stub_resolver_learns_that_nothing_is_signed(gateway):
     """systemd-resolved gives up DNSSEC (allow-downgrade) when DO does not come back."""
     for name, kind in ((HOST, "A"), ("com", "DS"), (ZONE, "DS")):
         code, text = status(name, kind, "+dnssec")

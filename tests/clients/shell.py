@@ -1,4 +1,4 @@
-"""`mongosh` connects as the documentation tells its readers to, telemetry off."""
+"""`mongosh` connects as in MongoDB's documentation, with telemetry off."""
 
 import json
 import os
@@ -12,7 +12,7 @@ def setup():
     shell = lab.node_modules() / ".bin" / "mongosh"
     if not shell.exists():
         raise lab.Skip(f"{shell} is missing: .ci/run installs it")
-    # A home of its own, in which telemetry is off before the first start; and no display of tips.
+    # A separate home directory, in which telemetry is off before the first start; and no display of tips.
     config = lab.work() / ".mongodb" / "mongosh" / "config"
     config.parent.mkdir(parents=True)
     config.write_text(json.dumps({"enableTelemetry": False, "disableGreetingMessage": True, "updateURL": ""}))

@@ -261,7 +261,7 @@ def chunk_cases():
         bad.append((what, text))
     for what, text in good:
         yield case_1(f"chunks: {what}", lambda p, s, t=text: post(p, CHUNKED, t), TAKEN, ("hello",))
-        # And a request that hides behind the end: it is one, and judged as one.
+        # And a request that hides behind the end: it is handled as a separate request.
         yield case_1(f"chunks: {what}, then hidden", lambda p, s, t=text: post(p, CHUNKED, t + s, close=False), TAKEN,
                      ("hello",), more=True)
     for what, text in bad:

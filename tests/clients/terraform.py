@@ -37,7 +37,7 @@ def parse(body):
 
 
 class Example:
-    """The page's blocks, with what their references stand for."""
+    """The page's blocks, with the values of their references."""
 
     def __init__(self):
         self.blocks = blocks(("resource", "data", "import", "output"))

@@ -1,4 +1,4 @@
-"""A MongoDB-compatible server of somebody else's stands behind the gateway instead of the stand-ins."""
+"""A third party's MongoDB-compatible server runs behind the gateway instead of the stand-ins."""
 
 import shutil
 import signal
@@ -52,7 +52,7 @@ def test_an_insert_and_a_find_pass_through(server, gateway):
     assert lab.metric("plgw_flows_opened_total", 'target="Cluster0/shard-00-00"') > 0
 
 
-def test_what_the_stand_ins_cannot_do_works_behind_the_gateway(server, gateway):
+def test_commands_that_the_stand_ins_lack_work_behind_the_gateway(server, gateway):
     """An index that enforces something, an aggregation, and sixteen megabytes in one document."""
     import pymongo.errors
 
@@ -73,7 +73,7 @@ def test_what_the_stand_ins_cannot_do_works_behind_the_gateway(server, gateway):
 
 
 def test_the_port_of_a_server_that_is_not_there_refuses(server, gateway):
-    """A12: the other two ports lead to nobody; a client meets what the missing server itself would give it."""
+    """A12: behind the other two ports there is no server; a client meets what the missing server itself would give it."""
     lab.eventually("two of three are unhealthy", two_of_three)
     import pymongo
     import pymongo.errors
@@ -85,7 +85,7 @@ def test_the_port_of_a_server_that_is_not_there_refuses(server, gateway):
         except pymongo.errors.PyMongoError as error:
             assert "refused" in str(error).lower(), error
         else:
-            raise AssertionError("somebody answered at the port of a node that is not there")
+            raise AssertionError("a server answered at the port of a node that does not exist")
 
 
 def two_of_three():

@@ -79,12 +79,12 @@ class Names:
         return CHANGING.sub(name, text)
 
 
-def test_every_command_of_the_tour_prints_what_the_tour_says():
+def test_every_command_of_the_tour_prints_the_documented_output():
     """A23, A24, A26, A27, B10."""
     prints_what_it_says("tour-aws-atlas.md", 30)
 
 
-def test_every_command_of_the_tour_of_the_clouds_prints_what_the_tour_says():
+def test_every_command_of_the_tour_of_the_clouds_prints_the_documented_output():
     """A30."""
     prints_what_it_says("tour-clouds.md", 15, "--clouds")
 

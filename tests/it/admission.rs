@@ -1,8 +1,8 @@
-//! Who is let in.
+//! Admission.
 
 use plgw::model::EndpointState;
 
-use crate::support::{EchoTarget, Flow, Net, Place, TestGateway};
+use crate::support::{ClientNetwork, EchoTarget, Flow, Net, TestGateway};
 
 /// A3: clients in a peered VPC, or in a data centre behind Direct Connect, need no access list entry.
 #[tokio::test]
@@ -10,11 +10,12 @@ async fn joined_networks_pass_and_others_are_dropped() {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start(net).await;
-    for place in [Place::Vpc, Place::Peered, Place::OnPremises] {
+    for place in [ClientNetwork::Vpc, ClientNetwork::Peered, ClientNetwork::OnPremises] {
         let mut flow = Flow::connect(gateway.net.source(place), gateway.address("a")).await.expect("it accepts");
         assert_eq!(flow.echo(b"hello").await, b"hello", "{place:?}");
     }
-    let mut flow = Flow::connect(gateway.net.source(Place::Public), gateway.address("a")).await.expect("it accepts");
+    let mut flow =
+        Flow::connect(gateway.net.source(ClientNetwork::Public), gateway.address("a")).await.expect("it accepts");
     assert!(flow.is_unanswered().await);
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="origin""#], 1.0).await;
 }
@@ -31,7 +32,7 @@ async fn nothing_from_the_services_side_is_answered_anywhere() {
     ];
     let gateway = TestGateway::start(net).await;
     let snapshot = gateway.gateway.snapshot();
-    let sources = [gateway.net.source(Place::Service), gateway.net.target(0).ip()];
+    let sources = [gateway.net.source(ClientNetwork::Service), gateway.net.target(0).ip()];
     assert_eq!(snapshot.listeners.len(), 7, "three ports at two addresses, and one public address");
     for source in sources {
         for address in snapshot.listeners.keys() {
@@ -59,7 +60,7 @@ async fn a_kept_connection_gets_no_answer_once_its_source_is_the_services() {
     let net = Net::claim();
     let admin = (net.metrics().ip(), 8474).into();
     let gateway = TestGateway::start_with(net, |config| config.settings.admin = Some(admin)).await;
-    let source = gateway.net.source(Place::Public);
+    let source = gateway.net.source(ClientNetwork::Public);
     let mut kept = Vec::new();
     for (address, path) in [(gateway.net.metrics(), "/healthz"), (admin, "/v1/status")] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -122,10 +123,10 @@ async fn the_public_path_asks_the_access_list() {
     let gateway = TestGateway::start(net).await;
     let snapshot = gateway.gateway.snapshot();
     let public = snapshot.listeners.keys().find(|address| address.port() == 27017).expect("a public address");
-    let listed = gateway.net.source(Place::Public);
+    let listed = gateway.net.source(ClientNetwork::Public);
     let mut flow = Flow::connect(listed, *public).await.expect("it accepts");
     assert_eq!(flow.echo(b"standard string").await, b"standard string");
-    let mut flow = Flow::connect(gateway.net.source(Place::Vpc), *public).await.expect("it accepts");
+    let mut flow = Flow::connect(gateway.net.source(ClientNetwork::Vpc), *public).await.expect("it accepts");
     assert!(flow.is_unanswered().await);
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="access_list""#, "public"], 1.0).await;
 }
@@ -138,5 +139,5 @@ async fn an_endpoint_that_waits_for_acceptance_has_no_listener() {
     })
     .await;
     let address = (gateway.net.endpoint_a(), 1024).into();
-    assert!(Flow::connect(gateway.net.source(Place::Vpc), address).await.is_err());
+    assert!(Flow::connect(gateway.net.source(ClientNetwork::Vpc), address).await.is_err());
 }

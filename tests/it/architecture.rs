@@ -52,7 +52,7 @@ fn read(file: &Path, module: Names, sources: &mut BTreeMap<Names, Source>) {
     }
 }
 
-/// Notes every path in `tokens`, which stand in `module`, and every module that is declared for a file of its own.
+/// Notes every path in `tokens`, which are in `module`, and every module that is declared with its own file.
 fn walk(tokens: TokenStream, module: &Names, source: &mut Source, declared: &mut Vec<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
@@ -91,7 +91,7 @@ fn walk(tokens: TokenStream, module: &Names, source: &mut Source, declared: &mut
                 for (path, _) in paths(rest) {
                     source.uses.extend(from_root(&path, module));
                 }
-                // Its words are no paths of their own: `super::super::x` is not `super::x`.
+                // Its segments are not separate paths: `super::super::x` is not `super::x`.
                 while matches!(tokens.get(at + 1..at + 3), Some([a, b]) if is_punct(a, ':') && is_punct(b, ':'))
                     && matches!(tokens.get(at + 3), Some(TokenTree::Ident(_)))
                 {

@@ -46,7 +46,7 @@ fn no_line_of_help_is_wider_than_a_terminal() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_read_exits_2_and_says_what_is_known() {
+fn an_invalid_command_line_exits_2_and_lists_what_is_known() {
     let unknown = Ran::of(&["quickstrat"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (Some(2), ""));
     assert!(unknown.err.contains("similar subcommand exists: 'quickstart'"), "{}", unknown.err);
@@ -105,7 +105,7 @@ fn every_file_in_config_passes_the_check() {
 
 /// C1, C2.
 #[test]
-fn what_init_prints_passes_the_check_from_standard_input() {
+fn the_output_of_init_passes_the_check_from_standard_input() {
     let options =
         "init --node 10.9.0.11:27017 --node mongo2.internal:27017 --cidr 10.8.0.0/16 --service-cidr 10.9.0.0/24";
     let made = Ran::of(&options.split(' ').collect::<Vec<_>>());
@@ -128,7 +128,7 @@ fn what_init_prints_passes_the_check_from_standard_input() {
 
 /// C2.
 #[test]
-fn every_mistake_is_said_at_once_with_its_place_and_the_exit_code_is_78() {
+fn every_mistake_is_reported_at_once_with_its_place_and_the_exit_code_is_78() {
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, change: &dyn Fn(String) -> String| {
         let path = directory.path().join(name);
@@ -275,7 +275,7 @@ fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
     );
 }
 
-/// What real servers are told, so that they tell clients the private names.
+/// The horizons for real servers, which make them announce the private names.
 #[test]
 fn the_horizons_of_a_plan_are_a_script_and_json_with_a_member_each() {
     let script = Ran::of(&["plan", "--config", QUICKSTART, "--state", "/nonexistent/state", "--horizons"]);
@@ -342,14 +342,14 @@ fn completions_and_manual_pages_are_made_for_every_command() {
 }
 
 #[test]
-fn an_environment_that_asks_for_an_unknown_log_format_is_told_so() {
+fn an_unknown_log_format_in_the_environment_is_an_error() {
     let ran = Ran::from(plgw(["man"]).env("LOG_FORMAT", "xml").output().expect("the binary runs"));
     assert_eq!((ran.code, ran.out.as_str()), (Some(78), ""));
     assert_eq!(ran.err, "plgw: `LOG_FORMAT=xml` is no log format; write `text` or `json`\n");
 }
 
 #[test]
-fn serve_runs_until_it_is_told_to_stop_and_says_what_it_carried() {
+fn serve_runs_until_it_is_stopped_and_reports_what_it_carried() {
     let (net, directory) = (Net::claim(), tempfile::tempdir().expect("a directory"));
     let path = directory.path().join("gateway.toml");
     std::fs::write(&path, net.text()).expect("writable");

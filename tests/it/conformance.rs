@@ -66,7 +66,7 @@ async fn the_readmes_admin_api_is_the_one_that_answers() {
         let (method, path) = request.split_once(' ').unwrap_or_else(|| panic!("{request}: METHOD PATH"));
         let path = path.split('?').next().unwrap_or_default();
         let path = path.replace("{cluster}", "Cluster0").replace("{target}", "a").replace("{id}", "ffffffff");
-        // A method that no route has is told which one it has: the table's.
+        // A method that no route has is answered with the methods of the table.
         let allowed = allowed(admin, &path).await;
         let allowed = allowed.unwrap_or_else(|| panic!("{request}: nothing is allowed there"));
         assert!(allowed.split(", ").any(|known| known == method), "{request}: {allowed}");
@@ -113,7 +113,7 @@ pub(crate) fn table(file: &str, head: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// What stands between backticks.
+/// The text between backticks.
 pub(crate) fn codes(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -127,7 +127,7 @@ pub(crate) fn read(file: &Path) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// The comment of the function `name`: what stands above it in Rust, or its doc string in Python.
+/// The comment of the function `name`: the lines above it in Rust, or its doc string in Python.
 fn definition(text: &str, name: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let is = |line: &str, keyword: &str| {
@@ -163,7 +163,7 @@ fn head(text: &str) -> &str {
     &text[..end]
 }
 
-/// Whether `A1` stands in `text`, by itself or as one of a span (`A9 to A13`).
+/// Whether `A1` is in `text`, by itself or as one of a span (`A9 to A13`).
 fn cites(text: &str, id: &str) -> bool {
     let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     if words.contains(&id) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plgw::config::Config;
 
-use crate::support::{Closed, EchoTarget, Flow, Net, Place, TestGateway};
+use crate::support::{ClientNetwork, Closed, EchoTarget, Flow, Net, TestGateway};
 
 /// The same config without member `a`.
 fn without_a(net: &Net, change: impl FnOnce(&mut Config)) -> plgw::model::Desired {
@@ -34,7 +34,7 @@ async fn a_deregistered_target_keeps_its_flows_until_the_delay_ends_when_termina
     let address = gateway.address("a");
     gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, quick_cut))).await.expect("applied");
     assert_eq!(flow.echo(b"still here").await, b"still here");
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     eventually_refused(source, address).await;
     assert_eq!(flow.closed().await, Closed::Reset);
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 1.0).await;
@@ -53,13 +53,13 @@ async fn a_deregistered_target_keeps_its_flows_when_termination_is_off() {
     flow.echo(b"before").await;
     let address = gateway.address("a");
     gateway.gateway.control().replace_inventory(Ok(without_a(&gateway.net, no_delay))).await.expect("applied");
-    eventually_refused(gateway.net.source(Place::Vpc), address).await;
+    eventually_refused(gateway.net.source(ClientNetwork::Vpc), address).await;
     assert_eq!(flow.echo(b"long after").await, b"long after");
 }
 
 /// A released port is assigned again; when its next owner is removed, flows of the previous one are not reset.
 #[tokio::test]
-async fn who_leaves_a_port_takes_no_flow_of_its_former_owner_along() {
+async fn a_target_that_moves_takes_no_flow_of_its_ports_former_owner_along() {
     let net = Net::claim();
     let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
     let gateway = TestGateway::start_with(net, |config| {
@@ -102,7 +102,7 @@ async fn a_removed_endpoint_takes_its_ports_names_and_flows_along() {
     gateway.gateway.control().replace_inventory(Ok(config.desired)).await.expect("applied");
     let names = &gateway.gateway.snapshot().dns.public;
     assert!(!names.values().any(|zone| zone.records.keys().any(|name| name.as_str().starts_with("pl-0"))));
-    eventually_refused(gateway.net.source(Place::Vpc), address).await;
+    eventually_refused(gateway.net.source(ClientNetwork::Vpc), address).await;
     assert_eq!(flow.closed().await, Closed::Reset);
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="drained""#], 1.0).await;
 }
@@ -149,7 +149,7 @@ async fn a_stop_waits_for_flows_and_resets_those_that_outlast_the_grace() {
     let _echo = EchoTarget::start(net.target(0)).await;
     let TestGateway { gateway, net } = TestGateway::start(net).await;
     let address = (net.endpoint_a(), 1024).into();
-    let source = net.source(Place::Vpc);
+    let source = net.source(ClientNetwork::Vpc);
     let mut brief = Flow::connect(source, address).await.expect("it accepts");
     let mut stubborn = Flow::connect(source, address).await.expect("it accepts");
     brief.echo(b"x").await;

@@ -1,6 +1,6 @@
 //! The Rust driver through everything: names from the gateway's DNS, TLS with the lab's CA, the relay, stand-ins.
 //!
-//! The driver resolves hosts by the system's resolver alone, so this runs in a network of its own.
+//! The driver resolves hosts by the system's resolver alone, so this runs in a separate network namespace.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn the_driver_takes_load_balancing_from_the_optimized_strings_txt_record() {
 }
 
 #[test]
-#[ignore = "run by the tests of this file, in a network of its own"]
+#[ignore = "run by the tests of this file, in a separate network"]
 fn inside_the_driver_follows_a_port_move() {
     inside(async |quickstart, ca| {
         let mut old = connect(SRV, ca).await;
@@ -69,7 +69,7 @@ fn the_driver_uses_each_clouds_seed_list() {
 }
 
 #[test]
-#[ignore = "run by the tests of this file, in a network of its own"]
+#[ignore = "run by the tests of this file, in a separate network"]
 fn inside_the_driver_uses_each_clouds_seed_list() {
     inside_of(Options { clouds: true, ..Options::default() }, async |_, ca| {
         for (srv, host) in [
@@ -85,7 +85,7 @@ fn inside_the_driver_uses_each_clouds_seed_list() {
 }
 
 #[test]
-#[ignore = "run by the tests of this file, in a network of its own"]
+#[ignore = "run by the tests of this file, in a separate network"]
 fn inside_the_driver_is_load_balanced() {
     inside(async |quickstart, ca| {
         let snapshot = quickstart.gateway().snapshot();
@@ -105,7 +105,7 @@ fn the_driver_writes_again_after_each_loss_of_its_primary() {
 }
 
 #[test]
-#[ignore = "run by the tests of this file, in a network of its own"]
+#[ignore = "run by the tests of this file, in a separate network"]
 fn inside_the_driver_loses_its_primary() {
     inside(async |quickstart, ca| {
         let mut at = connect(SRV, ca).await;

@@ -1,4 +1,4 @@
-//! Faults on demand: what a flow, a port, a zone or a resolver does when it is told to fail.
+//! Faults on demand: what a flow, a port, a zone or a resolver does under a fault.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::health::{quick_checks, state_of};
 use crate::support::{
-    Closed, EchoTarget, Flow, HeldTarget, Net, Place, Resolver, SOON, SilentTarget, TestGateway, eventually,
+    ClientNetwork, Closed, EchoTarget, Flow, HeldTarget, Net, Resolver, SOON, SilentTarget, TestGateway, eventually,
 };
 
 fn fault(name: &str, kind: FaultKind) -> Fault {
@@ -36,7 +36,7 @@ async fn clear(gateway: &TestGateway, name: &str) {
 async fn eventually_echoes(gateway: &TestGateway) {
     let deadline = Instant::now() + SOON;
     loop {
-        if let Ok(mut flow) = Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await {
+        if let Ok(mut flow) = Flow::connect(gateway.net.source(ClientNetwork::Vpc), gateway.address("a")).await {
             let _ = flow.stream.write_all(b"well").await;
             let mut back = [0; 4];
             let answered = tokio::time::timeout(Duration::from_millis(500), flow.stream.read_exact(&mut back)).await;
@@ -49,7 +49,7 @@ async fn eventually_echoes(gateway: &TestGateway) {
 }
 
 #[tokio::test]
-async fn latency_delays_each_way_and_only_flows_that_start_under_it() {
+async fn latency_delays_each_direction_and_only_flows_that_start_under_it() {
     let (gateway, _echo) = with_echo().await;
     let mut before = gateway.dial("a").await;
     before.echo(b"x").await;
@@ -191,7 +191,7 @@ async fn a_share_of_the_flows_is_refused_and_the_same_ones_in_every_run() {
         set(&gateway, Fault { share: half, ..fault("flaky", FaultKind::Refuse) }).await;
         let mut fates = Vec::new();
         for _ in 0..40 {
-            let fate = match Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await {
+            let fate = match Flow::connect(gateway.net.source(ClientNetwork::Vpc), gateway.address("a")).await {
                 Ok(mut flow) => {
                     let _ = flow.stream.write_all(b"x").await;
                     matches!(flow.stream.read(&mut [0; 1]).await, Ok(1))
@@ -213,7 +213,7 @@ async fn a_share_of_the_flows_is_refused_and_the_same_ones_in_every_run() {
 #[tokio::test]
 async fn a_port_can_refuse_and_a_port_can_be_a_black_hole() {
     let (gateway, _echo) = with_echo().await;
-    let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
+    let (source, address) = (gateway.net.source(ClientNetwork::Vpc), gateway.address("a"));
     set(&gateway, fault("closed", FaultKind::Refuse)).await;
     let deadline = Instant::now() + SOON;
     while Flow::connect(source, address).await.is_ok() {
@@ -247,7 +247,7 @@ async fn a_target_that_is_down_by_a_fault_resets_its_flows_and_refuses() {
     set(&gateway, Fault { scope, ..fault("down", FaultKind::TargetDown { silent: false }) }).await;
     assert_eq!(flow.closed().await, Closed::Reset);
     let deadline = Instant::now() + SOON;
-    while Flow::connect(gateway.net.source(Place::Vpc), gateway.address("a")).await.is_ok() {
+    while Flow::connect(gateway.net.source(ClientNetwork::Vpc), gateway.address("a")).await.is_ok() {
         assert!(Instant::now() < deadline, "it never refuses");
     }
     state_of(&gateway, "a", TargetState::Unhealthy).await;
@@ -276,7 +276,7 @@ async fn a_target_that_is_silent_by_a_fault_answers_neither_flows_nor_probes() {
 
 /// Opens connections until one is not answered.
 async fn eventually_silent(gateway: &TestGateway, address: std::net::SocketAddr) {
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     let deadline = Instant::now() + SOON;
     while tokio::time::timeout(Duration::from_millis(150), Flow::connect(source, address)).await.is_ok() {
         assert!(Instant::now() < deadline, "{address} still answers");
@@ -289,7 +289,7 @@ async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address(
     let net = Net::claim();
     let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
     let gateway = TestGateway::start(net).await;
-    let (source, b) = (gateway.net.source(Place::Vpc), gateway.net.endpoint_b());
+    let (source, b) = (gateway.net.source(ClientNetwork::Vpc), gateway.net.endpoint_b());
     let (to_a, to_b) = ((b, gateway.port("a")).into(), (b, gateway.port("b")).into());
     let mut flow = Flow::connect(source, to_a).await.expect("it accepts");
     flow.echo(b"x").await;
@@ -308,12 +308,12 @@ async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address(
 
 /// The target is lost before it has answered; once it is back, the flow continues.
 #[tokio::test]
-async fn a_flow_that_still_dials_stands_and_goes_on_with_its_zone() {
+async fn a_flow_that_still_dials_pauses_and_continues_with_its_zone() {
     let net = Net::claim();
     let silent = SilentTarget::start(net.target(0)).await;
     let gateway = TestGateway::start(net).await;
     let to_a = (gateway.net.endpoint_b(), gateway.port("a")).into();
-    let mut flow = Flow::connect(gateway.net.source(Place::Vpc), to_a).await.expect("it accepts");
+    let mut flow = Flow::connect(gateway.net.source(ClientNetwork::Vpc), to_a).await.expect("it accepts");
     flow.stream.write_all(b"early").await.expect("the kernel takes it");
     silent.is_dialed(&gateway).await;
     let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
@@ -343,7 +343,7 @@ async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
     let _echoes = [EchoTarget::start(net.target(1)).await, EchoTarget::start(net.target(2)).await];
     let gateway = TestGateway::start(net).await;
     let (a, b) = (gateway.net.endpoint_a(), gateway.net.endpoint_b());
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     let port = gateway.port("b");
     let mut through_a = Flow::connect(source, (a, port).into()).await.expect("it accepts");
     let mut through_b = Flow::connect(source, (b, port).into()).await.expect("it accepts");
@@ -374,9 +374,9 @@ async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
 }
 
 #[tokio::test]
-async fn a_resolver_fails_as_it_is_told_and_recovers() {
+async fn a_resolver_fails_as_configured_and_recovers() {
     let gateway = TestGateway::start(Net::claim()).await;
-    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    let resolver = Resolver::new(gateway.net.source(ClientNetwork::Vpc), gateway.net.dns()).await;
     let name = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net";
     for (answer, code) in [
         (DnsFailure::Servfail, ResponseCode::ServFail),
@@ -387,7 +387,7 @@ async fn a_resolver_fails_as_it_is_told_and_recovers() {
         let scope = FaultScope { endpoint, ..FaultScope::default() };
         set(&gateway, Fault { scope, ..fault("nameless", FaultKind::DnsFailure { answer }) }).await;
         assert_eq!(resolver.ask(name, RecordType::SRV).await.metadata.response_code, code);
-        let outside = Resolver::new(gateway.net.source(Place::Public), gateway.net.dns()).await;
+        let outside = Resolver::new(gateway.net.source(ClientNetwork::Public), gateway.net.dns()).await;
         let given = outside.ask(name, RecordType::SRV).await;
         assert_eq!(given.metadata.response_code, ResponseCode::NoError, "it fails in the endpoint's VPC alone");
     }
@@ -403,7 +403,7 @@ async fn a_resolver_fails_as_it_is_told_and_recovers() {
 #[tokio::test]
 async fn a_share_of_the_questions_fails_and_the_same_ones_in_every_run() {
     let gateway = TestGateway::start(Net::claim()).await;
-    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    let resolver = Resolver::new(gateway.net.source(ClientNetwork::Vpc), gateway.net.dns()).await;
     let mut runs = Vec::new();
     for seed in [7, 8, 7] {
         let (share, kind) = (Share::new(0.5).expect("a share"), FaultKind::DnsFailure { answer: DnsFailure::Servfail });
@@ -473,7 +473,7 @@ async fn a_fault_begins_and_ends_by_its_own_times_and_moves_ports() {
 }
 
 #[tokio::test]
-async fn a_scenario_has_faults_of_its_own() {
+async fn a_scenario_has_its_own_faults() {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;
     let text = format!("{}\n[[fault]]\nname = \"cut\"\ntype = \"reset\"\nbytes = 4\nfor = \"1h\"\n", net.text());

@@ -1,4 +1,4 @@
-//! Flow logs and access logs of a running gateway, as they lie in their files.
+//! Flow logs and access logs of a running gateway, as they are in their files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use plgw::model::FlowLogField;
 use tokio::io::AsyncWriteExt;
 
 use crate::conformance::{codes, table};
-use crate::support::{EchoTarget, Flow, Net, Place, TestGateway, eventually};
+use crate::support::{ClientNetwork, EchoTarget, Flow, Net, TestGateway, eventually};
 
 const FORMAT: &str = "${version} ${interface-id} ${srcaddr} ${dstaddr} ${dstport} ${packets} ${bytes} ${action} \
                       ${log-status} ${tcp-flags} ${flow-direction} ${traffic-path} ${vpc-id} ${plgw-reason}";
@@ -63,11 +63,13 @@ async fn records(directory: &Path, gateway: &TestGateway, count: usize) -> Vec<V
 async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_access_log() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_echo, gateway) = start(directory.path(), Duration::from_secs(1), TrafficType::All).await;
-    let vpc = gateway.net.source(Place::Vpc).to_string();
+    let vpc = gateway.net.source(ClientNetwork::Vpc).to_string();
     assert_eq!(gateway.dial("a").await.echo(b"twelve bytes").await, b"twelve bytes");
-    let outside = Flow::connect(gateway.net.source(Place::Public), gateway.address("a")).await.expect("accepted");
+    let outside =
+        Flow::connect(gateway.net.source(ClientNetwork::Public), gateway.address("a")).await.expect("accepted");
     drop(outside);
-    let mut peered = Flow::connect(gateway.net.source(Place::Peered), gateway.address("a")).await.expect("accepted");
+    let mut peered =
+        Flow::connect(gateway.net.source(ClientNetwork::Peered), gateway.address("a")).await.expect("accepted");
     peered.echo(b"x").await;
     drop(peered);
     let found = records(directory.path(), &gateway, 5).await;
@@ -93,8 +95,8 @@ async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_acc
     let egress = of(&vpc, "egress");
     assert_eq!(number(&egress[6]), 12 + 40 * number(&egress[5]), "{egress:?}");
     assert_eq!((egress[7].as_str(), egress[9].as_str(), egress[11].as_str()), ("ACCEPT", "19", "1"));
-    assert_eq!(of(&gateway.net.source(Place::Peered).to_string(), "egress")[11], "4");
-    let rejected = of(&gateway.net.source(Place::Public).to_string(), "ingress");
+    assert_eq!(of(&gateway.net.source(ClientNetwork::Peered).to_string(), "egress")[11], "4");
+    let rejected = of(&gateway.net.source(ClientNetwork::Public).to_string(), "ingress");
     assert_eq!(rejected[5..10], ["1", "40", "REJECT", "OK", "2"]);
     assert_eq!(rejected[13], "origin");
     // The address in zone b was not used.
@@ -150,7 +152,7 @@ async fn only_what_is_asked_for_is_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_echo, gateway) = start(directory.path(), Duration::from_secs(600), TrafficType::Reject).await;
     gateway.dial("a").await.echo(b"let through").await;
-    drop(Flow::connect(gateway.net.source(Place::Service), gateway.address("a")).await.expect("accepted"));
+    drop(Flow::connect(gateway.net.source(ClientNetwork::Service), gateway.address("a")).await.expect("accepted"));
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="one_way""#], 1.0).await;
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="completed""#], 1.0).await;
     gateway.gateway.stop().await;
@@ -176,7 +178,7 @@ fn the_documented_fields_are_those_of_a_format() {
 }
 
 #[tokio::test]
-async fn a_log_that_cannot_be_written_stops_the_start_and_says_which() {
+async fn a_log_that_cannot_be_written_stops_the_start_and_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("taken"), "a file").expect("written");
     let net = Net::claim();

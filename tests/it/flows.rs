@@ -6,7 +6,7 @@ use plgw::model::TargetState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, ResettingTarget, SOON, SilentTarget,
+    ClientNetwork, Closed, EchoTarget, Flow, HeldTarget, Net, RecordingTarget, ResettingTarget, SOON, SilentTarget,
     TestGateway, eventually,
 };
 
@@ -20,7 +20,7 @@ async fn each_port_of_each_address_leads_to_its_own_node() {
         HeldTarget::start(net.target(2)).await,
     ];
     let gateway = TestGateway::start(net).await;
-    let (vpc, a, b) = (gateway.net.source(Place::Vpc), gateway.net.endpoint_a(), gateway.net.endpoint_b());
+    let (vpc, a, b) = (gateway.net.source(ClientNetwork::Vpc), gateway.net.endpoint_a(), gateway.net.endpoint_b());
     for (i, target) in targets.iter_mut().enumerate() {
         let port = 1024 + u16::try_from(i).expect("small");
         for address in [a, b] {
@@ -170,7 +170,7 @@ async fn the_first_to_meet_a_target_that_refuses_is_reset() {
     while tokio::net::TcpStream::connect(gateway.net.target(1)).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    match Flow::connect(gateway.net.source(Place::Vpc), gateway.address("b")).await {
+    match Flow::connect(gateway.net.source(ClientNetwork::Vpc), gateway.address("b")).await {
         Ok(mut flow) => assert_eq!(flow.closed().await, Closed::Reset),
         // The reset may be there before the connection is looked at.
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::support::{
-    Closed, DyingTarget, EchoTarget, Flow, Net, Place, Resolver, SOON, SilentTarget, TestGateway, eventually,
+    ClientNetwork, Closed, DyingTarget, EchoTarget, Flow, Net, Resolver, SOON, SilentTarget, TestGateway, eventually,
 };
 
 /// Probes often enough for a test.
@@ -41,7 +41,7 @@ async fn the_port_of_a_target_that_refuses_refuses_and_accepts_again_with_it() {
     let gateway = TestGateway::start(net).await;
     assert_eq!(gateway.dial("a").await.echo(b"up").await, b"up");
     drop(echo);
-    let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
+    let (source, address) = (gateway.net.source(ClientNetwork::Vpc), gateway.address("a"));
     // The first client detects it for all; the interval of the health checks is 30 s here.
     eventually_connects(source, address, false).await;
     // Nothing listens there now, yet no other socket may bind it: std sets SO_REUSEADDR, as most servers do.
@@ -67,7 +67,7 @@ async fn eventually_connects(source: std::net::IpAddr, address: std::net::Socket
 #[tokio::test]
 async fn a_target_that_never_listened_makes_its_port_refuse() {
     let gateway = TestGateway::start(Net::claim()).await;
-    eventually_connects(gateway.net.source(Place::Vpc), gateway.address("b"), false).await;
+    eventually_connects(gateway.net.source(ClientNetwork::Vpc), gateway.address("b"), false).await;
     state_of(&gateway, "b", TargetState::Initial).await;
 }
 
@@ -78,7 +78,7 @@ async fn the_port_of_a_silent_target_is_silent_and_answers_again_with_it() {
     let silent = SilentTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, quick_checks).await;
     state_of(&gateway, "a", TargetState::Unhealthy).await;
-    let (source, address) = (gateway.net.source(Place::Vpc), gateway.address("a"));
+    let (source, address) = (gateway.net.source(ClientNetwork::Vpc), gateway.address("a"));
     let attempt = async || {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((source, 0).into()).expect("a port");
@@ -100,7 +100,7 @@ async fn the_port_of_a_silent_target_is_silent_and_answers_again_with_it() {
 async fn flow_on(gateway: &TestGateway, member: &str) -> Flow {
     loop {
         let address = (gateway.net.endpoint_a(), gateway.port("lb")).into();
-        let mut flow = Flow::connect(gateway.net.source(Place::Vpc), address).await.expect("it accepts");
+        let mut flow = Flow::connect(gateway.net.source(ClientNetwork::Vpc), address).await.expect("it accepts");
         let mut header = [0; 100];
         flow.stream.write_all(b"x").await.expect("written");
         flow.stream.read_exact(&mut header).await.expect("the echoed PROXY header");
@@ -215,7 +215,7 @@ async fn with_termination_off_an_unhealthy_target_drains_first() {
 /// A member that is removed from a group drains: no new flows, open ones until the delay is over, then as the attribute
 /// says.
 #[tokio::test]
-async fn a_member_that_leaves_its_group_drains_and_is_cut_when_the_attribute_says_so() {
+async fn a_deregistered_member_drains_and_its_flows_are_reset_if_the_attribute_is_set() {
     let net = Net::claim();
     let _echoes = [
         EchoTarget::start(net.target(0)).await,
@@ -283,11 +283,11 @@ async fn a_zone_without_healthy_targets_leaves_dns_and_comes_back() {
 async fn zonal_answers(gateway: &TestGateway, zone: &str) -> Vec<std::net::IpAddr> {
     let name =
         format!("vpce-024f5b57108c8d3ed-ypwbxwll-{zone}.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com");
-    let resolver = Resolver::new(gateway.net.source(Place::Vpc), gateway.net.dns()).await;
+    let resolver = Resolver::new(gateway.net.source(ClientNetwork::Vpc), gateway.net.dns()).await;
     resolver.addresses(&name).await
 }
 
-/// NLB: with cross-zone off, a node uses only the targets of its own zone.
+/// NLB: with cross-zone off, a node uses only the targets in its zone.
 #[tokio::test]
 async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
     let net = Net::claim();
@@ -305,8 +305,9 @@ async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
     for (address, own) in [(gateway.net.endpoint_a(), &["a"][..]), (gateway.net.endpoint_b(), &["b", "c"])] {
         let mut flows = Vec::new();
         for _ in 0..30 {
-            let mut flow =
-                Flow::connect(gateway.net.source(Place::Vpc), (address, port).into()).await.expect("it accepts");
+            let mut flow = Flow::connect(gateway.net.source(ClientNetwork::Vpc), (address, port).into())
+                .await
+                .expect("it accepts");
             flow.stream.read_exact(&mut [0; 100]).await.expect("the echoed PROXY header");
             flows.push(flow);
         }

@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::health::{optimized, quick_checks, state_of};
-use crate::support::{Closed, EchoTarget, Flow, HeldTarget, Net, Place, RecordingTarget, TestGateway, netns, skip};
+use crate::support::{
+    ClientNetwork, Closed, EchoTarget, Flow, HeldTarget, Net, RecordingTarget, TestGateway, netns, skip,
+};
 
 /// NLB: without a free source port towards a target, connections are dropped, and PortAllocationErrorCount increases.
 #[tokio::test]
@@ -63,7 +65,7 @@ async fn a_node_at_its_clusters_connection_limit_closes_further_ones_until_one_e
 async fn targets_are_dialled_from_every_address_of_the_pool() {
     let net = Net::claim();
     let listener = TcpListener::bind(net.target(0)).await.expect("free");
-    let pool: Vec<IpAddr> = [net.source(Place::Service), net.target(100).ip()].into();
+    let pool: Vec<IpAddr> = [net.source(ClientNetwork::Service), net.target(100).ip()].into();
     let wanted = pool.clone();
     let gateway = TestGateway::start_with(net, |config| {
         config.desired.projects[0].services[0].source_addresses = wanted;
@@ -89,7 +91,7 @@ fn source_ports_are_counted_by_target_and_who_finds_none_is_not_answered() {
 /// NLB: 55,000 ports towards each target. The same with ten ports: another target has all of them again, and further
 /// connections are dropped and counted.
 #[tokio::test]
-#[ignore = "run by the test above, in a network of its own"]
+#[ignore = "run by the test above, in a separate network"]
 async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
     if !netns::is_inside() {
         return;
@@ -97,7 +99,7 @@ async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40009").expect("the network is the test's own");
     let net = Net::claim();
     let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
-    let source = net.source(Place::Service);
+    let source = net.source(ClientNetwork::Service);
     let gateway = TestGateway::start_with(net, |config| {
         let service = &mut config.desired.projects[0].services[0];
         service.source_addresses = vec![source];
@@ -111,7 +113,7 @@ async fn inside_source_ports_run_out_for_one_target_and_not_for_another() {
         let mut open = 0;
         let mut dropped = loop {
             let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-            socket.bind((gateway.net.source(Place::Vpc), next_port).into()).expect("a free port");
+            socket.bind((gateway.net.source(ClientNetwork::Vpc), next_port).into()).expect("a free port");
             next_port += 1;
             let mut flow = Flow { stream: socket.connect(gateway.address(member)).await.expect("it accepts") };
             // Answered, or counted: one of them happens.
@@ -156,7 +158,7 @@ async fn ten_thousand_connections_spread_evenly_over_four_mongos() {
     })
     .await;
     let (source, address) =
-        (gateway.net.source(Place::Vpc), SocketAddr::new(gateway.net.endpoint_a(), gateway.port("lb")));
+        (gateway.net.source(ClientNetwork::Vpc), SocketAddr::new(gateway.net.endpoint_a(), gateway.port("lb")));
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..50 {
         let mut batch = tokio::task::JoinSet::new();
@@ -283,19 +285,19 @@ async fn a_cap_of_a_gigabit_a_second_is_kept_within_five_percent() {
 /// Behind another load balancer: the header of a configured source names the client, which is then admitted or refused;
 /// a second header, which the client may have forged, is payload.
 #[tokio::test]
-async fn a_header_from_a_named_source_says_who_the_client_is_and_a_forged_second_one_is_payload() {
+async fn a_header_from_a_configured_source_identifies_the_client_and_a_forged_second_one_is_payload() {
     let net = Net::claim();
     let mut recording = RecordingTarget::start(net.target(0)).await;
-    // The outer load balancer stands outside of every network that may use the endpoint.
-    let outer = net.source(Place::Public);
+    // The outer load balancer is outside of every network that may use the endpoint.
+    let outer = net.source(ClientNetwork::Public);
     let gateway = TestGateway::start_with(net, |config| {
         let sources: CidrSet = [ipnet::IpNet::from(outer)].into_iter().collect();
         config.desired.projects[0].services[0].attributes.proxy_sources = sources;
     })
     .await;
     let address = gateway.address("a");
-    let client = SocketAddr::new(gateway.net.source(Place::Peered), 40_000);
-    let service = SocketAddr::new(gateway.net.source(Place::Service), 40_001);
+    let client = SocketAddr::new(gateway.net.source(ClientNetwork::Peered), 40_000);
+    let service = SocketAddr::new(gateway.net.source(ClientNetwork::Service), 40_001);
     let forged = proxy_protocol::encode(service, address, None);
 
     let mut flow = Flow::connect(outer, address).await.expect("it accepts");
@@ -322,7 +324,7 @@ async fn a_header_from_a_named_source_says_who_the_client_is_and_a_forged_second
     gateway.expect_metric("plgw_refused_flows_total", &[r#"reason="proxy_header""#], 1.0).await;
 
     // From anybody else a header is payload.
-    let mut flow = Flow::connect(gateway.net.source(Place::Vpc), address).await.expect("it accepts");
+    let mut flow = Flow::connect(gateway.net.source(ClientNetwork::Vpc), address).await.expect("it accepts");
     flow.stream.write_all(&forged).await.expect("written");
     let mut got = Vec::new();
     while got.len() < forged.len() {
@@ -349,7 +351,7 @@ async fn two_hundred_clients_that_reconnect_by_srv_are_never_refused_while_ports
     for member in ["a", "b", "c"] {
         state_of(&gateway, member, plgw::model::TargetState::Healthy).await;
     }
-    let (source, dns, host) = (gateway.net.source(Place::Vpc), gateway.net.dns(), gateway.net.endpoint_a());
+    let (source, dns, host) = (gateway.net.source(ClientNetwork::Vpc), gateway.net.dns(), gateway.net.endpoint_a());
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..200 {
         clients.spawn(async move {

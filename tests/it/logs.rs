@@ -8,7 +8,7 @@ use std::process::{ChildStderr, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Child, Net, Place, Ran, plgw};
+use crate::support::{Child, ClientNetwork, Net, Ran, plgw};
 
 /// A gateway in its own process, whose log is read.
 struct Logged {
@@ -101,18 +101,18 @@ fn levels_by_module_are_shown_and_changed_while_it_runs() {
 
     // At `info` the metrics page logs whom it refuses; at `debug` requests that it refuses, too.
     let metrics = gateway.net.metrics();
-    let rebound = |from: Place| {
+    let rebound = |from: ClientNetwork| {
         let mut stream = gateway.net.connect(from, metrics).expect("it listens");
         stream.write_all(b"GET / HTTP/1.1\r\nHost: attacker.example\r\nConnection: close\r\n\r\n").expect("open");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     };
-    rebound(Place::Vpc);
+    rebound(ClientNetwork::Vpc);
     let changed = gateway.log_level(&["http=debug,dns=warn"]);
     assert_eq!((changed.code, changed.err.as_str()), (Some(0), ""));
     assert!(changed.out.contains("info,dns=warn,http=debug, as text"), "{}", changed.out);
-    rebound(Place::Vpc);
+    rebound(ClientNetwork::Vpc);
     let refused = gateway.read_until("request refused listener=\"metrics\"");
     assert!(refused.contains("Host header"), "{refused}");
     let before = gateway.said.matches("request refused").count();
@@ -182,7 +182,7 @@ fn a_setting_that_waits_for_a_restart_is_named_in_the_log_the_answer_and_the_sta
 }
 
 #[test]
-fn what_the_environment_says_comes_before_the_config_at_the_start() {
+fn the_environment_has_precedence_over_the_config_at_the_start() {
     let gateway = Logged::start("[logs]\nlevels = \"error\"", &[("RUST_LOG", "info,plan=debug")]);
     let (_, body) = gateway.ask("GET /v1/logs", "", "");
     let shown: Value = serde_json::from_str(&body).expect("JSON");
@@ -191,7 +191,7 @@ fn what_the_environment_says_comes_before_the_config_at_the_start() {
 }
 
 #[test]
-fn the_log_says_at_the_start_where_the_gateway_listens() {
+fn the_log_lists_the_listeners_at_the_start() {
     let gateway = Logged::start("", &[("LOG_FORMAT", "json")]);
     let (admin, metrics, dns) = (gateway.admin.to_string(), gateway.net.metrics().to_string(), gateway.net.dns());
     let said = gateway.stop();
@@ -241,7 +241,7 @@ fn settings_of_the_limit_on_repeating_lines_are_taken_with_a_notice() {
 
 /// Keys, tokens and client data are never logged, even at the lowest level.
 #[test]
-fn no_secret_stands_in_the_log_even_when_everything_is_logged() {
+fn no_secret_is_in_the_log_even_when_everything_is_logged() {
     const KEYS: [(&str, &str); 3] = [
         ("PLGW_ADMIN_PUBLIC_KEY", "publickey"),
         ("PLGW_ADMIN_PRIVATE_KEY", "3c1e9d4a-private"),
@@ -259,7 +259,7 @@ fn no_secret_stands_in_the_log_even_when_everything_is_logged() {
         gateway.ask("POST /api/oauth/token", "Authorization: Basic cHVibGlja2V5OjYwMzdiYXNpYw==\r\n", "grant_type=x");
     let _ = gateway.ask("PUT /v1/logs", bearer, r#"{"levels":"trace","password":"c4d8body"}"#);
     let endpoint = SocketAddr::new(gateway.net.endpoint_a(), 1024);
-    let mut flow = gateway.net.connect(Place::Vpc, endpoint).expect("the port accepts");
+    let mut flow = gateway.net.connect(ClientNetwork::Vpc, endpoint).expect("the port accepts");
     flow.write_all(b"saslStart: a1b9payload").expect("sent");
     let (mut taken, _) = gateway.target.accept().expect("the gateway dials");
     let mut bytes = [0; 22];

@@ -1,4 +1,4 @@
-//! What a service manager hears of the gateway: systemd's protocol, over a socket of the test's own.
+//! Notifications to a service manager: systemd's protocol, over a socket of the test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::support::{Child, Net, Place, SOON, plgw};
+use crate::support::{Child, ClientNetwork, Net, SOON, plgw};
 
 /// A manager that listens.
 struct Manager {
@@ -25,7 +25,7 @@ impl Manager {
         Self { socket, directory }
     }
 
-    /// A gateway that tells it.
+    /// A gateway that notifies it.
     fn start(&self, net: &Net, environment: &[(&str, &str)]) -> Child {
         let file = self.directory.path().join("gateway.toml");
         std::fs::write(&file, format!("watch_file = false\nshutdown_grace = \"1h\"\n{}", net.text()))
@@ -62,8 +62,8 @@ fn the_manager_hears_of_readiness_reloads_and_a_drain_that_takes_its_time() {
     let ready = manager.next();
     assert_eq!(ready.get("READY").map(String::as_str), Some("1"), "{ready:?}");
     assert!(ready["STATUS"].ends_with(" listeners accept"), "{ready:?}");
-    // Ready means ready: whoever waited for it connects.
-    let flow = net.connect(Place::Vpc, SocketAddr::new(net.endpoint_a(), 1024)).expect("the port accepts");
+    // A client that waited for readiness can connect.
+    let flow = net.connect(ClientNetwork::Vpc, SocketAddr::new(net.endpoint_a(), 1024)).expect("the port accepts");
 
     let before = clock_gettime(ClockId::Monotonic);
     kill_process(pid, Signal::HUP).expect("it runs");

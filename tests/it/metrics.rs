@@ -16,7 +16,7 @@ struct Family {
 
 /// The interface of scrapers and dashboards: a change here belongs in the changelog.
 #[tokio::test]
-async fn the_page_has_these_families_with_these_types_labels_and_words() {
+async fn the_page_has_these_families_with_these_types_labels_and_help_texts() {
     let (_gateway, page) = page().await;
     let families = families(&page);
     let text: String = families
@@ -31,7 +31,7 @@ async fn the_page_has_these_families_with_these_types_labels_and_words() {
 
 /// The rules of `promtool check metrics`; the client tests run promtool itself.
 #[tokio::test]
-async fn names_follow_prometheus_conventions_and_every_family_says_what_it_is() {
+async fn names_follow_prometheus_conventions_and_every_family_has_a_help_text() {
     let (_gateway, page) = page().await;
     for (name, Family { kind, help, labels }) in families(&page) {
         assert!(!help.is_empty(), "{name} has no help");

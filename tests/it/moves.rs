@@ -7,7 +7,7 @@ use plgw::control::ChangeError;
 use plgw::model::TargetId;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Closed, EchoTarget, Flow, Net, Place, TestGateway, eventually};
+use crate::support::{ClientNetwork, Closed, EchoTarget, Flow, Net, TestGateway, eventually};
 
 fn target(member: &str) -> TargetId {
     format!("Cluster0/{member}").parse().expect("a target id")
@@ -27,7 +27,7 @@ async fn a_moved_target_is_found_at_its_new_port_and_keeps_its_flows() {
     assert_eq!(gateway.port("a"), 1027);
     assert_eq!(gateway.dial("a").await.echo(b"new port").await, b"new port");
     assert_eq!(flow.echo(b"on the old port").await, b"on the old port");
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     while Flow::connect(source, old).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -73,11 +73,11 @@ async fn ports_outlive_a_restart() {
 
 /// Clients resolve and connect repeatedly while ports move: none is refused at a port that DNS returned.
 #[tokio::test]
-async fn nobody_who_has_just_resolved_is_refused_during_moves() {
+async fn a_client_that_has_just_resolved_is_not_refused_during_moves() {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start(net).await;
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     let clients = async {
         for _ in 0..200 {
             let address = gateway.address("a");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use plgw::config::Config;
 use plgw::control::NodeName;
 
-use crate::support::{EchoTarget, Flow, HeldTarget, NameServer, Net, Place, TestGateway, eventually};
+use crate::support::{ClientNetwork, EchoTarget, Flow, HeldTarget, NameServer, Net, TestGateway, eventually};
 
 /// The host name of node `a`.
 const NAME: &str = "mongo-a.internal";
@@ -74,7 +74,7 @@ async fn a_change_of_address_moves_the_target_and_drops_no_flow() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_gone_or_not_answered_keeps_its_last_address_and_is_complained_about() {
+async fn a_removed_or_unanswered_name_keeps_its_last_address_and_is_reported() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     names.set(NAME, &[net.target(0).ip()]);
     let _echo = EchoTarget::start(net.target(0)).await;
@@ -114,7 +114,7 @@ async fn a_name_is_not_followed_to_the_gateway_or_to_clients() {
     let gateway = start(net, &names).await;
     let places: [(IpAddr, &str); 3] = [
         (gateway.net.endpoint_a(), "where the gateway itself listens"),
-        (gateway.net.source(Place::Vpc), "in a consumer's network"),
+        (gateway.net.source(ClientNetwork::Vpc), "in a consumer's network"),
         (gateway.net.target(1).ip(), "two targets cannot be at one address"),
     ];
     for (ip, why) in places {
@@ -173,7 +173,7 @@ async fn a_reload_resolves_its_names_first_and_is_refused_where_one_leads_astray
     let (net, names) = (Net::claim(), NameServer::start().await);
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| config.settings.name_servers = vec![names.address]).await;
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     let mut flow = Flow::connect(source, gateway.address("a")).await.expect("the port accepts");
     let mut config = gateway.net.config();
     at_name(&mut config, 0, NAME);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Closed, EchoTarget, Net, Ran, TestGateway, eventually, plgw};
 
-/// A gateway with an admin API, and whoever asks it by command.
+/// A gateway with an admin API, and the operator's commands against it.
 struct Operated {
     gateway: TestGateway,
     admin: SocketAddr,
@@ -152,7 +152,7 @@ async fn a_zone_is_shifted_away_from_by_command() {
 
 /// A shift is of the zone, not of the addresses that it has at the moment.
 #[tokio::test]
-async fn a_shift_stands_without_addresses_and_can_be_ended() {
+async fn a_shift_remains_without_addresses_and_can_be_ended() {
     let operated = Operated::start().await;
     let control = operated.gateway.gateway.control();
     operated.ok("zone shift us-east-1a").await;
@@ -170,7 +170,7 @@ async fn a_shift_stands_without_addresses_and_can_be_ended() {
     assert_eq!(shifted, [false, false]);
 }
 
-/// Whoever has the name of a cluster that is gone begins anew.
+/// A cluster that takes the name of a removed one has all of its members registered.
 #[tokio::test]
 async fn a_deregistration_goes_with_its_cluster() {
     let operated = Operated::start().await;
@@ -235,7 +235,7 @@ async fn targets_are_moved_taken_out_and_put_back_by_command_and_the_strings_fol
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_not_there_is_said_with_an_exit_code_of_its_own() {
+async fn an_unreachable_gateway_has_its_own_exit_code() {
     let operated = Operated::start().await;
     let admin = operated.admin;
     operated.gateway.gateway.stop_within(Duration::ZERO).await;

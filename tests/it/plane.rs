@@ -1,4 +1,4 @@
-//! The data plane by itself: what control tells it, and what it then does.
+//! The data plane alone: control's commands and their effects.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use plgw::plan::{Generation, PortAllocations, Snapshot, compile};
 use plgw::telemetry::Registry;
 use tokio::sync::mpsc;
 
-use crate::support::{EchoTarget, Flow, Net, Place, eventually};
+use crate::support::{ClientNetwork, EchoTarget, Flow, Net, eventually};
 
 /// What the network's config comes to.
 fn planned(net: &Net) -> Snapshot {
@@ -33,7 +33,7 @@ async fn a_bound_port_refuses_until_it_is_opened() {
     let address = SocketAddr::new(net.endpoint_a(), 1024);
     let listener = Arc::clone(&planned(&net).listeners[&address]);
     let bound = plane.bind(&[Arc::clone(&listener)]).expect("free");
-    let source = net.source(Place::Vpc);
+    let source = net.source(ClientNetwork::Vpc);
     let refused = Flow::connect(source, address).await.expect_err("bound, not open");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     drop(bound);
@@ -65,7 +65,7 @@ async fn page_of_a_closed_listener(registry: &Registry) -> (String, DataPlane) {
     let address = SocketAddr::new(net.endpoint_a(), 1024);
     let listener = &snapshot.listeners[&address];
     plane.open(plane.bind(&[Arc::clone(listener)]).expect("free")).await;
-    let mut flow = Flow::connect(net.source(Place::Vpc), address).await.expect("open");
+    let mut flow = Flow::connect(net.source(ClientNetwork::Vpc), address).await.expect("open");
     flow.echo(b"four").await;
     drop(plane.close(listener).await);
     plane.forget_absent();

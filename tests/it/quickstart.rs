@@ -1,4 +1,4 @@
-//! `plgw quickstart` from outside: it checks itself, gives way to whoever was there first, and ends well.
+//! `plgw quickstart` from outside: it checks itself, leaves a running instance alone, and ends cleanly.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -26,7 +26,7 @@ const CHECKS: [&str; 13] = [
     "readyz",
 ];
 
-/// A2, A3, A9 to A13, A15 to A17, B1 to B3: each check of its own says which.
+/// A2, A3, A9 to A13, A15 to A17, B1 to B3: each check names its numbers.
 #[test]
 fn quickstart_once_passes_every_check_and_exits_0() {
     let (shift, lab) = (Shift::claim(), lab());
@@ -93,7 +93,7 @@ fn a_taken_address_is_one_line_that_names_it_and_the_flag_that_moves_it() {
 }
 
 #[test]
-fn a_second_quickstart_says_that_everything_is_taken_and_the_first_ends_well_on_ctrl_c() {
+fn a_second_quickstart_reports_the_taken_addresses_and_the_first_ends_cleanly_on_ctrl_c() {
     let (shift, lab, other) = (Shift::claim(), lab(), lab());
     let mut first = Running::start(&shift, lab.path());
     assert!(first.page.contains("\n  dig @"), "lines to copy: {}", first.page);

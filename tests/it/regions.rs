@@ -6,9 +6,9 @@ use std::time::Duration;
 use plgw::config::{Config, FlowLogSettings, TrafficType};
 
 use crate::flow_logs;
-use crate::support::{EchoTarget, Flow, Net, Place, TestGateway, eventually};
+use crate::support::{ClientNetwork, EchoTarget, Flow, Net, TestGateway, eventually};
 
-/// The VPC and its endpoint lie in `eu-west-1`, and the service in `us-east-1` supports that.
+/// The VPC and its endpoint are in `eu-west-1`, and the service in `us-east-1` supports that.
 fn from_europe(config: &mut Config) {
     let desired = &mut config.desired;
     let here = |zone: &plgw::model::Zone| zone.as_str().replace("us-east-1", "eu-west-1").parse().expect("a zone");
@@ -33,7 +33,7 @@ async fn a_client_of_another_region_reaches_every_node_by_the_services_names() {
         config.settings.flow_logs = Some(FlowLogSettings { format, ..accepted });
     })
     .await;
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     for ip in [gateway.net.endpoint_a(), gateway.net.endpoint_b()] {
         for member in ["a", "b", "c"] {
             let mut flow = Flow::connect(source, (ip, gateway.port(member)).into()).await.expect("it accepts");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use plgw::app::{Gateway, GatewayOptions};
 use plgw::config;
 
-use crate::support::{EchoTarget, Flow, Net, Place, TestGateway, eventually};
+use crate::support::{ClientNetwork, EchoTarget, Flow, Net, TestGateway, eventually};
 
 async fn start_from(file: &Path, net: &Net) -> Gateway {
     std::fs::write(file, net.text()).expect("written");
@@ -50,7 +50,7 @@ async fn a_changed_file_is_applied_and_open_flows_stay() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_why() {
+async fn a_bad_file_changes_nothing_and_the_error_has_the_reason() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("gateway.toml");
     let net = Net::claim();
@@ -88,7 +88,7 @@ async fn a_port_that_is_taken_refuses_the_whole_reload() {
     let error = gateway.gateway.control().replace_inventory(Ok(config.desired.clone())).await.expect_err("taken");
     assert!(error.to_string().contains(&taken.local_addr().expect("bound").to_string()), "{error}");
     let first = (gateway.net.endpoint_a(), 1027).into();
-    let source = gateway.net.source(Place::Vpc);
+    let source = gateway.net.source(ClientNetwork::Vpc);
     assert!(Flow::connect(source, first).await.is_err(), "the other address was not opened either");
     drop(taken);
     gateway.gateway.control().replace_inventory(Ok(config.desired)).await.expect("free now");

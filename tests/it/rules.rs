@@ -184,7 +184,7 @@ fn regional_mode_cannot_be_switched_off_with_more_than_one_endpoint_here_and_one
 
 /// A21: with an endpoint missing in one of the cluster's regions there are no private strings, and it is said which.
 #[test]
-fn a_cluster_with_a_region_unreached_has_no_private_strings_and_says_which() {
+fn a_cluster_with_an_unreached_region_has_no_private_strings_and_names_the_region() {
     let missing = Case::scenario("two-regions");
     let at = missing.text.find("[[interface_endpoint]]\nid = \"vpce-0579c3e8a0d4f6b12\"").expect("the second endpoint");
     let rest = missing.text[at..].to_owned();
@@ -197,7 +197,7 @@ fn a_cluster_with_a_region_unreached_has_no_private_strings_and_says_which() {
 
 /// A31: the service's owner says which regions may.
 #[test]
-fn an_endpoint_of_another_region_needs_the_owners_word_and_awss_own_idle_time_out() {
+fn an_endpoint_of_another_region_needs_the_owners_support_and_awss_idle_timeout() {
     let supported = "supported_remote_regions = [\"eu-west-1\"]";
     let scenario = || Case::scenario("cross-region");
     scenario().is_right();

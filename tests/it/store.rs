@@ -66,7 +66,7 @@ async fn a_file_that_another_process_holds_is_refused_by_name() {
     FileStore::open(&path).await.expect("free again: the kernel gave the lock back");
 }
 
-/// Not a test of its own: what the tests above run as a child process.
+/// Not a test: the tests above run it as a child process.
 #[test]
 #[ignore = "run by the tests of this file, as a child process"]
 fn child_that_commits_until_it_is_killed() {
@@ -106,7 +106,7 @@ fn change(next: u64, last: u64) -> Txn {
     }
 }
 
-/// A value whose bytes and length both tell which revision wrote it.
+/// A value whose bytes and length both identify the revision that wrote it.
 fn value(revision: u64) -> Vec<u8> {
     revision.to_string().into_bytes().repeat(1 + revision as usize % 23)
 }

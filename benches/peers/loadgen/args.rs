@@ -1,4 +1,4 @@
-//! What a sample is told on its command line.
+//! The command line of a sample.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ pub(crate) struct Args {
     pub(crate) connections: usize,
     /// Bytes of a request.
     pub(crate) request: usize,
-    /// Bytes of an answer; as many as the request unless told.
+    /// Bytes of an answer; by default as many as the request.
     pub(crate) response: usize,
     pub(crate) per_second: u64,
     /// Where `rate` plays the server too.

@@ -23,7 +23,7 @@ impl Histogram {
         self.total
     }
 
-    /// The value that `share` of all values lie at or below, in microseconds.
+    /// The value that `share` of all values are at or below, in microseconds.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let wanted = (self.total as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         println!("{HELP}");
         return ExitCode::SUCCESS;
     };
-    // `cargo bench` and `cargo test` pass flags of their own to every target.
+    // `cargo bench` and `cargo test` pass their own flags to every target.
     if command.starts_with("--") {
         println!("{HELP}");
         return ExitCode::SUCCESS;

@@ -155,7 +155,7 @@ pub(crate) fn take_turns(args: &Args) -> io::Result<Report> {
     Ok(report)
 }
 
-/// The value that `share` of all lie at or below.
+/// The value that `share` of all are at or below.
 fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = (values.len().saturating_sub(1) as f64 * share).round() as usize;

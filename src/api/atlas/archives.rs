@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::errors::no_endpoint;
 use super::services::{invalid, missing, region};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::control::inventory::{ArchiveEndpoint, Inventory, Pair};
 use crate::model::{EndpointState, VpceId};
 
-pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     match (&request.call.method, rest) {
         (&Method::GET, []) => Ok((StatusCode::OK, list(request))),
         (&Method::POST, []) => add(request).await,
@@ -28,11 +28,11 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
             request.shared.control.edit(move |draft| draft.remove_archive_endpoint(&project, &id)).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn list(request: &Request<'_>) -> Value {
+fn list(request: &AtlasRequest<'_>) -> Value {
     let inventory = request.shared.control.inventory();
     let own = inventory.archives.iter().filter(|(key, _)| key.0 == request.project);
     request.page(own.map(|(key, record)| view(&inventory, &key.1, record)).collect())
@@ -87,7 +87,7 @@ struct NewEntry {
     lab_backends: Vec<SocketAddr>,
 }
 
-async fn add(request: &Request<'_>) -> Outcome {
+async fn add(request: &AtlasRequest<'_>) -> AtlasResult {
     let body: NewEntry = request.body()?;
     let text = body.endpoint_id.ok_or_else(|| missing("endpointId"))?;
     let id = VpceId::of_aws(&text).map_err(|_| invalid("endpointId", &text))?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
 use super::services::{check_provider, invalid, is_id, missing};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::api::text::object_id;
 use crate::control::inventory::{CloudEndpoint, CloudEndpointKey, Inventory, ServiceRecord, ServiceState};
 use crate::model::{Cloud, VpceId};
@@ -18,7 +18,7 @@ use crate::model::{Cloud, VpceId};
 pub(super) const NOT_PORT_MAPPED: &str = "Private Service Connect without port mapping, which takes 50 addresses in a region, is deprecated \
      since 19 February 2026 and is switched off on 30 April 2027; this gateway does not make it. Set portMappingEnabled to true.";
 
-pub(super) async fn answer(request: &Request<'_>, cloud: Cloud, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, cloud: Cloud, rest: &[&str]) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     match (&request.call.method, rest) {
         (&Method::GET, ["endpointService"]) => {
@@ -48,22 +48,22 @@ pub(super) async fn answer(request: &Request<'_>, cloud: Cloud, rest: &[&str]) -
             request.shared.control.edit(move |draft| draft.unregister_cloud_endpoint(&key)).await?;
             Ok((StatusCode::ACCEPTED, json!({})))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn is_own(request: &Request<'_>, cloud: Cloud, record: &ServiceRecord) -> bool {
+fn is_own(request: &AtlasRequest<'_>, cloud: Cloud, record: &ServiceRecord) -> bool {
     record.project == request.project && record.service.region.cloud() == Some(cloud)
 }
 
 fn find<'a>(
-    request: &Request<'_>,
+    request: &AtlasRequest<'_>,
     inventory: &'a Inventory,
     cloud: Cloud,
     id: &str,
-) -> Result<&'a ServiceRecord, Refusal> {
+) -> Result<&'a ServiceRecord, AtlasError> {
     let parsed = id.parse().ok().filter(|_| is_id(id));
-    let parsed = parsed.ok_or_else(|| Refusal::path(request.call, "endpointServiceId", id))?;
+    let parsed = parsed.ok_or_else(|| AtlasError::path(request.call, "endpointServiceId", id))?;
     let own = inventory.cloud_services.get(&parsed).filter(|record| is_own(request, cloud, record));
     own.ok_or_else(|| no_service(id))
 }
@@ -172,12 +172,12 @@ struct ForwardingRule {
     ip_address: Option<String>,
 }
 
-fn ip(name: &str, text: Option<String>) -> Result<IpAddr, Refusal> {
+fn ip(name: &str, text: Option<String>) -> Result<IpAddr, AtlasError> {
     let text = text.ok_or_else(|| missing(name))?;
     text.parse::<Ipv4Addr>().map(IpAddr::V4).map_err(|_| invalid(name, &text))
 }
 
-async fn register(request: &Request<'_>, record: &ServiceRecord) -> Outcome {
+async fn register(request: &AtlasRequest<'_>, record: &ServiceRecord) -> AtlasResult {
     let (id, region) = (record.service.id.clone(), &record.service.region);
     let (name, new) = if region.cloud() == Some(Cloud::Azure) {
         let body: NewAzureEndpoint = request.body()?;
@@ -198,7 +198,7 @@ async fn register(request: &Request<'_>, record: &ServiceRecord) -> Outcome {
         let rule = rules.next().ok_or_else(|| missing("endpoints"))?;
         if rules.next().is_some() {
             let detail = "Invalid attribute endpoints specified: with port mapping there is exactly one endpoint.";
-            return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["endpoints"]));
+            return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with(["endpoints"]));
         }
         let name = rule.endpoint_name.ok_or_else(|| missing("endpointName"))?;
         let new = CloudEndpoint::new(ip("ipAddress", rule.ip_address)?, Some(project));

@@ -1,4 +1,5 @@
-//! What is asked for of a cluster, in the words of each version of the API. Every field is obeyed, kept and shown, or refused.
+//! The requested properties of a cluster, in the fields of each version of the API. Every field is applied, stored and shown, or
+//! refused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value, json};
 
 use super::services::{self, invalid, missing, region_of};
-use super::{Refusal, Request};
+use super::{AtlasError, AtlasRequest};
 use crate::model::{Cloud, Region, Tier};
 
 /// The tag that names where a cluster's nodes really listen.
@@ -160,7 +161,7 @@ struct Specs {
 }
 
 impl Specs {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), AtlasError> {
         check_others(&self.others)?;
         check_choice("ebsVolumeType", self.ebs_volume_type.as_deref(), &["STANDARD", "PROVISIONED"])
     }
@@ -178,7 +179,7 @@ impl Specs {
 }
 
 impl ReplicationSpec {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), AtlasError> {
         let none = |name: &str, count: Option<usize>| match count {
             Some(count) if count > 0 => Err(unsupported(name, "a cluster has electable nodes alone")),
             _ => Ok(()),
@@ -216,7 +217,7 @@ fn common<T: PartialEq>(
     configs: &[RegionConfig],
     name: &str,
     said: impl Fn(&RegionConfig) -> Option<T>,
-) -> Result<Option<T>, Refusal> {
+) -> Result<Option<T>, AtlasError> {
     let mut all = configs.iter().filter_map(said);
     let first = all.next();
     if all.any(|other| Some(&other) != first.as_ref()) {
@@ -225,7 +226,7 @@ fn common<T: PartialEq>(
     Ok(first)
 }
 
-fn check_choice(name: &str, value: Option<&str>, choices: &[&str]) -> Result<(), Refusal> {
+fn check_choice(name: &str, value: Option<&str>, choices: &[&str]) -> Result<(), AtlasError> {
     match value {
         Some(other) if !choices.contains(&other) => Err(invalid(name, other)),
         _ => Ok(()),
@@ -246,7 +247,7 @@ pub(super) struct Nodes {
 }
 
 /// The cloud of a `providerName`; `None`: AWS, whose the lab's shared clusters (`TENANT`) are too.
-fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, Refusal> {
+fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, AtlasError> {
     match provider {
         None | Some("TENANT") => Ok(None),
         Some(other) => services::provider("providerName", other),
@@ -254,11 +255,12 @@ fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, Refusal> {
 }
 
 /// A field that can't be changed here.
-pub(super) fn unsupported(name: &str, instead: &str) -> Refusal {
-    Refusal::new(400, "UNSUPPORTED_CHANGE", format!("The attribute {name} cannot be set here: {instead}.")).with([name])
+pub(super) fn unsupported(name: &str, instead: &str) -> AtlasError {
+    AtlasError::new(400, "UNSUPPORTED_CHANGE", format!("The attribute {name} cannot be set here: {instead}."))
+        .with([name])
 }
 
-fn tier(text: &str) -> Result<Tier, Refusal> {
+fn tier(text: &str) -> Result<Tier, AtlasError> {
     if text.starts_with('R') || text.ends_with("_NVME") {
         return Err(unsupported("instanceSize", "the lab has the sizes M10, M20 and so on, of no other class"));
     }
@@ -271,7 +273,7 @@ fn tier(text: &str) -> Result<Tier, Refusal> {
 
 impl ProviderSettings {
     /// Where `replicationSpecs` names the regions, these settings say nothing new of them but the size.
-    fn check(&self, nodes: &mut Nodes) -> Result<(), Refusal> {
+    fn check(&self, nodes: &mut Nodes) -> Result<(), AtlasError> {
         let instead = "replicationSpecs says another; leave it out";
         let cloud = cloud_of(self.provider_name.as_deref())?;
         if self.provider_name.is_some() && nodes.regions.iter().any(|(region, _)| region.cloud() != cloud) {
@@ -294,7 +296,7 @@ impl ProviderSettings {
 
 impl ClusterBody {
     /// Sharded or not, where the body says so.
-    pub(super) fn is_sharded(&self) -> Result<Option<bool>, Refusal> {
+    pub(super) fn is_sharded(&self) -> Result<Option<bool>, AtlasError> {
         match self.cluster_type.as_deref() {
             None => Ok(None),
             Some("REPLICASET") => Ok(Some(false)),
@@ -305,7 +307,7 @@ impl ClusterBody {
     }
 
     /// The body of a request that asks for nothing below its top level that the lab's clusters can't have.
-    pub(super) fn of(request: &Request<'_>) -> Result<Self, Refusal> {
+    pub(super) fn of(request: &AtlasRequest<'_>) -> Result<Self, AtlasError> {
         let body: Self = request.body()?;
         if body.replication_specs.len() > 1 {
             return Err(unsupported(
@@ -348,7 +350,7 @@ impl ClusterBody {
     }
 
     /// The nodes; `None`: the body names none.
-    pub(super) fn nodes(&self) -> Result<Option<Nodes>, Refusal> {
+    pub(super) fn nodes(&self) -> Result<Option<Nodes>, AtlasError> {
         let Some(configs) = self.configs() else { return Ok(None) };
         let mut regions: Vec<(Region, Option<usize>)> = Vec::new();
         for config in &configs {
@@ -368,7 +370,7 @@ impl ClusterBody {
     }
 
     /// The first version's number of nodes says nothing new of a cluster that is to have `nodes`, or has them.
-    pub(super) fn check_factor(&self, nodes: usize) -> Result<(), Refusal> {
+    pub(super) fn check_factor(&self, nodes: usize) -> Result<(), AtlasError> {
         match self.replication_factor {
             Some(other) if other != nodes => Err(unsupported(
                 "replicationFactor",
@@ -379,7 +381,7 @@ impl ClusterBody {
     }
 
     /// Where the nodes really listen.
-    pub(super) fn backends(&self) -> Result<Vec<SocketAddr>, Refusal> {
+    pub(super) fn backends(&self) -> Result<Vec<SocketAddr>, AtlasError> {
         if let Some(backends) = &self.lab_backends {
             return Ok(backends.clone());
         }
@@ -394,7 +396,7 @@ impl ClusterBody {
     /// # Errors
     ///
     /// The name of a field that is neither kept nor says what is so already.
-    pub(super) fn kept(&self, shown: Option<&Value>) -> Result<Vec<(String, Value)>, Refusal> {
+    pub(super) fn kept(&self, shown: Option<&Value>) -> Result<Vec<(String, Value)>, AtlasError> {
         refuse_new(&self.others, shown.unwrap_or(&new_cluster()))?;
         check_choice("versionReleaseSystem", self.version_release_system.as_deref(), &["LTS", "CONTINUOUS"])?;
         let is_version =
@@ -448,7 +450,7 @@ impl ClusterBody {
 
 /// Fields inside `replicationSpecs` and `providerSettings` that say nothing new: what Atlas gives out itself, and what can have
 /// one value alone.
-fn check_others(fields: &Map<String, Value>) -> Result<(), Refusal> {
+fn check_others(fields: &Map<String, Value>) -> Result<(), AtlasError> {
     const GIVEN: [&str; 5] =
         ["id", "zoneId", "effectiveElectableSpecs", "effectiveReadOnlySpecs", "effectiveAnalyticsSpecs"];
     let only = json!({ "backingProviderName": "AWS", "encryptEBSVolume": true, "volumeType": "STANDARD" });
@@ -473,7 +475,7 @@ fn new_cluster() -> Value {
 }
 
 /// Fields that can't be set may say what is so already.
-pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(), Refusal> {
+pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(), AtlasError> {
     match fields.iter().find_map(|(name, value)| difference(&shown[name], value, name)) {
         Some(path) => Err(unsupported(&path, "leave it out, or say what is so already")),
         None => Ok(()),

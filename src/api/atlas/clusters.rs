@@ -7,7 +7,7 @@ use super::cluster_request::{ClusterBody, NUM_SHARDS, PRIORITIES, REGION_FIELDS,
 use super::errors::no_cluster;
 use super::process_args;
 use super::services::{invalid, missing};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::atlas::NewCluster;
 use crate::control::draft::profiles::ClusterChange;
@@ -23,7 +23,7 @@ const DEFAULT_TIER: Tier = Tier::Dedicated(10);
 /// Nodes of one cluster: Atlas' most, 50, in each of two regions.
 const MOST_NODES: usize = 100;
 
-pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     let name = |text: &str| text.parse::<ClusterName>().map_err(|_| no_cluster(text));
     match (&request.call.method, rest) {
         (&Method::GET, []) => {
@@ -41,19 +41,19 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         }
         (&Method::GET, [text, "processArgs"]) => process_args::describe(request, &name(text)?),
         (&Method::PATCH, [text, "processArgs"]) => process_args::change(request, name(text)?).await,
-        (_, [] | [_] | [_, "processArgs"]) => Err(Refusal::method(request.call)),
-        _ => Err(Refusal::no_resource(request.call)),
+        (_, [] | [_] | [_, "processArgs"]) => Err(AtlasError::method(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn describe(request: &Request<'_>, name: &ClusterName, status: StatusCode) -> Outcome {
+fn describe(request: &AtlasRequest<'_>, name: &ClusterName, status: StatusCode) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let record = inventory.clusters.get(&Pair(request.project.clone(), name.clone()));
     let record = record.ok_or_else(|| no_cluster(name.as_str()))?;
     Ok((status, view(request, &inventory, record)))
 }
 
-fn view(request: &Request<'_>, inventory: &Inventory, record: &ClusterRecord) -> Value {
+fn view(request: &AtlasRequest<'_>, inventory: &Inventory, record: &ClusterRecord) -> Value {
     let cluster = &record.cluster;
     let project = request.project.as_str();
     let id = object_id("cluster", &format!("{project}/{}", cluster.name));
@@ -162,7 +162,7 @@ pub(super) fn merge(value: &mut Value, more: Value) {
 /// A cluster's strings as Atlas has them, with the maps that older clients read.
 fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
-    // Those that were made by name are resources of their own.
+    // Those that were made by name are separate resources.
     let private: Vec<&PrivateStrings> = strings.private.iter().filter(|entry| entry.slug.is_none()).collect();
     let legacy = |string: fn(&PrivateStrings) -> &String| {
         let pairs = private.iter().flat_map(|entry| {
@@ -203,7 +203,7 @@ fn endpoint_strings(entry: &PrivateStrings) -> Value {
     value
 }
 
-async fn create(request: &Request<'_>) -> Outcome {
+async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let body = ClusterBody::of(request)?;
     let text = body.name.clone().ok_or_else(|| missing("name"))?;
     let name: ClusterName = text.parse().map_err(|_| invalid("name", &text))?;
@@ -230,13 +230,13 @@ async fn create(request: &Request<'_>) -> Outcome {
     let project = request.project.clone();
     request.shared.control.edit(move |draft| draft.create_cluster(&project, new)).await?;
     let (status, mut view) = describe(request, &name, StatusCode::CREATED)?;
-    // Its life may have gone on already; what was asked for is what is answered.
+    // Its state may have changed already; the answer shows it as it was requested.
     view["stateName"] = json!(ClusterState::Creating.label());
     Ok((status, view))
 }
 
 /// Changes what can be changed here; a field that says what the cluster already shows is no change.
-async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
+async fn change(request: &AtlasRequest<'_>, name: ClusterName) -> AtlasResult {
     let body = ClusterBody::of(request)?;
     let (_, shown) = describe(request, &name, StatusCode::OK)?;
     if body.name.as_deref().is_some_and(|other| other != name.as_str()) {

@@ -10,14 +10,14 @@ use crate::plan::RuleError;
 
 /// An error of Atlas'.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct AtlasError {
     status: StatusCode,
     code: &'static str,
     detail: String,
     parameters: Vec<String>,
 }
 
-impl Refusal {
+impl AtlasError {
     pub(super) fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, code, detail: detail.into(), parameters: Vec::new() }
@@ -75,7 +75,7 @@ impl Refusal {
     }
 }
 
-impl From<ChangeError> for Refusal {
+impl From<ChangeError> for AtlasError {
     fn from(error: ChangeError) -> Self {
         match &error {
             ChangeError::Edit(EditError::Rule(rule)) => of_rule(rule),
@@ -99,17 +99,17 @@ impl From<ChangeError> for Refusal {
     }
 }
 
-fn of_edit(error: &EditError) -> Refusal {
+fn of_edit(error: &EditError) -> AtlasError {
     let detail = error.to_string();
     match error {
-        EditError::Missing { what: Kind::Project, id } => Refusal::no_group(id),
+        EditError::Missing { what: Kind::Project, id } => AtlasError::no_group(id),
         EditError::Missing { what: Kind::Cluster, id } => no_cluster(id),
         EditError::Missing { what: Kind::DatabaseUser, id } => no_user(id),
         EditError::Missing { what: Kind::Service, id } => no_service(id),
         EditError::Missing { what: Kind::Serverless, id } => no_instance(id),
         EditError::Missing { what: Kind::PrivateEndpoint | Kind::Endpoint, id } => no_endpoint(id),
-        EditError::Missing { id, .. } => Refusal::new(404, "RESOURCE_NOT_FOUND", detail).with([id]),
-        EditError::Exists { what: Kind::PrivateEndpoint, id } => Refusal::new(
+        EditError::Missing { id, .. } => AtlasError::new(404, "RESOURCE_NOT_FOUND", detail).with([id]),
+        EditError::Exists { what: Kind::PrivateEndpoint, id } => AtlasError::new(
             409,
             "PRIVATE_ENDPOINT_ALREADY_EXISTS",
             format!("An interface endpoint with ID {id} already exists."),
@@ -117,43 +117,46 @@ fn of_edit(error: &EditError) -> Refusal {
         .with([id]),
         EditError::Exists { what: Kind::DatabaseUser, id } => {
             let name = user_name(id);
-            Refusal::new(409, "USER_ALREADY_EXISTS", format!("A user with username {name} already exists."))
+            AtlasError::new(409, "USER_ALREADY_EXISTS", format!("A user with username {name} already exists."))
                 .with([name])
         }
-        EditError::Exists { what: Kind::Cluster | Kind::Serverless, id } => Refusal::new(
+        EditError::Exists { what: Kind::Cluster | Kind::Serverless, id } => AtlasError::new(
             400,
             "DUPLICATE_CLUSTER_NAME",
             format!("A cluster named {id} is already present in the group."),
         )
         .with([id]),
         EditError::Exists { what: Kind::Project, id } => {
-            Refusal::new(409, "GROUP_ALREADY_EXISTS", format!("A group with name \"{id}\" already exists.")).with([id])
+            AtlasError::new(409, "GROUP_ALREADY_EXISTS", format!("A group with name \"{id}\" already exists."))
+                .with([id])
         }
-        EditError::InUse { what: Kind::Project, by, .. } if by == "endpoint services" => Refusal::new(
+        EditError::InUse { what: Kind::Project, by, .. } if by == "endpoint services" => AtlasError::new(
             409,
             "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_PRIVATE_ENDPOINT_SERVICES",
             "There are active private endpoint services in this group.",
         ),
-        EditError::InUse { what: Kind::Project, .. } => {
-            Refusal::new(409, "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS", format!("The project cannot go: {detail}."))
-        }
-        EditError::InUse { what: Kind::Serverless, id, .. } => Refusal::new(
+        EditError::InUse { what: Kind::Project, .. } => AtlasError::new(
+            409,
+            "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS",
+            format!("The project cannot go: {detail}."),
+        ),
+        EditError::InUse { what: Kind::Serverless, id, .. } => AtlasError::new(
             409,
             "CANNOT_TERMINATE_SERVERLESS_INSTANCE_WITH_PRIVATE_ENDPOINT",
             format!("Remove the private endpoint of {id} first."),
         )
         .with([id]),
-        EditError::InUse { what: Kind::Cluster, id, .. } => Refusal::new(
+        EditError::InUse { what: Kind::Cluster, id, .. } => AtlasError::new(
             400,
             "CANNOT_TERMINATE_CLUSTER_WHEN_TERMINATION_PROTECTION_ENABLED",
             format!("The cluster {id} has termination protection: set terminationProtectionEnabled to false first."),
         )
         .with([id]),
-        EditError::Spread(_) => Refusal::new(409, "MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS", detail),
+        EditError::Spread(_) => AtlasError::new(409, "MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS", detail),
         EditError::Exists { .. } | EditError::InUse { .. } | EditError::Conflict(_) => {
-            Refusal::new(409, "CONFLICT", detail)
+            AtlasError::new(409, "CONFLICT", detail)
         }
-        EditError::WrongState { .. } => Refusal::new(409, "PRIVATE_ENDPOINT_SERVICE_NOT_READY", detail),
+        EditError::WrongState { .. } => AtlasError::new(409, "PRIVATE_ENDPOINT_SERVICE_NOT_READY", detail),
         EditError::SubnetFull(_)
         | EditError::ReservedAddress(_)
         | EditError::UnsupportedZone { .. }
@@ -161,55 +164,55 @@ fn of_edit(error: &EditError) -> Refusal {
         | EditError::Limit { .. }
         | EditError::TokenReused(_)
         | EditError::Invalid(_)
-        | EditError::Rule(_) => Refusal::new(400, "VALIDATION_ERROR", detail),
+        | EditError::Rule(_) => AtlasError::new(400, "VALIDATION_ERROR", detail),
     }
 }
 
-pub(super) fn no_cluster(name: &str) -> Refusal {
-    Refusal::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
+pub(super) fn no_cluster(name: &str) -> AtlasError {
+    AtlasError::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
 }
 
 /// No database user with this id, `DATABASE/USERNAME`.
-pub(super) fn no_user(id: &str) -> Refusal {
+pub(super) fn no_user(id: &str) -> AtlasError {
     let name = user_name(id);
-    Refusal::new(404, "USERNAME_NOT_FOUND", format!("No user with username {name} exists.")).with([name])
+    AtlasError::new(404, "USERNAME_NOT_FOUND", format!("No user with username {name} exists.")).with([name])
 }
 
 fn user_name(id: &str) -> &str {
     id.split_once('/').map_or(id, |(_, name)| name)
 }
 
-pub(super) fn no_instance(name: &str) -> Refusal {
+pub(super) fn no_instance(name: &str) -> AtlasError {
     let detail = format!("No serverless instance named {name} exists in the group.");
-    Refusal::new(404, "SERVERLESS_INSTANCE_NOT_FOUND", detail).with([name])
+    AtlasError::new(404, "SERVERLESS_INSTANCE_NOT_FOUND", detail).with([name])
 }
 
-pub(super) fn no_service(id: &str) -> Refusal {
+pub(super) fn no_service(id: &str) -> AtlasError {
     let detail = format!("No private endpoint service with ID {id} exists.");
-    Refusal::new(404, "PRIVATE_ENDPOINT_SERVICE_NOT_FOUND", detail).with([id])
+    AtlasError::new(404, "PRIVATE_ENDPOINT_SERVICE_NOT_FOUND", detail).with([id])
 }
 
-pub(super) fn no_endpoint(id: &str) -> Refusal {
-    Refusal::new(404, "PRIVATE_ENDPOINT_NOT_FOUND", format!("No interface endpoint with ID {id} exists.")).with([id])
+pub(super) fn no_endpoint(id: &str) -> AtlasError {
+    AtlasError::new(404, "PRIVATE_ENDPOINT_NOT_FOUND", format!("No interface endpoint with ID {id} exists.")).with([id])
 }
 
-fn of_rule(rule: &RuleError) -> Refusal {
-    let conflict = |code| Refusal::new(409, code, rule.to_string());
+fn of_rule(rule: &RuleError) -> AtlasError {
+    let conflict = |code| AtlasError::new(409, code, rule.to_string());
     match rule {
-        RuleError::ServiceExistsForRegion(region) => Refusal::new(
+        RuleError::ServiceExistsForRegion(region) => AtlasError::new(
             409,
             "PRIVATE_ENDPOINT_SERVICE_ALREADY_EXISTS_FOR_REGION",
             format!("A private endpoint service already exists for {} region {}.", region.provider(), region.atlas()),
         )
         .with([region.provider().to_owned(), region.atlas()]),
         RuleError::TargetLimit(_) => conflict("MAX_NODES_PER_PRIVATELINK_REGION_EXCEEDED"),
-        RuleError::LimitTooHigh { .. } => Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", rule.to_string()),
+        RuleError::LimitTooHigh { .. } => AtlasError::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", rule.to_string()),
         RuleError::SharedTier(_) => conflict("PRIVATE_ENDPOINTS_UNSUPPORTED_FOR_SHARED_TIER"),
         RuleError::RegionalModeWithReplicaSet => conflict("REGIONALIZED_PRIVATE_ENDPOINTS_WITH_REPLICA_SET"),
         RuleError::RegionalModeInUse(_) => conflict("CANNOT_DISABLE_REGIONALIZED_PRIVATE_ENDPOINTS"),
         RuleError::EndpointSpread(_) => conflict("MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS"),
         RuleError::RemoteRegionIsOwn(region) => {
-            Refusal::new(400, "CROSS_REGION_PRIVATE_LINK_SELF_REGION", rule.to_string()).with([region.atlas()])
+            AtlasError::new(400, "CROSS_REGION_PRIVATE_LINK_SELF_REGION", rule.to_string()).with([region.atlas()])
         }
         RuleError::PausedCluster { .. } => conflict("CLUSTER_PAUSED_IN_PRIVATE_ENDPOINT_REGION"),
         _ => conflict("CONFLICT"),

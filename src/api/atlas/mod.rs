@@ -22,7 +22,7 @@ use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::errors::Refusal;
+use self::errors::AtlasError;
 use super::Shared;
 use super::call::{Call, Reply, bytes};
 use super::openapi::query;
@@ -35,18 +35,18 @@ const DEFAULT_VERSION: &str = "2023-01-01";
 const PREVIEW: &str = "preview";
 
 /// A status and a body.
-type Outcome = Result<(StatusCode, Value), Refusal>;
+type AtlasResult = Result<(StatusCode, Value), AtlasError>;
 
 /// One request about one project.
-struct Request<'a> {
+struct AtlasRequest<'a> {
     shared: &'a Shared,
     call: &'a Call,
     project: ProjectId,
 }
 
-impl Request<'_> {
+impl AtlasRequest<'_> {
     /// The body; what is wrong with it is the caller's error.
-    fn body<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+    fn body<T: DeserializeOwned>(&self) -> Result<T, AtlasError> {
         body(self.call)
     }
 
@@ -87,9 +87,9 @@ fn slice(call: &Call, all: Vec<Value>) -> Vec<Value> {
 
 /// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error, and so is a field, however deep, that
 /// `T` has no place for: nothing that is asked for is dropped.
-fn body<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    let (body, unknown) = call.json_with_unknown().map_err(|error| Refusal::body_error(&error))?;
-    if unknown.is_empty() { Ok(body) } else { Err(Refusal::unknown(unknown)) }
+fn body<T: DeserializeOwned>(call: &Call) -> Result<T, AtlasError> {
+    let (body, unknown) = call.json_with_unknown().map_err(|error| AtlasError::body_error(&error))?;
+    if unknown.is_empty() { Ok(body) } else { Err(AtlasError::unknown(unknown)) }
 }
 
 fn is_v1(call: &Call) -> bool {
@@ -98,7 +98,7 @@ fn is_v1(call: &Call) -> bool {
 
 /// The answer to what no route is for.
 pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
-    let refusal = if allowed.is_empty() { Refusal::no_resource(call) } else { Refusal::method(call) };
+    let refusal = if allowed.is_empty() { AtlasError::no_resource(call) } else { AtlasError::method(call) };
     let (status, body) = refusal.body();
     reply(call, status, body)
 }
@@ -111,7 +111,7 @@ pub(super) fn ip_info(call: &Call) -> Value {
 /// The answer to a source that may not try again yet.
 pub(super) fn too_many(call: &Call) -> Reply {
     let detail = "Too many wrong attempts; wait a minute.";
-    let (status, body) = Refusal::new(429, "RATE_LIMITED", detail).body();
+    let (status, body) = AtlasError::new(429, "RATE_LIMITED", detail).body();
     reply(call, status, body)
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) ->
         Err(refusal) => Err(refusal),
     };
     let (status, mut body) = outcome.unwrap_or_else(|refusal| refusal.body());
-    // Lists without a wrapper go by the parameters of pages as well, which clients send.
+    // Lists without an envelope accept the parameters of pages as well, which clients send.
     if let Value::Array(all) = &mut body
         && (call.query("pageNum").is_some() || call.query("itemsPerPage").is_some())
     {
@@ -132,7 +132,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) ->
 }
 
 /// Refuses query parameters that the operation does not have, and values that they can't have.
-fn check_query(call: &Call, template: &str) -> Result<(), Refusal> {
+fn check_query(call: &Call, template: &str) -> Result<(), AtlasError> {
     let known = query(template, &call.method);
     for (name, value) in &call.query {
         let fits = known.contains(&name.as_str())
@@ -144,7 +144,7 @@ fn check_query(call: &Call, template: &str) -> Result<(), Refusal> {
             };
         if !fits {
             let detail = format!("Invalid query parameter {name} specified.");
-            return Err(Refusal::new(400, "INVALID_QUERY_PARAMETER", detail).with([name]));
+            return Err(AtlasError::new(400, "INVALID_QUERY_PARAMETER", detail).with([name]));
         }
         // Clusters have no backups, and projects no owners.
         if name == "projectOwnerId" || name == "retainBackups" && value != "false" {
@@ -154,7 +154,7 @@ fn check_query(call: &Call, template: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn act(shared: &Shared, call: &Call) -> Outcome {
+async fn act(shared: &Shared, call: &Call) -> AtlasResult {
     let segments = call.segments();
     let rest = segments.get(2..).unwrap_or_default();
     let (id, rest) = match (&call.method, rest) {
@@ -163,14 +163,14 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
         (&Method::GET, ["groups", "byName", name]) => return project::by_name(shared, name),
         (_, ["groups", id, rest @ ..]) => (*id, rest),
         (&Method::GET, ["orgs" | "clusters", ..]) => return orgs::answer(shared, call, rest),
-        _ => return Err(Refusal::no_resource(call)),
+        _ => return Err(AtlasError::no_resource(call)),
     };
-    let parse = |_| Refusal::path(call, "groupId", id);
+    let parse = |_| AtlasError::path(call, "groupId", id);
     let project: ProjectId = id.parse().map_err(parse)?;
     if !shared.control.inventory().projects.contains_key(&project) {
-        return Err(Refusal::no_group(id));
+        return Err(AtlasError::no_group(id));
     }
-    let request = Request { shared, call, project };
+    let request = AtlasRequest { shared, call, project };
     match (&call.method, rest) {
         (&Method::GET, []) => Ok(project::describe(&request)),
         (&Method::PATCH, []) => project::change(&request).await,
@@ -200,7 +200,7 @@ async fn act(shared: &Shared, call: &Call) -> Outcome {
                 ..,
             ],
         ) => profile::answer(&request, rest).await,
-        _ => Err(Refusal::no_resource(call)),
+        _ => Err(AtlasError::no_resource(call)),
     }
 }
 

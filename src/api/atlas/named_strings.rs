@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::errors::no_cluster;
 use super::services::{invalid, missing};
-use super::{Outcome, PREVIEW, Refusal, Request, asked_version};
+use super::{AtlasError, AtlasRequest, AtlasResult, PREVIEW, asked_version};
 use crate::api::text::{iso8601, random_hex};
 use crate::control::ChangeError;
 use crate::control::draft::named_strings::NewStrings;
@@ -18,10 +18,10 @@ use crate::plan::{PrivateStrings, Snapshot};
 /// Letters of a name.
 const LONGEST_NAME: usize = 64;
 
-pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, name: &str, rest: &[&str]) -> AtlasResult {
     let cluster: ClusterName = name.parse().map_err(|_| no_cluster(name))?;
     if request.is_v1() {
-        return Err(Refusal::no_resource(request.call));
+        return Err(AtlasError::no_resource(request.call));
     }
     check_version(request)?;
     let inventory = request.shared.control.inventory();
@@ -46,21 +46,21 @@ pub(super) async fn answer(request: &Request<'_>, name: &str, rest: &[&str]) -> 
             request.shared.control.edit(move |draft| draft.delete_strings(&project, &cluster, &id)).await?;
             Ok((StatusCode::NO_CONTENT, Value::Null))
         }
-        (_, [] | [_]) => Err(Refusal::method(request.call)),
-        _ => Err(Refusal::no_resource(request.call)),
+        (_, [] | [_]) => Err(AtlasError::method(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
 /// The resource is in the version `preview` alone: what asks for a dated one, or for none, asks for something that isn't there.
-fn check_version(request: &Request<'_>) -> Result<(), Refusal> {
+fn check_version(request: &AtlasRequest<'_>) -> Result<(), AtlasError> {
     if asked_version(request.call) == Some(PREVIEW) {
         return Ok(());
     }
     let detail = "Invalid accept header or version date: accept application/vnd.atlas.preview+json.";
-    Err(Refusal::new(406, "INVALID_VERSION_DATE", detail))
+    Err(AtlasError::new(406, "INVALID_VERSION_DATE", detail))
 }
 
-fn describe(request: &Request<'_>, inventory: &Inventory, cluster: &ClusterName, id: &str) -> Outcome {
+fn describe(request: &AtlasRequest<'_>, inventory: &Inventory, cluster: &ClusterName, id: &str) -> AtlasResult {
     let record = inventory.named_strings.get(&Pair(request.project.clone(), id.to_owned()));
     let missing = || ChangeError::from(EditError::Missing { what: Kind::ConnectionString, id: id.to_owned() });
     let record = record.filter(|record| record.cluster == *cluster).ok_or_else(missing)?;
@@ -99,14 +99,14 @@ fn view(id: &str, record: &NamedStringsRecord, snapshot: &Snapshot) -> Value {
     value
 }
 
-async fn create(request: &Request<'_>, cluster: ClusterName) -> Outcome {
+async fn create(request: &AtlasRequest<'_>, cluster: ClusterName) -> AtlasResult {
     let mut body: Map<String, Value> = request.body()?;
     let name = name(&mut body)?.ok_or_else(|| missing("name"))?;
     let endpoints = endpoints(&mut body)?.ok_or_else(|| missing("privateEndpointIds"))?;
     let optimized = flag(&mut body, "optimizedModeEnabled")?;
     if flag(&mut body, "selectiveMongosEnabled")? {
         let detail = "selectiveMongosEnabled can't be true here: which mongos Atlas chooses is not published.";
-        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["selectiveMongosEnabled"]));
+        return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with(["selectiveMongosEnabled"]));
     }
     refuse_others(&body)?;
     let (project, id, of) = (request.project.clone(), random_hex(12), cluster.clone());
@@ -116,7 +116,7 @@ async fn create(request: &Request<'_>, cluster: ClusterName) -> Outcome {
     Ok((StatusCode::CREATED, view))
 }
 
-async fn change(request: &Request<'_>, cluster: ClusterName, id: &str) -> Outcome {
+async fn change(request: &AtlasRequest<'_>, cluster: ClusterName, id: &str) -> AtlasResult {
     let mut body: Map<String, Value> = request.body()?;
     let (name, endpoints) = (name(&mut body)?, endpoints(&mut body)?);
     refuse_others(&body)?;
@@ -127,14 +127,14 @@ async fn change(request: &Request<'_>, cluster: ClusterName, id: &str) -> Outcom
     describe(request, &request.shared.control.inventory(), &cluster, id)
 }
 
-fn name(body: &mut Map<String, Value>) -> Result<Option<String>, Refusal> {
+fn name(body: &mut Map<String, Value>) -> Result<Option<String>, AtlasError> {
     let wrong = |value: &Value| invalid("name", &format!("{value}: 1 to {LONGEST_NAME} characters"));
     let Some(value) = body.remove("name") else { return Ok(None) };
     let text = value.as_str().filter(|text| (1..=LONGEST_NAME).contains(&text.chars().count()));
     text.map(|text| Some(text.to_owned())).ok_or_else(|| wrong(&value))
 }
 
-fn endpoints(body: &mut Map<String, Value>) -> Result<Option<Vec<VpceId>>, Refusal> {
+fn endpoints(body: &mut Map<String, Value>) -> Result<Option<Vec<VpceId>>, AtlasError> {
     let Some(value) = body.remove("privateEndpointIds") else { return Ok(None) };
     let ids = value.as_array().ok_or_else(|| invalid("privateEndpointIds", &value.to_string()))?;
     let id = |id: &Value| {
@@ -144,7 +144,7 @@ fn endpoints(body: &mut Map<String, Value>) -> Result<Option<Vec<VpceId>>, Refus
     ids.iter().map(id).collect::<Result<_, _>>().map(Some)
 }
 
-fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, Refusal> {
+fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, AtlasError> {
     match body.remove(name) {
         None => Ok(false),
         Some(Value::Bool(flag)) => Ok(flag),
@@ -153,11 +153,11 @@ fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, Refusal> {
 }
 
 /// What is left of a body can't be set.
-fn refuse_others(body: &Map<String, Value>) -> Result<(), Refusal> {
+fn refuse_others(body: &Map<String, Value>) -> Result<(), AtlasError> {
     let names: Vec<&String> = body.keys().collect();
     if names.is_empty() {
         return Ok(());
     }
     let listed = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Refusal::new(400, "INVALID_ATTRIBUTE", format!("These attributes can't be set: {listed}.")).with(names))
+    Err(AtlasError::new(400, "INVALID_ATTRIBUTE", format!("These attributes can't be set: {listed}.")).with(names))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Outcome, Refusal, page, project};
+use super::{AtlasError, AtlasResult, page, project};
 use crate::api::Shared;
 use crate::api::call::Call;
 use crate::api::text::object_id;
@@ -26,12 +26,13 @@ fn view(id: &str) -> Value {
     json!({ "id": id, "isDeleted": false, "links": [], "name": if id == own() { "plgw" } else { id } })
 }
 
-pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> Outcome {
+pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> AtlasResult {
     let inventory = shared.control.inventory();
     let mut all: BTreeSet<String> = inventory.projects.keys().map(|id| org_of(&inventory, id)).collect();
     all.insert(own());
     let known = |id: &str| {
-        let missing = || Refusal::new(404, "ORG_NOT_FOUND", format!("No organization with ID {id} exists.")).with([id]);
+        let missing =
+            || AtlasError::new(404, "ORG_NOT_FOUND", format!("No organization with ID {id} exists.")).with([id]);
         all.contains(id).then_some(()).ok_or_else(missing)
     };
     // Lists are of those whose name begins so. Source: the API's description.
@@ -51,7 +52,7 @@ pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> Outcome {
             page(call, own.map(|project| project::view(&inventory, project)).filter(is_named).collect())
         }
         ["clusters"] => page(call, inventory.projects.keys().map(|project| clusters(&inventory, project)).collect()),
-        _ => return Err(Refusal::no_resource(call)),
+        _ => return Err(AtlasError::no_resource(call)),
     };
     Ok((StatusCode::OK, body))
 }

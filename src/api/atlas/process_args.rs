@@ -1,11 +1,11 @@
-//! A cluster's advanced configuration, `processArgs`: kept and shown. The `mongod`s behind the gateway have options of their own.
+//! A cluster's advanced configuration, `processArgs`: stored and shown. The `mongod`s behind the gateway have their own options.
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::errors::no_cluster;
 use super::services::invalid;
-use super::{Outcome, Request};
+use super::{AtlasRequest, AtlasResult};
 use crate::control::draft::profiles::ClusterChange;
 use crate::control::inventory::Pair;
 use crate::model::ClusterName;
@@ -35,7 +35,7 @@ fn known() -> Value {
     })
 }
 
-pub(super) fn describe(request: &Request<'_>, name: &ClusterName) -> Outcome {
+pub(super) fn describe(request: &AtlasRequest<'_>, name: &ClusterName) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let key = Pair(request.project.clone(), name.clone());
     if !inventory.clusters.contains_key(&key) {
@@ -51,7 +51,7 @@ pub(super) fn describe(request: &Request<'_>, name: &ClusterName) -> Outcome {
     Ok((StatusCode::OK, value.into()))
 }
 
-pub(super) async fn change(request: &Request<'_>, name: ClusterName) -> Outcome {
+pub(super) async fn change(request: &AtlasRequest<'_>, name: ClusterName) -> AtlasResult {
     let body: Map<String, Value> = request.body()?;
     let known = known();
     for (name, value) in &body {

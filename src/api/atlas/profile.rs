@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::clusters::merge;
 use super::services::{self, invalid};
-use super::{Outcome, PREVIEW, Refusal, Request, asked_version};
+use super::{AtlasError, AtlasRequest, AtlasResult, PREVIEW, asked_version};
 use crate::api::text::object_id;
 use crate::control::inventory::NAMED_STRINGS_SETTING;
 use crate::model::{Cloud, Region, derived_digits};
@@ -16,7 +16,7 @@ use crate::model::{Cloud, Region, derived_digits};
 /// Settings of the version `preview` alone. Source: that version of the API's description.
 const PREVIEW_SETTINGS: [(&str, bool); 1] = [(NAMED_STRINGS_SETTING, false)];
 
-/// A project's settings with Atlas' defaults; nothing in the lab goes by them.
+/// A project's settings with Atlas' defaults; they have no effect in the lab.
 const SETTINGS: [(&str, bool); 9] = [
     ("isCollectDatabaseSpecificsStatisticsEnabled", true),
     ("isDataExplorerEnabled", true),
@@ -29,7 +29,7 @@ const SETTINGS: [(&str, bool); 9] = [
     ("isSchemaAdvisorEnabled", true),
 ];
 
-pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, path: &[&str]) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let project = request.project.clone();
     let kept = inventory.project_profiles.get(&project).cloned().unwrap_or_default();
@@ -72,15 +72,15 @@ pub(super) async fn answer(request: &Request<'_>, path: &[&str]) -> Outcome {
         (&Method::GET, ["containers", id]) => {
             let found = containers(request).into_iter().find(|container| container["id"] == *id);
             let missing =
-                || Refusal::new(404, "CLOUD_PROVIDER_CONTAINER_NOT_FOUND", format!("No container {id} exists."));
+                || AtlasError::new(404, "CLOUD_PROVIDER_CONTAINER_NOT_FOUND", format!("No container {id} exists."));
             Ok((StatusCode::OK, found.ok_or_else(|| missing().with([*id]))?))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
 /// The settings of the version that is asked for.
-fn known_settings(request: &Request<'_>) -> Vec<(&'static str, bool)> {
+fn known_settings(request: &AtlasRequest<'_>) -> Vec<(&'static str, bool)> {
     let of_preview = PREVIEW_SETTINGS.iter().filter(|_| asked_version(request.call) == Some(PREVIEW));
     SETTINGS.iter().chain(of_preview).copied().collect()
 }
@@ -93,7 +93,7 @@ fn settings(known: &[(&'static str, bool)], kept: &BTreeMap<String, bool>) -> Va
 }
 
 /// The nodes' public addresses, those that the lab lets clients on the access list reach.
-fn ip_addresses(request: &Request<'_>) -> Value {
+fn ip_addresses(request: &AtlasRequest<'_>) -> Value {
     let inventory = request.shared.control.inventory();
     let own = inventory.clusters.iter().filter(|(key, _)| key.0 == request.project);
     let clusters = own.map(|(key, record)| {
@@ -110,7 +110,7 @@ fn ip_addresses(request: &Request<'_>) -> Value {
 
 /// The network containers: one for every region that the project has clusters or endpoint services in, on Google Cloud one for
 /// all regions. Source: the API's description, `CloudProviderContainer`.
-fn containers(request: &Request<'_>) -> Vec<Value> {
+fn containers(request: &AtlasRequest<'_>) -> Vec<Value> {
     let inventory = request.shared.control.inventory();
     let project = &request.project;
     let clusters = inventory.clusters.iter().filter(|(key, _)| key.0 == *project);

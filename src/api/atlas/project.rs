@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::cluster_request::{refuse_new, unsupported};
 use super::services::{invalid, missing};
-use super::{Outcome, Refusal, Request, orgs, page};
+use super::{AtlasError, AtlasRequest, AtlasResult, orgs, page};
 use crate::api::Shared;
 use crate::api::call::Call;
 use crate::control::draft::EditError;
@@ -41,11 +41,11 @@ pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
     (StatusCode::OK, page(call, inventory.projects.keys().map(|id| view(&inventory, id)).collect()))
 }
 
-pub(super) fn by_name(shared: &Shared, name: &str) -> Outcome {
+pub(super) fn by_name(shared: &Shared, name: &str) -> AtlasResult {
     let inventory = shared.control.inventory();
     let found = inventory.projects.iter().find(|(_, record)| record.name == name);
     let missing =
-        || Refusal::new(404, "GROUP_NAME_NOT_FOUND", format!("No group with name {name} exists.")).with([name]);
+        || AtlasError::new(404, "GROUP_NAME_NOT_FOUND", format!("No group with name {name} exists.")).with([name]);
     Ok((StatusCode::OK, view(&inventory, found.ok_or_else(missing)?.0)))
 }
 
@@ -74,11 +74,11 @@ fn tags_view(tags: &Tags) -> Value {
     tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
 }
 
-/// A project's name may have at most so many characters.
+/// The longest project name, in characters.
 const LONGEST_NAME: usize = 64;
 
 impl ProjectBody {
-    fn of(call: &Call) -> Result<Self, Refusal> {
+    fn of(call: &Call) -> Result<Self, AtlasError> {
         let body: Self = super::body(call)?;
         if let Some(name) = &body.name
             && (name.trim().is_empty() || name.chars().count() > LONGEST_NAME)
@@ -100,7 +100,7 @@ impl ProjectBody {
     }
 }
 
-pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
+pub(super) async fn create(shared: &Shared, call: &Call) -> AtlasResult {
     let mut body = ProjectBody::of(call)?;
     let profile = ProjectProfile {
         tags: body.tags().unwrap_or_default(),
@@ -113,7 +113,7 @@ pub(super) async fn create(shared: &Shared, call: &Call) -> Outcome {
     Ok((StatusCode::CREATED, view(&shared.control.inventory(), &id)))
 }
 
-pub(super) async fn change(request: &Request<'_>) -> Outcome {
+pub(super) async fn change(request: &AtlasRequest<'_>) -> AtlasResult {
     let mut body = ProjectBody::of(request.call)?;
     refuse_new(&body.others, &view(&request.shared.control.inventory(), &request.project))?;
     let fixed = [
@@ -129,13 +129,13 @@ pub(super) async fn change(request: &Request<'_>) -> Outcome {
     Ok(describe(request))
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &AtlasRequest<'_>) -> AtlasResult {
     let project = request.project.clone();
     request.shared.control.edit(move |draft| draft.delete_project(&project)).await?;
     Ok((StatusCode::ACCEPTED, json!({})))
 }
 
-pub(super) fn describe(request: &Request<'_>) -> (StatusCode, Value) {
+pub(super) fn describe(request: &AtlasRequest<'_>) -> (StatusCode, Value) {
     (StatusCode::OK, view(&request.shared.control.inventory(), &request.project))
 }
 
@@ -144,7 +144,7 @@ struct RegionalMode {
     enabled: Option<bool>,
 }
 
-pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
+pub(super) async fn regional_mode(request: &AtlasRequest<'_>) -> AtlasResult {
     match request.call.method {
         Method::GET => {
             let inventory = request.shared.control.inventory();
@@ -161,11 +161,11 @@ pub(super) async fn regional_mode(request: &Request<'_>) -> Outcome {
             request.shared.control.edit(move |draft| draft.set_regionalized(&project, on)).await?;
             Ok((StatusCode::ACCEPTED, json!({ "enabled": on })))
         }
-        _ => Err(Refusal::method(request.call)),
+        _ => Err(AtlasError::method(request.call)),
     }
 }
 
-fn limit(request: &Request<'_>) -> Value {
+fn limit(request: &AtlasRequest<'_>) -> Value {
     let inventory = request.shared.control.inventory();
     let snapshot = request.shared.control.snapshot();
     let record = inventory.projects.get(&request.project);
@@ -193,7 +193,7 @@ struct LimitChange {
     others: Map<String, Value>,
 }
 
-pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn limits(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     let project = request.project.clone();
     match (&request.call.method, rest) {
         (&Method::GET, []) => Ok((StatusCode::OK, json!([limit(request)]))),
@@ -204,7 +204,7 @@ pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
             refuse_new(&body.others, &limit(request))?;
             if value > API_MAXIMUM {
                 let detail = format!("The limit can be at most {API_MAXIMUM}; MongoDB Support raises it to 100.");
-                return Err(Refusal::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", detail).with([value.to_string()]));
+                return Err(AtlasError::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", detail).with([value.to_string()]));
             }
             request.shared.control.edit(move |draft| draft.set_target_limit(&project, Some(value))).await?;
             Ok((StatusCode::OK, limit(request)))
@@ -213,15 +213,15 @@ pub(super) async fn limits(request: &Request<'_>, rest: &[&str]) -> Outcome {
             request.shared.control.edit(move |draft| draft.set_target_limit(&project, None)).await?;
             Ok((StatusCode::OK, json!({})))
         }
-        (_, [] | [NODES_LIMIT]) => Err(Refusal::method(request.call)),
+        (_, [] | [NODES_LIMIT]) => Err(AtlasError::method(request.call)),
         (_, [other]) => {
-            Err(Refusal::new(404, "INVALID_LIMIT_NAME", format!("No limit named {other} exists.")).with([*other]))
+            Err(AtlasError::new(404, "INVALID_LIMIT_NAME", format!("No limit named {other} exists.")).with([*other]))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn entries(request: &Request<'_>) -> Vec<Value> {
+fn entries(request: &AtlasRequest<'_>) -> Vec<Value> {
     let inventory = request.shared.control.inventory();
     let Some(record) = inventory.projects.get(&request.project) else { return Vec::new() };
     let entry = |net: &IpNet| {
@@ -252,8 +252,8 @@ struct NewEntry {
 }
 
 impl NewEntry {
-    /// What it lets in, which an answer says in two ways for a single address.
-    fn net(&self, project: &ProjectId) -> Result<IpNet, Refusal> {
+    /// The admitted network, which a response gives in two forms for a single address.
+    fn net(&self, project: &ProjectId) -> Result<IpNet, AtlasError> {
         if self.aws_security_group.is_some() {
             return Err(unsupported("awsSecurityGroup", "there is no VPC peering, name a CIDR block"));
         }
@@ -274,9 +274,9 @@ impl NewEntry {
     }
 }
 
-fn net(text: &str) -> Result<IpNet, Refusal> {
+fn net(text: &str) -> Result<IpNet, AtlasError> {
     CidrSet::parse_one(text).map_err(|_| {
-        Refusal::new(
+        AtlasError::new(
             400,
             "INVALID_IP_ADDRESS_OR_CIDR_NOTATION",
             format!("The address {text} must be in valid IP address or CIDR notation."),
@@ -285,7 +285,7 @@ fn net(text: &str) -> Result<IpNet, Refusal> {
     })
 }
 
-pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn access_list(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     let project = request.project.clone();
     match (&request.call.method, rest) {
         (&Method::GET, []) => Ok((StatusCode::OK, request.page(entries(request)))),
@@ -319,11 +319,11 @@ pub(super) async fn access_list(request: &Request<'_>, rest: &[&str]) -> Outcome
                 Err(error) => Err(error.into()),
             }
         }
-        _ => Err(Refusal::method(request.call)),
+        _ => Err(AtlasError::method(request.call)),
     }
 }
 
-fn no_entry(text: &str) -> Refusal {
+fn no_entry(text: &str) -> AtlasError {
     let detail = format!("IP Address {text} not on Atlas access list for group.");
-    Refusal::new(404, "ATLAS_NETWORK_PERMISSION_ENTRY_NOT_FOUND", detail).with([text])
+    AtlasError::new(404, "ATLAS_NETWORK_PERMISSION_ENTRY_NOT_FOUND", detail).with([text])
 }

@@ -10,7 +10,7 @@ use super::cluster_request::refuse_new;
 use super::clusters::merge;
 use super::errors::{no_endpoint, no_instance};
 use super::services::{invalid, missing, region};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::api::text::{iso8601, object_id};
 use crate::control::inventory::{ClusterState, Inventory, Pair, Reservation, ServerlessEndpoint, ServerlessRecord};
 use crate::model::{ClusterName, EndpointState, VpceId};
@@ -19,7 +19,7 @@ use crate::plan::ClusterStrings;
 /// Characters of a remark. Source: the API's description.
 const LONGEST_COMMENT: usize = 80;
 
-pub(super) async fn instances(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn instances(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     match (&request.call.method, rest) {
         (&Method::GET, []) => {
             let inventory = request.shared.control.inventory();
@@ -42,20 +42,24 @@ pub(super) async fn instances(request: &Request<'_>, rest: &[&str]) -> Outcome {
             request.shared.control.edit(move |draft| draft.delete_serverless(&project, &name)).await?;
             Ok((StatusCode::ACCEPTED, json!({})))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn name(text: &str) -> Result<ClusterName, Refusal> {
+fn name(text: &str) -> Result<ClusterName, AtlasError> {
     text.parse().map_err(|_| no_instance(text))
 }
 
-fn find<'a>(request: &Request<'_>, inventory: &'a Inventory, text: &str) -> Result<&'a ServerlessRecord, Refusal> {
+fn find<'a>(
+    request: &AtlasRequest<'_>,
+    inventory: &'a Inventory,
+    text: &str,
+) -> Result<&'a ServerlessRecord, AtlasError> {
     let key = Pair(request.project.clone(), name(text)?);
     inventory.serverless.get(&key).ok_or_else(|| no_instance(text))
 }
 
-fn view(request: &Request<'_>, record: &ServerlessRecord) -> Value {
+fn view(request: &AtlasRequest<'_>, record: &ServerlessRecord) -> Value {
     let snapshot = request.shared.control.snapshot();
     let own = |s: &&ClusterStrings| s.project == record.home;
     let strings = snapshot.strings.iter().find(own).map_or_else(
@@ -132,7 +136,7 @@ fn fixed() -> Value {
     })
 }
 
-async fn create(request: &Request<'_>) -> Outcome {
+async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let body: NewInstance = request.body()?;
     refuse_new(&body.others, &fixed())?;
     let text = body.name.ok_or_else(|| missing("name"))?;
@@ -151,13 +155,13 @@ async fn create(request: &Request<'_>) -> Outcome {
     request.shared.control.edit(move |draft| draft.create_serverless(&project, new, wanted, backends)).await?;
     let inventory = request.shared.control.inventory();
     let record = find(request, &inventory, name.as_str())?;
-    // Its life may have gone on already; what was asked for is what is answered.
+    // Its state may have changed already; the answer shows it as it was requested.
     let created = ServerlessRecord { state: ClusterState::Creating, ..record.clone() };
     Ok((StatusCode::CREATED, view(request, &created)))
 }
 
 /// `privateEndpoint/serverless/instance/{name}/endpoint`.
-pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&str]) -> Outcome {
+pub(super) async fn endpoints(request: &AtlasRequest<'_>, instance: &str, rest: &[&str]) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let record = find(request, &inventory, instance)?;
     let own = |id: &str| record.endpoint.as_ref().filter(|own| own.id == id).ok_or_else(|| no_endpoint(id));
@@ -198,7 +202,7 @@ pub(super) async fn endpoints(request: &Request<'_>, instance: &str, rest: &[&st
             request.shared.control.edit(move |draft| draft.release(&project, &name, &which)).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
@@ -215,7 +219,7 @@ struct EndpointChange {
     cloud_provider_endpoint_id: Option<String>,
 }
 
-fn comment(text: Option<String>) -> Result<Option<String>, Refusal> {
+fn comment(text: Option<String>) -> Result<Option<String>, AtlasError> {
     match text {
         Some(text) if text.chars().count() > LONGEST_COMMENT => Err(invalid("comment", &text)),
         text => Ok(text),

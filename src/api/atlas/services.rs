@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::{no_endpoint, no_service};
-use super::{Outcome, Refusal, Request, clouds};
+use super::{AtlasError, AtlasRequest, AtlasResult, clouds};
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair, Registration, ServiceRecord, ServiceState};
 use crate::model::{Cloud, EndpointState, MAXIMUM_REMOTE_REGIONS, Region, VpceId, VpceServiceId, is_prefixed_hex};
@@ -15,11 +15,11 @@ pub(super) fn atlas_id(id: &VpceServiceId) -> String {
     object_id("endpoint-service", id.as_str())
 }
 
-pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     match (&request.call.method, rest) {
         (&Method::POST, ["endpointService"]) => create(request).await,
         (&Method::PATCH, ["endpointService", id]) => change(request, id).await,
-        (_, ["endpointService"] | ["endpointService", _]) => Err(Refusal::method(request.call)),
+        (_, ["endpointService"] | ["endpointService", _]) => Err(AtlasError::method(request.call)),
         (&Method::GET, ["AWS", "endpointService"]) => Ok(list(request)),
         (&Method::GET, ["AWS", "endpointService", id]) => describe(request, id),
         (&Method::DELETE, ["AWS", "endpointService", id]) => delete(request, id).await,
@@ -30,35 +30,35 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
         (&Method::DELETE, ["AWS", "endpointService", id, "endpoint", endpoint]) => {
             unregister(request, id, endpoint).await
         }
-        (_, ["AWS", "endpointService", ..]) if rest.len() <= 5 => Err(Refusal::method(request.call)),
+        (_, ["AWS", "endpointService", ..]) if rest.len() <= 5 => Err(AtlasError::method(request.call)),
         (_, [provider, rest @ ..]) => match Cloud::of_label(provider) {
             Some(cloud) => clouds::answer(request, cloud, rest).await,
-            None => Err(Refusal::no_resource(request.call)),
+            None => Err(AtlasError::no_resource(request.call)),
         },
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-pub(super) fn region(text: &str) -> Result<Region, Refusal> {
+pub(super) fn region(text: &str) -> Result<Region, AtlasError> {
     region_of(None, text)
 }
 
 /// The region of a provider, in Atlas' spelling or in the provider's own.
-pub(super) fn region_of(cloud: Option<Cloud>, text: &str) -> Result<Region, Refusal> {
+pub(super) fn region_of(cloud: Option<Cloud>, text: &str) -> Result<Region, AtlasError> {
     let provider = cloud.map_or("AWS", Cloud::label);
     Region::of(cloud, text).map_err(|_| {
         let detail = format!("No region {text} exists for provider {provider}.");
-        Refusal::new(400, "INVALID_REGION", detail).with([text, provider])
+        AtlasError::new(400, "INVALID_REGION", detail).with([text, provider])
     })
 }
 
 /// `supportedRemoteRegions`: in Atlas' spelling alone, each once; none and `null` are the same.
-fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, Refusal> {
+fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, AtlasError> {
     const NAME: &str = "supportedRemoteRegions";
     let texts = texts.unwrap_or_default();
     if texts.len() > MAXIMUM_REMOTE_REGIONS {
         let detail = format!("{NAME} has {} regions; write {MAXIMUM_REMOTE_REGIONS} at most.", texts.len());
-        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([NAME]));
+        return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with([NAME]));
     }
     let mut regions: Vec<Region> = Vec::new();
     for text in texts {
@@ -72,13 +72,13 @@ fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, Refusal> {
 }
 
 /// What only AWS has, asked of another provider.
-fn unsupported(provider: &str) -> Refusal {
+fn unsupported(provider: &str) -> AtlasError {
     let detail = format!("Cross-region private endpoints are not supported for the cloud provider {provider}.");
-    Refusal::new(400, "PROVIDER_UNSUPPORTED", detail).with([provider])
+    AtlasError::new(400, "PROVIDER_UNSUPPORTED", detail).with([provider])
 }
 
 /// The cloud of a provider's name in the attribute `field`; `None`: AWS.
-pub(super) fn provider(field: &str, name: &str) -> Result<Option<Cloud>, Refusal> {
+pub(super) fn provider(field: &str, name: &str) -> Result<Option<Cloud>, AtlasError> {
     if name == "AWS" {
         return Ok(None);
     }
@@ -91,12 +91,12 @@ pub(super) fn is_id(id: &str) -> bool {
 }
 
 pub(super) fn find<'a>(
-    request: &Request<'_>,
+    request: &AtlasRequest<'_>,
     inventory: &'a Inventory,
     id: &str,
-) -> Result<&'a ServiceRecord, Refusal> {
+) -> Result<&'a ServiceRecord, AtlasError> {
     if !is_id(id) {
-        return Err(Refusal::path(request.call, "endpointServiceId", id));
+        return Err(AtlasError::path(request.call, "endpointServiceId", id));
     }
     let own = inventory.services.values().filter(|record| record.project == request.project);
     let found = own.into_iter().find(|record| atlas_id(&record.service.id) == id);
@@ -131,12 +131,12 @@ struct NewService {
     port_mapping_enabled: Option<bool>,
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let body: NewService = request.body()?;
     let port_mapping = body.port_mapping_enabled.unwrap_or(false);
     if let Some(other) = body.provider_name.as_deref().filter(|name| port_mapping && *name != "GCP") {
         let detail = format!("Invalid attribute portMappingEnabled specified: it is Google Cloud's, not {other}'s.");
-        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", detail).with(["portMappingEnabled"]));
+        return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with(["portMappingEnabled"]));
     }
     let name = body.provider_name.as_deref().ok_or_else(|| missing("providerName"))?;
     let cloud = provider("providerName", name)?;
@@ -145,12 +145,12 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     }
     let wanted = region_of(cloud, &body.region.ok_or_else(|| missing("region"))?)?;
     if cloud == Some(Cloud::Gcp) && !port_mapping {
-        return Err(Refusal::new(400, "INVALID_ATTRIBUTE", clouds::NOT_PORT_MAPPED).with(["portMappingEnabled"]));
+        return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", clouds::NOT_PORT_MAPPED).with(["portMappingEnabled"]));
     }
     let remote = remote_regions(body.supported_remote_regions)?;
     let project = request.project.clone();
     let id = request.shared.control.edit(move |draft| draft.create_service(&project, wanted, remote)).await?;
-    // Its life may have gone on already; what was asked for is what is answered.
+    // Its state may have changed already; the answer shows it as it was requested.
     let inventory = request.shared.control.inventory();
     let record = inventory.project_service(&id).ok_or_else(|| no_service(id.as_str()))?;
     let created = ServiceRecord { state: ServiceState::Initiating, ..record.clone() };
@@ -158,13 +158,13 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     Ok((StatusCode::CREATED, view(&inventory, &created)))
 }
 
-pub(super) fn missing(name: &str) -> Refusal {
-    Refusal::new(400, "MISSING_ATTRIBUTE", format!("The required attribute {name} was not specified.")).with([name])
+pub(super) fn missing(name: &str) -> AtlasError {
+    AtlasError::new(400, "MISSING_ATTRIBUTE", format!("The required attribute {name} was not specified.")).with([name])
 }
 
-pub(super) fn invalid(name: &str, value: &str) -> Refusal {
+pub(super) fn invalid(name: &str, value: &str) -> AtlasError {
     let detail = format!("Invalid attribute {name} specified: {value}.");
-    Refusal::new(400, "INVALID_ATTRIBUTE", detail).with([name])
+    AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with([name])
 }
 
 #[derive(Deserialize)]
@@ -174,7 +174,7 @@ struct ServiceChange {
     supported_remote_regions: Option<Vec<String>>,
 }
 
-async fn change(request: &Request<'_>, id: &str) -> Outcome {
+async fn change(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: ServiceChange = request.body()?;
@@ -187,7 +187,7 @@ async fn change(request: &Request<'_>, id: &str) -> Outcome {
     describe(request, id)
 }
 
-pub(super) fn list(request: &Request<'_>) -> (StatusCode, Value) {
+pub(super) fn list(request: &AtlasRequest<'_>) -> (StatusCode, Value) {
     let inventory = request.shared.control.inventory();
     let mut own: Vec<_> = inventory.services.values().filter(|record| record.project == request.project).collect();
     // There is one in each region, and ids say nothing of an order.
@@ -195,13 +195,13 @@ pub(super) fn list(request: &Request<'_>) -> (StatusCode, Value) {
     (StatusCode::OK, own.into_iter().map(|record| view(&inventory, record)).collect())
 }
 
-pub(super) fn describe(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) fn describe(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let record = find(request, &inventory, id)?;
     Ok((StatusCode::OK, view(&inventory, record)))
 }
 
-pub(super) async fn delete(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) async fn delete(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     request.shared.control.edit(move |draft| draft.delete_service(&service)).await?;
@@ -218,14 +218,14 @@ struct NewEndpoint {
 }
 
 /// A body may name the provider, which is the path's.
-pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), Refusal> {
+pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), AtlasError> {
     match named {
         Some(other) if other != own => Err(invalid("cloudProvider", other)),
         _ => Ok(()),
     }
 }
 
-pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
+pub(super) async fn register(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let body: NewEndpoint = request.body()?;
@@ -240,7 +240,7 @@ pub(super) async fn register(request: &Request<'_>, id: &str) -> Outcome {
     Ok((StatusCode::CREATED, endpoint_view(&inventory, &endpoint, registration)))
 }
 
-pub(super) fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+pub(super) fn describe_endpoint(request: &AtlasRequest<'_>, id: &str, endpoint: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
@@ -249,7 +249,7 @@ pub(super) fn describe_endpoint(request: &Request<'_>, id: &str, endpoint: &str)
     Ok((StatusCode::OK, endpoint_view(&inventory, &endpoint, registration)))
 }
 
-pub(super) async fn unregister(request: &Request<'_>, id: &str, endpoint: &str) -> Outcome {
+pub(super) async fn unregister(request: &AtlasRequest<'_>, id: &str, endpoint: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
     let endpoint: VpceId = endpoint.parse().map_err(|_| no_endpoint(endpoint))?;
@@ -280,7 +280,7 @@ pub(super) fn status(
     if registration.error.is_some() {
         return ("REJECTED", registration.error.clone());
     }
-    // AWS may know it later: until nobody waits any longer, it is pending.
+    // AWS may know it later: until the wait is over, it is pending.
     let Some(record) = inventory.endpoints.get(id) else { return ("PENDING", None) };
     match record.endpoint.state {
         EndpointState::PendingAcceptance if record.created.is_some() => ("PENDING_ACCEPTANCE", None),

@@ -1,4 +1,4 @@
-//! Database users: kept and shown, without their passwords. The databases behind the gateway have users of their own, so a user
+//! Database users: stored and shown, without their passwords. The databases behind the gateway have their own users, so a user
 //! here opens nothing.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::errors::no_user;
 use super::services::{invalid, missing};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::api::text::iso8601;
 use crate::control::inventory::{DatabaseUser, Pair, Timestamp};
 
@@ -46,7 +46,7 @@ const SIGN_IN: [(&str, &[&str]); 4] = [
     ("x509Type", &["NONE", "CUSTOMER", "MANAGED"]),
 ];
 
-pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     match (&request.call.method, rest) {
         (&Method::GET, []) => {
             let inventory = request.shared.control.inventory();
@@ -61,17 +61,17 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
             request.shared.control.edit(move |draft| draft.delete_user(&project, &id)).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 
-fn describe(request: &Request<'_>, id: &str, status: StatusCode) -> Outcome {
+fn describe(request: &AtlasRequest<'_>, id: &str, status: StatusCode) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let key = Pair(request.project.clone(), id.to_owned());
     Ok((status, view(request, id, inventory.users.get(&key).ok_or_else(|| no_user(id))?)))
 }
 
-fn view(request: &Request<'_>, id: &str, user: &DatabaseUser) -> Value {
+fn view(request: &AtlasRequest<'_>, id: &str, user: &DatabaseUser) -> Value {
     let (database, name) = id.split_once('/').unwrap_or(("admin", id));
     let mut value = json!({
         "databaseName": database,
@@ -98,7 +98,7 @@ struct UserRequest {
     has_password: bool,
 }
 
-fn read(mut body: Map<String, Value>) -> Result<UserRequest, Refusal> {
+fn read(mut body: Map<String, Value>) -> Result<UserRequest, AtlasError> {
     let password = body.remove("password").filter(|value| !value.is_null());
     if let Some(wrong) = password.as_ref().filter(|value| value.as_str().is_none_or(|text| text.len() < 8)) {
         let kind = if wrong.is_string() { "shorter than 8 characters" } else { "not a text" };
@@ -132,7 +132,7 @@ fn read(mut body: Map<String, Value>) -> Result<UserRequest, Refusal> {
             for (name, value) in item.as_object().into_iter().flatten() {
                 let is_text = value.is_string() || value.is_null();
                 if !is_text || !(needed.contains(&name.as_str()) || optional.contains(&name.as_str())) {
-                    return Err(Refusal::unknown(vec![format!("{list}[{n}].{name}")]));
+                    return Err(AtlasError::unknown(vec![format!("{list}[{n}].{name}")]));
                 }
             }
         }
@@ -141,7 +141,7 @@ fn read(mut body: Map<String, Value>) -> Result<UserRequest, Refusal> {
 }
 
 /// Takes a text out of a body.
-fn take(body: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Refusal> {
+fn take(body: &mut Map<String, Value>, name: &str) -> Result<Option<String>, AtlasError> {
     match body.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
@@ -150,14 +150,14 @@ fn take(body: &mut Map<String, Value>, name: &str) -> Result<Option<String>, Ref
 }
 
 /// A body names the project that it is for, or leaves it to the path.
-fn check_group(request: &Request<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+fn check_group(request: &AtlasRequest<'_>, body: &mut Map<String, Value>) -> Result<(), AtlasError> {
     match take(body, "groupId")? {
         Some(other) if other != request.project.as_str() => Err(invalid("groupId", &other)),
         _ => Ok(()),
     }
 }
 
-async fn create(request: &Request<'_>) -> Outcome {
+async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let mut body: Map<String, Value> = request.body()?;
     check_group(request, &mut body)?;
     let name = take(&mut body, "username")?.ok_or_else(|| missing("username"))?;
@@ -183,7 +183,7 @@ async fn create(request: &Request<'_>) -> Outcome {
     describe(request, &id, StatusCode::CREATED)
 }
 
-async fn change(request: &Request<'_>, database: &str, name: &str) -> Outcome {
+async fn change(request: &AtlasRequest<'_>, database: &str, name: &str) -> AtlasResult {
     let mut body: Map<String, Value> = request.body()?;
     check_group(request, &mut body)?;
     for (field, own) in [("username", name), ("databaseName", database)] {

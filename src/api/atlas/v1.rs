@@ -5,7 +5,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::services::{self, is_id};
-use super::{Outcome, Refusal, Request};
+use super::{AtlasError, AtlasRequest, AtlasResult};
 
 /// Whether a path below `privateEndpoint` is one of these.
 pub(super) fn is_old(rest: &[&str]) -> bool {
@@ -18,11 +18,11 @@ pub(super) fn is_old(rest: &[&str]) -> bool {
     }
 }
 
-pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
+pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     if !request.is_v1() {
-        return Err(Refusal::no_resource(request.call));
+        return Err(AtlasError::no_resource(request.call));
     }
-    let of = |id: &str| if is_id(id) { Ok(()) } else { Err(Refusal::path(request.call, "id", id)) };
+    let of = |id: &str| if is_id(id) { Ok(()) } else { Err(AtlasError::path(request.call, "id", id)) };
     match (&request.call.method, rest) {
         (&Method::GET, []) => {
             let (status, list) = services::list(request);
@@ -40,7 +40,7 @@ pub(super) async fn answer(request: &Request<'_>, rest: &[&str]) -> Outcome {
             services::describe_endpoint(request, id, endpoint).map(plain)
         }
         (&Method::DELETE, [id, "interfaceEndpoints", endpoint]) => services::unregister(request, id, endpoint).await,
-        _ => Err(Refusal::no_resource(request.call)),
+        _ => Err(AtlasError::no_resource(request.call)),
     }
 }
 

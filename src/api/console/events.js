@@ -8,7 +8,7 @@ import { table } from "./table.js";
 /** Events that the page keeps. */
 const KEPT = 500;
 
-/** Of one round, so many are said: more than that nobody listens to. */
+/** The most events that a screen reader announces after one poll. */
 const SAID = 5;
 
 const KINDS = { health: "Health", move: "Port move", fault: "Fault", zone: "Zone", endpoint: "Endpoint", reload: "Reload", registration: "Registration", node_name: "Host name", refusal: "Refused" };

@@ -7,7 +7,7 @@ import { part, post, remove } from "./v1.js";
 
 /**
  * The kinds, as `/v1` has them. `amount`: the number that one takes, `[field, label, an example]`; `how`: choices;
- * `where`: the scopes that make sense (`""`: everywhere); `share`: whether it can befall a part of the flows.
+ * `where`: the scopes that make sense (`""`: everywhere); `share`: whether it can affect a share of the flows.
  */
 const KINDS = {
   latency: { name: "Latency", amount: ["delay_ms", "Delay, ms", 100], share: true },

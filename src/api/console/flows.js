@@ -6,7 +6,7 @@ import { act } from "./notices.js";
 import { table } from "./table.js";
 import { part, remove } from "./v1.js";
 
-/** Flows that are asked for at once, and rows that are shown of them: more than that nobody reads. */
+/** The most flows that are requested at once, and the most rows that are shown. */
 const MOST_ASKED = 5_000;
 const MOST_SHOWN = 100;
 

@@ -20,7 +20,7 @@ import * as zones from "./zones.js";
 /** Between two rounds, in milliseconds. */
 const EVERY = 2_000;
 
-/** After a round that found nobody: this, doubled each time, up to the second. */
+/** The wait after a poll without an answer: this, doubled each time, up to the second value. */
 const BACK_OFF = [1_000, 15_000];
 
 /** After too many wrong tokens; the gateway forgets them in a minute. */
@@ -101,7 +101,7 @@ function rates(before, after) {
   return { total: of(before?.total, after.total), targets: Object.fromEntries(targets) };
 }
 
-/** A round. Whoever asks for one while another is under way gets one that begins after it. */
+/** Polls once. A call while another poll is under way gets one that begins after it. */
 function refresh() {
   const after = round ?? Promise.resolve();
   const own = after.then(once).finally(() => {

@@ -1,7 +1,7 @@
 //! The console: a web page over `/v1`, compiled into the binary. No build step, nothing from elsewhere.
 //!
 //! What is served here is the same for everybody and holds nothing of the gateway's: the page asks `/v1` for what it
-//! shows, with the token that its user gives it. So it needs no credentials of its own.
+//! shows, with the token that its user gives it. So it has no credentials itself.
 
 use std::sync::LazyLock;
 

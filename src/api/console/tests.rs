@@ -1,13 +1,13 @@
-//! The page as a browser gets it, and what stands in it.
+//! The page that a browser gets, and its content.
 
 use hyper::StatusCode;
 
 use super::{ASSETS, POLICY};
 use crate::api::Credentials;
-use crate::api::client::{Answer, Client};
+use crate::api::client::{ApiResponse, Client};
 use crate::api::fixture::Gateway;
 
-async fn get(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> Answer {
+async fn get(gateway: &Gateway, path: &str, headers: &[(&str, &str)]) -> ApiResponse {
     Client::new(gateway.address).send("GET", path, headers, String::new()).await.expect("an answer")
 }
 
@@ -55,7 +55,7 @@ fn the_policy_lets_nothing_in_but_the_gateways_own_files() {
     assert!(!POLICY.contains("unsafe"), "{POLICY}");
 }
 
-/// What stands between `before` and `after`, each time.
+/// Each text between `before` and `after`.
 fn between<'a>(text: &'a str, before: &'a str, after: char) -> impl Iterator<Item = &'a str> {
     text.split(before).skip(1).filter_map(move |rest| rest.split(after).next())
 }
@@ -132,7 +132,7 @@ async fn only_get_and_head_are_for_the_console_and_the_rest_of_the_root_is_ec2s(
 }
 
 #[tokio::test]
-async fn with_a_token_set_the_page_is_there_and_nothing_is_told_without_it() {
+async fn with_a_token_set_the_page_is_served_and_data_needs_the_token() {
     let text = str::to_owned;
     let credentials =
         Credentials { public_key: text("public"), private_key: text("private"), token: text("correct horse") };
@@ -176,7 +176,7 @@ async fn a_rebound_name_and_a_page_of_another_site_get_no_console() {
 }
 
 #[tokio::test]
-async fn throughput_is_told_by_target_with_its_time() {
+async fn throughput_is_reported_by_target_with_its_time() {
     let gateway = Gateway::start().await;
     let told = gateway.ask("GET", "/v1/throughput", "").await.json();
     assert_eq!(told["total"]["flows"], 7);

@@ -11,7 +11,7 @@ export class Refused extends Error {
   }
 }
 
-/** Nobody answered. */
+/** There was no answer. */
 export class Lost extends Error {}
 
 let token = null;

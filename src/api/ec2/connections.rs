@@ -7,7 +7,7 @@ use super::params::SERVICE;
 use super::services::offers;
 use super::tags::tag_set;
 use super::xml::next;
-use super::{OWNER, Outcome, Request, Xml};
+use super::{Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::iso8601;
 use crate::control::draft::{Draft, Kind};
 use crate::control::inventory::EndpointRecord;
@@ -19,9 +19,9 @@ struct Connection<'a> {
     region: &'a Region,
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
-    // The owner's side: the services of the caller's region, wherever their endpoints lie.
+    // The owner's side: the services of the caller's region, wherever their endpoints are.
     let own = existing(&inventory).filter(|record| request.sees(record.endpoint.service.region()));
     let connections =
         own.filter_map(|record| Some(Connection { record, region: inventory.region_of(&record.endpoint)? }));
@@ -67,12 +67,13 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn decide(request: &Request<'_>, accept: bool) -> Outcome {
+pub(super) async fn decide(request: &Ec2Request<'_>, accept: bool) -> Ec2Result {
     let params = &request.params;
     params.unsupported(&["TransitGatewayAttachmentId"])?;
     let service: VpceServiceId = params.id("ServiceId", SERVICE)?;
     let inventory = request.shared.control.inventory();
-    let is_it = |offer: &super::services::Offer| *offer.name.service() == service && request.sees(offer.name.region());
+    let is_it =
+        |offer: &super::services::VisibleService| *offer.name.service() == service && request.sees(offer.name.region());
     if !offers(&inventory).iter().any(is_it) {
         return Err(not_found(Kind::Service, service.as_str()));
     }

@@ -183,7 +183,7 @@ async fn a_dual_stack_endpoint_has_both_addresses_on_each_interface() {
 }
 
 #[tokio::test]
-async fn where_the_pool_is_taken_a_network_of_it_is_refused_and_changes_go_on() {
+async fn a_network_of_a_used_pool_is_refused_and_changes_continue() {
     let mut desired = config::quickstart().desired;
     let vpc = desired.vpcs.values_mut().next().expect("a VPC");
     let pool = "2001:db8::/32".parse().expect("a network");
@@ -196,7 +196,7 @@ async fn where_the_pool_is_taken_a_network_of_it_is_refused_and_changes_go_on() 
 }
 
 #[tokio::test]
-async fn an_ipv6_endpoint_lies_in_ipv6_only_subnets() {
+async fn an_ipv6_endpoint_is_in_ipv6_only_subnets() {
     let gateway = gateway().await;
     let (vpc, _, net) = vpc(&gateway).await;
     let first: ipnet::Ipv6Net = net.parse().expect("a network");
@@ -222,7 +222,7 @@ async fn an_ipv6_endpoint_lies_in_ipv6_only_subnets() {
 }
 
 #[tokio::test]
-async fn a_service_says_which_families_it_supports() {
+async fn a_service_lists_the_families_that_it_supports() {
     let gateway = gateway().await;
     let shown = gateway.ok(&format!("Action=DescribeVpcEndpointServices&ServiceName.1={SERVICE}")).await;
     assert!(

@@ -10,14 +10,14 @@ use super::services::{private_name, service_region};
 use super::tags::tag_set;
 use super::vpcs::vpc_id;
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::{iso8601, object_id};
 use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
 use crate::control::draft::{Draft, EditError, Kind};
 use crate::control::inventory::{EndpointRecord, Inventory, Timestamp};
 use crate::model::{DnsRecordIpType, EndpointState, IpAddressType, Region, ServiceName, SubnetId, VpceId};
 
-/// What an endpoint without a policy of its own allows.
+/// The default policy of an endpoint.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
 
 /// Route 53's zones for the `vpce` names of a region. Source: AWS, by what DescribeVpcEndpoints answers there.
@@ -53,16 +53,19 @@ fn own_zone(what: &str) -> String {
     format!("Z{}", object_id("hosted-zone", what)[..20].to_uppercase())
 }
 
-fn endpoint_id(params: &Params) -> Result<VpceId, Refusal> {
+fn endpoint_id(params: &Params) -> Result<VpceId, Ec2Error> {
     params.id("VpcEndpointId", ENDPOINT)
 }
 
-/// What describes see of the consumer's side: everything in the caller's region but what is gone.
-pub(super) fn seen<'a>(request: &'a Request<'_>, inventory: &'a Inventory) -> impl Iterator<Item = &'a EndpointRecord> {
+/// The consumer's resources that describe actions show: those of the caller's region that are not deleted.
+pub(super) fn seen<'a>(
+    request: &'a Ec2Request<'_>,
+    inventory: &'a Inventory,
+) -> impl Iterator<Item = &'a EndpointRecord> {
     existing(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.sees(own)))
 }
 
-/// Every endpoint but those that are gone.
+/// Every endpoint that is not deleted.
 pub(super) fn existing(inventory: &Inventory) -> impl Iterator<Item = &EndpointRecord> {
     inventory.endpoints.values().filter(|record| record.endpoint.state != EndpointState::Deleted)
 }
@@ -139,21 +142,21 @@ fn body(xml: &mut Xml, inventory: &Inventory, record: &EndpointRecord) {
     xml.leaf("serviceRegion", endpoint.service.region());
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let vpc = vpc_id(params)?;
     let name = params.required("ServiceName")?;
     match params.text("VpcEndpointType").unwrap_or("Gateway") {
         "Interface" => {}
         kind @ ("Gateway" | "GatewayLoadBalancer") => {
-            return Err(Refusal::new(
+            return Err(Ec2Error::new(
                 "InvalidParameter",
                 format!("Endpoint type ({kind}) does not match available service types ([Interface])."),
             ));
         }
-        other => return Err(Refusal::invalid("vpcEndpointType", other)),
+        other => return Err(Ec2Error::invalid("vpcEndpointType", other)),
     }
-    let unknown = || Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
+    let unknown = || Ec2Error::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
     let service: ServiceName = name.parse().map_err(|_| unknown())?;
     let home = request.shared.control.inventory().vpcs.get(&vpc).map(|record| record.vpc.region.clone());
     let home = home.filter(|region| request.sees(region)).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
@@ -187,14 +190,14 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
 }
 
 /// Options that create and modify share, and of which each has one value here.
-fn check_options(params: &Params) -> Result<(), Refusal> {
+fn check_options(params: &Params) -> Result<(), Ec2Error> {
     params.unsupported(&[
         "ResourceConfigurationArn",
         "ServiceNetworkArn",
         "DnsOptions.PrivateDnsPreference",
         "DnsOptions.PrivateDnsSpecifiedDomain",
     ])?;
-    let unsupported = |message: String| Refusal::new("InvalidParameter", message);
+    let unsupported = |message: String| Ec2Error::new("InvalidParameter", message);
     params.only("DnsOptions.PrivateDnsOnlyForInboundResolverEndpoint", &["false"])?;
     let tables = ["RouteTableId", "AddRouteTableId", "RemoveRouteTableId"];
     if tables.iter().any(|name| !params.list(name).is_empty()) {
@@ -203,27 +206,27 @@ fn check_options(params: &Params) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn ip_address_type(params: &Params) -> Result<Option<IpAddressType>, Refusal> {
-    let kind = |text| IpAddressType::from_label(text).ok_or_else(|| Refusal::invalid("IpAddressType", text));
+fn ip_address_type(params: &Params) -> Result<Option<IpAddressType>, Ec2Error> {
+    let kind = |text| IpAddressType::from_label(text).ok_or_else(|| Ec2Error::invalid("IpAddressType", text));
     params.text("IpAddressType").map(kind).transpose()
 }
 
-fn dns_record_ip_type(params: &Params) -> Result<Option<DnsRecordIpType>, Refusal> {
+fn dns_record_ip_type(params: &Params) -> Result<Option<DnsRecordIpType>, Ec2Error> {
     let name = "DnsOptions.DnsRecordIpType";
-    let kind = |text| DnsRecordIpType::from_label(text).ok_or_else(|| Refusal::invalid(name, text));
+    let kind = |text| DnsRecordIpType::from_label(text).ok_or_else(|| Ec2Error::invalid(name, text));
     params.text(name).map(kind).transpose()
 }
 
-fn policy(params: &Params) -> Result<Option<String>, Refusal> {
+fn policy(params: &Params) -> Result<Option<String>, Ec2Error> {
     let policy = params.text("PolicyDocument").filter(|policy| !policy.is_empty());
     if policy.is_some_and(|policy| serde_json::from_str::<serde_json::Value>(policy).is_err()) {
-        return Err(Refusal::new("InvalidPolicyDocument", "The policy document is not valid JSON."));
+        return Err(Ec2Error::new("InvalidPolicyDocument", "The policy document is not valid JSON."));
     }
     Ok(policy.map(str::to_owned))
 }
 
 /// `SubnetId.N` or `AddSubnetId.N`, with the addresses of `SubnetConfiguration.N`.
-fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, Refusal> {
+fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, Ec2Error> {
     let plain: Vec<SubnetId> = params.ids(list, SUBNET)?;
     let mut subnets: Vec<(SubnetId, Vec<IpAddr>)> = Vec::new();
     for id in plain {
@@ -233,10 +236,10 @@ fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, 
     }
     for n in params.indexes("SubnetConfiguration") {
         let at = |name: &str| params.text(&format!("SubnetConfiguration.{n}.{name}"));
-        let id = at("SubnetId").ok_or_else(|| Refusal::missing("SubnetConfiguration.SubnetId"))?;
+        let id = at("SubnetId").ok_or_else(|| Ec2Error::missing("SubnetConfiguration.SubnetId"))?;
         let id: SubnetId = SUBNET.parse(id)?;
-        let v4 = |ip: &str| ip.parse::<std::net::Ipv4Addr>().map_err(|_| Refusal::invalid("Ipv4", ip));
-        let v6 = |ip: &str| ip.parse::<std::net::Ipv6Addr>().map_err(|_| Refusal::invalid("Ipv6", ip));
+        let v4 = |ip: &str| ip.parse::<std::net::Ipv4Addr>().map_err(|_| Ec2Error::invalid("Ipv4", ip));
+        let v6 = |ip: &str| ip.parse::<std::net::Ipv6Addr>().map_err(|_| Ec2Error::invalid("Ipv6", ip));
         let ipv4 = at("Ipv4").map(v4).transpose()?.map(IpAddr::V4);
         let ips = ipv4.into_iter().chain(at("Ipv6").map(v6).transpose()?.map(IpAddr::V6)).collect();
         match subnets.iter_mut().find(|(known, _)| *known == id) {
@@ -247,7 +250,7 @@ fn subnets(params: &Params, list: &str) -> Result<Vec<(SubnetId, Vec<IpAddr>)>, 
     Ok(subnets)
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("VpcEndpointId", Some(ENDPOINT))),
@@ -272,7 +275,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn modify(request: &Request<'_>) -> Outcome {
+pub(super) async fn modify(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let id = endpoint_id(params)?;
     check_options(params)?;
@@ -280,7 +283,7 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
     let policy = policy(params)?;
     if reset && policy.is_some() {
         let message = "The parameter PolicyDocument cannot be used with the parameter ResetPolicy";
-        return Err(Refusal::new("InvalidParameterCombination", message));
+        return Err(Ec2Error::new("InvalidParameterCombination", message));
     }
     let change = EndpointChange {
         add_subnets: subnets(params, "AddSubnetId")?,
@@ -298,16 +301,16 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
 
 /// Changes each endpoint of `VpcEndpointId.N` by itself that `check` lets through; answers which were not changed, and why.
 pub(super) async fn change_each<'r>(
-    request: &'r Request<'_>,
-    check: impl Fn(&VpceId) -> Result<(), Refusal>,
+    request: &'r Ec2Request<'_>,
+    check: impl Fn(&VpceId) -> Result<(), Ec2Error>,
     change: fn(&mut Draft, &VpceId) -> Result<(), EditError>,
-) -> Result<Vec<(&'r str, Refusal)>, Refusal> {
+) -> Result<Vec<(&'r str, Ec2Error)>, Ec2Error> {
     let wanted = request.params.list("VpcEndpointId");
     if wanted.is_empty() {
-        return Err(Refusal::missing("VpcEndpointId"));
+        return Err(Ec2Error::missing("VpcEndpointId"));
     }
     let parsed = |text: &'r str| Ok((text, ENDPOINT.parse::<VpceId>(text)?));
-    let wanted = wanted.into_iter().map(parsed).collect::<Result<Vec<_>, Refusal>>()?;
+    let wanted = wanted.into_iter().map(parsed).collect::<Result<Vec<_>, Ec2Error>>()?;
     request.check_complete()?;
     let mut unsuccessful = Vec::new();
     for (text, id) in wanted {
@@ -321,7 +324,7 @@ pub(super) async fn change_each<'r>(
 }
 
 /// The answer that lists what was not changed.
-pub(super) fn unsuccessful(failed: &[(&str, Refusal)]) -> Xml {
+pub(super) fn unsuccessful(failed: &[(&str, Ec2Error)]) -> Xml {
     let mut xml = Xml::new();
     xml.set("unsuccessful", failed, |xml, (id, refusal)| {
         xml.leaf("resourceId", id);
@@ -333,7 +336,7 @@ pub(super) fn unsuccessful(failed: &[(&str, Refusal)]) -> Xml {
     xml
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let is_here = |id: &VpceId| {
         let is_seen = request.sees_resource(&inventory, id.as_str());

@@ -8,13 +8,13 @@ use crate::plan::RuleError;
 
 /// An error of EC2's.
 #[derive(Debug)]
-pub(in super::super) struct Refusal {
+pub(in super::super) struct Ec2Error {
     pub(in super::super) status: StatusCode,
     pub(in super::super) code: &'static str,
     pub(in super::super) message: String,
 }
 
-impl Refusal {
+impl Ec2Error {
     pub(in super::super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
     }
@@ -33,7 +33,7 @@ impl Refusal {
     }
 }
 
-impl From<ChangeError> for Refusal {
+impl From<ChangeError> for Ec2Error {
     fn from(error: ChangeError) -> Self {
         match &error {
             ChangeError::Edit(edit) => of_edit(edit),
@@ -58,23 +58,23 @@ impl From<ChangeError> for Refusal {
     }
 }
 
-fn of_edit(error: &EditError) -> Refusal {
+fn of_edit(error: &EditError) -> Ec2Error {
     match error {
         EditError::Missing { what, id } => not_found(*what, id),
         EditError::Exists { what: Kind::SecurityGroup, id } => {
-            Refusal::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists for this VPC"))
+            Ec2Error::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists for this VPC"))
         }
         EditError::Exists { what: Kind::SecurityRule, id } => {
-            Refusal::new("InvalidPermission.Duplicate", format!("the specified rule \"{id}\" already exists"))
+            Ec2Error::new("InvalidPermission.Duplicate", format!("the specified rule \"{id}\" already exists"))
         }
-        EditError::Limit { what: Kind::SecurityRule, .. } => Refusal::new(
+        EditError::Limit { what: Kind::SecurityRule, .. } => Ec2Error::new(
             "RulesPerSecurityGroupLimitExceeded",
             "The maximum number of rules per security group has been reached.",
         ),
         EditError::Limit { what: Kind::Tag, .. } => {
-            Refusal::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+            Ec2Error::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
         }
-        EditError::Limit { what: Kind::VpcNetwork, most } => Refusal::new(
+        EditError::Limit { what: Kind::VpcNetwork, most } => Ec2Error::new(
             "CidrLimitExceeded",
             format!("This network has met its maximum number of allowed CIDRs: {most}"),
         ),
@@ -87,40 +87,40 @@ fn of_edit(error: &EditError) -> Refusal {
                 Kind::Endpoint => "VpcEndpointLimitExceeded",
                 _ => "ResourceLimitExceeded",
             };
-            Refusal::new(code, format!("The maximum number of {what}s has been reached: {most}."))
+            Ec2Error::new(code, format!("The maximum number of {what}s has been reached: {most}."))
         }
-        EditError::DefaultGroup(id) => Refusal::new(
+        EditError::DefaultGroup(id) => Ec2Error::new(
             "CannotDelete",
             format!("the specified group: \"{id}\" name: \"default\" cannot be deleted by a user"),
         ),
         EditError::ReservedAddress(ip) => {
-            Refusal::new("InvalidParameterValue", format!("Address {ip} is in subnet's reserved address range"))
+            Ec2Error::new("InvalidParameterValue", format!("Address {ip} is in subnet's reserved address range"))
         }
-        EditError::UnsupportedZone { service, subnet } => Refusal::new(
+        EditError::UnsupportedZone { service, subnet } => Ec2Error::new(
             "InvalidParameter",
             format!(
                 "The VPC endpoint service {service} does not support the availability zone of the subnet: {subnet}."
             ),
         ),
-        EditError::Exists { .. } => Refusal::new("InvalidParameter", error.to_string()),
+        EditError::Exists { .. } => Ec2Error::new("InvalidParameter", error.to_string()),
         EditError::InUse { what: Kind::SecurityGroup, id, .. } => {
-            Refusal::new("DependencyViolation", format!("resource {id} has a dependent object"))
+            Ec2Error::new("DependencyViolation", format!("resource {id} has a dependent object"))
         }
         EditError::InUse { what, id, .. } => {
             let kind = what.to_string().to_lowercase();
-            Refusal::new("DependencyViolation", format!("The {kind} '{id}' has dependencies and cannot be deleted."))
+            Ec2Error::new("DependencyViolation", format!("The {kind} '{id}' has dependencies and cannot be deleted."))
         }
-        EditError::SubnetFull(_) => Refusal::new("InsufficientFreeAddressesInSubnet", error.to_string()),
-        EditError::TokenReused(_) => Refusal::new("IdempotentParameterMismatch", error.to_string()),
-        EditError::WrongState { .. } => Refusal::new("IncorrectState", error.to_string()),
-        EditError::Invalid(message) => Refusal::new("InvalidParameterValue", message.clone()),
-        EditError::Conflict(message) => Refusal::new("InvalidParameter", message.clone()),
-        EditError::Spread(_) => Refusal::new("InvalidParameter", error.to_string()),
+        EditError::SubnetFull(_) => Ec2Error::new("InsufficientFreeAddressesInSubnet", error.to_string()),
+        EditError::TokenReused(_) => Ec2Error::new("IdempotentParameterMismatch", error.to_string()),
+        EditError::WrongState { .. } => Ec2Error::new("IncorrectState", error.to_string()),
+        EditError::Invalid(message) => Ec2Error::new("InvalidParameterValue", message.clone()),
+        EditError::Conflict(message) => Ec2Error::new("InvalidParameter", message.clone()),
+        EditError::Spread(_) => Ec2Error::new("InvalidParameter", error.to_string()),
         EditError::Rule(rule) => of_rule(rule),
     }
 }
 
-pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
+pub(super) fn not_found(what: Kind, id: &str) -> Ec2Error {
     let (code, text) = match what {
         Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
         Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
@@ -131,7 +131,7 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         Kind::SecurityGroup | Kind::InterfaceGroup => ("InvalidGroup.NotFound", "The security group"),
         Kind::SecurityRule => {
             let message = format!("The specified rule does not exist in this security group: {id}");
-            return Refusal::new("InvalidPermission.NotFound", message);
+            return Ec2Error::new("InvalidPermission.NotFound", message);
         }
         Kind::SecurityRuleId => ("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID"),
         Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
@@ -146,13 +146,13 @@ pub(super) fn not_found(what: Kind, id: &str) -> Refusal {
         | Kind::Fault
         | Kind::Tag => ("InvalidParameter", "The id"),
     };
-    Refusal::new(code, format!("{text} '{id}' does not exist"))
+    Ec2Error::new(code, format!("{text} '{id}' does not exist"))
 }
 
-fn of_rule(rule: &RuleError) -> Refusal {
+fn of_rule(rule: &RuleError) -> Ec2Error {
     let code = match rule {
         RuleError::NoSuchService(name) => {
-            return Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
+            return Ec2Error::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
         }
         // AWS does not say which code it answers; tools take the name's for one that can't be used from there.
         RuleError::UnsupportedRegion { .. } => "InvalidServiceName",
@@ -163,10 +163,10 @@ fn of_rule(rule: &RuleError) -> Refusal {
         RuleError::DuplicateSubnetsInSameZone { .. } => "DuplicateSubnetsInSameZone",
         RuleError::NetworksOverlap { own_kind, own, .. } if own_kind.starts_with("subnet") => {
             let message = format!("The CIDR '{own}' conflicts with another subnet");
-            return Refusal::new("InvalidSubnet.Conflict", message);
+            return Ec2Error::new("InvalidSubnet.Conflict", message);
         }
         RuleError::SubnetOutsideVpc { cidr, .. } => {
-            return Refusal::new("InvalidSubnet.Range", format!("The CIDR '{cidr}' is invalid."));
+            return Ec2Error::new("InvalidSubnet.Range", format!("The CIDR '{cidr}' is invalid."));
         }
         RuleError::AddressInUse { .. } => "InvalidIPAddress.InUse",
         RuleError::NetworksOverlap { .. }
@@ -174,5 +174,5 @@ fn of_rule(rule: &RuleError) -> Refusal {
         | RuleError::AddressOutsideSubnet { .. } => "InvalidParameterValue",
         _ => "InvalidParameter",
     };
-    Refusal::new(code, rule.to_string())
+    Ec2Error::new(code, rule.to_string())
 }

@@ -7,17 +7,17 @@ use super::rules::permissions;
 use super::tags::{tag_set, tags_of};
 use super::vpcs::vpc_id;
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{Inventory, RulePeer, VpcRecord};
 use crate::model::Direction::{self, Egress, Ingress};
 use crate::model::{Region, SecurityGroup, SecurityGroupId};
 
 /// `GroupId`; a name alone would name a group of the default VPC, which no account here has.
-pub(super) fn group_id(params: &Params) -> Result<SecurityGroupId, Refusal> {
+pub(super) fn group_id(params: &Params) -> Result<SecurityGroupId, Ec2Error> {
     match (params.text("GroupId"), params.text("GroupName")) {
         (None, Some(name)) => Err(no_default_group(name)),
-        (Some(_), Some(_)) => Err(Refusal::new(
+        (Some(_), Some(_)) => Err(Ec2Error::new(
             "InvalidParameterCombination",
             "The parameter groupName cannot be used with the parameter groupId",
         )),
@@ -25,8 +25,8 @@ pub(super) fn group_id(params: &Params) -> Result<SecurityGroupId, Refusal> {
     }
 }
 
-pub(super) fn no_default_group(name: &str) -> Refusal {
-    Refusal::new("InvalidGroup.NotFound", format!("The security group '{name}' does not exist in default VPC 'none'"))
+pub(super) fn no_default_group(name: &str) -> Ec2Error {
+    Ec2Error::new("InvalidGroup.NotFound", format!("The security group '{name}' does not exist in default VPC 'none'"))
 }
 
 pub(super) fn arn(region: &Region, group: &SecurityGroupId) -> String {
@@ -43,21 +43,21 @@ pub(super) fn group_set(xml: &mut Xml, inventory: &Inventory, vpc: &crate::model
     });
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let name = params.required("GroupName")?.to_owned();
     let description = params.required("GroupDescription")?.to_owned();
     if name.to_ascii_lowercase().starts_with("sg-") || name.len() > 255 || !name.is_ascii() {
-        return Err(Refusal::invalid("groupName", &name));
+        return Err(Ec2Error::invalid("groupName", &name));
     }
     if name.eq_ignore_ascii_case("default") {
-        return Err(Refusal::new("InvalidParameterValue", format!("Cannot use reserved security group name: {name}")));
+        return Err(Ec2Error::new("InvalidParameterValue", format!("Cannot use reserved security group name: {name}")));
     }
     if description.len() > 255 || !description.is_ascii() {
-        return Err(Refusal::invalid("GroupDescription", &description));
+        return Err(Ec2Error::invalid("GroupDescription", &description));
     }
     if params.text("VpcId").is_none() {
-        return Err(Refusal::new("VPCIdNotSpecified", "No default VPC for this user"));
+        return Err(Ec2Error::new("VPCIdNotSpecified", "No default VPC for this user"));
     }
     let (vpc, tags) = (vpc_id(params)?, params.tags("security-group")?);
     let region = request.shared.control.inventory().vpcs.get(&vpc).map(|record| record.vpc.region.clone());
@@ -71,7 +71,7 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let id = group_id(&request.params)?;
     let gone = id.clone();
     request.edit(move |draft| draft.delete_group(&gone)).await?;
@@ -81,9 +81,9 @@ pub(super) async fn delete(request: &Request<'_>) -> Outcome {
 }
 
 /// A group with the VPC that it belongs to.
-type View<'a> = (&'a VpcRecord, &'a SecurityGroup);
+type GroupView<'a> = (&'a VpcRecord, &'a SecurityGroup);
 
-fn body(xml: &mut Xml, (record, group): View<'_>) {
+fn body(xml: &mut Xml, (record, group): GroupView<'_>) {
     xml.leaf("ownerId", OWNER);
     xml.leaf("groupId", &group.id);
     xml.leaf("securityGroupArn", arn(&record.vpc.region, &group.id));
@@ -95,12 +95,12 @@ fn body(xml: &mut Xml, (record, group): View<'_>) {
     tag_set(xml, &tags_of(record, group.id.as_str()));
 }
 
-fn description((record, group): &View<'_>) -> String {
+fn description((record, group): &GroupView<'_>) -> String {
     record.descriptions.get(&group.id).unwrap_or(&group.name).clone()
 }
 
 /// What a field of a group's permissions says.
-fn of_permissions((record, group): &View<'_>, direction: Direction, field: &str) -> Vec<String> {
+fn of_permissions((record, group): &GroupView<'_>, direction: Direction, field: &str) -> Vec<String> {
     let rules = record.rules_of(&group.id).iter().filter(|rule| rule.direction == direction);
     let value = |rule: &crate::control::inventory::RuleRecord| match (field, &rule.terms.peer) {
         ("cidr", RulePeer::Network(net)) if net.addr().is_ipv4() => Some(net.to_string()),
@@ -117,7 +117,7 @@ fn of_permissions((record, group): &View<'_>, direction: Direction, field: &str)
     rules.filter_map(value).collect()
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
     let groups = seen.flat_map(|record| record.vpc.security_groups.values().map(move |group| (record, group)));
@@ -127,7 +127,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     let listing = Listing {
         ids: Some(("GroupId", Some(GROUP))),
         pages: Some(PAGES),
-        id: |(_, group): &View<'_>| group.id.to_string(),
+        id: |(_, group): &GroupView<'_>| group.id.to_string(),
         tags: |(record, group)| tags_of(record, group.id.as_str()),
         filters: &[
             ("description", |view| one(description(view))),

@@ -8,7 +8,7 @@ use super::items::{Listing, PAGES, no_tags, none, one};
 use super::params::INTERFACE;
 use super::tags::tag_set;
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::object_id;
 use crate::control::inventory::{EndpointRecord, Inventory, Tags};
 use crate::model::{EndpointAddress, IpFamily};
@@ -17,14 +17,14 @@ use crate::model::{EndpointAddress, IpFamily};
 const REQUESTER: &str = "amazon-aws";
 
 /// An endpoint's interface with what is around it.
-struct View<'a> {
+struct InterfaceView<'a> {
     inventory: &'a Inventory,
     record: &'a EndpointRecord,
     /// The first of its addresses.
     address: &'a EndpointAddress,
 }
 
-impl View<'_> {
+impl InterfaceView<'_> {
     /// A locally administered address that follows from the interface's id.
     fn mac(&self) -> String {
         let digits = object_id("mac", self.address.eni.as_str());
@@ -115,22 +115,23 @@ impl View<'_> {
     }
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     request.params.only("IncludeManagedResources", &["false"])?;
     let inventory = request.shared.control.inventory();
     let inventory = &*inventory;
-    let interfaces = seen(request, inventory)
-        .flat_map(|record| record.endpoint.interfaces().map(move |address| View { inventory, record, address }));
+    let interfaces = seen(request, inventory).flat_map(|record| {
+        record.endpoint.interfaces().map(move |address| InterfaceView { inventory, record, address })
+    });
     let listing = Listing {
         ids: Some(("NetworkInterfaceId", Some(INTERFACE))),
         pages: Some(PAGES),
-        id: |view: &View<'_>| view.address.eni.to_string(),
+        id: |view: &InterfaceView<'_>| view.address.eni.to_string(),
         tags: no_tags,
         filters: &[
             ("addresses.association.owner-id", none),
             ("addresses.association.public-ip", none),
             ("addresses.primary", |_| one(true)),
-            ("addresses.private-ip-address", View::ipv4),
+            ("addresses.private-ip-address", InterfaceView::ipv4),
             ("association.allocation-id", none),
             ("association.association-id", none),
             ("association.ip-owner-id", none),
@@ -148,14 +149,14 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("description", |view| one(view.description())),
             ("group-id", |view| view.record.endpoint.security_groups.iter().map(ToString::to_string).collect()),
             ("interface-type", |_| one("vpc_endpoint")),
-            ("ipv6-addresses.ipv6-address", View::ipv6),
+            ("ipv6-addresses.ipv6-address", InterfaceView::ipv6),
             ("mac-address", |view| one(view.mac())),
             ("network-interface-id", |view| one(&view.address.eni)),
             ("operator.managed", |_| one(false)),
             ("operator.principal", none),
             ("owner-id", |_| one(OWNER)),
             ("private-dns-name", |view| view.private_name().into_iter().collect()),
-            ("private-ip-address", View::ipv4),
+            ("private-ip-address", InterfaceView::ipv4),
             ("requester-id", |_| one(REQUESTER)),
             ("requester-managed", |_| one(true)),
             ("source-dest-check", |_| one(true)),
@@ -165,7 +166,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
         ],
         missing: |id| {
             let message = format!("The networkInterface ID '{id}' does not exist");
-            Refusal::new("InvalidNetworkInterfaceID.NotFound", message)
+            Ec2Error::new("InvalidNetworkInterfaceID.NotFound", message)
         },
     };
     let page = listing.select(&request.params, interfaces)?;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::params::{IdForm, Params};
-use super::{Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, Xml};
 use crate::control::inventory::Tags;
 
 /// How a kind of resource is listed.
@@ -19,17 +19,17 @@ pub(super) struct Listing<'l, T> {
     pub(super) id: fn(&T) -> String,
     /// A resource's tags.
     pub(super) tags: fn(&T) -> Tags,
-    /// The documented filters, and what of a resource each looks at. One with nothing to look at matches nothing.
+    /// The documented filters, and the values that each compares. A filter without values matches nothing.
     pub(super) filters: &'l [Filter<T>],
     /// The error for an id that was asked for and isn't there.
-    pub(super) missing: fn(&str) -> Refusal,
+    pub(super) missing: fn(&str) -> Ec2Error,
 }
 
-/// A filter's name, and what of a resource it looks at.
+/// A filter's name, and the values of a resource that it compares.
 pub(super) type Filter<T> = (&'static str, fn(&T) -> Vec<String>);
 
-/// What of a resource a filter looks at, once it is known which filter.
-type Look<'f, T> = Box<dyn Fn(&T) -> Vec<String> + 'f>;
+/// The values of a resource that the chosen filter compares.
+type FilterField<'f, T> = Box<dyn Fn(&T) -> Vec<String> + 'f>;
 
 /// The pages of most actions. Source: Amazon EC2 API Reference, `MaxResults` of each.
 pub(super) const PAGES: RangeInclusive<usize> = 5..=1000;
@@ -62,8 +62,8 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Listing<'_, T> {
-    /// The resources that a describe request wants, by id.
-    pub(super) fn select(&self, params: &Params, items: impl Iterator<Item = T>) -> Result<Page<T>, Refusal> {
+    /// The resources that a describe request names by id.
+    pub(super) fn select(&self, params: &Params, items: impl Iterator<Item = T>) -> Result<Page<T>, Ec2Error> {
         let mut items: Vec<(String, T)> = items.map(|item| ((self.id)(&item), item)).collect();
         let wanted = self.ids.map(|(name, _)| params.list(name)).unwrap_or_default();
         // Of a malformed id and one that isn't there, AWS names the malformed one.
@@ -84,7 +84,7 @@ impl<T> Listing<'_, T> {
         page(params, items, self.pages.as_ref(), !wanted.is_empty())
     }
 
-    fn filter<'f>(&'f self, name: &'f str) -> Result<Look<'f, T>, Refusal> {
+    fn filter<'f>(&'f self, name: &'f str) -> Result<FilterField<'f, T>, Ec2Error> {
         if let Some(key) = name.strip_prefix("tag:") {
             return Ok(Box::new(move |item| (self.tags)(item).remove(key).into_iter().collect()));
         }
@@ -97,7 +97,7 @@ impl<T> Listing<'_, T> {
         }
         let known = self.filters.iter().find(|(known, _)| *known == name);
         let (_, values) =
-            known.ok_or_else(|| Refusal::new("InvalidParameterValue", format!("The filter '{name}' is invalid")))?;
+            known.ok_or_else(|| Ec2Error::new("InvalidParameterValue", format!("The filter '{name}' is invalid")))?;
         Ok(Box::new(values))
     }
 }
@@ -111,20 +111,20 @@ fn page<T>(
     mut items: Vec<(String, T)>,
     pages: Option<&RangeInclusive<usize>>,
     by_id: bool,
-) -> Result<Page<T>, Refusal> {
+) -> Result<Page<T>, Ec2Error> {
     let Some(pages) = pages else {
         return Ok(Page { items: items.into_iter().map(|(_, item)| item).collect(), next: None });
     };
     if let Some(token) = params.text("NextToken").filter(|token| !token.is_empty()) {
         let after = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let after = after.ok_or_else(|| Refusal::new("InvalidNextToken", "The token is invalid."))?;
+        let after = after.ok_or_else(|| Ec2Error::new("InvalidNextToken", "The token is invalid."))?;
         items.retain(|(id, _)| *id > after);
     }
     let limit = match params.number("MaxResults")? {
         None => usize::MAX,
         Some(_) if by_id => {
             let message = "The parameter MaxResults cannot be used with a list of ids";
-            return Err(Refusal::new("InvalidParameterCombination", message));
+            return Err(Ec2Error::new("InvalidParameterCombination", message));
         }
         Some(limit) if pages.contains(&limit) => limit.min(LONGEST_PAGE),
         Some(other) => {
@@ -132,7 +132,7 @@ fn page<T>(
             let message = format!(
                 "Value ({other}) for parameter maxResults is invalid. Expecting a value between {least} and {most}."
             );
-            return Err(Refusal::new("InvalidParameterValue", message));
+            return Err(Ec2Error::new("InvalidParameterValue", message));
         }
     };
     let more = items.len() > limit;
@@ -166,13 +166,13 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// A list of what there is none of.
 pub(super) fn empty(
-    request: &Request<'_>,
+    request: &Ec2Request<'_>,
     set: &str,
     ids: Option<(&str, Option<IdForm>)>,
     pages: RangeInclusive<usize>,
     filters: &[Filter<()>],
-    missing: fn(&str) -> Refusal,
-) -> Outcome {
+    missing: fn(&str) -> Ec2Error,
+) -> Ec2Result {
     Listing { ids, pages: Some(pages), id: |()| String::new(), tags: no_tags, filters, missing }
         .select(&request.params, std::iter::empty())?;
     let mut xml = Xml::new();

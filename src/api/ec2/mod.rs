@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
-pub(super) use self::errors::Refusal;
+pub(super) use self::errors::Ec2Error;
 use self::errors::not_found;
 use self::params::Params;
 use self::xml::Xml;
@@ -42,41 +42,41 @@ const OWNER: &str = "123456789012";
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
 /// What an action answers inside its response element.
-type Outcome = Result<Xml, Refusal>;
+type Ec2Result = Result<Xml, Ec2Error>;
 
 /// One request.
-struct Request<'a> {
+struct Ec2Request<'a> {
     shared: &'a Shared,
     params: Params,
     /// The region that the request was signed for; `None`: unsigned, which sees every region.
     region: Option<Region>,
 }
 
-impl Request<'_> {
+impl Ec2Request<'_> {
     /// Whether something in `region` is looked at.
     fn sees(&self, region: &Region) -> bool {
         self.region.as_ref().is_none_or(|own| own == region)
     }
 
     /// Refuses what no handler has read, and what was to be tried only (`DryRun`).
-    fn check_complete(&self) -> Result<(), Refusal> {
+    fn check_complete(&self) -> Result<(), Ec2Error> {
         let is_dry = self.params.flag("DryRun")? == Some(true);
         self.params.check_all_read()?;
-        if is_dry { Err(Refusal::dry_run()) } else { Ok(()) }
+        if is_dry { Err(Ec2Error::dry_run()) } else { Ok(()) }
     }
 
     /// Changes what there is, once the request turned out to be complete: handlers read all their parameters before.
     async fn edit<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, Ec2Error> {
         self.check_complete()?;
         self.check_region()?;
         Ok(self.shared.control.edit(change).await?)
     }
 
-    /// What lies in another region isn't there for the caller, whose region is that of the signature.
-    fn check_region(&self) -> Result<(), Refusal> {
+    /// The caller sees only its region, which is that of the signature.
+    fn check_region(&self) -> Result<(), Ec2Error> {
         let inventory = self.shared.control.inventory();
         let found = self.params.resource_ids().find(|id| !self.sees_resource(&inventory, id));
         found.map_or(Ok(()), |id| Err(not_found(Kind::of_id(id), id)))
@@ -87,12 +87,12 @@ impl Request<'_> {
         inventory.region_of_resource(id).is_none_or(|region| self.sees(region))
     }
 
-    /// The region that something new lies in.
-    fn own_region(&self) -> Result<Region, Refusal> {
+    /// The region of a new resource.
+    fn own_region(&self) -> Result<Region, Ec2Error> {
         let inventory = self.shared.control.inventory();
         let only = || inventory.vpcs.values().next().map(|record| record.vpc.region.clone());
         self.region.clone().or_else(only).ok_or_else(|| {
-            Refusal::new("MissingAuthenticationToken", "Sign the request: the region is in its signature's scope.")
+            Ec2Error::new("MissingAuthenticationToken", "Sign the request: the region is in its signature's scope.")
         })
     }
 }
@@ -106,7 +106,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
         return answer;
     }
     let answered = match region(call) {
-        Ok(region) => act(&Request { shared, params, region }, &action).await,
+        Ok(region) => act(&Ec2Request { shared, params, region }, &action).await,
         Err(refusal) => Err(refusal),
     };
     match answered {
@@ -115,7 +115,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     }
 }
 
-async fn act(request: &Request<'_>, action: &str) -> Outcome {
+async fn act(request: &Ec2Request<'_>, action: &str) -> Ec2Result {
     use Direction::{Egress, Ingress};
     let body = match action {
         "CreateVpcEndpoint" => endpoints::create(request).await,
@@ -168,12 +168,12 @@ async fn act(request: &Request<'_>, action: &str) -> Outcome {
         | "ModifyVpcEndpointServiceConfiguration"
         | "ModifyVpcEndpointServicePermissions"
         | "DeleteVpcEndpointServiceConfigurations" => {
-            return Err(Refusal::new("UnsupportedOperation", format!("The lab does not support {action}.")));
+            return Err(Ec2Error::new("UnsupportedOperation", format!("The lab does not support {action}.")));
         }
-        "" => return Err(Refusal::new("MissingAction", "The request is missing an action.")),
+        "" => return Err(Ec2Error::new("MissingAction", "The request is missing an action.")),
         other => {
             let message = format!("The action {other} is not valid for this web service.");
-            return Err(Refusal::new("InvalidAction", message));
+            return Err(Ec2Error::new("InvalidAction", message));
         }
     }?;
     request.check_complete()?;
@@ -181,7 +181,7 @@ async fn act(request: &Request<'_>, action: &str) -> Outcome {
 }
 
 /// The region in the credential scope of a signed request.
-fn region(call: &Call) -> Result<Option<Region>, Refusal> {
+fn region(call: &Call) -> Result<Option<Region>, Ec2Error> {
     let scope =
         |text: &str| text.split(',').next().unwrap_or_default().split('/').nth(2).unwrap_or_default().to_owned();
     let in_header = call.header("authorization").and_then(|header| header.split_once("Credential="));
@@ -189,7 +189,7 @@ fn region(call: &Call) -> Result<Option<Region>, Refusal> {
     let Some(region) = in_header.map(|(_, text)| scope(text)).or_else(|| in_query.map(|(_, text)| scope(text))) else {
         return Ok(None);
     };
-    Region::of(None, &region).map(Some).map_err(|_| Refusal {
+    Region::of(None, &region).map(Some).map_err(|_| Ec2Error {
         status: StatusCode::FORBIDDEN,
         code: "SignatureDoesNotMatch",
         message: format!("Credential should be scoped to a valid region, not '{region}'."),
@@ -205,7 +205,7 @@ fn success(action: &str, body: &Xml) -> String {
     )
 }
 
-pub(super) fn failure(refusal: &Refusal) -> String {
+pub(super) fn failure(refusal: &Ec2Error) -> String {
     let mut error = Xml::new();
     error.nest("Error", |error| {
         error.leaf("Code", refusal.code);

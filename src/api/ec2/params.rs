@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::errors::Refusal;
+use super::errors::Ec2Error;
 use crate::control::inventory::Tags;
 use crate::model::is_prefixed_hex;
 
@@ -30,21 +30,21 @@ impl Params {
         Some(param.value.as_str())
     }
 
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
-        self.text(name).filter(|value| !value.is_empty()).ok_or_else(|| Refusal::missing(name))
+    pub(super) fn required(&self, name: &str) -> Result<&str, Ec2Error> {
+        self.text(name).filter(|value| !value.is_empty()).ok_or_else(|| Ec2Error::missing(name))
     }
 
-    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Ec2Error> {
         match self.text(name) {
             None => Ok(None),
             Some("true" | "True" | "TRUE" | "1") => Ok(Some(true)),
             Some("false" | "False" | "FALSE" | "0") => Ok(Some(false)),
-            Some(other) => Err(Refusal::invalid(name, other)),
+            Some(other) => Err(Ec2Error::invalid(name, other)),
         }
     }
 
-    pub(super) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Refusal> {
-        self.text(name).map(|text| text.parse().map_err(|_| Refusal::invalid(name, text))).transpose()
+    pub(super) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Ec2Error> {
+        self.text(name).map(|text| text.parse().map_err(|_| Ec2Error::invalid(name, text))).transpose()
     }
 
     /// A parameter that has an effect in AWS and none here: it may say what is so anyway.
@@ -52,9 +52,9 @@ impl Params {
     /// # Errors
     ///
     /// `UnsupportedOperation` for another value.
-    pub(super) fn only(&self, name: &str, values: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn only(&self, name: &str, values: &[&str]) -> Result<(), Ec2Error> {
         match self.text(name) {
-            Some(value) if !values.contains(&value) => Err(Refusal::new(
+            Some(value) if !values.contains(&value) => Err(Ec2Error::new(
                 "UnsupportedOperation",
                 format!("{name}={value} is not supported here; leave it out, or say {}.", values.join(" or ")),
             )),
@@ -67,14 +67,14 @@ impl Params {
     /// # Errors
     ///
     /// `UnsupportedOperation` for the first that is given.
-    pub(super) fn unsupported(&self, names: &[impl AsRef<str>]) -> Result<(), Refusal> {
+    pub(super) fn unsupported(&self, names: &[impl AsRef<str>]) -> Result<(), Ec2Error> {
         let is_named = |param: &&Param| {
             names.iter().any(|name| {
                 param.key.strip_prefix(name.as_ref()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };
         self.0.iter().find(is_named).map_or(Ok(()), |Param { key, .. }| {
-            Err(Refusal::new("UnsupportedOperation", format!("{key} is not supported here; leave it out.")))
+            Err(Ec2Error::new("UnsupportedOperation", format!("{key} is not supported here; leave it out.")))
         })
     }
 
@@ -93,12 +93,12 @@ impl Params {
     }
 
     /// An id of one form.
-    pub(super) fn id<T: FromStr>(&self, name: &str, form: IdForm) -> Result<T, Refusal> {
+    pub(super) fn id<T: FromStr>(&self, name: &str, form: IdForm) -> Result<T, Ec2Error> {
         form.parse(self.required(name)?)
     }
 
     /// The ids of a list, each of one form.
-    pub(super) fn ids<T: FromStr>(&self, name: &str, form: IdForm) -> Result<Vec<T>, Refusal> {
+    pub(super) fn ids<T: FromStr>(&self, name: &str, form: IdForm) -> Result<Vec<T>, Ec2Error> {
         self.list(name).into_iter().map(|text| form.parse(text)).collect()
     }
 
@@ -112,7 +112,7 @@ impl Params {
     }
 
     /// `Filter.N.Name` with its values.
-    pub(super) fn filters(&self) -> Result<Vec<(&str, Vec<&str>)>, Refusal> {
+    pub(super) fn filters(&self) -> Result<Vec<(&str, Vec<&str>)>, Ec2Error> {
         let filter = |n| {
             let name = self.required(&format!("Filter.{n}.Name"))?;
             Ok((name, self.list(&format!("Filter.{n}.Value"))))
@@ -120,7 +120,7 @@ impl Params {
         self.indexes("Filter").into_iter().map(filter).collect()
     }
 
-    /// What tells two requests with one client token apart: everything but the token and what signing adds.
+    /// The digest that distinguishes requests with the same client token: everything but the token and the signature's parameters.
     pub(super) fn fingerprint(&self) -> String {
         let counts = |param: &&Param| param.key != "ClientToken" && !is_of_every_request(&param.key);
         let mut pairs: Vec<_> = self.0.iter().filter(counts).map(|param| (&param.key, &param.value)).collect();
@@ -131,10 +131,10 @@ impl Params {
     /// # Errors
     ///
     /// `UnknownParameter` for the first that no handler has read.
-    pub(super) fn check_all_read(&self) -> Result<(), Refusal> {
+    pub(super) fn check_all_read(&self) -> Result<(), Ec2Error> {
         let is_unread = |param: &&Param| !param.read.load(Ordering::Relaxed) && !is_of_every_request(&param.key);
         self.0.iter().find(is_unread).map_or(Ok(()), |Param { key, .. }| {
-            Err(Refusal::new("UnknownParameter", format!("The parameter {key} is not recognized.")))
+            Err(Ec2Error::new("UnknownParameter", format!("The parameter {key} is not recognized.")))
         })
     }
 }
@@ -176,35 +176,35 @@ impl IdForm {
     /// # Errors
     ///
     /// `InvalidX.Malformed`, for ids of other clouds as well.
-    pub(super) fn check(self, text: &str) -> Result<(), Refusal> {
+    pub(super) fn check(self, text: &str) -> Result<(), Ec2Error> {
         if self.fits(text) { Ok(()) } else { Err(self.refusal(text)) }
     }
 
     /// # Errors
     ///
     /// As [`Self::check`].
-    pub(super) fn parse<T: FromStr>(self, text: &str) -> Result<T, Refusal> {
+    pub(super) fn parse<T: FromStr>(self, text: &str) -> Result<T, Ec2Error> {
         self.check(text)?;
         text.parse().map_err(|_| self.refusal(text))
     }
 
-    fn refusal(self, text: &str) -> Refusal {
-        Refusal::new(self.malformed, format!("Invalid id: \"{text}\" (expecting \"{}...\")", self.prefix))
+    fn refusal(self, text: &str) -> Ec2Error {
+        Ec2Error::new(self.malformed, format!("Invalid id: \"{text}\" (expecting \"{}...\")", self.prefix))
     }
 }
 
 impl Params {
     /// Tags for a new resource of one type.
-    pub(super) fn tags(&self, resource: &str) -> Result<Tags, Refusal> {
+    pub(super) fn tags(&self, resource: &str) -> Result<Tags, Ec2Error> {
         let mut tags = Tags::new();
         for n in self.indexes("TagSpecification") {
-            let wrong = |message: &str| Refusal::new("InvalidParameter", message);
+            let wrong = |message: &str| Ec2Error::new("InvalidParameter", message);
             let kind = self
                 .text(&format!("TagSpecification.{n}.ResourceType"))
                 .ok_or_else(|| wrong("Tag specification resource type must have a value"))?;
             if kind != resource {
                 let message = format!("'{kind}' is not a valid taggable resource type for this operation.");
-                return Err(Refusal::new("InvalidParameterValue", message));
+                return Err(Ec2Error::new("InvalidParameterValue", message));
             }
             let own = self.tag_list(&format!("TagSpecification.{n}.Tag"))?;
             if own.is_empty() {
@@ -216,8 +216,8 @@ impl Params {
     }
 
     /// `name.N.Key` with `name.N.Value`. Source: AWS, *Tag restrictions*.
-    pub(super) fn tag_list(&self, name: &str) -> Result<Tags, Refusal> {
-        let wrong = |message: String| Refusal::new("InvalidParameterValue", message);
+    pub(super) fn tag_list(&self, name: &str) -> Result<Tags, Ec2Error> {
+        let wrong = |message: String| Ec2Error::new("InvalidParameterValue", message);
         let mut tags = Tags::new();
         for n in self.indexes(name) {
             let key = self.required(&format!("{name}.{n}.Key"))?;

@@ -10,7 +10,7 @@ use super::items::{Listing, PAGES, one};
 use super::params::{GROUP, PREFIX_LIST, Params, RULE};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::control::draft::Kind;
 use crate::control::draft::ec2::NewRule;
 use crate::control::inventory::{Protocol, RulePeer, RuleRecord, RuleTerms, Tags, VpcRecord};
@@ -65,16 +65,16 @@ pub(super) fn permissions(xml: &mut Xml, tag: &str, rules: &[RuleRecord], direct
 }
 
 /// A rule with the group that it belongs to.
-struct View<'a> {
+struct RuleView<'a> {
     region: &'a Region,
     group: &'a SecurityGroupId,
     rule: &'a RuleRecord,
     tags: Tags,
 }
 
-fn views(record: &VpcRecord) -> impl Iterator<Item = View<'_>> {
+fn views(record: &VpcRecord) -> impl Iterator<Item = RuleView<'_>> {
     record.rules.iter().flat_map(move |(group, rules)| {
-        let view = move |rule| View { region: &record.vpc.region, group, rule, tags: tags_of(record, id_of(rule)) };
+        let view = move |rule| RuleView { region: &record.vpc.region, group, rule, tags: tags_of(record, id_of(rule)) };
         rules.iter().map(view)
     })
 }
@@ -83,7 +83,7 @@ fn id_of(rule: &RuleRecord) -> &str {
     rule.id.as_str()
 }
 
-fn body(xml: &mut Xml, View { region, group, rule, tags }: View<'_>) {
+fn body(xml: &mut Xml, RuleView { region, group, rule, tags }: RuleView<'_>) {
     xml.leaf("securityGroupRuleArn", format!("arn:aws:ec2:{region}:{OWNER}:security-group-rule/{}", rule.id));
     xml.leaf("groupOwnerId", OWNER);
     fields(xml, group, rule, |xml, id| {
@@ -115,18 +115,18 @@ fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced:
     }
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let groups = request.params.filters()?.into_iter().filter(|(name, _)| *name == "group-id");
     if let Some(wrong) = groups.flat_map(|(_, ids)| ids).find(|id| !GROUP.fits(id)) {
         // Here AWS says it in other words (moto's test, which was verified against AWS).
         let message = format!("The security group ID '{wrong}' is malformed");
-        return Err(Refusal::new("InvalidGroupId.Malformed", message));
+        return Err(Ec2Error::new("InvalidGroupId.Malformed", message));
     }
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("SecurityGroupRuleId", Some(RULE))),
         pages: Some(PAGES),
-        id: |view: &View<'_>| view.rule.id.to_string(),
+        id: |view: &RuleView<'_>| view.rule.id.to_string(),
         tags: |view| view.tags.clone(),
         filters: &[("group-id", |view| one(view.group)), ("security-group-rule-id", |view| one(&view.rule.id))],
         missing: |id| not_found(Kind::SecurityRuleId, id),
@@ -139,28 +139,28 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn authorize(request: &Request<'_>, direction: Direction) -> Outcome {
+pub(super) async fn authorize(request: &Ec2Request<'_>, direction: Direction) -> Ec2Result {
     let (group, rules) = (group_id(&request.params)?, new_rules(&request.params)?);
     if rules.is_empty() {
-        return Err(Refusal::missing("IpPermissions"));
+        return Err(Ec2Error::missing("IpPermissions"));
     }
     let tags = request.params.tags("security-group-rule")?;
     let home = group.clone();
     let added = request.edit(move |draft| draft.authorize(&home, direction, rules, &tags)).await?;
     let mut xml = Xml::done();
     let inventory = request.shared.control.inventory();
-    let is_added = |view: &View<'_>| added.iter().any(|rule| rule.id == view.rule.id);
+    let is_added = |view: &RuleView<'_>| added.iter().any(|rule| rule.id == view.rule.id);
     xml.set("securityGroupRuleSet", inventory.vpcs.values().flat_map(views).filter(is_added), body);
     Ok(xml)
 }
 
-pub(super) async fn revoke(request: &Request<'_>, direction: Direction) -> Outcome {
+pub(super) async fn revoke(request: &Ec2Request<'_>, direction: Direction) -> Ec2Result {
     let params = &request.params;
     let group = group_id(params)?;
     let terms: Vec<RuleTerms> = new_rules(params)?.into_iter().map(|rule| rule.terms).collect();
     let ids = params.ids::<SecurityRuleId>("SecurityGroupRuleId", RULE)?;
     if terms.is_empty() && ids.is_empty() {
-        return Err(Refusal::missing("IpPermissions or SecurityGroupRuleId"));
+        return Err(Ec2Error::missing("IpPermissions or SecurityGroupRuleId"));
     }
     let home = group.clone();
     let revoked = request.edit(move |draft| draft.revoke(&home, direction, &terms, &ids)).await?;
@@ -172,7 +172,7 @@ pub(super) async fn revoke(request: &Request<'_>, direction: Direction) -> Outco
     Ok(xml)
 }
 
-pub(super) async fn modify(request: &Request<'_>) -> Outcome {
+pub(super) async fn modify(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let group = group_id(params)?;
     let change = |n| {
@@ -184,7 +184,7 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
         peers.extend(params.text(&at("PrefixListId")).map(prefix_list).transpose()?);
         peers.extend(params.text(&at("ReferencedGroupId")).map(group_peer).transpose()?);
         let [peer] = <[RulePeer; 1]>::try_from(peers).map_err(|_| {
-            Refusal::new(
+            Ec2Error::new(
                 "InvalidParameterCombination",
                 "A rule has one of CidrIpv4, CidrIpv6, PrefixListId and ReferencedGroupId.",
             )
@@ -193,15 +193,15 @@ pub(super) async fn modify(request: &Request<'_>) -> Outcome {
         let description = description(params.text(&at("Description")))?;
         Ok((id, NewRule { terms: RuleTerms { protocol, ports, peer }, description }))
     };
-    let changes = params.indexes("SecurityGroupRule").into_iter().map(change).collect::<Result<Vec<_>, Refusal>>()?;
+    let changes = params.indexes("SecurityGroupRule").into_iter().map(change).collect::<Result<Vec<_>, Ec2Error>>()?;
     if changes.is_empty() {
-        return Err(Refusal::missing("SecurityGroupRule"));
+        return Err(Ec2Error::missing("SecurityGroupRule"));
     }
     request.edit(move |draft| draft.change_rules(&group, changes)).await?;
     Ok(Xml::done())
 }
 
-pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direction) -> Outcome {
+pub(super) async fn update_descriptions(request: &Ec2Request<'_>, direction: Direction) -> Ec2Result {
     let params = &request.params;
     let (group, rules) = (group_id(params)?, new_rules(params)?);
     let by_id = |n| {
@@ -209,26 +209,26 @@ pub(super) async fn update_descriptions(request: &Request<'_>, direction: Direct
         Ok((id, description(params.text(&format!("SecurityGroupRuleDescription.{n}.Description")))?))
     };
     let by_id =
-        params.indexes("SecurityGroupRuleDescription").into_iter().map(by_id).collect::<Result<Vec<_>, Refusal>>()?;
+        params.indexes("SecurityGroupRuleDescription").into_iter().map(by_id).collect::<Result<Vec<_>, Ec2Error>>()?;
     if rules.is_empty() && by_id.is_empty() {
-        return Err(Refusal::missing("IpPermissions or SecurityGroupRuleDescription"));
+        return Err(Ec2Error::missing("IpPermissions or SecurityGroupRuleDescription"));
     }
     request.edit(move |draft| draft.describe_rules(&group, direction, rules, by_id)).await?;
     Ok(Xml::done())
 }
 
 /// The rules of a request: `IpPermissions.N.…`, one for each far side, or the short form for one.
-fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
+fn new_rules(params: &Params) -> Result<Vec<NewRule>, Ec2Error> {
     let mut rules = Vec::new();
     for n in params.indexes("IpPermissions") {
         let at = |name: &str| format!("IpPermissions.{n}.{name}");
         let (protocol, ports) = protocol_and_ports(params, &at)?;
         let before = rules.len();
-        let mut add = |list: &str, field: &str, peer: &dyn Fn(&str) -> Result<RulePeer, Refusal>| {
+        let mut add = |list: &str, field: &str, peer: &dyn Fn(&str) -> Result<RulePeer, Ec2Error>| {
             for m in params.indexes(&at(list)) {
                 let of = |name: &str| params.text(&format!("{}.{m}.{name}", at(list)));
                 let text = of(field)
-                    .ok_or_else(|| of("GroupName").map_or_else(|| Refusal::missing(field), no_default_group))?;
+                    .ok_or_else(|| of("GroupName").map_or_else(|| Ec2Error::missing(field), no_default_group))?;
                 // Descriptions of groups have it, and callers send back what was described; the id alone names the group.
                 of("GroupName");
                 // Those of groups in peered VPCs have these, and VPCs are not peered by call here.
@@ -249,7 +249,7 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
         add("UserIdGroupPairs", "GroupId", &group_peer)?;
         add("PrefixListIds", "PrefixListId", &prefix_list)?;
         if rules.len() == before {
-            return Err(Refusal::missing("IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs"));
+            return Err(Ec2Error::missing("IpRanges, Ipv6Ranges, PrefixListIds or UserIdGroupPairs"));
         }
     }
     if let Some(name) = params.text("SourceSecurityGroupName") {
@@ -259,7 +259,7 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
     if params.text("CidrIp").is_none()
         && ["IpProtocol", "FromPort", "ToPort"].iter().any(|name| params.text(name).is_some())
     {
-        return Err(Refusal::missing("CidrIp"));
+        return Err(Ec2Error::missing("CidrIp"));
     }
     if let Some(text) = params.text("CidrIp") {
         let (protocol, ports) = protocol_and_ports(params, &str::to_owned)?;
@@ -269,18 +269,21 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Refusal> {
     for (n, rule) in rules.iter().enumerate() {
         if rules[..n].iter().any(|other| other.terms == rule.terms) {
             let message = "The same permission must not appear multiple times";
-            return Err(Refusal::new("InvalidParameterValue", message));
+            return Err(Ec2Error::new("InvalidParameterValue", message));
         }
     }
     Ok(rules)
 }
 
 /// `IpProtocol`, `FromPort` and `ToPort`. Source: Amazon EC2 API Reference, *IpPermission*.
-fn protocol_and_ports(params: &Params, at: &dyn Fn(&str) -> String) -> Result<(Protocol, Option<(i32, i32)>), Refusal> {
+fn protocol_and_ports(
+    params: &Params,
+    at: &dyn Fn(&str) -> String,
+) -> Result<(Protocol, Option<(i32, i32)>), Ec2Error> {
     let protocol: Protocol = match params.text(&at("IpProtocol")) {
-        None => return Err(Refusal::missing("IpProtocol")),
+        None => return Err(Ec2Error::missing("IpProtocol")),
         Some(text) => text.parse().map_err(|_| {
-            Refusal::new("InvalidParameterValue", format!("Invalid value '{text}' for IP protocol. Unknown protocol."))
+            Ec2Error::new("InvalidParameterValue", format!("Invalid value '{text}' for IP protocol. Unknown protocol."))
         })?,
     };
     let (from, to) = (params.number::<i32>(&at("FromPort"))?, params.number::<i32>(&at("ToPort"))?);
@@ -289,8 +292,8 @@ fn protocol_and_ports(params: &Params, at: &dyn Fn(&str) -> String) -> Result<(P
         (Protocol::All | Protocol::Other(_), ..) => return Ok((protocol, None)),
         (Protocol::Icmp | Protocol::Icmpv6, from, to) => (from.unwrap_or(-1), to.unwrap_or(-1)),
         (_, Some(from), Some(to)) => (from, to),
-        (_, None, _) => return Err(Refusal::missing("FromPort")),
-        (_, _, None) => return Err(Refusal::missing("ToPort")),
+        (_, None, _) => return Err(Ec2Error::missing("FromPort")),
+        (_, _, None) => return Err(Ec2Error::missing("ToPort")),
     };
     let fits = match protocol {
         Protocol::Tcp | Protocol::Udp => 0 <= ports.0 && ports.0 <= ports.1 && ports.1 <= 65_535,
@@ -302,33 +305,33 @@ fn protocol_and_ports(params: &Params, at: &dyn Fn(&str) -> String) -> Result<(P
     } else {
         let kind =
             if matches!(protocol, Protocol::Tcp | Protocol::Udp) { "TCP/UDP port range" } else { "ICMP type and code" };
-        Err(Refusal::new("InvalidParameterValue", format!("Invalid {kind} ({}, {})", ports.0, ports.1)))
+        Err(Ec2Error::new("InvalidParameterValue", format!("Invalid {kind} ({}, {})", ports.0, ports.1)))
     }
 }
 
 /// A network of one version, with its mask; AWS drops bits behind it.
-fn network(text: &str, is_v4: bool) -> Result<RulePeer, Refusal> {
+fn network(text: &str, is_v4: bool) -> Result<RulePeer, Ec2Error> {
     match text.parse::<IpNet>() {
         Ok(net) if net.addr().is_ipv4() == is_v4 => Ok(RulePeer::Network(net.trunc())),
-        _ => Err(Refusal::new("InvalidParameterValue", format!("CIDR block {text} is malformed"))),
+        _ => Err(Ec2Error::new("InvalidParameterValue", format!("CIDR block {text} is malformed"))),
     }
 }
 
-fn group_peer(text: &str) -> Result<RulePeer, Refusal> {
+fn group_peer(text: &str) -> Result<RulePeer, Ec2Error> {
     GROUP.parse(text).map(RulePeer::Group)
 }
 
-fn prefix_list(text: &str) -> Result<RulePeer, Refusal> {
+fn prefix_list(text: &str) -> Result<RulePeer, Ec2Error> {
     PREFIX_LIST.check(text).map(|()| RulePeer::PrefixList(text.to_owned()))
 }
 
 /// What a rule is for.
-fn description(text: Option<&str>) -> Result<Option<String>, Refusal> {
+fn description(text: Option<&str>) -> Result<Option<String>, Ec2Error> {
     let fits = |text: &str| {
         text.len() <= 255 && text.chars().all(|c| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c))
     };
     match text {
-        Some(text) if !fits(text) => Err(Refusal::new(
+        Some(text) if !fits(text) => Err(Ec2Error::new(
             "InvalidParameterValue",
             "Invalid rule description. Valid descriptions are strings less than 256 characters from the following set: \
              a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*",

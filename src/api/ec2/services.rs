@@ -4,7 +4,7 @@ use super::errors::not_found;
 use super::items::{ENDPOINT_PAGES, Filter, Listing, empty, no_tags, none, one};
 use super::params::SERVICE;
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation};
 use crate::model::{AppEndpointKind, IpFamily, Region, ServiceName, VpceServiceId};
@@ -19,17 +19,17 @@ pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<
 }
 
 /// An endpoint service as the consumer sees it.
-pub(super) struct Offer {
+pub(super) struct VisibleService {
     pub(super) name: ServiceName,
     /// The families that it takes endpoints of.
     families: Vec<&'static str>,
     private: Option<String>,
 }
 
-pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
+pub(super) fn offers(inventory: &Inventory) -> Vec<VisibleService> {
     let atlas = inventory.services.values().filter(|record| record.state.stands());
     let families = |id: &VpceServiceId| inventory.ip_address_types(id).families().map(IpFamily::label).collect();
-    let offer = |name: ServiceName, private| Offer { families: families(name.service()), name, private };
+    let offer = |name: ServiceName, private| VisibleService { families: families(name.service()), name, private };
     let atlas = atlas.map(|record| offer(record.service.name(), None));
     let apps =
         inventory.fixed.app_services.iter().map(|service| offer(service.name(), private_name(inventory, &service.id)));
@@ -43,27 +43,28 @@ pub(super) fn offers(inventory: &Inventory) -> Vec<Offer> {
 }
 
 /// `ServiceRegion`, or one of `ServiceRegion.N`.
-pub(super) fn service_region(text: &str) -> Result<Region, Refusal> {
-    Region::of(None, text).map_err(|_| Refusal::invalid("ServiceRegion", text))
+pub(super) fn service_region(text: &str) -> Result<Region, Ec2Error> {
+    Region::of(None, text).map_err(|_| Ec2Error::invalid("ServiceRegion", text))
 }
 
-/// The services that a caller sees: those of its own region, or with `ServiceRegion.N` those of these regions that support
+/// The services that a caller sees: those of the caller's region, or with `ServiceRegion.N` those of these regions that support
 /// it. Source: AWS PrivateLink, *Cross-Region enabled services*, which lists so what an endpoint can be made to.
-fn seen(request: &Request<'_>, inventory: &Inventory) -> Result<Vec<Offer>, Refusal> {
+fn seen(request: &Ec2Request<'_>, inventory: &Inventory) -> Result<Vec<VisibleService>, Ec2Error> {
     let regions = request.params.list("ServiceRegion").into_iter().map(service_region);
     let regions = regions.collect::<Result<Vec<_>, _>>()?;
     let is_meant = |region: &Region| if regions.is_empty() { request.sees(region) } else { regions.contains(region) };
-    let supports =
-        |offer: &Offer| request.region.as_ref().is_none_or(|own| inventory.supports(offer.name.service(), own));
+    let supports = |offer: &VisibleService| {
+        request.region.as_ref().is_none_or(|own| inventory.supports(offer.name.service(), own))
+    };
     Ok(offers(inventory).into_iter().filter(|offer| is_meant(offer.name.region()) && supports(offer)).collect())
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("ServiceName", None)),
         pages: Some(ENDPOINT_PAGES),
-        id: |offer: &Offer| offer.name.to_string(),
+        id: |offer: &VisibleService| offer.name.to_string(),
         tags: no_tags,
         filters: &[
             ("owner", |_| one(OWNER)),
@@ -72,7 +73,9 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
             ("service-type", |_| one("Interface")),
             ("supported-ip-address-types", |offer| offer.families.iter().map(ToString::to_string).collect()),
         ],
-        missing: |name| Refusal::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")),
+        missing: |name| {
+            Ec2Error::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"))
+        },
     };
     let page = listing.select(&request.params, seen(request, &inventory)?.into_iter())?;
     let mut xml = Xml::new();
@@ -102,7 +105,7 @@ pub(super) fn describe(request: &Request<'_>) -> Outcome {
 }
 
 /// Services that the caller's own account offers: none, as Atlas' are MongoDB's.
-pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_configurations(request: &Ec2Request<'_>) -> Ec2Result {
     let filters: [Filter<()>; 4] =
         [("service-name", none), ("service-id", none), ("service-state", none), ("supported-ip-address-types", none)];
     let ids = Some(("ServiceId", Some(SERVICE)));
@@ -110,7 +113,7 @@ pub(super) fn describe_configurations(request: &Request<'_>) -> Outcome {
 }
 
 /// Who may connect to a service of the caller's own account, which has none.
-pub(super) fn describe_permissions(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_permissions(request: &Ec2Request<'_>) -> Ec2Result {
     let id: VpceServiceId = request.params.id("ServiceId", SERVICE)?;
     Err(not_found(Kind::Service, id.as_str()))
 }

@@ -8,20 +8,20 @@ use super::params::{Params, SUBNET};
 use super::tags::{tag_set, tags_of};
 use super::vpcs::{cidr_block, vpc_id};
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord, ipv6_association_of};
 use crate::model::{EndpointState, IpAddressType, IpFamily, Region, Subnet, SubnetId, Zone};
 
 /// A subnet with what is around it.
 #[derive(Clone, Copy)]
-struct View<'a> {
+struct SubnetView<'a> {
     inventory: &'a Inventory,
     record: &'a VpcRecord,
     subnet: &'a Subnet,
 }
 
-impl View<'_> {
+impl SubnetView<'_> {
     fn attributes(&self) -> SubnetAttributes {
         self.record.subnet_attributes.get(&self.subnet.id).cloned().unwrap_or_default()
     }
@@ -105,23 +105,23 @@ fn ipv6_association(xml: &mut Xml, (id, net): (String, Ipv6Net), state: &str) {
 /// # Errors
 ///
 /// `InvalidParameterValue` for what is no IPv6 network, `InvalidSubnet.Range` for a prefix of another length.
-fn ipv6_cidr_block(params: &Params) -> Result<Option<Ipv6Net>, Refusal> {
+fn ipv6_cidr_block(params: &Params) -> Result<Option<Ipv6Net>, Ec2Error> {
     params.unsupported(&["Ipv6IpamPoolId", "Ipv6NetmaskLength"])?;
     let Some(text) = params.text("Ipv6CidrBlock") else { return Ok(None) };
     let net = text.parse::<Ipv6Net>().map_err(|_| {
         let message = format!("Value ({text}) for parameter ipv6CidrBlock is invalid. This is not a valid CIDR block.");
-        Refusal::new("InvalidParameterValue", message)
+        Ec2Error::new("InvalidParameterValue", message)
     })?;
     if !(44..=64).contains(&net.prefix_len()) || net.prefix_len() % 4 != 0 {
-        return Err(Refusal::new("InvalidSubnet.Range", format!("The CIDR '{text}' is invalid.")));
+        return Err(Ec2Error::new("InvalidSubnet.Range", format!("The CIDR '{text}' is invalid.")));
     }
     Ok(Some(net.trunc()))
 }
 
-pub(super) async fn associate(request: &Request<'_>) -> Outcome {
+pub(super) async fn associate(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let id = subnet_id(request)?;
-    let net = ipv6_cidr_block(params)?.ok_or_else(|| Refusal::missing("Ipv6CidrBlock"))?;
+    let net = ipv6_cidr_block(params)?.ok_or_else(|| Ec2Error::missing("Ipv6CidrBlock"))?;
     let subnet = id.clone();
     request.edit(move |draft| draft.associate_subnet_network(&subnet, net)).await?;
     let inventory = request.shared.control.inventory();
@@ -134,7 +134,7 @@ pub(super) async fn associate(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
+pub(super) async fn disassociate(request: &Ec2Request<'_>) -> Ec2Result {
     let association = request.params.required("AssociationId")?.to_owned();
     let asked = association.clone();
     let (subnet, net) = request.edit(move |draft| draft.disassociate_subnet_network(&asked)).await?;
@@ -145,7 +145,7 @@ pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
 }
 
 /// `AvailabilityZone` or `AvailabilityZoneId`, one of the region's.
-fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal> {
+fn zone(request: &Ec2Request<'_>, region: &Region) -> Result<Option<Zone>, Ec2Error> {
     let (name, id) = (request.params.text("AvailabilityZone"), request.params.text("AvailabilityZoneId"));
     let find = |parameter: &str, text: &str, is_it: &dyn Fn(&Zone) -> bool| {
         region.zones().find(is_it).ok_or_else(|| {
@@ -155,11 +155,11 @@ fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal>
                  following availability zones: {}.",
                 zones.join(", ")
             );
-            Refusal::new("InvalidParameterValue", message)
+            Ec2Error::new("InvalidParameterValue", message)
         })
     };
     match (name, id) {
-        (Some(_), Some(_)) => Err(Refusal::new(
+        (Some(_), Some(_)) => Err(Ec2Error::new(
             "InvalidParameterCombination",
             "Only one of AvailabilityZone and AvailabilityZoneId may be specified.",
         )),
@@ -169,21 +169,21 @@ fn zone(request: &Request<'_>, region: &Region) -> Result<Option<Zone>, Refusal>
     }
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     params.unsupported(&["Ipv4IpamPoolId", "Ipv4NetmaskLength", "OutpostArn"])?;
     let is_native = params.flag("Ipv6Native")?.unwrap_or(false);
     if is_native && params.text("CidrBlock").is_some() && params.text("Ipv6CidrBlock").is_some() {
         let message =
             "When specifying ipv4 parameters, cidrBlock or ipv4IpamPoolId, you cannot set ipv6Native to true.";
-        return Err(Refusal::new("InvalidParameterCombination", message));
+        return Err(Ec2Error::new("InvalidParameterCombination", message));
     }
     let (vpc, tags, ipv6) = (vpc_id(params)?, params.tags("subnet")?, ipv6_cidr_block(params)?);
     let (net, ipv6) = match (is_native, ipv6) {
         (false, ipv6) => (cidr_block(params, "InvalidSubnet.Range")?, ipv6),
         (true, None) => {
             let message = "Either 'ipv6CidrBlock' or 'ipv6IpamPoolId' should be provided.";
-            return Err(Refusal::new("MissingParameter", message));
+            return Err(Ec2Error::new("MissingParameter", message));
         }
         (true, Some(net)) => (net.into(), None),
     };
@@ -195,22 +195,22 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     let inventory = request.shared.control.inventory();
     let mut xml = Xml::new();
     if let Some((record, subnet)) = inventory.vpcs.get(&vpc).and_then(|r| Some((r, r.vpc.subnets.get(&id)?))) {
-        xml.nest("subnet", |xml| View { inventory: &inventory, record, subnet }.body(xml));
+        xml.nest("subnet", |xml| SubnetView { inventory: &inventory, record, subnet }.body(xml));
     }
     Ok(xml)
 }
 
-fn subnet_id(request: &Request<'_>) -> Result<SubnetId, Refusal> {
+fn subnet_id(request: &Ec2Request<'_>) -> Result<SubnetId, Ec2Error> {
     request.params.id("SubnetId", SUBNET)
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let id = subnet_id(request)?;
     request.edit(move |draft| draft.delete_subnet(&id)).await?;
     Ok(Xml::done())
 }
 
-pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
+pub(super) async fn modify_attribute(request: &Ec2Request<'_>) -> Ec2Result {
     type Field = fn(&mut SubnetAttributes) -> &mut bool;
     let params = &request.params;
     let id = subnet_id(request)?;
@@ -233,11 +233,11 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
         Some(kind @ ("ip-name" | "resource-name")) => {
             changes.push((|own| &mut own.resource_names, kind == "resource-name"));
         }
-        Some(other) => return Err(Refusal::invalid("privateDnsHostnameTypeOnLaunch", other)),
+        Some(other) => return Err(Ec2Error::invalid("privateDnsHostnameTypeOnLaunch", other)),
     }
     if changes.len() > 1 {
         let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
-        return Err(Refusal::new("InvalidParameterCombination", message));
+        return Err(Ec2Error::new("InvalidParameterCombination", message));
     }
     let inventory = request.shared.control.inventory();
     let subnet = inventory.vpcs.values().find_map(|record| record.vpc.subnets.get(&id));
@@ -247,23 +247,23 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
         && on != (kind == IpAddressType::Ipv6)
     {
         let message = format!("Invalid value '{on}' for assignIpv6AddressOnCreation. The subnet is {}.", kind.label());
-        return Err(Refusal::new("InvalidParameterValue", message));
+        return Err(Ec2Error::new("InvalidParameterValue", message));
     }
     let change = move |own: &mut SubnetAttributes| changes.iter().for_each(|(field, on)| *field(own) = *on);
     request.edit(move |draft| draft.change_subnet(&id, &change)).await?;
     Ok(Xml::done())
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
     let inventory = &*inventory;
     let subnets =
-        seen.flat_map(|record| record.vpc.subnets.values().map(move |subnet| View { inventory, record, subnet }));
+        seen.flat_map(|record| record.vpc.subnets.values().map(move |subnet| SubnetView { inventory, record, subnet }));
     let listing = Listing {
         ids: Some(("SubnetId", Some(SUBNET))),
         pages: Some(PAGES),
-        id: |view: &View<'_>| view.subnet.id.to_string(),
+        id: |view: &SubnetView<'_>| view.subnet.id.to_string(),
         tags: |view| tags_of(view.record, view.subnet.id.as_str()),
         filters: &[
             ("availability-zone", |view| one(&view.subnet.zone)),

@@ -1,4 +1,4 @@
-//! What lies around VPCs: regions, zones, the account, and what every VPC has without being asked: a network ACL and a route
+//! Resources around VPCs: regions, zones, the account, and the defaults of every VPC: a network ACL and a route
 //! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -9,7 +9,7 @@ use super::params::{ACL, ENDPOINT, PREFIX_LIST, ROUTE_TABLE};
 use super::tags::tag_set;
 use super::vpcs::{ipv6_networks, networks};
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::object_id;
 use crate::control::draft::Kind;
 use crate::control::inventory::{Tags, VpcRecord};
@@ -19,7 +19,7 @@ fn zone_group(zone: &Zone) -> String {
     format!("{}-zg-1", zone.region())
 }
 
-pub(super) fn describe_zones(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_zones(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     // Every zone here is opted into.
     params.flag("AllAvailabilityZones")?;
@@ -65,15 +65,15 @@ pub(super) fn describe_zones(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-fn no_zone(zone: &str) -> Refusal {
-    Refusal::new("InvalidParameterValue", format!("Invalid availability zone: [{zone}]"))
+fn no_zone(zone: &str) -> Ec2Error {
+    Ec2Error::new("InvalidParameterValue", format!("Invalid availability zone: [{zone}]"))
 }
 
 fn endpoint(region: &str) -> String {
     format!("ec2.{region}.amazonaws.com")
 }
 
-pub(super) fn describe_regions(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_regions(request: &Ec2Request<'_>) -> Ec2Result {
     request.params.flag("AllRegions")?;
     let listing = Listing {
         ids: Some(("RegionName", None)),
@@ -85,7 +85,7 @@ pub(super) fn describe_regions(request: &Request<'_>) -> Outcome {
             ("opt-in-status", |_| one("opt-in-not-required")),
             ("region-name", |region| one(region)),
         ],
-        missing: |region| Refusal::new("InvalidParameterValue", format!("Invalid region: [{region}]")),
+        missing: |region| Ec2Error::new("InvalidParameterValue", format!("Invalid region: [{region}]")),
     };
     let page = listing.select(&request.params, Region::known().iter().copied())?;
     let mut xml = Xml::new();
@@ -107,10 +107,10 @@ const ACCOUNT: [(&str, &str); 6] = [
     ("vpc-max-security-groups-per-interface", "5"),
 ];
 
-pub(super) fn describe_account(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_account(request: &Ec2Request<'_>) -> Ec2Result {
     let wanted = request.params.list("AttributeName");
     if let Some(unknown) = wanted.iter().find(|name| !ACCOUNT.iter().any(|(known, _)| known == *name)) {
-        return Err(Refusal::invalid("attributeName", unknown));
+        return Err(Ec2Error::invalid("attributeName", unknown));
     }
     let attributes = ACCOUNT.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
     let mut xml = Xml::new();
@@ -122,16 +122,16 @@ pub(super) fn describe_account(request: &Request<'_>) -> Outcome {
 }
 
 /// Prefix lists of gateway endpoints' services, none of which is here.
-pub(super) fn describe_prefix_lists(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_prefix_lists(request: &Ec2Request<'_>) -> Ec2Result {
     let filters = [("prefix-list-id", none as fn(&()) -> _), ("prefix-list-name", none)];
     let ids = Some(("PrefixListId", Some(PREFIX_LIST)));
     empty(request, "prefixListSet", ids, 1..=1000, &filters, |id| {
-        Refusal::new("InvalidPrefixListId.NotFound", format!("The prefix list ID '{id}' does not exist"))
+        Ec2Error::new("InvalidPrefixListId.NotFound", format!("The prefix list ID '{id}' does not exist"))
     })
 }
 
 /// Associations of resource and service network endpoints, none of which is here.
-pub(super) fn describe_associations(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_associations(request: &Ec2Request<'_>) -> Ec2Result {
     let filters = [
         ("vpc-endpoint-id", none as fn(&()) -> _),
         ("associated-resource-accessibility", none),
@@ -177,7 +177,7 @@ fn entries(record: &VpcRecord) -> Vec<(bool, u16, &'static str, IpNet)> {
     sides.flat_map(|egress| rules.iter().map(move |(number, action, net)| (egress, *number, *action, *net))).collect()
 }
 
-pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_network_acls(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("NetworkAclId", Some(ACL))),
@@ -205,7 +205,7 @@ pub(super) fn describe_network_acls(request: &Request<'_>) -> Outcome {
             ("owner-id", |_| one(OWNER)),
             ("vpc-id", |record| one(&record.vpc.id)),
         ],
-        missing: |id| Refusal::new("InvalidNetworkAclID.NotFound", format!("The networkAcl ID '{id}' does not exist")),
+        missing: |id| Ec2Error::new("InvalidNetworkAclID.NotFound", format!("The networkAcl ID '{id}' does not exist")),
     };
     let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
     let page = listing.select(&request.params, seen)?;
@@ -238,7 +238,7 @@ fn table(record: &VpcRecord) -> String {
     own_id("rtb", record)
 }
 
-pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_route_tables(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("RouteTableId", Some(ROUTE_TABLE))),
@@ -266,7 +266,7 @@ pub(super) fn describe_route_tables(request: &Request<'_>) -> Outcome {
             ("route.vpc-peering-connection-id", none),
             ("vpc-id", |record| one(&record.vpc.id)),
         ],
-        missing: |id| Refusal::new("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")),
+        missing: |id| Ec2Error::new("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")),
     };
     let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
     let page = listing.select(&request.params, seen)?;

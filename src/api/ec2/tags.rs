@@ -5,7 +5,7 @@ use super::errors::not_found;
 use super::items::{Listing, PAGES, one};
 use super::params::{ACL, ENDPOINT, GROUP, INTERFACE, IdForm, ROUTE_TABLE, RULE, SERVICE, SUBNET, VPC};
 use super::xml::next;
-use super::{Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{Inventory, Tags, VpcRecord};
 
@@ -25,43 +25,46 @@ pub(super) fn tag_set(xml: &mut Xml, tags: &Tags) {
     });
 }
 
-fn resources(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+fn resources(request: &Ec2Request<'_>) -> Result<Vec<String>, Ec2Error> {
     let resources: Vec<String> = request.params.list("ResourceId").into_iter().map(str::to_owned).collect();
     if resources.is_empty() {
-        return Err(Refusal::missing("resourceIdSet"));
+        return Err(Ec2Error::missing("resourceIdSet"));
     }
     if resources.len() > MOST_RESOURCES {
         let message = format!("The request names {} resources; {MOST_RESOURCES} is the most.", resources.len());
-        return Err(Refusal::new("InvalidParameterValue", message));
+        return Err(Ec2Error::new("InvalidParameterValue", message));
     }
     for id in &resources {
         match form_of(id) {
             Some((_, _, true)) => {}
             Some((_, kind, false)) => {
-                return Err(Refusal::new("UnsupportedOperation", format!("Tags of a {kind} are not kept here: {id}.")));
+                return Err(Ec2Error::new(
+                    "UnsupportedOperation",
+                    format!("Tags of a {kind} are not kept here: {id}."),
+                ));
             }
-            None => return Err(Refusal::new("InvalidID", format!("The ID '{id}' is not valid"))),
+            None => return Err(Ec2Error::new("InvalidID", format!("The ID '{id}' is not valid"))),
         }
     }
     Ok(resources)
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let (resources, tags) = (resources(request)?, request.params.tag_list("Tag")?);
     if tags.is_empty() {
-        return Err(Refusal::missing("tagSet"));
+        return Err(Ec2Error::missing("tagSet"));
     }
     request.edit(move |draft| resources.iter().try_for_each(|id| draft.tag(id, tags.clone()))).await?;
     Ok(Xml::done())
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let (resources, params) = (resources(request)?, &request.params);
     let tag = |n| {
         let key = params.required(&format!("Tag.{n}.Key"))?;
         Ok((key.to_owned(), params.text(&format!("Tag.{n}.Value")).map(str::to_owned)))
     };
-    let tags = params.indexes("Tag").into_iter().map(tag).collect::<Result<Vec<_>, Refusal>>()?;
+    let tags = params.indexes("Tag").into_iter().map(tag).collect::<Result<Vec<_>, Ec2Error>>()?;
     request.edit(move |draft| resources.iter().try_for_each(|id| draft.untag(id, &tags))).await?;
     Ok(Xml::done())
 }
@@ -95,7 +98,7 @@ struct Tagged {
     value: String,
 }
 
-fn all(request: &Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
+fn all(request: &Ec2Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
     let own = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region)).flat_map(|record| &record.tags);
     let endpoints = seen(request, inventory);
     let endpoints = endpoints.map(|record| (record.endpoint.id.to_string(), &record.tags));
@@ -110,7 +113,7 @@ fn all(request: &Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
     own.map(|(id, tags)| (id.clone(), tags)).chain(endpoints).flat_map(of_resource).collect()
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: None,

@@ -76,9 +76,9 @@ async fn a_rule_is_one_source_and_goes_where_it_was_granted() {
     );
 }
 
-/// What a group lets in is what the plan hears of it.
+/// A group's ingress rules reach the plan.
 #[tokio::test]
-async fn a_revoked_source_is_not_let_in_any_more() {
+async fn a_revoked_source_is_refused() {
     let gateway = Gateway::start().await;
     let group = gateway.group("g").await;
     let form = format!(
@@ -144,7 +144,7 @@ async fn terraforms_first_calls_for_a_group_work() {
 }
 
 #[tokio::test]
-async fn what_is_not_obeyed_is_refused() {
+async fn unsupported_parameters_are_refused() {
     let gateway = Gateway::start().await;
     let endpoint = element(&gateway.ok("Action=DescribeVpcEndpoints").await, "vpcEndpointId");
     let group = gateway.group("Mine").await;
@@ -222,9 +222,9 @@ async fn tags_go_by_key_by_value_or_all_at_once() {
     assert_eq!(elements(&gateway.ok(&describe).await, "key"), Vec::<&str>::new());
 }
 
-/// AWS tells an id that can't be one from one that isn't there, and sees the malformed one first; ids of other clouds are malformed.
+/// AWS distinguishes malformed ids from unknown ones, and reports the malformed one first; ids of other clouds are malformed.
 #[tokio::test]
-async fn a_malformed_id_is_told_from_one_that_is_not_there() {
+async fn malformed_and_unknown_ids_are_distinguished() {
     let gateway = Gateway::start().await;
     let google = "projects/p/global/networks/default";
     let azure = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/privateEndpoints/pe0";
@@ -314,7 +314,7 @@ async fn a_malformed_id_is_told_from_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn what_lies_in_another_region_is_not_there() {
+async fn resources_of_another_region_are_not_found() {
     let gateway = Gateway::start().await;
     let group = gateway.group("g").await;
     let endpoint = element(&gateway.ok("Action=DescribeVpcEndpoints").await, "vpcEndpointId");
@@ -387,7 +387,7 @@ async fn pages_are_as_long_as_the_action_allows_and_only_where_it_has_pages() {
     gateway.ok("Action=DescribeVpcEndpoints&MaxResults=5000").await;
 }
 
-/// What tools do in an order of their own.
+/// Calls in the order of the tools.
 #[tokio::test]
 async fn an_endpoint_that_is_going_is_not_changed_and_a_group_is_carried_once() {
     let gateway = Gateway::start().await;

@@ -7,7 +7,7 @@ use super::items::{Listing, PAGES, one};
 use super::params::{Params, VPC};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
-use super::{OWNER, Outcome, Refusal, Request, Xml};
+use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::control::draft::Kind;
 use crate::control::draft::ec2::VpcChange;
 use crate::control::inventory::VpcRecord;
@@ -16,7 +16,7 @@ use crate::model::{Region, VpcId};
 /// The pool that Amazon takes networks from, as EC2 calls it.
 const IPV6_POOL: &str = "Amazon";
 
-pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Refusal> {
+pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Ec2Error> {
     params.id("VpcId", VPC)
 }
 
@@ -25,14 +25,14 @@ pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Refusal> {
 /// # Errors
 ///
 /// `InvalidParameterValue` for what is no IPv4 network, `range` for a prefix of another length.
-pub(super) fn cidr_block(params: &Params, range: &'static str) -> Result<IpNet, Refusal> {
+pub(super) fn cidr_block(params: &Params, range: &'static str) -> Result<IpNet, Ec2Error> {
     let text = params.required("CidrBlock")?;
     let net = text.parse::<ipnet::Ipv4Net>().map_err(|_| {
         let message = format!("Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.");
-        Refusal::new("InvalidParameterValue", message)
+        Ec2Error::new("InvalidParameterValue", message)
     })?;
     if !(16..=28).contains(&net.prefix_len()) {
-        return Err(Refusal::new(range, format!("The CIDR '{text}' is invalid.")));
+        return Err(Ec2Error::new(range, format!("The CIDR '{text}' is invalid.")));
     }
     Ok(net.trunc().into())
 }
@@ -83,7 +83,7 @@ fn body(xml: &mut Xml, record: &VpcRecord) {
 }
 
 /// Whether an IPv6 network of Amazon's is asked for: there are no address pools of the caller's own to take another from.
-fn wants_ipv6(params: &Params) -> Result<bool, Refusal> {
+fn wants_ipv6(params: &Params) -> Result<bool, Ec2Error> {
     params.unsupported(&[
         "Ipv4IpamPoolId",
         "Ipv4NetmaskLength",
@@ -96,13 +96,13 @@ fn wants_ipv6(params: &Params) -> Result<bool, Refusal> {
     Ok(params.flag("AmazonProvidedIpv6CidrBlock")?.unwrap_or(false))
 }
 
-pub(super) async fn associate(request: &Request<'_>) -> Outcome {
+pub(super) async fn associate(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     let id = vpc_id(params)?;
     // A second IPv4 network.
     params.unsupported(&["CidrBlock"])?;
     if !wants_ipv6(params)? {
-        return Err(Refusal::missing("AmazonProvidedIpv6CidrBlock"));
+        return Err(Ec2Error::missing("AmazonProvidedIpv6CidrBlock"));
     }
     let home = id.clone();
     let net = request.edit(move |draft| draft.associate_vpc_network(&home)).await?;
@@ -119,7 +119,7 @@ pub(super) async fn associate(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
+pub(super) async fn disassociate(request: &Ec2Request<'_>) -> Ec2Result {
     let association = request.params.required("AssociationId")?.to_owned();
     let inventory = request.shared.control.inventory();
     let is_primary =
@@ -129,7 +129,7 @@ pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
             "The vpc CIDR block with association ID {association} may not be disassociated. It is the primary IPv4 CIDR \
              block of the VPC"
         );
-        return Err(Refusal::new("OperationNotPermitted", message));
+        return Err(Ec2Error::new("OperationNotPermitted", message));
     }
     let asked = association.clone();
     let (vpc, net) = request.edit(move |draft| draft.disassociate_vpc_network(&asked)).await?;
@@ -143,7 +143,7 @@ pub(super) async fn disassociate(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn create(request: &Request<'_>) -> Outcome {
+pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
     params.only("InstanceTenancy", &["default"])?;
     params.unsupported(&["VpcEncryptionControl"])?;
@@ -159,13 +159,13 @@ pub(super) async fn create(request: &Request<'_>) -> Outcome {
     Ok(xml)
 }
 
-pub(super) async fn delete(request: &Request<'_>) -> Outcome {
+pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let id = vpc_id(&request.params)?;
     request.edit(move |draft| draft.delete_vpc(&id)).await?;
     Ok(Xml::done())
 }
 
-pub(super) fn describe(request: &Request<'_>) -> Outcome {
+pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let listing = Listing {
         ids: Some(("VpcId", Some(VPC))),
@@ -209,7 +209,7 @@ fn of_each(record: &VpcRecord, value: &str) -> Vec<String> {
     record.ipv6_associations().iter().map(|_| value.to_owned()).collect()
 }
 
-pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
+pub(super) async fn modify_attribute(request: &Ec2Request<'_>) -> Ec2Result {
     let id = vpc_id(&request.params)?;
     let flag = |name: &str| request.params.flag(&format!("{name}.Value"));
     let changes: Vec<VpcChange> = [
@@ -222,17 +222,19 @@ pub(super) async fn modify_attribute(request: &Request<'_>) -> Outcome {
     .collect();
     let change = match changes.as_slice() {
         [change] => *change,
-        [] => return Err(Refusal::missing("EnableDnsSupport, EnableDnsHostnames or EnableNetworkAddressUsageMetrics")),
+        [] => {
+            return Err(Ec2Error::missing("EnableDnsSupport, EnableDnsHostnames or EnableNetworkAddressUsageMetrics"));
+        }
         _ => {
             let message = "Fields for multiple attribute types specified: only one attribute may be modified at a time";
-            return Err(Refusal::new("InvalidParameterCombination", message));
+            return Err(Ec2Error::new("InvalidParameterCombination", message));
         }
     };
     request.edit(move |draft| draft.change_vpc(&id, change)).await?;
     Ok(Xml::done())
 }
 
-pub(super) fn describe_attribute(request: &Request<'_>) -> Outcome {
+pub(super) fn describe_attribute(request: &Ec2Request<'_>) -> Ec2Result {
     let id = vpc_id(&request.params)?;
     let inventory = request.shared.control.inventory();
     let record = inventory.vpcs.get(&id).filter(|record| request.sees(&record.vpc.region));
@@ -242,7 +244,7 @@ pub(super) fn describe_attribute(request: &Request<'_>) -> Outcome {
         "enableDnsSupport" => record.vpc.enable_dns_support,
         "enableDnsHostnames" => record.vpc.enable_dns_hostnames,
         "enableNetworkAddressUsageMetrics" => record.usage_metrics,
-        other => return Err(Refusal::invalid("attribute", other)),
+        other => return Err(Ec2Error::invalid("attribute", other)),
     };
     let mut xml = Xml::new();
     xml.leaf("vpcId", &id);

@@ -6,8 +6,8 @@ use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::model::{App, AppEndpoint, AppId, DeploymentModel, ProjectId, Region};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -31,7 +31,7 @@ struct AppView {
     deployment: DeploymentModel,
     region: Region,
     allow_non_vpc_client_requests: bool,
-    /// It has endpoints, and no request from outside the VPC is let in.
+    /// It has endpoints, and requests from outside the VPC are refused.
     restricted: bool,
     wire_protocol: bool,
     public_address: SocketAddr,
@@ -59,7 +59,7 @@ struct Apps {
     apps: Vec<AppView>,
 }
 
-async fn list(request: Request) -> Result<Apps, Refusal> {
+async fn list(request: OperationRequest) -> Result<Apps, V1Error> {
     Ok(Apps { apps: request.shared.control.inventory().apps.values().map(AppView::from).collect() })
 }
 
@@ -70,7 +70,7 @@ struct AppChange {
     wire_protocol: Option<bool>,
 }
 
-async fn change(request: Request, body: AppChange) -> Result<AppView, Refusal> {
+async fn change(request: OperationRequest, body: AppChange) -> Result<AppView, V1Error> {
     let control = &request.shared.control;
     let app: AppId = request.part("clientAppId").parse().map_err(bad)?;
     let which = app.clone();
@@ -86,5 +86,5 @@ async fn change(request: Request, body: AppChange) -> Result<AppView, Refusal> {
     edit.await.map_err(|error| refused(&error))?;
     let inventory = control.inventory();
     let view = inventory.apps.get(app.as_str()).map(AppView::from);
-    view.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no app `{app}`")))
+    view.ok_or_else(|| V1Error::new(StatusCode::NOT_FOUND, "not_found", format!("there is no app `{app}`")))
 }

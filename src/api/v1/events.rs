@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad};
 use crate::api::text::iso8601;
 use crate::control::events::{Event, EventKind, KEPT, Severity};
 
@@ -51,7 +51,7 @@ impl From<Event> for EventOut {
     }
 }
 
-async fn list(request: Request) -> Result<Events, Refusal> {
+async fn list(request: OperationRequest) -> Result<Events, V1Error> {
     let number = |name: &str, most: u64| match request.query(name) {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {

@@ -7,8 +7,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::operation::{Created, NoContent, Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Created, NoContent, Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::inventory::Timestamp;
 use crate::control::{ChangeError, FaultOrigin, FaultRecord};
@@ -36,7 +36,7 @@ struct FaultView {
     /// `waiting` until it begins, then `active`.
     #[schemars(extend("enum" = ["waiting", "active"]))]
     state: &'static str,
-    /// Whether a replica set that loses its primary by it elects another. Else it lies on the clients' path alone.
+    /// Whether a replica set that loses its primary to it elects another. If not, it affects only the clients' path.
     elects: bool,
     /// What drivers see of it.
     drivers_see: &'static str,
@@ -69,13 +69,13 @@ struct Faults {
     faults: Vec<FaultView>,
 }
 
-async fn list(request: Request) -> Result<Faults, Refusal> {
+async fn list(request: OperationRequest) -> Result<Faults, V1Error> {
     let affected = request.shared.flows.affected_flows();
     let records = request.shared.control.faults();
     Ok(Faults { faults: records.iter().map(|record| FaultView::of(record, &affected)).collect() })
 }
 
-async fn add(request: Request, fault: Fault) -> Result<Created<FaultView>, Refusal> {
+async fn add(request: OperationRequest, fault: Fault) -> Result<Created<FaultView>, V1Error> {
     let record = request.shared.control.add_fault(fault).await.map_err(|error| refused(&error))?;
     Ok(Created(FaultView::of(&record, &request.shared.flows.affected_flows())))
 }
@@ -86,12 +86,12 @@ struct Cleared {
     cleared: usize,
 }
 
-async fn clear_all(request: Request) -> Result<Cleared, Refusal> {
+async fn clear_all(request: OperationRequest) -> Result<Cleared, V1Error> {
     let cleared = request.shared.control.clear_faults().await.map_err(|error| refused(&error))?;
     Ok(Cleared { cleared })
 }
 
-async fn show(request: Request) -> Result<FaultView, Refusal> {
+async fn show(request: OperationRequest) -> Result<FaultView, V1Error> {
     let name = request.part("faultName");
     let records = request.shared.control.faults();
     match records.iter().find(|record| record.fault.name == name) {
@@ -104,8 +104,8 @@ async fn show(request: Request) -> Result<FaultView, Refusal> {
     }
 }
 
-/// The name stands in the path; in the body it may be left out.
-async fn set(request: Request, mut fault: Fault) -> Result<FaultView, Refusal> {
+/// The name is in the path; in the body it may be left out.
+async fn set(request: OperationRequest, mut fault: Fault) -> Result<FaultView, V1Error> {
     let name = request.part("faultName");
     if fault.name.is_empty() {
         name.clone_into(&mut fault.name);
@@ -117,7 +117,7 @@ async fn set(request: Request, mut fault: Fault) -> Result<FaultView, Refusal> {
     Ok(FaultView::of(&record, &request.shared.flows.affected_flows()))
 }
 
-async fn clear(request: Request) -> Result<NoContent, Refusal> {
+async fn clear(request: OperationRequest) -> Result<NoContent, V1Error> {
     request.shared.control.clear_fault(request.part("faultName").to_owned()).await.map_err(|error| refused(&error))?;
     Ok(NoContent)
 }

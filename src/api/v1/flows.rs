@@ -4,8 +4,8 @@ use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::operation::{NoContent, Operation, Request};
-use super::{Refusal, bad};
+use super::operation::{NoContent, Operation, OperationRequest};
+use super::{V1Error, bad};
 use crate::data::FlowView;
 use crate::model::FlowId;
 
@@ -23,7 +23,7 @@ struct Flows {
     flows: Vec<FlowView>,
 }
 
-async fn list(request: Request) -> Result<Flows, Refusal> {
+async fn list(request: OperationRequest) -> Result<Flows, V1Error> {
     let wanted = |name: &str, value: &str| request.query(name).is_none_or(|wanted| wanted == value);
     let flows = request.shared.flows.flows().into_iter().filter(|flow| {
         wanted("endpoint", &flow.endpoint)
@@ -34,12 +34,12 @@ async fn list(request: Request) -> Result<Flows, Refusal> {
     Ok(Flows { flows: flows.collect() })
 }
 
-async fn end(request: Request) -> Result<NoContent, Refusal> {
+async fn end(request: OperationRequest) -> Result<NoContent, V1Error> {
     let id = request.part("flowId");
     let number = u64::from_str_radix(id, 16).map_err(|_| bad(format!("`{id}` is not a flow id (hex digits)")))?;
     if request.shared.flows.kill(FlowId(number)) {
         Ok(NoContent)
     } else {
-        Err(Refusal::new(StatusCode::NOT_FOUND, "no_such_flow", format!("there is no flow `{id}`; it may have ended")))
+        Err(V1Error::new(StatusCode::NOT_FOUND, "no_such_flow", format!("there is no flow `{id}`; it may have ended")))
     }
 }

@@ -6,8 +6,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{ClaimView, GatewayState, GatewayView};
 use crate::model::{ClaimId, GatewayId};
@@ -37,7 +37,7 @@ struct Gateways {
     shared: bool,
     gateways: Vec<GatewayOut>,
     claims: Vec<ClaimOut>,
-    /// Why the others do not hear of the gateway that was asked, or why it does not serve all of its zones.
+    /// Why the others do not see the gateway that answers, or why it does not serve all of its zones.
     problem: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl From<&ClaimView> for ClaimOut {
     }
 }
 
-async fn list(request: Request) -> Result<Gateways, Refusal> {
+async fn list(request: OperationRequest) -> Result<Gateways, V1Error> {
     let Some(view) = request.shared.control.gateways() else {
         return Ok(Gateways { shared: false, gateways: Vec::new(), claims: Vec::new(), problem: None });
     };
@@ -119,7 +119,7 @@ struct Forgotten {
     ports: usize,
 }
 
-async fn forget(request: Request) -> Result<Forgotten, Refusal> {
+async fn forget(request: OperationRequest) -> Result<Forgotten, V1Error> {
     let gateway: GatewayId = request.part("gateway").parse().map_err(bad)?;
     let ports = request.shared.control.forget_gateway(gateway.clone()).await.map_err(|error| refused(&error))?;
     Ok(Forgotten { gateway, ports })

@@ -4,8 +4,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, refused};
 use crate::model::Pace;
 use crate::plan::Generation;
 
@@ -34,11 +34,11 @@ struct Lifecycle {
     pace: Pace,
 }
 
-async fn show(request: Request) -> Result<Lifecycle, Refusal> {
+async fn show(request: OperationRequest) -> Result<Lifecycle, V1Error> {
     Ok(Lifecycle { pace: request.shared.control.pace() })
 }
 
-async fn set(request: Request, body: Lifecycle) -> Result<Lifecycle, Refusal> {
+async fn set(request: OperationRequest, body: Lifecycle) -> Result<Lifecycle, V1Error> {
     request.shared.control.set_pace(body.pace).await.map_err(|error| refused(&error))?;
     show(request).await
 }
@@ -49,7 +49,7 @@ struct Pushed {
     pushed: bool,
 }
 
-async fn push(request: Request) -> Result<Pushed, Refusal> {
+async fn push(request: OperationRequest) -> Result<Pushed, V1Error> {
     let pushed = request.shared.control.push().await.map_err(|error| refused(&error))?;
     Ok(Pushed { pushed })
 }
@@ -61,7 +61,7 @@ struct Reloaded {
     needs_restart: Vec<String>,
 }
 
-async fn reload(request: Request) -> Result<Reloaded, Refusal> {
+async fn reload(request: OperationRequest) -> Result<Reloaded, V1Error> {
     (request.shared.reload)().await.map_err(|error| refused(&error))?;
     let needs_restart = request.shared.pending_settings.borrow().clone();
     Ok(Reloaded { generation: request.shared.control.snapshot().generation, needs_restart })

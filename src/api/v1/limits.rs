@@ -4,8 +4,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::api::Shared;
 use crate::control::draft::atlas::NewLimits;
 use crate::model::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
@@ -84,11 +84,11 @@ const MOST_FLOWS: usize = 10_000_000;
 /// As the config has it: a million megabits a second.
 const MOST_BANDWIDTH: u64 = 1_000_000 * 125_000;
 
-async fn show(request: Request) -> Result<Limits, Refusal> {
+async fn show(request: OperationRequest) -> Result<Limits, V1Error> {
     Ok(view(&request.shared))
 }
 
-async fn set(request: Request, change: LimitsRequest) -> Result<Limits, Refusal> {
+async fn set(request: OperationRequest, change: LimitsRequest) -> Result<Limits, V1Error> {
     check(&change)?;
     let limits = NewLimits {
         targets_per_region: change.targets_per_region,
@@ -100,7 +100,7 @@ async fn set(request: Request, change: LimitsRequest) -> Result<Limits, Refusal>
     Ok(view(&request.shared))
 }
 
-fn check(change: &LimitsRequest) -> Result<(), Refusal> {
+fn check(change: &LimitsRequest) -> Result<(), V1Error> {
     let within = |name: &str, value: Option<u64>, most: u64| match value {
         Some(value) if !(1..=most).contains(&value) => {
             Err(bad(format!("`{name}` is {value}; write 1 to {most}, or leave it out")))

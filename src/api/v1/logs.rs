@@ -6,8 +6,8 @@ use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, Shared, bad};
+use super::operation::{Operation, OperationRequest};
+use super::{Shared, V1Error, bad};
 use crate::model::{LOG_MODULES, LOG_RECORDS, LogLevels};
 use crate::telemetry::LogHandle;
 
@@ -64,14 +64,14 @@ struct LogsRequest {
     reset: bool,
 }
 
-async fn show(request: Request) -> Result<LogsView, Refusal> {
+async fn show(request: OperationRequest) -> Result<LogsView, V1Error> {
     Ok(LogsView::of(log_of(&request.shared)?))
 }
 
-async fn change(request: Request, LogsRequest { levels, reset }: LogsRequest) -> Result<LogsView, Refusal> {
+async fn change(request: OperationRequest, LogsRequest { levels, reset }: LogsRequest) -> Result<LogsView, V1Error> {
     let levels: LogLevels = levels.parse().map_err(bad)?;
     let logs = log_of(&request.shared)?;
-    let gone = |error| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", crate::control::chain(&error));
+    let gone = |error| V1Error::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", crate::control::chain(&error));
     let changed = if reset {
         logs.set_levels(&logs.started_with().clone().merged_with(&levels))
     } else {
@@ -81,7 +81,7 @@ async fn change(request: Request, LogsRequest { levels, reset }: LogsRequest) ->
     Ok(LogsView::of(logs))
 }
 
-fn log_of(shared: &Shared) -> Result<&LogHandle, Refusal> {
+fn log_of(shared: &Shared) -> Result<&LogHandle, V1Error> {
     let none = "the log of this process is not the gateway's own, so its levels can't be changed here";
-    shared.logs.as_ref().ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", none))
+    shared.logs.as_ref().ok_or_else(|| V1Error::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", none))
 }

@@ -31,7 +31,7 @@ use crate::control::draft::EditError;
 use crate::control::{ChangeError, chain};
 
 /// What a request comes to: a reply, or why not.
-type Outcome = Result<Reply, Refusal>;
+type V1Result = Result<Reply, V1Error>;
 
 /// Every operation of `/v1`.
 pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -57,13 +57,13 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
 });
 
 /// Why not, in this API's shape.
-struct Refusal {
+struct V1Error {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
-impl Refusal {
+impl V1Error {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
@@ -75,15 +75,15 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     let mut fitting = OPERATIONS.iter().filter(|operation| fits(operation.path, &segments));
     let operation = fitting.find(|operation| operation.method == call.method).expect("the router found it");
     let outcome = operation.answer(shared, call).await;
-    outcome.unwrap_or_else(|Refusal { status, code, message }| problem(status, code, message))
+    outcome.unwrap_or_else(|V1Error { status, code, message }| problem(status, code, message))
 }
 
-fn bad(message: impl std::fmt::Display) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
+fn bad(message: impl std::fmt::Display) -> V1Error {
+    V1Error::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
 }
 
 /// Control's refusal in this API's shape.
-fn refused(error: &ChangeError) -> Refusal {
+fn refused(error: &ChangeError) -> V1Error {
     let (status, code) = match error {
         ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),
         ChangeError::Edit(EditError::Exists { .. }) => (StatusCode::CONFLICT, "exists"),
@@ -104,5 +104,5 @@ fn refused(error: &ChangeError) -> Refusal {
         ChangeError::GatewayLives { .. } => (StatusCode::CONFLICT, "gateway_lives"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
-    Refusal::new(status, code, chain(error))
+    V1Error::new(status, code, chain(error))
 }

@@ -10,19 +10,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Outcome, Refusal, bad};
+use super::{V1Error, V1Result, bad};
 use crate::api::Shared;
 use crate::api::call::{Call, Reply, empty, json};
 
 /// A request to an operation.
-pub(super) struct Request {
+pub(super) struct OperationRequest {
     pub(super) shared: Arc<Shared>,
     call: Call,
     template: &'static str,
 }
 
-impl Request {
-    /// The part of the path that stands for `{name}` in the operation's template.
+impl OperationRequest {
+    /// The part of the path at `{name}` of the operation's template.
     pub(super) fn part(&self, name: &str) -> &str {
         let mut parts = self.template.split('/').filter(|part| !part.is_empty()).zip(&self.call.segments);
         let found =
@@ -37,14 +37,14 @@ impl Request {
 }
 
 /// What a handler may answer.
-pub(super) trait Answer {
+pub(super) trait OperationResponse {
     const STATUS: StatusCode = StatusCode::OK;
     /// The schema of the body; `None`: there is no body.
     const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema>;
     fn reply(self) -> Reply;
 }
 
-impl<T: Serialize + JsonSchema> Answer for T {
+impl<T: Serialize + JsonSchema> OperationResponse for T {
     const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = Some(SchemaGenerator::subschema_for::<T>);
 
     fn reply(self) -> Reply {
@@ -55,7 +55,7 @@ impl<T: Serialize + JsonSchema> Answer for T {
 /// The answer that something was made.
 pub(super) struct Created<T>(pub(super) T);
 
-impl<T: Serialize + JsonSchema> Answer for Created<T> {
+impl<T: Serialize + JsonSchema> OperationResponse for Created<T> {
     const STATUS: StatusCode = StatusCode::CREATED;
     const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = Some(SchemaGenerator::subschema_for::<T>);
 
@@ -67,7 +67,7 @@ impl<T: Serialize + JsonSchema> Answer for Created<T> {
 /// The answer without a body.
 pub(super) struct NoContent;
 
-impl Answer for NoContent {
+impl OperationResponse for NoContent {
     const STATUS: StatusCode = StatusCode::NO_CONTENT;
     const SCHEMA: Option<fn(&mut SchemaGenerator) -> Schema> = None;
 
@@ -76,7 +76,7 @@ impl Answer for NoContent {
     }
 }
 
-type Handler = Box<dyn Fn(Request) -> BoxFuture<'static, Outcome> + Send + Sync>;
+type Handler = Box<dyn Fn(OperationRequest) -> BoxFuture<'static, V1Result> + Send + Sync>;
 
 /// An operation of `/v1`.
 pub(in crate::api) struct Operation {
@@ -102,11 +102,11 @@ impl Operation {
         path: &'static str,
         id: &'static str,
         summary: &'static str,
-        handler: fn(Request) -> F,
+        handler: fn(OperationRequest) -> F,
     ) -> Self
     where
-        A: Answer,
-        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+        A: OperationResponse,
+        F: Future<Output = Result<A, V1Error>> + Send + 'static,
     {
         let handler: Handler = Box::new(move |request| handler(request).map(|answer| answer.map(A::reply)).boxed());
         let refusals: &[u16] = if method == Method::GET { &[400] } else { &[400, 404, 409, 503] };
@@ -120,12 +120,12 @@ impl Operation {
         path: &'static str,
         id: &'static str,
         summary: &'static str,
-        handler: fn(Request, B) -> F,
+        handler: fn(OperationRequest, B) -> F,
     ) -> Self
     where
         B: DeserializeOwned + JsonSchema + 'static,
-        A: Answer + 'static,
-        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+        A: OperationResponse + 'static,
+        F: Future<Output = Result<A, V1Error>> + Send + 'static,
     {
         let parse: Handler = Box::new(move |request| match request.call.json::<B>() {
             Ok(body) => handler(request, body).map(|answer| answer.map(A::reply)).boxed(),
@@ -147,13 +147,13 @@ impl Operation {
         Self { refusals, ..self }
     }
 
-    pub(super) async fn answer(&self, shared: &Arc<Shared>, call: &Call) -> Outcome {
+    pub(super) async fn answer(&self, shared: &Arc<Shared>, call: &Call) -> V1Result {
         if let Some((name, _)) = call.query.iter().find(|(name, _)| !self.query.contains(&name.as_str())) {
             let known =
                 if self.query.is_empty() { "none".to_owned() } else { format!("`{}`", self.query.join("`, `")) };
             return Err(bad(format!("there is no query parameter `{name}` here; there is: {known}")));
         }
-        let request = Request { shared: Arc::clone(shared), call: call.clone(), template: self.path };
+        let request = OperationRequest { shared: Arc::clone(shared), call: call.clone(), template: self.path };
         (self.handler)(request).await
     }
 }

@@ -5,8 +5,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Refusal;
-use super::operation::{Operation, Request};
+use super::V1Error;
+use super::operation::{Operation, OperationRequest};
 use crate::control::inventory::{
     CloudEndpoint, EndpointRecord, Inventory, Pair, ProjectRecord, Registration, ServiceState,
 };
@@ -19,7 +19,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![Operation::new(Method::GET, "/v1/private-endpoints", "listPrivateEndpoints", summary, list)]
 }
 
-async fn list(request: Request) -> Result<PrivateEndpoints, Refusal> {
+async fn list(request: OperationRequest) -> Result<PrivateEndpoints, V1Error> {
     Ok(PrivateEndpoints::of(&request.shared.control.inventory()))
 }
 
@@ -258,7 +258,7 @@ mod tests {
 
     /// A23: the page's table, "Atlas Endpoint Service Status".
     #[test]
-    fn a_service_has_the_words_of_the_page() {
+    fn a_service_has_the_documented_statuses() {
         let mut inventory = quickstart();
         for (state, word) in [
             (ServiceState::Initiating, "Creating private link"),
@@ -273,7 +273,7 @@ mod tests {
 
     /// A23: the page's table, "Endpoint Status"; *Not configured* is a service without an endpoint.
     #[test]
-    fn an_endpoint_has_the_words_of_the_page() {
+    fn an_endpoint_has_the_documented_statuses() {
         let mut inventory = quickstart();
         let id: VpceId = ENDPOINT.parse().unwrap();
         for (state, word) in [
@@ -310,9 +310,9 @@ mod tests {
         let other = |inventory: &Inventory| shown(inventory)["endpoints"][1].clone();
         assert_eq!((&other(&inventory)["id"], &other(&inventory)["status"]), (&unknown.into(), &"Pending".into()));
         assert_eq!(other(&inventory)["state"], Value::Null);
-        registration(&mut inventory, unknown).error = Some("nobody knows it".to_owned());
+        registration(&mut inventory, unknown).error = Some("AWS does not know it".to_owned());
         let failed = other(&inventory);
-        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"nobody knows it".into()));
+        assert_eq!((&failed["status"], &failed["error"]), (&"Failed".into(), &"AWS does not know it".into()));
         registration(&mut inventory, unknown).deleting = true;
         assert_eq!(other(&inventory)["status"], "Deleting");
     }

@@ -79,7 +79,7 @@ impl SubjectKind {
 }
 
 /// What the list is made of.
-pub(super) struct Facts<'a> {
+pub(super) struct ProblemInputs<'a> {
     pub(super) readiness: &'a ReadinessView,
     pub(super) reload_problem: Option<&'a str>,
     pub(super) pending_settings: &'a [String],
@@ -96,8 +96,8 @@ pub(super) struct Facts<'a> {
 }
 
 /// The problems, the most severe ones first; of one severity, in the order of the checks.
-pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
-    let mut list = List::default();
+pub(super) fn problems(facts: &ProblemInputs<'_>) -> Vec<StatusProblem> {
+    let mut list = ProblemList::default();
     not_ready(facts, &mut list);
     shared_state(facts.shared_status, &mut list);
     node_names(facts.node_names, &mut list);
@@ -113,15 +113,15 @@ pub(super) fn problems(facts: &Facts<'_>) -> Vec<StatusProblem> {
 }
 
 #[derive(Default)]
-struct List(Vec<StatusProblem>);
+struct ProblemList(Vec<StatusProblem>);
 
-impl List {
+impl ProblemList {
     fn add(&mut self, severity: Severity, kind: SubjectKind, ids: Vec<String>, message: String) {
         self.0.push(StatusProblem { severity, message, kind, ids, console: kind.console() });
     }
 }
 
-fn not_ready(facts: &Facts<'_>, list: &mut List) {
+fn not_ready(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     for condition in facts.readiness.conditions.iter().filter(|condition| !condition.ready) {
         let message = format!("not ready: {}: {}", condition.name, condition.detail);
         list.add(Severity::Critical, SubjectKind::Readiness, vec![condition.name.to_owned()], message);
@@ -129,7 +129,7 @@ fn not_ready(facts: &Facts<'_>, list: &mut List) {
 }
 
 /// Why changes are refused here, or why this gateway is not as the others are.
-fn shared_state(status: &SharedStatus, list: &mut List) {
+fn shared_state(status: &SharedStatus, list: &mut ProblemList) {
     for message in status.problems(|moment| iso8601(moment, false)) {
         let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
         list.add(severity, SubjectKind::StateStore, Vec::new(), message);
@@ -137,7 +137,7 @@ fn shared_state(status: &SharedStatus, list: &mut List) {
 }
 
 /// Host names that lead nowhere yet, then those whose last address stays in use.
-fn node_names(names: &[NodeName], list: &mut List) {
+fn node_names(names: &[NodeName], list: &mut ProblemList) {
     for node in names {
         let severity = if node.address.is_none() { Severity::Critical } else { Severity::Warning };
         if let Some(complaint) = node.complaint() {
@@ -151,7 +151,7 @@ fn is_well(member: &Member) -> bool {
 }
 
 /// Targets of which no member takes flows as it should, then those of which some do not.
-fn targets(snapshot: &Snapshot, list: &mut List) {
+fn targets(snapshot: &Snapshot, list: &mut ProblemList) {
     let all = snapshot.targets.len();
     // A member that an operator took out drains: it is as it was asked for.
     let is_bad = |member: &&Member| !is_well(member) && member.state != TargetState::Draining;
@@ -191,7 +191,7 @@ fn why(target: &TargetView) -> String {
 }
 
 /// Zones that are shifted away from, lost, or out of DNS; and load balancers whose DNS fails open.
-fn zones(facts: &Facts<'_>, list: &mut List) {
+fn zones(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     for Shift { service, zone, expires, .. } in facts.shifts {
         let until = expires.map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
         let message = format!("traffic of {service} is shifted away from {zone}{until}");
@@ -221,7 +221,7 @@ fn zones(facts: &Facts<'_>, list: &mut List) {
     }
 }
 
-fn faults(records: &[FaultRecord], list: &mut List) {
+fn faults(records: &[FaultRecord], list: &mut ProblemList) {
     for record in records.iter().filter(|record| record.begun) {
         let Fault { name, kind, scope, .. } = &*record.fault;
         let until = record.ends().map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
@@ -244,7 +244,7 @@ fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) ->
 }
 
 /// Limits of which [`NEAR`] percent or more are used.
-fn limits(limits: &[LimitsOut], list: &mut List) {
+fn limits(limits: &[LimitsOut], list: &mut ProblemList) {
     for of in limits {
         let used =
             [("addressable targets", &of.targets_per_region), ("flows of the fullest target", &of.flows_per_target)];
@@ -260,7 +260,7 @@ fn limits(limits: &[LimitsOut], list: &mut List) {
 }
 
 /// Changes that were refused or wait, and what can't be written.
-fn changes(facts: &Facts<'_>, list: &mut List) {
+fn changes(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     if let Some(problem) = facts.reload_problem {
         let message = format!("the last reload was refused, what was before is in force: {problem}");
         list.add(Severity::Warning, SubjectKind::Config, Vec::new(), message);
@@ -280,7 +280,7 @@ fn changes(facts: &Facts<'_>, list: &mut List) {
 }
 
 /// What is wrong with gateways that share the state.
-fn gateways(view: Option<&GatewaysView>, list: &mut List) {
+fn gateways(view: Option<&GatewaysView>, list: &mut ProblemList) {
     let Some(view) = view else { return };
     if let Some(problem) = &view.problem {
         let own = view.gateways.iter().filter(|gateway| gateway.is_this).map(|gateway| gateway.id.to_string());
@@ -297,7 +297,7 @@ fn gateways(view: Option<&GatewaysView>, list: &mut List) {
     }
 }
 
-fn draining(facts: &Facts<'_>, list: &mut List) {
+fn draining(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     if !facts.draining_ports.is_empty() {
         let ports: Vec<_> = facts.draining_ports.iter().map(|(_, port)| port.to_string()).collect();
         let message = format!("flows drain on ports that were given up: {}", names(&ports));
@@ -347,11 +347,11 @@ mod tests {
     }
 
     /// A gateway that is well.
-    fn well() -> Facts<'static> {
+    fn well() -> ProblemInputs<'static> {
         static READINESS: LazyLock<ReadinessView> = LazyLock::new(|| Readiness::new().view());
         static SHARED: LazyLock<SharedStatus> = LazyLock::new(SharedStatus::default);
         static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| with_health(|_, _| TargetState::Healthy));
-        Facts {
+        ProblemInputs {
             readiness: &READINESS,
             reload_problem: None,
             pending_settings: &[],
@@ -369,7 +369,7 @@ mod tests {
     }
 
     /// `severity kind: message` of everything that is wrong.
-    fn lines(facts: &Facts<'_>) -> Vec<String> {
+    fn lines(facts: &ProblemInputs<'_>) -> Vec<String> {
         let line = |problem: StatusProblem| {
             let problem = serde_json::to_value(&problem).expect("JSON");
             let text = |field: &str| problem[field].as_str().expect("a text").to_owned();
@@ -382,7 +382,7 @@ mod tests {
     fn a_gateway_that_is_well_has_no_problem() {
         assert_eq!(lines(&well()), [""; 0]);
         let initial = with_health(|_, _| TargetState::Initial);
-        let facts = Facts { snapshot: &initial, ..well() };
+        let facts = ProblemInputs { snapshot: &initial, ..well() };
         assert_eq!(lines(&facts), [""; 0], "what is not checked yet is not wrong");
     }
 
@@ -395,7 +395,7 @@ mod tests {
         };
         let names = [name("a.internal", Some("10.1.0.11")), name("b.internal", None)];
         assert_eq!(
-            lines(&Facts { node_names: &names, ..well() }),
+            lines(&ProblemInputs { node_names: &names, ..well() }),
             [
                 "critical node_name: the host name b.internal is not resolved: there is no such name (NXDOMAIN); its node gets \
                  no connections until it is",
@@ -413,7 +413,7 @@ mod tests {
             }
             _ => TargetState::Healthy,
         });
-        let lines = lines(&Facts { snapshot: &snapshot, ..well() });
+        let lines = lines(&ProblemInputs { snapshot: &snapshot, ..well() });
         assert_eq!(
             lines[..2],
             [
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shift_says_until_when_and_its_zone_is_not_said_to_be_out_of_dns_too() {
+    fn a_shift_has_its_end_and_its_zone_is_not_reported_as_out_of_dns_too() {
         let mut desired = config::quickstart().desired;
         let (service, zone): (VpceServiceId, Zone) = (SERVICE.parse().unwrap(), "us-east-1a".parse().unwrap());
         desired.shifted_zones.insert((service.clone(), zone.clone()));
@@ -437,7 +437,7 @@ mod tests {
         let expires = 1_800_000_000_000_u64;
         let shift = serde_json::json!({ "service": service, "zone": zone, "since": 0, "expires": expires });
         let shift: Shift = serde_json::from_value(shift).unwrap();
-        let lines = lines(&Facts { snapshot: &snapshot, shifts: &[shift], ..well() });
+        let lines = lines(&ProblemInputs { snapshot: &snapshot, shifts: &[shift], ..well() });
         let expected = "warning zone: traffic of vpce-svc-02863655456245e5c is shifted away from us-east-1a until \
                         2027-01-15T08:00:00Z";
         assert_eq!(lines, [expected]);
@@ -460,14 +460,14 @@ mod tests {
         };
         let later = Fault { name: "later".to_owned(), after: std::time::Duration::from_secs(60), ..fault.clone() };
         let records = [record(fault), record(later)];
-        let lines = lines(&Facts { faults: &records, ..well() });
+        let lines = lines(&ProblemInputs { faults: &records, ..well() });
         assert_eq!(lines, ["warning fault: fault `slow` is on: refuse at target Cluster0/shard-00-00"]);
     }
 
     #[test]
-    fn what_was_refused_or_waits_is_said_and_draining_ports_are_no_more_than_worth_knowing() {
+    fn refused_and_pending_changes_are_reported_and_draining_ports_are_info() {
         let ports = [(SERVICE.parse().unwrap(), 1024_u16.try_into().unwrap())];
-        let lines = lines(&Facts {
+        let lines = lines(&ProblemInputs {
             reload_problem: Some("line 3: no such key"),
             pending_settings: &["dns.ttl".to_owned(), "workers".to_owned()],
             store_problem: Some("the disk is full"),
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_state_that_is_out_of_reach_is_said_with_since_when() {
+    fn an_unreachable_shared_state_is_reported_with_its_start() {
         let status = SharedStatus {
             gateway: Some("a".parse().unwrap()),
             unreachable: Some((Timestamp(1_800_000_000_000), "no etcd member answered".to_owned())),
@@ -496,7 +496,7 @@ mod tests {
             file_differs: true,
             ..SharedStatus::default()
         };
-        let lines = lines(&Facts { shared_status: &status, ..well() });
+        let lines = lines(&ProblemInputs { shared_status: &status, ..well() });
         assert_eq!(lines.len(), 3, "{lines:?}");
         let begins = "critical state_store: the state store has not answered since 2027-01-15T08:00:00Z; what is in force goes on, \
                       and changes are refused until it answers: no etcd member answered";
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_names_the_first_are_said_and_the_others_counted() {
+    fn of_many_names_the_first_are_listed_and_the_others_counted() {
         let all: Vec<_> = (0..50).map(|n| format!("t{n}")).collect();
         assert_eq!((names(&all[..3]), names(&all)), ("t0, t1, t2".to_owned(), "t0, t1, t2 and 47 more".to_owned()));
     }

@@ -4,8 +4,8 @@ use hyper::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Refusal;
-use super::operation::{Operation, Request};
+use super::V1Error;
+use super::operation::{Operation, OperationRequest};
 use crate::model::{StandInCommand, StandInMember, StandInRefusal};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -41,33 +41,33 @@ struct StandIns {
     members: Vec<StandInMember>,
 }
 
-async fn list(request: Request) -> Result<StandIns, Refusal> {
+async fn list(request: OperationRequest) -> Result<StandIns, V1Error> {
     run(&request, StandInCommand::List).await
 }
 
-async fn stop(request: Request) -> Result<StandIns, Refusal> {
+async fn stop(request: OperationRequest) -> Result<StandIns, V1Error> {
     let (cluster, member) = member(&request);
     run(&request, StandInCommand::Stop { cluster, member }).await
 }
 
-async fn start(request: Request) -> Result<StandIns, Refusal> {
+async fn start(request: OperationRequest) -> Result<StandIns, V1Error> {
     let (cluster, member) = member(&request);
     run(&request, StandInCommand::Start { cluster, member }).await
 }
 
-async fn step_down(request: Request) -> Result<StandIns, Refusal> {
+async fn step_down(request: OperationRequest) -> Result<StandIns, V1Error> {
     run(&request, StandInCommand::StepDown { cluster: request.part("cluster").to_owned() }).await
 }
 
-fn member(request: &Request) -> (String, String) {
+fn member(request: &OperationRequest) -> (String, String) {
     (request.part("cluster").to_owned(), request.part("member").to_owned())
 }
 
-async fn run(request: &Request, command: StandInCommand) -> Result<StandIns, Refusal> {
+async fn run(request: &OperationRequest, command: StandInCommand) -> Result<StandIns, V1Error> {
     let Some(stand_ins) = &request.shared.stand_ins else {
         let message = "this gateway has real servers behind it, no stand-ins: stop a server itself, or let the gateway lose \
                        it by a `target-down` fault";
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "no_stand_ins", message));
+        return Err(V1Error::new(StatusCode::NOT_FOUND, "no_stand_ins", message));
     };
     let members = stand_ins.run(command).await.map_err(|refusal| {
         let (status, code) = match &refusal {
@@ -75,7 +75,7 @@ async fn run(request: &Request, command: StandInCommand) -> Result<StandIns, Ref
             StandInRefusal::Refused(_) => (StatusCode::CONFLICT, "refused"),
             StandInRefusal::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "stand_ins_unavailable"),
         };
-        Refusal::new(status, code, refusal.to_string())
+        V1Error::new(status, code, refusal.to_string())
     })?;
     Ok(StandIns { members })
 }

@@ -4,8 +4,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::control::Moved;
 use crate::model::{ListenerPort, TargetId, VpceServiceId};
 use crate::plan::TargetView;
@@ -48,7 +48,7 @@ struct Targets {
     targets: Vec<TargetView>,
 }
 
-async fn list(request: Request) -> Result<Targets, Refusal> {
+async fn list(request: OperationRequest) -> Result<Targets, V1Error> {
     let snapshot = request.shared.control.snapshot();
     Ok(Targets { targets: snapshot.targets.iter().chain(&snapshot.leaving).cloned().collect() })
 }
@@ -62,7 +62,7 @@ struct MoveRequest {
     service: Option<VpceServiceId>,
 }
 
-async fn r#move(request: Request, body: MoveRequest) -> Result<Moved, Refusal> {
+async fn r#move(request: OperationRequest, body: MoveRequest) -> Result<Moved, V1Error> {
     let moved = request.shared.control.move_target(target(&request)?, body.service, body.port).await;
     moved.map_err(|error| refused(&error))
 }
@@ -83,18 +83,18 @@ struct Registered {
     registered: bool,
 }
 
-async fn deregister(request: Request, body: RegisterRequest) -> Result<Registered, Refusal> {
+async fn deregister(request: OperationRequest, body: RegisterRequest) -> Result<Registered, V1Error> {
     let target = target(&request)?;
     let members = request.shared.control.deregister(target.clone(), body.service, body.member).await;
     Ok(Registered { target, members: members.map_err(|error| refused(&error))?, registered: false })
 }
 
-async fn register(request: Request, body: RegisterRequest) -> Result<Registered, Refusal> {
+async fn register(request: OperationRequest, body: RegisterRequest) -> Result<Registered, V1Error> {
     let target = target(&request)?;
     let members = request.shared.control.register(target.clone(), body.service, body.member).await;
     Ok(Registered { target, members: members.map_err(|error| refused(&error))?, registered: true })
 }
 
-fn target(request: &Request) -> Result<TargetId, Refusal> {
+fn target(request: &OperationRequest) -> Result<TargetId, V1Error> {
     format!("{}/{}", request.part("cluster"), request.part("member")).parse().map_err(bad)
 }

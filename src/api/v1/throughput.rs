@@ -6,8 +6,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Refusal;
-use super::operation::{Operation, Request};
+use super::V1Error;
+use super::operation::{Operation, OperationRequest};
 use crate::control::inventory::Timestamp;
 use crate::data::Carried;
 
@@ -25,7 +25,7 @@ struct Throughput {
     targets: BTreeMap<String, Carried>,
 }
 
-async fn show(request: Request) -> Result<Throughput, Refusal> {
+async fn show(request: OperationRequest) -> Result<Throughput, V1Error> {
     let flows = &request.shared.flows;
     Ok(Throughput { at_ms: Timestamp::now().0, total: flows.carried(), targets: flows.carried_by_target() })
 }

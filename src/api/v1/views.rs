@@ -8,9 +8,9 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Refusal;
-use super::operation::{Operation, Request};
-use super::problems::{Facts, StatusProblem};
+use super::V1Error;
+use super::operation::{Operation, OperationRequest};
+use super::problems::{ProblemInputs, StatusProblem};
 use super::{limits, problems};
 use crate::data::Carried;
 use crate::lifecycle::ReadinessView;
@@ -61,12 +61,12 @@ struct Status {
     notices: Vec<String>,
 }
 
-async fn status(request: Request) -> Result<Status, Refusal> {
+async fn status(request: OperationRequest) -> Result<Status, V1Error> {
     let shared = &request.shared;
     let (control, snapshot, readiness) = (&shared.control, shared.control.snapshot(), shared.readiness.view());
     let reload_problem = control.last_problem().borrow().clone();
     let (store_problem, flow_log_problem) = (control.store_problem(), shared.flows.flow_log_problem());
-    let problems = problems::problems(&Facts {
+    let problems = problems::problems(&ProblemInputs {
         readiness: &readiness,
         reload_problem: reload_problem.as_deref(),
         pending_settings: &shared.pending_settings.borrow(),
@@ -103,7 +103,7 @@ struct Endpoints {
     endpoints: Vec<Arc<EndpointGate>>,
 }
 
-async fn endpoints(request: Request) -> Result<Endpoints, Refusal> {
+async fn endpoints(request: OperationRequest) -> Result<Endpoints, V1Error> {
     Ok(Endpoints { endpoints: request.shared.control.snapshot().endpoints.values().cloned().collect() })
 }
 
@@ -112,7 +112,7 @@ struct Strings {
     connection_strings: Vec<ClusterStrings>,
 }
 
-async fn connection_strings(request: Request) -> Result<Strings, Refusal> {
+async fn connection_strings(request: OperationRequest) -> Result<Strings, V1Error> {
     let wanted = |strings: &&ClusterStrings| {
         request.query("project").is_none_or(|id| strings.project.as_str() == id)
             && request.query("cluster").is_none_or(|name| strings.cluster.as_str() == name)
@@ -179,7 +179,7 @@ struct VpcDnsOut {
     private: Zones,
 }
 
-async fn snapshot(request: Request) -> Result<SnapshotOut, Refusal> {
+async fn snapshot(request: OperationRequest) -> Result<SnapshotOut, V1Error> {
     let snapshot = request.shared.control.snapshot();
     let vpcs = snapshot.dns.vpcs.iter().map(|vpc| VpcDnsOut {
         vpc: vpc.vpc.clone(),

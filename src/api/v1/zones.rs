@@ -7,8 +7,8 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::operation::{Operation, Request};
-use super::{Refusal, bad, refused};
+use super::operation::{Operation, OperationRequest};
+use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{Control, Shift};
 use crate::model::{Fault, FaultKind, VpceServiceId, Zone};
@@ -37,7 +37,7 @@ struct ZoneOut {
     in_dns: bool,
     /// Why DNS answers them though the zone is unhealthy or lost; nothing where that is not so.
     fail_open: Option<&'static str>,
-    /// The zonal shift that stands.
+    /// The zonal shift in force.
     shift: Option<ShiftOut>,
     /// Outages that have begun there, by the fault's name.
     outages: Vec<String>,
@@ -55,7 +55,7 @@ impl From<&Shift> for ShiftOut {
     }
 }
 
-async fn list(request: Request) -> Result<Zones, Refusal> {
+async fn list(request: OperationRequest) -> Result<Zones, V1Error> {
     Ok(zones(&request.shared.control))
 }
 
@@ -94,7 +94,7 @@ struct ShiftRequest {
 /// A year. AWS's zonal shifts last three days at most and can be prolonged.
 const LONGEST: u64 = 366 * 86_400;
 
-async fn shift(request: Request, body: ShiftRequest) -> Result<Zones, Refusal> {
+async fn shift(request: OperationRequest, body: ShiftRequest) -> Result<Zones, V1Error> {
     let (control, zone) = (&request.shared.control, zone(&request)?);
     let outcome = match body.expires_in_seconds {
         None => control.shift_zone(zone, body.service).await,
@@ -107,13 +107,13 @@ async fn shift(request: Request, body: ShiftRequest) -> Result<Zones, Refusal> {
     Ok(zones(control))
 }
 
-async fn end(request: Request) -> Result<Zones, Refusal> {
+async fn end(request: OperationRequest) -> Result<Zones, V1Error> {
     let (control, zone) = (&request.shared.control, zone(&request)?);
     let service = request.query("service").map(str::parse).transpose().map_err(bad)?;
     control.end_zonal_shift(zone, service).await.map_err(|error| refused(&error))?;
     Ok(zones(control))
 }
 
-fn zone(request: &Request) -> Result<Zone, Refusal> {
+fn zone(request: &OperationRequest) -> Result<Zone, V1Error> {
     request.part("zone").parse().map_err(bad)
 }

@@ -1,10 +1,10 @@
-//! `plgw plan --horizons`: what to tell real servers, so that they tell clients the gateway's names.
+//! `plgw plan --horizons`: the configuration of real servers that makes them announce the gateway's names.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cli::planned::Planned;
+use crate::cli::planned::PlannedConfig;
 use crate::plan::{Horizon, horizons};
 
 /// The horizons of one replica set.
@@ -27,14 +27,14 @@ struct HorizonView {
 /// A member.
 #[derive(Debug, Serialize)]
 struct MemberView {
-    /// What `rs.conf()` calls it, if the set goes by the addresses of the config.
+    /// What `rs.conf()` calls it, if the set uses the addresses of the config.
     host: String,
     /// `host:port` by horizon.
     horizons: BTreeMap<String, String>,
 }
 
 /// Every replica set that has horizons, in the order of the config.
-pub(super) fn views(planned: &Planned) -> Vec<HorizonsView> {
+pub(super) fn views(planned: &PlannedConfig) -> Vec<HorizonsView> {
     let snapshot = &planned.snapshot;
     let clusters = planned.config.desired.projects.iter().flat_map(|project| {
         project.clusters.iter().filter_map(|cluster| {
@@ -73,9 +73,9 @@ fn of_set(view: &HorizonsView) -> String {
     let mut text = format!("// {}: run it in mongosh, connected to the set's primary.\n", view.cluster);
     for horizon in &view.horizons {
         let who = if horizon.endpoints.is_empty() {
-            "whoever comes by the standard connection string".to_owned()
+            "clients that use the standard connection string".to_owned()
         } else {
-            format!("whoever comes through {}", horizon.endpoints.join(" or "))
+            format!("clients that connect through {}", horizon.endpoints.join(" or "))
         };
         text.push_str(&format!("//   {}: for {who}\n", horizon.name));
     }

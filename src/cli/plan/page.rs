@@ -1,12 +1,12 @@
-//! What `plgw plan` prints for people.
+//! The text that `plgw plan` prints.
 
 use super::view::{ListenerView, PlanView, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
-use crate::cli::planned::StateUsed;
+use crate::cli::planned::StateSource;
 use crate::cli::table::{Look, Table};
 
-pub(super) fn render(view: &PlanView, state: &StateUsed, look: Look) -> String {
+pub(super) fn render(view: &PlanView, state: &StateSource, look: Look) -> String {
     let mut text = String::new();
     let mut section = |title: String, body: String| {
         if !body.is_empty() {
@@ -32,7 +32,7 @@ fn targets(view: &PlanView, look: Look) -> String {
         let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
         let mut what = [target.target.clone(), kind, target.port.to_string()];
         for member in &target.members {
-            // Further members stand under the first.
+            // Further members follow below the first.
             table.row(std::mem::take(&mut what).into_iter().chain([member.address.clone(), member.zone.clone()]));
         }
     }
@@ -72,7 +72,7 @@ fn apps(view: &PlanView, look: Look) -> String {
         let mut what = [app.app.clone(), backend.to_owned(), restricted.to_owned()];
         for at in &app.addresses {
             let through = at.endpoint.as_deref().unwrap_or("public path");
-            // Further addresses stand under the first.
+            // Further addresses follow below the first.
             table.row(std::mem::take(&mut what).into_iter().chain([at.address.to_string(), through.to_owned()]));
         }
     }

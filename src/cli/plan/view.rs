@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cli::planned::{Planned, StateUsed};
+use crate::cli::planned::{PlannedConfig, StateSource};
 use crate::plan::{
     AppView, AppsView, ClusterStrings, DnsView, DnsZone, Door, DoorWay, EndpointGate, Gate, Listener, PrivateStrings,
     RecordSets, Snapshot, TargetKind, TargetView,
@@ -234,7 +234,7 @@ pub(in crate::cli) struct EndpointRef {
 
 impl PlanView {
     /// The view of a plan.
-    pub(super) fn new(config: &Path, planned: &Planned) -> Self {
+    pub(super) fn new(config: &Path, planned: &PlannedConfig) -> Self {
         let (settings, snapshot) = (&planned.config.settings, &planned.snapshot);
         Self {
             config: config.display().to_string(),
@@ -255,13 +255,13 @@ impl PlanView {
     }
 }
 
-impl From<&StateUsed> for StateView {
-    fn from(state: &StateUsed) -> Self {
+impl From<&StateSource> for StateView {
+    fn from(state: &StateSource) -> Self {
         let (source, path) = match state {
-            StateUsed::File(path) => ("file", Some(path)),
-            StateUsed::NoFile(path) => ("no-file", Some(path)),
-            StateUsed::Memory => ("memory", None),
-            StateUsed::Etcd(_) => ("etcd", None),
+            StateSource::File(path) => ("file", Some(path)),
+            StateSource::NoFile(path) => ("no-file", Some(path)),
+            StateSource::Memory => ("memory", None),
+            StateSource::Etcd(_) => ("etcd", None),
         };
         Self { source, path: path.map(|path| path.display().to_string()) }
     }

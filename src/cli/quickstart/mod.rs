@@ -17,12 +17,12 @@ use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
 ///
-/// Needs no root; its CA and its saved ports go to ./plgw-lab. Starts a replica set, a sharded cluster and an App Services backend that only remember
-/// what they are told, puts the gateway in front of them, checks all of it from a client's side, and says what to try.
+/// Needs no root; its CA and its saved ports go to ./plgw-lab. Starts in-memory stand-ins for a replica set, a sharded cluster and an App
+/// Services backend, starts the gateway in front of them, checks all of it as a client would, and prints what to try.
 /// Runs until Ctrl-C, then says what it carried.
 ///
-/// Every address lies in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (whoever
-/// connects without binding an address is in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
+/// Every address is in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (clients
+/// that bind no address are in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
 /// 127.3.0.0/16, and the internet 127.9.0.0/16.
 ///
 /// A command behind `--` is run once every check has passed; it finds PLGW_ADMIN (the admin API's URL), PLGW_DNS (the
@@ -63,10 +63,10 @@ pub(super) struct Args {
     /// Where the admin API and the console are [default: 127.0.0.1:8474]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
-    /// Where certificates and state lie [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
+    /// Where certificates and state are [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
     #[arg(long, value_name = "DIR")]
     lab_dir: Option<PathBuf>,
-    /// Keep no state file: every start gives ports anew
+    /// Keep no state file: every start assigns new ports
     #[arg(long)]
     state_in_memory: bool,
     /// With a network of Azure (127.4.0.0/16) and one of Google Cloud (127.5.0.0/16), each with a private endpoint to a cluster
@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
 
 async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
-    // Whoever presses Ctrl-C while it starts wants it gone.
+    // Ctrl-C during the start ends it at once.
     tokio::select! {
         exit = run_until_stopped(options, args) => exit,
         () = stop_now(&mut signals) => Err(Failure::new(Kind::Failed, "stopped while starting or stopping")),
@@ -202,7 +202,7 @@ fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
     Err(Failure::new(Kind::Failed, text))
 }
 
-/// Until it is told to stop, or until something that it can't be without has ended; then its name.
+/// Waits until it is stopped, or until an essential part has ended; then returns that part's name.
 async fn wait(quickstart: &Quickstart, signals: &mut Signals) -> Option<String> {
     loop {
         tokio::select! {

@@ -12,7 +12,7 @@ use crate::cli::plan::view::{self, RecordView, StringsView};
 use crate::cli::table::{Look, Table};
 use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
-use crate::quickstart::{Carried, Check, Quickstart, StandInTraffic};
+use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
 
 /// What runs, and whether it is as it should be. In `brief`, for a terminal that is to be worked at: without the records,
 /// which the lines to copy ask for, and without what checks saw that passed.
@@ -68,7 +68,7 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
 }
 
 /// What went through it; `by_check` of that was the self-check's.
-pub(super) fn carried(carried: &Carried, by_check: &Carried, look: Look) -> String {
+pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look: Look) -> String {
     let (all, check) = (carried.gateway, by_check.gateway);
     let mut text = format!("{}\n", look.bold("Carried"));
     text.push_str(&format!(
@@ -114,7 +114,7 @@ fn targets(snapshot: &Snapshot, look: Look) -> String {
                 TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
             };
             let of_member = [member.address.to_string(), member.zone.to_string(), health];
-            // Further members stand under the first.
+            // Further members follow below the first.
             table.row(std::mem::take(&mut what).into_iter().chain(of_member));
         }
     }
@@ -266,7 +266,7 @@ fn drivers(
     recipes
 }
 
-/// A path, whole, as it stands in a connection string: whoever copies the line is in another directory, maybe.
+/// An absolute path, encoded for a connection string: the line may be used in another directory.
 fn in_uri(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut text = String::new();

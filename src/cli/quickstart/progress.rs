@@ -32,7 +32,7 @@ impl Progress {
     fn write(self, text: &str) {
         if self.look.is_terminal() {
             let mut stderr = std::io::stderr().lock();
-            // Whoever can't be told goes without.
+            // Output that can't be written is dropped.
             let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::cidr_set;
-use super::declared::{Declared, Side, need_networks};
+use super::declared::{Declared, NetworkSide, need_networks};
 use crate::config::raw::Section;
 use crate::config::settings::Settings;
 use crate::config::value::{aws_region, boolean, network, one_of, parsed, socket, text};
@@ -27,7 +27,7 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
         let both = format!("{}/{:?}", region.value, kind.value).to_lowercase();
         declared.unique(section.problems, "region and type", &both, &section.spot);
     }
-    declared.networks(Side::Service, &cidrs);
+    declared.networks(NetworkSide::Service, &cidrs);
     let service = AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
     declared.services.insert(service.name(), None);
     Some(service)

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::cidr_set;
-use super::declared::{Declared, Side, need_networks};
+use super::declared::{Declared, NetworkSide, need_networks};
 use super::networks::NetworkMap;
 use crate::config::raw::Section;
 use crate::config::value::{address, network, parsed};
@@ -33,9 +33,9 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
         let cloud = id.value.cloud().map_or("AWS", Cloud::label);
         problems.report(&region.spot, format!("`{}` is not a region of {cloud}, where the network is", region.value));
     }
-    declared.networks(Side::Vpc(index), &cidrs);
-    declared.networks(Side::Joined(index), &peered);
-    declared.networks(Side::Joined(index), &on_premises);
+    declared.networks(NetworkSide::Vpc(index), &cidrs);
+    declared.networks(NetworkSide::Joined(index), &peered);
+    declared.networks(NetworkSide::Joined(index), &on_premises);
     let mut subnets = NetworkMap::default();
     let whole = cidr_set(&cidrs);
     let found = section.tables("subnet", |found| {
@@ -54,7 +54,7 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
             }
             subnets.insert(cidr.value, cidr.value);
         }
-        // No subnet of these clouds lies in a zone.
+        // Subnets of these clouds have no zone.
         let zone = region.as_ref()?.value.zone_of_whole();
         Some(Subnet { id: id?.value, zone, cidr: cidr?.value, ipv6_cidr: None })
     });

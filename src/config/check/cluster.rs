@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use toml::de::DeValue;
 
 use super::declared::Declared;
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::value::{boolean, node_address, node_host, one_of, parsed, socket, text, whole, words, zone};
 use crate::model::{
     BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, NodeAddress, Region, Tier,
@@ -36,12 +36,12 @@ const OPTIMIZED_MEMBER: &str = "lb";
 
 /// How many addressable targets a project's clusters come to, by region: all together, and each cluster's.
 #[derive(Debug, Default)]
-pub(super) struct Load(BTreeMap<Region, (usize, BTreeMap<ClusterName, usize>)>);
+pub(super) struct TargetCounts(BTreeMap<Region, (usize, BTreeMap<ClusterName, usize>)>);
 
 /// Clusters that a message names at most.
 const MOST_SHOWN: usize = 16;
 
-impl Load {
+impl TargetCounts {
     fn add(&mut self, region: Region, cluster: &ClusterName) {
         let (all, shares) = self.0.entry(region).or_default();
         *all += 1;
@@ -65,7 +65,7 @@ pub(super) fn cluster(
     section: &Section<'_>,
     owner: &str,
     names: &mut HashSet<String>,
-    load: &mut Load,
+    load: &mut TargetCounts,
     declared: &mut Declared,
 ) -> Option<Cluster> {
     let name = section.need("name", parsed::<ClusterName>);
@@ -87,7 +87,7 @@ pub(super) fn cluster(
     }
 
     let mut members =
-        Members { taken: HashSet::new(), optimized: kind == Some(ClusterKind::Sharded { optimized: true }) };
+        ClusterProcesses { taken: HashSet::new(), optimized: kind == Some(ClusterKind::Sharded { optimized: true }) };
     let before = section.problems.count();
     let nodes = section.tables("node", |found| node(found, &mut members, declared));
     if nodes.is_empty() && section.problems.count() == before {
@@ -126,7 +126,7 @@ fn connections(value: &DeValue<'_>) -> Result<ConnectionLimit, String> {
     words(value).map_err(|problem| format!("{problem}, or a number"))
 }
 
-fn kind(section: &Section<'_>, label: Option<&At<Label>>) -> Option<ClusterKind> {
+fn kind(section: &Section<'_>, label: Option<&Located<Label>>) -> Option<ClusterKind> {
     let sharded = section.need("type", one_of(&[("replica-set", false), ("sharded", true)]));
     let set_name = section.get("set_name", words);
     let optimized = section.get("optimized", boolean);
@@ -149,17 +149,17 @@ fn kind(section: &Section<'_>, label: Option<&At<Label>>) -> Option<ClusterKind>
 }
 
 /// What takes a port in one cluster.
-struct Members {
+struct ClusterProcesses {
     taken: HashSet<String>,
     optimized: bool,
 }
 
-impl Members {
+impl ClusterProcesses {
     /// The name of the member in `section`: its own, or else what its address makes.
     fn name(
         &mut self,
         section: &Section<'_>,
-        address: Option<&At<NodeAddress>>,
+        address: Option<&Located<NodeAddress>>,
         unnamed: fn(&NodeAddress) -> String,
     ) -> Option<String> {
         let given = section.get("name", member_name);
@@ -185,7 +185,7 @@ fn host_label(address: &NodeAddress) -> String {
     parts.collect::<Vec<_>>().join("-")
 }
 
-/// A name that can stand behind the `/` of a target id.
+/// A name that is valid after the `/` of a target id.
 fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let name = text(value)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
@@ -197,7 +197,7 @@ fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
 }
 
 /// Where a process listens: at its `address`, or where its `host` name leads.
-fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<At<NodeAddress>> {
+fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<Located<NodeAddress>> {
     let (address, host) = (section.get("address", node_address), section.get("host", node_host));
     match (section.wrote("address"), section.wrote("host")) {
         (true, true) => section.report("host", "written beside `address`; leave one of them out"),
@@ -206,13 +206,13 @@ fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<At<NodeA
     }
     let found = address.or(host)?;
     match found.value.fixed() {
-        Some(address) => declared.dial(&At { value: address, spot: found.spot.clone() }),
+        Some(address) => declared.dial(&Located { value: address, spot: found.spot.clone() }),
         None => declared.unique(section.problems, "host", &found.value, &found.spot),
     }
     Some(found)
 }
 
-fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<Node> {
+fn node(section: &Section<'_>, members: &mut ClusterProcesses, declared: &mut Declared) -> Option<Node> {
     let zone = section.need("zone", zone);
     let address = listens_at(section, declared);
     let public_address = section.get("public_address", socket);
@@ -228,7 +228,7 @@ fn node(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -
     })
 }
 
-fn bi_connector(section: &Section<'_>, members: &mut Members, declared: &mut Declared) -> Option<BiConnector> {
+fn bi_connector(section: &Section<'_>, members: &mut ClusterProcesses, declared: &mut Declared) -> Option<BiConnector> {
     let zone = section.need("zone", zone);
     let address = listens_at(section, declared);
     let name = members.name(section, address.as_ref(), ToString::to_string);
@@ -236,8 +236,8 @@ fn bi_connector(section: &Section<'_>, members: &mut Members, declared: &mut Dec
 }
 
 /// Each `mongod`, each `mongos` without optimized strings, one for all `mongos` with them, each BI Connector; by the
-/// region that it lies in. Source: Atlas, "Set Up a Private Endpoint", limitations.
-fn count_targets(cluster: &Cluster, load: &mut Load) {
+/// region that it is in. Source: Atlas, "Set Up a Private Endpoint", limitations.
+fn count_targets(cluster: &Cluster, load: &mut TargetCounts) {
     if cluster.kind == (ClusterKind::Sharded { optimized: true }) {
         cluster.regions().into_iter().for_each(|region| load.add(region, &cluster.name));
     } else {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::clouds::aws_id;
-use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, Side, need_networks};
+use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, NetworkSide, need_networks};
 use super::networks::NetworkMap;
 use super::{cidr_set, values};
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::value::{aws_region, boolean, ipv6_network, network, parsed, words, zone};
 use crate::model::{
     CidrSet, PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
@@ -29,13 +29,13 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
         declared.unique(problems, "VPC id", &id.value, &id.spot);
         declared.vpcs.entry(id.value.clone()).or_default();
     }
-    declared.networks(Side::Vpc(index), &cidrs);
-    declared.networks(Side::Joined(index), &peered);
-    declared.networks(Side::Joined(index), &on_premises);
+    declared.networks(NetworkSide::Vpc(index), &cidrs);
+    declared.networks(NetworkSide::Joined(index), &peered);
+    declared.networks(NetworkSide::Joined(index), &on_premises);
 
     let mut within = NetworkMap::default();
     cidrs.iter().for_each(|cidr| within.insert(cidr.value, ()));
-    let mut place = Place {
+    let mut place = SubnetContext {
         subnets: NetworkMap::default(),
         vpc: id.as_ref().map(|id| &id.value),
         region: region.as_ref().map(|region| &region.value),
@@ -58,11 +58,11 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
 }
 
 /// What a subnet is checked against; `None` where the VPC's own value was not readable.
-struct Place<'a> {
+struct SubnetContext<'a> {
     vpc: Option<&'a VpcId>,
     region: Option<&'a Region>,
     /// All of the VPC's networks, and those that a message names.
-    cidrs: Option<(NetworkMap<()>, &'a [At<IpNet>])>,
+    cidrs: Option<(NetworkMap<()>, &'a [Located<IpNet>])>,
     /// The subnets before it.
     subnets: NetworkMap<IpNet>,
 }
@@ -70,7 +70,7 @@ struct Place<'a> {
 /// Networks that a message names at most.
 const MOST_SHOWN: usize = 8;
 
-fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared) -> Option<Subnet> {
+fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut Declared) -> Option<Subnet> {
     let problems = section.problems;
     let id = section.need("id", parsed::<SubnetId>);
     let zone = section.need("zone", zone);
@@ -87,7 +87,7 @@ fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared)
     {
         problems.report(&zone.spot, format!("`{}` does not lie in the VPC's region `{region}`", zone.value));
     }
-    let cidrs: Vec<At<IpNet>> =
+    let cidrs: Vec<Located<IpNet>> =
         cidr.clone().into_iter().chain(ipv6.as_ref().map(|ipv6| ipv6.map(|net| IpNet::V6(*net)))).collect();
     for cidr in &cidrs {
         if let Some((own, shown)) = &place.cidrs
@@ -118,11 +118,11 @@ fn subnet(section: &Section<'_>, place: &mut Place<'_>, declared: &mut Declared)
     })
 }
 
-/// The security groups of one VPC; rules may name groups that stand further down, so those are checked at the end.
+/// The security groups of one VPC; rules may name groups that follow later, so names are checked at the end.
 fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut Declared) -> Vec<SecurityGroup> {
     let mut own = DeclaredVpc::default();
     let mut names = HashSet::new();
-    let mut named: Vec<At<SecurityGroupId>> = Vec::new();
+    let mut named: Vec<Located<SecurityGroupId>> = Vec::new();
     let groups = section.tables("security_group", |group| {
         let id = group.need("id", parsed::<SecurityGroupId>);
         let name = group.need("name", words);
@@ -158,19 +158,19 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
     groups.into_iter().flatten().collect()
 }
 
-fn rule(section: &Section<'_>, named: &mut Vec<At<SecurityGroupId>>) -> Option<PortRule> {
+fn rule(section: &Section<'_>, named: &mut Vec<Located<SecurityGroupId>>) -> Option<PortRule> {
     let before = section.problems.count();
     let ports = section.need("ports", parsed::<PortRange>);
     let cidrs = section.list("cidrs", network).unwrap_or_default();
     let groups = section.list("groups", parsed::<SecurityGroupId>).unwrap_or_default();
     if cidrs.is_empty() && groups.is_empty() && section.problems.count() == before {
-        section.problems.report(&section.spot, "the rule names nobody; give it `cidrs` or `groups`");
+        section.problems.report(&section.spot, "the rule names no peer; give it `cidrs` or `groups`");
     }
     named.extend(groups.iter().cloned());
     Some(PortRule { ports: ports?.value, cidrs: cidr_set(&cidrs), groups: values(groups) })
 }
 
-/// What a new security group lets out: everything. Source: AWS, *Security group rules*.
+/// The egress rules of a new security group: everything. Source: AWS, *Security group rules*.
 fn allow_everything() -> Vec<PortRule> {
     let ports = PortRange::new(1, 65_535).expect("1 to 65535 is a range");
     vec![PortRule { ports, cidrs: CidrSet::everywhere(), groups: Vec::new() }]

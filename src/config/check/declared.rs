@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::networks::NetworkMap;
 
-use crate::config::raw::{At, Problems, Section, Spot};
+use crate::config::raw::{ConfigLocation, Located, Problems, Section};
 use crate::config::value::network;
 use crate::model::{
     Label, ListenerPort, PortRange, ProjectId, SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, VpceServiceId,
@@ -35,12 +35,12 @@ pub(super) struct Declared {
     /// Private endpoints of services by what Atlas calls them, with the key that names each.
     pub(super) cloud_endpoints: HashMap<(VpceServiceId, String), String>,
     vpcs_read: usize,
-    /// The byte at which each id stands, and each `project/cluster`.
+    /// The byte offset of each id, and of each `project/cluster`.
     pub(super) positions: HashMap<String, usize>,
     labels: HashMap<Label, String>,
-    networks: Vec<(Side, At<IpNet>)>,
-    held: Vec<Held>,
-    targets: Vec<At<SocketAddr>>,
+    networks: Vec<(NetworkSide, Located<IpNet>)>,
+    held: Vec<GatewayAddress>,
+    targets: Vec<Located<SocketAddr>>,
 }
 
 /// What others ask of a VPC.
@@ -60,7 +60,7 @@ pub(super) struct DeclaredSubnet {
 
 /// Whose networks they are. The number is the VPC's place in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum NetworkSide {
     /// A VPC's own.
     Vpc(usize),
     /// Joined to a VPC: peered or on premises.
@@ -74,7 +74,7 @@ pub(super) enum Side {
 /// What one VPC peers with may be another VPC's own network, and two VPCs may be joined to one data centre. Endpoint services
 /// are refused alike, so theirs may be one.
 #[derive(Debug, Default)]
-struct Sides {
+struct NetworkSides {
     service: NetworkMap<usize>,
     vpcs: NetworkMap<usize>,
     joined: NetworkMap<usize>,
@@ -84,25 +84,25 @@ struct Sides {
     of_vpc: HashMap<usize, NetworkMap<usize>>,
 }
 
-impl Sides {
+impl NetworkSides {
     /// The position of the first network found that gives an address of `network` a second meaning.
-    fn overlap(&self, side: Side, network: IpNet) -> Option<usize> {
+    fn overlap(&self, side: NetworkSide, network: IpNet) -> Option<usize> {
         let others = match side {
-            Side::Service => [Some(&self.vpcs), Some(&self.joined), None],
-            Side::Vpc(vpc) => [Some(&self.service), Some(&self.vpcs), self.joined_to.get(&vpc)],
-            Side::Joined(vpc) => [Some(&self.service), self.of_vpc.get(&vpc), None],
+            NetworkSide::Service => [Some(&self.vpcs), Some(&self.joined), None],
+            NetworkSide::Vpc(vpc) => [Some(&self.service), Some(&self.vpcs), self.joined_to.get(&vpc)],
+            NetworkSide::Joined(vpc) => [Some(&self.service), self.of_vpc.get(&vpc), None],
         };
         others.into_iter().flatten().filter_map(|other| other.overlapping(network)).min().copied()
     }
 
-    fn add(&mut self, side: Side, network: IpNet, position: usize) {
+    fn add(&mut self, side: NetworkSide, network: IpNet, position: usize) {
         match side {
-            Side::Service => self.service.insert(network, position),
-            Side::Vpc(vpc) => {
+            NetworkSide::Service => self.service.insert(network, position),
+            NetworkSide::Vpc(vpc) => {
                 self.vpcs.insert(network, position);
                 self.of_vpc.entry(vpc).or_default().insert(network, position);
             }
-            Side::Joined(vpc) => {
+            NetworkSide::Joined(vpc) => {
                 self.joined.insert(network, position);
                 self.joined_to.entry(vpc).or_default().insert(network, position);
                 self.of_vpc.entry(vpc).or_default().insert(network, position);
@@ -113,20 +113,20 @@ impl Sides {
 
 /// An address that the gateway binds.
 #[derive(Debug)]
-struct Held {
+struct GatewayAddress {
     ip: IpAddr,
     /// `None`: every port of the address.
     port: Option<u16>,
     /// Of an endpoint's address: the ports that targets may have there.
     ports: Option<PortRange>,
-    /// The gateway's own page or API, which answers nobody on the service's side.
+    /// The gateway's metrics page or API, which refuses clients on the service's side.
     is_page: bool,
     /// Apps of one region answer under one host name, so at one address.
     shared_by_apps: bool,
-    spot: Spot,
+    spot: ConfigLocation,
 }
 
-impl Held {
+impl GatewayAddress {
     /// Whether it is every address of the machine, at a port that a target is likely to have at `endpoint`: they are given
     /// from the lowest on. One that a target gets to after many moves is refused then, by name.
     fn takes_port_of(&self, endpoint: &Self) -> bool {
@@ -143,16 +143,16 @@ impl Held {
 
 /// The addresses that were bound so far, by what clashes with another: each leads to the first of its kind.
 #[derive(Debug, Default)]
-struct Bound<'d> {
-    by_ip: HashMap<IpAddr, &'d Held>,
-    whole_ips: HashMap<IpAddr, &'d Held>,
-    exactly: HashMap<(IpAddr, u16), &'d Held>,
-    on_every_ip: HashMap<u16, &'d Held>,
-    by_port: HashMap<u16, &'d Held>,
+struct GatewayAddresses<'d> {
+    by_ip: HashMap<IpAddr, &'d GatewayAddress>,
+    whole_ips: HashMap<IpAddr, &'d GatewayAddress>,
+    exactly: HashMap<(IpAddr, u16), &'d GatewayAddress>,
+    on_every_ip: HashMap<u16, &'d GatewayAddress>,
+    by_port: HashMap<u16, &'d GatewayAddress>,
 }
 
-impl<'d> Bound<'d> {
-    fn add(&mut self, held: &'d Held) {
+impl<'d> GatewayAddresses<'d> {
+    fn add(&mut self, held: &'d GatewayAddress) {
         self.by_ip.entry(held.ip).or_insert(held);
         match held.port {
             None => {
@@ -171,7 +171,7 @@ impl<'d> Bound<'d> {
     }
 
     /// One that cannot be bound together with `held`.
-    fn clash(&self, held: &Held) -> Option<&'d Held> {
+    fn clash(&self, held: &GatewayAddress) -> Option<&'d GatewayAddress> {
         let Some(port) = held.port else { return self.by_ip.get(&held.ip).copied() };
         let unspecified = if held.ip.is_unspecified() { self.by_port.get(&port) } else { self.on_every_ip.get(&port) };
         self.whole_ips
@@ -182,7 +182,7 @@ impl<'d> Bound<'d> {
     }
 
     /// The one that answers at `address`, which is a target's.
-    fn at(&self, address: SocketAddr) -> Option<&'d Held> {
+    fn at(&self, address: SocketAddr) -> Option<&'d GatewayAddress> {
         self.whole_ips.get(&address.ip()).or_else(|| self.exactly.get(&(address.ip(), address.port()))).copied()
     }
 }
@@ -192,7 +192,13 @@ const FIRST_PORTS: u32 = 512;
 
 impl Declared {
     /// Whether `value` is the first of its `kind`; if not, reports who has it.
-    pub(super) fn unique(&mut self, problems: &Problems<'_>, kind: &'static str, value: &impl Display, spot: &Spot) {
+    pub(super) fn unique(
+        &mut self,
+        problems: &Problems<'_>,
+        kind: &'static str,
+        value: &impl Display,
+        spot: &ConfigLocation,
+    ) {
         self.positions.entry(value.to_string()).or_insert(spot.offset);
         let previous = self.taken.insert((kind, value.to_string()), spot.path.clone());
         if let Some(holder) = previous {
@@ -202,12 +208,12 @@ impl Declared {
     }
 
     /// Notes a file that the gateway reads, or writes as anything but a log.
-    pub(super) fn reads(&mut self, path: &Path, spot: &Spot) {
+    pub(super) fn reads(&mut self, path: &Path, spot: &ConfigLocation) {
         self.files.entry(absolute(path)).or_insert_with(|| spot.path.clone());
     }
 
     /// Notes a file that a log is appended to; reports one that holds something else: it would be overwritten or put aside.
-    pub(super) fn writes_log(&mut self, problems: &Problems<'_>, path: &Path, spot: &Spot) {
+    pub(super) fn writes_log(&mut self, problems: &Problems<'_>, path: &Path, spot: &ConfigLocation) {
         match self.files.entry(absolute(path)) {
             Entry::Occupied(other) => {
                 let (path, holder) = (path.display(), other.get());
@@ -226,21 +232,21 @@ impl Declared {
     }
 
     /// Reports a VPC that does not exist.
-    pub(super) fn expect_vpc(&self, problems: &Problems<'_>, vpc: &At<VpcId>) {
+    pub(super) fn expect_vpc(&self, problems: &Problems<'_>, vpc: &Located<VpcId>) {
         if !self.vpcs.contains_key(&vpc.value) {
             problems.report(&vpc.spot, format!("no `[[vpc]]` has the id `{}`", vpc.value));
         }
     }
 
     /// Reports a project that does not exist.
-    pub(super) fn expect_project(&self, problems: &Problems<'_>, project: &At<ProjectId>) {
+    pub(super) fn expect_project(&self, problems: &Problems<'_>, project: &Located<ProjectId>) {
         if !self.projects.contains(&project.value) {
             problems.report(&project.spot, format!("no `[[project]]` has the id `{}`", project.value));
         }
     }
 
     /// Reports an interface endpoint that does not exist.
-    pub(super) fn expect_endpoint(&self, problems: &Problems<'_>, endpoint: &At<VpceId>) {
+    pub(super) fn expect_endpoint(&self, problems: &Problems<'_>, endpoint: &Located<VpceId>) {
         if !self.endpoints.contains(&endpoint.value) {
             problems.report(&endpoint.spot, format!("no `[[interface_endpoint]]` has the id `{}`", endpoint.value));
         }
@@ -248,7 +254,7 @@ impl Declared {
 
     /// Reports a label that another project has: its host names would lead to two load balancers. `owner` is the path of
     /// the project that uses it here.
-    pub(super) fn label(&mut self, problems: &Problems<'_>, label: &At<Label>, owner: &str) {
+    pub(super) fn label(&mut self, problems: &Problems<'_>, label: &Located<Label>, owner: &str) {
         let holder = self.labels.entry(label.value.clone()).or_insert_with(|| owner.to_owned());
         if holder != owner {
             problems
@@ -257,45 +263,45 @@ impl Declared {
     }
 
     /// Notes networks of one side.
-    pub(super) fn networks(&mut self, side: Side, networks: &[At<IpNet>]) {
+    pub(super) fn networks(&mut self, side: NetworkSide, networks: &[Located<IpNet>]) {
         self.networks.extend(networks.iter().map(|network| (side, network.clone())));
     }
 
     /// Notes an address and a port that the gateway binds.
-    pub(super) fn bind(&mut self, address: &At<SocketAddr>) {
+    pub(super) fn bind(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot);
     }
 
     /// Notes where the gateway's own page or API answers.
-    pub(super) fn bind_page(&mut self, address: &At<SocketAddr>) {
+    pub(super) fn bind_page(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot).is_page = true;
     }
 
     /// Notes an app's public address.
-    pub(super) fn bind_app(&mut self, address: &At<SocketAddr>) {
+    pub(super) fn bind_app(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot).shared_by_apps = true;
     }
 
     /// Notes an endpoint's address: its ports are the targets'.
-    pub(super) fn bind_endpoint(&mut self, ip: &At<IpAddr>, service: Option<&ServiceName>) {
+    pub(super) fn bind_endpoint(&mut self, ip: &Located<IpAddr>, service: Option<&ServiceName>) {
         let ports = service.and_then(|service| self.services.get(service).copied().flatten());
         self.hold(ip.value, None, &ip.spot).ports = ports;
     }
 
-    fn hold(&mut self, ip: IpAddr, port: Option<u16>, spot: &Spot) -> &mut Held {
-        let held = Held { ip, port, ports: None, is_page: false, shared_by_apps: false, spot: spot.clone() };
+    fn hold(&mut self, ip: IpAddr, port: Option<u16>, spot: &ConfigLocation) -> &mut GatewayAddress {
+        let held = GatewayAddress { ip, port, ports: None, is_page: false, shared_by_apps: false, spot: spot.clone() };
         self.held.push(held);
         self.held.last_mut().expect("it was just pushed")
     }
 
     /// Notes an address that the gateway dials.
-    pub(super) fn dial(&mut self, address: &At<SocketAddr>) {
+    pub(super) fn dial(&mut self, address: &Located<SocketAddr>) {
         self.targets.push(address.clone());
     }
 
     /// Reports networks, bound addresses and targets that get in each other's way; the later of two bears the report.
     pub(super) fn report_clashes(&self, problems: &Problems<'_>) {
-        let mut sides = Sides::default();
+        let mut sides = NetworkSides::default();
         for (position, (side, network)) in self.networks.iter().enumerate() {
             if let Some(other) = sides.overlap(*side, network.value) {
                 let other = &self.networks[other].1;
@@ -308,7 +314,7 @@ impl Declared {
             sides.add(*side, network.value, position);
         }
         // Apps may share an address among themselves.
-        let (mut bound, mut of_apps) = (Bound::default(), Bound::default());
+        let (mut bound, mut of_apps) = (GatewayAddresses::default(), GatewayAddresses::default());
         for held in &self.held {
             let of_app = || if held.shared_by_apps { None } else { of_apps.clash(held) };
             if let Some(other) = bound.clash(held).or_else(of_app) {
@@ -320,7 +326,7 @@ impl Declared {
         }
         // The first endpoint of each range of ports.
         let mut ranges = HashSet::new();
-        let endpoints: Vec<&Held> =
+        let endpoints: Vec<&GatewayAddress> =
             self.held.iter().filter(|held| held.ports.is_some_and(|ports| ranges.insert(ports))).collect();
         for held in &self.held {
             if let Some(endpoint) = endpoints.iter().find(|endpoint| held.takes_port_of(endpoint)) {
@@ -333,8 +339,9 @@ impl Declared {
                     ),
                 );
             }
-            let of_service =
-                |(side, network): &&(Side, At<IpNet>)| *side == Side::Service && network.value.contains(&held.ip);
+            let of_service = |(side, network): &&(NetworkSide, Located<IpNet>)| {
+                *side == NetworkSide::Service && network.value.contains(&held.ip)
+            };
             if held.is_page
                 && let Some((_, network)) = self.networks.iter().find(of_service)
             {
@@ -342,13 +349,13 @@ impl Declared {
                 problems.report(
                     &held.spot,
                     format!(
-                        "`{address}` lies in `{network}` of `{place}`, and nobody on the service's side is answered; \
+                        "`{address}` lies in `{network}` of `{place}`, and clients on the service's side are refused; \
                          write an address outside"
                     ),
                 );
             }
         }
-        let mut dialled: HashMap<SocketAddr, &Spot> = HashMap::new();
+        let mut dialled: HashMap<SocketAddr, &ConfigLocation> = HashMap::new();
         for target in &self.targets {
             let address = target.value;
             if let Some(held) = bound.at(address).or_else(|| of_apps.at(address)) {
@@ -379,7 +386,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// The networks of `key`, which must be there and hold one at least; `why` says what they are for.
-pub(super) fn need_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<At<IpNet>> {
+pub(super) fn need_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<Located<IpNet>> {
     if section.is_empty_array(key) {
         section.report(key, format!("empty; {why}"));
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::clouds::aws_id;
 use super::declared::Declared;
 use super::values;
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::value::{ipv4_address, ipv6_address, one_of, parsed, text};
 use crate::model::{
     DnsRecordIpType, EndpointAddress, EndpointState, EniId, InterfaceEndpoint, IpAddressType, IpFamily,
@@ -88,8 +88,8 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
 /// The groups that were named, or the VPC's `default`.
 fn security_groups(
     section: &Section<'_>,
-    vpc: Option<&At<VpcId>>,
-    named: Option<Vec<At<SecurityGroupId>>>,
+    vpc: Option<&Located<VpcId>>,
+    named: Option<Vec<Located<SecurityGroupId>>>,
     declared: &Declared,
 ) -> Vec<SecurityGroupId> {
     let Some((vpc, own)) = vpc.and_then(|vpc| Some((&vpc.value, &declared.vpcs.get(&vpc.value)?.groups))) else {
@@ -113,8 +113,8 @@ fn security_groups(
 /// The addresses of one interface: of each family one at most. Which it must have, the plan says by the endpoint's type.
 fn interface(
     section: &Section<'_>,
-    endpoint: Option<&At<VpceId>>,
-    vpc: Option<&At<VpcId>>,
+    endpoint: Option<&Located<VpceId>>,
+    vpc: Option<&Located<VpcId>>,
     service: Option<&ServiceName>,
     declared: &mut Declared,
 ) -> Vec<EndpointAddress> {
@@ -124,7 +124,7 @@ fn interface(
     let ip = if is_needed { section.need("ip", ipv4_address) } else { section.get("ip", ipv4_address) };
     let ipv6 = section.get("ipv6", ipv6_address);
     let ips = ip.map(|ip| ip.map(|ip| IpAddr::V4(*ip))).into_iter();
-    let ips: Vec<At<IpAddr>> = ips.chain(ipv6.map(|ip| ip.map(|ip| IpAddr::V6(*ip)))).collect();
+    let ips: Vec<Located<IpAddr>> = ips.chain(ipv6.map(|ip| ip.map(|ip| IpAddr::V6(*ip)))).collect();
     let eni = section.get("eni", parsed::<EniId>);
     for ip in &ips {
         declared.bind_endpoint(ip, service);
@@ -163,7 +163,7 @@ fn interface(
     }
     let eni = eni.map(|eni| eni.value).or_else(|| Some(derived_eni(&endpoint?.value, &subnet.value)));
     let Some((zone, eni)) = place.zone.clone().zip(eni) else { return Vec::new() };
-    let address = |ip: At<IpAddr>| EndpointAddress {
+    let address = |ip: Located<IpAddr>| EndpointAddress {
         eni: eni.clone(),
         subnet: subnet.value.clone(),
         zone: zone.clone(),

@@ -67,7 +67,7 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
         ("refused", DnsFailure::Refused),
         ("timeout", DnsFailure::Timeout),
     ];
-    // Every key is asked for, so that one of another type is told from an unknown one.
+    // Every key is read, so that a key of another type is not reported as unknown.
     let (delay, jitter, at, every) = (time("delay"), time("jitter"), time("time"), time("every"));
     let direction = section.get("direction", one_of(&directions)).map(|found| found.value);
     let rate = section.get("bytes_per_second", whole(1..=u64::MAX >> 1)).map(|found| found.value);

@@ -15,7 +15,7 @@ mod zones;
 use std::collections::HashSet;
 
 use super::Config;
-use super::raw::{At, Section};
+use super::raw::{Located, Section};
 use crate::model::{CidrSet, Desired};
 
 use declared::Declared;
@@ -58,11 +58,11 @@ pub(super) fn check(root: &Section<'_>) -> Config {
 }
 
 /// The networks of an array without their places.
-fn cidr_set(networks: &[At<ipnet::IpNet>]) -> CidrSet {
+fn cidr_set(networks: &[Located<ipnet::IpNet>]) -> CidrSet {
     networks.iter().map(|network| network.value).collect()
 }
 
 /// The values of an array without their places.
-fn values<T>(found: Vec<At<T>>) -> Vec<T> {
+fn values<T>(found: Vec<Located<T>>) -> Vec<T> {
     found.into_iter().map(|found| found.value).collect()
 }

@@ -20,13 +20,13 @@ impl<T> NetworkMap<T> {
         self.0.entry(network).or_insert(value);
     }
 
-    /// The value of a network that `network` lies in: of the widest.
+    /// The value of the widest network that contains `network`.
     pub(super) fn around(&self, network: IpNet) -> Option<&T> {
         let wider = |length| IpNet::new(network.addr(), length).map(|wider| wider.trunc()).ok();
         (0..=network.prefix_len()).filter_map(wider).find_map(|wider| self.0.get(&wider))
     }
 
-    /// The value of a network that has an address in common with `network`: of two such networks, one lies in the other.
+    /// The value of a network that has an address in common with `network`: of two such networks, one contains the other.
     pub(super) fn overlapping(&self, network: IpNet) -> Option<&T> {
         // Those inside come right behind it in the order of addresses.
         let inside = || self.0.range(network..).next().filter(|(found, _)| network.contains(*found));

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::cluster::{Load, cluster};
-use super::declared::{Declared, Side, need_networks};
+use super::cluster::{TargetCounts, cluster};
+use super::declared::{Declared, NetworkSide, need_networks};
 use super::{cidr_set, values};
 use crate::config::HumanDuration;
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
     Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, IpAddressType, IpFamily, Minimum, PortRange,
@@ -30,7 +30,7 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
         declared.projects.insert(id.value.clone());
     }
     let mut names = HashSet::new();
-    let mut load = Load::default();
+    let mut load = TargetCounts::default();
     let owner = section.spot.path.clone();
     let mut positions = Vec::new();
     let clusters = section.tables("cluster", |found| {
@@ -62,7 +62,7 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
     })
 }
 
-fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared) -> Option<EndpointService> {
+fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut Declared) -> Option<EndpointService> {
     let problems = section.problems;
     let id = section.need("id", parsed::<VpceServiceId>);
     let region = section.need("region", parsed::<Region>);
@@ -94,7 +94,7 @@ fn endpoint_service(section: &Section<'_>, load: &Load, declared: &mut Declared)
     if let Some(id) = &id {
         declared.unique(problems, "endpoint service id", &id.value, &id.spot);
     }
-    declared.networks(Side::Service, &cidrs);
+    declared.networks(NetworkSide::Service, &cidrs);
     if let Some(region) = &region {
         let targets = load.in_region(&region.value);
         if targets > ports.size() {
@@ -134,7 +134,7 @@ fn ip_address_types(section: &Section<'_>) -> IpAddressType {
 }
 
 /// Regions other than the service's own, each once.
-fn check_remote(section: &Section<'_>, own: Option<&At<Region>>, remote: &[At<Region>]) {
+fn check_remote(section: &Section<'_>, own: Option<&Located<Region>>, remote: &[Located<Region>]) {
     let mut seen = HashSet::new();
     for region in remote {
         if own.is_some_and(|own| own.value == region.value) {
@@ -226,7 +226,7 @@ fn attributes(section: &Section<'_>) -> Attributes {
 fn bandwidth_cap(section: &Section<'_>) -> Option<u64> {
     let bytes = section.get("bandwidth_bytes_per_second", whole(0..=MOST_BANDWIDTH)).map(|found| found.value);
     let megabits = section.get("bandwidth_cap_mbps", whole(0..=MOST_BANDWIDTH / BYTES_PER_MEGABIT));
-    if let Some(At { value, spot }) = &megabits {
+    if let Some(Located { value, spot }) = &megabits {
         let now = value * BYTES_PER_MEGABIT;
         let message = format!("the key of an earlier version; write `bandwidth_bytes_per_second = {now}`");
         match bytes {

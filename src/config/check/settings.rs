@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::declared::Declared;
 use super::{cidr_set, values};
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::settings::{
     AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_ETCD_PREFIX, DEFAULT_FLOW_LOG_INTERVAL,
     DEFAULT_KEEP, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
@@ -20,7 +20,7 @@ use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
-/// A day: whoever waits longer than that wants something else.
+/// A day: a longer drain is a mistake in the unit.
 const LONGEST_GRACE: u64 = 86_400;
 /// What the kernel takes for a keepalive's idle time (`TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: u64 = 32_767;
@@ -90,13 +90,13 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
 }
 
 /// The zones that a gateway serves, and `public`.
-fn zones(section: &Section<'_>) -> Option<At<BTreeSet<ClaimId>>> {
+fn zones(section: &Section<'_>) -> Option<Located<BTreeSet<ClaimId>>> {
     let zones = section.list("zones", parsed)?;
     let spot = section.spot_of("zones");
     if section.is_empty_array("zones") {
         section.report("zones", "it names no zone; leave it out, and the gateway serves all addresses");
     }
-    Some(At { value: values(zones).into_iter().collect(), spot })
+    Some(Located { value: values(zones).into_iter().collect(), spot })
 }
 
 fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
@@ -136,7 +136,7 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
     }
 }
 
-/// Reads the keys of a store in etcd. They may stand there unused; `wanted`: they are used.
+/// Reads the keys of a store in etcd. They may be present and unused; `wanted`: they are used.
 fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
     let endpoints = section.list("endpoints", url).unwrap_or_default();
     let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), words);
@@ -147,7 +147,7 @@ fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
         let example = "endpoints = [\"http://127.0.0.1:2379\"]";
         section.report("endpoints", format!("etcd's client URLs are missing; write `{example}`"));
     } else if wanted {
-        let is_secure = |endpoint: &At<String>| endpoint.value.starts_with("https:");
+        let is_secure = |endpoint: &Located<String>| endpoint.value.starts_with("https:");
         let secure = endpoints.iter().filter(|endpoint| is_secure(endpoint)).count();
         if secure > 0 && secure < endpoints.len() {
             section.report("endpoints", "some are `https:` and some `http:`; make them all the same");
@@ -186,7 +186,7 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
     let defaults = DnsSettings::default();
     let enabled = section.or("enabled", true, boolean);
     let listen = section.list("listen", bindable).unwrap_or_else(|| {
-        defaults.listen.iter().map(|address| At { value: *address, spot: section.spot_of("listen") }).collect()
+        defaults.listen.iter().map(|address| Located { value: *address, spot: section.spot_of("listen") }).collect()
     });
     if enabled {
         listen.iter().for_each(|address| declared.bind(address));
@@ -212,10 +212,10 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
 }
 
 /// A table of `enabled` and `listen`.
-fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -> Option<At<SocketAddr>> {
+fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -> Option<Located<SocketAddr>> {
     let enabled = section.or("enabled", true, boolean);
     let listen =
-        section.get("listen", bindable).unwrap_or_else(|| At { value: default, spot: section.spot_of("listen") });
+        section.get("listen", bindable).unwrap_or_else(|| Located { value: default, spot: section.spot_of("listen") });
     if !enabled {
         return None;
     }
@@ -225,7 +225,7 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
 
 fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>, Option<AdminTls>, BTreeSet<DnsName>) {
     let listen = listen(section, DEFAULT_ADMIN, declared);
-    if let Some(At { value, spot }) = &listen
+    if let Some(Located { value, spot }) = &listen
         && let Err(problem) = admin_may_listen(*value, credentials_are_set())
     {
         section.problems.report(spot, problem);
@@ -239,7 +239,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
         section.report(missing, "TLS needs both `certificate` and `key`; write both, or neither".to_owned());
     }
     let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
-    for At { value, spot } in &names {
+    for Located { value, spot } in &names {
         declared.positions.insert(format!("admin.names/{value}"), spot.offset);
         if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
             section.problems.report(
@@ -254,7 +254,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     // `files`: those named beside it.
     let choices = [("off", Some(AdminTls::Off)), ("lab_ca", Some(AdminTls::LabCa)), ("files", None)];
     let tls = section.get("tls", one_of(&choices));
-    if let Some(At { value, spot }) = &tls {
+    if let Some(Located { value, spot }) = &tls {
         let problem = match value {
             None if certificate.is_none() => Some("TLS by `files` needs both `certificate` and `key`; write both"),
             Some(_) if certificate.is_some() => {
@@ -356,7 +356,7 @@ fn limits(section: &Section<'_>) -> LimitSettings {
 
 fn logs(section: &Section<'_>) -> LoggingSettings {
     for key in ["repeats", "interval"] {
-        if let Some(At { spot, .. }) = section.get(key, |_| Ok(())) {
+        if let Some(Located { spot, .. }) = section.get(key, |_| Ok(())) {
             let message = "has no effect any more, as repeating lines are not limited; remove it, set levels instead";
             section.problems.note(&spot, message);
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::declared::Declared;
 use super::values;
-use crate::config::raw::{At, Section};
+use crate::config::raw::{Located, Section};
 use crate::config::value::{address, one_of, parsed};
 use crate::model::{DnsName, PrivateZone, VpcId, VpceId, ZoneRecord};
 
@@ -28,7 +28,7 @@ impl RecordType {
 }
 
 /// Names that have a record.
-type Owners = HashSet<DnsName>;
+type RecordNames = HashSet<DnsName>;
 
 /// One `[[private_hosted_zone]]`.
 pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Option<PrivateZone> {
@@ -49,7 +49,7 @@ pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Op
             declared.unique(problems, "private hosted zone", &both, &vpc.spot);
         }
     }
-    let mut owners = Owners::new();
+    let mut owners = RecordNames::new();
     let records =
         section.tables("record", |found| record(found, name.as_ref().map(|name| &name.value), &mut owners, declared));
     Some(PrivateZone { name: name?.value, vpcs: values(vpcs), records: records.into_iter().flatten().collect() })
@@ -58,7 +58,7 @@ pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Op
 fn record(
     section: &Section<'_>,
     zone: Option<&DnsName>,
-    owners: &mut Owners,
+    owners: &mut RecordNames,
     declared: &Declared,
 ) -> Option<ZoneRecord> {
     let problems = section.problems;
@@ -110,10 +110,10 @@ fn check_keys(section: &Section<'_>, kind: RecordType) {
 /// Reports a second record of one name, and a CNAME where SOA and NS must be.
 fn check_owner(
     section: &Section<'_>,
-    name: &At<DnsName>,
+    name: &Located<DnsName>,
     kind: RecordType,
     zone: Option<&DnsName>,
-    owners: &mut Owners,
+    owners: &mut RecordNames,
 ) {
     if kind == RecordType::Cname && zone == Some(&name.value) {
         section.problems.report(&name.spot, "a CNAME cannot stand at the zone's own name; use ALIAS");

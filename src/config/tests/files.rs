@@ -12,7 +12,7 @@ use crate::model::{AppEndpointKind, Attributes, Desired, Naming};
 const GATEWAY: &str = include_str!("../../../config/gateway.toml");
 
 #[test]
-fn the_documented_file_as_it_stands_is_the_defaults_and_an_empty_inventory() {
+fn the_documented_file_has_the_defaults_and_an_empty_inventory() {
     let config = parse(GATEWAY, "config/gateway.toml").expect("no mistakes");
     assert_eq!(
         config,
@@ -50,7 +50,7 @@ fn every_documented_value_is_the_default_unless_it_is_marked_as_an_example() {
     let whole = parse(&text, "gateway.toml").expect("no mistakes");
     let (mut defaults, mut examples) = (0, 0);
     for line in text.lines().filter(|line| line.contains(" = ")) {
-        // Lines are not unique; each of those that are alike is left out in turn.
+        // Lines are not unique; each of several equal lines is left out in turn.
         for (start, _) in text.match_indices(line).filter(|(start, _)| is_line(&text, *start, line)) {
             let without = format!("{}{}", &text[..start], &text[start + line.len()..]);
             let example = line.ends_with("# example");
@@ -183,7 +183,7 @@ fn uncommented(text: &str) -> String {
     text.lines().map(bare).collect()
 }
 
-/// Whether `line` stands at `start` as a whole line.
+/// Whether `line` is a whole line at `start`.
 fn is_line(text: &str, start: usize, line: &str) -> bool {
     let before = start == 0 || text.as_bytes()[start - 1] == b'\n';
     before && text[start + line.len()..].starts_with('\n')

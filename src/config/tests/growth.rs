@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::config::parse;
 
-/// Writes a file with so many of something.
+/// Writes a file with `n` objects of a kind.
 type Shape = fn(usize) -> String;
 
 /// Kinds of files with a number of the same thing, each of which may be a mistake.

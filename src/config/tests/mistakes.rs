@@ -24,7 +24,7 @@ record = [
 "#;
 
 #[test]
-fn what_is_no_toml_and_keys_that_are_unknown_missing_or_of_the_wrong_type_are_named_with_their_place() {
+fn invalid_toml_and_unknown_missing_or_mistyped_keys_are_reported_with_their_place() {
     said(&[
         (
             "[[vpc]]",
@@ -302,7 +302,7 @@ ipv6_cidr = "2001:db8:a:30::/64""#,
         (
             r#"ports = "1024-65535", cidrs = ["127.0.0.0/16", "127.3.0.0/16", "127.2.0.0/16"]"#,
             r#"ports = "1024-65535""#,
-            &["vpc[0].security_group[0].ingress[0]: the rule names nobody; give it `cidrs` or `groups`"],
+            &["vpc[0].security_group[0].ingress[0]: the rule names no peer; give it `cidrs` or `groups`"],
         ),
     ]);
 }
@@ -641,7 +641,7 @@ listen = "0.0.0.0:1030"
 listen = "127.1.0.4:9464"
 [[vpc]]"#,
             &[
-                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and nobody on the service's side is answered; write an address outside",
+                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and clients on the service's side are refused; write an address outside",
             ],
         ),
         (
@@ -736,7 +736,7 @@ state = 5
 }
 
 #[test]
-fn what_is_no_toml_is_named_with_its_line_and_column() {
+fn invalid_toml_is_reported_with_its_line_and_column() {
     let errors = parse("workers = 1\nlab_dir = ./x\nmove_grace = \"2s\n", "f.toml").expect_err("no TOML");
     let said = errors.to_string();
     let expected = ["f.toml: 2 problems", "  f.toml:2:11: invalid mantissa", "  f.toml:3:17: invalid basic string"];
@@ -760,13 +760,13 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
 }
 
 #[test]
-fn what_has_its_own_mistake_is_not_missing_to_what_refers_to_it() {
+fn an_object_with_a_mistake_is_not_reported_as_missing_to_its_references() {
     let text = QUICKSTART.replacen("region = \"us-east-1\"", "region = 1", 1);
     let errors = parse(&text, "f.toml").expect_err("a mistake");
     assert_eq!(errors.problems.len(), 1, "{errors}");
 }
 
-/// Asserts what is said of each row's change, and that its place is where the key or element stands, or the table that lacks
+/// Asserts what is said of each row's change, and that its place is that of the key or element, or of the table that lacks
 /// the key.
 fn said(rows: &[Row]) {
     let file = format!("{QUICKSTART}{PRIVATE_ZONES}");

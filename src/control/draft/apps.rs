@@ -14,7 +14,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for one that the app has; [`EditError::Missing`] for one that nobody made.
+    /// [`EditError::Exists`] for one that the app has; [`EditError::Missing`] for one that does not exist.
     pub fn add_app_endpoint(&mut self, app: &AppId, endpoint: AppEndpoint) -> Result<(), EditError> {
         known(&self.inventory, &endpoint.endpoint)?;
         let now = self.now;

@@ -30,7 +30,7 @@ pub struct NewCluster {
     pub profile: ClusterProfile,
     /// How many nodes in each region: `mongod`s, or `mongos` of a sharded cluster.
     pub regions: Vec<(Region, usize)>,
-    /// Where its nodes really listen, in the order of the regions; a node without one gets an address on which nobody
+    /// Where its nodes really listen, in the order of the regions; a node without one gets an address on which nothing
     /// listens.
     pub backends: Vec<SocketAddr>,
 }
@@ -126,7 +126,7 @@ impl Draft {
         Ok(id)
     }
 
-    /// An endpoint service that nobody has yet.
+    /// A new endpoint service with an unused ID.
     pub(super) fn new_service(&self, project: &ProjectId, region: Region) -> EndpointService {
         let cloud = region.cloud();
         let (prefix, digits) = if cloud.is_some() { ("", 24) } else { ("vpce-svc-", 17) };
@@ -157,7 +157,7 @@ impl Draft {
         nets.into_iter().collect()
     }
 
-    /// Sets the other regions whose VPCs may have new endpoints. Those that there are stay. A service that stands is
+    /// Sets the other regions whose VPCs may have new endpoints. Existing endpoints stay. An available service is
     /// `INITIATING` for a while, and works on.
     ///
     /// # Errors
@@ -424,7 +424,7 @@ impl Draft {
         )
     }
 
-    /// An address in a service's network on which nobody is: from the upper half, where no config puts nodes by hand.
+    /// An unused address in a service's network: from the upper half, where no config puts nodes by hand.
     pub(super) fn idle_address(&self, project: &ProjectId, region: &Region, own: &[Node]) -> Result<IpAddr, EditError> {
         let taken: Vec<IpAddr> = self
             .inventory

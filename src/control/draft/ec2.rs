@@ -49,7 +49,7 @@ const MOST_TAGS: usize = 50;
 /// What an interface endpoint is made from.
 #[derive(Debug, Clone)]
 pub struct NewEndpoint {
-    /// Where it is to lie.
+    /// Its place.
     pub vpc: VpcId,
     /// Where it is to lead.
     pub service: ServiceName,
@@ -169,7 +169,7 @@ impl Draft {
         Err(EditError::Conflict(format!("there is no free /56 in {IPV6_POOL}: networks of the inventory overlap it")))
     }
 
-    /// Gives a VPC one more IPv6 network. Groups that let everything out over IPv4, as new ones do, let it out over IPv6 too.
+    /// Gives a VPC one more IPv6 network. Groups with unrestricted IPv4 egress, as new ones have, get the same for IPv6.
     /// Source: AWS, *Add IPv6 support for your VPC*, security group rules.
     ///
     /// # Errors
@@ -219,7 +219,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::InUse`] while it has subnets, groups of its own or endpoints.
+    /// [`EditError::InUse`] while it has subnets, groups other than the default, or endpoints.
     pub fn delete_vpc(&mut self, id: &VpcId) -> Result<(), EditError> {
         let record = self.vpc_mut(id)?;
         let subnet = record.vpc.subnets.keys().next().map(ToString::to_string);
@@ -793,7 +793,7 @@ impl Draft {
         record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
     }
 
-    /// Changes an interface endpoint. One that failed for want of a subnet tries again with its first.
+    /// Changes an interface endpoint. One that failed without a subnet tries again with its first.
     ///
     /// # Errors
     ///

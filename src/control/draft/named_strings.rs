@@ -7,7 +7,7 @@ use super::{Draft, EditError, Kind, random};
 use crate::model::{ClusterKind, ClusterName, ProjectId, Tier, VpceId};
 use crate::plan::RuleError;
 
-/// What stands for a slug's letters; a dash would end it in a host name.
+/// The alphabet of a slug; a dash would end it in a host name.
 const SLUG_LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Strings to be made.

@@ -9,7 +9,7 @@ use super::{Draft, EditError, Kind, random, random_hex};
 use crate::model::{ClusterName, EndpointState, Label, ProjectId, Region, VpceId};
 
 impl Draft {
-    /// Makes a serverless instance. Without `backends` it has an address on which nobody listens.
+    /// Makes a serverless instance. Without `backends` it has an address on which nothing listens.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service stands, and for a second interface endpoint.
+    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service is available, and for a second interface endpoint.
     pub fn claim(
         &mut self,
         project: &ProjectId,

@@ -3,9 +3,9 @@
 use super::HealthReason;
 use crate::model::{HealthCheck, TargetState};
 
-/// What one probe found.
+/// The result of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ProbeResult {
     /// The member answered.
     Pass,
     /// It didn't, in time.
@@ -15,7 +15,7 @@ pub enum Verdict {
 /// The health of one member: `initial`, `healthy` or `unhealthy`.
 ///
 /// A new member is healthy after its first pass, whatever the threshold; every later change takes as many like results
-/// in a row as its threshold says, and one result of the other kind begins the count anew.
+/// in a row as its threshold says, and one result of the other kind resets the count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checker {
     healthy_threshold: u8,
@@ -62,14 +62,14 @@ impl Checker {
     }
 
     /// Takes one result; returns the new state when it changes.
-    pub fn observe(&mut self, verdict: Verdict) -> Option<TargetState> {
+    pub fn observe(&mut self, verdict: ProbeResult) -> Option<TargetState> {
         let (next, needed) = match (self.state, verdict) {
-            (TargetState::Initial, Verdict::Pass) => (TargetState::Healthy, 1),
-            (TargetState::Unhealthy, Verdict::Pass) => (TargetState::Healthy, self.healthy_threshold),
-            (TargetState::Initial | TargetState::Healthy, Verdict::Fail) => {
+            (TargetState::Initial, ProbeResult::Pass) => (TargetState::Healthy, 1),
+            (TargetState::Unhealthy, ProbeResult::Pass) => (TargetState::Healthy, self.healthy_threshold),
+            (TargetState::Initial | TargetState::Healthy, ProbeResult::Fail) => {
                 (TargetState::Unhealthy, self.unhealthy_threshold)
             }
-            (TargetState::Healthy, Verdict::Pass) | (TargetState::Unhealthy, Verdict::Fail) => {
+            (TargetState::Healthy, ProbeResult::Pass) | (TargetState::Unhealthy, ProbeResult::Fail) => {
                 self.against = 0;
                 return None;
             }
@@ -90,14 +90,14 @@ impl Checker {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Verdict::{Fail, Pass};
+    use super::ProbeResult::{Fail, Pass};
     use super::*;
 
     fn checker(healthy_threshold: u8, unhealthy_threshold: u8) -> Checker {
         Checker::new(&HealthCheck { healthy_threshold, unhealthy_threshold, ..HealthCheck::default() })
     }
 
-    fn states(checker: &mut Checker, verdicts: &[Verdict]) -> Vec<Option<TargetState>> {
+    fn states(checker: &mut Checker, verdicts: &[ProbeResult]) -> Vec<Option<TargetState>> {
         verdicts.iter().map(|verdict| checker.observe(*verdict)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! Probes every member at its interval and reports what changes.
 //!
-//! Every member has a task of its own, so a probe that waits for an answer delays no other member's. The task runs two
+//! Every member has its own task, so a probe that waits for an answer delays no other member's. The task runs two
 //! loops: the health checks, and reach probes, which run only while the member's traffic port cannot be reached.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Checker, HealthReason, HttpQuestion, Probe, ProbeTarget, Verdict};
+use super::{Checker, HealthReason, HttpQuestion, Probe, ProbeResult, ProbeTarget};
 use crate::model::{ConnectError, HealthCheck, HealthProtocol, TargetId, TargetPort, TargetState, VpceServiceId};
 
 /// A member of a target group of a load balancer.
@@ -100,7 +100,7 @@ impl HealthProber {
     }
 
     /// Replaces the members that are probed. One that is already probed keeps its state and its rhythm, with other
-    /// settings too; at another address it begins anew. Never waits.
+    /// settings too; at another address it starts again. Never waits.
     pub fn set(&self, members: Vec<ProbedMember>) {
         self.members.send_replace(Arc::from(members));
     }
@@ -269,7 +269,7 @@ async fn outcome(
 impl MemberState {
     /// Takes a health check's outcome; returns what changes.
     fn checked(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
-        let verdict = if outcome.is_ok() { Verdict::Pass } else { Verdict::Fail };
+        let verdict = if outcome.is_ok() { ProbeResult::Pass } else { ProbeResult::Fail };
         let before = self.reach;
         if self.settings.check.tells_reach() {
             self.reach = outcome.err();
@@ -335,12 +335,12 @@ mod tests {
     /// A member that does what the test says, and keeps when it was asked.
     #[derive(Debug, Default)]
     struct ScriptedProbe {
-        answers: Mutex<HashMap<SocketAddr, Answer>>,
+        answers: Mutex<HashMap<SocketAddr, ScriptedAnswer>>,
         asked: Mutex<Vec<(Instant, ProbeTarget)>>,
     }
 
     #[derive(Debug, Clone, Copy)]
-    enum Answer {
+    enum ScriptedAnswer {
         Well,
         Refused,
         Silent,
@@ -350,25 +350,25 @@ mod tests {
     impl Probe for ScriptedProbe {
         fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
             self.asked.lock().unwrap().push((Instant::now(), target.clone()));
-            match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(Answer::Well) {
-                Answer::Well => async { Ok(()) }.boxed(),
-                Answer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
-                Answer::Silent => std::future::pending().boxed(),
-                Answer::Panics => async { panic!("as the test wants it") }.boxed(),
+            match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(ScriptedAnswer::Well) {
+                ScriptedAnswer::Well => async { Ok(()) }.boxed(),
+                ScriptedAnswer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
+                ScriptedAnswer::Silent => std::future::pending().boxed(),
+                ScriptedAnswer::Panics => async { panic!("as the test wants it") }.boxed(),
             }
         }
 
         /// Reach probes are not kept: they are no checks.
         fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
-            match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(Answer::Well) {
-                Answer::Well | Answer::Panics => async { Ok(()) }.boxed(),
-                Answer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
-                Answer::Silent => std::future::pending().boxed(),
+            match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(ScriptedAnswer::Well) {
+                ScriptedAnswer::Well | ScriptedAnswer::Panics => async { Ok(()) }.boxed(),
+                ScriptedAnswer::Refused => async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed(),
+                ScriptedAnswer::Silent => std::future::pending().boxed(),
             }
         }
     }
 
-    struct Bench {
+    struct TestProber {
         probe: Arc<ScriptedProbe>,
         prober: HealthProber,
         events: mpsc::UnboundedReceiver<HealthEvent>,
@@ -376,7 +376,7 @@ mod tests {
         states: HashMap<MemberKey, TargetState>,
     }
 
-    impl Bench {
+    impl TestProber {
         fn start() -> Self {
             let probe = Arc::new(ScriptedProbe::default());
             let (sender, events) = mpsc::unbounded_channel();
@@ -385,7 +385,7 @@ mod tests {
             Self { probe, prober, events, start: Instant::now(), states: HashMap::new() }
         }
 
-        fn answer(&self, member: &ProbedMember, answer: Answer) {
+        fn answer(&self, member: &ProbedMember, answer: ScriptedAnswer) {
             self.probe.answers.lock().unwrap().insert(member.address, answer);
         }
 
@@ -435,8 +435,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_answers_is_healthy_at_once_and_said_so_once() {
-        let mut bench = Bench::start();
+    async fn a_member_that_answers_is_healthy_at_once_and_reported_once() {
+        let mut bench = TestProber::start();
         bench.prober.set(vec![member(1)]);
         let (at, event) = bench.event().await;
         assert!(at < SECOND, "the first probe goes out at once: {at:?}");
@@ -450,25 +450,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_member_that_stops_answering_is_unhealthy_after_two_probes_and_back_after_five() {
-        let mut bench = Bench::start();
+        let mut bench = TestProber::start();
         bench.prober.set(vec![member(1)]);
         bench.event().await;
-        bench.answer(&member(1), Answer::Refused);
+        bench.answer(&member(1), ScriptedAnswer::Refused);
         let (_, event) = bench.event().await;
         assert_eq!(event.state, TargetState::Unhealthy);
         assert_eq!(event.reason, Some(HealthReason::FailedHealthChecks));
         assert_eq!(event.cause, Some(ConnectError::Refused));
         assert_eq!(bench.asked(member(1).address).len(), 3);
-        bench.answer(&member(1), Answer::Well);
+        bench.answer(&member(1), ScriptedAnswer::Well);
         assert_eq!(bench.event().await.1.state, TargetState::Healthy);
         assert_eq!(bench.asked(member(1).address).len(), 8);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_member_that_stays_silent_fails_at_the_timeout_and_keeps_its_rhythm() {
-        let mut bench = Bench::start();
-        bench.answer(&member(1), Answer::Silent);
-        bench.answer(&member(2), Answer::Well);
+        let mut bench = TestProber::start();
+        bench.answer(&member(1), ScriptedAnswer::Silent);
+        bench.answer(&member(2), ScriptedAnswer::Well);
         bench.prober.set(vec![member(1), member(2)]);
         assert_eq!(bench.event().await.1.key, member(2).key, "a silent member delays no other");
         let (at, event) = bench.event().await;
@@ -483,8 +483,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_panics_is_a_failed_one() {
-        let mut bench = Bench::start();
-        bench.answer(&member(1), Answer::Panics);
+        let mut bench = TestProber::start();
+        bench.answer(&member(1), ScriptedAnswer::Panics);
         bench.prober.set(vec![member(1)]);
         let (_, event) = bench.event().await;
         assert_eq!((event.state, event.cause), (TargetState::Unhealthy, Some(ConnectError::Other)));
@@ -495,8 +495,8 @@ mod tests {
         let mut slow = member(1);
         slow.check.interval = 5 * SECOND;
         slow.check.timeout = 12 * SECOND;
-        let bench = Bench::start();
-        bench.answer(&slow, Answer::Silent);
+        let bench = TestProber::start();
+        bench.answer(&slow, ScriptedAnswer::Silent);
         bench.prober.set(vec![slow.clone()]);
         bench.pass(100 * SECOND).await;
         let asked = bench.asked(slow.address);
@@ -505,7 +505,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn members_registered_together_are_not_probed_in_lockstep() {
-        let bench = Bench::start();
+        let bench = TestProber::start();
         let members: Vec<_> = (0..100).map(member).collect();
         bench.prober.set(members.clone());
         bench.pass(90 * SECOND).await;
@@ -516,8 +516,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn setting_the_same_members_again_changes_nothing() {
-        let mut bench = Bench::start();
-        bench.answer(&member(1), Answer::Refused);
+        let mut bench = TestProber::start();
+        bench.answer(&member(1), ScriptedAnswer::Refused);
         bench.prober.set(vec![member(1)]);
         bench.pass(20 * SECOND).await;
         let mut probed = member(1);
@@ -530,7 +530,7 @@ mod tests {
         assert!(states.contains(&("node-1".to_owned(), TargetState::Unhealthy)), "{states:?}");
         assert!(states.contains(&("node-2".to_owned(), TargetState::Healthy)), "{states:?}");
         assert!(bench.asked(member(1).address).len() <= 3);
-        bench.answer(&member(1), Answer::Well);
+        bench.answer(&member(1), ScriptedAnswer::Well);
         let before = bench.asked(member(1).address).len();
         bench.event().await;
         assert_eq!(bench.asked(member(1).address).len() - before, 3, "the new threshold holds");
@@ -539,17 +539,17 @@ mod tests {
     /// What a client's connection meets is known at once, and again within a second, whatever the thresholds say.
     #[tokio::test(start_paused = true)]
     async fn a_failed_dial_starts_reach_probes_until_one_succeeds() {
-        let mut bench = Bench::start();
+        let mut bench = TestProber::start();
         bench.prober.set(vec![member(1)]);
         bench.event().await;
         bench.pass(SECOND).await;
-        bench.answer(&member(1), Answer::Refused);
+        bench.answer(&member(1), ScriptedAnswer::Refused);
         bench.prober.failed_dials().send(member(1).address).unwrap();
         let (at, event) = bench.any_event().await;
         assert!(at < 2 * SECOND, "{at:?}");
         assert_eq!((event.state, event.reach), (TargetState::Healthy, Some(ConnectError::Refused)));
         bench.pass(5 * SECOND).await;
-        bench.answer(&member(1), Answer::Well);
+        bench.answer(&member(1), ScriptedAnswer::Well);
         let (at, event) = bench.any_event().await;
         assert!(at < 8 * SECOND, "{at:?}");
         assert_eq!((event.state, event.reach), (TargetState::Healthy, None));
@@ -557,8 +557,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_at_another_address_begins_anew() {
-        let mut bench = Bench::start();
+    async fn a_member_at_another_address_starts_again() {
+        let mut bench = TestProber::start();
         bench.prober.set(vec![member(1)]);
         bench.event().await;
         let mut moved = member(1);
@@ -578,9 +578,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_is_gone_is_probed_and_reported_no_more() {
-        let mut bench = Bench::start();
-        bench.answer(&member(1), Answer::Silent);
+    async fn a_removed_member_is_neither_probed_nor_reported() {
+        let mut bench = TestProber::start();
+        bench.answer(&member(1), ScriptedAnswer::Silent);
         bench.prober.set(vec![member(1)]);
         bench.pass(5 * SECOND).await;
         bench.prober.set(vec![]);

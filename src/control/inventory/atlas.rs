@@ -1,4 +1,4 @@
-//! What Atlas' API keeps of projects and clusters and the plan does not need. It stands beside their records, so that a change
+//! What Atlas' API stores of projects and clusters and the plan does not need. It is separate from their records, so that a change
 //! of it leaves what the config says of a project or a cluster in force.
 
 use std::collections::BTreeMap;
@@ -38,12 +38,12 @@ pub struct ClusterProfile {
     pub process_args: BTreeMap<String, Value>,
 }
 
-/// A database user as Atlas' API shows it. Its password is not kept: the databases behind the gateway have users of their own.
+/// A database user as Atlas' API shows it. Its password is not kept: the databases behind the gateway have their own users.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseUser {
     /// Its fields, by their names in Atlas' API.
     pub fields: BTreeMap<String, Value>,
-    /// When it goes by itself.
+    /// When it expires.
     pub delete_after: Option<Timestamp>,
 }
 
@@ -78,7 +78,7 @@ pub struct NamedStringsRecord {
     pub cluster: ClusterName,
     /// Their name, which is in no host name.
     pub name: String,
-    /// What tells their host names from others of the project.
+    /// The part of their host names that is unique in the project.
     pub slug: String,
     /// The endpoints that were chosen last.
     pub endpoints: Vec<VpceId>,

@@ -1,4 +1,4 @@
-//! Where the private endpoints on Azure and Google Cloud lie: which of the config's networks has their address.
+//! The networks of private endpoints on Azure and Google Cloud: which of the config's networks contains their address.
 
 use super::Inventory;
 use super::clouds::{CloudEndpoint, CloudEndpointKey};
@@ -14,7 +14,7 @@ impl Inventory {
         self.cloud_endpoints.iter().filter(move |(key, _)| key.0 == *service)
     }
 
-    /// A private endpoint where it lies: in the subnet that has its address, of a network in its service's region. `None`: there
+    /// A private endpoint with its subnet: the one that contains its address, of a network in its service's region. `None`: there
     /// is no such subnet.
     #[must_use]
     pub fn in_network(&self, key: &CloudEndpointKey) -> Option<InterfaceEndpoint> {
@@ -26,7 +26,7 @@ impl Inventory {
         here.find_map(|network| InterfaceEndpoint::in_cloud(id.clone(), network, service.name(), own.ip, state))
     }
 
-    /// The private endpoints that lie in a network, and whose services stand.
+    /// The private endpoints in a network whose services are available.
     pub(super) fn planned_cloud_endpoints(&self) -> impl Iterator<Item = InterfaceEndpoint> {
         let stands = |key: &CloudEndpointKey| self.cloud_services.get(&key.0).is_some_and(|own| own.state.stands());
         let own = self.cloud_endpoints.iter().filter(move |(key, own)| {
@@ -37,7 +37,7 @@ impl Inventory {
 
     /// Why a private endpoint cannot be connected; `None`: it can.
     ///
-    /// Its address lies in no network of its cloud and region. Where there is no network of that cloud at all, there is
+    /// Its address is in no network of its cloud and region. Where there is no network of that cloud at all, there is
     /// nothing to compare with, and Atlas' record alone goes on. Source: Atlas, *Troubleshoot Private Endpoint Connection
     /// Issues*.
     pub(in super::super) fn why_not_found(&self, key: &CloudEndpointKey) -> Option<String> {

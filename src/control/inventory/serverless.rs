@@ -1,7 +1,7 @@
 //! Serverless instances with their one private endpoint each, and the private endpoints of Online Archives.
 //!
-//! To the plan each is a project of its own: a cluster behind a load balancer that no other cluster shares. Atlas shows
-//! them under the project that they belong to, by rows of their own.
+//! To the plan each is a separate project: a cluster behind a load balancer that no other cluster shares. Atlas shows
+//! them under the project that they belong to, with separate API calls.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub struct ServerlessRecord {
     pub cluster: Cluster,
     /// The project that the plan sees it as.
     pub home: ProjectId,
-    /// The region it stands in.
+    /// Its region.
     pub region: Region,
     /// What it is doing.
     pub state: ClusterState,
@@ -59,7 +59,7 @@ pub struct ServerlessEndpoint {
 pub enum Reservation {
     /// Atlas makes the service.
     ReservationRequested,
-    /// The service stands.
+    /// The service is available.
     Reserved,
     /// Being removed.
     Deleting,

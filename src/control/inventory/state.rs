@@ -41,7 +41,7 @@ pub enum ServiceState {
     Initiating,
     /// Ready for interface endpoints.
     Available,
-    /// It stands, and the regions that it supports are being changed. Atlas says `INITIATING` of it.
+    /// It is available, and its supported regions are being changed. Atlas shows `INITIATING`.
     Updating,
     /// It could not be made.
     Failed,

@@ -1,4 +1,4 @@
-//! VPCs with what EC2 says of them, and what of it the plan wants.
+//! VPCs with the attributes that EC2 shows, and the part that the plan needs.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ impl VpcRecord {
     }
 
     /// Takes over the rules that the groups of the config, or of a state that an earlier version saved, have: each network and
-    /// each group becomes a rule of its own, with an id that follows from what it says.
+    /// each group becomes a separate rule, with an id that is derived from its content.
     pub(super) fn adopt_rules(&mut self) {
         for (id, group) in &mut self.vpc.security_groups {
             let sides = [(Direction::Ingress, &mut group.ingress), (Direction::Egress, &mut group.egress)];
@@ -136,7 +136,7 @@ impl VpcRecord {
         }
     }
 
-    /// The VPC as the plan wants it: with what its groups' rules say of TCP, one rule for each range of ports.
+    /// The VPC for the plan: with its groups' rules for TCP, one rule for each range of ports.
     pub(super) fn planned_vpc(&self) -> Vpc {
         let mut vpc = self.vpc.clone();
         for (id, group) in &mut vpc.security_groups {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     proptest! {
-        /// Taken apart and put together again, rules let in what they let in before.
+        /// Rules that are split and merged again admit the same connections.
         #[test]
         fn rules_keep_their_meaning(
             rules in prop::collection::vec(port_rule(), 0..6),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::apps::app_hosts;
 use super::super::dns::managed_zones;
 use super::super::error::{AppEndpointKindName, Findings, Location, RuleError};
-use super::super::survey::{Provider, Survey, counts};
+use super::super::survey::{ServiceOwner, Survey, counts};
 use super::distinct;
 use crate::model::{App, AppEndpoint, AppEndpointKind, BackendUrl, DeploymentModel, VpceId};
 
@@ -33,8 +33,8 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
 }
 
 /// Whether requests to an app's backend would come to this gateway: to an interface endpoint, which is the gateway's whatever
-/// the port, to an app's public address, to a listener of its own (admin, metrics, DNS), or by an app's name. Names of other kinds are not resolved: a request that comes
-/// back all the same is known by its `Via`.
+/// the port, to an app's public address, to another listener of the gateway (admin, metrics, DNS), or by an app's name. Names of other kinds are not resolved: a request that comes
+/// back is detected by its `Via` header.
 fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     let Ok(backend) = app.backend.parse::<BackendUrl>() else { return false };
     let desired = survey.desired;
@@ -95,7 +95,7 @@ fn check_registered(survey: &Survey<'_>, app: &App, registered: &AppEndpoint, at
     let actual = match survey.providers.get(endpoint.service.service()) {
         // The endpoint itself is reported for a service that doesn't exist.
         None => return,
-        Some(Provider::App(service)) if service.kind == registered.kind => {
+        Some(ServiceOwner::App(service)) if service.kind == registered.kind => {
             if service.region != app.region {
                 findings.note(
                     at,
@@ -108,8 +108,8 @@ fn check_registered(survey: &Survey<'_>, app: &App, registered: &AppEndpoint, at
             }
             return;
         }
-        Some(Provider::App(service)) => format!("App Services' {} service", AppEndpointKindName(service.kind)),
-        Some(Provider::Project(project, _)) => format!("the service of project {}", project.id),
+        Some(ServiceOwner::App(service)) => format!("App Services' {} service", AppEndpointKindName(service.kind)),
+        Some(ServiceOwner::Project(project, _)) => format!("the service of project {}", project.id),
     };
     let (kind, endpoint, service) =
         (AppEndpointKindName(registered.kind), registered.endpoint.clone(), endpoint.service.clone());

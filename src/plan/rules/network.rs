@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::super::error::{Findings, Location, RuleError};
 use super::super::port_allocations::PortAllocations;
-use super::super::survey::{Provider, Survey, state_of};
+use super::super::survey::{ServiceOwner, Survey, state_of};
 use crate::model::{EndpointState, InterfaceEndpoint, IpFamily, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
@@ -31,14 +31,14 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
 
 /// Whose network it is.
 #[derive(Clone, Copy)]
-enum Owner<'a> {
+enum NetworkOwner<'a> {
     Vpc(&'a VpcId),
     Peered(&'a VpcId),
     OnPremises(&'a VpcId),
     Service(&'a VpceServiceId),
 }
 
-impl Owner<'_> {
+impl NetworkOwner<'_> {
     fn words(self) -> String {
         match self {
             Self::Vpc(id) => format!("network of {id}"),
@@ -57,14 +57,16 @@ impl Owner<'_> {
 }
 
 /// Why two owners' networks must be apart; `None` where they needn't be.
-fn must_be_apart(a: Owner<'_>, b: Owner<'_>) -> Option<&'static str> {
+fn must_be_apart(a: NetworkOwner<'_>, b: NetworkOwner<'_>) -> Option<&'static str> {
     match (a, b) {
-        (Owner::Service(_), Owner::Service(_)) => None,
-        (Owner::Service(_), _) | (_, Owner::Service(_)) => {
+        (NetworkOwner::Service(_), NetworkOwner::Service(_)) => None,
+        (NetworkOwner::Service(_), _) | (_, NetworkOwner::Service(_)) => {
             Some("connectivity is one-way, so whatever lies in a service's network is refused everywhere")
         }
-        (Owner::Vpc(a), Owner::Vpc(b)) if a != b => Some("the gateway tells VPCs apart by their clients' addresses"),
-        (Owner::Vpc(a), Owner::Peered(b)) | (Owner::Peered(b), Owner::Vpc(a)) if a == b => {
+        (NetworkOwner::Vpc(a), NetworkOwner::Vpc(b)) if a != b => {
+            Some("the gateway tells VPCs apart by their clients' addresses")
+        }
+        (NetworkOwner::Vpc(a), NetworkOwner::Peered(b)) | (NetworkOwner::Peered(b), NetworkOwner::Vpc(a)) if a == b => {
             Some("VPCs with overlapping networks cannot be peered")
         }
         _ => None,
@@ -78,14 +80,14 @@ const OF_ONE_LINK: [Ipv6Net; 2] = [
 ];
 
 fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
-    let mut nets: Vec<(IpNet, Owner<'_>)> = Vec::new();
+    let mut nets: Vec<(IpNet, NetworkOwner<'_>)> = Vec::new();
     for (id, vpc) in &survey.desired.vpcs {
-        nets.extend(vpc.cidrs.iter().map(|net| (*net, Owner::Vpc(id))));
-        nets.extend(vpc.peered.iter().map(|net| (*net, Owner::Peered(id))));
-        nets.extend(vpc.on_premises.iter().map(|net| (*net, Owner::OnPremises(id))));
+        nets.extend(vpc.cidrs.iter().map(|net| (*net, NetworkOwner::Vpc(id))));
+        nets.extend(vpc.peered.iter().map(|net| (*net, NetworkOwner::Peered(id))));
+        nets.extend(vpc.on_premises.iter().map(|net| (*net, NetworkOwner::OnPremises(id))));
     }
     for (id, provider) in &survey.providers {
-        nets.extend(provider.cidrs().iter().map(|net| (*net, Owner::Service(id))));
+        nets.extend(provider.cidrs().iter().map(|net| (*net, NetworkOwner::Service(id))));
     }
     let is_of_one_link =
         |net: &IpNet| OF_ONE_LINK.iter().map(|own| IpNet::V6(*own)).any(|own| own.contains(net) || net.contains(&own));
@@ -95,14 +97,14 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     }
     for ((outer, outers), (inner, inners)) in overlaps(nets) {
         // As in AWS, VPCs may overlap; not those that both have endpoints, as here clients of both reach all of these.
-        if let (Owner::Vpc(a), Owner::Vpc(b)) = (outers, inners)
+        if let (NetworkOwner::Vpc(a), NetworkOwner::Vpc(b)) = (outers, inners)
             && !(survey.has_endpoints(a) && survey.has_endpoints(b))
         {
             continue;
         }
         let Some(why) = must_be_apart(outers, inners) else { continue };
-        // The consumer's network is named first: it is the one that whoever reads this can change.
-        let ((own, owns), (other, others)) = if matches!(inners, Owner::Service(_)) {
+        // The consumer's network is named first: it is the one that the reader of the message can change.
+        let ((own, owns), (other, others)) = if matches!(inners, NetworkOwner::Service(_)) {
             ((outer, outers), (inner, inners))
         } else {
             ((inner, inners), (outer, outers))
@@ -223,8 +225,8 @@ fn check_endpoint<'a>(
     }
 }
 
-/// An endpoint whose VPC lies in another region than its service. The service's owner says which regions may; an endpoint
-/// that was let in stays when its region is taken off the list. Source: AWS PrivateLink, *Configure an endpoint service*.
+/// An endpoint whose VPC is in another region than its service. The service's owner decides which regions may; an accepted
+/// endpoint stays when its region is removed from the list. Source: AWS PrivateLink, *Configure an endpoint service*.
 fn check_region(survey: &Survey<'_>, held: &PortAllocations, endpoint: &InterfaceEndpoint, findings: &mut Findings) {
     let provider = survey.providers.get(endpoint.service.service());
     let Some((provider, vpc)) = provider.zip(survey.desired.vpcs.get(&endpoint.vpc)) else { return };
@@ -281,13 +283,13 @@ fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint,
 /// *Create an interface endpoint* and *Create a service powered by AWS PrivateLink*.
 fn check_ip_types(
     location: &Location,
-    provider: Option<Provider<'_>>,
+    provider: Option<ServiceOwner<'_>>,
     vpc: &Vpc,
     endpoint: &InterfaceEndpoint,
     findings: &mut Findings,
 ) {
     let (wanted, records) = (endpoint.ip_address_type, endpoint.dns_record_ip_type);
-    if let Some(supported) = provider.map(Provider::ip_address_types).filter(|own| !own.includes(wanted)) {
+    if let Some(supported) = provider.map(ServiceOwner::ip_address_types).filter(|own| !own.includes(wanted)) {
         let service = endpoint.service.clone();
         findings.refuse(location.clone(), RuleError::UnsupportedIpAddressType { wanted, service, supported });
     }

@@ -55,7 +55,7 @@ fn another_region_is_refused_until_the_owner_supports_it() {
 }
 
 #[test]
-fn an_endpoint_stays_when_its_region_is_taken_off_the_list_and_no_new_one_is_let_in() {
+fn an_endpoint_stays_when_its_region_is_removed_from_the_list_and_a_new_one_is_refused() {
     let (_, held) = plan_from(&from_the_west(&["us-west-2"]), &Default::default());
     let mut desired = from_the_west(&[]);
     let (snapshot, held) = plan_from(&desired, &held);
@@ -69,7 +69,7 @@ fn an_endpoint_stays_when_its_region_is_taken_off_the_list_and_no_new_one_is_let
 
 /// App Services' endpoint services name no other region.
 #[test]
-fn an_app_services_endpoint_lies_in_the_services_region() {
+fn an_app_services_endpoint_is_in_the_services_region() {
     let mut desired = with_app();
     desired.vpcs.extend(two_regions().vpcs.split_off(&of(WEST_VPC)));
     add_endpoint(&mut desired, WEST_ENDPOINT, GENERAL_SERVICE, "us-west-2", WEST_VPC, &[("10.1.30.194", "a")]);

@@ -27,7 +27,7 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
 
     check_own_addresses(survey, findings);
     let mut labels: BTreeMap<&Label, &ProjectId> = BTreeMap::new();
-    let mut places = Places::of(survey);
+    let mut places = UsedAddresses::of(survey);
     places.check_apps(desired, findings);
     for project in &desired.projects {
         check_services(survey, held, project, findings);
@@ -189,7 +189,7 @@ fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings:
     }
 }
 
-/// The networks of the service's side don't hold the gateway's own addresses: nobody from there is answered.
+/// The service's networks must not contain the gateway's own addresses: clients from there are refused.
 fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, provider) in &survey.providers {
         let held = |own: &&SocketAddr| provider.cidrs().contains(own.ip());
@@ -280,7 +280,7 @@ fn check_cluster(survey: &Survey<'_>, project: &Project, cluster: &Cluster, at: 
 }
 
 /// Who is at which address.
-struct Places<'a> {
+struct UsedAddresses<'a> {
     survey: &'a Survey<'a>,
     /// Endpoints' addresses, where the gateway listens on every port that a target may get.
     endpoints: BTreeMap<IpAddr, &'a VpceId>,
@@ -288,11 +288,11 @@ struct Places<'a> {
     public: BTreeMap<SocketAddr, String>,
     /// Where targets are: cluster and process.
     targets: BTreeMap<SocketAddr, (&'a ClusterName, &'a str)>,
-    /// Public addresses wanted by anyone, to find targets at one.
+    /// All public addresses, to find targets at one.
     wanted: BTreeSet<SocketAddr>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> UsedAddresses<'a> {
     fn of(survey: &'a Survey<'a>) -> Self {
         let endpoints = survey.endpoints.values().flatten();
         let nodes = survey.desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|c| &c.nodes);
@@ -306,7 +306,7 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Apps may share a public address: their names tell them apart.
+    /// Apps may share a public address: they differ by name.
     fn check_apps(&self, desired: &Desired, findings: &mut Findings) {
         for app in &desired.apps {
             if let Some(endpoint) = self.endpoints.get(&app.public_address.ip()) {

@@ -59,7 +59,7 @@ fn check_records(survey: &Survey<'_>, zone: &PrivateZone, at: &Location, finding
     }
 }
 
-/// The name that a record stands at.
+/// The name of a record.
 pub(in super::super) fn owner(record: &ZoneRecord) -> &DnsName {
     match record {
         ZoneRecord::Address { name, .. } | ZoneRecord::Cname { name, .. } | ZoneRecord::Alias { name, .. } => name,

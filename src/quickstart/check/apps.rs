@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::super::client::{http, tls};
 use super::client_addresses::ClientAddresses;
-use super::{CheckContext, Outcome, why};
+use super::{CheckContext, CheckResult, why};
 use crate::model::{App, AppEndpointKind, DnsName};
 
 /// The message that is sent over a WebSocket and echoed.
@@ -76,7 +76,7 @@ impl AppPath<'_> {
 
 /// Client requests work through the General endpoint and Sync WebSockets through the Sync one, from every network that
 /// is connected to the VPC (B1, B2); clients at the public address get 404 (B3).
-pub(super) async fn app_services(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn app_services(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let (mut general, mut sync) = (0, 0);
     for app in &context.desired.apps {
         for source in [None, Some(clients.peered), Some(clients.on_premises)] {

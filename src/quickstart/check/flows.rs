@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use super::super::client::mongo::MongoClient;
 use super::super::horizons::{private_hosts, private_member, public_member, strings_of};
 use super::client_addresses::{ClientAddresses, client_of};
-use super::{CheckContext, Outcome, why};
+use super::{CheckContext, CheckResult, why};
 use crate::model::{Cluster, ClusterKind, DnsName};
 use crate::plan::{Gate, Listener, PrivateStrings};
 
@@ -99,7 +99,7 @@ impl Expected {
 
 /// Every port at every endpoint address leads to the right process, over TLS with the lab's CA, from the VPC, the
 /// peered VPC, and on premises (A3).
-pub(super) async fn hello(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn hello(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let paths: Vec<ListenerPath> = clusters(&context).flat_map(|cluster| private_paths(&context, cluster)).collect();
     if paths.is_empty() {
         return Err("no endpoint address has a port".to_owned());
@@ -115,7 +115,7 @@ pub(super) async fn hello(context: Arc<CheckContext>, clients: Arc<ClientAddress
 }
 
 /// An optimized port returns a service id, and distributes connections over every `mongos` (A16, A17).
-pub(super) async fn balanced(context: Arc<CheckContext>) -> Outcome {
+pub(super) async fn balanced(context: Arc<CheckContext>) -> CheckResult {
     let (mut ports, mut routers) = (0, 0);
     for (cluster, path) in balanced_paths(&context) {
         let replies = try_join_all((0..BALANCED_CONNECTIONS).map(|_| path.check(&context, None))).await?;
@@ -142,7 +142,7 @@ pub(super) async fn balanced(context: Arc<CheckContext>) -> Outcome {
 }
 
 /// A write on the primary is read through every address of the endpoint, from the primary and from the others.
-pub(super) async fn write_and_read(context: Arc<CheckContext>) -> Outcome {
+pub(super) async fn write_and_read(context: Arc<CheckContext>) -> CheckResult {
     let mut read = 0;
     for cluster in clusters(&context) {
         let paths = private_paths(&context, cluster);
@@ -187,7 +187,7 @@ async fn primary<'w>(
 }
 
 /// Clients on the IP access list reach the nodes by their own names and standard ports, at the same time (A15).
-pub(super) async fn standard_path(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn standard_path(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let paths: Vec<ListenerPath> = clusters(&context).flat_map(|cluster| public_paths(&context, cluster)).collect();
     if paths.is_empty() {
         return Err("no node of the scenario has a public address".to_owned());

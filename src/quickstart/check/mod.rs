@@ -48,7 +48,7 @@ pub(super) struct CheckContext {
 }
 
 /// A check's result as text.
-type Outcome = Result<String, String>;
+type CheckResult = Result<String, String>;
 
 /// Runs every check: those that create flows concurrently, then those that verify metrics.
 pub(super) async fn all(context: &Arc<CheckContext>) -> Vec<Check> {
@@ -95,7 +95,7 @@ pub(super) async fn own(context: &Arc<CheckContext>) -> Vec<Check> {
 }
 
 /// Runs one check with a time limit, in its own task, so that a panic counts as a failed check.
-async fn one(name: &'static str, check: impl Future<Output = Outcome> + Send + 'static) -> Check {
+async fn one(name: &'static str, check: impl Future<Output = CheckResult> + Send + 'static) -> Check {
     let started = Instant::now();
     let outcome = match timeout(CHECK_WITHIN, tokio::spawn(check)).await {
         Ok(Ok(outcome)) => outcome,

@@ -11,7 +11,7 @@ use hickory_proto::rr::RecordType;
 use super::super::client::dns::{DnsData, DnsReply, Transport, ask};
 use super::super::horizons::{listed, private_hosts, txt_options};
 use super::client_addresses::ClientAddresses;
-use super::{CheckContext, Outcome};
+use super::{CheckContext, CheckResult};
 use crate::model::{AppEndpointKind, DnsName, IpFamily};
 use crate::plan::EndpointGate;
 
@@ -100,7 +100,7 @@ impl Resolver {
 }
 
 /// Seed lists, hosts and endpoint names, as a client in the VPC resolves them (A9 to A13).
-pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) -> Outcome {
+pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) -> CheckResult {
     let mut names = 0;
     for server in &context.dns {
         let resolver = Resolver { server: *server, transport, source: None };
@@ -135,7 +135,7 @@ pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) ->
 
 /// Private hosted zones are visible only in the VPC; the internet sees the public addresses; the service's side is
 /// refused.
-pub(super) async fn views(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn views(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let mut names = 0;
     for server in &context.dns {
         for transport in [Transport::Udp, Transport::Tcp] {

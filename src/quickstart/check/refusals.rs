@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::super::client::connect;
 use super::client_addresses::ClientAddresses;
-use super::{CheckContext, Outcome};
+use super::{CheckContext, CheckResult};
 use crate::plan::{DoorWay, Gate};
 
 /// How long to wait for a response before a connection counts as refused. Admitted clients get a response within a few
@@ -30,7 +30,7 @@ enum Greeting {
 }
 
 /// Nothing on the service's side can open a connection to any port of the gateway (A2).
-pub(super) async fn one_way(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn one_way(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let flows = context.snapshot.listeners.keys().chain(context.snapshot.apps.doors.keys());
     let flows = flows.map(|address| (*address, Greeting::Tls));
     let own = [context.metrics, context.admin].into_iter().flatten().map(|address| (address, Greeting::Http));
@@ -41,7 +41,7 @@ pub(super) async fn one_way(context: Arc<CheckContext>, clients: Arc<ClientAddre
 
 /// Clients on the internet can use neither the private path, nor the public path without being on the access list (A3,
 /// A15).
-pub(super) async fn origin(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> Outcome {
+pub(super) async fn origin(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let listeners = context.snapshot.listeners.values();
     let (private, public): (Vec<_>, Vec<_>) =
         listeners.partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));

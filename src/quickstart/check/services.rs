@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::super::client::http::get;
 use super::super::unhealthy;
-use super::{CheckContext, Outcome};
+use super::{CheckContext, CheckResult};
 use crate::model::Refusal;
 use crate::plan::Gate;
 
 /// Every target passed its health checks.
-pub(super) async fn targets(context: Arc<CheckContext>) -> Outcome {
+pub(super) async fn targets(context: Arc<CheckContext>) -> CheckResult {
     let bad = unhealthy(&context.snapshot);
     if bad.is_empty() {
         return Ok(format!("{} targets are healthy", context.snapshot.targets.len()));
@@ -18,7 +18,7 @@ pub(super) async fn targets(context: Arc<CheckContext>) -> Outcome {
 }
 
 /// `/metrics` counts the flows and the refused connections of the other checks.
-pub(super) async fn metrics(context: Arc<CheckContext>) -> Outcome {
+pub(super) async fn metrics(context: Arc<CheckContext>) -> CheckResult {
     let page = page(&context, "/metrics").await?;
     for target in &context.snapshot.targets {
         let label = format!("target=\"{}\"", target.id);
@@ -56,7 +56,7 @@ pub(super) async fn metrics(context: Arc<CheckContext>) -> Outcome {
 }
 
 /// The gateway reports that it is healthy and ready.
-pub(super) async fn ready(context: Arc<CheckContext>) -> Outcome {
+pub(super) async fn ready(context: Arc<CheckContext>) -> CheckResult {
     page(&context, "/healthz").await?;
     page(&context, "/readyz").await?;
     Ok("/healthz and /readyz answer 200".to_owned())

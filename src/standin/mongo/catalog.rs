@@ -3,11 +3,11 @@
 use bson::{Bson, Document, doc};
 
 use super::batch::FirstBatch;
-use super::command::Call;
+use super::command::CommandCall;
 use super::error::{CommandError, CommandResult};
 use super::{crud, filter};
 
-pub(super) fn create(call: &Call<'_>) -> CommandResult {
+pub(super) fn create(call: &CommandCall<'_>) -> CommandResult {
     let unsupported =
         ["capped", "timeseries", "viewOn", "validator", "clusteredIndex", "collation", "changeStreamPreAndPostImages"];
     call.refuse(call.body, &unsupported)?;
@@ -20,7 +20,7 @@ pub(super) fn create(call: &Call<'_>) -> CommandResult {
     Ok(doc! { "ok": 1.0 })
 }
 
-pub(super) fn drop(call: &Call<'_>) -> CommandResult {
+pub(super) fn drop(call: &CommandCall<'_>) -> CommandResult {
     let namespace = call.namespace()?;
     // Since MongoDB 7.0, dropping a missing collection succeeds.
     Ok(match call.node.store.data().drop_collection(call.db()?, call.collection()?) {
@@ -29,12 +29,12 @@ pub(super) fn drop(call: &Call<'_>) -> CommandResult {
     })
 }
 
-pub(super) fn drop_database(call: &Call<'_>) -> CommandResult {
+pub(super) fn drop_database(call: &CommandCall<'_>) -> CommandResult {
     call.node.store.data().drop_database(call.db()?);
     Ok(doc! { "dropped": call.db()?, "ok": 1.0 })
 }
 
-pub(super) fn create_indexes(call: &Call<'_>) -> CommandResult {
+pub(super) fn create_indexes(call: &CommandCall<'_>) -> CommandResult {
     let wanted = call.array("indexes")?;
     let mut indexes = Vec::new();
     for index in wanted {
@@ -80,7 +80,7 @@ fn checked_index(index: &Document) -> CommandResult {
     Ok(doc! { "v": 2, "key": key.clone(), "name": name })
 }
 
-pub(super) fn list_indexes(call: &Call<'_>) -> CommandResult {
+pub(super) fn list_indexes(call: &CommandCall<'_>) -> CommandResult {
     let mut indexes = vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }];
     {
         let data = call.node.store.data();
@@ -96,7 +96,7 @@ pub(super) fn list_indexes(call: &Call<'_>) -> CommandResult {
     crud::first_batch(call, &call.namespace()?, indexes, FirstBatch::default())
 }
 
-pub(super) fn list_collections(call: &Call<'_>) -> CommandResult {
+pub(super) fn list_collections(call: &CommandCall<'_>) -> CommandResult {
     let (db, wanted) = (call.db()?, call.document("filter")?);
     filter::check(&wanted)?;
     let names_only = call.body.get_bool("nameOnly").unwrap_or(false);
@@ -116,7 +116,7 @@ pub(super) fn list_collections(call: &Call<'_>) -> CommandResult {
     crud::first_batch(call, &format!("{db}.$cmd.listCollections"), listed, FirstBatch::default())
 }
 
-pub(super) fn list_databases(call: &Call<'_>) -> CommandResult {
+pub(super) fn list_databases(call: &CommandCall<'_>) -> CommandResult {
     let wanted = call.document("filter")?;
     filter::check(&wanted)?;
     let names_only = call.body.get_bool("nameOnly").unwrap_or(false);

@@ -33,7 +33,7 @@ pub(super) struct ClientInfo {
 }
 
 /// A command that is being run.
-pub(super) struct Call<'a> {
+pub(super) struct CommandCall<'a> {
     pub(super) node: &'a Node,
     pub(super) client: &'a ClientInfo,
     pub(super) name: &'a str,
@@ -44,7 +44,7 @@ pub(super) struct Call<'a> {
 pub(super) async fn run(node: &Node, client: &ClientInfo, body: &Document) -> Document {
     node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
     let name = body.keys().next().map_or("", String::as_str);
-    let call = Call { node, client, name, body };
+    let call = CommandCall { node, client, name, body };
     let rollbacks = node.store.data().rollbacks();
     let outcome = match (name, &node.role) {
         ("replSetStepDown", Role::Member(member)) => member.step_down(body).await,
@@ -79,7 +79,7 @@ fn is_write(name: &str) -> bool {
     )
 }
 
-impl Call<'_> {
+impl CommandCall<'_> {
     fn run(&self) -> CommandResult {
         let says = |field: &str, value: bool| self.body.get(field) == Some(&Bson::Boolean(value));
         if says("startTransaction", true) || says("autocommit", false) {

@@ -3,14 +3,14 @@
 use bson::{Bson, Document, doc};
 
 use super::batch::FirstBatch;
-use super::command::Call;
+use super::command::CommandCall;
 use super::error::{CommandError, CommandResult};
 use super::order::{integer, sort_by};
-use super::store::{Counters, Data, StoredAt};
+use super::store::{Counters, StoreData, StoredAt};
 use super::update::Update;
 use super::{MAX_BATCH, filter, path, pipeline};
 
-pub(super) fn insert(call: &Call<'_>) -> CommandResult {
+pub(super) fn insert(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     let documents = batch(call, "documents")?;
     let mut data = call.node.store.data();
@@ -24,7 +24,7 @@ pub(super) fn insert(call: &Call<'_>) -> CommandResult {
     Ok(with_errors(doc! { "n": inserted as i32 }, errors))
 }
 
-pub(super) fn update(call: &Call<'_>) -> CommandResult {
+pub(super) fn update(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     let updates = batch(call, "updates")?;
     let mut data = call.node.store.data();
@@ -62,7 +62,7 @@ pub(super) fn update(call: &Call<'_>) -> CommandResult {
     Ok(with_errors(reply, errors))
 }
 
-pub(super) fn delete(call: &Call<'_>) -> CommandResult {
+pub(super) fn delete(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     let deletes = batch(call, "deletes")?;
     let mut data = call.node.store.data();
@@ -84,7 +84,7 @@ pub(super) fn delete(call: &Call<'_>) -> CommandResult {
     Ok(with_errors(doc! { "n": deleted as i32 }, errors))
 }
 
-pub(super) fn find_and_modify(call: &Call<'_>) -> CommandResult {
+pub(super) fn find_and_modify(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     call.refuse(call.body, &["arrayFilters", "collation", "let", "fields"])?;
     let flag = |name: &str| call.body.get_bool(name).unwrap_or(false);
@@ -130,7 +130,7 @@ pub(super) fn find_and_modify(call: &Call<'_>) -> CommandResult {
     }
 }
 
-pub(super) fn find(call: &Call<'_>) -> CommandResult {
+pub(super) fn find(call: &CommandCall<'_>) -> CommandResult {
     let unsupported = ["collation", "let", "min", "max", "tailable", "returnKey", "showRecordId", "projection"];
     call.refuse(call.body, &unsupported)?;
     let (skip, limit) = (call.number("skip")?.unwrap_or(0), call.number("limit")?.filter(|limit| *limit > 0));
@@ -148,7 +148,7 @@ pub(super) fn find(call: &Call<'_>) -> CommandResult {
     first_batch(call, &call.namespace()?, documents, wanted)
 }
 
-pub(super) fn aggregate(call: &Call<'_>) -> CommandResult {
+pub(super) fn aggregate(call: &CommandCall<'_>) -> CommandResult {
     call.refuse(call.body, &["collation", "let", "explain"])?;
     let collection = call.collection().map_err(|_| CommandError::unsupported("aggregation over a whole database"))?;
     let pipeline_stages = call.array("pipeline")?;
@@ -163,7 +163,7 @@ pub(super) fn aggregate(call: &Call<'_>) -> CommandResult {
     first_batch(call, &call.namespace()?, results, FirstBatch { size, ..FirstBatch::default() })
 }
 
-pub(super) fn count(call: &Call<'_>) -> CommandResult {
+pub(super) fn count(call: &CommandCall<'_>) -> CommandResult {
     call.refuse(call.body, &["collation"])?;
     let data = call.node.store.data();
     let query = call.document("query")?;
@@ -173,7 +173,7 @@ pub(super) fn count(call: &Call<'_>) -> CommandResult {
     Ok(doc! { "n": counted as i32, "ok": 1.0 })
 }
 
-pub(super) fn get_more(call: &Call<'_>) -> CommandResult {
+pub(super) fn get_more(call: &CommandCall<'_>) -> CommandResult {
     let id = call.body.get_i64("getMore").map_err(|_| CommandError::type_mismatch("`getMore` takes a cursor id"))?;
     let collection =
         call.body.get_str("collection").map_err(|_| CommandError::type_mismatch("`collection` of `getMore`"))?;
@@ -183,13 +183,13 @@ pub(super) fn get_more(call: &Call<'_>) -> CommandResult {
     Ok(reply)
 }
 
-pub(super) fn kill_cursors(call: &Call<'_>) -> CommandResult {
+pub(super) fn kill_cursors(call: &CommandCall<'_>) -> CommandResult {
     Ok(call.node.cursors.kill(call.array("cursors")?))
 }
 
 /// The reply with the first of `documents`; behind a load balancer, the cursor is closed with the connection.
 pub(super) fn first_batch(
-    call: &Call<'_>,
+    call: &CommandCall<'_>,
     namespace: &str,
     documents: Vec<Document>,
     wanted: FirstBatch,
@@ -200,14 +200,14 @@ pub(super) fn first_batch(
     Ok(reply)
 }
 
-fn count_found(call: &Call<'_>, reply: &Document, batch: &str) {
+fn count_found(call: &CommandCall<'_>, reply: &Document, batch: &str) {
     let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array(batch));
     Counters::add(&call.node.store.counters.found, batch.map_or(0, Vec::len));
 }
 
 /// Copies of the documents that fit `query`, sorted, at most `most` of them.
 fn select(
-    data: &Data,
+    data: &StoreData,
     db: &str,
     collection: &str,
     query: &Document,
@@ -239,7 +239,7 @@ fn select(
 
 /// Inserts the document of an upsert: the query's equality fields, modified by the update. Returns its `_id`.
 fn upsert(
-    data: &mut Data,
+    data: &mut StoreData,
     db: &str,
     collection: &str,
     query: &Document,
@@ -257,7 +257,7 @@ fn upsert(
 }
 
 /// The statements of a write command.
-fn batch<'a>(call: &'a Call<'_>, field: &str) -> Result<&'a [Bson], CommandError> {
+fn batch<'a>(call: &'a CommandCall<'_>, field: &str) -> Result<&'a [Bson], CommandError> {
     let statements = call.array(field)?;
     if (1..=MAX_BATCH).contains(&statements.len()) {
         return Ok(statements);
@@ -268,7 +268,7 @@ fn batch<'a>(call: &'a Call<'_>, field: &str) -> Result<&'a [Bson], CommandError
 
 /// Runs the statements up to the first error, or all if the command is unordered. Returns `writeErrors`.
 fn each(
-    call: &Call<'_>,
+    call: &CommandCall<'_>,
     statements: &[Bson],
     mut run: impl FnMut(usize, &Document) -> Result<(), CommandError>,
 ) -> Result<Vec<Document>, CommandError> {

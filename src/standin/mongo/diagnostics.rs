@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bson::{Bson, DateTime, Document, Timestamp, doc};
 use tokio::time::Instant;
 
-use super::command::{Call, ClientInfo};
+use super::command::{ClientInfo, CommandCall};
 use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
 use super::member::Member;
@@ -40,7 +40,7 @@ pub(super) fn host_info() -> Document {
     }
 }
 
-pub(super) fn server_status(call: &Call<'_>) -> Document {
+pub(super) fn server_status(call: &CommandCall<'_>) -> Document {
     let node = call.node;
     let carried = node.store.counters.read();
     let up = node.started.elapsed();
@@ -113,7 +113,7 @@ pub(super) fn log(body: &Document) -> CommandResult {
     }
 }
 
-pub(super) fn replica_set_status(call: &Call<'_>) -> CommandResult {
+pub(super) fn replica_set_status(call: &CommandCall<'_>) -> CommandResult {
     let member = member(call.node)?;
     let state = call.node.state.borrow().clone();
     let last_write = call.node.store.data().last_write();
@@ -157,7 +157,7 @@ pub(super) fn replica_set_status(call: &Call<'_>) -> CommandResult {
     })
 }
 
-pub(super) fn replica_set_config(call: &Call<'_>) -> CommandResult {
+pub(super) fn replica_set_config(call: &CommandCall<'_>) -> CommandResult {
     let member = member(call.node)?;
     let state = call.node.state.borrow().clone();
     let hosts = state.horizons.hosts(&member.set.nodes, call.client.sni.as_ref());

@@ -53,7 +53,7 @@ pub(super) struct Heartbeat {
 
 /// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum ElectionStep {
     /// Request votes; `dry_run`: first ask whether the members would vote for it.
     Stand { dry_run: bool },
     /// Become a secondary.
@@ -74,7 +74,7 @@ pub(super) struct Election {
     primary: Option<usize>,
     /// When each member was last in contact.
     contacts: Vec<Option<Instant>>,
-    /// When it becomes a candidate, unless it hears from the primary first.
+    /// When it becomes a candidate, unless a heartbeat from the primary arrives first.
     stands_at: Instant,
     /// A primary that steps down asked it to become a candidate: no dry run.
     handed_over: bool,
@@ -190,18 +190,18 @@ impl Election {
     }
 
     /// The action that is due at `now`. A primary without a majority steps down.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<ElectionStep> {
         let sees_majority =
             (0..self.contacts.len()).filter(|member| self.is_up(*member, now)).count() >= self.majority();
         match self.role {
-            MemberRole::SteppingDown => Some(Due::FinishStepDown),
-            MemberRole::Elected => Some(Due::TakeOver),
+            MemberRole::SteppingDown => Some(ElectionStep::FinishStepDown),
+            MemberRole::Elected => Some(ElectionStep::TakeOver),
             MemberRole::Primary if !sees_majority => {
                 self.role = MemberRole::SteppingDown;
-                Some(Due::FinishStepDown)
+                Some(ElectionStep::FinishStepDown)
             }
             MemberRole::Secondary if now >= self.stands_at && sees_majority && !self.is_frozen(now) => {
-                Some(Due::Stand { dry_run: !std::mem::take(&mut self.handed_over) })
+                Some(ElectionStep::Stand { dry_run: !std::mem::take(&mut self.handed_over) })
             }
             MemberRole::Primary | MemberRole::Secondary => None,
         }
@@ -284,14 +284,14 @@ mod tests {
     const STEP: Duration = Duration::from_millis(250);
 
     /// A simulated set, whose connected members exchange heartbeats, with its own clock.
-    struct Set {
+    struct SimulatedSet {
         members: Vec<Election>,
         connected: Vec<bool>,
         now: Instant,
         start: Instant,
     }
 
-    impl Set {
+    impl SimulatedSet {
         fn new(count: usize) -> Self {
             let start = Instant::now();
             let members = (0..count).map(|me| Election::new(me, count, TIMING, start)).collect();
@@ -331,7 +331,7 @@ mod tests {
 
         fn act(&mut self, member: usize) {
             match self.members[member].due(self.now) {
-                Some(Due::Stand { dry_run }) => {
+                Some(ElectionStep::Stand { dry_run }) => {
                     let term = self.members[member].term();
                     if dry_run && !self.votes(member, term, true) {
                         self.members[member].postpone(self.now);
@@ -342,11 +342,11 @@ mod tests {
                         self.members[member].won(term);
                     }
                 }
-                Some(Due::TakeOver) => {
+                Some(ElectionStep::TakeOver) => {
                     self.members[member].take_over();
                     self.heartbeats();
                 }
-                Some(Due::FinishStepDown) => self.members[member].stepped_down(self.now),
+                Some(ElectionStep::FinishStepDown) => self.members[member].stepped_down(self.now),
                 None => {}
             }
         }
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_set_whose_members_are_in_contact_keeps_its_primary() {
-        let mut set = Set::new(3);
+        let mut set = SimulatedSet::new(3);
         set.run(Duration::from_secs(600));
         assert_eq!((set.primaries(), set.members[2].term()), (vec![0], 1));
     }
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn a_lost_primary_is_replaced_after_the_election_timeout_and_at_most_15_percent_more() {
         for _ in 0..50 {
-            let mut set = Set::new(3);
+            let mut set = SimulatedSet::new(3);
             set.run(Duration::from_secs(60));
             set.connected[0] = false;
             // The old one notices that it has no majority, or another is elected first.
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_primary_without_a_majority_steps_down_and_a_minority_elects_none() {
-        let mut set = Set::new(3);
+        let mut set = SimulatedSet::new(3);
         set.run(Duration::from_secs(60));
         (set.connected[1], set.connected[2]) = (false, false);
         set.run(Duration::from_secs(60));
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_frozen_member_is_no_candidate() {
-        let mut set = Set::new(3);
+        let mut set = SimulatedSet::new(3);
         set.run(Duration::from_secs(10));
         assert!(!set.members[0].freeze(Duration::from_secs(60), set.now), "a primary is not frozen");
         assert!(set.members[1].freeze(Duration::from_secs(3600), set.now));

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_on_any_document() {
+    fn unsupported_operators_are_an_error_on_any_document() {
         for (filter, code) in [
             (doc! { "$or": [{ "a": 1 }] }, 59),
             (doc! { "a": 1, "b": { "$exists": true } }, 59),

@@ -29,12 +29,12 @@ pub(super) struct Hello {
     /// Whether the client uses load balancing (`loadBalanced`).
     pub(super) load_balanced: bool,
     /// The state that the client waits to change.
-    pub(super) awaits: Option<Await>,
+    pub(super) awaits: Option<HelloWait>,
 }
 
 /// A client's wait for a change of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Await {
+pub(super) struct HelloWait {
     process: ObjectId,
     counter: i64,
     /// The maximum wait, after which the unchanged state is sent.
@@ -79,7 +79,7 @@ impl Hello {
                 let wait = integer(wait)
                     .and_then(|wait| u64::try_from(wait).ok())
                     .ok_or_else(|| location(31373, "Location31373", "maxAwaitTimeMS must be a non-negative integer"))?;
-                Some(Await { process, counter, longest: Duration::from_millis(wait).min(LONGEST_WAIT) })
+                Some(HelloWait { process, counter, longest: Duration::from_millis(wait).min(LONGEST_WAIT) })
             }
         };
         let flag = |field: &str| body.get_bool(field).unwrap_or(false);
@@ -93,7 +93,7 @@ impl Hello {
 
     /// The same command, for a client that now knows the state `counter`.
     pub(super) fn with_known_state(&self, node: &Node, counter: i64) -> Self {
-        let awaits = self.awaits.map(|awaits| Await { process: node.process, counter, ..awaits });
+        let awaits = self.awaits.map(|awaits| HelloWait { process: node.process, counter, ..awaits });
         Self { awaits, ..self.clone() }
     }
 
@@ -138,7 +138,7 @@ impl Hello {
     }
 }
 
-impl Await {
+impl HelloWait {
     /// Whether the client's known state is the current one, `counter`, so that it waits.
     pub(super) fn is_current(&self, node: &Node, counter: i64) -> Result<bool, CommandError> {
         if self.process == node.process && self.counter > counter {

@@ -17,7 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::election::{Due, Election, Heartbeat, MemberRole, Timing};
+use super::election::{Election, ElectionStep, Heartbeat, MemberRole, Timing};
 use super::error::{CommandError, CommandResult};
 use super::horizon::Horizons;
 use super::order::integer;
@@ -173,11 +173,11 @@ impl Member {
             }
             match self.with(|election| election.due(Instant::now())) {
                 None => {}
-                Some(Due::FinishStepDown) => {
+                Some(ElectionStep::FinishStepDown) => {
                     sleep(PHASE).await;
                     self.with(|election| election.stepped_down(Instant::now()));
                 }
-                Some(Due::TakeOver) => {
+                Some(ElectionStep::TakeOver) => {
                     sleep(PHASE).await;
                     // The new primary's config, with its term.
                     self.state.send_modify(|state| state.counter += 1);
@@ -185,7 +185,7 @@ impl Member {
                     self.set.store.of(self.index).elected();
                     self.with(Election::take_over);
                 }
-                Some(Due::Stand { dry_run }) => self.stand(dry_run).await,
+                Some(ElectionStep::Stand { dry_run }) => self.stand(dry_run).await,
             }
         }
     }
@@ -257,7 +257,7 @@ impl Member {
         }
     }
 
-    /// `replSetStepDown`, unforced with a hand-over: the best member stands at once. (*replSetStepDown* in the manual.)
+    /// `replSetStepDown`, unforced with a hand-over: the best member calls an election at once. (*replSetStepDown* in the manual.)
     pub(super) async fn step_down(&self, body: &Document) -> CommandResult {
         let force = body.get_bool("force").unwrap_or(false);
         let period = seconds(body, "replSetStepDown")?.filter(|period| !period.is_zero()).unwrap_or(STEP_DOWN);

@@ -222,8 +222,8 @@ impl Node {
         }
         loop {
             match self.wait_for_change(wire, &hello).await {
-                Ok(Waited::Over) => {}
-                Ok(Waited::ClientGone) => return Ok(()),
+                Ok(WaitEnd::Over) => {}
+                Ok(WaitEnd::ClientGone) => return Ok(()),
                 Err(error) => return send(wire, request.form, next_id(), response_to, false, &refuse(error)).await,
             }
             let state = self.state.borrow().clone();
@@ -240,14 +240,14 @@ impl Node {
     }
 
     /// Waits for a change of state, at most as long as the client requested, and watches for the client's disconnect.
-    async fn wait_for_change(&self, wire: &mut Wire, hello: &Hello) -> Result<Waited, CommandError> {
+    async fn wait_for_change(&self, wire: &mut Wire, hello: &Hello) -> Result<WaitEnd, CommandError> {
         let Some(awaits) = hello.awaits else {
-            return Ok(Waited::Over);
+            return Ok(WaitEnd::Over);
         };
         let mut states = self.state.clone();
         let counter = states.borrow_and_update().counter;
         if !awaits.is_current(self, counter)? {
-            return Ok(Waited::Over);
+            return Ok(WaitEnd::Over);
         }
         let deadline = Instant::now() + awaits.longest;
         let waiting = timeout_at(deadline, async {
@@ -258,20 +258,20 @@ impl Node {
         });
         tokio::pin!(waiting);
         let arrived = tokio::select! {
-            _ = &mut waiting => return Ok(Waited::Over),
+            _ = &mut waiting => return Ok(WaitEnd::Over),
             arrived = wire.fill_buf() => arrived.is_ok_and(|bytes| !bytes.is_empty()),
         };
         if !arrived {
-            return Ok(Waited::ClientGone);
+            return Ok(WaitEnd::ClientGone);
         }
         // Requests sent during the wait are read after the reply.
         let _ = waiting.await;
-        Ok(Waited::Over)
+        Ok(WaitEnd::Over)
     }
 }
 
 /// How a wait for a change ended.
-enum Waited {
+enum WaitEnd {
     /// With a change, or after the maximum wait.
     Over,
     /// The client closed the connection.

@@ -46,12 +46,12 @@ pub struct ReplicaSet {
     horizons: watch::Receiver<Horizons>,
     /// Terms and votes, kept while a member is stopped.
     elections: Vec<Arc<Mutex<Election>>>,
-    running: Mutex<Vec<Option<Running>>>,
+    running: Mutex<Vec<Option<RunningMember>>>,
 }
 
 /// A member that runs.
 #[derive(Debug)]
-struct Running {
+struct RunningMember {
     member: Arc<Member>,
     clients: Server,
     peers: Server,
@@ -220,7 +220,7 @@ impl ReplicaSet {
         }
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Option<Running>>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Option<RunningMember>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -252,7 +252,7 @@ impl ReplicaSet {
                 }
             });
         });
-        let running = Running { member, clients, peers, _work: AbortOnDropHandle::new(work) };
+        let running = RunningMember { member, clients, peers, _work: AbortOnDropHandle::new(work) };
         self.running()[index] = Some(running);
         Ok(())
     }

@@ -71,15 +71,15 @@ impl Counters {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     pub(super) counters: Arc<Counters>,
-    copies: Arc<Copies>,
+    copies: Arc<ReplicaData>,
     member: usize,
 }
 
 #[derive(Debug, Default)]
-struct Copies {
+struct ReplicaData {
     /// Locked before `data` where both are.
-    retries: Mutex<Copied<Retries>>,
-    data: Mutex<Copied<Data>>,
+    retries: Mutex<Replicated<Retries>>,
+    data: Mutex<Replicated<StoreData>>,
 }
 
 /// By session: its latest retryable write, with its reply and when it was.
@@ -87,12 +87,12 @@ type Retries = HashMap<Vec<u8>, (i64, Document, Instant)>;
 
 /// A value that members share, and the copies of isolated members.
 #[derive(Debug, Default)]
-struct Copied<T> {
+struct Replicated<T> {
     shared: T,
     forks: BTreeMap<usize, T>,
 }
 
-impl<T: Clone> Copied<T> {
+impl<T: Clone> Replicated<T> {
     fn of(&self, member: usize) -> &T {
         self.forks.get(&member).unwrap_or(&self.shared)
     }
@@ -116,20 +116,20 @@ impl<T: Clone> Copied<T> {
 
 /// A member's data, locked.
 pub(super) struct DataGuard<'a> {
-    copies: MutexGuard<'a, Copied<Data>>,
+    copies: MutexGuard<'a, Replicated<StoreData>>,
     member: usize,
 }
 
 impl Deref for DataGuard<'_> {
-    type Target = Data;
+    type Target = StoreData;
 
-    fn deref(&self) -> &Data {
+    fn deref(&self) -> &StoreData {
         self.copies.of(self.member)
     }
 }
 
 impl DerefMut for DataGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Data {
+    fn deref_mut(&mut self) -> &mut StoreData {
         self.copies.of_mut(self.member)
     }
 }
@@ -146,7 +146,7 @@ impl Store {
         DataGuard { copies, member: self.member }
     }
 
-    fn retries(&self) -> MutexGuard<'_, Copied<Retries>> {
+    fn retries(&self) -> MutexGuard<'_, Replicated<Retries>> {
         self.copies.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,7 +172,7 @@ impl Store {
         }
     }
 
-    /// The member was elected: a primary's term begins with a write of its own.
+    /// The member was elected: a primary's term begins with a write.
     pub(super) fn elected(&self) {
         self.data().resize(0, 0);
     }
@@ -212,7 +212,7 @@ impl Store {
 
 /// All databases.
 #[derive(Debug, Clone)]
-pub(super) struct Data {
+pub(super) struct StoreData {
     databases: BTreeMap<String, BTreeMap<String, Collection>>,
     bytes: usize,
     last_write: DateTime,
@@ -224,14 +224,14 @@ pub(super) struct Data {
     rollbacks: u64,
 }
 
-impl Default for Data {
+impl Default for StoreData {
     fn default() -> Self {
         let (version, forked_at, rollbacks) = (0, 0, 0);
         Self { databases: BTreeMap::new(), bytes: 0, last_write: DateTime::now(), version, forked_at, rollbacks }
     }
 }
 
-impl Data {
+impl StoreData {
     /// When something was last written.
     pub(super) fn last_write(&self) -> DateTime {
         self.last_write
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn ids_are_unique_across_number_types_and_stand_in_front() {
-        let mut data = Data::default();
+        let mut data = StoreData::default();
         assert_eq!(data.insert("d", "c", doc! { "a": 1, "_id": 1 }), Ok(Bson::Int32(1)));
         let error = data.insert("d", "c", doc! { "_id": 1.0 }).unwrap_err().reply();
         assert_eq!(error.get_i32("code").unwrap(), 11000);
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back_on_removal() {
-        let mut data = Data::default();
+        let mut data = StoreData::default();
         for n in 0..10 {
             data.insert("d", "c", doc! { "_id": n }).unwrap();
         }
@@ -498,8 +498,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_or_misnamed_is_refused() {
-        let mut data = Data::default();
+    fn oversized_and_misnamed_objects_are_refused() {
+        let mut data = StoreData::default();
         let large = doc! { "x": "y".repeat(MAX_DOCUMENT) };
         assert_eq!(data.insert("d", "c", large).unwrap_err().code(), 10334);
         data.bytes = CAPACITY;

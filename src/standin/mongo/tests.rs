@@ -28,7 +28,7 @@ const SET: &str = "Cluster0-shard-0-shard-0";
 /// Fast enough for a test, slow enough for a busy machine to keep a healthy primary.
 const QUICK: Timing =
     Timing { heartbeat_interval: Duration::from_millis(50), election_timeout: Duration::from_millis(800) };
-/// How long a member that steps down does not stand.
+/// How long a member that steps down does not run for election.
 const PERIOD: Duration = Duration::from_secs(60);
 
 fn any_port() -> SocketAddr {
@@ -179,7 +179,7 @@ fn awaiting(reply: &Document, milliseconds: i32) -> Document {
 }
 
 #[tokio::test]
-async fn hello_says_what_drivers_need_of_a_primary_and_a_secondary() {
+async fn hello_has_what_drivers_need_from_a_primary_and_a_secondary() {
     let (set, _horizons) = plain_set().await;
     let own: Vec<String> = set.addresses().iter().map(ToString::to_string).collect();
     for (index, address) in set.addresses().iter().enumerate() {
@@ -221,7 +221,7 @@ async fn the_handshake_of_older_drivers_is_answered_in_kind() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_horizons_is_told_at_once_to_who_watches() {
+async fn a_change_of_the_horizons_is_sent_to_watching_clients_at_once() {
     let (set, horizons) = plain_set().await;
     let mut raw = Raw::dial(set.addresses()[0]).await;
     let now = raw.run(doc! { "hello": 1 }).await;
@@ -431,7 +431,7 @@ async fn an_isolated_primary_steps_down_and_its_writes_wait_for_a_majority() {
 
 /// As on a real set: no other was elected meanwhile, so the others copy what it has.
 #[tokio::test]
-async fn what_an_isolated_primary_wrote_is_kept_when_it_comes_back_in_time() {
+async fn an_isolated_primarys_writes_are_kept_when_it_returns_in_time() {
     let (set, _horizons) = plain_set().await;
     let mut primary = Raw::dial(set.addresses()[0]).await;
     set.isolate_node(0, true).expect("a node");
@@ -446,7 +446,7 @@ async fn what_an_isolated_primary_wrote_is_kept_when_it_comes_back_in_time() {
 }
 
 #[tokio::test]
-async fn a_minority_elects_nobody_until_a_majority_is_back() {
+async fn a_minority_elects_no_primary_until_a_majority_is_back() {
     let (set, _horizons) = quick_set().await;
     set.stop_node(1).await.expect("a node");
     set.stop_node(2).await.expect("a node");
@@ -548,7 +548,7 @@ async fn a_cursor_lives_on_its_own_node_only() {
 }
 
 #[tokio::test]
-async fn behind_a_load_balancer_a_mongos_says_its_service_id_to_who_asks() {
+async fn behind_a_load_balancer_a_mongos_sends_its_service_id_on_request() {
     let mongos = two_mongos().await;
     let mut ids = Vec::new();
     let client = "10.0.3.9:51222".parse().unwrap();
@@ -639,7 +639,7 @@ async fn a_load_balanced_cursor_ends_with_its_connection() {
 }
 
 #[tokio::test]
-async fn what_a_stand_in_cannot_do_is_refused_with_mongodbs_own_codes() {
+async fn unsupported_commands_are_refused_with_mongodbs_codes() {
     let (set, _horizons) = plain_set().await;
     let mut raw = Raw::dial(set.addresses()[0]).await;
     let unknown = raw.run(doc! { "atlasVersion": 1 }).await;
@@ -662,7 +662,7 @@ async fn what_a_stand_in_cannot_do_is_refused_with_mongodbs_own_codes() {
 }
 
 #[tokio::test]
-async fn a_node_says_that_it_is_a_stand_in() {
+async fn a_node_identifies_itself_as_a_stand_in() {
     let (set, _horizons) = plain_set().await;
     let mut raw = Raw::dial(set.addresses()[1]).await;
     let info = raw.run(doc! { "buildInfo": 1 }).await;

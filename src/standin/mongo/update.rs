@@ -35,7 +35,7 @@ impl Operator {
 }
 
 impl Update {
-    /// Checks what stands beside `u` or `update` in a command.
+    /// Checks the fields beside `u` or `update` in a command.
     pub(super) fn parse(update: &Bson) -> Result<Self, CommandError> {
         let update = match update {
             Bson::Document(update) => update,

@@ -68,7 +68,7 @@ pub(super) struct Request {
 pub(super) enum Form {
     /// `OP_MSG`.
     Msg {
-        /// The client wants no reply.
+        /// The client expects no reply.
         unacknowledged: bool,
         /// The client accepts several replies (`exhaustAllowed`).
         exhaust: bool,

@@ -124,7 +124,7 @@ func interfaces(client *mongodbatlas.Client) {
 	check(response.StatusCode == 201 && added.AWSConnectionStatus == "PENDING", "interfaces create: %v", added)
 	_, _, err = client.PrivateEndpoints.AddOnePrivateEndpoint(ctx, project, "AWS", id, new)
 	refused("once more", err, 409, "PRIVATE_ENDPOINT_ALREADY_EXISTS")
-	until("nobody waits for it any longer", func() bool {
+	until("the wait for it is over", func() bool {
 		view, _, err := client.PrivateEndpoints.GetOnePrivateEndpoint(ctx, project, "AWS", id, unknown)
 		must("interfaces describe", err)
 		return view.AWSConnectionStatus == "REJECTED" && view.ErrorMessage != ""

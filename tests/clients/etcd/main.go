@@ -1,4 +1,4 @@
-// The newest etcd, for the tests of the state that lies in it: its own program.
+// The newest etcd, for the tests of the state in etcd: a separate program.
 package main
 
 import (

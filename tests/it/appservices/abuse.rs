@@ -127,7 +127,7 @@ async fn bodies_stream_both_ways() {
     io.write_all(b"0\r\n\r\n").await.expect("written");
 }
 
-/// A client may have 100 requests at hand on an HTTP/2 connection, and is told so.
+/// A client may have 100 requests in flight on an HTTP/2 connection; the settings say so.
 #[tokio::test]
 async fn concurrent_streams_are_limited() {
     const MAX_CONCURRENT_STREAMS: [u8; 6] = [0, 3, 0, 0, 0, 100];
@@ -151,7 +151,7 @@ async fn concurrent_streams_are_limited() {
         assert!(!seen.is_empty(), "closed after {refused}");
         refused += 1;
     }
-    // The others are at the backend, each on a connection of its own.
+    // The others are at the backend, each on a separate connection.
     let deadline = Instant::now() + Duration::from_secs(10);
     while backend.connections() < 100 {
         assert!(Instant::now() < deadline, "{}", backend.connections());

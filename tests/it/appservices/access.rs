@@ -46,7 +46,7 @@ async fn client_requests_through_a_general_endpoint_reach_the_app_from_wherever_
 
 /// B3: the same 404 for an app that is restricted and for one that doesn't exist.
 #[tokio::test]
-async fn a_restricted_app_is_not_to_be_told_from_none_from_outside() {
+async fn a_restricted_app_looks_like_none_from_outside() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for http in [Http::One, Http::Two] {
@@ -97,7 +97,7 @@ async fn the_switch_takes_effect_for_the_next_request_and_drops_no_connection() 
     assert_eq!(lab.metric(&["plgw_app_connections_total", "endpoint=\"public\""]), Some(2.0));
 }
 
-/// B4: a request at hand is answered as it was judged.
+/// B4: a request in flight is answered as it was decided.
 #[tokio::test]
 async fn a_request_that_is_at_hand_when_the_switch_is_thrown_is_answered() {
     let backend = Recorder::start().await;
@@ -182,7 +182,7 @@ async fn an_endpoint_serves_its_own_type_alone() {
 
 /// B8.
 #[tokio::test]
-async fn a_sync_endpoint_without_its_general_one_serves_nothing_and_says_why() {
+async fn a_sync_endpoint_without_its_general_one_serves_nothing_and_gives_the_reason() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     lab.change(|desired| desired.apps[0].endpoints.retain(|e| e.kind == AppEndpointKind::Sync)).await;
@@ -199,7 +199,7 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
     let mut client = Client::connect(&lab, Http::One, VPC, GENERAL).await;
     assert_eq!(client.get(CALL).await.status, 200);
     lab.change(|desired| desired.apps[0].region = "us-west-2".parse().expect("a region")).await;
-    // The old names are nobody's here any more; by the new one there is no such app.
+    // The old names lead to no app; under the new name there is no such app.
     assert_eq!(client.get(CALL).await.status, 421);
     let moved = client.request("GET", CALL);
     let moved = moved.headers_ref().is_some().then_some(moved).expect("a request");
@@ -210,7 +210,7 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
     assert_eq!((answer.status.as_u16(), lab.metric(&["verdict=\"other_region\""])), (404, Some(1.0)));
 }
 
-/// B7, B12: what can't have private endpoints is refused before the front hears of it.
+/// B7, B12: what can't have private endpoints is refused before it reaches the front end.
 #[tokio::test]
 async fn global_apps_and_apps_with_wire_protocol_get_no_private_endpoints() {
     use plgw::model::DeploymentModel;

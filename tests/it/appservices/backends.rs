@@ -142,7 +142,7 @@ async fn a_backend_by_http2_or_tls_is_asked_by_it() {
 
 /// With PROXY protocol, a backend learns client and endpoint on the connection itself, and clients share none.
 #[tokio::test]
-async fn a_backend_can_be_told_of_the_client_by_proxy_protocol() {
+async fn a_backend_can_get_the_client_by_proxy_protocol() {
     let backend = Recorder::start_as(Manner { proxy_header: proxy_protocol::HEADER_LEN, ..Manner::default() }).await;
     let options = AppOptions { proxy_protocol: true, ..AppOptions::default() };
     let lab = Lab::start_with(&backend.url, options, |desired| desired.apps[0].allow_non_vpc_requests = true).await;
@@ -163,7 +163,7 @@ async fn a_backend_can_be_told_of_the_client_by_proxy_protocol() {
 }
 
 #[tokio::test]
-async fn what_a_backend_says_to_the_gateway_alone_stays_there() {
+async fn a_backends_fields_for_the_gateway_are_not_forwarded() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for http in [Http::One, Http::Two] {

@@ -35,7 +35,7 @@ async fn until(io: &mut Tls, text: &str) -> String {
 
 /// RFC 9112 §9.3: whatever follows an early answer is body, however late it comes, or nothing.
 #[tokio::test]
-async fn what_follows_an_early_answer_is_never_a_request() {
+async fn bytes_after_an_early_answer_are_never_a_request() {
     let backend = RawBackend::answering(EARLY).await;
     let lab = Lab::start(&backend.url).await;
     let hidden = format!("GET {CALL} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");

@@ -93,7 +93,7 @@ async fn headers_that_claim_an_origin_change_nothing_and_go_no_further() {
 }
 
 #[tokio::test]
-async fn a_host_is_said_once_and_in_one_way_and_is_one_of_the_address() {
+async fn a_host_is_given_once_without_ambiguity_and_belongs_to_the_address() {
     let Two { lab, secret, open } = Two::start().await;
     let path = format!("/api/client/v2.0/app/{OTHER}/functions/call");
     let west = "us-west-2.aws.services.cloud.mongodb.com";
@@ -208,7 +208,7 @@ async fn no_request_is_smuggled() {
         ),
         // A body that is too short for its length is never complete, so it is no request.
         ("a length that is too long", with("Content-Length: 10000", &hidden), "", 0),
-        // A second request on the connection is one, and is judged as one.
+        // A second request on the connection is handled as a separate request.
         ("a length that is too short", with("Content-Length: 0", &hidden), "200", 1),
         ("an end of chunks that comes early", with(chunked, &format!("0\r\n\r\n{hidden}")), "200", 1),
     ];
@@ -378,7 +378,7 @@ pub(super) async fn frames(io: &mut Tls, wanted: impl Fn(u8, u32) -> bool) -> Ve
 }
 
 #[tokio::test]
-async fn http2_heads_that_are_malformed_reach_nobody() {
+async fn malformed_http2_heads_reach_no_backend() {
     const RST_STREAM: u8 = 3;
     const GOAWAY: u8 = 7;
     let Two { lab, secret, open } = Two::start().await;
@@ -433,9 +433,9 @@ async fn http2_heads_that_are_malformed_reach_nobody() {
     assert_eq!((seen.last(), open.asked().len()), (Some(&(1, 1)), 1));
 }
 
-/// B13: the gateway is no way out. Neither the app's side nor any client gets it to call somebody else.
+/// B13: the gateway is no way out. Neither the backend nor a client can make it connect to another host.
 #[tokio::test]
-async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
+async fn the_gateway_connects_only_to_the_apps_backend() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     lab.allow_non_vpc_requests(true).await;
@@ -452,7 +452,7 @@ async fn nobody_gets_the_gateway_to_call_anywhere_but_the_apps_backend() {
         let silence = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
         assert!(!matches!(silence, Ok(Ok(_))), "an answer from {to}");
     }
-    // Whoever does get an answer is told no.
+    // An answer, if there is one, is a refusal.
     let requests = [
         format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
         format!("CONNECT {there} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),

@@ -1,4 +1,4 @@
-//! A front with the quickstart's inventory on a port of its own.
+//! A front end with the quickstart's inventory on a separate port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Lab {
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
         let certificates = Certificates::new(source).expect("certificates");
         let options = AppOptions { workers: 1, ..options };
-        // Nobody watches: a front that breaks fails its test by itself.
+        // Not watched: a front end that breaks fails its test.
         let (losses, _) = tokio::sync::mpsc::unbounded_channel();
         let front = AppFront::start(
             options,

@@ -143,7 +143,7 @@ async fn a_request_that_comes_back_is_a_loop() {
     assert!(backend.only().headers["via"].to_str().expect("text").starts_with("1.1 plgw-"));
 }
 
-/// A certificate per listener: the public one tells of no private endpoint.
+/// A certificate per listener: the public one names no private endpoint.
 #[tokio::test]
 async fn a_certificate_names_the_address_of_its_listener_alone() {
     let backend = Recorder::start().await;
@@ -188,7 +188,7 @@ async fn responses_without_a_body_are_the_same_on_both_versions() {
 }
 
 #[tokio::test]
-async fn a_response_of_unknown_length_ends_an_http_1_0_connection_and_says_so() {
+async fn a_response_of_unknown_length_closes_an_http_1_0_connection_with_the_header() {
     let backend =
         RawBackend::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let lab = Lab::start(&backend.url).await;

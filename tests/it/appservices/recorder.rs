@@ -205,7 +205,7 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Answered
     })
 }
 
-/// Agrees to a WebSocket that says back what it is told.
+/// Agrees to a WebSocket that echoes messages.
 fn websocket(request: &Request<()>, upgrade: hyper::upgrade::OnUpgrade) -> Response<BoxBody<Bytes, std::io::Error>> {
     let empty = || Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
     let is_h2 = *request.method() == Method::CONNECT;

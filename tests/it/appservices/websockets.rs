@@ -131,7 +131,7 @@ async fn a_websocket_over_http2_reaches_the_app() {
 
 async fn over_http2(lab: &Lab) {
     let mut client = Client::connect(lab, Http::Two, VPC, SYNC).await;
-    // Whoever asks by CONNECT has to have seen the settings.
+    // A client must have received the settings before it sends an extended CONNECT.
     assert_eq!(client.get("/").await.status, 404);
     let Client::Http2(sender, _) = &mut client else { unreachable!("it is HTTP/2") };
     let mut request = Request::connect(format!("https://{WS_SDK}:{}{PATH}", lab.port));

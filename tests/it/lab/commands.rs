@@ -36,7 +36,7 @@ fn each_place_has_its_own_resolver_and_the_host_keeps_its_own() {
 }
 
 #[test]
-fn a_shell_stands_where_it_is_told_and_reads_commands() {
+fn a_shell_runs_at_the_given_host_and_reads_commands() {
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
     let mut shell = labs.command(&["shell", "--at", "peer"]);
@@ -67,7 +67,7 @@ fn labs_of_different_names_stand_side_by_side() {
 }
 
 #[test]
-fn a_command_can_have_a_lab_of_its_own_which_is_gone_afterwards() {
+fn a_command_can_have_its_own_lab_which_is_removed_afterwards() {
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
     labs.told(&["down"]);
@@ -88,7 +88,7 @@ fn a_command_can_have_a_lab_of_its_own_which_is_gone_afterwards() {
 }
 
 #[test]
-fn what_does_not_fit_a_lab_is_said_before_anything_is_built() {
+fn configs_that_do_not_fit_a_lab_are_refused_before_anything_is_built() {
     let labs = Labs::new();
     let loopback = concat!(env!("CARGO_MANIFEST_DIR"), "/config/scenarios/quickstart.toml");
     for (arguments, said) in [

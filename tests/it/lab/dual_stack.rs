@@ -92,7 +92,7 @@ fn cable() -> u32 {
 
 /// A host that takes an endpoint for its neighbour, and asks for it on its own cable, gets no answer there.
 #[test]
-fn the_gateway_is_nobodys_neighbour_under_an_endpoints_address() {
+fn the_gateway_answers_no_neighbour_solicitation_for_an_endpoints_address() {
     let Some(lab) = lab() else { return };
     for host in [Host::Service, Host::Internet] {
         lab.at(host, || {
@@ -153,7 +153,7 @@ fn a_forged_source_reaches_no_endpoint_and_no_host() {
     for (host, from) in [(Host::Service, 21_000), (Host::InternetB, 22_000), (Host::Peer, 23_000), (Host::VpcB, 24_000)]
     {
         lab.at(host, || {
-            // Peer and VpcB stand on the router's cables: there the claim of another's address ends. The others stand on the
+            // Peer and VpcB are on the router's links: there a forged source is dropped. The others are on the
             // gateway's, where an endpoint's address is not to be had from.
             for source in [VPC, node] {
                 for to in ENDPOINTS.into_iter().chain([VPC]) {
@@ -181,7 +181,7 @@ fn a_forged_source_reaches_no_endpoint_and_no_host() {
 
 /// The gateway's sockets are a second wall behind the routes, which are opened for this test.
 #[test]
-fn behind_the_routes_the_gateways_sockets_tell_ipv6_sources_apart() {
+fn behind_the_routes_the_gateways_sockets_distinguish_ipv6_sources() {
     let Some(lab) = lab() else { return };
     lab.at(Host::Gateway, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -209,7 +209,7 @@ fn behind_the_routes_the_gateways_sockets_tell_ipv6_sources_apart() {
 }
 
 #[test]
-fn what_an_endpoint_has_no_listener_for_meets_silence_over_ipv6_too() {
+fn ports_without_a_listener_do_not_answer_over_ipv6_either() {
     let Some(lab) = lab() else { return };
     for host in [Host::Vpc, Host::Peer] {
         for port in [1023, 2000, 27017, 443] {

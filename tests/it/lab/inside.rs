@@ -48,7 +48,7 @@ fn every_host_but_the_services_has_an_admin_api_that_answers_to_its_token() {
 
 /// A2.
 #[test]
-fn the_services_side_has_no_way_to_the_admin_api_and_other_hosts_have() {
+fn the_services_side_cannot_reach_the_admin_api_and_other_hosts_can() {
     let Some(lab) = TestLab::up() else { return };
     lab.connect(Host::Vpc, ADMIN).expect("a consumer's host");
     let error = lab.connect(Host::Service, ADMIN).expect_err("the service's side");
@@ -135,7 +135,7 @@ fn a_lab_of_another_pid_namespace_is_not_taken_for_dead() {
 }
 
 #[test]
-fn the_list_names_a_lab_until_it_is_removed_and_says_when_it_has_died() {
+fn the_list_has_a_lab_until_it_is_removed_and_shows_that_it_died() {
     let labs = Labs::new();
     let Some(_) = labs.up(&["--name", "listed"]) else { return };
     let lab = listed(&labs, "listed").expect("it is up");

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::support::{Labs, eventually, processes_with, text};
 use crate::support::skip;
 
-/// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may look at.
+/// Namespaces that processes are in or hold open, as `net:[4026531833]`, of processes that this user may inspect.
 fn namespaces() -> BTreeSet<String> {
     let links = |dir: String| std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let pids = links("/proc".to_owned()).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -165,7 +165,7 @@ fn a_lab_whose_directory_was_removed_by_hand_ends_by_itself() {
 }
 
 #[test]
-fn a_lab_whose_directory_was_removed_and_made_anew_ends_too() {
+fn a_lab_whose_directory_was_removed_and_created_again_ends_too() {
     let labs = Labs::alone();
     if labs.up(&[]).is_none() {
         return;
@@ -204,7 +204,7 @@ fn an_unprivileged_user_has_a_lab_too() {
     /// `nobody`.
     const USER: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        // Whoever runs this is unprivileged: every other test here shows it.
+        // The user who runs this is unprivileged: every other test here shows it.
         return;
     }
     let labs = Labs::alone();

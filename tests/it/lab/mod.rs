@@ -1,7 +1,7 @@
 //! The lab VPC, as its users meet it: `plgw lab …` as a process, sockets put into its namespaces, packets captured there.
 //!
 //! Where namespaces are not to be had, each test says `SKIP` with the reason and passes, except on CI's machine; those that put
-//! sockets of their own into a namespace need root.
+//! sockets in a namespace need root.
 
 mod access;
 mod clouds;

@@ -25,7 +25,7 @@ const HOSTS: [Ipv4Addr; 4] = [
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 
 /// Sources that a packet may claim: a node, the load balancer, each consumer host, an endpoint, a listed and an unlisted
-/// host of the internet, an address of nobody's.
+/// host of the internet, an unassigned address.
 fn sources() -> Vec<Ipv4Addr> {
     let others =
         [NODE, Ipv4Addr::new(10, 1, 0, 4), ENI_A, Ipv4Addr::new(198, 51, 100, 10), Ipv4Addr::new(192, 0, 2, 10)];
@@ -126,7 +126,7 @@ fn connecting_from_the_services_side_comes_to_nothing_while_the_same_from_the_vp
         let error = lab.connect(Host::Service, to).expect_err("one-way");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{to:?}: it vanishes");
     }
-    assert_eq!(host.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);
+    assert_eq!(host.accept().expect_err("no connection").kind(), ErrorKind::WouldBlock);
     lab.connect(Host::Vpc, (ENI_A, 1024)).expect("the endpoint serves the VPC all the while");
 }
 
@@ -151,7 +151,7 @@ fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_
     assert_eq!(admin.len(), 1, "{admin:?}");
     lab.hello(Host::Service, (*admin[0].ip(), admin[0].port())).expect_err("closed unanswered");
     for to in &endpoints {
-        // A handshake is the kernel's; what a client sends then must meet nobody.
+        // The kernel completes the handshake; what a client sends then must reach no process.
         let error = lab.hello(Host::Service, (*to.ip(), to.port())).expect_err("one-way");
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{to}: silence, not {error}");
     }

@@ -8,13 +8,13 @@ use plgw::lab::{DEFAULT_CONFIG, Host};
 use super::support::{ENI_A, Labs, SOON, TestLab, eventually};
 use crate::support::skip;
 
-/// A server of this machine's that says a word to whoever connects.
+/// A server on this machine that sends a word to each client.
 fn greeter(word: &'static [u8]) -> TcpListener {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let accepting = listener.try_clone().expect("a copy");
     std::thread::spawn(move || {
         for stream in accepting.incoming() {
-            // Whoever has gone again, as health checks have, hears nothing.
+            // A client that has closed already, as health checks do, gets nothing.
             let _ = stream.and_then(|mut stream| stream.write_all(word));
         }
     });
@@ -30,7 +30,7 @@ fn the_configs_own_nodes_are_reached_where_they_really_are() {
     let port = real.local_addr().expect("bound").port();
     let labs = Labs::new();
     let file = labs.base().with_extension("toml");
-    // All on this machine's loopback; all but one where nobody listens.
+    // All on this machine's loopback; all but one have no listener.
     let text = DEFAULT_CONFIG.replace("\"10.1.0.11:27017\"", &format!("\"127.0.0.1:{port}\""));
     let text = ["\"10.1.0.1", "\"10.1.0.2", "http://10.1.0.3"]
         .into_iter()

@@ -9,7 +9,7 @@ use super::support::{Labs, TestLab};
 use crate::support::skip;
 
 #[test]
-fn hosts_of_another_region_reach_the_load_balancer_and_its_side_reaches_nobody() {
+fn hosts_of_another_region_reach_the_load_balancer_and_the_services_side_reaches_no_host() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can put sockets of a running test into another network namespace");
     }

@@ -42,7 +42,7 @@ impl Labs {
     }
 
     /// A directory for labs, while no other test on this machine has one: the kernel gives a namespace's number to
-    /// another one as soon as it is free, so who looks for leftovers by number must be alone.
+    /// another one as soon as it is free, so a test that looks for leftovers by number must run alone.
     pub(super) fn alone() -> Self {
         Self::in_turn(FlockOperation::LockExclusive)
     }

@@ -70,7 +70,7 @@ fn datagrams_to_an_endpoint_meet_silence() {
             socket.set_read_timeout(Some(SILENCE)).expect("a time-out");
             socket.connect(to).expect("a way");
             let _ = socket.send(b"anybody there?");
-            socket.recv(&mut [0; 16]).expect_err("nobody answers").kind()
+            socket.recv(&mut [0; 16]).expect_err("no answer").kind()
         })
     };
     assert!(matches!(answer((ENI_A, 1024)), ErrorKind::WouldBlock | ErrorKind::TimedOut));

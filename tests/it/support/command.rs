@@ -79,7 +79,7 @@ pub(crate) struct Shift {
 }
 
 impl Shift {
-    /// A shift whose networks nobody has. From the top, as `Net` claims from below.
+    /// A shift whose networks are free. From the top, as `Net` claims from below.
     pub(crate) fn claim() -> Self {
         (4..=24)
             .rev()

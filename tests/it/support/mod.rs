@@ -1,4 +1,4 @@
-//! A gateway of a test's own: its addresses lie in a /16 of 127.0.0.0/8 that no other test has.
+//! A gateway of a test's own: its addresses are in a /16 of 127.0.0.0/8 that no other test has.
 
 mod command;
 mod dns;
@@ -15,7 +15,7 @@ use plgw::config::Config;
 
 pub(crate) use command::{Child, Ran, Shift, plgw};
 pub(crate) use dns::{NameServer, Resolver};
-pub(crate) use net::{Net, Place};
+pub(crate) use net::{ClientNetwork, Net};
 pub(crate) use peers::{
     Closed, DyingTarget, EchoTarget, Flow, HeldTarget, RecordingTarget, ResettingTarget, SilentTarget,
 };
@@ -71,13 +71,13 @@ impl TestGateway {
 
     /// A flow from inside the VPC to `member`.
     pub(crate) async fn dial(&self, member: &str) -> Flow {
-        Flow::connect(self.net.source(Place::Vpc), self.address(member)).await.expect("the port accepts")
+        Flow::connect(self.net.source(ClientNetwork::Vpc), self.address(member)).await.expect("the port accepts")
     }
 
     /// What DNS answers inside the VPC for the endpoint's regional name, sorted.
     pub(crate) async fn answers(&self) -> Vec<std::net::IpAddr> {
         let name = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
-        let resolver = Resolver::new(self.net.source(Place::Vpc), self.net.dns()).await;
+        let resolver = Resolver::new(self.net.source(ClientNetwork::Vpc), self.net.dns()).await;
         let mut addresses = resolver.addresses(name).await;
         addresses.sort();
         addresses

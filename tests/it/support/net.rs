@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plgw::config::{self, Config};
 
-/// Where a test's client stands.
+/// The network of a test's client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ClientNetwork {
     Vpc,
     Peered,
     OnPremises,
@@ -27,7 +27,7 @@ pub(crate) struct Net {
 pub(super) const CLAIM_PORT: u16 = 64_999;
 
 impl Net {
-    /// A network that nobody has.
+    /// A free network.
     pub(crate) fn claim() -> Self {
         // Not again what a test of this process had: its sockets may still be on their way out.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -57,18 +57,18 @@ impl Net {
     }
 
     /// An address of a client at `place`.
-    pub(crate) fn source(&self, place: Place) -> IpAddr {
+    pub(crate) fn source(&self, place: ClientNetwork) -> IpAddr {
         match place {
-            Place::Vpc => self.ip(1, 9),
-            Place::Peered => self.ip(64, 9),
-            Place::OnPremises => self.ip(96, 9),
-            Place::Service => self.ip(128, 99),
-            Place::Public => self.ip(192, 9),
+            ClientNetwork::Vpc => self.ip(1, 9),
+            ClientNetwork::Peered => self.ip(64, 9),
+            ClientNetwork::OnPremises => self.ip(96, 9),
+            ClientNetwork::Service => self.ip(128, 99),
+            ClientNetwork::Public => self.ip(192, 9),
         }
     }
 
     /// A blocking connection from `place`, for tests of whole processes.
-    pub(crate) fn connect(&self, place: Place, to: SocketAddr) -> std::io::Result<TcpStream> {
+    pub(crate) fn connect(&self, place: ClientNetwork, to: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(self.source(place), 0).into())?;
         socket.connect(&to.into())?;

@@ -1,5 +1,5 @@
-//! Tests that go on in namespaces of their own (network, mounts), for clients that can't be told at which port to ask
-//! for names: there the gateway's DNS has port 53 and every resolver of the process is it.
+//! Tests that run in separate namespaces (network, mounts), for clients without a setting for the port of the
+//! DNS server: there the gateway's DNS has port 53 and every resolver of the process is it.
 
 use std::process::{Command, Stdio};
 
@@ -19,7 +19,7 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs the ignored test `name` of this binary in namespaces of its own; they end with it.
+/// Runs the ignored test `name` of this binary in separate namespaces, which end with it.
 ///
 /// Where namespaces are not to be had, it is skipped ([`super::skip`]).
 pub(crate) fn run_inside(name: &str) {

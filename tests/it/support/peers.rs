@@ -272,7 +272,7 @@ impl SilentTarget {
         .await;
     }
 
-    /// Has room from now on, so that it answers the next SYN: one that was dropped before comes again after a second.
+    /// Accepts from now on, so that it answers the next SYN: one that was dropped before comes again after a second.
     pub(crate) async fn answer(self) -> TcpListener {
         rustix::net::listen(&self.queue, 128).expect("a longer queue");
         for _ in self.filling {

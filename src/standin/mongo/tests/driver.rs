@@ -20,7 +20,7 @@ use crate::data::proxy_protocol;
 use crate::standin::mongo::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::tls::LabCa;
 
-/// A relay on a port of its own, as a load balancer would be; with a PROXY header where the target wants one.
+/// A relay on a separate port, as a load balancer would be; with a PROXY header where the target requires one.
 struct TestRelay {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -218,7 +218,7 @@ async fn the_driver_uses_mongos_behind_a_load_balancer() {
 }
 
 #[tokio::test]
-async fn the_driver_says_when_a_port_is_not_load_balanced() {
+async fn the_driver_reports_a_port_that_is_not_load_balanced() {
     let lab = TestLab::new();
     let addresses = MongosAddresses { direct: Some(any_port()), load_balanced: None };
     let mongos = Mongos::start(MongosSpec { nodes: vec![addresses], tls: lab.tls() }).await.expect("a mongos");
