@@ -191,6 +191,7 @@ mod tests {
     use super::super::store::MemoryStore;
     use super::*;
 
+    /// D4.
     #[tokio::test(start_paused = true)]
     async fn a_process_that_has_the_lock_of_an_earlier_one_does_not_wait_for_it() {
         let (id, store): (GatewayId, _) = ("holder-test".parse().unwrap(), MemoryStore::new());

@@ -1,6 +1,7 @@
 //! Several gateways on one state, without sockets: random changes by all of them at once, pauses, cut connections, crashes.
 //!
-//! The clock is virtual, and every call of the store takes some of its time, so that the gateways' changes overlap.
+//! The clock is virtual, and every call of the store takes some of its time, so that the gateways' changes overlap. Part D of
+//! tests/CONFORMANCE.md (D1 to D30).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

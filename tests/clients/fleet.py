@@ -68,27 +68,7 @@ security_group = [
 
 [[project]]
 id = "5f2a1b3c4d5e6f7081920a3b"
-
-[[project.cluster]]
-name = "Cluster0"
-label = "k45tj"
-naming = "dash"
-type = "replica-set"
-set_name = "Cluster0-shard-0-shard-0"
-node = [
-    {{ name = "shard-00-00", zone = "us-east-1a", address = "10.1.0.11:27017" }},
-    {{ name = "shard-00-01", zone = "us-east-1b", address = "10.1.0.12:27017" }},
-    {{ name = "shard-00-02", zone = "us-east-1a", address = "10.1.0.13:27017" }},
-]
-
-# Whose port is moved: no driver uses it.
-[[project.cluster]]
-name = "Cluster1"
-label = "k45tj"
-naming = "dash"
-type = "replica-set"
-node = [{{ name = "shard-00-00", zone = "us-east-1a", address = "10.1.0.21:27017" }}]
-
+{clusters}
 [[project.endpoint_service]]
 id = "vpce-svc-02863655456245e5c"
 region = "us-east-1"
@@ -117,6 +97,28 @@ deployment = "local"
 region = "us-east-1"
 public_address = "10.9.0.10:8443"
 backend = "http://10.1.0.31:9080"
+"""
+CLUSTER0 = """
+[[project.cluster]]
+name = "Cluster0"
+label = "k45tj"
+naming = "dash"
+type = "replica-set"
+set_name = "Cluster0-shard-0-shard-0"
+node = [
+    { name = "shard-00-00", zone = "us-east-1a", address = "10.1.0.11:27017" },
+    { name = "shard-00-01", zone = "us-east-1b", address = "10.1.0.12:27017" },
+    { name = "shard-00-02", zone = "us-east-1a", address = "10.1.0.13:27017" },
+]
+"""
+# Whose port is moved: no driver uses it.
+CLUSTER1 = """
+[[project.cluster]]
+name = "Cluster1"
+label = "k45tj"
+naming = "dash"
+type = "replica-set"
+node = [{ name = "shard-00-00", zone = "us-east-1a", address = "10.1.0.21:27017" }]
 """
 
 
@@ -385,15 +387,15 @@ def settings(name, endpoints, zones):
             f'[gateway]\nid = "{name}"\nzones = {json.dumps(zones)}\n')
 
 
-def config(address, settings, lab_dir):
-    return CONFIG.format(address=address, settings=settings, lab_dir=lab_dir)
+def config(address, settings, lab_dir, clusters=CLUSTER0 + CLUSTER1):
+    return CONFIG.format(address=address, settings=settings, lab_dir=lab_dir, clusters=clusters)
 
 
-def stand_ins():
-    """The servers, by the project's own stand-ins: a replica set over TLS, whose members know their names in the endpoint."""
+def serve(clusters):
+    """The servers of `clusters`, by the project's own stand-ins: a replica set over TLS, whose members know their names in the endpoint."""
     there = lab.work() / "servers"
     there.mkdir()
-    (there / "gateway.toml").write_text(config(HUB, '[state]\nstore = "memory"\n', there / "plgw-lab"))
+    (there / "gateway.toml").write_text(config(HUB, '[state]\nstore = "memory"\n', there / "plgw-lab", clusters))
     with open(there / "log", "w") as log:
         argv = [lab.PLGW, "lab", "process", "stand-ins", there]
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, cwd=there)
@@ -402,12 +404,12 @@ def stand_ins():
 
 
 class Fleet:
-    def __init__(self, drivers=DRIVERS):
+    def __init__(self, drivers=DRIVERS, stand_ins=CLUSTER0 + CLUSTER1):
         network()
         self.etcd = [Etcd(number) for number in MEMBERS]
         leader(self.etcd)
         self.proxies = Proxies()
-        self.servers, self.ca = stand_ins()
+        self.servers, self.ca = serve(stand_ins)
         self.hosts, self.writers = {}, []
         for name in GATEWAYS:
             self.start(name)

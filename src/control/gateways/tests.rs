@@ -1,4 +1,5 @@
-//! Zones of whole gateways without sockets, on a virtual clock: which listeners are open, and what DNS answers.
+//! Zones of whole gateways without sockets, on a virtual clock: which listeners are open, and what DNS answers. Part D of
+//! tests/CONFORMANCE.md (D1 to D30).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
