@@ -64,6 +64,7 @@ impl From<ChangeError> for AppServicesError {
                 let words: Vec<String> = errors.as_slice().iter().map(|error| error.rule.to_string()).collect();
                 Self::new(StatusCode::BAD_REQUEST, "BadRequest", words.join("; "))
             }
+            ChangeError::Save(_) if error.is_too_large() => Self::new(StatusCode::CONFLICT, "Conflict", chain(&error)),
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", chain(&error))
             }

@@ -1,4 +1,4 @@
-//! A gateway whose shared state store does not answer: every API refuses changes in its own shape, and answers what is asked.
+//! D8, D24. A gateway whose shared state store does not answer: every API refuses changes in its own shape, and answers what is asked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,6 +59,29 @@ async fn while_the_shared_store_does_not_answer_every_api_refuses_changes_and_sh
     status.wait_for(|status| status.unreachable.is_none()).await.expect("it says so");
     let moved = gateway.ask("POST", "/v1/targets/Cluster0/shard-00-00/move", "").await;
     assert_eq!(moved.status, 200, "{}", moved.text());
+}
+
+#[tokio::test]
+async fn a_change_of_more_keys_than_a_transaction_takes_is_refused_with_what_to_do_and_nothing_of_it_is_done() {
+    const FAULTS: usize = 121;
+    let gateway = Gateway::sharing(Arc::new(FailingStore::new())).await;
+    for n in 0..FAULTS {
+        let fault = json!({ "name": format!("fault-{n}"), "kind": { "type": "refuse" }, "share": 0 });
+        let set = gateway.ask("POST", "/v1/faults", &fault.to_string()).await;
+        assert!(set.status.is_success(), "{}", set.text());
+    }
+    let cleared = gateway.ask("DELETE", "/v1/faults", "").await;
+    assert_eq!(
+        (cleared.status.as_u16(), &cleared.json()["code"]),
+        (409, &json!("too_many_keys")),
+        "{}",
+        cleared.text()
+    );
+    assert!(said(&cleared, "message").contains("make it in smaller steps; nothing was changed"), "{}", cleared.text());
+    let left = gateway.ask("GET", "/v1/faults", "").await.json();
+    assert_eq!(left["faults"].as_array().map(Vec::len), Some(FAULTS));
+    assert_eq!(gateway.ask("DELETE", "/v1/faults/fault-0", "").await.status, 204);
+    assert_eq!(gateway.ask("DELETE", "/v1/faults", "").await.status, 200);
 }
 
 fn said(answer: &ApiResponse, field: &str) -> String {

@@ -31,7 +31,7 @@ use crate::appservices::{AppOptions, Certificates};
 use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
 use crate::control::store::OpenError;
-use crate::control::{ChangeError, Control, ControlParts, GatewayParts, SharedStatus};
+use crate::control::{ChangeError, Control, ControlParts, GatewayParts, HostLock, SharedStatus};
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
@@ -213,19 +213,21 @@ impl Gateway {
             losses: losses.clone(),
         });
         let flows = Arc::new(Flows::new(data, front, ports));
+        let gateway_id = store::gateway_id(&settings.state)?;
         let parts = ControlParts {
             plane: Arc::clone(&flows),
             snapshots,
             store,
-            gateway: store::gateway_id(&settings.state)?,
             gateway_parts: GatewayParts {
                 claims: store::gateway_claims(&settings.state),
                 admin: admin_socket
                     .as_ref()
                     .and_then(|socket| socket.local_addr().ok())
                     .map(|address| admin_url(address, admin_certificate.is_some(), &settings.admin_names)),
+                lock: gateway_id.as_ref().and_then(HostLock::take),
                 left: last_stop.clone(),
             },
+            gateway: gateway_id,
             probe: Arc::new(TcpProbe),
             name_servers: settings.name_servers.clone(),
             recorder: registry.shared_recorder(),

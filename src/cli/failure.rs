@@ -105,7 +105,9 @@ impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
             SavedError::Store(_) | SavedError::NotFollowed { .. } => Kind::Unavailable,
-            SavedError::Value { .. } | SavedError::Lost { .. } | SavedError::Diverged => Kind::Data,
+            SavedError::Value { .. } | SavedError::Newer { .. } | SavedError::Lost { .. } | SavedError::Diverged => {
+                Kind::Data
+            }
             SavedError::Taken { .. } => Kind::Unavailable,
             SavedError::TooManyKeys { .. } => Kind::Failed,
         };

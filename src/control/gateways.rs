@@ -30,9 +30,12 @@ use self::records::{PREFIX, Registration};
 use self::serving::{Served, Serving};
 pub use self::view::{ClaimView, GatewayState, GatewayView, GatewaysView};
 use super::chain::chain;
+use super::config_base::ConfigBase;
+use super::holder::{self, HostLock};
 use super::inventory::Timestamp;
 use super::owner::{ChangeError, Command, Decision, Owner, RETRY};
 use super::plane::Plane;
+use super::saved::Loaded;
 use super::shared::KNOWN;
 use super::store::{StateStore, StoreError};
 use crate::model::{ClaimId, GatewayId, Lease};
@@ -47,6 +50,8 @@ pub struct GatewayParts {
     pub claims: Option<BTreeSet<ClaimId>>,
     /// Where the others' operators find its admin API, as a URL.
     pub admin: Option<String>,
+    /// By which its next process knows that this one is gone; `None`: that one waits until it is not heard of for a while.
+    pub lock: Option<HostLock>,
     /// The process ends and nothing of it is open any more, so that another one may take the name.
     pub left: CancellationToken,
 }
@@ -116,7 +121,7 @@ impl Member {
         let started = Timestamp::now();
         let own = Registration {
             process: started.0,
-            host: host(),
+            host: holder::host(),
             renewal: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             claims: parts.claims.clone(),
@@ -148,18 +153,23 @@ impl Member {
         self.serving.borrow().clone()
     }
 
-    /// Goes on with that, now that the owner runs and listens.
+    /// Goes on with that, now that the owner runs and listens for what is `served`.
     pub(super) fn start(
         self,
+        served: Served,
         commands: mpsc::UnboundedSender<Command>,
         tasks: &tokio_util::task::TaskTracker,
     ) -> Gateways {
-        let claims = self.leases.keys().cloned().collect();
-        self.served.send_replace(Served { claims, problem: None });
+        let mut wanted = self.serving.subscribe();
+        if served.problem.is_some() {
+            // It is tried again.
+            wanted.mark_changed();
+        }
+        self.served.send_replace(served);
         let (forget, requests) = mpsc::unbounded_channel();
         let (leave, left) = (CancellationToken::new(), CancellationToken::new());
         let gateways = Gateways { view: self.view.subscribe(), forget, leave: leave.clone(), left: left.clone() };
-        tasks.spawn(listen(self.serving.subscribe(), commands, self.served.clone()));
+        tasks.spawn(listen(wanted, commands, self.served.clone()));
         tasks.spawn(async move {
             let _left = left.drop_guard();
             self.run(requests, leave).await;
@@ -356,13 +366,6 @@ async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Res
     }
 }
 
-/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice.
-fn host() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
-    format!("{} {}", boot.trim(), network.display())
-}
-
 /// Has the owner listen where this gateway is to, again and again until it does.
 async fn listen(
     mut wanted: watch::Receiver<Serving>,
@@ -393,6 +396,25 @@ async fn listen(
 }
 
 impl<P: Plane> Owner<P> {
+    /// Starts, and listens where `serving` says. Of several claims those are left out whose addresses can't be bound.
+    pub(super) async fn start_serving(
+        &mut self,
+        file: ConfigBase,
+        loaded: Loaded,
+        serving: Serving,
+    ) -> Result<Served, ChangeError> {
+        let claims: BTreeSet<_> = serving.here.iter().flatten().map(|(claim, _)| claim.clone()).collect();
+        let refused = match self.start(file.clone(), loaded.clone()).await {
+            Ok(()) => return Ok(Served { claims, problem: None }),
+            Err(refused @ ChangeError::Bind(_)) if claims.len() > 1 => refused,
+            Err(refused) => return Err(refused),
+        };
+        self.desired.served_here = Some(BTreeMap::new());
+        self.start(file, loaded).await?;
+        let served = self.serve(serving).await;
+        if served.claims.is_empty() { Err(refused) } else { Ok(served) }
+    }
+
     /// Listens at the addresses of the claims that this gateway has, and no others. What can't be bound is left out.
     pub(super) async fn serve(&mut self, serving: Serving) -> Served {
         let Serving { here: Some(wanted), elsewhere } = serving else { return Served::default() };

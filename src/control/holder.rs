@@ -4,7 +4,11 @@
 //! A process writes its key every [`BEAT`]. One that starts takes over a key that was not written for [`LEASE`], by its own monotonic
 //! clock: no two clocks are compared, and the store needs no leases. It does so in the transaction of its first change, which
 //! rewrites the head of all changes: so whatever the earlier process still sends conflicts.
+//!
+//! A process that is started again after a crash need not wait: by a [`HostLock`] it knows that the earlier one is gone.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +37,33 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 /// How long giving up the key may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What only one process of a host can have: an abstract socket in the host's network namespace, which goes with the process however
+/// that ends. Nothing is sent to it.
+#[derive(Debug, Clone)]
+pub struct HostLock {
+    host: String,
+    _socket: Arc<UnixDatagram>,
+}
+
+impl HostLock {
+    /// Takes the lock of the gateway `id`; `None`: another process has it, or the system has no such sockets.
+    #[must_use]
+    pub fn take(id: &GatewayId) -> Option<Self> {
+        let address = SocketAddr::from_abstract_name(format!("plgw/gateway/{id}")).ok()?;
+        let socket = UnixDatagram::bind_addr(&address).ok()?;
+        Some(Self { host: host(), _socket: Arc::new(socket) })
+    }
+}
+
+/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice.
+pub(super) fn host() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    format!("{} {}", boot.trim(), network.display())
+}
+
 /// What a process says of itself while it serves as a gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// Random: tells the process from an earlier one.
     process: String,
@@ -46,15 +75,27 @@ pub(super) struct Holder {
     started: Timestamp,
     /// How often it has written its key.
     beat: u64,
+    /// The host whose [`HostLock`] it has; `None`: it has none.
+    #[serde(default)]
+    locked: Option<String>,
+    /// This process' lock, which it has for as long as it serves.
+    #[serde(skip)]
+    _lock: Option<HostLock>,
 }
 
 impl Holder {
     /// This process.
-    pub(super) fn new(admin: Option<String>) -> Self {
+    pub(super) fn new(admin: Option<String>, lock: Option<HostLock>) -> Self {
         let mut process = [0; 8];
         SystemRandom::new().fill(&mut process).expect("the system's generator was seeded at boot");
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { process: hex::encode(process), version, admin, started: Timestamp::now(), beat: 0 }
+        let locked = lock.as_ref().map(|lock| lock.host.clone());
+        Self { process: hex::encode(process), version, admin, started: Timestamp::now(), beat: 0, locked, _lock: lock }
+    }
+
+    /// Whether `earlier` is gone for certain: this process has the lock that it had.
+    fn outlives(&self, earlier: &Self) -> bool {
+        self.locked.is_some() && self.locked == earlier.locked
     }
 
     pub(super) fn process(&self) -> &str {
@@ -79,15 +120,22 @@ async fn read(store: &dyn StateStore, id: &GatewayId) -> Result<Option<(Holder, 
     Ok(Some((SavedError::read(&entry)?, entry.revision)))
 }
 
-/// Waits until no process serves as `id`; what its key is then.
+/// Waits until no process other than `own` serves as `id`; what its key is then.
 ///
 /// # Errors
 ///
 /// [`SavedError::Taken`] as soon as one shows that it is there.
-pub(super) async fn vacancy(store: &dyn StateStore, id: &GatewayId) -> Result<ExpectedRevision, SavedError> {
+pub(super) async fn vacancy(
+    store: &dyn StateStore,
+    id: &GatewayId,
+    own: &Holder,
+) -> Result<ExpectedRevision, SavedError> {
     let mut first: Option<(Revision, Instant)> = None;
     loop {
         let Some((holder, at)) = read(store, id).await? else { return Ok(ExpectedRevision::Absent) };
+        if own.outlives(&holder) {
+            return Ok(ExpectedRevision::At(at));
+        }
         match first {
             None => {
                 let seconds = LEASE.as_secs();
@@ -135,5 +183,32 @@ pub(super) async fn hold(
         let gone = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).delete(key);
         // Where it can't be given up it is free once the lease is over.
         let _ = timeout(LEAVE_TIMEOUT, store.commit(gone)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::MemoryStore;
+    use super::*;
+
+    /// D4.
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_has_the_lock_of_an_earlier_one_does_not_wait_for_it() {
+        let (id, store): (GatewayId, _) = ("holder-test".parse().unwrap(), MemoryStore::new());
+        let lock = HostLock::take(&id).expect("no other process has it");
+        assert!(HostLock::take(&id).is_none(), "one process has it");
+        let first = Holder::new(None, Some(lock));
+        let at = store.commit(Txn::new().put(key(&id), json(&first))).await.unwrap();
+        drop(first);
+        let lock = HostLock::take(&id).expect("it went with the process");
+        let begun = Instant::now();
+        let restarted = Holder::new(None, Some(lock));
+        assert_eq!(vacancy(&store, &id, &restarted).await.unwrap(), ExpectedRevision::At(at));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for other in [Holder::new(None, None), Holder { locked: Some("elsewhere".to_owned()), ..restarted }] {
+            let begun = Instant::now();
+            assert_eq!(vacancy(&store, &id, &other).await.unwrap(), ExpectedRevision::At(at));
+            assert!(begun.elapsed() >= LEASE, "it may live");
+        }
     }
 }

@@ -47,6 +47,7 @@ pub use self::gateways::{ClaimView, GatewayParts, GatewayState, GatewayView, Gat
 use self::gateways::{Gateways, Member};
 use self::health::{HealthProber, Probe};
 use self::holder::Holder;
+pub use self::holder::HostLock;
 use self::inventory::{ApiResources, Inventory, Timestamp};
 use self::metrics::ControlMetrics;
 pub use self::node_names::NodeName;
@@ -169,7 +170,8 @@ impl Control {
     ) -> Result<Self, ChangeError> {
         let shared = match &parts.gateway {
             Some(id) => {
-                let holder = Holder::new(parts.gateway_parts.admin.clone());
+                let own = &parts.gateway_parts;
+                let holder = Holder::new(own.admin.clone(), own.lock.clone());
                 Some(Shared::join(&*parts.store, id.clone(), holder).await?)
             }
             None => None,
@@ -206,7 +208,7 @@ impl Control {
                 own_addresses: desired.own_addresses.clone(),
                 own_names: desired.own_names.clone(),
                 served_anywhere: serving.anywhere(),
-                served_here: serving.here,
+                served_here: serving.here.clone(),
                 ..Desired::default()
             },
             config: ConfigBase::default(),
@@ -239,12 +241,15 @@ impl Control {
             draining: HashMap::new(),
             retiring: HashMap::new(),
         };
-        if let Err(error) = Box::pin(owner.start(ConfigBase::of(&desired), loaded)).await {
-            if let Some(member) = &mut member {
-                member.leave().await;
+        let served = match Box::pin(owner.start_serving(ConfigBase::of(&desired), loaded, serving)).await {
+            Ok(served) => served,
+            Err(error) => {
+                if let Some(member) = &mut member {
+                    member.leave().await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         if let Some((id, shared)) = parts.gateway.zip(owner.saved.shared()) {
             let ((holder, at), left) = (shared.holder(), parts.gateway_parts.left);
             tracker.spawn(holder::hold(Arc::clone(&parts.store), id, holder, at, left));
@@ -258,7 +263,7 @@ impl Control {
         // As a separate change: a wrong name must not keep the gateway from starting.
         names.put_in_force(&commands).await;
         tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
-        let gateways = member.map(|member| member.start(commands.clone(), tracker));
+        let gateways = member.map(|member| member.start(served, commands.clone(), tracker));
         Ok(Self {
             commands,
             snapshots: snapshots_seen,

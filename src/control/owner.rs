@@ -130,6 +130,11 @@ impl ChangeError {
         matches!(self, Self::Save(SavedError::Store(StoreError::OutcomeUnknown { .. })))
     }
 
+    /// Whether it writes more than a change may: [`SavedError::TooManyKeys`].
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Save(SavedError::TooManyKeys { .. }))
+    }
+
     /// Whether another writer was first.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Save(SavedError::Store(StoreError::Conflict { .. })))

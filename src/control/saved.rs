@@ -69,11 +69,11 @@ impl Saved {
     /// flows are gone with it, so nothing of it drains any more; `shared`: it is not.
     pub(super) async fn load(store: Arc<dyn StateStore>, shared: Option<Shared>) -> Result<(Self, Loaded), SavedError> {
         let entries = store.range("").await?.entries;
+        let shared = shared.map(|shared| shared.read(&entries)).transpose()?;
         let mut loaded = loaded(&entries)?;
         if shared.is_none() {
             loaded.held.release_all();
         }
-        let shared = shared.map(|shared| shared.read(&entries)).transpose()?;
         let known = Known { written: written(entries), shared };
         Ok((Self { store, known, in_doubt: false, problem: watch::Sender::default() }, loaded))
     }
@@ -156,7 +156,7 @@ impl Saved {
 
     /// Whether `gateway` may have listeners open, as far as the state says.
     pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
-        self.shared().is_some_and(|shared| shared.known.contains(gateway))
+        self.shared().is_some_and(|shared| shared.knows(gateway))
     }
 
     async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>) -> Result<(), SavedError> {
@@ -430,7 +430,8 @@ mod tests {
     /// One of several gateways on a store.
     async fn shared_saver() -> Saver {
         let store = Arc::new(FailingStore::new());
-        let shared = Shared::join(&*store, "a".parse().unwrap(), Holder::new(None)).await.expect("the id is free");
+        let shared =
+            Shared::join(&*store, "a".parse().unwrap(), Holder::new(None, None)).await.expect("the id is free");
         let (saved, _) = Saved::load(store.clone(), Some(shared)).await.expect("an empty store");
         let mut saver = Saver { store, saved };
         saver.save(1024, 1).await.expect("saved");

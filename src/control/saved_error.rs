@@ -31,6 +31,19 @@ pub enum SavedError {
         /// How long an id is held for a process that says nothing, in seconds.
         seconds: u64,
     },
+    /// A later version of the program wrote the shared state in a way that this one would misread.
+    #[error(
+        "gateway `{by}` wrote the shared state in format {format}, and this version of the program reads formats up to {known}; \
+         upgrade this gateway; until then it changes nothing, and what is in force here stays"
+    )]
+    Newer {
+        /// Who wrote it.
+        by: GatewayId,
+        /// Its format.
+        format: u32,
+        /// The latest format that this version reads.
+        known: u32,
+    },
     /// A change that other gateways would not see whole.
     #[error(
         "the change writes {keys} keys, and gateways that share a state take {most} at most in one change; make it in smaller \

@@ -4,7 +4,7 @@
 //! the other left: no address, port or index is given twice, whichever keys the two write. The same transaction writes a
 //! text of the gateway's own below [`LAST`], by which it finds out whether a change happened whose outcome it was not told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,12 @@ use crate::model::GatewayId;
 pub(super) const HEAD: &str = "head";
 /// By gateway: its latest change.
 const LAST: &str = "last/";
-/// By gateway: it may serve, although nothing is heard of it.
+/// By gateway: it may serve, although nothing is heard of it; a [`KnownGateway`].
 pub(super) const KNOWN: &str = "known/";
+
+/// How this version writes the shared state. One that writes what this one would misread has a greater number, and writes in that
+/// way once every known gateway can read it.
+pub(super) const FORMAT: u32 = 1;
 
 /// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
 pub(super) const OPERATIONS: usize = 8;
@@ -38,6 +42,22 @@ pub(super) struct Head {
     pub(super) by: GatewayId,
     /// When, by that gateway's clock.
     at: Timestamp,
+    /// The format of the state from this change on: the lowest one of all known gateways.
+    #[serde(default = "first_format")]
+    format: u32,
+}
+
+/// What is known of a gateway for as long as it may serve.
+#[derive(Debug, Serialize, Deserialize)]
+struct KnownGateway {
+    /// The latest format that it reads.
+    #[serde(default = "first_format")]
+    format: u32,
+}
+
+/// The format of what says none.
+fn first_format() -> u32 {
+    1
 }
 
 /// Whether the gateway's id is this process'.
@@ -61,8 +81,8 @@ pub(super) struct Shared {
     config_in_force: Bytes,
     /// The change that this gateway's state is, with its revision.
     head: Option<(Head, Revision)>,
-    /// All that may have listeners open.
-    pub(super) known: BTreeSet<GatewayId>,
+    /// All that may have listeners open, with the latest format that each reads.
+    known: BTreeMap<GatewayId, u32>,
     /// A gateway that the next change takes out of `known`.
     pub(super) forgotten: Option<GatewayId>,
     /// How many changes this process tried.
@@ -87,7 +107,7 @@ impl Shared {
     ///
     /// [`SavedError::Taken`] while another process does.
     pub(super) async fn join(store: &dyn StateStore, id: GatewayId, holder: Holder) -> Result<Self, SavedError> {
-        let claim = IdHold::Free(holder::vacancy(store, &id).await?);
+        let claim = IdHold::Free(holder::vacancy(store, &id, &holder).await?);
         Ok(Self {
             id,
             holder,
@@ -95,7 +115,7 @@ impl Shared {
             config: Bytes::new(),
             config_in_force: Bytes::new(),
             head: None,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             forgotten: None,
             tried: 0,
             happened: None,
@@ -106,19 +126,29 @@ impl Shared {
     /// Whether a change is due although the state itself is as it is saved: it joins, or publishes a config.
     pub(super) fn is_due(&self) -> bool {
         self.claim != IdHold::Held
-            || !self.known.contains(&self.id)
+            || !self.is_known()
             || self.forgotten.is_some()
             || self.config_in_force != self.config
     }
 
+    /// Whether this gateway is known as one of this version.
+    fn is_known(&self) -> bool {
+        self.known.get(&self.id) == Some(&FORMAT)
+    }
+
+    /// Whether `gateway` may have listeners open.
+    pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
+        self.known.contains_key(gateway)
+    }
+
     /// Whether no other gateway may have listeners open.
     pub(super) fn is_alone(&self) -> bool {
-        self.known.iter().all(|known| *known == self.id)
+        self.known.keys().all(|known| *known == self.id)
     }
 
     /// All that may have listeners open, this one too.
     pub(super) fn gateways(&self) -> BTreeSet<GatewayId> {
-        self.known.iter().chain([&self.id]).cloned().collect()
+        self.known.keys().chain([&self.id]).cloned().collect()
     }
 
     /// The config of all gateways as the next change leaves it; empty: none is published yet.
@@ -134,8 +164,9 @@ impl Shared {
     /// Makes `txn` a change: the next one after the one that is known.
     pub(super) fn mark(&mut self, txn: Txn) -> (Txn, Mark) {
         self.tried += 1;
+        let format = self.known.values().copied().min().unwrap_or(FORMAT).min(FORMAT);
         let mark = Mark {
-            head: Head { seq: self.seq() + 1, by: self.id.clone(), at: Timestamp::now() },
+            head: Head { seq: self.seq() + 1, by: self.id.clone(), at: Timestamp::now(), format },
             number: self.tried,
             last: format!("{}.{}", self.holder.process(), self.tried),
         };
@@ -147,8 +178,8 @@ impl Shared {
             let key = holder::key(&self.id);
             txn = txn.compare(key.clone(), expected).put(key, json(&self.holder));
         }
-        if !self.known.contains(&self.id) {
-            txn = txn.put(StateKey::own(&format!("{KNOWN}{}", self.id)), "{}");
+        if !self.is_known() {
+            txn = txn.put(StateKey::own(&format!("{KNOWN}{}", self.id)), json(&KnownGateway { format: FORMAT }));
         }
         if self.config_in_force != self.config {
             txn = txn.put(StateKey::own(CONFIG), self.config.clone());
@@ -195,7 +226,7 @@ impl Shared {
         if self.claim != IdHold::Held {
             self.joined = revision;
         }
-        self.known.insert(self.id.clone());
+        self.known.insert(self.id.clone(), FORMAT);
         if let Some(gateway) = self.forgotten.take() {
             self.known.remove(&gateway);
         }
@@ -208,22 +239,28 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`SavedError::Taken`] when another process serves as this gateway, [`SavedError::Lost`] when changes are gone that this
-    /// gateway has seen, and [`SavedError::Value`] for what this version does not write.
+    /// [`SavedError::Newer`] for a state in a later format, [`SavedError::Taken`] when another process serves as this gateway,
+    /// [`SavedError::Lost`] when changes are gone that this gateway has seen, and [`SavedError::Value`] for what this version does
+    /// not write.
     pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
         let claim = IdHold::Free(ExpectedRevision::Absent);
-        let mut shared = Self { claim, head: None, known: BTreeSet::new(), happened: None, ..self.clone() };
+        let mut shared = Self { claim, head: None, known: BTreeMap::new(), happened: None, ..self.clone() };
         shared.config_in_force = Bytes::new();
+        if let Some(entry) = entries.iter().find(|entry| entry.key.as_str() == HEAD) {
+            let head: Head = SavedError::read(entry)?;
+            if head.format > FORMAT {
+                return Err(SavedError::Newer { by: head.by, format: head.format, known: FORMAT });
+            }
+            shared.head = Some((head, entry.revision));
+        }
         for entry @ Entry { key, value, revision } in entries {
             let key = key.as_str();
             let wrong = |source| SavedError::Value { key: key.to_owned(), source };
-            if key == HEAD {
-                shared.head = Some((SavedError::read(entry)?, *revision));
-            } else if key == CONFIG {
+            if key == CONFIG {
                 shared.config_in_force = value.clone();
             } else if let Some(text) = key.strip_prefix(KNOWN) {
                 let id = text.parse().map_err(|error| wrong(serde::de::Error::custom(error)))?;
-                shared.known.insert(id);
+                shared.known.insert(id, SavedError::read::<KnownGateway>(entry)?.format);
             } else if let Some(text) = key.strip_prefix(LAST) {
                 if text == self.id.as_str() {
                     shared.happened = self.number_of(value);
@@ -242,7 +279,7 @@ impl Shared {
         }
         let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
         // With its place among the known ones, another gateway took its latest change away.
-        let was_forgotten = self.known.contains(&self.id) && !shared.known.contains(&self.id);
+        let was_forgotten = self.knows(&self.id) && !shared.knows(&self.id);
         let is_missing = shared.happened < self.happened && !was_forgotten;
         if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
             return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });

@@ -1,6 +1,7 @@
 //! Several gateways on one state, without sockets: random changes by all of them at once, pauses, cut connections, crashes.
 //!
-//! The clock is virtual, and every call of the store takes some of its time, so that the gateways' changes overlap.
+//! The clock is virtual, and every call of the store takes some of its time, so that the gateways' changes overlap. Part D of
+//! tests/CONFORMANCE.md (D1 to D30).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -217,7 +218,7 @@ impl Gateway {
 
 /// What is saved.
 async fn saved(store: &Arc<dyn StateStore>) -> (PortAllocations, Inventory, u64) {
-    let reader = Shared::join(&**store, "reader".parse().unwrap(), Holder::new(None)).await.expect("it is free");
+    let reader = Shared::join(&**store, "reader".parse().unwrap(), Holder::new(None, None)).await.expect("it is free");
     let (_, loaded) = Saved::load(Arc::clone(store), Some(reader)).await.expect("readable");
     let base = Inventory::from_config(&config::quickstart().desired);
     let head = store.range("head").await.unwrap().entries;
@@ -664,6 +665,29 @@ fn a_store_that_was_restored_from_an_older_copy_is_noticed_and_not_followed() {
         }
         let a = Gateway::start("a", &copy).await.expect("a restart takes over what is there");
         a.move_target(0).await.expect("saved");
+    });
+}
+
+/// Rolled back, or left behind by an upgrade of the others.
+#[test]
+fn a_state_in_a_later_format_is_not_followed_and_keeps_an_older_program_from_starting() {
+    block_on(async {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+        let a = Gateway::start("a", &store).await.unwrap();
+        let before = a.ports();
+        let head = store.range(shared::HEAD).await.unwrap().entries.remove(0);
+        let mut later: serde_json::Value = serde_json::from_slice(&head.value).unwrap();
+        assert_eq!(later["format"], shared::FORMAT);
+        (later["seq"], later["by"], later["format"]) = (2.into(), "z".into(), (shared::FORMAT + 1).into());
+        let ledger = store.range("ports/").await.unwrap().entries.remove(0).key;
+        store.commit(Txn::new().put(head.key, later.to_string()).put(ledger, "[1, 2]")).await.unwrap();
+        let behind = a.says(|status| status.behind.is_some()).await.behind.unwrap();
+        assert!(behind.contains("gateway `z` wrote the shared state in format 2"), "{behind}");
+        assert!(behind.contains("upgrade this gateway"), "{behind}");
+        a.move_target(0).await.expect_err("nothing is written on what it can't read");
+        assert_eq!(a.ports(), before);
+        let error = Gateway::start("b", &store).await.err().expect("it would serve what it can't read");
+        assert!(chain(&error).contains("upgrade this gateway"), "{}", chain(&error));
     });
 }
 

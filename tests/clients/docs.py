@@ -19,7 +19,10 @@ QUICKSTART = ["docs/operating.md", "docs/load.md", "docs/real-servers.md", "READ
 # Pages that are run in a lab, one after the other.
 LAB = ["docs/lab.md", "docs/fidelity-nlb.md"]
 # Pages whose blocks another test runs.
-ELSEWHERE = {"docs/tour-aws-atlas.md": "tour.py", "docs/tour-clouds.md": "tour.py", "docs/experiments.md": "failover.py"}
+ELSEWHERE = {
+    "docs/tour-aws-atlas.md": "tour.py", "docs/tour-clouds.md": "tour.py", "docs/experiments.md": "failover.py",
+    "docs/fleet.md": "fleet.py",
+}
 
 
 def setup():

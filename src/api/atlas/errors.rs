@@ -85,6 +85,7 @@ impl From<ChangeError> for AtlasError {
                 _ => Self::new(409, "CONFLICT", error.to_string()),
             },
             ChangeError::Bind(_) => Self::new(409, "LISTENER_UNAVAILABLE", chain(&error)),
+            ChangeError::Save(_) if error.is_too_large() => Self::new(409, "CONFLICT", chain(&error)),
             ChangeError::Save(_) | ChangeError::Stopping => Self::new(503, "SERVICE_UNAVAILABLE", chain(&error)),
             ChangeError::Config(_)
             | ChangeError::NoSuchTarget { .. }

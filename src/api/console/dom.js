@@ -87,7 +87,7 @@ export function options(select, pairs) {
 /** How a state looks, by its first letters in lower case; what isn't known looks neutral. */
 const LOOKS = [
   ["good", ["available", "healthy", "ready", "serving", "primary", "in dns"]],
-  ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused", "critical", "down", "not in dns"]],
+  ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused", "critical", "down", "gone", "not in dns"]],
   ["pending", ["warning", "pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come", "on"]],
 ];
 

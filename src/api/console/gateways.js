@@ -32,7 +32,8 @@ export function show({ gateways }) {
   document.querySelector('nav a[href="#gateways"]').parentElement.hidden = !gateways.shared;
   if (!gateways.shared) return;
   drawGateways(gateways.gateways);
-  drawZones(gateways.claims);
+  const gone = new Set(gateways.gateways.filter(({ state }) => state === "gone").map(({ id }) => id));
+  drawZones(gateways.claims.map((claim) => ({ ...claim, gone: gone.has(claim.gateway) })));
 }
 
 const names = (list, none) => (list === null ? "all addresses" : list.join(", ") || none);
@@ -53,10 +54,12 @@ function makeGateway({ id }) {
     update(view) {
       state.update(view.state[0].toUpperCase() + view.state.slice(1));
       const ago = view.heard_seconds_ago === null ? "" : `heard of ${view.heard_seconds_ago} s ago`;
-      say(heard, [view.is_this && "this gateway", ago].filter(Boolean).join(", "));
-      say(serves, view.zones === null ? "all addresses" : names(view.serving, "nothing"));
+      say(heard, view.is_this ? "this gateway" : ago);
+      const serving = view.zones === null ? "all addresses" : names(view.serving, "nothing");
+      say(serves, view.state === "gone" ? `last: ${serving}` : serving);
       say(wants, names(view.zones, "nothing"));
-      say(admin, view.admin ?? "");
+      const url = view.admin ?? "";
+      if (admin.textContent !== url) admin.replaceChildren(/^https?:/.test(url) ? el("a", { href: url, rel: "noreferrer" }, url) : url);
       forget.hidden = view.is_this || view.state !== "gone";
     },
   };
@@ -67,7 +70,7 @@ function makeZone({ zone }) {
   return {
     element: el("tr", {}, el("th", { scope: "row" }, zone), holder, standbys, without),
     update(view) {
-      say(holder, view.gateway ?? "none");
+      say(holder, view.gone ? `${view.gateway} (gone)` : (view.gateway ?? "none"));
       say(standbys, view.standbys.join(", ") || "none");
       say(without, view.fenced ? "stops, so that a standby may take it" : "goes on");
     },

@@ -42,6 +42,7 @@ impl From<ChangeError> for Ec2Error {
                 first.map_or_else(|| Self::new("InvalidParameter", error.to_string()), |first| of_rule(&first.rule))
             }
             ChangeError::Bind(_) => Self::new("InvalidParameterValue", chain(&error)),
+            ChangeError::Save(_) if error.is_too_large() => Self::new("ResourceCountExceeded", chain(&error)),
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "Unavailable", message: chain(&error) }
             }

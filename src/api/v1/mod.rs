@@ -92,6 +92,7 @@ fn refused(error: &ChangeError) -> V1Error {
         ChangeError::Plan(_) => (StatusCode::CONFLICT, "plan_refused"),
         ChangeError::Bind(_) => (StatusCode::CONFLICT, "bind_failed"),
         ChangeError::Save(_) if error.outcome_is_unknown() => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
+        ChangeError::Save(_) if error.is_too_large() => (StatusCode::CONFLICT, "too_many_keys"),
         ChangeError::Save(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_saved"),
         ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
         ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),

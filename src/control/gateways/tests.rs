@@ -1,4 +1,5 @@
-//! Zones of whole gateways without sockets, on a virtual clock: which listeners are open, and what DNS answers.
+//! Zones of whole gateways without sockets, on a virtual clock: which listeners are open, and what DNS answers. Part D of
+//! tests/CONFORMANCE.md (D1 to D30).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -142,7 +143,7 @@ impl Gateway {
         let claims = claims.map(|claims| claims.iter().map(|claim| claim.parse().unwrap()).collect());
         let parts = ControlParts {
             gateway: Some(name.parse().unwrap()),
-            gateway_parts: GatewayParts { claims, admin: None, left: stop.clone() },
+            gateway_parts: GatewayParts { claims, left: stop.clone(), ..GatewayParts::default() },
             stop: stop.clone(),
             ..ControlParts::for_test(Arc::clone(&listeners), line.clone())
         };
@@ -297,6 +298,32 @@ fn a_start_whose_addresses_are_taken_fails_and_leaves_the_claim_free() {
         assert!(matches!(error, ChangeError::Bind(_)), "{error}");
         let b = Gateway::start("b", Some(&ZONES), &store, &Host::default()).await;
         assert_eq!(b.listeners.claims(), set(&ZONES));
+    });
+}
+
+#[test]
+fn a_start_with_the_addresses_of_one_zone_taken_serves_the_others_and_that_one_later() {
+    block_on(async {
+        let (store, host) = (memory(), Host::default());
+        let taken: BTreeSet<IpAddr> = config::quickstart()
+            .desired
+            .endpoints
+            .into_values()
+            .flat_map(|endpoint| endpoint.addresses)
+            .filter(|address| address.zone.as_str() == ZONES[1])
+            .map(|address| address.ip)
+            .collect();
+        host.0.lock().unwrap().clone_from(&taken);
+        let a = Gateway::start("a", Some(&ZONES), &store, &host).await;
+        assert_eq!(a.listeners.claims(), set(&ZONES[..1]));
+        seconds(2).await;
+        let problem = a.control.gateways().unwrap().problem.clone().expect("it says so");
+        assert!(problem.contains("cannot serve us-east-1b: failed to bind"), "{problem}");
+        assert_eq!(a.in_dns(), set(&ZONES[..1]));
+        host.0.lock().unwrap().retain(|ip| !taken.contains(ip));
+        seconds(3).await;
+        assert_eq!((a.listeners.claims(), a.in_dns()), (set(&ZONES), set(&ZONES)));
+        assert_eq!(a.control.gateways().unwrap().problem, None);
     });
 }
 

@@ -1,4 +1,4 @@
-//! What only etcd does. `PLGW_TEST_ETCD` names the client URLs of a running etcd, separated by commas; `.ci/run` starts one.
+//! What only etcd does: rows D10 and D11 of tests/CONFORMANCE.md. `PLGW_TEST_ETCD` names the client URLs of a running etcd, separated by commas; `.ci/run` starts one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
