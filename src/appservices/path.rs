@@ -50,16 +50,29 @@ const CLIENT: &str = "/api/client/v2.0";
 ///
 /// [`Ambiguous`] when a backend could take it for another one.
 pub(crate) fn route(path: &str) -> Result<Route<'_>, Ambiguous> {
-    if !path.starts_with('/') || path.contains('\\') || path.bytes().any(|b| b.is_ascii_control()) {
+    if !path.starts_with('/') {
         return Err(Ambiguous);
     }
     let route = classify(path);
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'/' | b'-' | b'_' | b'.');
-    let has_dots = path.contains("/.") || path.contains("./") || path.ends_with('.');
-    if !path.bytes().all(is_plain) || has_dots || path.contains("//") {
+    if !is_plain(path) {
         check_spelling(path, route)?;
     }
     Ok(route)
+}
+
+/// Whether nothing in a path is peculiar, as in most: one pass over it.
+fn is_plain(path: &str) -> bool {
+    let mut last = 0;
+    path.bytes().all(|b| {
+        let fits = match b {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => true,
+            b'.' => last != b'/',
+            b'/' => last != b'/' && last != b'.',
+            _ => false,
+        };
+        last = b;
+        fits
+    }) && last != b'.'
 }
 
 /// Decodings after which a path must not change any more.
