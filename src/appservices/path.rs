@@ -60,19 +60,12 @@ pub(crate) fn route(path: &str) -> Result<Route<'_>, Ambiguous> {
     Ok(route)
 }
 
-/// Whether nothing in a path is peculiar, as in most: one pass over it.
+/// Whether nothing in a path, which begins with a slash, is peculiar, as in most: one pass over it.
 fn is_plain(path: &str) -> bool {
-    let mut last = 0;
-    path.bytes().all(|b| {
-        let fits = match b {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => true,
-            b'.' => last != b'/',
-            b'/' => last != b'/' && last != b'.',
-            _ => false,
-        };
-        last = b;
-        fits
-    }) && last != b'.'
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    let is_edge = |b: u8| matches!(b, b'/' | b'.');
+    let follows = |pair: &[u8]| is_word(pair[1]) || (is_edge(pair[1]) && !is_edge(pair[0]));
+    path.as_bytes().windows(2).all(follows) && !path.ends_with('.')
 }
 
 /// Decodings after which a path must not change any more.
@@ -352,6 +345,9 @@ mod tests {
             folds in any::<bool>(),
         ) {
             let path = format!("/{}", pieces.concat());
+            if is_plain(&path) {
+                prop_assert_eq!(check_spelling(&path, classify(&path)), Ok(()), "{}", path);
+            }
             if let Ok(judged) = route(&path) && judged.class != PathClass::Unknown {
                 let seen = normalize(&path, decodings, folds);
                 prop_assert_eq!(classify(&seen).class, judged.class, "{} {}", path, seen);
