@@ -9,7 +9,7 @@
 //! it is ready, which it is when the request's body is over too; one that is not ready is passed over, never waited for.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::header::{self, HeaderValue};
 use hyper::rt::{Executor, Read, Write};
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -93,7 +93,7 @@ impl Destination {
 }
 
 /// Which connections are alike.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     url: Arc<BackendUrl>,
     is_public: bool,
@@ -154,8 +154,8 @@ impl Drop for StreamGuard {
 
 /// A worker's connections to backends.
 pub(crate) struct Backends {
-    idle: RefCell<HashMap<Key, Vec<Idle>>>,
-    multiplexed: RefCell<HashMap<Key, Vec<Multiplexed>>>,
+    idle: RefCell<BTreeMap<Key, Vec<Idle>>>,
+    multiplexed: RefCell<BTreeMap<Key, Vec<Multiplexed>>>,
     tls: Arc<ClientConfig>,
     tls_http1: Arc<ClientConfig>,
     limits: AppLimits,
@@ -227,11 +227,12 @@ impl Backends {
     }
 
     /// Sends a request on an idle connection or on a new one, for which `spare` is used. Its URI is path and query;
-    /// `authority` is the host that the client asked for.
+    /// `again` makes it once more, if it may be sent twice; `authority` is the host that the client asked for.
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &Destination,
         mut request: Box<Request<RequestBody>>,
+        again: Option<impl Fn() -> Request<RequestBody>>,
         authority: &HeaderValue,
         spare: &RefCell<Option<SpareSocket>>,
     ) -> Result<(Response<Incoming>, Lease), BackendError> {
@@ -242,9 +243,6 @@ impl Backends {
                 // Boxed: most requests find one, and each one's future is moved.
                 None => (Box::pin(self.connect(to, &key, spare)).await?, false),
             };
-            // An idle connection may be closed at this very moment. What may be repeated is.
-            let spare = (reused && request.body().is_empty() && is_repeatable(request.method()))
-                .then(|| Box::new(copy(&request)));
             let mut failed = match sender {
                 Sender::Http1(mut sender) => {
                     for_http1(&mut request, authority);
@@ -263,8 +261,9 @@ impl Backends {
                     }
                 }
             };
-            match failed.take_message().map(Box::new).or(spare) {
-                Some(again) if reused => request = again,
+            // An idle connection may be closed at this very moment. What may be repeated is.
+            match failed.take_message().or_else(|| again.as_ref().map(|again| again())) {
+                Some(next) if reused => *request = next,
                 _ => return Err(BackendError::Broken { backend: to.url.to_string(), source: failed.into_error() }),
             }
         }
@@ -356,10 +355,17 @@ impl Backends {
         }
         let mut all = self.idle.borrow_mut();
         let idle = all.get_mut(key)?;
-        idle.retain(|idle| !idle.sender.is_closed());
-        let fit = |idle: &Idle| idle.sender.is_ready() && idle.since.elapsed() < self.limits.backend_idle;
-        let at = idle.iter().rposition(fit)?;
-        Some(Sender::Http1(idle.remove(at).sender))
+        // The latest first: most are open and ready, and none of the others is looked at.
+        for at in (0..idle.len()).rev() {
+            let Idle { sender, since } = &idle[at];
+            if sender.is_ready() && since.elapsed() < self.limits.backend_idle {
+                return Some(Sender::Http1(idle.remove(at).sender));
+            }
+            if sender.is_closed() {
+                idle.remove(at);
+            }
+        }
+        None
     }
 
     async fn connect(
@@ -585,18 +591,4 @@ async fn resolve(url: &BackendUrl) -> io::Result<Vec<SocketAddr>> {
         Ok(ip) => Ok(vec![SocketAddr::new(ip, url.port.get())]),
         Err(_) => Ok(tokio::net::lookup_host((url.host.as_str(), url.port.get())).await?.collect()),
     }
-}
-
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
-fn is_repeatable(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-}
-
-/// The same request once more; it has no body.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut again = Request::new(RequestBody::Empty);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    again
 }

@@ -1,7 +1,7 @@
 //! Metrics of the HTTP front end: handles from the recorder that is passed in, kept by each worker as they come up.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(crate) fn describe(recorder: &dyn Recorder) {
 }
 
 /// What a request is counted under. An app that doesn't exist has no name here: labels are never the client's words.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestKey {
     pub(crate) app: Option<AppId>,
     pub(crate) endpoint: &'static str,
@@ -68,7 +68,7 @@ pub(crate) struct RequestKey {
 /// One worker's handles.
 pub(crate) struct AppMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
-    requests: RefCell<HashMap<RequestKey, (Counter, Histogram)>>,
+    requests: RefCell<BTreeMap<RequestKey, (Counter, Histogram)>>,
     connections: RefCell<HashMap<&'static str, Counter>>,
     refused: RefCell<HashMap<[&'static str; 2], Counter>>,
     handshakes_failed: Counter,

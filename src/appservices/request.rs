@@ -271,10 +271,14 @@ impl Forwarded<'_> {
         }
         let Some(to) = self.destination() else { return Ok(no_backend()) };
         let (parts, body) = request.into_parts();
-        let outbound = Box::new(self.outbound(parts, RequestBody::new(body, in_flight, limits.body_idle)));
+        let body = RequestBody::new(body, in_flight, limits.body_idle);
+        // Copied as the client sent it: that is less than what the backend gets.
+        let copy = (body.is_empty() && is_repeatable(&parts.method)).then(|| Box::new(parts.clone()));
+        let again = copy.as_deref().map(|parts| || self.outbound(parts.clone(), RequestBody::Empty));
+        let outbound = Box::new(self.outbound(parts, body));
         let spare = &in_flight.connection.spare;
         // Pinned where it is made: it is large, and would be moved with its time limit.
-        let sent = pin!(context.backends.send(&to, outbound, &self.target.authority, spare));
+        let sent = pin!(context.backends.send(&to, outbound, again, &self.target.authority, spare));
         let sent = timeout(limits.answer, sent).await;
         // A connection that was kept took its place.
         context.left_over.keep(spare.take());
@@ -428,6 +432,11 @@ impl Forwarded<'_> {
             own(StatusCode::BAD_GATEWAY, "the app's backend cannot be reached")
         }
     }
+}
+
+/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
+fn is_repeatable(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 fn no_backend() -> Response<ResponseBody> {
