@@ -586,7 +586,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
 def test_names_from_others_stay_text(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay_ms": 1}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay": "1ms"}})
     assert status == 201, text
     page.shows("#fault-rows", name)
     assert page.js("return document.querySelectorAll('main img, main script').length") == 0
@@ -644,7 +644,7 @@ def test_everything_can_be_done_by_keys(gateway, page):
 
 def test_axe_finds_nothing_in_light_and_dark_wide_and_narrow(gateway, page):
     held = tls((ADDRESSES["us-east-1a"], port_of("Cluster0/shard-00-02")))
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "kind": {"type": "slow-close", "delay_ms": 1}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "kind": {"type": "slow-close", "delay": "1ms"}})
     assert status == 201, text
     page.shows("#fault-rows", "slow")
     page.shows("#flow-rows", "Cluster0/shard-00-02")
