@@ -54,12 +54,21 @@ impl Table {
                 let mut line = " ".repeat(end);
                 // The first line of a row is there even if it is empty: it is a row.
                 let mut is_needed = number == 0;
-                for (cell, width) in row[columns.clone()].iter().zip(&widths[columns.clone()]) {
+                for (column, width) in columns.clone().zip(&widths[columns.clone()]) {
+                    let cell = &row[column];
+                    let is_wide = shown_width(cell) > *width;
+                    if is_wide && column > columns.start {
+                        if is_needed {
+                            text.push_str(line.trim_end());
+                            text.push('\n');
+                        }
+                        line = " ".repeat(FOLD);
+                    }
                     end += GAP + width;
                     line.push_str(&" ".repeat(GAP));
                     line.push_str(cell);
                     is_needed |= !cell.is_empty();
-                    if shown_width(cell) > *width {
+                    if is_wide {
                         text.push_str(&line);
                         text.push('\n');
                         line = " ".repeat(end);
@@ -240,13 +249,15 @@ mod tests {
         let mut table = table();
         table.row(["/subscriptions/0b1f6471-1bf0/privateEndpoints/atlas", "1024", ""]);
         table.row(["/subscriptions/0b1f6471-1bf0/privateEndpoints/other", "", "10.0.0.4:27017"]);
+        table.row(["Sharded0/lb", "1028", "/subscriptions/0b1f6471-1bf0/privateEndpoints/third"]);
         assert_eq!(
             table.render(Look { width: Some(50), ..Look::default() }),
             "  TARGET                PORT  MEMBERS\n  \
                Cluster0/shard-00-00  1024  127.1.0.11:27017\n  \
                Sharded0/lb           1027\n  \
                /subscriptions/0b1f6471-1bf0/privateEndpoints/atlas\n                        1024\n  \
-               /subscriptions/0b1f6471-1bf0/privateEndpoints/other\n                              10.0.0.4:27017\n"
+               /subscriptions/0b1f6471-1bf0/privateEndpoints/other\n                              10.0.0.4:27017\n  \
+               Sharded0/lb           1028\n      /subscriptions/0b1f6471-1bf0/privateEndpoints/third\n"
         );
     }
 

@@ -423,7 +423,7 @@ def test_dns_fails_as_long_as_the_fault_is_on(gateway, page):
 
 def test_a_zonal_shift_changes_what_dns_answers(gateway, page):
     assert ask(HOST, "A") == sorted(ADDRESSES.values())
-    page.js("arguments[0].value = '3600'", page.find(f"select[aria-label='How long traffic is shifted away from us-east-1b of {SERVICE}']"))
+    page.js("arguments[0].value = '1h'", page.find(f"select[aria-label='How long traffic is shifted away from us-east-1b of {SERVICE}']"))
     page.click(f"Shift away us-east-1b of {SERVICE}")
     page.shows("#notices", "shifted away from us-east-1b")
     page.shows("#zone-rows", "until ")
