@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use plgw::cli::{Cli, Failure};
 
 /// Flows allocate seldom, but from several threads; control, DNS and the APIs allocate a lot. It is built without huge
@@ -13,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Prints help, or what is wrong with the command line (exit code 2), by itself.
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     run(cli).unwrap_or_else(|failure| {
         // Where standard error is closed, the exit code has to do.
         let _ = writeln!(std::io::stderr(), "plgw: {failure}");

@@ -9,6 +9,7 @@ use super::client::{ApiResponse, Client};
 use super::fixture::Gateway;
 use super::openapi::DESCRIPTION;
 use super::routes::routes;
+use crate::model::HumanDuration;
 
 const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
 
@@ -118,6 +119,12 @@ fn mistakes(description: &Value, schema: &Value, value: &Value, at: &str) -> Vec
                 }
             }
             // What people read; `format` adds nothing to type and limits.
+            "pattern" => {
+                assert_eq!(wanted, "^[0-9]+ *(ms|s|m|h|d)$", "{at}: the one pattern that is checked here");
+                if value.as_str().is_some_and(|text| text.parse::<HumanDuration>().is_err()) {
+                    wrong.push(format!("{at}: {value} is no duration"));
+                }
+            }
             "description" | "title" | "default" | "format" | "uniqueItems" => {}
             "oneOf" => {
                 let all = wanted.as_array().expect("a list");
@@ -334,14 +341,14 @@ async fn operator(walk: &mut Walk) {
     walk.call("POST", "/v1/standins/{cluster}/{member}/stop", &target, none.clone()).await;
     walk.call("POST", "/v1/standins/{cluster}/{member}/start", &target, none.clone()).await;
     walk.call("POST", "/v1/standins/{cluster}/step-down", &target[..1], none.clone()).await;
-    let slow = json!({ "name": "slow", "kind": { "type": "latency", "delay_ms": 1 }, "lasts_ms": 3_600_000 });
+    let slow = json!({ "name": "slow", "kind": { "type": "latency", "delay": "1ms" }, "for": "1h" });
     walk.call("POST", "/v1/faults", &[], slow).await;
     walk.call("GET", "/v1/faults", &[], none.clone()).await;
     walk.call("PUT", "/v1/faults/{faultName}", &["slow"], json!({ "kind": { "type": "refuse" } })).await;
     walk.call("GET", "/v1/faults/{faultName}", &["slow"], none.clone()).await;
     walk.call("DELETE", "/v1/faults/{faultName}", &["slow"], none.clone()).await;
     walk.call("DELETE", "/v1/faults", &[], none.clone()).await;
-    walk.call("POST", "/v1/zones/{zone}/shift", &["us-east-1a"], json!({ "expires_in_seconds": 600 })).await;
+    walk.call("POST", "/v1/zones/{zone}/shift", &["us-east-1a"], json!({ "for": "10m" })).await;
     walk.call("DELETE", "/v1/zones/{zone}/shift", &["us-east-1a"], none.clone()).await;
     walk.call("DELETE", "/v1/gateways/{gateway}", &["gone"], none.clone()).await;
     walk.call("PUT", "/v1/limits", &[], json!({ "flows_per_target": 10 })).await;

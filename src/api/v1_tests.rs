@@ -33,8 +33,8 @@ async fn faults_are_added_listed_replaced_and_removed() {
     let gateway = Gateway::start().await;
     assert_eq!(get(&gateway, "/v1/faults").await, json!({ "faults": [] }));
     let slow = json!({
-        "name": "slow", "kind": { "type": "latency", "delay_ms": 100, "jitter_ms": 20 }, "share": 0.25, "seed": 7,
-        "scope": { "target": "Cluster0/shard-00-00" }, "lasts_ms": 3_600_000,
+        "name": "slow", "kind": { "type": "latency", "delay": "100ms", "jitter": "20ms" }, "share": 0.25, "seed": 7,
+        "scope": { "target": "Cluster0/shard-00-00" }, "for": "1h",
     });
     let (status, added) = send(&gateway, "POST", "/v1/faults", slow.clone()).await;
     assert_eq!(status, 201, "{added}");
@@ -49,8 +49,7 @@ async fn faults_are_added_listed_replaced_and_removed() {
     assert_eq!((status, &taken["code"]), (409, &json!("exists")));
     let (status, other) = send(&gateway, "PUT", "/v1/faults/slow", json!({ "kind": { "type": "refuse" } })).await;
     assert_eq!((status, &other["kind"]), (200, &json!({ "type": "refuse" })));
-    let (_, named) =
-        send(&gateway, "POST", "/v1/faults", json!({ "kind": { "type": "refuse" }, "after_ms": 3_600_000 })).await;
+    let (_, named) = send(&gateway, "POST", "/v1/faults", json!({ "kind": { "type": "refuse" }, "after": "1h" })).await;
     assert_eq!((&named["name"], &named["state"]), (&json!("refuse-1"), &json!("waiting")));
     assert_eq!(names(&get(&gateway, "/v1/faults").await), ["refuse-1", "slow"]);
     assert_eq!(get(&gateway, "/v1/faults/slow").await["name"], "slow");
@@ -65,11 +64,39 @@ async fn faults_are_added_listed_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn keys_of_earlier_versions_are_read_and_the_answer_says_what_to_write() {
+    let gateway = Gateway::start().await;
+    let former = json!({ "kind": { "type": "latency", "delay_ms": 100 }, "lasts_ms": 3_600_000 });
+    let (status, added) = send(&gateway, "POST", "/v1/faults", former).await;
+    assert_eq!((status, &added["kind"]["delay"], &added["for"]), (201, &json!("100ms"), &json!("1h")), "{added}");
+    let notices = [
+        "lasts_ms: the key of an earlier version; write `\"for\": \"1h\"`",
+        "kind.delay_ms: the key of an earlier version; write `\"delay\": \"100ms\"`",
+    ];
+    assert_eq!(added["notices"], json!(notices));
+    let now = json!({ "kind": { "type": "latency", "delay": "100ms" }, "for": "1h" });
+    let (status, set) = send(&gateway, "PUT", "/v1/faults/latency-1", now).await;
+    assert_eq!((status, set.get("notices"), &set["kind"]), (200, None, &added["kind"]), "{set}");
+    let (status, shifted) =
+        send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "expires_in_seconds": 600 })).await;
+    let notice = "expires_in_seconds: the key of an earlier version; write `\"for\": \"10m\"`";
+    assert_eq!((status, &shifted["notices"]), (200, &json!([notice])), "{shifted}");
+    let both = json!({ "expires_in_seconds": 600, "for": "10m" });
+    let (status, refused) = send(&gateway, "POST", "/v1/zones/us-east-1b/shift", both).await;
+    assert_eq!((status, &refused["code"]), (400, &json!("bad_request")), "{refused}");
+    assert!(
+        refused["message"].as_str().is_some_and(|text| text.contains("unknown field `expires_in_seconds`")),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn a_fault_without_content_or_effect_is_refused() {
     let gateway = Gateway::start().await;
     for (body, code, part) in [
         (json!({ "kind": { "type": "reset" } }), "bad_fault", "needs a number of bytes or a time"),
         (json!({ "kind": { "type": "zone-outage" } }), "bad_fault", "needs a zone"),
+        (json!({ "kind": { "type": "slow-close", "delay": "soon" } }), "bad_request", "`soon` is not a duration"),
         (json!({ "kind": { "type": "refuse" }, "share": 1.5 }), "bad_request", "1.5 is no share"),
         (json!({ "kind": { "type": "refuse" }, "sead": 1 }), "bad_request", "unknown field `sead`"),
         (json!({ "kind": { "type": "refuse" }, "name": "a\nb" }), "bad_fault", "printable"),
@@ -103,7 +130,7 @@ async fn a_zone_is_shifted_away_from_and_back_and_shows_what_dns_answers() {
     let before = zone("us-east-1a").await;
     assert_eq!((&before["shifted"], &before["in_dns"], &before["shift"]), (&json!(false), &json!(true), &Value::Null));
     assert_eq!(before["addresses"][0]["ip"], "127.0.30.194");
-    let body = json!({ "expires_in_seconds": 600, "service": SERVICE });
+    let body = json!({ "for": "10m", "service": SERVICE });
     let (status, _) = send(&gateway, "POST", "/v1/zones/us-east-1a/shift", body).await;
     assert_eq!(status, 200);
     let shifted = zone("us-east-1a").await;
@@ -114,7 +141,7 @@ async fn a_zone_is_shifted_away_from_and_back_and_shows_what_dns_answers() {
     assert_eq!((status, &second["code"]), (409, &json!("shifted_already")));
     let (status, unknown) = send(&gateway, "POST", "/v1/zones/us-west-2a/shift", Value::Null).await;
     assert_eq!((status, &unknown["code"]), (404, &json!("no_such_zone")));
-    for (path, body) in [("nowhere", Value::Null), ("us-east-1a", json!({ "expires_in_seconds": 0 }))] {
+    for (path, body) in [("nowhere", Value::Null), ("us-east-1a", json!({ "for": "0s" }))] {
         assert_eq!(send(&gateway, "POST", &format!("/v1/zones/{path}/shift"), body).await.0, 400);
     }
     let back = format!("/v1/zones/us-east-1a/shift?service={SERVICE}");
@@ -184,12 +211,12 @@ async fn operators_settings_outlive_the_process_and_their_times_continue() {
     let store = Arc::new(MemoryStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     for body in [
-        json!({ "name": "slow/ä", "kind": { "type": "latency", "delay_ms": 1 }, "after_ms": 3_600_000 }),
-        json!({ "name": "brief", "kind": { "type": "refuse" }, "lasts_ms": 1 }),
+        json!({ "name": "slow/ä", "kind": { "type": "latency", "delay": "1ms" }, "after": "1h" }),
+        json!({ "name": "brief", "kind": { "type": "refuse" }, "for": "1ms" }),
     ] {
         assert_eq!(send(&gateway, "POST", "/v1/faults", body).await.0, 201);
     }
-    send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "expires_in_seconds": 600 })).await;
+    send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "for": "10m" })).await;
     send(&gateway, "PUT", "/v1/lifecycle", json!({ "pace": "frozen" })).await;
     send(&gateway, "PUT", "/v1/limits", json!({ "flows_per_target": 10 })).await;
     send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-01/deregister", Value::Null).await;
@@ -215,7 +242,7 @@ async fn a_change_that_is_not_saved_is_refused_and_nothing_of_it_is_in_force() {
     let store = Arc::new(FailingStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     let before = gateway.control.snapshot().generation;
-    let fault = json!({ "name": "slow", "kind": { "type": "latency", "delay_ms": 1 } });
+    let fault = json!({ "name": "slow", "kind": { "type": "latency", "delay": "1ms" } });
 
     store.fail(Failure::Refused);
     let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
@@ -287,7 +314,7 @@ async fn events_are_read_page_by_page_and_waited_for() {
     assert_eq!(send(&gateway, "DELETE", "/v1/faults/slow", Value::Null).await.0, 204);
     let (status, _) = send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-01/deregister", Value::Null).await;
     assert_eq!(status, 200);
-    let body = json!({ "service": SERVICE, "expires_in_seconds": 600 });
+    let body = json!({ "service": SERVICE, "for": "10m" });
     assert_eq!(send(&gateway, "POST", "/v1/zones/us-east-1a/shift", body).await.0, 200);
     assert_eq!(send(&gateway, "POST", "/v1/reload", Value::Null).await.0, 200);
 

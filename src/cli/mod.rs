@@ -20,7 +20,8 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
@@ -127,6 +128,12 @@ enum Ports {
 }
 
 impl Cli {
+    /// The command line of this process. Prints help, or what is wrong with it (exit code 2), and ends the process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| name_variable(error, std::env::args().skip(1)).exit())
+    }
+
     /// Whether the command runs a gateway, in this process and for long.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
@@ -181,6 +188,26 @@ impl Cli {
     }
 }
 
+/// An error about an option's value names the option's environment variable, where the value is not from `arguments`.
+fn name_variable(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {
+    fn variable(command: &clap::Command, shown: &str) -> Option<(String, String)> {
+        let own = command.get_arguments().find(|argument| argument.to_string() == shown).and_then(|argument| {
+            let (flag, variable) = (argument.get_long()?, argument.get_env()?);
+            Some((format!("--{flag}"), variable.to_string_lossy().into_owned()))
+        });
+        own.or_else(|| command.get_subcommands().find_map(|command| variable(command, shown)))
+    }
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
+    let mut command = Cli::command();
+    command.build();
+    if let Some((flag, variable)) = variable(&command, shown)
+        && !arguments.any(|argument| argument.split('=').next() == Some(flag.as_str()))
+    {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    }
+    error
+}
+
 /// The runtime of control, DNS, APIs and whatever else is not a flow.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("plgw-control").enable_all().build();
@@ -196,8 +223,6 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

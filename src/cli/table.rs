@@ -14,7 +14,8 @@ const FOLD: usize = 4;
 
 /// Rows under headings, every cell whole on one line.
 ///
-/// In a table that is wider than the terminal the columns that do not fit follow on further, indented lines of each row.
+/// In a table that is wider than the terminal the columns that do not fit follow on further, indented lines of each row. A cell that
+/// is wider than the terminal, as Azure's ids are, stands alone on its line and moves no column of the other rows.
 /// Nothing is ever cut, because people copy connection strings and names out of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -42,25 +43,44 @@ impl Table {
 
     /// The table as text, each line indented by two blanks.
     pub(crate) fn render(&self, look: Look) -> String {
-        let widths = self.widths();
-        let lines = lines(&widths, look.width.unwrap_or(usize::MAX));
+        let limit = look.width.unwrap_or(usize::MAX);
+        let widths = self.widths(limit.saturating_sub(FOLD + GAP));
+        let lines = lines(&widths, limit);
         let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
         let mut text = String::new();
         for row in [&headings].into_iter().chain(&self.rows) {
             for (number, columns) in lines.iter().enumerate() {
-                let cells = &row[columns.clone()];
+                let mut end = if number == 0 { 0 } else { FOLD };
+                let mut line = " ".repeat(end);
                 // The first line of a row is there even if it is empty: it is a row.
-                if number > 0 && cells.iter().all(String::is_empty) {
-                    continue;
-                }
-                let mut line = " ".repeat(if number == 0 { 0 } else { FOLD });
-                for (cell, width) in cells.iter().zip(&widths[columns.clone()]) {
+                let mut is_needed = number == 0;
+                for (column, width) in columns.clone().zip(&widths[columns.clone()]) {
+                    let cell = &row[column];
+                    let is_wide = shown_width(cell) > *width;
+                    if is_wide && column > columns.start {
+                        if is_needed {
+                            text.push_str(line.trim_end());
+                            text.push('\n');
+                        }
+                        line = " ".repeat(FOLD);
+                    }
+                    end += GAP + width;
                     line.push_str(&" ".repeat(GAP));
                     line.push_str(cell);
-                    line.push_str(&" ".repeat(width.saturating_sub(shown_width(cell))));
+                    is_needed |= !cell.is_empty();
+                    if is_wide {
+                        text.push_str(&line);
+                        text.push('\n');
+                        line = " ".repeat(end);
+                        is_needed = false;
+                    } else {
+                        line.push_str(&" ".repeat(width - shown_width(cell)));
+                    }
                 }
-                text.push_str(line.trim_end());
-                text.push('\n');
+                if is_needed {
+                    text.push_str(line.trim_end());
+                    text.push('\n');
+                }
             }
         }
         text
@@ -68,13 +88,16 @@ impl Table {
 
     /// Whether every row takes one line. Always where there is no terminal: programs read lines.
     pub(crate) fn fits(&self, look: Look) -> bool {
-        let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
+        let total = self.widths(usize::MAX).iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
     }
 
-    fn widths(&self) -> Vec<usize> {
-        let cells =
-            |column: usize| self.rows.iter().filter_map(move |row| row.get(column)).map(|cell| shown_width(cell));
+    /// Each column's width: that of its widest cell of at most `most`, or of its heading.
+    fn widths(&self, most: usize) -> Vec<usize> {
+        let cells = |column: usize| {
+            let shown = self.rows.iter().filter_map(move |row| row.get(column)).map(|cell| shown_width(cell));
+            shown.filter(move |width| *width <= most)
+        };
         let heading = |column: usize| self.headings[column].len();
         (0..self.headings.len()).map(|column| cells(column).chain([heading(column)]).max().unwrap_or(0)).collect()
     }
@@ -219,6 +242,23 @@ mod tests {
                Sharded0/lb           1027\n"
         );
         assert!(table().render(Look { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
+    }
+
+    #[test]
+    fn a_cell_wider_than_the_terminal_stands_alone_and_moves_no_column_of_other_rows() {
+        let mut table = table();
+        table.row(["/subscriptions/0b1f6471-1bf0/privateEndpoints/atlas", "1024", ""]);
+        table.row(["/subscriptions/0b1f6471-1bf0/privateEndpoints/other", "", "10.0.0.4:27017"]);
+        table.row(["Sharded0/lb", "1028", "/subscriptions/0b1f6471-1bf0/privateEndpoints/third"]);
+        assert_eq!(
+            table.render(Look { width: Some(50), ..Look::default() }),
+            "  TARGET                PORT  MEMBERS\n  \
+               Cluster0/shard-00-00  1024  127.1.0.11:27017\n  \
+               Sharded0/lb           1027\n  \
+               /subscriptions/0b1f6471-1bf0/privateEndpoints/atlas\n                        1024\n  \
+               /subscriptions/0b1f6471-1bf0/privateEndpoints/other\n                              10.0.0.4:27017\n  \
+               Sharded0/lb           1028\n      /subscriptions/0b1f6471-1bf0/privateEndpoints/third\n"
+        );
     }
 
     #[test]

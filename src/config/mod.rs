@@ -8,7 +8,6 @@ mod error;
 mod positions;
 mod raw;
 mod settings;
-mod units;
 mod value;
 
 use std::io::Read;
@@ -28,7 +27,6 @@ pub use settings::{
     DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
     RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
-pub use units::{HumanDuration, HumanSize, ParseUnitError};
 
 /// The quickstart's config file, as it is in `config/scenarios/`.
 pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");

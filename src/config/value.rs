@@ -10,8 +10,9 @@ use ipnet::{IpNet, Ipv6Net};
 use toml::de::DeValue;
 
 use super::raw::shown;
-use super::units::{HumanDuration, HumanSize};
-use crate::model::{CidrSet, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone};
+use crate::model::{
+    CidrSet, HumanDuration, HumanSize, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone,
+};
 
 type ReadResult<T> = Result<T, String>;
 

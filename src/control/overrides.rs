@@ -332,8 +332,8 @@ mod tests {
     #[test]
     fn overrides_are_read_as_they_were_saved_and_what_is_over_is_left_out() {
         let mut overrides = OperatorOverrides { pace: Some(Pace::Frozen), ..OperatorOverrides::default() };
-        set(&mut overrides, fault("a/b ü", r#","after_ms":500"#), 1000);
-        set(&mut overrides, fault("brief", r#","lasts_ms":500"#), 1000);
+        set(&mut overrides, fault("a/b ü", r#","after":"500ms""#), 1000);
+        set(&mut overrides, fault("brief", r#","for":"500ms""#), 1000);
         let (service, zone): (VpceServiceId, Zone) =
             ("vpce-svc-02863655456245e5c".parse().expect("an id"), "us-east-1a".parse().expect("a zone"));
         let shift = |zone: &Zone, expires| Shift {

@@ -714,7 +714,7 @@ fn a_target_that_a_fault_moves_is_moved_once_although_every_gateway_has_the_faul
 fn port_move(target: &TargetId, every: Option<u64>) -> Fault {
     let mut kind = serde_json::json!({ "type": "port-move" });
     if let Some(every) = every {
-        kind["every_ms"] = every.into();
+        kind["every"] = format!("{every}ms").into();
     }
     serde_json::from_value(serde_json::json!({ "name": "mover", "kind": kind, "scope": { "target": target } }))
         .expect("a fault")

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
-use super::{TargetId, VpceId, VpceServiceId, Zone};
+use super::{HumanDuration, TargetId, VpceId, VpceServiceId, Zone};
 
-/// Something that is to go wrong.
+/// Something that is to go wrong. As JSON, times are written as in the config, `"100ms"`.
+///
+/// Keys of earlier versions are read too, because saved state has them: see [`rename_former_fault_keys`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Fault {
     /// What it is called in commands, metrics and the flow list; empty: named after its kind.
     #[serde(default)]
@@ -26,12 +29,12 @@ pub struct Fault {
     #[serde(default)]
     pub seed: u64,
     /// How long after it was set it begins.
-    #[serde(default, rename = "after_ms", with = "millis")]
-    #[schemars(with = "u64")]
+    #[serde(default, with = "duration")]
+    #[schemars(with = "HumanDuration")]
     pub after: Duration,
     /// How long it lasts; `None`: until it is cleared.
-    #[serde(default, rename = "lasts_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<u64>")]
+    #[serde(default, rename = "for", with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<HumanDuration>")]
     pub lasts: Option<Duration>,
 }
 
@@ -42,12 +45,12 @@ pub enum FaultKind {
     /// Bytes come later.
     Latency {
         /// By how much.
-        #[serde(rename = "delay_ms", with = "millis")]
-        #[schemars(with = "u64")]
+        #[serde(with = "duration")]
+        #[schemars(with = "HumanDuration")]
         delay: Duration,
         /// And up to so much more or less.
-        #[serde(default, rename = "jitter_ms", with = "millis")]
-        #[schemars(with = "u64")]
+        #[serde(default, with = "duration")]
+        #[schemars(with = "HumanDuration")]
         jitter: Duration,
         /// Which way.
         #[serde(default)]
@@ -67,8 +70,8 @@ pub enum FaultKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bytes: Option<u64>,
         /// After what time.
-        #[serde(default, rename = "time_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<u64>")]
+        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<HumanDuration>")]
         time: Option<Duration>,
     },
     /// Nothing is answered. For all flows of a port: not even the SYN.
@@ -78,15 +81,15 @@ pub enum FaultKind {
     /// The target's side is gone after a while, and the client is not told: what it sends is taken and lost.
     HalfOpen {
         /// After what time.
-        #[serde(rename = "time_ms", with = "millis")]
-        #[schemars(with = "u64")]
+        #[serde(with = "duration")]
+        #[schemars(with = "HumanDuration")]
         time: Duration,
     },
     /// A side's FIN is passed on late.
     SlowClose {
         /// By how much.
-        #[serde(rename = "delay_ms", with = "millis")]
-        #[schemars(with = "u64")]
+        #[serde(with = "duration")]
+        #[schemars(with = "HumanDuration")]
         delay: Duration,
     },
     /// A zone is lost: its addresses answer nothing and leave DNS, its targets can't be reached, and whatever flows
@@ -101,8 +104,8 @@ pub enum FaultKind {
     /// The target takes another port, once or again and again.
     PortMove {
         /// The time between two moves.
-        #[serde(default, rename = "every_ms", with = "optional_millis", skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<u64>")]
+        #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<HumanDuration>")]
         every: Option<Duration>,
     },
     /// The resolver fails.
@@ -322,35 +325,86 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
     }
 }
 
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
-mod optional_millis {
+impl<'de> Deserialize<'de> for Fault {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        rename_former_fault_keys(&mut value);
+        Self::deserialize(value).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Keys of earlier versions, whose values are milliseconds, and today's.
+const FORMER_KEYS: [(&str, &str); 6] = [
+    ("after_ms", "after"),
+    ("lasts_ms", "for"),
+    ("delay_ms", "delay"),
+    ("jitter_ms", "jitter"),
+    ("time_ms", "time"),
+    ("every_ms", "every"),
+];
+
+/// Gives the keys of a fault in JSON that an earlier version had (`delay_ms`, a number) their names and values of today
+/// (`delay`, a text with its unit), and returns a notice for each. A key whose value is no number of milliseconds, or that is
+/// there in both forms, is left as it is, and so is refused as unknown.
+pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
+    let mut notices = Vec::new();
+    let mut rename = |path: &str, object: &mut Value| {
+        let Some(object) = object.as_object_mut() else { return };
+        for (former, now) in FORMER_KEYS {
+            let time = match object.get(former) {
+                Some(Value::Null) => Some(Value::Null),
+                Some(value) => value.as_u64().map(|ms| HumanDuration(Duration::from_millis(ms)).to_string().into()),
+                None => None,
+            };
+            let Some(time) = time.filter(|_| !object.contains_key(now)) else { continue };
+            notices.push(format!("{path}{former}: the key of an earlier version; write `\"{now}\": {time}`"));
+            object.remove(former);
+            object.insert(now.to_owned(), time);
+        }
+    };
+    rename("", fault);
+    if let Some(kind) = fault.get_mut("kind") {
+        rename("kind.", kind);
+    }
+    notices
+}
+
+mod duration {
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::HumanDuration;
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        HumanDuration(*value).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        HumanDuration::deserialize(deserializer).map(|HumanDuration(value)| value)
+    }
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::HumanDuration;
 
     #[expect(clippy::ref_option, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => super::millis::serialize(value, serializer),
-            None => serializer.serialize_none(),
-        }
+        value.map(HumanDuration).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+        Ok(Option::<HumanDuration>::deserialize(deserializer)?.map(|HumanDuration(value)| value))
     }
 }
 
@@ -361,7 +415,7 @@ mod tests {
     #[test]
     fn a_share_of_the_flows_is_that_share_and_the_same_in_every_run() {
         let fault: Fault = serde_json::from_str(
-            r#"{"name":"slow","kind":{"type":"latency","delay_ms":100},"share":0.3,"seed":7,"scope":{"zone":"us-east-1a"}}"#,
+            r#"{"name":"slow","kind":{"type":"latency","delay":"100ms"},"share":0.3,"seed":7,"scope":{"zone":"us-east-1a"}}"#,
         )
         .expect("a fault");
         let hit = |fault: &Fault| (0..10_000).filter(|n| fault.share.holds(fault.lot(*n))).collect::<Vec<_>>();
@@ -371,5 +425,35 @@ mod tests {
         let text = serde_json::to_string(&fault).expect("it is text");
         assert_eq!(serde_json::from_str::<Fault>(&text).expect("a fault"), fault);
         assert!(serde_json::from_str::<Share>("1.5").is_err());
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_are_read_and_named() {
+        let former = r#"{"kind":{"type":"latency","delay_ms":1500,"jitter_ms":20},"after_ms":0,"lasts_ms":null}"#;
+        let now = r#"{"kind":{"type":"latency","delay":"1500ms","jitter":"20ms"},"after":"0s"}"#;
+        assert_eq!(
+            serde_json::from_str::<Fault>(former).expect("a fault"),
+            serde_json::from_str(now).expect("a fault")
+        );
+        let mut value: Value = serde_json::from_str(former).expect("JSON");
+        assert_eq!(
+            rename_former_fault_keys(&mut value),
+            [
+                "after_ms: the key of an earlier version; write `\"after\": \"0s\"`",
+                "lasts_ms: the key of an earlier version; write `\"for\": null`",
+                "kind.delay_ms: the key of an earlier version; write `\"delay\": \"1500ms\"`",
+                "kind.jitter_ms: the key of an earlier version; write `\"jitter\": \"20ms\"`",
+            ]
+        );
+        assert!(rename_former_fault_keys(&mut value).is_empty());
+        for (wrong, part) in [
+            (r#"{"kind":{"type":"slow-close","delay":1500}}"#, "invalid type"),
+            (r#"{"kind":{"type":"slow-close","delay":"1500"}}"#, "`1500` is not a duration"),
+            (r#"{"kind":{"type":"slow-close","delay_ms":"1500ms"}}"#, "unknown field `delay_ms`"),
+            (r#"{"kind":{"type":"slow-close","delay":"1s","delay_ms":1500}}"#, "unknown field `delay_ms`"),
+        ] {
+            let error = serde_json::from_str::<Fault>(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(part), "{wrong}: {error}");
+        }
     }
 }

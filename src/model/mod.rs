@@ -24,6 +24,7 @@ mod port;
 mod provider;
 mod stand_in;
 mod target;
+mod units;
 
 pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
 pub use cidr::{CidrSet, ParseCidrError, is_reserved};
@@ -36,7 +37,9 @@ pub use consumer::{
 };
 pub use desired::Desired;
 pub use dns_name::{DnsName, ParseDnsNameError};
-pub use fault::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault};
+pub use fault::{
+    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault, rename_former_fault_keys,
+};
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, RefusalMode, Side};
 pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
 pub use ids::{
@@ -58,3 +61,4 @@ pub use provider::{
 };
 pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};
+pub use units::{HumanDuration, HumanSize, ParseUnitError};

@@ -423,7 +423,7 @@ def test_dns_fails_as_long_as_the_fault_is_on(gateway, page):
 
 def test_a_zonal_shift_changes_what_dns_answers(gateway, page):
     assert ask(HOST, "A") == sorted(ADDRESSES.values())
-    page.js("arguments[0].value = '3600'", page.find(f"select[aria-label='How long traffic is shifted away from us-east-1b of {SERVICE}']"))
+    page.js("arguments[0].value = '1h'", page.find(f"select[aria-label='How long traffic is shifted away from us-east-1b of {SERVICE}']"))
     page.click(f"Shift away us-east-1b of {SERVICE}")
     page.shows("#notices", "shifted away from us-east-1b")
     page.shows("#zone-rows", "until ")
@@ -586,7 +586,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
 def test_names_from_others_stay_text(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay_ms": 1}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay": "1ms"}})
     assert status == 201, text
     page.shows("#fault-rows", name)
     assert page.js("return document.querySelectorAll('main img, main script').length") == 0
@@ -644,7 +644,7 @@ def test_everything_can_be_done_by_keys(gateway, page):
 
 def test_axe_finds_nothing_in_light_and_dark_wide_and_narrow(gateway, page):
     held = tls((ADDRESSES["us-east-1a"], port_of("Cluster0/shard-00-02")))
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "kind": {"type": "slow-close", "delay_ms": 1}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "kind": {"type": "slow-close", "delay": "1ms"}})
     assert status == 201, text
     page.shows("#fault-rows", "slow")
     page.shows("#flow-rows", "Cluster0/shard-00-02")

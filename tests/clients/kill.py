@@ -134,10 +134,10 @@ def test_changes_by_every_api_outlive_a_crash():
         assert endpoint_seen(endpoint)[:2] == ("available", "AVAILABLE"), endpoint_seen(endpoint)
 
     lab.eventually("both sides see it", available, gateway=before)
-    slow = {"name": "slow", "kind": {"type": "latency", "delay_ms": 1}, "scope": {"endpoint": endpoint}}
+    slow = {"name": "slow", "kind": {"type": "latency", "delay": "1ms"}, "scope": {"endpoint": endpoint}}
     send("POST", "/v1/faults", slow)
-    send("POST", "/v1/faults", {"name": "brief", "kind": {"type": "refuse"}, "share": 0, "lasts_ms": 1500})
-    send("POST", "/v1/zones/us-east-1a/shift", {"expires_in_seconds": 3600})
+    send("POST", "/v1/faults", {"name": "brief", "kind": {"type": "refuse"}, "share": 0, "for": "1500ms"})
+    send("POST", "/v1/zones/us-east-1a/shift", {"for": "1h"})
     send("PUT", "/v1/limits", {"flows_per_target": 77})
     send("PUT", "/v1/lifecycle", {"pace": "frozen"})
     kept = {path: send("GET", path) for path in ("/v1/zones", "/v1/limits", "/v1/endpoints", "/v1/connection-strings")}

@@ -51,6 +51,24 @@ impl Operated {
     }
 }
 
+#[test]
+fn a_bad_admin_address_is_reported_by_what_it_came_from() {
+    let run = |arguments: &[&str]| {
+        let output = plgw(arguments).env("PLGW_ADMIN", "not an address").output().expect("the binary runs");
+        let ran = Ran::from(output);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+        ran.err
+    };
+    for arguments in [&["status"][..], &["fault", "add", "refuse"], &["status", "--lab", "x"]] {
+        let said = run(arguments);
+        assert!(said.starts_with("error: invalid value 'not an address' for 'PLGW_ADMIN': "), "{said}");
+    }
+    for arguments in [&["status", "--admin", "nowhere"][..], &["status", "--admin=nowhere"]] {
+        let said = run(arguments);
+        assert!(said.starts_with("error: invalid value 'nowhere' for '--admin <ADDRESS:PORT>': "), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn every_kind_of_fault_is_added_listed_and_removed_by_command() {
     let operated = Operated::start().await;
@@ -78,13 +96,10 @@ async fn every_kind_of_fault_is_added_listed_and_removed_by_command() {
     assert_eq!(faults.len(), kinds.len());
     let find = |name: &str| faults.iter().find(|fault| fault["name"] == name).expect("it is listed");
     let reset = find("reset-1");
-    assert_eq!((&reset["kind"]["bytes"], &reset["kind"]["time_ms"]), (&10.into(), &60_000.into()));
+    assert_eq!((&reset["kind"]["bytes"], &reset["kind"]["time"]), (&10.into(), &"1m".into()));
     assert_eq!((&reset["share"], &reset["seed"], &reset["state"]), (&0.25.into(), &7.into(), &"active".into()));
     let hole = find("black-hole-1");
-    assert_eq!(
-        (&hole["state"], &hole["after_ms"], &hole["lasts_ms"]),
-        (&"waiting".into(), &3_600_000.into(), &60_000.into())
-    );
+    assert_eq!((&hole["state"], &hole["after"], &hole["for"]), (&"waiting".into(), &"1h".into(), &"1m".into()));
     let table = operated.ok("fault list").await;
     let row = table.lines().find(|line| line.contains("latency-1")).expect("a row");
     assert!(row.contains("delay=100ms") && row.contains("endpoint=vpce-024f5b57108c8d3ed"), "{row}");

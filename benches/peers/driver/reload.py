@@ -94,12 +94,12 @@ def _phase(bench, variant, fronts, seconds, texts, every):
     until(lambda: reloads(variant) - applied >= len(told), 2)
     wanted = OTHER if len(told) % 2 else PLAIN
     phase = {**sample, "told": len(told), "applied": reloads(variant) - applied, "other_cpu": cpu,
-             "retargeted": idle_timeouts(variant) == {wanted}}
+             "retargeted": idle_timeouts(variant) == {f"{wanted}s"}}
     if len(told) % 2:
         # So that each phase begins with the same config.
         variant.config.write_text(texts[0])
         os.kill(variant.started.popen.pid, signal.SIGHUP)
-        until(lambda: idle_timeouts(variant) == {PLAIN}, 2)
+        until(lambda: idle_timeouts(variant) == {f"{PLAIN}s"}, 2)
     return phase
 
 
@@ -123,5 +123,5 @@ def reloads(variant):
 def idle_timeouts(variant):
     """What its listeners have in force: each one's idle time-out; an empty set when there are fewer than there must be."""
     listeners = json.loads(fetch(variant.admin, "/v1/snapshot"))["listeners"]
-    found = {listener["idle_timeout_seconds"] for listener in listeners}
+    found = {listener["idle_timeout"] for listener in listeners}
     return found if len(listeners) == TARGETS * ADDRESSES else set()

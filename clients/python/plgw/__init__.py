@@ -112,7 +112,7 @@ class Gateway:
         return self._call("faults")["faults"]
 
     def add_fault(self, type: str, scope: Json | None = None, **kind: Any) -> Json:
-        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay_ms=100)`."""
+        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay="100ms")`. Times are texts with their unit."""
         return self._call("add_fault", body={"kind": {"type": type, **kind}, "scope": scope or {}})
 
     def remove_faults(self) -> None:
@@ -127,9 +127,9 @@ class Gateway:
         """Each zone of each service: addresses, health, shift."""
         return self._call("zones")["zones"]
 
-    def shift(self, zone: str, expires_in_seconds: int | None = None) -> None:
-        """Shifts away from a zone: its addresses leave DNS."""
-        self._call("shift", {"zone": zone}, {} if expires_in_seconds is None else {"expires_in_seconds": expires_in_seconds})
+    def shift(self, zone: str, lasts: str | None = None) -> None:
+        """Shifts away from a zone: its addresses leave DNS, for `lasts`, as `"10m"`, or until the shift is ended."""
+        self._call("shift", {"zone": zone}, {} if lasts is None else {"for": lasts})
 
     def end_shift(self, zone: str) -> None:
         """Ends that."""

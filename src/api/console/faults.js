@@ -6,17 +6,17 @@ import { act } from "./notices.js";
 import { part, post, remove } from "./v1.js";
 
 /**
- * The kinds, as `/v1` has them. `amount`: the number that one takes, `[field, label, an example]`; `how`: choices;
+ * The kinds, as `/v1` has them. `amount`: the number that one takes, `[field, label, an example, its unit]`; `how`: choices;
  * `where`: the scopes that make sense (`""`: everywhere); `share`: whether it can affect a share of the flows.
  */
 const KINDS = {
-  latency: { name: "Latency", amount: ["delay_ms", "Delay, ms", 100], share: true },
+  latency: { name: "Latency", amount: ["delay", "Delay, ms", 100, "ms"], share: true },
   bandwidth: { name: "Bandwidth limit", amount: ["bytes_per_second", "Bytes a second", 65536], share: true },
-  reset: { name: "Reset after a time", amount: ["time_ms", "After, ms", 1000], share: true },
+  reset: { name: "Reset after a time", amount: ["time", "After, ms", 1000, "ms"], share: true },
   "black-hole": { name: "Black hole: no answer", share: true },
   refuse: { name: "Refuse connections", share: true },
-  "half-open": { name: "Half-open: the target's side is gone", amount: ["time_ms", "After, ms", 1000], share: true },
-  "slow-close": { name: "Slow close", amount: ["delay_ms", "Delay, ms", 1000], share: true },
+  "half-open": { name: "Half-open: the target's side is gone", amount: ["time", "After, ms", 1000, "ms"], share: true },
+  "slow-close": { name: "Slow close", amount: ["delay", "Delay, ms", 1000, "ms"], share: true },
   "target-down": {
     name: "Target down", where: ["", "target", "zone"],
     how: ["silent", [["", "It refuses, as a process that is gone"], ["true", "It is silent, as a host that is gone"]], (value) => value === "true"],
@@ -84,7 +84,8 @@ function switchOn(button) {
   const { amount, how, share } = chosen();
   const type = byId("fault-type").value;
   const kind = { type };
-  if (amount) kind[amount[0]] = Number(byId("fault-amount").value);
+  const value = byId("fault-amount").value;
+  if (amount) kind[amount[0]] = amount[3] ? `${value}${amount[3]}` : Number(value);
   if (how) kind[how[0]] = how[2](byId("fault-how").value);
   const [scope, ...rest] = byId("fault-where").value.split(" ");
   const lasts = byId("fault-lasts").value;
@@ -94,7 +95,7 @@ function switchOn(button) {
     kind,
     scope: scope ? { [scope]: rest.join(" ") } : {},
     ...(share ? { share: Number(byId("fault-share").value) / 100 } : {}),
-    ...(lasts ? { lasts_ms: Math.round(Number(lasts) * 1000) } : {}),
+    ...(lasts ? { for: `${Math.round(Number(lasts) * 1000)}ms` } : {}),
   };
   return act(button, "The fault is not on", async () => {
     const set = await post("faults", fault);
@@ -104,13 +105,10 @@ function switchOn(button) {
   });
 }
 
-/** `delay 100 ms, jitter 20 ms`: the numbers of a kind, as they are named. */
+/** `delay 100ms, jitter 20ms`: what a kind is set to, as it is named. */
 function details({ type: _, ...kind }) {
-  const text = ([key, value]) => {
-    const [, name, unit] = key.match(/^(.*?)(?:_(ms))?$/);
-    return [name.replaceAll("_", " "), value, unit].filter((part) => part !== undefined).join(" ");
-  };
-  return Object.entries(kind).filter(([, value]) => value !== 0 && value !== "both" && value !== false && value != null).map(text).join(", ");
+  const text = ([key, value]) => `${key.replaceAll("_", " ")} ${value}`;
+  return Object.entries(kind).filter(([, value]) => value !== "0s" && value !== "both" && value !== false && value != null).map(text).join(", ");
 }
 
 function makeRow({ name }) {

@@ -9,8 +9,8 @@ import { part, post, remove } from "./v1.js";
 let refresh;
 let draw;
 
-/** How long a shift can last, in seconds; "": until it is ended. */
-const DURATIONS = [["", "until ended"], ["60", "for 1 min"], ["600", "for 10 min"], ["3600", "for 1 h"], ["86400", "for 1 day"]];
+/** How long a shift can last; "": until it is ended. */
+const DURATIONS = [["", "until ended"], ["1m", "for 1 min"], ["10m", "for 10 min"], ["1h", "for 1 h"], ["1d", "for 1 day"]];
 
 export function start(refreshed) {
   refresh = refreshed;
@@ -63,7 +63,7 @@ function makeRow({ service, zone }) {
         return text;
       }),
     );
-  const body = () => ({ service, ...(lasts.value ? { expires_in_seconds: Number(lasts.value) } : {}) });
+  const body = () => ({ service, ...(lasts.value ? { for: lasts.value } : {}) });
   change(away, () => post(`zones/${part(zone)}/shift`, body()), `Traffic is shifted away from ${zone}`);
   change(end, () => remove(`zones/${part(zone)}/shift?service=${part(service)}`), `${zone} is used again`);
   return {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::former_keys::{FormerKeys, Renamed};
 use super::operation::{Created, NoContent, Operation, OperationRequest};
 use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::inventory::Timestamp;
 use crate::control::{ChangeError, FaultOrigin, FaultRecord};
-use crate::model::Fault;
+use crate::model::{Fault, rename_former_fault_keys};
 
 pub(super) fn operations() -> Vec<Operation> {
     let (all, one) = ("/v1/faults", "/v1/faults/{faultName}");
@@ -24,6 +26,12 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::with_body(Method::PUT, one, "setFault", "Sets a fault, in the place of one that has its name", set),
         Operation::new(Method::DELETE, one, "clearFault", "Clears a fault", clear).refusals(&[400, 404, 409, 503]),
     ]
+}
+
+impl FormerKeys for Fault {
+    fn rename(body: &mut Value) -> Vec<String> {
+        rename_former_fault_keys(body)
+    }
 }
 
 /// A fault, and what became of it.
@@ -45,6 +53,9 @@ struct FaultView {
     ends_at: Option<String>,
     /// Flows that it affected.
     flows: u64,
+    /// What is to be written otherwise in the request that is answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
 }
 
 impl FaultView {
@@ -60,6 +71,7 @@ impl FaultView {
             begins_at: text(record.begins()),
             ends_at: record.ends().map(text),
             flows: affected.get(&record.fault.name).copied().unwrap_or_default(),
+            notices: Vec::new(),
         }
     }
 }
@@ -75,9 +87,12 @@ async fn list(request: OperationRequest) -> Result<Faults, V1Error> {
     Ok(Faults { faults: records.iter().map(|record| FaultView::of(record, &affected)).collect() })
 }
 
-async fn add(request: OperationRequest, fault: Fault) -> Result<Created<FaultView>, V1Error> {
-    let record = request.shared.control.add_fault(fault).await.map_err(|error| refused(&error))?;
-    Ok(Created(FaultView::of(&record, &request.shared.flows.affected_flows())))
+async fn add(
+    request: OperationRequest,
+    Renamed { body, notices }: Renamed<Fault>,
+) -> Result<Created<FaultView>, V1Error> {
+    let record = request.shared.control.add_fault(body).await.map_err(|error| refused(&error))?;
+    Ok(Created(FaultView { notices, ..FaultView::of(&record, &request.shared.flows.affected_flows()) }))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -105,7 +120,10 @@ async fn show(request: OperationRequest) -> Result<FaultView, V1Error> {
 }
 
 /// The name is in the path; in the body it may be left out.
-async fn set(request: OperationRequest, mut fault: Fault) -> Result<FaultView, V1Error> {
+async fn set(
+    request: OperationRequest,
+    Renamed { body: mut fault, notices }: Renamed<Fault>,
+) -> Result<FaultView, V1Error> {
     let name = request.part("faultName");
     if fault.name.is_empty() {
         name.clone_into(&mut fault.name);
@@ -114,7 +132,7 @@ async fn set(request: OperationRequest, mut fault: Fault) -> Result<FaultView, V
         return Err(bad(format!("the body names the fault `{written}`, the path `{name}`; write one of them")));
     }
     let record = request.shared.control.set_fault(fault).await.map_err(|error| refused(&error))?;
-    Ok(FaultView::of(&record, &request.shared.flows.affected_flows()))
+    Ok(FaultView { notices, ..FaultView::of(&record, &request.shared.flows.affected_flows()) })
 }
 
 async fn clear(request: OperationRequest) -> Result<NoContent, V1Error> {

@@ -6,6 +6,7 @@ mod apps;
 mod events;
 mod faults;
 mod flows;
+mod former_keys;
 mod gateways;
 mod lifecycle;
 mod limits;

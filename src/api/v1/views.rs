@@ -14,7 +14,7 @@ use super::problems::{ProblemInputs, StatusProblem};
 use super::{limits, problems};
 use crate::data::Carried;
 use crate::lifecycle::ReadinessView;
-use crate::model::{CidrSet, VpcId, Zone};
+use crate::model::{CidrSet, HumanDuration, VpcId, Zone};
 use crate::plan::{ClusterStrings, DnsZone, EndpointGate, Generation, Listener, Member, RecordSets, TargetView};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -143,8 +143,8 @@ struct ListenerView {
     target: String,
     members: Vec<Member>,
     proxy_protocol: bool,
-    idle_timeout_seconds: f64,
-    deregistration_delay_seconds: f64,
+    idle_timeout: HumanDuration,
+    deregistration_delay: HumanDuration,
 }
 
 impl ListenerView {
@@ -157,8 +157,8 @@ impl ListenerView {
             target: group.target.to_string(),
             members: group.members.clone(),
             proxy_protocol: group.proxy_protocol,
-            idle_timeout_seconds: group.idle_timeout.as_secs_f64(),
-            deregistration_delay_seconds: group.deregistration_delay.as_secs_f64(),
+            idle_timeout: HumanDuration(group.idle_timeout),
+            deregistration_delay: HumanDuration(group.deregistration_delay),
         }
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::former_keys::{FormerKeys, Renamed};
 use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{Control, Shift};
-use crate::model::{Fault, FaultKind, VpceServiceId, Zone};
+use crate::model::{Fault, FaultKind, HumanDuration, VpceServiceId, Zone};
 use crate::plan::{DnsAnswer, ZoneView};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -26,6 +28,9 @@ pub(super) fn operations() -> Vec<Operation> {
 #[derive(Serialize, JsonSchema)]
 struct Zones {
     zones: Vec<ZoneOut>,
+    /// What is to be written otherwise in the request that is answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
 }
 
 /// A zone of a load balancer.
@@ -68,7 +73,7 @@ fn zones(control: &Control) -> Zones {
         shift: shifts.iter().find(|s| s.service == view.service && s.zone == view.zone).map(ShiftOut::from),
         outages: outages(&snapshot.faults, view),
     });
-    Zones { zones: zones.collect() }
+    Zones { zones: zones.collect(), notices: Vec::new() }
 }
 
 fn outages(faults: &[Arc<Fault>], view: &ZoneView) -> Vec<String> {
@@ -86,25 +91,42 @@ fn outages(faults: &[Arc<Fault>], view: &ZoneView) -> Vec<String> {
 struct ShiftRequest {
     /// Left out: every load balancer.
     service: Option<VpceServiceId>,
-    /// Left out: until it is ended.
-    #[schemars(range(min = 1, max = LONGEST))]
-    expires_in_seconds: Option<u64>,
+    /// How long it lasts, from a second to 366 days. Left out: until it is ended.
+    #[serde(rename = "for")]
+    lasts: Option<HumanDuration>,
 }
 
-/// A year. AWS's zonal shifts last three days at most and can be prolonged.
-const LONGEST: u64 = 366 * 86_400;
+impl FormerKeys for ShiftRequest {
+    /// `expires_in_seconds`, a number.
+    fn rename(body: &mut Value) -> Vec<String> {
+        let Some(body) = body.as_object_mut().filter(|body| !body.contains_key("for")) else { return Vec::new() };
+        let Some(seconds) = body.get("expires_in_seconds").and_then(Value::as_u64) else { return Vec::new() };
+        let lasts = HumanDuration(Duration::from_secs(seconds)).to_string();
+        body.remove("expires_in_seconds");
+        let notice = format!("expires_in_seconds: the key of an earlier version; write `\"for\": \"{lasts}\"`");
+        body.insert("for".to_owned(), lasts.into());
+        vec![notice]
+    }
+}
 
-async fn shift(request: OperationRequest, body: ShiftRequest) -> Result<Zones, V1Error> {
+/// AWS's zonal shifts last three days at most and can be prolonged.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+async fn shift(request: OperationRequest, Renamed { body, notices }: Renamed<ShiftRequest>) -> Result<Zones, V1Error> {
     let (control, zone) = (&request.shared.control, zone(&request)?);
-    let outcome = match body.expires_in_seconds {
+    let outcome = match body.lasts {
         None => control.shift_zone(zone, body.service).await,
-        Some(seconds @ 1..=LONGEST) => control.shift_zone_for(zone, body.service, Duration::from_secs(seconds)).await,
-        Some(seconds) => {
-            return Err(bad(format!("`expires_in_seconds` is {seconds}; write 1 to {LONGEST}, or leave it out")));
+        Some(HumanDuration(lasts)) if (SHORTEST..=LONGEST).contains(&lasts) => {
+            control.shift_zone_for(zone, body.service, lasts).await
+        }
+        Some(lasts) => {
+            let (shortest, longest) = (HumanDuration(SHORTEST), HumanDuration(LONGEST));
+            return Err(bad(format!("`for` is `{lasts}`; write `{shortest}` to `{longest}`, or leave it out")));
         }
     };
     outcome.map_err(|error| refused(&error))?;
-    Ok(zones(control))
+    Ok(Zones { notices, ..zones(control) })
 }
 
 async fn end(request: OperationRequest) -> Result<Zones, V1Error> {

@@ -9,6 +9,7 @@ use super::super::table::{Look, Table};
 use super::super::{Failure, Kind};
 use super::{Ask, cell, list, wait};
 use crate::api::client::ClientError;
+use crate::model::{HumanDuration, ParseUnitError};
 
 /// How often `--wait` looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -18,16 +19,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 #[command(after_help = "\
 Examples:
   plgw endpoints
-  plgw endpoints --wait vpce-024f5b57108c8d3ed --timeout 30")]
+  plgw endpoints --wait vpce-024f5b57108c8d3ed --timeout 30s")]
 pub(in super::super) struct Args {
     #[command(flatten)]
     ask: Ask,
     /// Wait until this endpoint is available
     #[arg(long, value_name = "VPCE")]
     wait: Option<String>,
-    /// Seconds to wait at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    timeout: u64,
+    /// How long to wait at most
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = timeout)]
+    timeout: HumanDuration,
+}
+
+/// A duration; a bare number of seconds, as an earlier version took it, with a notice.
+fn timeout(text: &str) -> Result<HumanDuration, ParseUnitError> {
+    let Ok(seconds) = text.parse() else { return text.parse() };
+    let duration = HumanDuration(Duration::from_secs(seconds));
+    eprintln!("plgw: `--timeout {text}` is in the form of an earlier version; write `--timeout {duration}`");
+    Ok(duration)
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -50,7 +59,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             };
-            Ok(tokio::time::timeout(Duration::from_secs(args.timeout), look).await)
+            Ok(tokio::time::timeout(args.timeout.0, look).await)
         })?;
         match waited {
             Ok(Ok(state)) if state == "available" => {}
@@ -59,7 +68,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             }
             Ok(Err(error)) => return Err(Failure::new(Kind::Unavailable, crate::control::chain(&error))),
             Err(_) => {
-                let message = format!("{id} is not available after {} seconds", args.timeout);
+                let message = format!("{id} is not available after {}", args.timeout);
                 return Err(Failure::new(Kind::Failed, message));
             }
         }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::super::Failure;
 use super::super::table::{Look, Table, print};
 use super::{Ask, cell, list, segment, wait};
-use crate::config::HumanDuration;
 use crate::model::{
-    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, TargetId, VpceId, VpceServiceId, Zone,
+    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, HumanDuration, Share, TargetId, VpceId, VpceServiceId,
+    Zone,
 };
 
 /// Let things fail on demand
@@ -337,13 +337,10 @@ fn what(kind: &Value) -> String {
     format!("{} {}", cell(&kind["type"]), pairs(&values, "")).trim_end().to_owned()
 }
 
-/// `zone=us-east-1a delay=100ms`: times with their unit.
+/// `zone=us-east-1a delay=100ms`
 fn pairs(values: &Value, without: &str) -> String {
-    let pair = |(key, value): (&String, &Value)| match (key.strip_suffix("_ms"), value.as_u64()) {
-        (Some(key), Some(ms)) => format!("{key}={}", HumanDuration(std::time::Duration::from_millis(ms))),
-        _ => format!("{key}={}", cell(value)),
-    };
-    let shown: Vec<_> = values.as_object().into_iter().flatten().map(pair).collect();
+    let pairs = values.as_object().into_iter().flatten();
+    let shown: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", cell(value))).collect();
     if shown.is_empty() { without.to_owned() } else { shown.join(" ") }
 }
 

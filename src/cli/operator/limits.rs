@@ -74,13 +74,15 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Look) -> String {
-    let mut table = Table::new(["SERVICE", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
+    let mut table =
+        Table::new(["SERVICE", "PROVIDER", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
     let used = |of: &Value| format!("{} of {}", of["used"], of["limit"]);
     let all = list(answer, "limits").iter();
     for limits in all.filter(|limits| wanted.is_none_or(|wanted| limits["service"] == wanted)) {
         let cap = &limits["bandwidth_bytes_per_second"];
         table.row([
             cell(&limits["service"]),
+            cell(&limits["provider"]),
             cell(&limits["region"]),
             used(&limits["targets_per_region"]),
             used(&limits["flows_per_target"]),

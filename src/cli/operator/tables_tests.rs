@@ -58,7 +58,7 @@ fn every_other_table_fits_into_80_columns() {
     at_80(|look| endpoints::table(&json!({ "endpoints": [endpoint] }), look));
     let used = json!({ "used": 55_000, "limit": 55_000 });
     let service = json!({
-        "service": SERVICE, "region": "ap-northeast-1", "targets_per_region": used, "flows_per_target": used,
+        "service": SERVICE, "provider": "AZURE", "region": "ap-northeast-1", "targets_per_region": used, "flows_per_target": used,
         "bandwidth_bytes_per_second": 125_000_000_000_u64, "ports": { "used": 100, "range": "1024-65535" },
     });
     at_80(|look| limits::table(&json!({ "limits": [service] }), None, look));
@@ -70,7 +70,7 @@ fn every_other_table_fits_into_80_columns() {
     });
     at_80(|look| zone::table(&json!({ "zones": [lost] }), look));
     let set = json!({
-        "name": "latency-in-one-zone", "kind": { "type": "latency", "delay_ms": 100, "jitter_ms": 20, "direction": "to_target" },
+        "name": "latency-in-one-zone", "kind": { "type": "latency", "delay": "100ms", "jitter": "20ms", "direction": "to_target" },
         "scope": { "zone": ZONE, "target": TARGET }, "share": 0.25, "seed": 7, "state": "waiting",
         "begins_at": "2026-11-30T11:17:36Z", "ends_at": "2026-11-30T12:17:36Z", "flows": 1_000_000,
     });

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::super::Failure;
 use super::super::table::{Look, Table};
-use super::super::{Failure, Kind};
 use super::{Ask, cell, list};
-use crate::config::HumanDuration;
-use crate::model::{VpceServiceId, Zone};
+use crate::model::{HumanDuration, VpceServiceId, Zone};
 
 /// Shift away from a zone, or back
 #[derive(Debug, clap::Args)]
@@ -68,11 +67,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::List(List { ask }) => ask.show("GET", "/v1/zones", String::new(), table)?,
         Command::Shift(Shift { zone, lasts, service, ask }) => {
-            let seconds = lasts.map(|HumanDuration(lasts)| lasts.as_secs());
-            if seconds == Some(0) {
-                return Err(Failure::new(Kind::Failed, "a zonal shift lasts a second at least, as `--for 30m`"));
-            }
-            let body = json!({ "service": service, "expires_in_seconds": seconds });
+            let body = json!({ "service": service, "for": lasts });
             ask.show("POST", &format!("/v1/zones/{zone}/shift"), body.to_string(), table)?;
         }
         Command::Unshift(Unshift { zone, service, ask }) => {

@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use super::cluster::{TargetCounts, cluster};
 use super::declared::{Declared, NetworkSide, need_networks};
 use super::{cidr_set, values};
-use crate::config::HumanDuration;
 use crate::config::raw::{Located, Section};
 use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
 use crate::model::{
-    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, IpAddressType, IpFamily, Minimum, PortRange,
-    Project, ProjectId, Region, TargetPort, VpceServiceId,
+    Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, HumanDuration, IpAddressType, IpFamily, Minimum,
+    PortRange, Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
 
 /// Bytes of a megabit, in which an earlier version had the bandwidth.
