@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use plgw::dns::{Code, DnsOptions, Kind, Question, answer};
+use plgw::dns::{DnsOptions, QueryType, Question, Rcode, answer};
 use plgw::plan::{Generation, PortAllocations, compile};
 
 fn dns(c: &mut Criterion) {
@@ -17,13 +17,13 @@ fn dns(c: &mut Criterion) {
         let desired = support::config(targets, (Ipv4Addr::new(127, 1, 0, 11), 27017).into(), 1024).desired;
         let (snapshot, _) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("the plan allows it");
         for (label, name, kind) in [
-            ("srv", "_mongodb._tcp.cluster000-pl-0-k45tj.mongodb.net", Kind::Srv),
-            ("a", "pl-0-us-east-1-k45tj.mongodb.net", Kind::A),
-            ("nxdomain", "no-such-name-k45tj.mongodb.net", Kind::A),
+            ("srv", "_mongodb._tcp.cluster000-pl-0-k45tj.mongodb.net", QueryType::Srv),
+            ("a", "pl-0-us-east-1-k45tj.mongodb.net", QueryType::A),
+            ("nxdomain", "no-such-name-k45tj.mongodb.net", QueryType::A),
         ] {
             let question = Question { name, kind };
             let said = answer(&question, source, &snapshot.dns, &options, 0);
-            assert_eq!(said.code == Code::NoError, label != "nxdomain", "{name} is answered with {:?}", said.code);
+            assert_eq!(said.code == Rcode::NoError, label != "nxdomain", "{name} is answered with {:?}", said.code);
             group.bench_function(BenchmarkId::new(label, targets), |b| {
                 let mut rotation = 0;
                 b.iter(|| {
