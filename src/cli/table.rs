@@ -41,7 +41,7 @@ impl Table {
     }
 
     /// The table as text, each line indented by two blanks.
-    pub(crate) fn render(&self, look: Look) -> String {
+    pub(crate) fn render(&self, look: Terminal) -> String {
         let widths = self.widths();
         let lines = lines(&widths, look.width.unwrap_or(usize::MAX));
         let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
@@ -67,7 +67,7 @@ impl Table {
     }
 
     /// Whether every row takes one line. Always where there is no terminal: programs read lines.
-    pub(crate) fn fits(&self, look: Look) -> bool {
+    pub(crate) fn fits(&self, look: Terminal) -> bool {
         let total = self.widths().iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
     }
@@ -112,7 +112,7 @@ fn shown_width(text: &str) -> usize {
 
 /// What a stream can show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct Terminal {
     /// The terminal's columns; `None`: no terminal, lines are as long as they are.
     pub(crate) width: Option<usize>,
     /// The terminal's lines; `None`: no terminal.
@@ -121,7 +121,7 @@ pub(crate) struct Look {
     pub(crate) colours: bool,
 }
 
-impl Look {
+impl Terminal {
     /// What standard output can show: colours on a terminal, unless `NO_COLOR` is set.
     pub(crate) fn of_stdout() -> Self {
         Self::of(&io::stdout())
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_blanks_at_their_end() {
-        let text = table().render(Look::default());
+        let text = table().render(Terminal::default());
         assert_eq!(
             text,
             "  TARGET                PORT  MEMBERS\n  \
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn columns_that_do_not_fit_stand_on_a_further_line_and_nothing_is_cut() {
-        let look = Look { width: Some(40), ..Look::default() };
+        let look = Terminal { width: Some(40), ..Terminal::default() };
         let text = table().render(look);
         assert_eq!(
             text,
@@ -218,12 +218,12 @@ mod tests {
                Cluster0/shard-00-00  1024\n      127.1.0.11:27017\n  \
                Sharded0/lb           1027\n"
         );
-        assert!(table().render(Look { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
+        assert!(table().render(Terminal { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
     }
 
     #[test]
     fn colours_do_not_move_columns() {
-        let look = Look { width: Some(200), colours: true, ..Look::default() };
+        let look = Terminal { width: Some(200), colours: true, ..Terminal::default() };
         let mut coloured = Table::new(["HEALTH", "PORT"]);
         coloured.row([look.green("healthy"), "1024".to_owned()]);
         let text = coloured.render(look);
