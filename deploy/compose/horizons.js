@@ -1,5 +1,5 @@
 // Cluster0: run it in mongosh, connected to the set's primary.
-//   pl-0: for whoever comes through vpce-024f5b57108c8d3ed
+//   pl-0: for clients that connect through vpce-024f5b57108c8d3ed
 // Servers choose by the name that a client asks for in TLS, so they need TLS and certificates with these names.
 // The keys are the members' `host` in rs.conf(): write yours where they differ. Run it again when a port moves.
 {

@@ -333,7 +333,7 @@ async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> App
             let shown = config();
             if let Some((name, _)) = body.others.iter().find(|(name, value)| shown[name.as_str()] != **value) {
                 return Err(AppServicesError::bad(format!(
-                    "`{name}` can't be set here: leave it out, or say what is shown"
+                    "`{name}` can't be set here: leave it out, or send the current value"
                 )));
             }
             let app = app.id.clone();

@@ -47,7 +47,7 @@ impl LazyFront {
 
     /// Binds what `view` needs and is not open yet: all of it or nothing. `None`: there is nothing to bind.
     pub(super) fn bind(&self, view: &AppsView) -> Result<Option<BoundListeners>, Vec<String>> {
-        if view.doors.is_empty() && self.started().is_none() {
+        if view.listeners.is_empty() && self.started().is_none() {
             return Ok(None);
         }
         let front = self.start().map_err(|error| vec![error])?;

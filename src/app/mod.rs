@@ -556,7 +556,7 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
     }
     let (private, public): (Vec<_>, Vec<_>) =
         snapshot.listeners.values().partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
-    let apps = snapshot.apps.doors.keys().copied().collect();
+    let apps = snapshot.apps.listeners.keys().copied().collect();
     let addresses = |listeners: Vec<&Arc<Listener>>| listeners.iter().map(|listener| listener.address).collect();
     for (kind, addresses) in
         [("private endpoints", addresses(private)), ("public path", addresses(public)), ("App Services", apps)]

@@ -26,21 +26,21 @@ pub(super) struct Flows {
     /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
     open: Mutex<BTreeSet<SocketAddr>>,
     /// Addresses on which the App Services front end listens.
-    doors: Mutex<BTreeSet<SocketAddr>>,
+    app_listeners: Mutex<BTreeSet<SocketAddr>>,
     watch: Option<PortWatch>,
 }
 
 impl Flows {
     pub(super) fn new(data: DataPlane, front: LazyFront, watch: Option<PortWatch>) -> Self {
-        Self { data: Arc::new(data), front, open: Mutex::default(), doors: Mutex::default(), watch }
+        Self { data: Arc::new(data), front, open: Mutex::default(), app_listeners: Mutex::default(), watch }
     }
 
     /// Sends the open ports to the watcher, if there is one.
     fn tell_open(&self) {
         let Some(watch) = &self.watch else { return };
-        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let app_listeners = self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.tell(&open.union(&doors).copied().collect());
+        watch.tell(&open.union(&app_listeners).copied().collect());
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
@@ -171,32 +171,32 @@ impl Plane for Flows {
                 Err(errors) => unbound.extend(errors.iter().map(|error| (listener.address, chain(error)))),
             }
         }
-        let doors = self.front.bind(&snapshot.apps).unwrap_or_else(|errors| {
+        let app_listeners = self.front.bind(&snapshot.apps).unwrap_or_else(|errors| {
             // The front end binds all of its listeners or none.
-            let address = snapshot.apps.doors.keys().next().copied();
+            let address = snapshot.apps.listeners.keys().next().copied();
             unbound.insert(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), errors.join("\n"));
             None
         });
-        ((bound, doors), unbound)
+        ((bound, app_listeners), unbound)
     }
 
-    async fn open(&self, (bound, doors): Self::Bound, snapshot: &Arc<Snapshot>) {
+    async fn open(&self, (bound, app_listeners): Self::Bound, snapshot: &Arc<Snapshot>) {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner).extend(snapshot.apps.doors.keys());
+        self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner).extend(snapshot.apps.listeners.keys());
         self.tell_open();
         self.data.open(bound).await;
-        self.front.open(doors, snapshot).await;
+        self.front.open(app_listeners, snapshot).await;
     }
 
     async fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) {
         self.data.retarget(&changes.retarget);
         self.front.retire(&snapshot.apps).await;
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = doors.len();
-        doors.retain(|address| snapshot.apps.doors.contains_key(address));
-        let fewer = doors.len() < before;
-        drop(doors);
+        let mut app_listeners = self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = app_listeners.len();
+        app_listeners.retain(|address| snapshot.apps.listeners.contains_key(address));
+        let fewer = app_listeners.len() < before;
+        drop(app_listeners);
         if fewer {
             self.tell_open();
         }

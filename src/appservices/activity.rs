@@ -24,7 +24,7 @@ pub(crate) enum Expired {
 }
 
 /// What is known of a client connection's traffic. Written on the worker of the connection alone; it is `Sync` only
-/// because hyper wants the stream that holds it to be `Send`. Times are milliseconds after `opened`, plus one; 0: not so.
+/// because hyper requires the stream that holds it to be `Send`. Times are milliseconds after `opened`, plus one; 0: not so.
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,

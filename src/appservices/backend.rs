@@ -1,9 +1,9 @@
 //! Connections to backends, and the pool that keeps them for later requests.
 //!
 //! The pool is our own. hyper-util's legacy client keys its pool by the request's URI, which over HTTP/2 is also the
-//! `:authority` that the backend sees: one backend would be dialled anew for each name and port that a client may write. It
-//! also has no place for what tells our connections apart besides (public or private listener; the client, with PROXY
-//! protocol), and wants `Send` bodies.
+//! `:authority` that the backend sees: one backend would be dialled again for each name and port that a client may write. It
+//! also has no place for the other parts of our pool's key (public or private listener; the client, with PROXY
+//! protocol), and requires `Send` bodies.
 //!
 //! Every worker has a pool. A connection goes back when its response is over, and is taken again only once hyper says that
 //! it is ready, which it is when the request's body is over too; one that is not ready is passed over, never waited for.
@@ -77,7 +77,7 @@ impl BackendError {
 
 /// Where a request goes.
 #[derive(Debug, Clone)]
-pub(crate) struct Destination {
+pub(crate) struct BackendDestination {
     pub(crate) url: Arc<BackendUrl>,
     /// Whether the request came to the public listener: such requests share no connections with those of a VPC.
     pub(crate) is_public: bool,
@@ -85,16 +85,16 @@ pub(crate) struct Destination {
     pub(crate) proxy: Option<(u64, [u8; proxy_protocol::HEADER_LEN])>,
 }
 
-impl Destination {
-    fn key(&self) -> Key {
+impl BackendDestination {
+    fn key(&self) -> PoolKey {
         let client = self.proxy.as_ref().map_or(0, |(client, _)| *client);
-        Key { url: Arc::clone(&self.url), is_public: self.is_public, client }
+        PoolKey { url: Arc::clone(&self.url), is_public: self.is_public, client }
     }
 }
 
 /// Which connections are alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+struct PoolKey {
     url: Arc<BackendUrl>,
     is_public: bool,
     client: u64,
@@ -115,7 +115,7 @@ where
 }
 
 /// An HTTP/1.1 connection without a request.
-struct Idle {
+struct IdleConnection {
     sender: http1::SendRequest<RequestBody>,
     since: Instant,
 }
@@ -154,8 +154,8 @@ impl Drop for StreamGuard {
 
 /// A worker's connections to backends.
 pub(crate) struct Backends {
-    idle: RefCell<BTreeMap<Key, Vec<Idle>>>,
-    multiplexed: RefCell<BTreeMap<Key, Vec<Multiplexed>>>,
+    idle: RefCell<BTreeMap<PoolKey, Vec<IdleConnection>>>,
+    multiplexed: RefCell<BTreeMap<PoolKey, Vec<Multiplexed>>>,
     tls: Arc<ClientConfig>,
     tls_http1: Arc<ClientConfig>,
     limits: AppLimits,
@@ -169,25 +169,25 @@ impl fmt::Debug for Backends {
 }
 
 /// A connection, or a stream of one, in use by a request.
-pub(crate) struct Lease(LeaseKind);
+pub(crate) struct BackendLease(LeaseKind);
 
 enum LeaseKind {
     Http1 {
         pool: Weak<Backends>,
-        key: Key,
+        key: PoolKey,
         sender: http1::SendRequest<RequestBody>,
     },
     /// Held for its `Drop`.
     Http2(#[expect(dead_code, reason = "counts a stream until it is dropped")] StreamGuard),
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for BackendLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").finish_non_exhaustive()
     }
 }
 
-impl Lease {
+impl BackendLease {
     /// The response is over.
     pub(crate) fn give_back(self) {
         let LeaseKind::Http1 { pool, key, sender } = self.0 else { return };
@@ -198,18 +198,18 @@ impl Lease {
         let mut idle = pool.idle.borrow_mut();
         let idle = idle.entry(key).or_default();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(IdleConnection { sender, since: Instant::now() });
         }
     }
 }
 
-enum Sender {
+enum RequestSender {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>, StreamGuard),
 }
 
 impl Backends {
-    /// No connection yet. `tls` is what `https` backends are checked with; it offers no protocols of its own.
+    /// No connection yet. `tls` is what `https` backends are checked with; it offers no ALPN protocols.
     pub(crate) fn new(tls: &Arc<ClientConfig>, limits: AppLimits, leg: LegOptions) -> Rc<Self> {
         let offering = |protocols: &[&[u8]]| {
             let mut config = ClientConfig::clone(tls);
@@ -230,12 +230,12 @@ impl Backends {
     /// `again` makes it once more, if it may be sent twice; `authority` is the host that the client asked for.
     pub(crate) async fn send(
         self: &Rc<Self>,
-        to: &Destination,
+        to: &BackendDestination,
         mut request: Box<Request<RequestBody>>,
         again: Option<impl Fn() -> Request<RequestBody>>,
         authority: &HeaderValue,
         spare: &RefCell<Option<SpareSocket>>,
-    ) -> Result<(Response<Incoming>, Lease), BackendError> {
+    ) -> Result<(Response<Incoming>, BackendLease), BackendError> {
         let key = to.key();
         loop {
             let (sender, reused) = match self.take(&key) {
@@ -244,19 +244,22 @@ impl Backends {
                 None => (Box::pin(self.connect(to, &key, spare)).await?, false),
             };
             let mut failed = match sender {
-                Sender::Http1(mut sender) => {
+                RequestSender::Http1(mut sender) => {
                     for_http1(&mut request, authority);
                     match sender.try_send_request(*request).await {
                         Ok(response) => {
-                            return Ok((response, Lease(LeaseKind::Http1 { pool: Rc::downgrade(self), key, sender })));
+                            return Ok((
+                                response,
+                                BackendLease(LeaseKind::Http1 { pool: Rc::downgrade(self), key, sender }),
+                            ));
                         }
                         Err(error) => error,
                     }
                 }
-                Sender::Http2(mut sender, stream) => {
+                RequestSender::Http2(mut sender, stream) => {
                     for_http2(&mut request, &to.url, authority)?;
                     match sender.try_send_request(*request).await {
-                        Ok(response) => return Ok((response, Lease(LeaseKind::Http2(stream)))),
+                        Ok(response) => return Ok((response, BackendLease(LeaseKind::Http2(stream)))),
                         Err(error) => error,
                     }
                 }
@@ -269,10 +272,10 @@ impl Backends {
         }
     }
 
-    /// Sends a request that asks to become a WebSocket, on a connection of its own.
+    /// Sends an upgrade request for a WebSocket, on a separate connection.
     pub(crate) async fn send_upgrade(
         &self,
-        to: &Destination,
+        to: &BackendDestination,
         mut request: Request<RequestBody>,
         authority: &HeaderValue,
         spare: &RefCell<Option<SpareSocket>>,
@@ -345,21 +348,21 @@ impl Backends {
     }
 
     /// A connection that can send a request now.
-    fn take(&self, key: &Key) -> Option<Sender> {
+    fn take(&self, key: &PoolKey) -> Option<RequestSender> {
         if let Some(connections) = self.multiplexed.borrow().get(key) {
             let has_room =
                 |found: &&Multiplexed| !found.sender.is_closed() && found.streams.open.get() < found.streams.max.get();
             if let Some(found) = connections.iter().find(has_room) {
-                return Some(Sender::Http2(found.sender.clone(), StreamGuard::new(&found.streams)));
+                return Some(RequestSender::Http2(found.sender.clone(), StreamGuard::new(&found.streams)));
             }
         }
         let mut all = self.idle.borrow_mut();
         let idle = all.get_mut(key)?;
         // The latest first: most are open and ready, and none of the others is looked at.
         for at in (0..idle.len()).rev() {
-            let Idle { sender, since } = &idle[at];
+            let IdleConnection { sender, since } = &idle[at];
             if sender.is_ready() && since.elapsed() < self.limits.backend_idle {
-                return Some(Sender::Http1(idle.remove(at).sender));
+                return Some(RequestSender::Http1(idle.remove(at).sender));
             }
             if sender.is_closed() {
                 idle.remove(at);
@@ -370,27 +373,27 @@ impl Backends {
 
     async fn connect(
         &self,
-        to: &Destination,
-        key: &Key,
+        to: &BackendDestination,
+        key: &PoolKey,
         spare: &RefCell<Option<SpareSocket>>,
-    ) -> Result<Sender, BackendError> {
+    ) -> Result<RequestSender, BackendError> {
         let broken = |source| BackendError::Broken { backend: to.url.to_string(), source };
         let tcp = self.dial(to, spare).await?;
         match to.url.scheme {
-            BackendScheme::Http => Ok(Sender::Http1(open_http1(tcp).await.map_err(broken)?)),
+            BackendScheme::Http => Ok(RequestSender::Http1(open_http1(tcp).await.map_err(broken)?)),
             BackendScheme::H2c => self.open_http2(TokioIo::new(tcp), key).await.map_err(broken),
             BackendScheme::Https => {
                 let tls = self.handshake(to, &self.tls, tcp).await?;
                 if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.open_http2(TokioIo::new(tls), key).await.map_err(broken)
                 } else {
-                    Ok(Sender::Http1(open_http1(tls).await.map_err(broken)?))
+                    Ok(RequestSender::Http1(open_http1(tls).await.map_err(broken)?))
                 }
             }
         }
     }
 
-    async fn open_http2<T>(&self, io: T, key: &Key) -> hyper::Result<Sender>
+    async fn open_http2<T>(&self, io: T, key: &PoolKey) -> hyper::Result<RequestSender>
     where
         T: Read + Write + Unpin + 'static,
     {
@@ -410,11 +413,15 @@ impl Backends {
         let stream = StreamGuard::new(&streams);
         let multiplexed = Multiplexed { sender: sender.clone(), streams };
         self.multiplexed.borrow_mut().entry(key.clone()).or_default().push(multiplexed);
-        Ok(Sender::Http2(sender, stream))
+        Ok(RequestSender::Http2(sender, stream))
     }
 
     /// A TCP connection, with the PROXY header already on it.
-    async fn dial(&self, to: &Destination, spare: &RefCell<Option<SpareSocket>>) -> Result<HttpSocket, BackendError> {
+    async fn dial(
+        &self,
+        to: &BackendDestination,
+        spare: &RefCell<Option<SpareSocket>>,
+    ) -> Result<HttpSocket, BackendError> {
         let url = &to.url;
         let limit = self.limits.connect;
         let reach = async {
@@ -446,7 +453,7 @@ impl Backends {
 
     async fn handshake(
         &self,
-        to: &Destination,
+        to: &BackendDestination,
         config: &Arc<ClientConfig>,
         tcp: HttpSocket,
     ) -> Result<tokio_rustls::client::TlsStream<HttpSocket>, BackendError> {
@@ -467,7 +474,7 @@ impl Backends {
 }
 
 /// HTTP/1.1 has path and query in its request line, and a `Host`. The framing is explicit: hyper sends no body of a length
-/// that it does not know with GET and HEAD, unless it is told to (RFC 9112 §6: it does not depend on the method).
+/// that it does not know with GET and HEAD, unless it is configured to (RFC 9112 §6: it does not depend on the method).
 fn for_http1(request: &mut Request<RequestBody>, authority: &HeaderValue) {
     if request.uri().authority().is_some() {
         let path = request.uri().path_and_query().cloned();

@@ -1,6 +1,6 @@
 //! The certificates of the listeners, chosen by the name that a client asks for.
 //!
-//! Each listener has its own: one that named the addresses of others would tell a client of the public address that an app
+//! Each listener has its own: one that named the addresses of others would show a client of the public address that an app
 //! has private endpoints, and where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -52,22 +52,22 @@ impl fmt::Debug for CertificateSource {
 pub struct Certificates {
     source: CertificateSource,
     tables: RwLock<Arc<Tables>>,
-    state: Mutex<State>,
+    state: Mutex<LoadedFiles>,
 }
 
-/// What the tables were made of.
+/// The files from which the tables were made.
 #[derive(Debug, Default)]
-struct State {
+struct LoadedFiles {
     /// The apps that the lab's CA signed certificates for.
     view: AppsView,
-    /// Signed by the lab's CA, by the names and the address that they are for, with when they are to be made anew.
-    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), Renewed>,
+    /// Signed by the lab's CA, by the names and the address that they are for, with the time of renewal.
+    issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), IssuedCertificate>,
     /// The files that were read last, as they were then.
     stamps: Vec<Option<Stamp>>,
 }
 
-/// A certificate with its key, and when it is to be made anew.
-type Renewed = (Arc<CertifiedKey>, Option<SystemTime>);
+/// A certificate with its key, and its time of renewal.
+type IssuedCertificate = (Arc<CertifiedKey>, Option<SystemTime>);
 
 /// What is another once a file is written, replaced, or given another mode or owner: inode, mode, and the times of the last
 /// change of its content and of the file, each in seconds and nanoseconds.
@@ -126,7 +126,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// Reads the files again if one was changed since, or has the lab CA sign anew what is about to end at `now`; true when
+    /// Reads the files again if one was changed since, or renews certificates of the lab CA that are about to expire at `now`; true when
     /// there was something to do.
     ///
     /// # Errors
@@ -176,12 +176,12 @@ impl Certificates {
         self.cover_at(ca, &mut state, view.clone(), SystemTime::now())
     }
 
-    fn cover_at(&self, ca: &LabCa, state: &mut State, view: AppsView, now: SystemTime) -> Result<(), TlsError> {
+    fn cover_at(&self, ca: &LabCa, state: &mut LoadedFiles, view: AppsView, now: SystemTime) -> Result<(), TlsError> {
         let mut issued: BTreeMap<_, (Arc<CertifiedKey>, _)> = BTreeMap::new();
         let mut tables: HashMap<IpAddr, Table> = HashMap::new();
-        for door in view.doors.values() {
-            let ip = door.address.ip();
-            for found in door.apps.values() {
+        for app_listener in view.listeners.values() {
+            let ip = app_listener.address.ip();
+            for found in app_listener.apps.values() {
                 let key = (found.app.hosts.clone(), ip);
                 let known = issued.get(&key).or_else(|| state.issued.get(&key));
                 let own = match known.filter(|(_, renewal)| is_fresh(*renewal, now)) {
@@ -243,7 +243,7 @@ impl Table {
     }
 }
 
-/// Whether a certificate that is to be made anew at `renewal` is good at `now`.
+/// Whether a certificate with renewal at `renewal` is still used at `now`.
 fn is_fresh(renewal: Option<SystemTime>, now: SystemTime) -> bool {
     renewal.is_none_or(|at| now < at)
 }
@@ -346,7 +346,7 @@ mod tests {
         .expect("the quickstart can be planned");
         let view = &snapshot.apps;
         certificates.cover(view).expect("signed");
-        let ip = view.doors.values().next().expect("it has an app").address.ip();
+        let ip = view.listeners.values().next().expect("it has an app").address.ip();
         let now = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 60 * 60);
         let first = certificates.find(ip, None).expect("one is shown");
         assert!(!certificates.refresh(now(366)).expect("nothing to do"));

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use super::activity::{Activity, Expired};
 use super::client::ClientConnection;
 use super::client_io::{Batched, ClientIo};
-use super::context::{ListenerEnd, WorkerContext};
+use super::context::{HttpWorkerContext, ListenerEnd};
 use super::metrics::endpoint_type;
 use super::outage::Outage;
 use super::request::{answer, note_refused_by_library};
@@ -29,13 +29,13 @@ use super::socket::HttpSocket;
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
 use crate::model::{Refusal, RefusalMode};
-use crate::plan::{Door, DoorWay};
+use crate::plan::{AppListener, AppListenerKind};
 
 /// How long an idle HTTP/2 connection may take to end after GOAWAY.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An address that clients connect to.
-pub(crate) struct Listener {
+pub(crate) struct HttpListener {
     pub(crate) address: SocketAddr,
     pub(crate) tls: TlsAcceptor,
     pub(crate) end: ListenerEnd,
@@ -44,18 +44,18 @@ pub(crate) struct Listener {
 
 /// Serves a connection that was accepted, or refuses it. `spare` is for its first connection to a backend.
 pub(crate) fn accept(
-    context: &Rc<WorkerContext>,
-    listener: &Rc<Listener>,
+    context: &Rc<HttpWorkerContext>,
+    listener: &Rc<HttpListener>,
     client: TcpStream,
     peer: SocketAddr,
     spare: SpareSocket,
 ) {
-    let Some(door) = context.door(listener.address) else {
+    let Some(app_listener) = context.app_listener(listener.address) else {
         // Between the snapshot and the closing of the socket.
         return reset(&client);
     };
-    let endpoint = endpoint_type(&door);
-    match admit(context, &door, peer) {
+    let endpoint = endpoint_type(&app_listener);
+    match admit(context, &app_listener, peer) {
         Ok(()) if !context.sources.has_capacity(peer.ip()) => {
             context.metrics.refused(endpoint, Refusal::SourceLimit.label());
             reset(&client);
@@ -76,10 +76,10 @@ pub(crate) fn accept(
         Err(refusal) => {
             context.left_over.keep(Some(spare));
             context.metrics.refused(endpoint, refusal.label());
-            if context.refusals.is_first("app_services", peer.ip(), refusal.label(), door.label()) {
+            if context.refusals.is_first("app_services", peer.ip(), refusal.label(), app_listener.label()) {
                 tracing::info!(
                     target: "access",
-                    { client.addr = %peer, endpoint.id = door.label(), refusal = refusal.label() },
+                    { client.addr = %peer, endpoint.id = app_listener.label(), refusal = refusal.label() },
                     "connection refused"
                 );
             }
@@ -89,16 +89,18 @@ pub(crate) fn accept(
 }
 
 /// Whether a connection is let through: as for flows; on the public path all but the service's side.
-fn admit(context: &WorkerContext, door: &Door, peer: SocketAddr) -> Result<(), Refusal> {
+fn admit(context: &HttpWorkerContext, app_listener: &AppListener, peer: SocketAddr) -> Result<(), Refusal> {
     let source = peer.ip().to_canonical();
     let service_side = context.service_side();
-    if door.lease.is_over(|| tokio::time::Instant::now().into_std()) {
+    if app_listener.lease.is_over(|| tokio::time::Instant::now().into_std()) {
         return Err(Refusal::ClaimLost);
     }
-    match &door.way {
-        DoorWay::Private { gate, .. } => admit_private(gate, door.address, source, &service_side).map(|_| ()),
-        DoorWay::Public if service_side.contains(source) => Err(Refusal::OneWay),
-        DoorWay::Public => Ok(()),
+    match &app_listener.kind {
+        AppListenerKind::Private { gate, .. } => {
+            admit_private(gate, app_listener.address, source, &service_side).map(|_| ())
+        }
+        AppListenerKind::Public if service_side.contains(source) => Err(Refusal::OneWay),
+        AppListenerKind::Public => Ok(()),
     }
 }
 
@@ -108,7 +110,7 @@ fn reset(client: &TcpStream) {
 }
 
 /// Ends a refused connection as AWS does: by silence, where that drops packets, as long as its place isn't needed.
-fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
+fn refuse(context: &Rc<HttpWorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
     let held = match refusal.mode() {
         RefusalMode::Reset | RefusalMode::Closed => None,
         RefusalMode::Dropped => context.held.admit(source, false),
@@ -128,13 +130,13 @@ fn refuse(context: &Rc<WorkerContext>, mut client: TcpStream, source: IpAddr, re
 
 /// Counts a connection as open until it is dropped.
 struct OpenConnection {
-    context: Rc<WorkerContext>,
+    context: Rc<HttpWorkerContext>,
     source: IpAddr,
     number: u64,
 }
 
 impl OpenConnection {
-    fn new(context: &Rc<WorkerContext>, source: IpAddr) -> Self {
+    fn new(context: &Rc<HttpWorkerContext>, source: IpAddr) -> Self {
         context.connections.set(context.connections.get() + 1);
         context.sources.add(source);
         Self { context: Rc::clone(context), source, number: context.next_number() }
@@ -152,11 +154,17 @@ impl Drop for OpenConnection {
 }
 
 /// The whole life of a connection.
-async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, peer: SocketAddr, spare: SpareSocket) {
+async fn serve(
+    open: OpenConnection,
+    listener: Rc<HttpListener>,
+    client: TcpStream,
+    peer: SocketAddr,
+    spare: SpareSocket,
+) {
     let context = &open.context;
     let limits = &context.options.limits;
     let handshake = timeout(limits.handshake, listener.tls.accept(HttpSocket::from(client)));
-    // Boxed: a task keeps room for the largest of its parts for as long as it lasts.
+    // Boxed: a task's size is that of its largest part for its whole life.
     let Some(handshake) = Box::pin(listener.end.closing.run_until_cancelled(handshake)).await else { return };
     let Ok(Ok(tls)) = handshake else {
         context.metrics.handshake_failed();
@@ -197,7 +205,7 @@ async fn serve(open: OpenConnection, listener: Rc<Listener>, client: TcpStream, 
 
 /// Serves HTTP until the client goes, the listener ends or a limit is reached.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
-    context: &WorkerContext,
+    context: &HttpWorkerContext,
     connection: &ClientConnection,
     listener: &ListenerEnd,
     mut http: Pin<&mut C>,

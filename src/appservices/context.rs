@@ -26,7 +26,7 @@ use crate::data::scratch::Scratch;
 use crate::lifecycle::Losses;
 use crate::limits::{Connections, Refusals, SourceCounts};
 use crate::model::{CidrSet, Origin};
-use crate::plan::{AppsView, Door, DoorWay, Snapshot};
+use crate::plan::{AppListener, AppListenerKind, AppsView, Snapshot};
 
 /// The relay's one buffer.
 const SCRATCH: usize = 128 << 10;
@@ -36,8 +36,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What is kept of a stream's response for a client that has not read it yet.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// What all workers share.
-pub(crate) struct Common {
+/// The state that all workers share.
+pub(crate) struct SharedContext {
     pub(crate) options: AppOptions,
     pub(crate) certificates: Arc<Certificates>,
     /// What `https` backends are checked with.
@@ -69,7 +69,7 @@ pub(crate) struct ListenerEnd {
 }
 
 /// A worker's state.
-pub(crate) struct WorkerContext {
+pub(crate) struct HttpWorkerContext {
     pub(crate) options: AppOptions,
     pub(crate) backends: Rc<Backends>,
     pub(crate) metrics: AppMetrics,
@@ -98,8 +98,8 @@ pub(crate) struct WorkerContext {
     index: u64,
 }
 
-impl WorkerContext {
-    pub(crate) fn new(index: usize, common: &Common) -> Rc<Self> {
+impl HttpWorkerContext {
+    pub(crate) fn new(index: usize, common: &SharedContext) -> Rc<Self> {
         let options = common.options.clone();
         let leg = LegOptions { keepalive: options.keepalive, congestion: None };
         let mut snapshots = common.snapshots.clone();
@@ -139,13 +139,13 @@ impl WorkerContext {
         Arc::clone(&self.apps.borrow())
     }
 
-    /// Where a client of `door` comes from.
-    pub(crate) fn origin(&self, door: &Door, source: IpAddr) -> Origin {
+    /// The origin of a client of `app_listener`.
+    pub(crate) fn origin(&self, app_listener: &AppListener, source: IpAddr) -> Origin {
         let service_side = self.service_side.borrow();
-        match &door.way {
-            DoorWay::Private { gate, .. } => gate.origin(source, &service_side),
-            DoorWay::Public if service_side.contains(source) => Origin::Service,
-            DoorWay::Public => Origin::Public,
+        match &app_listener.kind {
+            AppListenerKind::Private { gate, .. } => gate.origin(source, &service_side),
+            AppListenerKind::Public if service_side.contains(source) => Origin::Service,
+            AppListenerKind::Public => Origin::Public,
         }
     }
 
@@ -182,9 +182,9 @@ impl WorkerContext {
         self.index << 44 | self.next.get()
     }
 
-    /// The door at an address.
-    pub(crate) fn door(&self, address: SocketAddr) -> Option<Arc<Door>> {
-        self.apps().doors.get(&address).cloned()
+    /// The listener at an address.
+    pub(crate) fn app_listener(&self, address: SocketAddr) -> Option<Arc<AppListener>> {
+        self.apps().listeners.get(&address).cloned()
     }
 }
 

@@ -16,11 +16,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::certificates::Certificates;
-use super::context::{Common, ListenerEnd};
+use super::context::{ListenerEnd, SharedContext};
 use super::metrics;
 use super::options::AppOptions;
 use super::websockets::WebSockets;
-use super::worker::{self, Open, Opened};
+use super::worker::{self, OpenSockets, WorkerSocket};
 use crate::data::FlowView;
 use crate::data::connect::LegOptions;
 use crate::data::listener::{bind_shared, listen};
@@ -57,14 +57,14 @@ pub enum FrontError {
 
 /// The running front end.
 ///
-/// Requests are judged by the snapshot that is in force when they come; addresses are opened and closed by the owner of
+/// Requests are decided by the snapshot that is in force when they come; addresses are opened and closed by the owner of
 /// the snapshots, in three steps: [`bind`](Self::bind), [`open`](Self::open), and, once the snapshot is published,
 /// [`retire`](Self::retire).
 #[derive(Debug)]
 pub struct AppFront {
     options: AppOptions,
     certificates: Arc<Certificates>,
-    workers: Vec<mpsc::UnboundedSender<Open>>,
+    workers: Vec<mpsc::UnboundedSender<OpenSockets>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     losses: Losses,
     listeners: Mutex<BTreeMap<SocketAddr, OpenListener>>,
@@ -113,7 +113,7 @@ impl AppFront {
         metrics::describe(recorder.as_ref());
         let open = TaskTracker::new();
         let websockets = Arc::new(WebSockets::default());
-        let common = Arc::new(Common {
+        let common = Arc::new(SharedContext {
             certificates: Arc::clone(&certificates),
             client: client_config(&options, lab_ca)?,
             options: options.clone(),
@@ -168,15 +168,15 @@ impl AppFront {
         let mut bound = BTreeMap::new();
         let mut errors: Vec<FrontError> = Vec::new();
         let open: BTreeSet<SocketAddr> = self.addresses().into_iter().collect();
-        for door in view.doors.values().filter(|door| !open.contains(&door.address)) {
-            let sockets = bind_shared(door.address, self.workers.len(), &leg).map_err(|source| {
-                let what = format!("the App Services front end ({})", door.label());
+        for app_listener in view.listeners.values().filter(|app_listener| !open.contains(&app_listener.address)) {
+            let sockets = bind_shared(app_listener.address, self.workers.len(), &leg).map_err(|source| {
+                let what = format!("the App Services front end ({})", app_listener.label());
                 let moved_by = "`app.public_address` or the endpoint's address";
-                FrontError::from(BindError::new(&what, door.address, moved_by, source))
+                FrontError::from(BindError::new(&what, app_listener.address, moved_by, source))
             });
-            match sockets.and_then(|sockets| Ok((sockets, server_config(&self.certificates, door.address)?))) {
+            match sockets.and_then(|sockets| Ok((sockets, server_config(&self.certificates, app_listener.address)?))) {
                 Ok(one) => {
-                    bound.insert(door.address, one);
+                    bound.insert(app_listener.address, one);
                 }
                 Err(error) => errors.push(error),
             }
@@ -189,17 +189,17 @@ impl AppFront {
         if errors.is_empty() { Ok(BoundListeners(bound)) } else { Err(errors) }
     }
 
-    /// Listens and accepts on what was bound, and judges by `snapshot` from then on, which is about to be published; returns
+    /// Listens and accepts on what was bound, and decides by `snapshot` from then on, which is about to be published; returns
     /// once every worker does.
     pub async fn open(&self, bound: BoundListeners, snapshot: &Arc<Snapshot>) {
-        let mut per_worker: Vec<Vec<Opened>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let mut per_worker: Vec<Vec<WorkerSocket>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (address, (sockets, tls)) in bound.0 {
             let OpenListener { end, accepting } = self.lock().entry(address).or_default().clone();
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
                 match listen(socket, self.options.backlog) {
                     Ok(socket) => {
                         let (tls, end, accepting) = (Arc::clone(&tls), end.clone(), accepting.clone());
-                        worker.push(Opened { address, socket, tls, end, accepting });
+                        worker.push(WorkerSocket { address, socket, tls, end, accepting });
                     }
                     Err(error) => {
                         tracing::error!(%address, %error, "failed to listen on a bound socket");
@@ -224,7 +224,7 @@ impl AppFront {
     /// Closes the addresses that `view`, the snapshot now in force, no longer has: no new connections; requests in flight
     /// are answered; WebSockets last for [`AppOptions::drain`] at most. Returns once the sockets are closed.
     pub async fn retire(&self, view: &AppsView) {
-        let gone = self.lock().extract_if(.., |address, _| !view.doors.contains_key(address)).collect::<Vec<_>>();
+        let gone = self.lock().extract_if(.., |address, _| !view.listeners.contains_key(address)).collect::<Vec<_>>();
         for (_, listener) in gone {
             listener.close(self.options.drain).await;
         }

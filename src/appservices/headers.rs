@@ -1,6 +1,6 @@
 //! The header fields that a backend gets. Pure.
 //!
-//! Fields that belong to one connection stay on it (RFC 9110 §7.6.1). What a client claims of its own address is removed;
+//! Hop-by-hop fields are not forwarded (RFC 9110 §7.6.1). What a client claims of its own address is removed;
 //! the gateway writes its own: `X-Forwarded-*` and `Forwarded`, and two fields that name the origin and the endpoint.
 
 use std::fmt::Write as _;
@@ -66,9 +66,9 @@ const ADDRESS_ENDS: [&str; 12] = [
 /// Fields that a request may have after [`to_backend`] besides the client's, with `Via` and those of the framing.
 const OWN_FIELDS: usize = 12;
 
-/// A request's sender, as the gateway knows it.
+/// The client of a request, as the gateway sees it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sender<'a> {
+pub(crate) struct ForwardedClient<'a> {
     pub(crate) origin: Origin,
     pub(crate) endpoint: Option<&'a VpceId>,
     pub(crate) source: IpAddr,
@@ -137,7 +137,7 @@ pub(crate) struct ForwardedFields {
 
 impl ForwardedFields {
     /// Written for this request.
-    pub(crate) fn new(sender: &Sender<'_>) -> Self {
+    pub(crate) fn new(sender: &ForwardedClient<'_>) -> Self {
         let mut client = String::with_capacity(40);
         // Writing into a string can't fail; so below.
         let _ = write!(client, "{}", sender.source);
@@ -161,7 +161,7 @@ impl ForwardedFields {
 
     /// Whether it holds for this request of the same connection, whose two addresses are the same. A reload may give the
     /// listener's address to another endpoint.
-    pub(crate) fn is_of(&self, sender: &Sender<'_>) -> bool {
+    pub(crate) fn is_of(&self, sender: &ForwardedClient<'_>) -> bool {
         let endpoint = self.endpoint.as_ref().map(HeaderValue::as_bytes);
         self.origin == sender.origin
             && self.authority == *sender.authority
@@ -170,7 +170,7 @@ impl ForwardedFields {
 }
 
 /// Makes a client's headers those that the backend gets; `fields` is what [`ForwardedFields::new`] makes of `sender`.
-pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &Sender<'_>, fields: &ForwardedFields) {
+pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &ForwardedClient<'_>, fields: &ForwardedFields) {
     // The one transfer parameter that is good beyond the client's connection: it can take trailers.
     let takes_trailers = has_token(headers, &header::TE, "trailers");
     strip(headers, |name| *name == header::TRAILER || is_hop_by_hop(name.as_str()) || is_false(name.as_str()));
@@ -266,7 +266,7 @@ mod tests {
             );
         }
         let endpoint: VpceId = "vpce-0a000000000000001".parse().expect("an id");
-        let sender = Sender {
+        let sender = ForwardedClient {
             origin: Origin::Peered,
             endpoint: Some(&endpoint),
             source: "127.3.0.9".parse().expect("an address"),

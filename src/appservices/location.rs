@@ -1,7 +1,7 @@
 //! The location call, made to lead back through the gateway. Pure.
 //!
 //! An SDK asks `…/app/{app}/location` first and uses the names of the answer from then on. A backend names itself; the
-//! client is told the names that it came by instead, so it stays on the private path. Source: `realm-core`,
+//! client gets the names that it used instead, so it stays on the private path. Source: `realm-core`,
 //! `object-store/sync/app.cpp`.
 
 use std::collections::BTreeSet;

@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 
 use super::verdict::Verdict;
 use crate::model::{AppEndpointKind, AppId, Origin};
-use crate::plan::{Door, DoorWay};
+use crate::plan::{AppListener, AppListenerKind};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -36,11 +36,11 @@ const REFUSED: &str = "plgw_app_refused_connections_total";
 const HANDSHAKES_FAILED: &str = "plgw_app_tls_failures_total";
 
 /// An endpoint's type as a label: `general`, `sync` or `public`.
-pub(crate) fn endpoint_type(door: &Door) -> &'static str {
-    match &door.way {
-        DoorWay::Private { kind: AppEndpointKind::General, .. } => "general",
-        DoorWay::Private { kind: AppEndpointKind::Sync, .. } => "sync",
-        DoorWay::Public => "public",
+pub(crate) fn endpoint_type(app_listener: &AppListener) -> &'static str {
+    match &app_listener.kind {
+        AppListenerKind::Private { kind: AppEndpointKind::General, .. } => "general",
+        AppListenerKind::Private { kind: AppEndpointKind::Sync, .. } => "sync",
+        AppListenerKind::Public => "public",
     }
 }
 
@@ -160,7 +160,7 @@ impl AppMetrics {
         self.handshakes_failed.increment(1);
     }
 
-    /// The handles of an app's WebSockets through doors of one type.
+    /// The handles of an app's WebSockets through listeners of one kind.
     pub(crate) fn websocket(&self, app: &AppId, endpoint: &'static str) -> WebSocketSeries {
         let labels = [("app", app.as_str()), ("endpoint", endpoint)];
         let counter = |name: &'static str, more: &[(&'static str, &str)]| {

@@ -3,7 +3,7 @@
 //! In reading order: `path` says what a path asks for and `verdict` whether a request is served, `headers` and `location`
 //! what each side gets, all of them pure. `front` opens and closes addresses as snapshots say; a `worker` accepts,
 //! `connection` serves a client by TLS and HTTP, with `activity` for its time limits and `streams` for those of HTTP/2.
-//! `request` has each request judged and passed on; `request_body` and `response_body` let its bytes through, and `client`
+//! `request` checks and forwards each request; `request_body` and `response_body` stream its bytes, and `client`
 //! holds it in flight until both are over; `backend` keeps connections to backends. `upgrade` hands WebSockets to the relay
 //! that carries TCP flows, `websockets` lists them. `outage` suspends what goes through a lost zone. `context` is what all of these share on a worker.
 //!
@@ -40,4 +40,4 @@ pub use front::{AppFront, AppFrontParts, BoundListeners, FrontError};
 pub use headers::{ENDPOINT, ORIGIN};
 pub use options::{AppLimits, AppOptions};
 pub use path::PathClass;
-pub use verdict::{AppRules, Verdict, WayIn, decide};
+pub use verdict::{AccessPath, AppRules, Verdict, decide};

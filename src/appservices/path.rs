@@ -2,7 +2,7 @@
 //!
 //! Only paths that can be read in one way are let through: whatever a backend could take for another path (dot segments,
 //! encoded slashes in the part that decides, a backslash) is malformed here, so that no spelling of a path leads into
-//! another class or another app than the one that was judged.
+//! another class or another app than the one that was checked.
 
 /// What kind of thing a path asks for. Sources: `realm-core` (`app.cpp`, `sync/client.cpp`); App Services, *Data API* and
 /// *Custom HTTPS Endpoints*.
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(read("/api/client/v2.0/app/a-aaaaa/functions/Call.").0, PathClass::ClientHttp);
     }
 
-    /// What a backend may do to a path before it looks at it.
+    /// The ways in which a backend may normalize a path.
     fn normalize(path: &str, decodings: usize, folds: bool) -> String {
         let mut text = path.to_owned();
         for _ in 0..decodings {

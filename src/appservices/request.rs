@@ -15,22 +15,22 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::backend::{BackendError, Destination, Lease};
+use super::backend::{BackendDestination, BackendError, BackendLease};
 use super::client::{BodyError, ClientConnection, InFlightRequest};
-use super::context::WorkerContext;
-use super::headers::{self, ForwardedFields, Sender};
+use super::context::HttpWorkerContext;
+use super::headers::{self, ForwardedClient, ForwardedFields};
 use super::location;
 use super::metrics::{RequestKey, endpoint_type};
 use super::path::{PathClass, Route, route};
 use super::request_body::RequestBody;
 use super::response_body::{BackendBody, ResponseBody};
-use super::target::{NO_TUNNEL, Target};
+use super::target::{NO_TUNNEL, RequestTarget};
 use super::upgrade::{self, UpgradeRequest};
-use super::verdict::{Judgement, Verdict, judge};
+use super::verdict::{AppDecision, Verdict, judge};
 use super::websockets::WebSocketInfo;
 use crate::data::proxy_protocol;
 use crate::model::{AppId, Origin, VpceId};
-use crate::plan::{AppView, Door, DoorWay};
+use crate::plan::{AppListener, AppListenerKind, AppView};
 
 /// Of a refused request's body this much is read, and for so long, before the connection is given up instead.
 const MAX_DRAINED: u64 = 64 << 10;
@@ -38,27 +38,29 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(crate) async fn answer(
-    context: Rc<WorkerContext>,
+    context: Rc<HttpWorkerContext>,
     connection: Rc<ClientConnection>,
     request: Box<Request<Incoming>>,
 ) -> Result<Response<ResponseBody>, BodyError> {
     let started = Instant::now();
     let in_flight = InFlightRequest::new(&connection, started, request.body().is_end_stream());
     let (method, uri, version) = (request.method().clone(), request.uri().clone(), request.version());
-    let door = context.door(connection.listener);
+    let app_listener = context.app_listener(connection.listener);
     let source = connection.peer.ip().to_canonical();
-    let origin = door.as_ref().map_or(Origin::Public, |door| context.origin(door, source));
-    let (outcome, verdict, app) = match &door {
-        Some(door) => {
-            let exchange = Exchange { context: &context, in_flight: &in_flight, door, origin, source };
+    let origin = app_listener.as_ref().map_or(Origin::Public, |app_listener| context.origin(app_listener, source));
+    let (outcome, verdict, app) = match &app_listener {
+        Some(app_listener) => {
+            let exchange = Exchange { context: &context, in_flight: &in_flight, app_listener, origin, source };
             exchange.handle(&uri, request).await
         }
         // The address was given up; its connections are closing.
         None => (Ok(refuse(Verdict::Misdirected, None, None)), Verdict::Misdirected, None),
     };
     let mut response = outcome?;
-    let (endpoint, label) =
-        (door.as_deref().map_or("none", endpoint_type), door.as_deref().map_or("none", Door::label));
+    let (endpoint, label) = (
+        app_listener.as_deref().map_or("none", endpoint_type),
+        app_listener.as_deref().map_or("none", AppListener::label),
+    );
     let status = response.status();
     let key = RequestKey { app: app.clone(), endpoint, origin, verdict, class: status.as_u16() / 100 };
     context.metrics.request(key, started.elapsed());
@@ -98,22 +100,26 @@ pub(crate) async fn answer(
 }
 
 /// Counts and logs a request that the HTTP library answered by itself: its head is too large, or malformed.
-pub(crate) fn note_refused_by_library(context: &WorkerContext, connection: &ClientConnection, error: &hyper::Error) {
+pub(crate) fn note_refused_by_library(
+    context: &HttpWorkerContext,
+    connection: &ClientConnection,
+    error: &hyper::Error,
+) {
     // To one that speaks HTTP/2 where it agreed to HTTP/1.1, nothing is answered.
     if !error.is_parse() || error.is_parse_version_h2() {
         return;
     }
     let status =
         if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-    let Some(door) = context.door(connection.listener) else { return };
-    let origin = context.origin(&door, connection.peer.ip().to_canonical());
-    let (endpoint, verdict) = (endpoint_type(&door), Verdict::Malformed);
+    let Some(app_listener) = context.app_listener(connection.listener) else { return };
+    let origin = context.origin(&app_listener, connection.peer.ip().to_canonical());
+    let (endpoint, verdict) = (endpoint_type(&app_listener), Verdict::Malformed);
     let key = RequestKey { app: None, endpoint, origin, verdict, class: status.as_u16() / 100 };
     context.metrics.request(key, Duration::ZERO);
     tracing::info!(
         target: "access",
         { app.id = "none",
-          endpoint.id = door.label(),
+          endpoint.id = app_listener.label(),
           endpoint.type = endpoint,
           origin = origin.label(),
           client.addr = %connection.peer,
@@ -124,21 +130,21 @@ pub(crate) fn note_refused_by_library(context: &WorkerContext, connection: &Clie
     );
 }
 
-type Outcome = (Result<Response<ResponseBody>, BodyError>, Verdict, Option<AppId>);
+type RequestOutcome = (Result<Response<ResponseBody>, BodyError>, Verdict, Option<AppId>);
 
 /// A request with what is known of its sender.
 struct Exchange<'a> {
-    context: &'a Rc<WorkerContext>,
+    context: &'a Rc<HttpWorkerContext>,
     in_flight: &'a Rc<InFlightRequest>,
-    door: &'a Door,
+    app_listener: &'a AppListener,
     origin: Origin,
     source: IpAddr,
 }
 
 impl Exchange<'_> {
-    async fn handle(&self, uri: &Uri, request: Box<Request<Incoming>>) -> Outcome {
+    async fn handle(&self, uri: &Uri, request: Box<Request<Incoming>>) -> RequestOutcome {
         let is_options = *request.method() == Method::OPTIONS && uri.path() == "*";
-        let read = Target::read(&request).and_then(|target| {
+        let read = RequestTarget::read(&request).and_then(|target| {
             // The server as a whole (RFC 9110 §9.3.7), which no path of an app is.
             let whole = Route { class: PathClass::Unknown, app: None };
             let route = if is_options { Ok(whole) } else { route(uri.path()) };
@@ -148,7 +154,8 @@ impl Exchange<'_> {
             Ok(read) => read,
             Err(what) => return malformed(what),
         };
-        let Judgement { verdict, app } = judge(self.door, self.origin, self.source, &target.host, asked_route);
+        let AppDecision { verdict, app } =
+            judge(self.app_listener, self.origin, self.source, &target.host, asked_route);
         if is_options && verdict == Verdict::UnknownPath {
             return (Ok(options()), Verdict::Served, None);
         }
@@ -182,7 +189,7 @@ impl Exchange<'_> {
         response: Response<ResponseBody>,
         verdict: Verdict,
         app: Option<AppId>,
-    ) -> Outcome {
+    ) -> RequestOutcome {
         let expects = request.headers().contains_key(header::EXPECT);
         let body = RequestBody::new(request.into_body(), self.in_flight, DRAIN_TIMEOUT);
         let is_short = body.size_hint().lower() <= MAX_DRAINED;
@@ -197,17 +204,17 @@ impl Exchange<'_> {
     }
 
     fn endpoint(&self) -> Option<&VpceId> {
-        match &self.door.way {
-            DoorWay::Private { gate, .. } => Some(&gate.id),
-            DoorWay::Public => None,
+        match &self.app_listener.kind {
+            AppListenerKind::Private { gate, .. } => Some(&gate.id),
+            AppListenerKind::Public => None,
         }
     }
 }
 
 const BAD_BODY: &str = "the request's body is malformed";
 
-/// A refusal of what is no request that can be read in one way; the connection ends with it.
-fn malformed(what: &str) -> Outcome {
+/// Refuses an ambiguous or malformed request and ends the connection.
+fn malformed(what: &str) -> RequestOutcome {
     let mut response = refuse(Verdict::Malformed, None, Some(what));
     close_after(&mut response);
     (Ok(response), Verdict::Malformed, None)
@@ -217,33 +224,33 @@ fn malformed(what: &str) -> Outcome {
 struct Forwarded<'a> {
     exchange: &'a Exchange<'a>,
     app: &'a AppView,
-    target: &'a Target,
+    target: &'a RequestTarget,
     is_location: bool,
 }
 
 impl Forwarded<'_> {
-    fn destination(&self) -> Option<Destination> {
-        let Exchange { context, in_flight, door, .. } = self.exchange;
+    fn destination(&self) -> Option<BackendDestination> {
+        let Exchange { context, in_flight, app_listener, .. } = self.exchange;
         let url = Arc::clone(self.app.backend.as_ref()?);
         let connection = &in_flight.connection;
-        let header = || proxy_protocol::encode(connection.peer, door.address, self.exchange.endpoint());
+        let header = || proxy_protocol::encode(connection.peer, app_listener.address, self.exchange.endpoint());
         let proxy = context.options.proxy_protocol.then(|| (connection.id, header()));
-        Some(Destination { url, is_public: matches!(door.way, DoorWay::Public), proxy })
+        Some(BackendDestination { url, is_public: matches!(app_listener.kind, AppListenerKind::Public), proxy })
     }
 
     /// The request with the head that the backend gets.
     fn outbound(&self, parts: hyper::http::request::Parts, body: RequestBody) -> Request<RequestBody> {
-        let Exchange { context, in_flight, door, origin, source } = self.exchange;
+        let Exchange { context, in_flight, app_listener, origin, source } = self.exchange;
         let mut outbound = Request::new(body);
         *outbound.method_mut() = parts.method;
-        // Path and query alone: what stood before them was judged, and is in `Host`.
+        // Path and query only: scheme and authority were checked, and are in `Host`.
         *outbound.uri_mut() = parts.uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
         *outbound.headers_mut() = parts.headers;
-        let sender = Sender {
+        let sender = ForwardedClient {
             origin: *origin,
             endpoint: self.exchange.endpoint(),
             source: *source,
-            listener: door.address,
+            listener: app_listener.address,
             authority: &self.target.authority,
         };
         // The same for all requests of most connections, so it is written once.
@@ -301,8 +308,8 @@ impl Forwarded<'_> {
     async fn respond(
         &self,
         response: Response<Incoming>,
-        lease: Option<Lease>,
-        to: &Destination,
+        lease: Option<BackendLease>,
+        to: &BackendDestination,
     ) -> Result<Response<ResponseBody>, BodyError> {
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
@@ -324,7 +331,7 @@ impl Forwarded<'_> {
     }
 
     /// Removes from a response's head what is for the gateway alone.
-    fn clean(&self, parts: &mut hyper::http::response::Parts, to: &Destination) {
+    fn clean(&self, parts: &mut hyper::http::response::Parts, to: &BackendDestination) {
         let upgrade = parts.headers.get(header::UPGRADE).cloned();
         headers::strip_hop_by_hop(&mut parts.headers);
         match (parts.status, upgrade) {
@@ -377,7 +384,7 @@ impl Forwarded<'_> {
         mut request: Box<Request<Incoming>>,
         upgrade: UpgradeRequest,
     ) -> Result<Response<ResponseBody>, BodyError> {
-        let Exchange { context, in_flight, door, origin, .. } = self.exchange;
+        let Exchange { context, in_flight, app_listener, origin, .. } = self.exchange;
         let limits = &context.options.limits;
         if self.is_loop(request.headers()) {
             return Ok(own(StatusCode::LOOP_DETECTED, "the app's backend leads back to this gateway"));
@@ -401,10 +408,10 @@ impl Forwarded<'_> {
             return self.respond(answer, None, &to).await;
         }
         let backend = hyper::upgrade::on(&mut answer);
-        let series = context.metrics.websocket(&self.app.id, endpoint_type(door));
+        let series = context.metrics.websocket(&self.app.id, endpoint_type(app_listener));
         let info = WebSocketInfo {
             origin: *origin,
-            endpoint: door.label().to_owned(),
+            endpoint: app_listener.label().to_owned(),
             app: self.app.id.to_string(),
             backend: to.url.authority(),
         };
@@ -419,7 +426,7 @@ impl Forwarded<'_> {
         values.flat_map(|value| value.split(',')).any(|hop| hop.split_whitespace().nth(1) == Some(pseudonym))
     }
 
-    fn timed_out(&self, to: &Destination) -> Response<ResponseBody> {
+    fn timed_out(&self, to: &BackendDestination) -> Response<ResponseBody> {
         let (backend, limit) = (to.url.to_string(), self.exchange.context.options.limits.answer);
         self.gateway_error(&BackendError::TimedOut { backend, limit, what: "answer" })
     }

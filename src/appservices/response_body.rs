@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::backend::Lease;
+use super::backend::BackendLease;
 use super::client::{BodyError, InFlightRequest};
 use super::request_body::SilenceTimer;
 use super::streams::StreamProgress;
@@ -20,12 +20,12 @@ pub(crate) struct BackendBody {
     inner: Incoming,
     silence: SilenceTimer,
     /// Given back to the pool at the end; dropped before it, the connection is closed.
-    lease: Option<Lease>,
+    lease: Option<BackendLease>,
     ended: bool,
 }
 
 impl BackendBody {
-    pub(crate) fn new(inner: Incoming, lease: Option<Lease>, limit: Duration) -> Self {
+    pub(crate) fn new(inner: Incoming, lease: Option<BackendLease>, limit: Duration) -> Self {
         Self { inner, silence: SilenceTimer::new(limit), lease, ended: false }
     }
 }

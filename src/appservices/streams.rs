@@ -1,4 +1,4 @@
-//! HTTP/2 streams: each is a task of its own, which ends when its client reads nothing of the response for too long.
+//! HTTP/2 streams: each is a task, which ends when its client does not read the response for too long.
 //!
 //! hyper polls a response's body and then waits for the stream's window, so only the task that it hands to the executor
 //! can be ended from outside; dropped, it resets the stream.

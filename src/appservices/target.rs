@@ -8,14 +8,14 @@ pub(crate) const NO_TUNNEL: &str = "there is nothing to connect to";
 
 /// Host and port that a request is for.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct RequestTarget {
     /// As the client wrote it.
     pub(crate) authority: HeaderValue,
     /// Lower case, without port.
     pub(crate) host: String,
 }
 
-impl Target {
+impl RequestTarget {
     /// Reads it from the request's head.
     ///
     /// # Errors
@@ -86,8 +86,8 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 mod tests {
     use super::*;
 
-    fn read(host: &str) -> Result<Target, &'static str> {
-        Target::read(&Request::builder().uri("/").header("host", host).body(()).expect("a request"))
+    fn read(host: &str) -> Result<RequestTarget, &'static str> {
+        RequestTarget::read(&Request::builder().uri("/").header("host", host).body(()).expect("a request"))
     }
 
     #[test]

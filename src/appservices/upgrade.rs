@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::ClientConnection;
 use super::client_io::ClientIo;
-use super::context::WorkerContext;
+use super::context::HttpWorkerContext;
 use super::headers::{has_token, strip_hop_by_hop};
 use super::metrics::WebSocketSeries;
 use super::websockets::{WebSocket, WebSocketInfo};
@@ -122,7 +122,7 @@ pub(crate) fn agree<B>(answer: &Response<Incoming>, upgrade: &UpgradeRequest, bo
 
 /// How a WebSocket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum UpgradeEnd {
     Completed,
     Failed {
         side: Side,
@@ -137,7 +137,7 @@ enum End {
     NeverUp,
 }
 
-impl End {
+impl UpgradeEnd {
     fn label(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -153,7 +153,7 @@ impl End {
     }
 }
 
-impl From<RelayError> for End {
+impl From<RelayError> for UpgradeEnd {
     fn from(failed: RelayError) -> Self {
         Self::Failed { side: failed.side, reset: failed.is_reset() }
     }
@@ -161,11 +161,11 @@ impl From<RelayError> for End {
 
 /// Counts a WebSocket as open until it is dropped.
 struct OpenWebSocket {
-    context: Rc<WorkerContext>,
+    context: Rc<HttpWorkerContext>,
     client: SocketAddr,
     listener: SocketAddr,
     series: WebSocketSeries,
-    end: Cell<End>,
+    end: Cell<UpgradeEnd>,
     last_active: Cell<Instant>,
     socket: Arc<WebSocket>,
 }
@@ -219,7 +219,7 @@ impl Drop for OpenWebSocket {
 
 /// Starts relaying once both sides are upgraded.
 pub(crate) fn start(
-    context: &Rc<WorkerContext>,
+    context: &Rc<HttpWorkerContext>,
     connection: &ClientConnection,
     info: WebSocketInfo,
     series: WebSocketSeries,
@@ -235,7 +235,7 @@ pub(crate) fn start(
         client: peer,
         listener,
         series,
-        end: Cell::new(End::NeverUp),
+        end: Cell::new(UpgradeEnd::NeverUp),
         last_active: Cell::new(Instant::now()),
         socket,
     };
@@ -253,14 +253,14 @@ async fn run(open: OpenWebSocket, cut: CancellationToken, client: OnUpgrade, bac
     let end = tokio::select! {
         biased;
         done = poll_fn(|cx| relay.poll(cx, &mut client, &mut backend, &open.context.tools, &open)) => {
-            done.map_or_else(End::from, |()| End::Completed)
+            done.map_or_else(UpgradeEnd::from, |()| UpgradeEnd::Completed)
         }
-        () = cut.cancelled() => End::Drained,
-        () = open.socket.killed.cancelled() => End::Killed,
-        () = open.idle() => End::Idle,
+        () = cut.cancelled() => UpgradeEnd::Drained,
+        () = open.socket.killed.cancelled() => UpgradeEnd::Killed,
+        () = open.idle() => UpgradeEnd::Idle,
     };
     open.end.set(end);
-    if end != End::Completed {
+    if end != UpgradeEnd::Completed {
         client.0.reset();
         backend.0.reset();
     }

@@ -1,8 +1,7 @@
-//! Who may ask what of which app. Pure: the answer depends on the arguments alone.
+//! The decision about a request to an app. Pure: it depends on the arguments alone.
 //!
-//! The order is fixed: origin by the address that the connection came to, then the app, then what its path asks for, then
-//! the restriction, then the IP access list, on the public path only. Nothing that a client sends but host and path has a
-//! say.
+//! The order is fixed: origin (from the listener and the source address), then the app, then the class of its path, then
+//! the restriction, then the IP access list, on the public path only. Of what a client sends only host and path matter.
 
 use std::net::IpAddr;
 
@@ -10,53 +9,53 @@ use hyper::StatusCode;
 
 use super::path::{PathClass, Route};
 use crate::model::{AppEndpointKind, Origin};
-use crate::plan::{AppView, Door, DoorApp, DoorWay, Standing};
+use crate::plan::{AppListener, AppListenerKind, AppReadiness, AppView, ListenerApp};
 
-/// Which way a request came in.
+/// The path by which a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WayIn {
+pub enum AccessPath {
     /// By a private endpoint of this kind.
     Private(AppEndpointKind),
     /// By the public address.
     Public,
 }
 
-impl From<&DoorWay> for WayIn {
-    fn from(way: &DoorWay) -> Self {
+impl From<&AppListenerKind> for AccessPath {
+    fn from(way: &AppListenerKind) -> Self {
         match way {
-            DoorWay::Private { kind, .. } => Self::Private(*kind),
-            DoorWay::Public => Self::Public,
+            AppListenerKind::Private { kind, .. } => Self::Private(*kind),
+            AppListenerKind::Public => Self::Public,
         }
     }
 }
 
-/// What an app's settings say of one request.
+/// The settings of an app that apply to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppRules {
-    /// Whether it can be used through this door.
-    pub standing: Standing,
+    /// Whether it can be used through the listener.
+    pub standing: AppReadiness,
     /// Requests from outside the VPC get 404.
     pub restricted: bool,
     /// Its IP access list has the client.
     pub listed: bool,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It goes to the backend.
     Served,
-    /// It can be read in more than one way, or is no request for this front at all.
+    /// It can be read in more than one way, or is not a valid request.
     Malformed,
-    /// Its host is none of this address.
+    /// The listener does not serve its host.
     Misdirected,
     /// From the service's side: connectivity is one-way.
     OneWay,
     /// Through an endpoint, from a network that is not joined to its VPC.
     Origin,
-    /// Nothing of App Services has this path.
+    /// App Services has no such path.
     UnknownPath,
-    /// The Admin API, which has an address of its own.
+    /// The Admin API, which has a separate address.
     AdminApi,
     /// There is no such app here.
     UnknownApp,
@@ -142,13 +141,13 @@ impl Verdict {
     }
 }
 
-/// What becomes of a request of `class` from `origin` that came in by `way`; `app` is what the app's settings say of it,
+/// Decides about a request of `class` from `origin` that came by the path `way`; `app` has the app's settings,
 /// if there is such an app here.
 #[must_use]
-pub fn decide(origin: Origin, way: WayIn, app: Option<AppRules>, class: PathClass) -> Verdict {
+pub fn decide(origin: Origin, way: AccessPath, app: Option<AppRules>, class: PathClass) -> Verdict {
     match (origin, way) {
         (Origin::Service, _) => return Verdict::OneWay,
-        (Origin::Public, WayIn::Private(_)) => return Verdict::Origin,
+        (Origin::Public, AccessPath::Private(_)) => return Verdict::Origin,
         (Origin::Vpc | Origin::Peered | Origin::OnPremises | Origin::Public, _) => {}
     }
     match class {
@@ -158,18 +157,18 @@ pub fn decide(origin: Origin, way: WayIn, app: Option<AppRules>, class: PathClas
     }
     let Some(app) = app else { return Verdict::UnknownApp };
     match way {
-        WayIn::Private(kind) => decide_private(kind, app.standing, class),
-        WayIn::Public if app.restricted => Verdict::Restricted,
-        WayIn::Public if !app.listed => Verdict::AccessList,
-        WayIn::Public => Verdict::Served,
+        AccessPath::Private(kind) => decide_private(kind, app.standing, class),
+        AccessPath::Public if app.restricted => Verdict::Restricted,
+        AccessPath::Public if !app.listed => Verdict::AccessList,
+        AccessPath::Public => Verdict::Served,
     }
 }
 
-fn decide_private(kind: AppEndpointKind, standing: Standing, class: PathClass) -> Verdict {
+fn decide_private(kind: AppEndpointKind, standing: AppReadiness, class: PathClass) -> Verdict {
     match standing {
-        Standing::OtherRegion => return Verdict::OtherRegion,
-        Standing::Unpaired => return Verdict::Unpaired,
-        Standing::Ready => {}
+        AppReadiness::OtherRegion => return Verdict::OtherRegion,
+        AppReadiness::Unpaired => return Verdict::Unpaired,
+        AppReadiness::Ready => {}
     }
     match (class, kind) {
         (PathClass::DataApi, _) => Verdict::DataApi,
@@ -185,36 +184,42 @@ fn decide_private(kind: AppEndpointKind, standing: Standing, class: PathClass) -
 
 /// A request's app and what becomes of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Judgement<'a> {
+pub(crate) struct AppDecision<'a> {
     pub(crate) verdict: Verdict,
     /// The app that it is for, whatever the verdict; for the log and the label.
     pub(crate) app: Option<&'a AppView>,
 }
 
-/// Judges a request that came to `door` for `host` (lower case, without port).
-pub(crate) fn judge<'a>(door: &'a Door, origin: Origin, source: IpAddr, host: &str, route: Route<'_>) -> Judgement<'a> {
-    if !door.hosts.contains(host) {
+/// Decides about a request that came to `app_listener` for `host` (lower case, without port).
+pub(crate) fn judge<'a>(
+    app_listener: &'a AppListener,
+    origin: Origin,
+    source: IpAddr,
+    host: &str,
+    route: Route<'_>,
+) -> AppDecision<'a> {
+    if !app_listener.hosts.contains(host) {
         let verdict = if origin == Origin::Service { Verdict::OneWay } else { Verdict::Misdirected };
-        return Judgement { verdict, app: None };
+        return AppDecision { verdict, app: None };
     }
-    let way = WayIn::from(&door.way);
-    let rules = |found: &DoorApp| AppRules {
+    let way = AccessPath::from(&app_listener.kind);
+    let rules = |found: &ListenerApp| AppRules {
         standing: found.standing,
         restricted: found.app.restricted,
         listed: found.app.lists(source),
     };
-    let judge_one = |found: Option<&'a DoorApp>| Judgement {
+    let judge_one = |found: Option<&'a ListenerApp>| AppDecision {
         verdict: decide(origin, way, found.map(rules), route.class),
         app: found.map(|found| found.app.as_ref()),
     };
     if let Some(id) = route.app {
-        let found = door.apps.get(id);
+        let found = app_listener.apps.get(id);
         return judge_one(found.filter(|found| found.app.hosts.contains(host)));
     }
     // No app in the path, as when a session is refreshed: whichever app may serve it. A backend that has another app,
     // one that may not be asked, is not asked.
-    let here = || door.apps.values().filter(|found| found.app.hosts.contains(host));
-    let is_served = |found: &DoorApp| decide(origin, way, Some(rules(found)), route.class) == Verdict::Served;
+    let here = || app_listener.apps.values().filter(|found| found.app.hosts.contains(host));
+    let is_served = |found: &ListenerApp| decide(origin, way, Some(rules(found)), route.class) == Verdict::Served;
     let chosen = here().find(|found| here().filter(|other| other.app.backend == found.app.backend).all(is_served));
     judge_one(chosen.or_else(|| here().find(|found| !is_served(found))))
 }
@@ -230,11 +235,11 @@ mod tests {
     use crate::model::{CidrSet, DnsName};
 
     const KINDS: [AppEndpointKind; 2] = [AppEndpointKind::General, AppEndpointKind::Sync];
-    const WAYS: [WayIn; 3] =
-        [WayIn::Private(AppEndpointKind::General), WayIn::Private(AppEndpointKind::Sync), WayIn::Public];
+    const WAYS: [AccessPath; 3] =
+        [AccessPath::Private(AppEndpointKind::General), AccessPath::Private(AppEndpointKind::Sync), AccessPath::Public];
 
     fn rules() -> impl Strategy<Value = AppRules> {
-        (prop::sample::select(Standing::ALL.to_vec()), any::<bool>(), any::<bool>())
+        (prop::sample::select(AppReadiness::ALL.to_vec()), any::<bool>(), any::<bool>())
             .prop_map(|(standing, restricted, listed)| AppRules { standing, restricted, listed })
     }
 
@@ -246,7 +251,7 @@ mod tests {
         prop::sample::select(PathClass::ALL.to_vec())
     }
 
-    fn way() -> impl Strategy<Value = WayIn> {
+    fn way() -> impl Strategy<Value = AccessPath> {
         prop::sample::select(WAYS.to_vec())
     }
 
@@ -262,14 +267,14 @@ mod tests {
         fn a_public_source_is_served_by_no_private_endpoint(
             kind in prop::sample::select(KINDS.to_vec()), app in prop::option::of(rules()), class in class()
         ) {
-            prop_assert_eq!(decide(Origin::Public, WayIn::Private(kind), app, class), Verdict::Origin);
+            prop_assert_eq!(decide(Origin::Public, AccessPath::Private(kind), app, class), Verdict::Origin);
         }
 
         /// B3: whatever else holds, and for whatever it asks, a restricted app looks from outside as one that isn't there.
         #[test]
         fn from_outside_a_restricted_app_looks_like_none(origin in origin(), app in rules(), class in class()) {
-            let restricted = decide(origin, WayIn::Public, Some(AppRules { restricted: true, ..app }), class);
-            let absent = decide(origin, WayIn::Public, None, class);
+            let restricted = decide(origin, AccessPath::Public, Some(AppRules { restricted: true, ..app }), class);
+            let absent = decide(origin, AccessPath::Public, None, class);
             prop_assert_ne!(restricted, Verdict::Served);
             prop_assert_eq!(restricted.refusal(), absent.refusal());
             prop_assert!(restricted == absent || (restricted, absent) == (Verdict::Restricted, Verdict::UnknownApp));
@@ -280,7 +285,7 @@ mod tests {
         fn a_private_endpoint_ignores_restriction_and_access_list(
             origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in rules(), class in class()
         ) {
-            let way = WayIn::Private(kind);
+            let way = AccessPath::Private(kind);
             let open = AppRules { restricted: false, listed: true, ..app };
             prop_assert_eq!(decide(origin, way, Some(app), class), decide(origin, way, Some(open), class));
         }
@@ -288,7 +293,7 @@ mod tests {
         /// B5: lifted, the list alone decides on the public path.
         #[test]
         fn with_the_restriction_lifted_the_access_list_decides(
-            standing in prop::sample::select(Standing::ALL.to_vec()), listed in any::<bool>(), class in class()
+            standing in prop::sample::select(AppReadiness::ALL.to_vec()), listed in any::<bool>(), class in class()
         ) {
             let app = AppRules { standing, restricted: false, listed };
             let expected = match class {
@@ -297,7 +302,7 @@ mod tests {
                 _ if listed => Verdict::Served,
                 _ => Verdict::AccessList,
             };
-            prop_assert_eq!(decide(Origin::Public, WayIn::Public, Some(app), class), expected);
+            prop_assert_eq!(decide(Origin::Public, AccessPath::Public, Some(app), class), expected);
         }
 
         /// B1, B2, B6, B8, B11: a private endpoint serves its own class, while it is available, to clients that may use it.
@@ -311,8 +316,8 @@ mod tests {
                 AppEndpointKind::Sync => PathClass::Sync,
             };
             let joined = matches!(origin, Origin::Vpc | Origin::Peered | Origin::OnPremises);
-            let stands = app.is_some_and(|app| app.standing == Standing::Ready);
-            let served = decide(origin, WayIn::Private(kind), app, class) == Verdict::Served;
+            let stands = app.is_some_and(|app| app.standing == AppReadiness::Ready);
+            let served = decide(origin, AccessPath::Private(kind), app, class) == Verdict::Served;
             prop_assert_eq!(served, joined && stands && class == own);
         }
     }
@@ -323,7 +328,7 @@ mod tests {
     fn every_combination_has_one_verdict_and_every_verdict_a_combination() {
         let mut reached = HashSet::new();
         let mut apps = vec![None];
-        for standing in Standing::ALL {
+        for standing in AppReadiness::ALL {
             for (restricted, listed) in [(false, false), (false, true), (true, false), (true, true)] {
                 apps.push(Some(AppRules { standing, restricted, listed }));
             }
@@ -347,7 +352,7 @@ mod tests {
 
     const HOST: &str = "us-east-1.aws.services.cloud.mongodb.com";
 
-    fn app(id: &str, restricted: bool, backend: &str) -> DoorApp {
+    fn app(id: &str, restricted: bool, backend: &str) -> ListenerApp {
         let app = AppView {
             id: id.parse().expect("an id"),
             project: "5f0000000000000000000001".parse().expect("an id"),
@@ -356,13 +361,13 @@ mod tests {
             backend: backend.parse().ok().map(Arc::new),
             hosts: BTreeSet::from([HOST.parse::<DnsName>().expect("a name")]),
         };
-        DoorApp { app: Arc::new(app), standing: Standing::Ready }
+        ListenerApp { app: Arc::new(app), standing: AppReadiness::Ready }
     }
 
-    fn public(apps: &[DoorApp]) -> Door {
-        Door {
+    fn public(apps: &[ListenerApp]) -> AppListener {
+        AppListener {
             address: "127.9.0.10:8443".parse().expect("an address"),
-            way: DoorWay::Public,
+            kind: AppListenerKind::Public,
             apps: apps.iter().map(|found| (found.app.id.clone(), found.clone())).collect::<BTreeMap<_, _>>(),
             hosts: apps.iter().flat_map(|found| found.app.hosts.clone()).collect(),
             lease: crate::model::Lease::default(),
@@ -370,9 +375,9 @@ mod tests {
         }
     }
 
-    fn ask<'a>(door: &'a Door, host: &str, app: Option<&str>) -> (Verdict, Option<&'a str>) {
+    fn ask<'a>(app_listener: &'a AppListener, host: &str, app: Option<&str>) -> (Verdict, Option<&'a str>) {
         let route = Route { class: PathClass::ClientHttp, app };
-        let judged = judge(door, Origin::Public, "127.9.0.1".parse().expect("an address"), host, route);
+        let judged = judge(app_listener, Origin::Public, "127.9.0.1".parse().expect("an address"), host, route);
         (judged.verdict, judged.app.map(|app| app.id.as_str()))
     }
 
@@ -391,10 +396,13 @@ mod tests {
 
     #[test]
     fn an_app_is_found_by_its_host_and_its_id_together() {
-        let door = public(&[app("open-aaaaa", false, "http://b:1")]);
-        assert_eq!(ask(&door, HOST, Some("open-aaaaa")).0, Verdict::Served);
-        assert_eq!(ask(&door, HOST, Some("open-aaaab")), (Verdict::UnknownApp, None));
-        assert_eq!(ask(&door, "us-west-2.aws.services.cloud.mongodb.com", Some("open-aaaaa")).0, Verdict::Misdirected);
-        assert_eq!(ask(&door, "127.9.0.10", Some("open-aaaaa")).0, Verdict::Misdirected);
+        let app_listener = public(&[app("open-aaaaa", false, "http://b:1")]);
+        assert_eq!(ask(&app_listener, HOST, Some("open-aaaaa")).0, Verdict::Served);
+        assert_eq!(ask(&app_listener, HOST, Some("open-aaaab")), (Verdict::UnknownApp, None));
+        assert_eq!(
+            ask(&app_listener, "us-west-2.aws.services.cloud.mongodb.com", Some("open-aaaaa")).0,
+            Verdict::Misdirected
+        );
+        assert_eq!(ask(&app_listener, "127.9.0.10", Some("open-aaaaa")).0, Verdict::Misdirected);
     }
 }

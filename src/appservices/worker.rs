@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::certificates::Certificates;
-use super::connection::{self, Listener};
-use super::context::{Common, ListenerEnd, WorkerContext};
+use super::connection::{self, HttpListener};
+use super::context::{HttpWorkerContext, ListenerEnd, SharedContext};
 use crate::data::descriptors::{Backoff, SpareSocket, is_scarcity};
 use crate::data::listener::drop_handshakes;
 use crate::data::socket::register;
@@ -30,8 +30,8 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often idle connections to backends are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A socket that a worker is to accept on.
-pub(crate) struct Opened {
+/// A listening socket of a worker.
+pub(crate) struct WorkerSocket {
     pub(crate) address: SocketAddr,
     pub(crate) socket: std::net::TcpListener,
     pub(crate) tls: Arc<rustls::ServerConfig>,
@@ -40,12 +40,12 @@ pub(crate) struct Opened {
     pub(crate) accepting: TaskTracker,
 }
 
-/// Sockets to accept on, the snapshot to judge by from now on, and what is told once that is done.
-pub(crate) type Open = (Vec<Opened>, Arc<Snapshot>, oneshot::Sender<()>);
+/// New listening sockets, the snapshot to apply from now on, and the reply once that is done.
+pub(crate) type OpenSockets = (Vec<WorkerSocket>, Arc<Snapshot>, oneshot::Sender<()>);
 
 /// Runs until no command can come any more.
-pub(crate) async fn run(index: usize, common: &Common, mut commands: mpsc::UnboundedReceiver<Open>) {
-    let context = WorkerContext::new(index, common);
+pub(crate) async fn run(index: usize, common: &SharedContext, mut commands: mpsc::UnboundedReceiver<OpenSockets>) {
+    let context = HttpWorkerContext::new(index, common);
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     if index == 0 {
         tokio::task::spawn_local(watch_certificates(Arc::clone(&common.certificates)));
@@ -92,8 +92,8 @@ async fn watch_certificates(certificates: Arc<Certificates>) {
 }
 
 /// Accepts until the listener closes.
-async fn accept(context: Rc<WorkerContext>, opened: Opened) {
-    let Opened { address, socket, tls, end, .. } = opened;
+async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
+    let WorkerSocket { address, socket, tls, end, .. } = opened;
     let socket = match register(socket.into(), Interest::READABLE) {
         Ok(socket) => socket,
         Err(error) => {
@@ -101,12 +101,13 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
             return;
         }
     };
-    let listener = Rc::new(Listener { address, tls: TlsAcceptor::from(tls), end, outage: Rc::default() });
+    let listener = Rc::new(HttpListener { address, tls: TlsAcceptor::from(tls), end, outage: Rc::default() });
     let (mut backoff, mut in_a_row, mut snapshots) = (Backoff::new(), 0, context.snapshots());
     let mut is_lost = false;
     loop {
-        let door_is_lost = |snapshot: &Snapshot| snapshot.apps.doors.get(&address).is_some_and(|door| door.outage);
-        if door_is_lost(&snapshots.borrow_and_update()) != is_lost {
+        let is_in_outage =
+            |snapshot: &Snapshot| snapshot.apps.listeners.get(&address).is_some_and(|app_listener| app_listener.outage);
+        if is_in_outage(&snapshots.borrow_and_update()) != is_lost {
             is_lost = !is_lost;
             if let Err(error) = drop_handshakes(&socket, is_lost) {
                 tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect, and get no answer");
@@ -116,7 +117,7 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
         let accepted = tokio::select! {
             biased;
             () = listener.end.closing.cancelled() => {
-                // What still stands still ends as the others do.
+                // Paused connections end as the others do.
                 listener.outage.set(false);
                 return;
             }
@@ -150,7 +151,7 @@ async fn accept(context: Rc<WorkerContext>, opened: Opened) {
 /// Waits for a client, and accepts it once there is a socket for its first connection to a backend (see `descriptors`). On
 /// an error that socket is given up: another worker may have a client for it.
 async fn accept_one(
-    context: &WorkerContext,
+    context: &HttpWorkerContext,
     socket: &AsyncFd<OwnedFd>,
 ) -> io::Result<(TcpStream, SocketAddr, SpareSocket)> {
     // Its family is a guess; for a backend of the other one its descriptor is enough.

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::planned::{self, PlannedConfig};
-use super::table::{Look, print};
+use super::table::{Terminal, print};
 use super::{Failure, Kind, Output, json};
 
-/// Say every mistake of config files at once
+/// Report every mistake of config files at once
 ///
 /// Reads each file as `serve` would, plans it on top of what its state file holds, and says what is wrong: where, what,
 /// and what to write instead. Nothing is started, bound or written.
@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// The same, as `plan` and `serve` take it
     #[arg(long, num_args = 1.., value_name = "FILE")]
     config: Vec<PathBuf>,
-    /// How to print the result
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -61,7 +61,7 @@ struct Summary {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let look = Look::of_stdout();
+    let look = Terminal::of_stdout();
     let mut checked = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
     for path in args.files.iter().chain(&args.config) {
@@ -114,7 +114,7 @@ fn problems(failure: &Failure) -> Vec<String> {
 }
 
 /// What is printed of a file that is right; those that are wrong are the failure's.
-fn line(checked: &Checked, look: Look) -> String {
+fn line(checked: &Checked, look: Terminal) -> String {
     let Some(summary) = &checked.summary else { return String::new() };
     let counts = [
         (summary.vpcs, "VPC"),

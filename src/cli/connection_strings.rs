@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::operator::{Ask, list, wait};
+use super::operator::{AdminOptions, list, wait};
 use super::plan::view::StringsView;
-use super::table::{Look, print};
+use super::table::{Terminal, print};
 use super::{Failure, Kind, Output, json, planned};
 use crate::model::ClusterName;
 
@@ -26,11 +26,11 @@ pub(super) struct Args {
     /// Only this cluster's
     #[arg(long, value_name = "NAME")]
     cluster: Option<ClusterName>,
-    /// Take held ports from this state file instead of the config's
+    /// Take the assigned ports from this state file instead of the config's
     #[arg(long, value_name = "FILE", requires = "config")]
     state: Option<PathBuf>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -53,13 +53,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     match args.ask.output {
         Output::Json => print(&json(&views)?)?,
-        Output::Table => print(&as_text(&views, Look::of_stdout()))?,
+        Output::Table => print(&as_text(&views, Terminal::of_stdout()))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Every string on one line, in full.
-pub(super) fn as_text(views: &[StringsView], look: Look) -> String {
+pub(super) fn as_text(views: &[StringsView], look: Terminal) -> String {
     let mut text = String::new();
     for view in views {
         text.push_str(&format!("  {}\n", look.bold(&view.cluster)));

@@ -41,13 +41,13 @@ struct ExportArgs {
     /// The config file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// What to write
+    /// The output format
     #[arg(long, value_enum)]
     format: Format,
-    /// As this VPC's resolver answers
+    /// The view of this VPC's resolver
     #[arg(long, value_name = "ID")]
     vpc: Option<VpcId>,
-    /// Take held ports from this state file instead of the config's
+    /// Take the assigned ports from this state file instead of the config's
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 }

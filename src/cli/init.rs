@@ -50,7 +50,7 @@ Examples:
   plgw init --cidr 10.0.0.0/16 --node 10.1.0.11:27017 --node 10.1.0.12:27017 --service-cidr 10.1.0.0/24
   plgw init | plgw check -")]
 pub(super) struct Args {
-    /// How many nodes the replica set has, 1 to 50, at addresses of the service's network [default: 3]
+    /// The number of nodes of the replica set, 1 to 50, at addresses of the service's network [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
     nodes: Option<u8>,
     /// A node's own address, or its host name; may be given again for the next
@@ -349,7 +349,7 @@ id = \"{network}\"
 region = \"{region}\"
 cidrs = [\"{cidr}\"]
 
-# Subnets of this cloud lie in no zone.
+# Subnets of this cloud have no zone.
 [[network.subnet]]
 id = \"{subnet}\"
 cidr = \"{net}\"

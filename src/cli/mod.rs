@@ -34,18 +34,18 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("PLGW_COMMIT"));
 const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
 
 const LONG_ABOUT: &str = "\
-Stands where AWS PrivateLink and the network load balancer stand between a consumer's VPC and MongoDB Atlas or Atlas \
+Takes the place of AWS PrivateLink and its network load balancer between a consumer's VPC and MongoDB Atlas or Atlas \
 App Services, in a lab: the same names, ports, records and failures, on addresses of your own.
 
-Start with `plgw quickstart`: it runs everything on loopback, without root, and says what to try.";
+Start with `plgw quickstart`: it runs everything on loopback, without root, and prints what to try.";
 
 const EXAMPLES: &str = "\
 Examples:
   plgw quickstart                     everything on loopback, with stand-in servers
-  plgw quickstart --once              the same, checked, and gone again
+  plgw quickstart --once              the same, until its checks end
   plgw init > gateway.toml            a config to start from
   plgw check gateway.toml             every mistake at once
-  plgw plan --config gateway.toml     what would run, before it runs
+  plgw plan --config gateway.toml     what it would run
   plgw serve --config gateway.toml    the daemon
 
 Environment:

@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// The config file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Where DNS, metrics and the admin API answer: at the config's ports, or at free ones, which the log says
+    /// The ports of DNS, metrics and the admin API: the config's, or free ones, which the log shows
     #[arg(long, value_enum, default_value_t)]
     ports: Ports,
 }

@@ -42,7 +42,7 @@ impl Table {
     }
 
     /// The table as text, each line indented by two blanks.
-    pub(crate) fn render(&self, look: Look) -> String {
+    pub(crate) fn render(&self, look: Terminal) -> String {
         let limit = look.width.unwrap_or(usize::MAX);
         let widths = self.widths(limit.saturating_sub(FOLD + GAP));
         let lines = lines(&widths, limit);
@@ -87,7 +87,7 @@ impl Table {
     }
 
     /// Whether every row takes one line. Always where there is no terminal: programs read lines.
-    pub(crate) fn fits(&self, look: Look) -> bool {
+    pub(crate) fn fits(&self, look: Terminal) -> bool {
         let total = self.widths(usize::MAX).iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
     }
@@ -135,7 +135,7 @@ fn shown_width(text: &str) -> usize {
 
 /// What a stream can show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct Terminal {
     /// The terminal's columns; `None`: no terminal, lines are as long as they are.
     pub(crate) width: Option<usize>,
     /// The terminal's lines; `None`: no terminal.
@@ -144,7 +144,7 @@ pub(crate) struct Look {
     pub(crate) colours: bool,
 }
 
-impl Look {
+impl Terminal {
     /// What standard output can show: colours on a terminal, unless `NO_COLOR` is set.
     pub(crate) fn of_stdout() -> Self {
         Self::of(&io::stdout())
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_blanks_at_their_end() {
-        let text = table().render(Look::default());
+        let text = table().render(Terminal::default());
         assert_eq!(
             text,
             "  TARGET                PORT  MEMBERS\n  \
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn columns_that_do_not_fit_stand_on_a_further_line_and_nothing_is_cut() {
-        let look = Look { width: Some(40), ..Look::default() };
+        let look = Terminal { width: Some(40), ..Terminal::default() };
         let text = table().render(look);
         assert_eq!(
             text,
@@ -241,7 +241,7 @@ mod tests {
                Cluster0/shard-00-00  1024\n      127.1.0.11:27017\n  \
                Sharded0/lb           1027\n"
         );
-        assert!(table().render(Look { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
+        assert!(table().render(Terminal { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
         table.row(["/subscriptions/0b1f6471-1bf0/privateEndpoints/other", "", "10.0.0.4:27017"]);
         table.row(["Sharded0/lb", "1028", "/subscriptions/0b1f6471-1bf0/privateEndpoints/third"]);
         assert_eq!(
-            table.render(Look { width: Some(50), ..Look::default() }),
+            table.render(Terminal { width: Some(50), ..Terminal::default() }),
             "  TARGET                PORT  MEMBERS\n  \
                Cluster0/shard-00-00  1024  127.1.0.11:27017\n  \
                Sharded0/lb           1027\n  \
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn colours_do_not_move_columns() {
-        let look = Look { width: Some(200), colours: true, ..Look::default() };
+        let look = Terminal { width: Some(200), colours: true, ..Terminal::default() };
         let mut coloured = Table::new(["HEALTH", "PORT"]);
         coloured.row([look.green("healthy"), "1024".to_owned()]);
         let text = coloured.render(look);

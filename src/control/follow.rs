@@ -222,7 +222,7 @@ impl<P: Plane> Owner<P> {
         is_done
     }
 
-    /// Says how this gateway stands to the shared state; `error`: why it can't follow.
+    /// Publishes this gateway's access to the shared state; `error`: why it can't follow.
     pub(super) fn publish_status(&self, error: Option<&ChangeError>) {
         let Some(shared) = self.saved.shared() else { return };
         let file_differs = self.file.as_ref().is_some_and(|file| *file != self.config);

@@ -1,8 +1,8 @@
 //! Gateways that share a state, among themselves: who lives, and who serves which zone.
 //!
 //! A gateway with `gateway.zones` listens at the addresses of the zones whose claims it has (`membership`, which decides it, is
-//! pure). A task of its own renews its registration each second and takes what is free; another one asks the owner to listen
-//! or to stop, so that a store that is slow and an owner that waits for it do not stand in each other's way. The end of a lease
+//! pure). One task renews its registration each second and takes free claims; another one asks the owner to listen
+//! or to stop, so that a slow store and an owner that waits for it do not block each other. The end of a lease
 //! reaches the listeners at once by [`Lease`]: a listener whose lease is over takes no connection, whether or not the owner has
 //! come to close it.
 
@@ -179,7 +179,7 @@ impl Member {
 
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Forget>, leave: CancellationToken) {
         let mut served = self.served.subscribe();
-        // What it serves since its start is told at once.
+        // What it serves since its start is reported at once.
         self.round().await;
         loop {
             tokio::select! {
@@ -218,7 +218,7 @@ impl Member {
             // It serves everything itself.
             _ if !self.has_claims => None,
             Ok(()) => self.membership.served_by_others(now),
-            // A gateway that does not get through itself judges no other.
+            // A gateway that does not reach the store does not expire others.
             Err(_) => self.serving.borrow().elsewhere.clone(),
         };
         let serving = Serving { here, elsewhere };

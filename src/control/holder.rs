@@ -65,7 +65,7 @@ pub(super) fn host() -> String {
 /// What a process says of itself while it serves as a gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Holder {
-    /// Random: tells the process from an earlier one.
+    /// Random: distinguishes the process from an earlier one.
     process: String,
     /// The program's version.
     version: String,

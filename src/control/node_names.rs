@@ -52,7 +52,9 @@ impl NodeName {
     pub fn complaint(&self) -> Option<String> {
         let (name, problem) = (&self.name, self.problem.as_ref()?);
         Some(match self.address {
-            Some(address) => format!("the host name {name} is not resolved anew: {problem}; {address} stays in use"),
+            Some(address) => {
+                format!("the host name {name} cannot be resolved again: {problem}; {address} stays in use")
+            }
             None => {
                 format!("the host name {name} is not resolved: {problem}; its node gets no connections until it is")
             }

@@ -62,7 +62,7 @@ pub enum ChangeError {
         service: Option<VpceServiceId>,
     },
     /// More than one load balancer has a target of this name.
-    #[error("target `{target}` stands on {services}; say on which one it is to move")]
+    #[error("target `{target}` is on {services}; name the load balancer on which to move it")]
     AmbiguousTarget {
         /// What was asked for.
         target: TargetId,

@@ -2,7 +2,7 @@
 //!
 //! Every change compares and rewrites one key, [`HEAD`]. So of two changes at once one is refused and made again on what
 //! the other left: no address, port or index is given twice, whichever keys the two write. The same transaction writes a
-//! text of the gateway's own below [`LAST`], by which it finds out whether a change happened whose outcome it was not told.
+//! text of the gateway's own below [`LAST`], by which it finds out whether a change with an unknown outcome happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub(super) const FORMAT: u32 = 1;
 /// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
 pub(super) const OPERATIONS: usize = 8;
 
-/// How often a change is sent whose outcome is not told.
+/// How often a change with an unknown outcome is sent.
 const SENDS: usize = 3;
 
 /// The latest change.
@@ -331,7 +331,7 @@ impl Shared {
     }
 }
 
-/// How this gateway stands to the state that it shares with others.
+/// This gateway's access to the state that it shares with others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedStatus {
     /// This gateway; `None`: it shares no state.

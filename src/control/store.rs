@@ -221,7 +221,7 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Whether the commit took effect is not known. The next [`StateStore::range`] that answers tells, for good.
+    /// Whether the commit took effect is not known. The next successful [`StateStore::range`] shows it.
     #[error("it is not known whether the change was saved; read the state before trying again")]
     OutcomeUnknown {
         /// Why.
@@ -271,7 +271,7 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The config wants etcd, and the program was built without it.
+    /// The config uses etcd, and the program was built without it.
     #[error(
         "cannot keep the state in etcd: this program was built without the feature `etcd`; build it with `cargo build \
          --features etcd`, or set `state.store` to `file`"

@@ -386,7 +386,7 @@ impl DataPlane {
                 tracing::error!(
                     flows = flows.len(),
                     reason = reason.label(),
-                    "failed to end flows: they did not obey the order in time"
+                    "failed to end flows: they did not end in time"
                 );
             }
         }

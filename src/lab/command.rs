@@ -23,7 +23,7 @@ pub enum LabCommand {
     Run(Run),
     /// Shows which labs are up, their hosts and their processes.
     Status(Status),
-    /// Names every lab of this machine, as far as this user can see them.
+    /// Lists every lab of this machine that this user can see.
     List(List),
     /// Forwards a port of this machine's loopback to the lab's console, and prints its link.
     Console(Console),
@@ -47,7 +47,7 @@ pub enum LabCommand {
 /// Which lab.
 #[derive(Debug, Clone, Args)]
 pub struct LabName {
-    /// The lab's name: several may be up side by side.
+    /// The lab's name; several labs may be up at the same time.
     #[arg(long, default_value = DEFAULT_NAME)]
     pub name: String,
 }
@@ -66,7 +66,7 @@ pub struct Up {
     /// Run stand-ins at the addresses of the config's nodes and apps, instead of reaching the real ones.
     #[arg(long, requires = "config")]
     stand_ins: bool,
-    /// Answer the vendors' own host names, as `cloud.mongodb.com` and `ec2.us-east-1.amazonaws.com`, with the gateway's APIs,
+    /// Answer for the vendors' host names, as `cloud.mongodb.com` and `ec2.us-east-1.amazonaws.com`, with the gateway's APIs,
     /// over TLS by the lab CA, which commands in the lab trust. In a config: `admin.names`.
     #[arg(long)]
     vendor_names: bool,
@@ -87,7 +87,7 @@ pub struct Shell {
 pub struct Run {
     #[command(flatten)]
     which: LabName,
-    /// Where to run it.
+    /// The host to run it on.
     #[arg(long, value_name = "HOST", default_value = "vpc")]
     at: Host,
     /// Build a lab of this config for the command alone, and remove it afterwards.
@@ -96,7 +96,7 @@ pub struct Run {
     /// In that lab, run stand-ins at the addresses of the config's nodes and apps.
     #[arg(long, requires = "config")]
     stand_ins: bool,
-    /// In that lab, answer the vendors' own host names with the gateway's APIs, as `plgw lab up --vendor-names` does.
+    /// In that lab, answer for the vendors' host names with the gateway's APIs, as `plgw lab up --vendor-names` does.
     #[arg(long, requires = "config")]
     vendor_names: bool,
     /// The command and its arguments.
@@ -118,7 +118,7 @@ pub struct Status {
 /// `plgw lab list`.
 #[derive(Debug, Clone, Args)]
 pub struct List {
-    /// How to print it
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }

@@ -127,7 +127,7 @@ impl LabView {
             None => writeln!(out, "lab `{}` is up (process {}), from {}", self.name, self.pid, self.asked)?,
             Some(problem) => {
                 writeln!(out, "lab `{}` has died: {problem}", self.name)?;
-                writeln!(out, "  `plgw lab up{flag}` builds it anew, `plgw lab down{flag}` removes what is left")?;
+                writeln!(out, "  `plgw lab up{flag}` builds it again, `plgw lab down{flag}` removes what is left")?;
                 return writeln!(out, "  logs are in {}", self.dir.display());
             }
         }
@@ -192,7 +192,7 @@ pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
     let flag = actions::flag(name);
     let mut out = table(&[view]);
     let tries = [
-        (format!("plgw lab shell{flag}"), "stand on a host in the VPC"),
+        (format!("plgw lab shell{flag}"), "open a shell on a host in the VPC"),
         (format!("plgw lab run{flag} --at vpc -- nslookup HOST"), "ask the VPC's resolver"),
         (format!("plgw lab down{flag}"), "remove all of it"),
     ];

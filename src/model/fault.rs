@@ -78,7 +78,7 @@ pub enum FaultKind {
     BlackHole,
     /// The connection is reset at once. For all flows of a port: the port refuses.
     Refuse,
-    /// The target's side is gone after a while, and the client is not told: what it sends is taken and lost.
+    /// The target's side ends after a while, without a FIN or RST to the client: what it sends is accepted and lost.
     HalfOpen {
         /// After what time.
         #[serde(with = "duration")]
@@ -135,7 +135,7 @@ impl FaultKind {
     }
 
     /// Whether the members of a replica set lose each other by it, so that a set which loses its primary elects another.
-    /// All other faults lie on the clients' path alone and elect nothing, however long they last.
+    /// All other faults affect only the clients' path and cause no election, however long they last.
     #[must_use]
     pub fn elects(&self) -> bool {
         matches!(self, Self::ZoneOutage | Self::TargetDown { .. })
@@ -162,11 +162,11 @@ impl FaultKind {
             }
             Self::TargetDown { silent: false } => "writes go on once another primary is elected, after 10 to 12 s",
             Self::PortMove { .. } => "hello names the new port, and drivers connect to it; no operation fails",
-            Self::DnsFailure { .. } => "new clients cannot resolve; connected ones go on until they connect anew",
+            Self::DnsFailure { .. } => "new clients cannot resolve; connected ones continue until they reconnect",
         }
     }
 
-    /// Whether it befalls single flows, and is decided when they start.
+    /// Whether it affects single flows, and is decided when they start.
     #[must_use]
     pub fn is_of_flows(&self) -> bool {
         match self {
@@ -319,7 +319,7 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
             Err("0 bytes a second is `black-hole`; `bandwidth` needs 1 at least".to_owned())
         }
         _ if !fault.share.is_whole() && !kind.is_of_flows() && !matches!(kind, FaultKind::DnsFailure { .. }) => {
-            Err(format!("`{label}` has no share: it befalls no single flows"))
+            Err(format!("`{label}` has no share: it does not affect single flows"))
         }
         _ => Ok(()),
     }

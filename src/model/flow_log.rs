@@ -137,7 +137,7 @@ pub enum ParseFormatError {
         nearest: &'static str,
     },
     /// A field appears twice.
-    #[error("`{0}` stands twice")]
+    #[error("`{0}` appears twice")]
     Twice(&'static str),
 }
 
@@ -199,6 +199,6 @@ mod tests {
         assert_eq!(message(" "), "a format has at least one field, as `${srcaddr}`");
         assert_eq!(message("srcaddr"), "`srcaddr` is no field; write it as `${srcaddr}`");
         assert_eq!(message("${src-addr}"), "there is no field `src-addr` here; did you mean `srcaddr`?");
-        assert_eq!(message("${srcaddr} ${srcaddr}"), "`srcaddr` stands twice");
+        assert_eq!(message("${srcaddr} ${srcaddr}"), "`srcaddr` appears twice");
     }
 }

@@ -1,4 +1,4 @@
-//! App Services' apps as their front sees them: the addresses that it answers on, and who may ask what there.
+//! App Services' apps for the front end: its listeners, and the rules of each app.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub struct AppsView {
     /// Apps by client app id.
     pub apps: BTreeMap<AppId, Arc<AppView>>,
     /// Addresses that the front end listens on. An address appears once, however many apps it leads to.
-    pub doors: BTreeMap<SocketAddr, Arc<Door>>,
+    pub listeners: BTreeMap<SocketAddr, Arc<AppListener>>,
 }
 
 /// The settings of an app that decide about its requests.
@@ -52,37 +52,37 @@ impl AppView {
     }
 }
 
-/// An address of the front.
+/// An address on which the App Services front end listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Door {
+pub struct AppListener {
     /// Where it is bound.
     pub address: SocketAddr,
-    /// Which way it is into the apps.
-    pub way: DoorWay,
+    /// Whether it is public or private.
+    pub kind: AppListenerKind,
     /// The apps behind it.
-    pub apps: BTreeMap<AppId, DoorApp>,
+    pub apps: BTreeMap<AppId, ListenerApp>,
     /// Every name of every app behind it: what its certificates are for.
     pub hosts: BTreeSet<DnsName>,
     /// Until when this gateway may take connections here.
     pub lease: Lease,
-    /// Its zone is lost by a fault: new connections get no answer, and open ones stand still.
+    /// Its zone is lost by a fault: new connections get no answer, and open ones pause.
     pub outage: bool,
 }
 
-impl Door {
+impl AppListener {
     /// The endpoint's id for logs and labels; `public` on the public path.
     #[must_use]
     pub fn label(&self) -> &str {
-        match &self.way {
-            DoorWay::Private { gate, .. } => gate.id.as_str(),
-            DoorWay::Public => "public",
+        match &self.kind {
+            AppListenerKind::Private { gate, .. } => gate.id.as_str(),
+            AppListenerKind::Public => "public",
         }
     }
 }
 
-/// Which way a door is.
+/// The path of a listener's clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DoorWay {
+pub enum AppListenerKind {
     /// An address of a private endpoint.
     Private {
         /// Who may use the endpoint.
@@ -96,18 +96,18 @@ pub enum DoorWay {
     Public,
 }
 
-/// An app behind a door.
+/// An app behind a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoorApp {
+pub struct ListenerApp {
     /// The app.
     pub app: Arc<AppView>,
-    /// Whether it can be used through this door.
-    pub standing: Standing,
+    /// Whether it can be used through this listener.
+    pub standing: AppReadiness,
 }
 
 /// Whether an app can be used through an endpoint that is registered for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Standing {
+pub enum AppReadiness {
     /// It can.
     Ready,
     /// A Sync endpoint without the General one that it must be paired with.
@@ -116,37 +116,38 @@ pub enum Standing {
     OtherRegion,
 }
 
-impl Standing {
+impl AppReadiness {
     /// Every standing.
     pub const ALL: [Self; 3] = [Self::Ready, Self::Unpaired, Self::OtherRegion];
 }
 
-/// The apps of `desired` and their doors; `gates` has the endpoints.
+/// The apps of `desired` and their listeners; `gates` has the endpoints.
 ///
-/// An address of an available endpoint is a door at the port of the app's public address, so that one URL fits both
-/// ways. An endpoint that became unusable keeps its door: clients get an answer there, though not the app's.
+/// An address of an available endpoint is a listener at the port of the app's public address, so that one URL fits both
+/// ways. An endpoint that became unusable keeps its listener: clients get an answer there, though not the app's.
 pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
     let (mut view, desired) = (AppsView::default(), survey.desired);
     for app in &desired.apps {
         let seen = Arc::new(see(app));
         if let Some(lease) = desired.lease(ClaimId::PUBLIC) {
-            view.add(app.public_address, (DoorWay::Public, lease, false), &seen, Standing::Ready);
+            view.add(app.public_address, (AppListenerKind::Public, lease, false), &seen, AppReadiness::Ready);
         }
         for registered in &app.endpoints {
             let available = gates.get(&registered.endpoint).filter(|gate| gate.state == EndpointState::Available);
             let Some(gate) = available else { continue };
             let standing = if *gate.service.region() != app.region {
-                Standing::OtherRegion
+                AppReadiness::OtherRegion
             } else if registered.kind == AppEndpointKind::Sync && !is_paired(app) {
-                Standing::Unpaired
+                AppReadiness::Unpaired
             } else {
-                Standing::Ready
+                AppReadiness::Ready
             };
             for at in &gate.addresses {
                 let Some(lease) = desired.lease(at.zone.as_str()) else { continue };
-                let way = DoorWay::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
+                let kind =
+                    AppListenerKind::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
                 let outage = survey.is_in_outage(gate.service.service(), &at.zone);
-                view.add(SocketAddr::new(at.ip, app.public_address.port()), (way, lease, outage), &seen, standing);
+                view.add(SocketAddr::new(at.ip, app.public_address.port()), (kind, lease, outage), &seen, standing);
             }
         }
         view.apps.insert(app.id.clone(), seen);
@@ -155,23 +156,30 @@ pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<End
 }
 
 impl AppsView {
-    /// Puts an app behind a door. The first path to an address wins; the rules of a second one do not apply there.
+    /// Puts an app behind a listener. The first path to an address wins; the rules of a second one do not apply there.
     fn add(
         &mut self,
         address: SocketAddr,
-        (way, lease, outage): (DoorWay, Lease, bool),
+        (kind, lease, outage): (AppListenerKind, Lease, bool),
         app: &Arc<AppView>,
-        standing: Standing,
+        standing: AppReadiness,
     ) {
-        let door = self.doors.entry(address).or_insert_with(|| {
-            Arc::new(Door { address, way: way.clone(), apps: BTreeMap::new(), hosts: BTreeSet::new(), lease, outage })
+        let listener = self.listeners.entry(address).or_insert_with(|| {
+            Arc::new(AppListener {
+                address,
+                kind: kind.clone(),
+                apps: BTreeMap::new(),
+                hosts: BTreeSet::new(),
+                lease,
+                outage,
+            })
         });
-        if door.way != way {
+        if listener.kind != kind {
             return;
         }
-        let door = Arc::make_mut(door);
-        door.hosts.extend(app.hosts.iter().cloned());
-        door.apps.insert(app.id.clone(), DoorApp { app: Arc::clone(app), standing });
+        let listener = Arc::make_mut(listener);
+        listener.hosts.extend(app.hosts.iter().cloned());
+        listener.apps.insert(app.id.clone(), ListenerApp { app: Arc::clone(app), standing });
     }
 }
 
@@ -210,8 +218,8 @@ mod tests {
     use super::*;
     use crate::model::Desired;
 
-    fn doors(view: &AppsView) -> Vec<(String, &str)> {
-        view.doors.values().map(|door| (door.address.to_string(), door.label())).collect()
+    fn listeners(view: &AppsView) -> Vec<(String, &str)> {
+        view.listeners.values().map(|listener| (listener.address.to_string(), listener.label())).collect()
     }
 
     /// B1, B2.
@@ -219,16 +227,16 @@ mod tests {
     fn every_address_of_an_apps_endpoints_has_a_listener_and_so_has_its_public_one() {
         let snapshot = plan(&with_app());
         assert_eq!(
-            doors(&snapshot.apps),
+            listeners(&snapshot.apps),
             [
                 ("10.0.30.195:443".to_owned(), "vpce-0a000000000000001"),
                 ("10.0.30.196:443".to_owned(), "vpce-0a000000000000002"),
                 ("203.0.113.10:443".to_owned(), "public"),
             ]
         );
-        let sync = &snapshot.apps.doors[&of::<SocketAddr>("10.0.30.196:443")];
-        assert!(matches!(&sync.way, DoorWay::Private { kind: AppEndpointKind::Sync, .. }));
-        assert_eq!(sync.apps[&of::<AppId>("myapp-abcde")].standing, Standing::Ready);
+        let sync = &snapshot.apps.listeners[&of::<SocketAddr>("10.0.30.196:443")];
+        assert!(matches!(&sync.kind, AppListenerKind::Private { kind: AppEndpointKind::Sync, .. }));
+        assert_eq!(sync.apps[&of::<AppId>("myapp-abcde")].standing, AppReadiness::Ready);
     }
 
     /// B14.
@@ -266,8 +274,8 @@ mod tests {
         let mut desired = with_app();
         desired.apps.push(app("other-fghij"));
         let snapshot = plan(&desired);
-        assert_eq!(snapshot.apps.doors.len(), 3);
-        assert!(snapshot.apps.doors.values().all(|door| door.apps.len() == 2));
+        assert_eq!(snapshot.apps.listeners.len(), 3);
+        assert!(snapshot.apps.listeners.values().all(|listener| listener.apps.len() == 2));
     }
 
     /// B8, B11.
@@ -277,17 +285,17 @@ mod tests {
         desired.apps[0].endpoints.remove(0);
         let standing = |desired: &Desired| {
             let snapshot = plan(desired);
-            snapshot.apps.doors[&of::<SocketAddr>("10.0.30.196:443")].apps[&of::<AppId>("myapp-abcde")].standing
+            snapshot.apps.listeners[&of::<SocketAddr>("10.0.30.196:443")].apps[&of::<AppId>("myapp-abcde")].standing
         };
-        assert_eq!(standing(&desired), Standing::Unpaired);
+        assert_eq!(standing(&desired), AppReadiness::Unpaired);
         desired.apps[0].region = of("us-west-2");
-        assert_eq!(standing(&desired), Standing::OtherRegion);
+        assert_eq!(standing(&desired), AppReadiness::OtherRegion);
     }
 
     #[test]
     fn an_endpoint_that_is_not_available_has_no_listener() {
         let mut desired = with_app();
         endpoint(&mut desired, "vpce-0a000000000000001").state = EndpointState::Pending;
-        assert_eq!(plan(&desired).apps.doors.len(), 2);
+        assert_eq!(plan(&desired).apps.listeners.len(), 2);
     }
 }

@@ -646,7 +646,7 @@ mod tests {
 
     /// A15.
     #[test]
-    fn a_public_address_leads_to_its_node_for_whoever_is_on_the_access_list() {
+    fn a_public_address_leads_clients_on_the_access_list_to_its_node() {
         let mut desired = documented();
         desired.projects[0].clusters[0].nodes[2].public_address = Some(of("203.0.113.22:27017"));
         let snapshot = plan(&desired);

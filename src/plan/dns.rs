@@ -247,7 +247,7 @@ fn private(
         if zones.contains_key(&apex) {
             findings.note(
                 &Location::PrivateZone(apex),
-                format_args!("it stands in for the zone that the App Services endpoint in {vpc} would have"),
+                format_args!("it replaces the zone that the App Services endpoint in {vpc} would have"),
             );
             continue;
         }
@@ -593,7 +593,7 @@ mod tests {
         own_zone(&mut desired, name, vec![ZoneRecord::Address { name: of(name), ips: vec![of("10.0.1.1")] }]);
         let snapshot = plan(&desired);
         assert_eq!(at(private(&snapshot, VPC), name, name), ["A 10.0.1.1"]);
-        assert!(snapshot.notices[0].starts_with(&format!("private hosted zone {name}: it stands in")));
+        assert!(snapshot.notices[0].starts_with(&format!("private hosted zone {name}: it replaces")));
     }
 
     #[test]

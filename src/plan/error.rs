@@ -196,7 +196,7 @@ pub enum RuleError {
         second: ClusterName,
     },
     /// A label of another project.
-    #[error("the label `{label}` belongs to project {project}; labels tell the projects' host names apart")]
+    #[error("the label `{label}` belongs to project {project}; labels make the projects' host names unique")]
     LabelTaken {
         /// The label.
         label: Label,
@@ -232,7 +232,7 @@ pub enum RuleError {
     },
     /// A host name that leads to the clients' side.
     #[error(
-        "`{target}` is at {address}, which lies in a consumer's network; a host name is followed to servers alone. Change what \
+        "`{target}` is at {address}, which is in a consumer's network; host names may lead to servers only. Change what \
          the name leads to, or write the server's `address`"
     )]
     NameLeadsToClients {
@@ -302,7 +302,7 @@ pub enum RuleError {
         net: IpNet,
     },
     /// A subnet outside its VPC.
-    #[error("subnet {subnet} has {cidr}, which lies in none of the VPC's networks ({networks})")]
+    #[error("subnet {subnet} has {cidr}, which is in none of the VPC's networks ({networks})")]
     SubnetOutsideVpc {
         /// The subnet.
         subnet: SubnetId,
@@ -312,7 +312,7 @@ pub enum RuleError {
         networks: String,
     },
     /// A subnet in a zone of another region.
-    #[error("subnet {subnet} lies in zone {zone}, but the VPC lies in {region}")]
+    #[error("subnet {subnet} is in zone {zone}, but the VPC is in {region}")]
     SubnetOutsideRegion {
         /// The subnet.
         subnet: SubnetId,
@@ -335,7 +335,7 @@ pub enum RuleError {
     NoSuchService(ServiceName),
     /// An endpoint in another region than its service, which does not support that.
     #[error(
-        "the endpoint lies in {vpc}, and {service} takes no endpoints from there; let the service's owner add {vpc} to its \
+        "the endpoint is in {vpc}, and {service} takes no endpoints from there; let the service's owner add {vpc} to its \
          supported remote regions, or use a service in {vpc}"
     )]
     UnsupportedRegion {
@@ -346,7 +346,7 @@ pub enum RuleError {
     },
     /// An address for a service of another region in a zone that has no way there.
     #[error(
-        "subnet {subnet} lies in {zone} ({}), which has no cross-region access; choose a subnet in another zone", .zone.id()
+        "subnet {subnet} is in {zone} ({}), which has no cross-region access; choose a subnet in another zone", .zone.id()
     )]
     NoCrossRegionAccess {
         /// The zone.
@@ -419,7 +419,7 @@ pub enum RuleError {
     )]
     CustomIdleTimeout(std::time::Duration),
     /// The DNS part of an endpoint's names.
-    #[error("`{0}` cannot stand in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
+    #[error("`{0}` is not valid in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
     DnsSuffix(String),
     /// Two subnets of one zone.
     #[error("DuplicateSubnetsInSameZone: subnets {first} and {second} are both in {zone}; choose one subnet per zone")]
@@ -444,7 +444,7 @@ pub enum RuleError {
         actual: Zone,
     },
     /// An address that its subnet does not hold.
-    #[error("address {ip} lies outside subnet {subnet} ({cidr})")]
+    #[error("address {ip} is outside subnet {subnet} ({cidr})")]
     AddressOutsideSubnet {
         /// The address.
         ip: IpAddr,
@@ -512,7 +512,7 @@ pub enum RuleError {
     #[error("ConflictingDomainExists: another zone of this name is associated with {0}")]
     ConflictingDomain(VpcId),
     /// A record that isn't the zone's.
-    #[error("record `{0}` lies outside the zone")]
+    #[error("record `{0}` is outside the zone")]
     RecordOutsideZone(DnsName),
     /// A CNAME where none may be.
     #[error("record `{0}` cannot be a CNAME: it is the zone's own name, or has other records; use an alias")]

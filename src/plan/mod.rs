@@ -31,7 +31,7 @@ mod strings;
 mod survey;
 mod targets;
 
-pub use apps::{AppView, AppsView, Door, DoorApp, DoorWay, Standing};
+pub use apps::{AppListener, AppListenerKind, AppReadiness, AppView, AppsView, ListenerApp};
 pub use compile::compile;
 pub use diff::{Changes, MemberRemoval, diff};
 pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};

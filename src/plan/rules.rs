@@ -319,7 +319,7 @@ mod tests {
                 "project 5f0000000000000000000001, cluster cluster0: clusters `Cluster0` and `cluster0` would have the same \
                  host names; rename one of them",
                 "project 5f0000000000000000000002, cluster Cluster9: the label `k45tj` belongs to project \
-                 5f0000000000000000000001; labels tell the projects' host names apart",
+                 5f0000000000000000000001; labels make the projects' host names unique",
             ]
         );
     }
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(
             plan(&desired).notices[..4],
             [
-                "endpoint vpce-024f5b57108c8d3ed: it has no security group, so nothing is let in".to_owned(),
+                "endpoint vpce-024f5b57108c8d3ed: it has no security group, so it admits no connection".to_owned(),
                 "endpoint service vpce-svc-02863655456245e5c: targets outside its networks are not recognised as the \
                  service's side when they open connections: Cluster0/shard-00-00 (10.0.99.1:27017)"
                     .to_owned(),
@@ -520,7 +520,7 @@ mod tests {
                 ),
                 format!(
                     "VPC {VPC}: on-premises network of {VPC} 10.200.7.0/24 overlaps network of endpoint service {SERVICE} \
-                     10.200.0.0/16; connectivity is one-way, so whatever lies in a service's network is refused everywhere"
+                     10.200.0.0/16; connectivity is one-way, so sources in a service's network are refused everywhere"
                 ),
             ]
         );
@@ -559,10 +559,10 @@ mod tests {
             refusals,
             [
                 format!(
-                    "VPC {VPC}: subnet subnet-0000100c has 10.7.0.0/24, which lies in none of the VPC's networks \
+                    "VPC {VPC}: subnet subnet-0000100c has 10.7.0.0/24, which is in none of the VPC's networks \
                      (10.0.0.0/16)"
                 ),
-                format!("VPC {VPC}: subnet subnet-0000200b lies in zone eu-west-1a, but the VPC lies in us-east-1"),
+                format!("VPC {VPC}: subnet subnet-0000200b is in zone eu-west-1a, but the VPC is in us-east-1"),
                 format!(
                     "VPC {VPC}: subnet subnet-0000300a 10.0.20.128/25 overlaps subnet subnet-0000200b 10.0.20.0/24; \
                      subnets of a VPC are apart"
@@ -592,10 +592,10 @@ mod tests {
             [
                 format!("VPC {VPC}: security group sg-000000c0 names sg-0000dead, which the VPC does not have"),
                 format!(
-                    "endpoint {ENDPOINT}: `Ypwb` cannot stand in the endpoint's DNS names; write eight lower-case letters \
+                    "endpoint {ENDPOINT}: `Ypwb` is not valid in the endpoint's DNS names; write eight lower-case letters \
                      and digits, as `ypwbxwll`"
                 ),
-                format!("endpoint {ENDPOINT}: address 10.0.31.1 lies outside subnet subnet-0000300a (10.0.30.0/24)"),
+                format!("endpoint {ENDPOINT}: address 10.0.31.1 is outside subnet subnet-0000300a (10.0.30.0/24)"),
                 format!(
                     "endpoint {ENDPOINT}: address 10.0.20.54 is said to be in us-east-1c, but subnet subnet-0000200b is in \
                      us-east-1b"
@@ -802,7 +802,7 @@ mod tests {
             refusals,
             [
                 "there is no VPC `vpc-0dead000000000001`",
-                "record `other.example` lies outside the zone",
+                "record `other.example` is outside the zone",
                 "record `empty.lab.internal` has no address; give it one at least",
                 "there is no interface endpoint `vpce-0dead000000000001`",
                 "record `lab.internal` cannot be a CNAME: it is the zone's own name, or has other records; use an alias",

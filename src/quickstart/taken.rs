@@ -60,8 +60,8 @@ pub(super) fn all_are_free(config: &Config, is_own: bool, planned: &Snapshot) ->
     for listener in planned.listeners.values() {
         errors.extend(tcp(listener.address, &format!("the listener of {}", listener.group.target), of_inventory));
     }
-    for door in planned.apps.doors.values() {
-        errors.extend(tcp(door.address, "the App Services front end", of_inventory));
+    for listener in planned.apps.listeners.values() {
+        errors.extend(tcp(listener.address, "the App Services front end", of_inventory));
     }
     for (address, what) in standins::addresses(&config.desired) {
         errors.extend(tcp(address, &what, of_inventory));

@@ -209,7 +209,7 @@ fn an_endpoint_of_another_region_needs_the_owners_support_and_awss_idle_timeout(
     let own = "supported_remote_regions = [\"eu-west-1\", \"us-east-1\", \"eu-west-1\"]";
     scenario()
         .with(supported, own)
-        .is_refused(&["`us-east-1` is the service's own region", "`eu-west-1` stands here twice"]);
+        .is_refused(&["`us-east-1` is the service's own region", "`eu-west-1` appears here twice"]);
     let idle = format!("{supported}\nidle_timeout = \"400s\"");
     scenario().with(supported, &idle).is_refused(&["cross-region access is not supported", "400 s"]);
     let said = scenario().run(&["connection-strings"]).1;

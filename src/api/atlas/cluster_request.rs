@@ -274,7 +274,7 @@ fn tier(text: &str) -> Result<Tier, AtlasError> {
 impl ProviderSettings {
     /// Where `replicationSpecs` names the regions, these settings say nothing new of them but the size.
     fn check(&self, nodes: &mut Nodes) -> Result<(), AtlasError> {
-        let instead = "replicationSpecs says another; leave it out";
+        let instead = "replicationSpecs has another value; leave it out";
         let cloud = cloud_of(self.provider_name.as_deref())?;
         if self.provider_name.is_some() && nodes.regions.iter().any(|(region, _)| region.cloud() != cloud) {
             return Err(unsupported("providerSettings.providerName", instead));
@@ -409,7 +409,7 @@ impl ClusterBody {
         let disk = common(&configs, "diskSizeGB", |config| specs(config)?.disk_size_gb)?;
         let disk = match (disk, self.disk_size_gb.clone()) {
             (Some(one), Some(other)) if one.as_f64() != other.as_f64() => {
-                return Err(unsupported("diskSizeGB", "electableSpecs says another; write one of the two"));
+                return Err(unsupported("diskSizeGB", "electableSpecs has another value; write one of the two"));
             }
             (one, other) => one.or(other),
         };
@@ -477,7 +477,7 @@ fn new_cluster() -> Value {
 /// Fields that can't be set may say what is so already.
 pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(), AtlasError> {
     match fields.iter().find_map(|(name, value)| difference(&shown[name], value, name)) {
-        Some(path) => Err(unsupported(&path, "leave it out, or say what is so already")),
+        Some(path) => Err(unsupported(&path, "leave it out, or send the current value")),
         None => Ok(()),
     }
 }

@@ -56,7 +56,7 @@ impl Params {
         match self.text(name) {
             Some(value) if !values.contains(&value) => Err(Ec2Error::new(
                 "UnsupportedOperation",
-                format!("{name}={value} is not supported here; leave it out, or say {}.", values.join(" or ")),
+                format!("{name}={value} is not supported here; leave it out, or set it to {}.", values.join(" or ")),
             )),
             _ => Ok(()),
         }

@@ -399,7 +399,7 @@ mod tests {
             [
                 "critical node_name: the host name b.internal is not resolved: there is no such name (NXDOMAIN); its node gets \
                  no connections until it is",
-                "warning node_name: the host name a.internal is not resolved anew: there is no such name (NXDOMAIN); 10.1.0.11 \
+                "warning node_name: the host name a.internal cannot be resolved again: there is no such name (NXDOMAIN); 10.1.0.11 \
                  stays in use",
             ]
         );

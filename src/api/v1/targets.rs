@@ -23,7 +23,7 @@ pub(super) fn operations() -> Vec<Operation> {
             Method::POST,
             "/v1/targets/{cluster}/{member}/move",
             "moveTarget",
-            "Gives a target another port: the one asked for, or the lowest free one",
+            "Moves a target to another port: the requested one, or the lowest free one",
             r#move,
         ),
         Operation::with_body(

@@ -27,7 +27,13 @@ pub(super) fn operations() -> Vec<Operation> {
             "What is wrong, what is ready, what was carried",
             status,
         ),
-        Operation::new(get.clone(), "/v1/snapshot", "getSnapshot", "All that the data plane and DNS go by", snapshot),
+        Operation::new(
+            get.clone(),
+            "/v1/snapshot",
+            "getSnapshot",
+            "The snapshot that the data plane and DNS use",
+            snapshot,
+        ),
         Operation::new(get.clone(), "/v1/endpoints", "listEndpoints", "Every interface endpoint", endpoints),
         Operation::new(
             get,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::{Ask, cell};
+use super::{AdminOptions, cell};
 
 /// Restrict an App Services app to its VPC, or open it
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ struct Restrict {
     /// The client app id
     app: String,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Let requests from outside the VPC in, subject to the app's IP access list
@@ -37,7 +37,7 @@ struct Open {
     /// The client app id
     app: String,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::table::{Look, Table};
+use super::super::table::{Table, Terminal};
 use super::super::{Failure, Kind};
-use super::{Ask, cell, list, wait};
+use super::{AdminOptions, cell, list, wait};
 use crate::api::client::ClientError;
 use crate::model::{HumanDuration, ParseUnitError};
 
@@ -22,7 +22,7 @@ Examples:
   plgw endpoints --wait vpce-024f5b57108c8d3ed --timeout 30s")]
 pub(in super::super) struct Args {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
     /// Wait until this endpoint is available
     #[arg(long, value_name = "VPCE")]
     wait: Option<String>,
@@ -77,7 +77,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "VPC", "SERVICE", "ADDRESSES"]);
     for endpoint in list(answer, "endpoints") {
         let addresses =

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::table::{Look, print};
+use super::super::table::{Terminal, print};
 use super::super::{Failure, Output};
-use super::{Ask, cell, list, wait};
+use super::{AdminOptions, cell, list, wait};
 
 /// How long a question of `--follow` waits for an event, in seconds.
 const WAIT: u64 = 20;
 
-/// List what happened lately: health, port moves, faults, zones, reloads, refused connections
+/// List recent events: health, port moves, faults, zones, reloads, refused connections
 ///
 /// The gateway keeps the last 1,000 events, and as many refused connections, in memory. With `--follow --output json` each
-/// event is an object on a line of its own.
+/// event is an object on one line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,14 +22,14 @@ Examples:
   plgw events --last 5
   plgw events --follow --output json | jq -r 'select(.kind == \"health\").message'")]
 pub(in super::super) struct Args {
-    /// How many of the last events are listed
+    /// The number of events to list
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     last: u16,
     /// Print further events as they happen, until Ctrl-C
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -46,19 +46,19 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 let lines = list(&page, "events").iter().map(|event| format!("{event}\n"));
                 print(&lines.collect::<String>())?;
             }
-            Output::Table => print(&table(&page, Look::of_stdout()))?,
+            Output::Table => print(&table(&page, Terminal::of_stdout()))?,
         }
         path = format!("/v1/events?since={}&wait={WAIT}", page["next"]);
     }
 }
 
-fn table(page: &Value, look: Look) -> String {
+fn table(page: &Value, look: Terminal) -> String {
     let missed = if page["missed"] == true { "  … some events are kept no more\n" } else { "" };
     let lines = list(page, "events").iter().map(|event| line(event, look));
     missed.to_owned() + &lines.collect::<String>()
 }
 
-fn line(event: &Value, look: Look) -> String {
+fn line(event: &Value, look: Terminal) -> String {
     let (kind, severity, message) = (cell(&event["kind"]), cell(&event["severity"]), cell(&event["message"]));
     let message = if severity == "info" { message } else { look.red(&message) };
     format!("  {}  {kind:<12}  {message}\n", look.dim(&cell(&event["at"])))

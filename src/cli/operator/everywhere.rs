@@ -3,19 +3,19 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{Ask, Failure, cell, list, wait};
+use super::{AdminOptions, Failure, cell, list, wait};
 use crate::api::client::{Client, ClientError};
 use crate::control::chain;
 
-/// What one of the gateways answered.
-pub(super) struct OfGateway {
+/// The answer of one gateway.
+pub(super) struct GatewayAnswer {
     /// Its id; empty where the state is the one gateway's alone.
     pub(super) id: String,
     /// The answer, or why there is none.
     pub(super) answer: Result<Value, String>,
 }
 
-impl OfGateway {
+impl GatewayAnswer {
     /// As JSON, with the answer under `name`.
     pub(super) fn json(&self, name: &str) -> Value {
         match &self.answer {
@@ -25,18 +25,18 @@ impl OfGateway {
     }
 }
 
-impl Ask {
+impl AdminOptions {
     /// Asks every gateway, each with the caller's credentials.
-    pub(super) fn everywhere(&self, path: &str) -> Result<Vec<OfGateway>, Failure> {
+    pub(super) fn everywhere(&self, path: &str) -> Result<Vec<GatewayAnswer>, Failure> {
         let client = self.client()?;
         wait(async {
             let gateways: Value = client.get("/v1/gateways").await?;
             if gateways["shared"] != true {
-                return Ok(vec![OfGateway { id: String::new(), answer: Ok(client.get(path).await?) }]);
+                return Ok(vec![GatewayAnswer { id: String::new(), answer: Ok(client.get(path).await?) }]);
             }
             let asked = list(&gateways, "gateways").iter().map(|gateway| async {
                 let answer = of_gateway(client, gateway, path).await;
-                OfGateway { id: cell(&gateway["id"]), answer }
+                GatewayAnswer { id: cell(&gateway["id"]), answer }
             });
             Ok(join_all(asked).await)
         })

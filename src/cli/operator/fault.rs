@@ -6,14 +6,14 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Look, Table, print};
-use super::{Ask, cell, list, segment, wait};
+use super::super::table::{Table, Terminal, print};
+use super::{AdminOptions, cell, list, segment, wait};
 use crate::model::{
     DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, HumanDuration, Share, TargetId, VpceId, VpceServiceId,
     Zone,
 };
 
-/// Let things fail on demand
+/// Inject faults
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Args {
     #[command(subcommand)]
@@ -44,86 +44,86 @@ Examples:
   plgw fault add dns-failure --answer servfail --after 1m --for 10s")]
 struct Add {
     #[command(subcommand)]
-    kind: Kind,
+    kind: FaultCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Kind {
+enum FaultCommand {
     /// Bytes come later
     Latency {
-        /// By how much
+        /// The delay
         #[arg(long)]
         delay: HumanDuration,
-        /// And up to so much more or less
+        /// The largest random deviation from it
         #[arg(long, default_value = "0s")]
         jitter: HumanDuration,
-        /// Which way
+        /// The direction
         #[arg(long, value_enum, default_value_t)]
-        direction: Way,
+        direction: ConnectionDirection,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// No more bytes than this pass in a second, by flow and way
     Bandwidth {
         /// How many
         #[arg(long, value_name = "BYTES")]
         bytes_per_second: u64,
-        /// Which way
+        /// The direction
         #[arg(long, value_enum, default_value_t)]
-        direction: Way,
+        direction: ConnectionDirection,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
-    /// Both sides are reset after so many bytes, both ways together, or so much time
+    /// Both sides are reset after a number of bytes, in both directions together, or a time
     #[command(group(clap::ArgGroup::new("when").required(true).multiple(true).args(["bytes", "time"])))]
     Reset {
-        /// After how many bytes
+        /// The number of bytes
         #[arg(long)]
         bytes: Option<u64>,
-        /// After what time
+        /// The time
         #[arg(long)]
         time: Option<HumanDuration>,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// Nothing is answered; for all flows of a port not even the SYN
     BlackHole {
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// Connections are reset at once; for all flows of a port it refuses
     Refuse {
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
-    /// The target's side is gone after a while and the client is not told
+    /// The target's side ends after a while, without a FIN or RST to the client
     HalfOpen {
-        /// After what time
+        /// The time
         #[arg(long)]
         time: HumanDuration,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// A side's FIN is passed on late
     SlowClose {
-        /// By how much
+        /// The delay
         #[arg(long)]
         delay: HumanDuration,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// A zone is lost: its addresses, its targets, and what flows through either
     ZoneOutage {
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// Targets are down: they refuse, or are silent
     TargetDown {
-        /// Packets are lost, as when a host is gone
+        /// Packets are dropped, as when a host is down
         #[arg(long)]
         silent: bool,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// A target takes another port, once or again and again
     PortMove {
@@ -131,59 +131,59 @@ enum Kind {
         #[arg(long)]
         every: Option<HumanDuration>,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
     /// The resolver fails
     DnsFailure {
         /// How
         #[arg(long, value_enum)]
-        answer: Answer,
+        answer: DnsResponse,
         #[command(flatten)]
-        common: Common,
+        common: FaultOptions,
     },
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Way {
+enum ConnectionDirection {
     #[default]
     Both,
     ToTarget,
     ToClient,
 }
 
-impl From<Way> for FaultDirection {
-    fn from(way: Way) -> Self {
+impl From<ConnectionDirection> for FaultDirection {
+    fn from(way: ConnectionDirection) -> Self {
         match way {
-            Way::Both => Self::Both,
-            Way::ToTarget => Self::ToTarget,
-            Way::ToClient => Self::ToClient,
+            ConnectionDirection::Both => Self::Both,
+            ConnectionDirection::ToTarget => Self::ToTarget,
+            ConnectionDirection::ToClient => Self::ToClient,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Answer {
+enum DnsResponse {
     Servfail,
     Nxdomain,
     Refused,
     Timeout,
 }
 
-impl From<Answer> for DnsFailure {
-    fn from(answer: Answer) -> Self {
+impl From<DnsResponse> for DnsFailure {
+    fn from(answer: DnsResponse) -> Self {
         match answer {
-            Answer::Servfail => Self::Servfail,
-            Answer::Nxdomain => Self::Nxdomain,
-            Answer::Refused => Self::Refused,
-            Answer::Timeout => Self::Timeout,
+            DnsResponse::Servfail => Self::Servfail,
+            DnsResponse::Nxdomain => Self::Nxdomain,
+            DnsResponse::Refused => Self::Refused,
+            DnsResponse::Timeout => Self::Timeout,
         }
     }
 }
 
-/// What every fault has.
+/// The options of every fault.
 #[derive(Debug, Clone, clap::Args)]
-struct Common {
-    /// What it is called; without it, its type and a number
+struct FaultOptions {
+    /// Its name; by default its type and a number
     #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// Only on this load balancer
@@ -201,20 +201,20 @@ struct Common {
     /// Only in this zone
     #[arg(long)]
     zone: Option<Zone>,
-    /// For which share of the flows, 0 to 1
+    /// The share of flows that it affects, 0 to 1
     #[arg(long, default_value = "1", value_parser = share)]
     share: Share,
-    /// The same seed gives the n-th flow the same fate in every run
+    /// With the same seed the n-th flow is affected or not in the same way in every run
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// When it begins
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     after: HumanDuration,
-    /// How long it lasts; without it, until it is removed
+    /// Its duration; by default until it is removed
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<HumanDuration>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 fn share(text: &str) -> Result<Share, String> {
@@ -226,7 +226,7 @@ fn share(text: &str) -> Result<Share, String> {
 #[command(after_help = "Example:\n  plgw fault list --output json | jq '.faults[].flows'")]
 struct List {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Take a fault back
@@ -236,7 +236,7 @@ struct Remove {
     /// Its name
     name: String,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Take all faults back
@@ -244,14 +244,14 @@ struct Remove {
 #[command(after_help = "Example:\n  plgw fault clear")]
 struct Clear {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Add(add) => {
             let (kind, common) = add.kind.split();
-            let Common { name, service, target, member, endpoint, zone, share, seed, after, lasts, ask } = common;
+            let FaultOptions { name, service, target, member, endpoint, zone, share, seed, after, lasts, ask } = common;
             let scope = FaultScope { service, target, member, endpoint, zone };
             let lasts = lasts.map(|HumanDuration(lasts)| lasts);
             let fault = Fault { name, kind, scope, share, seed, after: after.0, lasts };
@@ -283,8 +283,8 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Kind {
-    fn split(self) -> (FaultKind, Common) {
+impl FaultCommand {
+    fn split(self) -> (FaultKind, FaultOptions) {
         match self {
             Self::Latency { delay, jitter, direction, common } => {
                 (FaultKind::Latency { delay: delay.0, jitter: jitter.0, direction: direction.into() }, common)
@@ -309,7 +309,7 @@ impl Kind {
     }
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table = Table::new(["FAULT", "WHAT", "WHERE", "SHARE", "SEED", "STATE", "ENDS", "FLOWS"]);
     for fault in list(answer, "faults") {
         let state = cell(&fault["state"]);
@@ -344,7 +344,7 @@ fn pairs(values: &Value, without: &str) -> String {
     if shown.is_empty() { without.to_owned() } else { shown.join(" ") }
 }
 
-impl Ask {
+impl AdminOptions {
     /// Prints what was done, where the gateway's answer is empty.
     pub(super) fn say(&self, value: &Value, text: &str) -> Result<(), Failure> {
         match self.output {

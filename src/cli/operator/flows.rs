@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::table::{Look, Table, print};
+use super::super::table::{Table, Terminal, print};
 use super::super::{Failure, Kind, Output};
-use super::everywhere::OfGateway;
-use super::{Ask, cell, list, segment, wait};
+use super::everywhere::GatewayAnswer;
+use super::{AdminOptions, cell, list, segment, wait};
 
 /// Puts the cursor into the upper left corner; erases from the cursor to the end of the line, and of the screen (ECMA-48: CUP,
 /// EL, ED). Nothing is cleared before it is written again, so nothing flickers.
@@ -29,18 +29,18 @@ Examples:
   plgw flows --all --output json | jq -r '.flows[].id'")]
 pub(in super::super) struct Args {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
     /// Only flows through this endpoint
     #[arg(long, value_name = "VPCE")]
     endpoint: Option<String>,
     /// Only flows to this target
     #[arg(long, value_name = "CLUSTER/MEMBER")]
     target: Option<String>,
-    /// Ask every gateway that shares the state, each at its own admin address: a flow is `GATEWAY:ID` then. Exit with 1 when one
+    /// Call every gateway that shares the state, each at its admin address; a flow is then `GATEWAY:ID`. Exit with 1 when one
     /// does not answer
     #[arg(long, conflicts_with_all = ["kill", "follow"])]
     all: bool,
-    /// Look again every second, until Ctrl-C: in place on a terminal, one JSON object a line with `--output json`
+    /// Refresh every second, until Ctrl-C: in place on a terminal, one JSON object per line with `--output json`
     #[arg(long, conflicts_with = "kill")]
     follow: bool,
     /// End this flow at once
@@ -68,13 +68,13 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         args.ask.show("GET", &path, String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // A terminal's screen is drawn again; elsewhere each look follows the last, as JSON in a line of its own.
+    // A terminal's screen is drawn again; elsewhere each result follows the last, as one line of JSON.
     loop {
         let answer: Value = wait(args.ask.client()?.call("GET", &path, String::new()))?;
         match args.ask.output {
             Output::Json => print(&format!("{answer}\n"))?,
             Output::Table => {
-                let look = Look::of_stdout();
+                let look = Terminal::of_stdout();
                 let text = table(&answer, look);
                 print(&look.height.map_or(text.clone(), |height| in_place(&text, height)))?;
             }
@@ -83,19 +83,19 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn all(ask: &Ask, path: &str) -> Result<ExitCode, Failure> {
+fn all(ask: &AdminOptions, path: &str) -> Result<ExitCode, Failure> {
     let merged = merged(&ask.everywhere(path)?);
     let unanswered = list(&merged, "unanswered");
     let lines: String = unanswered
         .iter()
         .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
         .collect();
-    ask.say(&merged, &format!("{}{lines}", table(&merged, Look::of_stdout())))?;
+    ask.say(&merged, &format!("{}{lines}", table(&merged, Terminal::of_stdout())))?;
     Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { Kind::Failed.into() })
 }
 
 /// The flows of all gateways in one list, beside the gateways that did not answer.
-fn merged(answers: &[OfGateway]) -> Value {
+fn merged(answers: &[GatewayAnswer]) -> Value {
     let (mut flows, mut unanswered) = (Vec::new(), Vec::new());
     for of in answers {
         let Ok(answer) = &of.answer else {
@@ -114,10 +114,10 @@ fn merged(answers: &[OfGateway]) -> Value {
     serde_json::json!({ "flows": flows, "unanswered": unanswered })
 }
 
-/// `text` over what stands on a screen of `height` lines; what does not fit is counted in the last one.
+/// `text` over the content of a screen of `height` lines; the last line counts what does not fit.
 fn in_place(text: &str, height: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    // The cursor stands on a line of its own below the text.
+    // The cursor is on a separate line below the text.
     let fits = height.saturating_sub(1).max(1);
     let (shown, more) = if lines.len() <= fits { (lines.len(), 0) } else { (fits - 1, lines.len() - (fits - 1)) };
     let mut screen = HOME.to_owned();
@@ -130,7 +130,7 @@ fn in_place(text: &str, height: usize) -> String {
     screen + END_OF_SCREEN
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table =
         Table::new(["FLOW", "CLIENT", "ORIGIN", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "ENDPOINT", "FAULTS"]);
     for flow in list(answer, "flows") {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn flows_of_all_gateways_have_ids_of_their_own_and_who_does_not_answer_is_named() {
-        let of = |id: &str, answer| OfGateway { id: id.to_owned(), answer };
+        let of = |id: &str, answer| GatewayAnswer { id: id.to_owned(), answer };
         let flows = |id: &str| Ok(json!({ "flows": [{ "id": id }] }));
         let answers = [of("a", flows("7f")), of("b", flows("7f")), of("c", Err("no route to host".to_owned()))];
         let merged = merged(&answers);

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell, list, segment};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell, list, segment};
 use crate::model::GatewayId;
 
 /// List the gateways that share a state, or forget one
@@ -30,7 +30,7 @@ Examples:
   plgw gateways list --output json | jq '.gateways[] | select(.state == \"gone\").id'")]
 struct List {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Give up a gateway that is gone for good: its zones and the ports that wait for it are free
@@ -43,7 +43,7 @@ struct Forget {
     /// The gateway's id
     gateway: GatewayId,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -57,11 +57,11 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn forgotten(answer: &Value, _: Look) -> String {
+fn forgotten(answer: &Value, _: Terminal) -> String {
     format!("  gateway {} is forgotten; {} ports wait for it no more\n", cell(&answer["gateway"]), answer["ports"])
 }
 
-fn table(answer: &Value, look: Look) -> String {
+fn table(answer: &Value, look: Terminal) -> String {
     if answer["shared"] != true {
         return "  the state is this gateway's alone: `state.store` is not `etcd`\n".to_owned();
     }

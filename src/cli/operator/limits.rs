@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell, list};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell, list};
 use crate::model::VpceServiceId;
 
 /// Show or set a running gateway's limits
@@ -18,20 +18,20 @@ Examples:
   plgw limits --service vpce-svc-02863655456245e5c --bandwidth 125000000
   plgw limits --bandwidth none")]
 pub(in super::super) struct Args {
-    /// Set on this load balancer alone
+    /// Set on this load balancer only
     #[arg(long, value_name = "VPCE-SVC")]
     service: Option<VpceServiceId>,
-    /// Set how many addressable targets a region may have
+    /// The most addressable targets in a region
     #[arg(long, value_name = "NUMBER")]
     targets_per_region: Option<u64>,
-    /// Set how many flows one process may hold
+    /// The most flows of one process
     #[arg(long, value_name = "NUMBER")]
     flows_per_target: Option<u64>,
-    /// Set how many bytes a second one endpoint address may carry each way; `none`: no cap
+    /// The most bytes per second of one endpoint address in each direction; `none`: no limit
     #[arg(long, value_name = "BYTES", value_parser = bandwidth)]
     bandwidth: Option<Bandwidth>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Look) -> String {
+pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Terminal) -> String {
     let mut table =
         Table::new(["SERVICE", "PROVIDER", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
     let used = |of: &Value| format!("{} of {}", of["used"], of["limit"]);

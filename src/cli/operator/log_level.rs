@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell};
 use crate::model::LogLevels;
 
 /// Show or change what a running gateway logs
@@ -25,11 +25,11 @@ pub(in super::super) struct Args {
     /// The levels to merge: off, error, warn, info, debug, trace
     #[arg(value_name = "LEVELS")]
     levels: Option<LogLevels>,
-    /// Go back to the levels of the start, and merge LEVELS into those
+    /// Restore the levels of the start, and merge LEVELS into those
     #[arg(long)]
     reset: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -43,7 +43,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut modules = Table::new(["MODULE", "LEVEL"]);
     for (module, level) in answer["modules"].as_object().into_iter().flatten() {
         modules.row([module.clone(), cell(level)]);

@@ -21,26 +21,26 @@ use std::future::Future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::table::{Look, print};
+use super::table::{Terminal, print};
 use super::{Failure, Kind, Output, json};
 use crate::api::client::{AdminAddress, Client, ClientError};
 use crate::config::DEFAULT_ADMIN;
 use crate::control::chain;
 use crate::lab::{self, AdminApi};
 
-/// Which gateway is asked, and how its answer is printed.
+/// The gateway that a command calls, and its output format.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Ask {
+pub(super) struct AdminOptions {
     /// The gateway's admin API: an address, a name with a port, or a URL
     ///
-    /// PLGW_ADMIN_TOKEN is the token that it asks for, or else PLGW_ADMIN_PRIVATE_KEY; PLGW_CA names the CA certificates
+    /// PLGW_ADMIN_TOKEN is the token to send, or else PLGW_ADMIN_PRIVATE_KEY; PLGW_CA names the CA certificates
     /// that an `https` URL is checked with.
     #[arg(long, value_name = "ADDRESS:PORT", env = "PLGW_ADMIN", hide_env_values = true, default_value_t = DEFAULT_ADMIN.into())]
     admin: AdminAddress,
-    /// Ask the gateway of this lab instead (`plgw lab list` has their names)
+    /// Call the gateway of this lab instead (`plgw lab list` has their names)
     #[arg(long, value_name = "NAME")]
     lab: Option<String>,
-    /// How to print the answer
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
     /// Made once: a process can enter a lab's network only once.
@@ -48,7 +48,7 @@ pub(super) struct Ask {
     client: OnceCell<Client>,
 }
 
-impl Ask {
+impl AdminOptions {
     /// The client of the gateway that is asked. To be called before any runtime starts: it may enter a lab's network.
     pub(super) fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
@@ -85,12 +85,12 @@ impl Ask {
         method: &str,
         path: &str,
         body: String,
-        table: impl Fn(&Value, Look) -> String,
+        table: impl Fn(&Value, Terminal) -> String,
     ) -> Result<(), Failure> {
         let answer: Value = wait(self.client()?.call(method, path, body))?;
         match self.output {
             Output::Json => print(&json(&answer)?)?,
-            Output::Table => print(&table(&answer, Look::of_stdout()))?,
+            Output::Table => print(&table(&answer, Terminal::of_stdout()))?,
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell, list, segment};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell, list, segment};
 use crate::model::{ClusterName, TargetId};
 
 /// Stop, start and step down members of the stand-in replica sets of a quickstart or a lab
@@ -29,7 +29,7 @@ enum Command {
 #[command(after_help = "Example:\n  plgw standin list")]
 struct List {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Stop a member as a crash would: connections end, nothing is handed over, the others elect after 10 to 11.5 s
@@ -37,7 +37,7 @@ struct List {
 #[command(after_help = "Example:\n  plgw standin stop Cluster0/shard-00-00")]
 struct Stop {
     #[command(flatten)]
-    which: Which,
+    which: MemberArgs,
 }
 
 /// Start a member that was stopped: it comes back as a secondary
@@ -45,16 +45,16 @@ struct Stop {
 #[command(after_help = "Example:\n  plgw standin start Cluster0/shard-00-00")]
 struct Start {
     #[command(flatten)]
-    which: Which,
+    which: MemberArgs,
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+struct MemberArgs {
     /// The member, as `plgw standin list` shows it
     #[arg(value_name = "CLUSTER/MEMBER")]
     member: TargetId,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Let a set's primary hand over to another member, as replSetStepDown does: within a second, connections stay
@@ -64,7 +64,7 @@ struct StepDown {
     /// The set's cluster
     cluster: ClusterName,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -80,7 +80,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Which {
+impl MemberArgs {
     fn send(&self, word: &str) -> Result<(), Failure> {
         let (cluster, member) = self.member.as_str().split_once('/').expect("a target id has two parts: it parses so");
         let path = format!("/v1/standins/{}/{}/{word}", segment(cluster), segment(member));
@@ -88,7 +88,7 @@ impl Which {
     }
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table = Table::new(["MEMBER", "STATE", "ZONE", "ADDRESS", ""]);
     for member in list(answer, "members") {
         let state = cell(&member["state"]);

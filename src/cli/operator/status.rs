@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::table::{Look, Table, print};
+use super::super::table::{Table, Terminal, print};
 use super::super::{Failure, Kind};
-use super::everywhere::OfGateway;
-use super::{Ask, cell, list, wait};
+use super::everywhere::GatewayAnswer;
+use super::{AdminOptions, cell, list, wait};
 
-/// Show what is wrong with a running gateway, and how it is
+/// Show the problems and the state of a running gateway
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,18 +18,18 @@ Examples:
   plgw status --ready || echo 'not ready'
   plgw status --all")]
 pub(in super::super) struct Args {
-    /// Print nothing but what is wrong, and exit with 1 then: unhealthy targets, zones out of DNS, faults that are on, limits
+    /// Print only problems, and exit with 1 if there are any: unhealthy targets, zones out of DNS, faults that are on, limits
     /// that are near, settings that wait for a restart
     #[arg(long, conflicts_with = "ready")]
     check: bool,
-    /// Print nothing but why it is not ready, and exit with 1 then: for health checks
+    /// Print only why it is not ready, and exit with 1 if it is not: for health checks
     #[arg(long)]
     ready: bool,
-    /// Ask every gateway that shares the state, each at its own admin address, and exit with 1 when one does not answer
+    /// Call every gateway that shares the state, each at its admin address, and exit with 1 when one does not answer
     #[arg(long, conflicts_with_all = ["check", "ready"])]
     all: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -47,11 +47,11 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if status["ok"] == true {
         return Ok(ExitCode::SUCCESS);
     }
-    print(&problems(&status, Look::of_stdout()))?;
+    print(&problems(&status, Terminal::of_stdout()))?;
     Ok(Kind::Failed.into())
 }
 
-fn all(ask: &Ask) -> Result<ExitCode, Failure> {
+fn all(ask: &AdminOptions) -> Result<ExitCode, Failure> {
     let answers = ask.everywhere("/v1/status")?;
     let gateways: Vec<Value> = answers.iter().map(|of| of.json("status")).collect();
     ask.say(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
@@ -59,11 +59,13 @@ fn all(ask: &Ask) -> Result<ExitCode, Failure> {
     Ok(if is_complete { ExitCode::SUCCESS } else { Kind::Failed.into() })
 }
 
-fn of_gateway(OfGateway { id, answer }: &OfGateway) -> String {
+fn of_gateway(GatewayAnswer { id, answer }: &GatewayAnswer) -> String {
     match answer {
-        Ok(status) if id.is_empty() => table(status, Look::of_stdout()),
-        Ok(status) => format!("gateway {id}\n{}\n", table(status, Look::of_stdout())),
-        Err(error) => format!("gateway {id}\n  {}\n\n", Look::of_stdout().red(&format!("does not answer: {error}"))),
+        Ok(status) if id.is_empty() => table(status, Terminal::of_stdout()),
+        Ok(status) => format!("gateway {id}\n{}\n", table(status, Terminal::of_stdout())),
+        Err(error) => {
+            format!("gateway {id}\n  {}\n\n", Terminal::of_stdout().red(&format!("does not answer: {error}")))
+        }
     }
 }
 
@@ -84,7 +86,7 @@ const WIDTH: usize = 80;
 const INDENT: usize = 12;
 
 /// A line a problem, broken at the terminal's width.
-fn problems(status: &Value, look: Look) -> String {
+fn problems(status: &Value, look: Terminal) -> String {
     let width = look.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
     let mut text = String::new();
     for problem in list(status, "problems") {
@@ -108,7 +110,7 @@ fn problems(status: &Value, look: Look) -> String {
     text
 }
 
-pub(super) fn table(status: &Value, look: Look) -> String {
+pub(super) fn table(status: &Value, look: Terminal) -> String {
     let ready = status["readiness"]["ready"] == true;
     let mut text = if list(status, "problems").is_empty() {
         format!("  {}\n", look.green("nothing is wrong"))
@@ -154,9 +156,9 @@ mod tests {
         let expected = "  critical  3 of 50 targets have no healthy member: Cluster0/shard-00-00,\n            \
                         Cluster0/shard-00-01 and 1 more\n  \
                         info      flows drain on ports that were given up: 1024\n";
-        assert_eq!(problems(&status, Look::default()), expected);
+        assert_eq!(problems(&status, Terminal::default()), expected);
         assert!(expected.lines().all(|line| line.len() <= 80));
-        let coloured = problems(&status, Look { width: Some(80), colours: true, ..Look::default() });
+        let coloured = problems(&status, Terminal { width: Some(80), colours: true, ..Terminal::default() });
         assert!(coloured.starts_with("  \x1b[31mcritical\x1b[0m  3 of 50"), "{coloured:?}");
     }
 }

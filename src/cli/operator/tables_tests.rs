@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::table::Look;
+use super::super::table::Terminal;
 use super::{endpoints, fault, flows, limits, log_level, standin, status, targets, zone};
 
 const ENDPOINT: &str = "vpce-024f5b57108c8d3ed";
@@ -13,8 +13,8 @@ const CLIENT: &str = "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321";
 const ZONE: &str = "ap-northeast-1a";
 
 /// What a command prints on a terminal of 80 columns.
-fn at_80(text: impl Fn(Look) -> String) -> String {
-    let text = text(Look { width: Some(80), ..Look::default() });
+fn at_80(text: impl Fn(Terminal) -> String) -> String {
+    let text = text(Terminal { width: Some(80), ..Terminal::default() });
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{} columns: {line}\n{text}", line.chars().count());
     }

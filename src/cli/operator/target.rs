@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::super::{Failure, Kind};
-use super::{Ask, cell, list, segment};
+use super::{AdminOptions, cell, list, segment};
 use crate::model::{ListenerPort, TargetId};
 
 /// Change a target of a running gateway
@@ -32,14 +32,14 @@ struct Move {
     /// The target, as `plgw targets` shows it
     #[arg(value_name = "CLUSTER/MEMBER")]
     target: String,
-    /// The new port; without it, the lowest that is free
+    /// The new port; by default the lowest free one
     #[arg(long)]
     port: Option<u16>,
-    /// The endpoint service, where the target stands on several
+    /// The endpoint service, if the target is on several
     #[arg(long, value_name = "VPCE-SVC")]
     service: Option<String>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Take a target out of its group: no new flows, open ones drain
@@ -50,7 +50,7 @@ Examples:
   plgw target deregister Sharded0/lb --member mongos-01")]
 struct Deregister {
     #[command(flatten)]
-    which: Which,
+    which: TargetArgs,
 }
 
 /// Put a target back that was deregistered
@@ -58,22 +58,22 @@ struct Deregister {
 #[command(after_help = "Example:\n  plgw target register Cluster0/shard-00-00")]
 struct Register {
     #[command(flatten)]
-    which: Which,
+    which: TargetArgs,
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+struct TargetArgs {
     /// The target, as `plgw targets` shows it
     #[arg(value_name = "CLUSTER/MEMBER")]
     target: TargetId,
-    /// One process behind it; without it, all of them
+    /// One process behind it; by default all of them
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
-    /// The endpoint service, where the target stands on several
+    /// The endpoint service, if the target is on several
     #[arg(long, value_name = "VPCE-SVC")]
     service: Option<String>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -84,7 +84,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn register(which: &Which, word: &str) -> Result<ExitCode, Failure> {
+fn register(which: &TargetArgs, word: &str) -> Result<ExitCode, Failure> {
     let body = json!({ "member": which.member, "service": which.service });
     let table = |done: &Value, _| {
         let members: Vec<_> = list(done, "members").iter().map(cell).collect();

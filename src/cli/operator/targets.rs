@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell, list};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell, list};
 
 /// List the addressable targets of a running gateway
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plgw targets --output json | jq '.targets[].port'")]
 pub(in super::super) struct Args {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -21,7 +21,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table = Table::new(["TARGET", "PORT", "KIND", "STATE", "REGION", "MEMBERS"]);
     for target in list(answer, "targets") {
         let unresolved = list(target, "unresolved").iter();
@@ -38,7 +38,7 @@ pub(super) fn table(answer: &Value, look: Look) -> String {
             cell(&target["region"]),
             members.next().unwrap_or_default(),
         ]);
-        // Further members stand under the first.
+        // Further members follow below the first.
         members.for_each(|member| table.row(["", "", "", "", "", &member]));
     }
     if table.is_empty() { "  there are no targets\n".to_owned() } else { table.render(look) }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::super::Failure;
-use super::super::table::{Look, Table};
-use super::{Ask, cell, list};
+use super::super::table::{Table, Terminal};
+use super::{AdminOptions, cell, list};
 use crate::model::{HumanDuration, VpceServiceId, Zone};
 
 /// Shift away from a zone, or back
@@ -28,7 +28,7 @@ enum Command {
 #[command(after_help = "Example:\n  plgw zone list")]
 struct List {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// Shift away from a zone: its addresses leave DNS, its targets get no new flows
@@ -40,14 +40,14 @@ Examples:
 struct Shift {
     /// The zone
     zone: Zone,
-    /// How long; without it, until `plgw zone unshift`
+    /// The duration; by default until `plgw zone unshift`
     #[arg(long = "for", value_name = "DURATION")]
     lasts: Option<HumanDuration>,
-    /// On this load balancer alone
+    /// Only on this load balancer
     #[arg(long, value_name = "VPCE-SVC")]
     service: Option<VpceServiceId>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 /// End a zonal shift
@@ -56,11 +56,11 @@ struct Shift {
 struct Unshift {
     /// The zone
     zone: Zone,
-    /// On this load balancer alone
+    /// Only on this load balancer
     #[arg(long, value_name = "VPCE-SVC")]
     service: Option<VpceServiceId>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminOptions,
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -78,7 +78,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Look) -> String {
+pub(super) fn table(answer: &Value, look: Terminal) -> String {
     let mut table = Table::new(["ZONE", "SERVICE", "HEALTH", "DNS", "SHIFT", "ADDRESSES"]);
     for zone in list(answer, "zones") {
         let health = match (zone["healthy"] == true, zone["lost"] == true) {

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::view::PlanView;
-use super::table::{Look, print};
+use super::table::{Terminal, print};
 use super::{Failure, Output, json, planned};
 
 pub(super) use self::page::records;
 
-/// Print what would run, before it runs
+/// Print what a config would run
 ///
 /// Listeners, targets with their ports, DNS records and connection strings. Nothing is started or bound. Ports are those
 /// that a gateway would give: a target keeps the one that the state file holds for it, whether a gateway runs on that file
@@ -29,13 +29,13 @@ pub(super) struct Args {
     /// The config file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Take held ports from this state file instead of the config's
+    /// Take the assigned ports from this state file instead of the config's
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Print instead what real replica sets have to be told: a script for mongosh that sets their split horizons
+    /// Print instead a mongosh script that sets the split horizons of real replica sets
     #[arg(long)]
     horizons: bool,
-    /// How to print it
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let view = PlanView::new(&args.config, &planned);
     match args.output {
         Output::Json => print(&json(&view)?)?,
-        Output::Table => print(&page::render(&view, &planned.state, Look::of_stdout()))?,
+        Output::Table => print(&page::render(&view, &planned.state, Terminal::of_stdout()))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,9 +4,9 @@ use super::view::{ListenerView, PlanView, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::planned::StateSource;
-use crate::cli::table::{Look, Table};
+use crate::cli::table::{Table, Terminal};
 
-pub(super) fn render(view: &PlanView, state: &StateSource, look: Look) -> String {
+pub(super) fn render(view: &PlanView, state: &StateSource, look: Terminal) -> String {
     let mut text = String::new();
     let mut section = |title: String, body: String| {
         if !body.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn render(view: &PlanView, state: &StateSource, look: Look) -> String
     text
 }
 
-fn targets(view: &PlanView, look: Look) -> String {
+fn targets(view: &PlanView, look: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
     for target in &view.targets {
         let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
@@ -39,7 +39,7 @@ fn targets(view: &PlanView, look: Look) -> String {
     full(&table, look)
 }
 
-fn listeners(listeners: &[ListenerView], look: Look) -> String {
+fn listeners(listeners: &[ListenerView], look: Terminal) -> String {
     let mut table = Table::new(["ADDRESS", "THROUGH", "ZONE", "TARGET", "PROXY HEADER"]);
     for listener in listeners {
         let through = listener.endpoint.clone().unwrap_or_else(|| "public path".to_owned());
@@ -55,7 +55,7 @@ fn listeners(listeners: &[ListenerView], look: Look) -> String {
     full(&table, look)
 }
 
-fn endpoints(view: &PlanView, look: Look) -> String {
+fn endpoints(view: &PlanView, look: Terminal) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "ADDRESSES"]);
     for endpoint in &view.endpoints {
         let addresses: Vec<String> = endpoint.addresses.iter().map(|at| format!("{} ({})", at.ip, at.zone)).collect();
@@ -64,7 +64,7 @@ fn endpoints(view: &PlanView, look: Look) -> String {
     full(&table, look)
 }
 
-fn apps(view: &PlanView, look: Look) -> String {
+fn apps(view: &PlanView, look: Terminal) -> String {
     let mut table = Table::new(["APP", "BACKEND", "RESTRICTED", "ADDRESS", "THROUGH"]);
     for app in &view.apps {
         let restricted = if app.restricted { "yes" } else { "no" };
@@ -80,7 +80,7 @@ fn apps(view: &PlanView, look: Look) -> String {
 }
 
 /// DNS records as a table, or under their names where that is too wide.
-pub(in crate::cli) fn records(records: &[RecordView], look: Look) -> String {
+pub(in crate::cli) fn records(records: &[RecordView], look: Terminal) -> String {
     let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
     for record in records {
         table.row([record.view.as_str(), record.name.as_str(), record.r#type, record.value.as_str()]);
@@ -101,7 +101,7 @@ pub(in crate::cli) fn records(records: &[RecordView], look: Look) -> String {
     text
 }
 
-fn services(view: &PlanView, look: Look) -> String {
+fn services(view: &PlanView, look: Terminal) -> String {
     let mut table = Table::new(["WHAT", "ADDRESS"]);
     for address in &view.services.dns {
         table.row(["DNS, UDP and TCP".to_owned(), address.to_string()]);
@@ -114,6 +114,6 @@ fn services(view: &PlanView, look: Look) -> String {
     full(&table, look)
 }
 
-fn full(table: &Table, look: Look) -> String {
+fn full(table: &Table, look: Terminal) -> String {
     if table.is_empty() { String::new() } else { table.render(look) }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::cli::planned::{PlannedConfig, StateSource};
 use crate::plan::{
-    AppView, AppsView, ClusterStrings, DnsView, DnsZone, Door, DoorWay, EndpointGate, Gate, Listener, PrivateStrings,
-    RecordSets, Snapshot, TargetKind, TargetView,
+    AppListener, AppListenerKind, AppView, AppsView, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, Listener,
+    PrivateStrings, RecordSets, Snapshot, TargetKind, TargetView,
 };
 
 /// What would run.
@@ -154,10 +154,10 @@ pub(in crate::cli) struct AppAddressView {
 impl PlannedApp {
     fn all(apps: &AppsView) -> Vec<Self> {
         let addresses = |app: &AppView| {
-            let own = apps.doors.values().filter(|door| door.apps.contains_key(&app.id));
-            let view = |door: &Arc<Door>| AppAddressView {
-                address: door.address,
-                endpoint: matches!(door.way, DoorWay::Private { .. }).then(|| door.label().to_owned()),
+            let own = apps.listeners.values().filter(|listener| listener.apps.contains_key(&app.id));
+            let view = |listener: &Arc<AppListener>| AppAddressView {
+                address: listener.address,
+                endpoint: matches!(listener.kind, AppListenerKind::Private { .. }).then(|| listener.label().to_owned()),
             };
             own.map(view).collect()
         };

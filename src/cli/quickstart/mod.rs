@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use self::progress::Progress;
-use super::table::{Look, print};
+use super::table::{Terminal, print};
 use super::{Failure, Kind, Ports, planned, runtime};
 use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
 use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step, uri_environment};
@@ -17,9 +17,10 @@ use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
 ///
-/// Needs no root; its CA and its saved ports go to ./plgw-lab. Starts in-memory stand-ins for a replica set, a sharded cluster and an App
-/// Services backend, starts the gateway in front of them, checks all of it as a client would, and prints what to try.
-/// Runs until Ctrl-C, then says what it carried.
+/// Needs no root; its CA and its saved ports go to ./plgw-lab. Starts in-memory stand-ins for a replica set, a sharded
+/// cluster and an App Services backend, starts the gateway in front of them, checks all of it as a client would, and
+/// prints what to try.
+/// Runs until Ctrl-C, then prints what it carried.
 ///
 /// Every address is in 127.0.0.0/8, one network for each place that a client can be in: the VPC is 127.0.0.0/16 (clients
 /// that bind no address are in it), the service's side 127.1.0.0/16, on premises 127.2.0.0/16, a peered VPC
@@ -33,14 +34,14 @@ use crate::telemetry::LogHandle;
 Examples:
   plgw quickstart
   plgw quickstart --once                  only check, and exit
-  plgw quickstart -- pytest tests/        run a command beside it, and end with its exit code
-  plgw quickstart --config my.toml        an own topology, as `plgw init` prints it
+  plgw quickstart -- pytest tests/        run a command, and exit with its exit code
+  plgw quickstart --config my.toml        your topology, as `plgw init` prints one
   plgw quickstart --clouds                with Azure Private Link and Google Private Service Connect
   plgw quickstart --shift 10              a second one beside the first
   plgw quickstart --ports auto            beside any number of others
   plgw quickstart --dns 127.0.0.1:5353    when only the DNS port is taken
 
-Certificates (ca.pem for clients) and saved ports lie in ./plgw-lab.")]
+Certificates (ca.pem for clients) and saved ports are in ./plgw-lab.")]
 pub(super) struct Args {
     /// Exit after the self-check: 0 when every check passed, 1 when one failed
     #[arg(long)]
@@ -48,22 +49,22 @@ pub(super) struct Args {
     /// Run this config's inventory instead, with stand-ins at the addresses of its nodes and apps
     #[arg(long, value_name = "FILE", conflicts_with = "shift")]
     config: Option<PathBuf>,
-    /// Which ports DNS, metrics and the admin API get; `auto` also moves the scenario to loopback networks that are free
+    /// The ports of DNS, metrics and the admin API; `auto` takes free ones, and free loopback networks
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["shift", "dns", "metrics", "admin"])]
     ports: Ports,
     /// Move every address: 127.0.x.x becomes 127.N.x.x, 127.1.x.x becomes 127.(N+1).x.x, …
     #[arg(long, value_name = "N", default_value = "0", value_parser = shift)]
     shift: Shift,
-    /// Where DNS answers [default: 127.0.0.1:5335]
+    /// The address of DNS [default: 127.0.0.1:5335]
     #[arg(long, value_name = "ADDRESS:PORT")]
     dns: Option<SocketAddr>,
-    /// Where /metrics, /healthz and /readyz are [default: 127.0.0.1:9464]
+    /// The address of /metrics, /healthz and /readyz [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
-    /// Where the admin API and the console are [default: 127.0.0.1:8474]
+    /// The address of the admin API and the console [default: 127.0.0.1:8474]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
-    /// Where certificates and state are [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
+    /// The directory of certificates and state [default: ./plgw-lab, or ./plgw-lab-N with --shift N]
     #[arg(long, value_name = "DIR")]
     lab_dir: Option<PathBuf>,
     /// Keep no state file: every start assigns new ports
@@ -72,7 +73,7 @@ pub(super) struct Args {
     /// With a network of Azure (127.4.0.0/16) and one of Google Cloud (127.5.0.0/16), each with a private endpoint to a cluster
     #[arg(long, conflicts_with = "config")]
     clouds: bool,
-    /// Run this command beside it
+    /// Run this command while it runs
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "once")]
     command: Vec<OsString>,
 }
@@ -125,8 +126,8 @@ async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Fail
 }
 
 async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
-    let look = Look::of_stdout();
-    let progress = Progress::new(Look::of_stderr());
+    let look = Terminal::of_stdout();
+    let progress = Progress::new(Terminal::of_stderr());
     let mut signals = Signals::listen()?;
     let quickstart = Box::pin(start(options, &progress)).await?;
     progress.show(Step::Check);

@@ -9,14 +9,14 @@ use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::plan::records;
 use crate::cli::plan::view::{self, RecordView, StringsView};
-use crate::cli::table::{Look, Table};
+use crate::cli::table::{Table, Terminal};
 use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
 
 /// What runs, and whether it is as it should be. In `brief`, for a terminal that is to be worked at: without the records,
 /// which the lines to copy ask for, and without what checks saw that passed.
-pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look, brief: bool) -> String {
+pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Terminal, brief: bool) -> String {
     let snapshot = quickstart.gateway().snapshot();
     let mut text = String::new();
     let mut section = |title: &str, body: String| text.push_str(&format!("{}\n{body}\n", look.bold(title)));
@@ -35,9 +35,9 @@ pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Look, bri
 }
 
 /// Lines to copy while it runs.
-pub(super) fn to_try(quickstart: &Quickstart, look: Look) -> String {
+pub(super) fn to_try(quickstart: &Quickstart, look: Terminal) -> String {
     let lines = lines(quickstart, &quickstart.gateway().snapshot(), look);
-    let last = look.bold("Running. Ctrl-C stops it and says what it carried.");
+    let last = look.bold("Running. Ctrl-C stops it and prints what it carried.");
     format!("{}\n{lines}\n{last}\n", look.bold("Try it"))
 }
 
@@ -68,7 +68,7 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
 }
 
 /// What went through it; `by_check` of that was the self-check's.
-pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look: Look) -> String {
+pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look: Terminal) -> String {
     let (all, check) = (carried.gateway, by_check.gateway);
     let mut text = format!("{}\n", look.bold("Carried"));
     text.push_str(&format!(
@@ -102,7 +102,7 @@ pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look:
     text
 }
 
-fn targets(snapshot: &Snapshot, look: Look) -> String {
+fn targets(snapshot: &Snapshot, look: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE", "HEALTH"]);
     for target in &snapshot.targets {
         let mut what = [target.id.to_string(), view::kind(target.kind).to_owned(), target.port.to_string()];
@@ -121,7 +121,7 @@ fn targets(snapshot: &Snapshot, look: Look) -> String {
     table.render(look)
 }
 
-fn self_check(checks: &[Check], look: Look) -> String {
+fn self_check(checks: &[Check], look: Terminal) -> String {
     let mut text = String::new();
     for check in checks {
         let (verdict, said) = match &check.outcome {
@@ -135,7 +135,7 @@ fn self_check(checks: &[Check], look: Look) -> String {
 }
 
 /// The checks' names, in lines that a terminal has.
-fn all_passed(checks: &[Check], look: Look) -> String {
+fn all_passed(checks: &[Check], look: Terminal) -> String {
     let mut lines = vec![String::new()];
     for (index, check) in checks.iter().enumerate() {
         let end = if index + 1 == checks.len() { "" } else { "," };
@@ -148,7 +148,7 @@ fn all_passed(checks: &[Check], look: Look) -> String {
         }
     }
     let counted = counted(checks.len(), "check");
-    let mut text = format!("  {}  {counted}; `--once` says what each one saw\n", look.green("ok"));
+    let mut text = format!("  {}  {counted}; `--once` prints what each one saw\n", look.green("ok"));
     lines.iter().for_each(|line| text.push_str(&format!("      {}\n", line.trim_end())));
     text
 }
@@ -168,7 +168,7 @@ impl Recipe {
     }
 }
 
-fn lines(quickstart: &Quickstart, snapshot: &Snapshot, look: Look) -> String {
+fn lines(quickstart: &Quickstart, snapshot: &Snapshot, look: Terminal) -> String {
     let dns = quickstart.gateway().dns_addresses().first().copied();
     let set = snapshot.targets.iter().find(|target| target.kind == TargetKind::Mongod);
     let strings = set.and_then(|target| private_strings(snapshot, target));

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::cli::table::Look;
+use crate::cli::table::Terminal;
 use crate::quickstart::Step;
 
 /// Goes to the line's start and clears it.
@@ -11,11 +11,11 @@ const CLEAR: &str = "\r\x1b[K";
 /// One line on standard error; nothing at all where that is no terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
-    look: Look,
+    look: Terminal,
 }
 
 impl Progress {
-    pub(super) fn new(look: Look) -> Self {
+    pub(super) fn new(look: Terminal) -> Self {
         Self { look }
     }
 

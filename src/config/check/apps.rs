@@ -19,7 +19,7 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
     let id = section.need("id", parsed::<VpceServiceId>);
     let region = section.need("region", aws_region);
     let kind = section.need("type", one_of(&KINDS));
-    let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
+    let cidrs = need_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
     if let Some(id) = &id {
         declared.unique(section.problems, "endpoint service id", &id.value, &id.spot);
     }

@@ -46,7 +46,7 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
         }
         if let Some(cidr) = &cidr {
             if !whole.covers(&cidr.value) {
-                problems.report(&cidr.spot, format!("`{}` lies outside the network's ranges ({whole})", cidr.value));
+                problems.report(&cidr.spot, format!("`{}` is outside the network's ranges ({whole})", cidr.value));
             }
             if let Some(other) = subnets.overlapping(cidr.value) {
                 let message = format!("`{}` overlaps `{other}` of another subnet of the network", cidr.value);
@@ -122,7 +122,7 @@ pub(super) fn private_endpoint(
     }
     let endpoint = InterfaceEndpoint::in_cloud(id.value, place, name, ip.value, EndpointState::Available);
     if endpoint.is_none() {
-        problems.report(&ip.spot, format!("`{}` lies in no subnet of `{}`", ip.value, place.id));
+        problems.report(&ip.spot, format!("`{}` is in no subnet of `{}`", ip.value, place.id));
     }
     endpoint
 }

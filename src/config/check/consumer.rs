@@ -85,7 +85,7 @@ fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut D
     if let (Some(zone), Some(region)) = (&zone, place.region)
         && zone.value.region() != *region
     {
-        problems.report(&zone.spot, format!("`{}` does not lie in the VPC's region `{region}`", zone.value));
+        problems.report(&zone.spot, format!("`{}` is not in the VPC's region `{region}`", zone.value));
     }
     let cidrs: Vec<Located<IpNet>> =
         cidr.clone().into_iter().chain(ipv6.as_ref().map(|ipv6| ipv6.map(|net| IpNet::V6(*net)))).collect();
@@ -93,7 +93,7 @@ fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut D
         if let Some((own, shown)) = &place.cidrs
             && own.around(cidr.value).is_none()
         {
-            let message = format!("`{}` lies outside the VPC's networks ({})", cidr.value, cidr_set(shown));
+            let message = format!("`{}` is outside the VPC's networks ({})", cidr.value, cidr_set(shown));
             problems.report(&cidr.spot, message);
         }
         if let Some(other) = place.subnets.overlapping(cidr.value) {

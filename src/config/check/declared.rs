@@ -349,7 +349,7 @@ impl Declared {
                 problems.report(
                     &held.spot,
                     format!(
-                        "`{address}` lies in `{network}` of `{place}`, and clients on the service's side are refused; \
+                        "`{address}` is in `{network}` of `{place}`, and clients on the service's side are refused; \
                          write an address outside"
                     ),
                 );

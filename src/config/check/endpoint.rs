@@ -151,7 +151,7 @@ fn interface(
                 problems.report(&ip.spot, message);
             }
             Some(cidr) if !cidr.contains(&ip.value) => {
-                problems.report(&ip.spot, format!("`{}` lies outside its subnet `{cidr}`", ip.value));
+                problems.report(&ip.spot, format!("`{}` is outside its subnet `{cidr}`", ip.value));
             }
             Some(cidr) if is_reserved(ip.value, *cidr) => {
                 let message =

@@ -84,7 +84,7 @@ fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut D
     };
     check_remote(section, region.as_ref(), &remote);
     let ip_address_types = if cloud.is_none() { ip_address_types(section) } else { IpAddressType::default() };
-    let cidrs = need_networks(section, "cidrs", "by its networks the service's side is told from clients");
+    let cidrs = need_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
     let target_limit =
@@ -141,7 +141,7 @@ fn check_remote(section: &Section<'_>, own: Option<&Located<Region>>, remote: &[
                 .problems
                 .report(&region.spot, format!("`{}` is the service's own region; leave it out", region.value));
         } else if !seen.insert(&region.value) {
-            section.problems.report(&region.spot, format!("`{}` stands here twice", region.value));
+            section.problems.report(&region.spot, format!("`{}` appears here twice", region.value));
         }
     }
 }

@@ -206,7 +206,7 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
     let own = settings.forward.iter().position(|upstream| enabled && settings.listen.contains(upstream));
     if let Some(index) = own {
         let upstream = settings.forward[index];
-        section.report("forward", format!("`{upstream}` is this resolver itself; questions would go round for ever"));
+        section.report("forward", format!("`{upstream}` is this resolver itself; questions would loop"));
     }
     enabled.then_some(settings)
 }

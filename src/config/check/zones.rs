@@ -75,7 +75,7 @@ fn record(
     if let (Some(name), Some(zone)) = (&name, zone)
         && !name.value.is_within(zone)
     {
-        problems.report(&name.spot, format!("`{}` lies outside the zone `{zone}`", name.value));
+        problems.report(&name.spot, format!("`{}` is outside the zone `{zone}`", name.value));
     }
     if section.is_empty_array("values") {
         section.report("values", "empty; name one address at least");
@@ -116,7 +116,7 @@ fn check_owner(
     owners: &mut RecordNames,
 ) {
     if kind == RecordType::Cname && zone == Some(&name.value) {
-        section.problems.report(&name.spot, "a CNAME cannot stand at the zone's own name; use ALIAS");
+        section.problems.report(&name.spot, "a CNAME is not allowed at the zone apex; use ALIAS");
     }
     if !owners.insert(name.value.clone()) {
         let message =

@@ -239,16 +239,16 @@ fn vpcs_subnets_and_security_groups_that_contradict_themselves_are_named() {
         (
             r#"zone = "us-east-1a""#,
             r#"zone = "eu-west-1a""#,
-            &["vpc[0].subnet[0].zone: `eu-west-1a` does not lie in the VPC's region `us-east-1`"],
+            &["vpc[0].subnet[0].zone: `eu-west-1a` is not in the VPC's region `us-east-1`"],
         ),
         (
             r#"cidr = "127.0.30.0/24""#,
             r#"cidr = "127.4.30.0/24""#,
             &[
-                "vpc[0].subnet[0].cidr: `127.4.30.0/24` lies outside the VPC's networks (127.0.0.0/16)",
-                "interface_endpoint[0].address[0].ip: `127.0.30.194` lies outside its subnet `127.4.30.0/24`",
-                "interface_endpoint[1].address[0].ip: `127.0.30.195` lies outside its subnet `127.4.30.0/24`",
-                "interface_endpoint[2].address[0].ip: `127.0.30.196` lies outside its subnet `127.4.30.0/24`",
+                "vpc[0].subnet[0].cidr: `127.4.30.0/24` is outside the VPC's networks (127.0.0.0/16)",
+                "interface_endpoint[0].address[0].ip: `127.0.30.194` is outside its subnet `127.4.30.0/24`",
+                "interface_endpoint[1].address[0].ip: `127.0.30.195` is outside its subnet `127.4.30.0/24`",
+                "interface_endpoint[2].address[0].ip: `127.0.30.196` is outside its subnet `127.4.30.0/24`",
             ],
         ),
         (
@@ -256,9 +256,9 @@ fn vpcs_subnets_and_security_groups_that_contradict_themselves_are_named() {
             r#"cidr = "127.0.20.0/25""#,
             &[
                 "vpc[0].subnet[1].cidr: `127.0.20.0/24` overlaps `127.0.20.0/25` of another subnet of the VPC",
-                "interface_endpoint[0].address[0].ip: `127.0.30.194` lies outside its subnet `127.0.20.0/25`",
-                "interface_endpoint[1].address[0].ip: `127.0.30.195` lies outside its subnet `127.0.20.0/25`",
-                "interface_endpoint[2].address[0].ip: `127.0.30.196` lies outside its subnet `127.0.20.0/25`",
+                "interface_endpoint[0].address[0].ip: `127.0.30.194` is outside its subnet `127.0.20.0/25`",
+                "interface_endpoint[1].address[0].ip: `127.0.30.195` is outside its subnet `127.0.20.0/25`",
+                "interface_endpoint[2].address[0].ip: `127.0.30.196` is outside its subnet `127.0.20.0/25`",
             ],
         ),
         (
@@ -271,7 +271,7 @@ ipv6_cidr = "127.0.31.0/24""#,
             r#"cidr = "127.0.30.0/24""#,
             r#"cidr = "127.0.30.0/24"
 ipv6_cidr = "2001:db8:a:30::/64""#,
-            &["vpc[0].subnet[0].ipv6_cidr: `2001:db8:a:30::/64` lies outside the VPC's networks (127.0.0.0/16)"],
+            &["vpc[0].subnet[0].ipv6_cidr: `2001:db8:a:30::/64` is outside the VPC's networks (127.0.0.0/16)"],
         ),
         (
             r#"id = "subnet-0d2e3f4a5b6c71829""#,
@@ -485,7 +485,7 @@ security_groups = ["sg-0a1b2c3d4e5f60719"]"#,
         (
             r#"ip = "127.0.30.194""#,
             r#"ip = "127.0.31.194""#,
-            &["interface_endpoint[0].address[0].ip: `127.0.31.194` lies outside its subnet `127.0.30.0/24`"],
+            &["interface_endpoint[0].address[0].ip: `127.0.31.194` is outside its subnet `127.0.30.0/24`"],
         ),
         (
             r#"ip = "127.0.30.194""#,
@@ -564,7 +564,7 @@ vpcs"#,
 vpcs"#,
             &[
                 "private_hosted_zone[1].vpcs[0]: private hosted zone `vpc-0b3f1c9a7d2e84f56/us-east-1.aws.services.cloud.mongodb.com` is given twice; `private_hosted_zone[0].vpcs[0]` has it",
-                "private_hosted_zone[1].record[0].name: `us-east-1.aws.ws.services.cloud.mongodb.com` lies outside the zone `us-east-1.aws.services.cloud.mongodb.com`",
+                "private_hosted_zone[1].record[0].name: `us-east-1.aws.ws.services.cloud.mongodb.com` is outside the zone `us-east-1.aws.services.cloud.mongodb.com`",
             ],
         ),
         (
@@ -572,7 +572,7 @@ vpcs"#,
             r#"type = "CNAME", values = ["127.0.0.1"]"#,
             &[
                 "private_hosted_zone[0].record[0].target: missing; records of this type lead there",
-                "private_hosted_zone[0].record[0].name: a CNAME cannot stand at the zone's own name; use ALIAS",
+                "private_hosted_zone[0].record[0].name: a CNAME is not allowed at the zone apex; use ALIAS",
                 "private_hosted_zone[0].record[0].values: belongs to records of another type; this one has `target`",
             ],
         ),
@@ -641,7 +641,7 @@ listen = "0.0.0.0:1030"
 listen = "127.1.0.4:9464"
 [[vpc]]"#,
             &[
-                "metrics.listen: `127.1.0.4:9464` lies in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and clients on the service's side are refused; write an address outside",
+                "metrics.listen: `127.1.0.4:9464` is in `127.1.0.0/16` of `project[0].endpoint_service[0].cidrs[0]`, and clients on the service's side are refused; write an address outside",
             ],
         ),
         (

@@ -11,7 +11,7 @@ use crate::model::{ClaimId, GatewayId};
 pub struct GatewaysView {
     /// The gateways in order of id.
     pub gateways: Vec<GatewayView>,
-    /// Who has each claim that any of them wants, in order of claim.
+    /// The holder of each requested claim, in order of claim.
     pub claims: Vec<ClaimView>,
     /// Why this gateway is not heard of by the others, or does not listen where it is to.
     pub problem: Option<String>,
@@ -53,7 +53,7 @@ pub struct GatewayView {
     pub is_this: bool,
     /// What it does.
     pub state: GatewayState,
-    /// The claims that it wants; `None`: it serves all addresses.
+    /// Its configured claims; `None`: it serves all addresses.
     pub claims: Option<BTreeSet<ClaimId>>,
     /// The claims at whose addresses it listens.
     pub serving: BTreeSet<ClaimId>,
@@ -76,6 +76,6 @@ pub struct ClaimView {
     pub holder: Option<GatewayId>,
     /// Whether the holder stops to serve it when its lease is over, so that another one may take it.
     pub fenced: bool,
-    /// Living gateways that want it and do not have it.
+    /// Living gateways that are configured for it and do not have it.
     pub standbys: Vec<GatewayId>,
 }

@@ -15,7 +15,7 @@ use super::{
     Revision, StateKey, StateStore, StoreError, Txn, WatchEnd,
 };
 
-/// Runs `$test` as a test of its own against every adapter.
+/// Runs `$test` as a separate test against every adapter.
 macro_rules! for_every_adapter {
     ($($name:ident => $test:ident;)*) => {
         mod memory {
@@ -202,7 +202,7 @@ async fn lagging(store: Arc<dyn StateStore>) {
     assert!(!seen.is_empty() && seen.len() < commits.len() && commits.starts_with(&seen), "{seen:?}");
 }
 
-/// etcd forgets when it is told to, or as it was configured: `etcd_tests` has that.
+/// etcd compacts on request, or as configured: `etcd_tests` has that.
 #[tokio::test]
 async fn a_watch_of_what_is_forgotten_is_refused() {
     let directory = tempfile::tempdir().unwrap();

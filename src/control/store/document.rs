@@ -7,7 +7,7 @@
 //! },"sha256":"…"}
 //! ```
 //!
-//! A value that is JSON stands there as it was given, byte for byte; any other value is in base64. The SHA-256 is that of
+//! A value that is JSON is stored as it was given, byte for byte; any other value is in base64. The SHA-256 is that of
 //! all bytes before `"sha256"`, and what follows them has one form only, so that any cut or changed byte is found. That
 //! line is the same in every later format.
 

@@ -45,7 +45,7 @@ const LARGEST_ANSWER: usize = 64 << 20;
 pub struct EtcdOptions {
     /// The members' client URLs; at least one.
     pub endpoints: Vec<String>,
-    /// What stands before every key; it ends with `/`.
+    /// The prefix of every key; it ends with `/`.
     pub prefix: String,
     /// The PEM certificate of the CA that signed the members'; `None`: the endpoints are `http:`.
     pub ca: Option<Vec<u8>>,
@@ -339,7 +339,7 @@ fn is_refusal(error: &Error) -> bool {
         || code(error).is_some_and(|code| [3, 7, 8, 9, 11, 16].contains(&code))
 }
 
-/// `OUT_OF_RANGE`, which etcd also answers for a revision that is to come; its text tells them apart.
+/// `OUT_OF_RANGE`, which etcd also answers for a revision that is to come; its text distinguishes them.
 fn is_compacted(error: &Error) -> bool {
     code(error) == Some(11) && error.to_string().contains("compacted")
 }

@@ -23,7 +23,7 @@ async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
     EtcdStore::connect(options(endpoints)).await
 }
 
-/// With a prefix of its own.
+/// With a separate prefix.
 fn options(endpoints: Vec<String>) -> EtcdOptions {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl Wired {
 /// Compaction and revisions are for the whole of etcd, so tests of these have etcd for themselves.
 static REMEMBERED: RwLock<()> = RwLock::const_new(());
 
-/// A store below a prefix of its own. While the guard is held, etcd forgets nothing.
+/// A store below a separate prefix. While the guard is held, etcd compacts nothing.
 pub(in crate::control) async fn store() -> Option<(EtcdStore, RwLockReadGuard<'static, ()>)> {
     let endpoints = endpoints()?;
     let guard = REMEMBERED.read().await;

@@ -149,7 +149,7 @@ fn unavailable(source: io::Error) -> StoreError {
 struct StateFile {
     /// Symbolic links resolved.
     path: PathBuf,
-    /// A file of its own, which is never replaced or removed: a lock on the state file would not survive the rename.
+    /// A separate file, which is never replaced or removed: a lock on the state file would not survive the rename.
     _lock: File,
     /// The step that fails, as if the disk were full.
     #[cfg(test)]
@@ -497,7 +497,7 @@ mod tests {
         }
     }
 
-    /// The same without an injected error: something stands where a step wants to write.
+    /// The same without an injected error: a directory is where a step writes.
     #[tokio::test]
     async fn a_directory_in_the_way_is_an_error_and_nothing_is_lost() {
         for suffix in [".new", ".bak.new", ".bak"] {

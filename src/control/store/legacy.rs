@@ -231,7 +231,7 @@ pub(super) mod tests {
                     bytes[at] ^= 1 << bit;
                 }
             }
-            // The header, the log, and the slot that no whole record stands in for.
+            // The header, the log, and the slot without a complete record.
             assert_eq!(refused, 8 * (HEADER_LENGTH + 32 + file.len() - LOG_START));
         }
     }

@@ -12,7 +12,7 @@ use super::Commit;
 /// Why a watch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnd {
-    /// The watch was read too slowly and commits were left out from here on: read the range again, then watch anew.
+    /// The watch was read too slowly and commits were left out from here on: read the range again, then watch again.
     #[error("the watch fell behind; read the range again and watch after its revision")]
     Lagged,
     /// The store was closed; there will be no further commit.

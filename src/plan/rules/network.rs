@@ -61,10 +61,10 @@ fn must_be_apart(a: NetworkOwner<'_>, b: NetworkOwner<'_>) -> Option<&'static st
     match (a, b) {
         (NetworkOwner::Service(_), NetworkOwner::Service(_)) => None,
         (NetworkOwner::Service(_), _) | (_, NetworkOwner::Service(_)) => {
-            Some("connectivity is one-way, so whatever lies in a service's network is refused everywhere")
+            Some("connectivity is one-way, so sources in a service's network are refused everywhere")
         }
         (NetworkOwner::Vpc(a), NetworkOwner::Vpc(b)) if a != b => {
-            Some("the gateway tells VPCs apart by their clients' addresses")
+            Some("the gateway distinguishes VPCs by their clients' addresses")
         }
         (NetworkOwner::Vpc(a), NetworkOwner::Peered(b)) | (NetworkOwner::Peered(b), NetworkOwner::Vpc(a)) if a == b => {
             Some("VPCs with overlapping networks cannot be peered")
@@ -206,7 +206,7 @@ fn check_endpoint<'a>(
         );
     }
     if cloud.is_none() && endpoint.security_groups.is_empty() {
-        findings.note(&location, "it has no security group, so nothing is let in");
+        findings.note(&location, "it has no security group, so it admits no connection");
     }
 
     let Some(vpc) = survey.desired.vpcs.get(&endpoint.vpc) else {

@@ -44,7 +44,7 @@ fn another_region_is_refused_until_the_owner_supports_it() {
     assert_eq!(
         refused,
         [format!(
-            "endpoint {WEST_ENDPOINT}: the endpoint lies in us-west-2, and com.amazonaws.vpce.us-east-1.{SERVICE} takes no \
+            "endpoint {WEST_ENDPOINT}: the endpoint is in us-west-2, and com.amazonaws.vpce.us-east-1.{SERVICE} takes no \
              endpoints from there; let the service's owner add us-west-2 to its supported remote regions, or use a service \
              in us-west-2"
         )]
@@ -99,7 +99,7 @@ fn zones_without_cross_region_access_have_no_address_to_another_region() {
     assert_eq!(
         refusals(&desired),
         [format!(
-            "endpoint {ENDPOINT}: subnet subnet-0000100c lies in us-east-1c (use1-az3), which has no cross-region access; \
+            "endpoint {ENDPOINT}: subnet subnet-0000100c is in us-east-1c (use1-az3), which has no cross-region access; \
              choose a subnet in another zone"
         )]
     );

@@ -128,7 +128,7 @@ pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) ->
         }
     }
     if names == 0 {
-        return Err("no name was asked for: DNS is off, or no cluster has private strings".to_owned());
+        return Err("no name was resolved: DNS is off, or no cluster has private strings".to_owned());
     }
     Ok(format!("SRV, TXT, CNAME and A of {names} private host names and their seed lists are as documented"))
 }

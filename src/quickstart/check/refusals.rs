@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::super::client::connect;
 use super::client_addresses::ClientAddresses;
 use super::{CheckContext, CheckResult};
-use crate::plan::{DoorWay, Gate};
+use crate::plan::{AppListenerKind, Gate};
 
 /// How long to wait for a response before a connection counts as refused. Admitted clients get a response within a few
 /// milliseconds; the metrics check compares the number of refusals, which reveals late admissions.
@@ -31,7 +31,7 @@ enum Greeting {
 
 /// Nothing on the service's side can open a connection to any port of the gateway (A2).
 pub(super) async fn one_way(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
-    let flows = context.snapshot.listeners.keys().chain(context.snapshot.apps.doors.keys());
+    let flows = context.snapshot.listeners.keys().chain(context.snapshot.apps.listeners.keys());
     let flows = flows.map(|address| (*address, Greeting::Tls));
     let own = [context.metrics, context.admin].into_iter().flatten().map(|address| (address, Greeting::Http));
     let ports: Vec<(SocketAddr, Greeting)> = flows.chain(own).collect();
@@ -45,8 +45,13 @@ pub(super) async fn origin(context: Arc<CheckContext>, clients: Arc<ClientAddres
     let listeners = context.snapshot.listeners.values();
     let (private, public): (Vec<_>, Vec<_>) =
         listeners.partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
-    let doors = context.snapshot.apps.doors.values().filter(|door| matches!(door.way, DoorWay::Private { .. }));
-    let private = private.iter().map(|listener| listener.address).chain(doors.map(|door| door.address));
+    let listeners = context
+        .snapshot
+        .apps
+        .listeners
+        .values()
+        .filter(|listener| matches!(listener.kind, AppListenerKind::Private { .. }));
+    let private = private.iter().map(|listener| listener.address).chain(listeners.map(|listener| listener.address));
     let private = private.map(|address| (address, clients.listed));
     let public = public.iter().map(|listener| (listener.address, clients.unlisted));
     let tries: Vec<(SocketAddr, IpAddr)> = private.chain(public).collect();

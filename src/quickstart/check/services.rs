@@ -39,13 +39,15 @@ pub(super) async fn metrics(context: Arc<CheckContext>) -> CheckResult {
             return Err(format!("{refused} refusals of reason {} on the page, expected {tried}", reason.label()));
         }
     }
-    let doors = context.snapshot.apps.doors.len();
+    let listeners = context.snapshot.apps.listeners.len();
     let refused = sum(&page, "plgw_app_refused_connections_total", &format!("reason=\"{}\"", Refusal::OneWay.label()));
-    if refused < doors as f64 {
-        return Err(format!("{refused} one-way refusals of the App Services front end on the page, expected {doors}"));
+    if refused < listeners as f64 {
+        return Err(format!(
+            "{refused} one-way refusals of the App Services front end on the page, expected {listeners}"
+        ));
     }
     let requests = sum(&page, "plgw_app_requests_total", "");
-    if doors > 0 && requests < 1.0 {
+    if listeners > 0 && requests < 1.0 {
         return Err("no App Services request is on the page, after several".to_owned());
     }
     let queries = sum(&page, "plgw_dns_queries_total", "");

@@ -259,7 +259,7 @@ async fn every_name_of_the_app_has_a_certificate() {
 
 /// A2, A3, A25, as for flows: what AWS drops is not answered, on any address of the front.
 #[tokio::test]
-async fn whoever_may_not_connect_gets_no_answer() {
+async fn a_refused_client_gets_no_answer() {
     let backend = Recorder::start().await;
     let options = AppOptions { hold_time: std::time::Duration::from_millis(100), ..AppOptions::default() };
     let mut lab = Lab::start_with(&backend.url, options, |_| {}).await;

@@ -24,7 +24,7 @@ fn quick() -> AppOptions {
 }
 
 #[tokio::test]
-async fn connections_to_a_backend_are_used_again_whoever_asks() {
+async fn connections_to_a_backend_are_reused_for_any_client() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for http in [Http::One, Http::Two, Http::One] {

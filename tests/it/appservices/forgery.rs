@@ -288,9 +288,9 @@ async fn trailers_are_not_passed_on() {
 async fn a_proxy_header_from_a_client_gets_it_nowhere() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
-    let (client, door) = ("127.0.0.9:5".parse().expect("an address"), lab.at(GENERAL));
+    let (client, listener) = ("127.0.0.9:5".parse().expect("an address"), lab.at(GENERAL));
     let endpoint = "vpce-0357a1c6e8b2d4f90".parse().expect("an id");
-    let second = plgw::data::proxy_protocol::encode(client, door, Some(&endpoint));
+    let second = plgw::data::proxy_protocol::encode(client, listener, Some(&endpoint));
     for header in [b"PROXY TCP4 127.0.0.9 127.0.30.195 5 443\r\n".as_slice(), &second] {
         let mut tcp = tcp(&lab, INTERNET, PUBLIC).await;
         tcp.write_all(header).await.expect("written");
