@@ -511,8 +511,8 @@ mod tests {
             refusals,
             [
                 format!(
-                    "VPC {third}: network of {third} 10.0.0.0/16 overlaps network of {VPC} 10.0.0.0/16; the gateway tells \
-                     VPCs apart by their clients' addresses"
+                    "VPC {third}: network of {third} 10.0.0.0/16 overlaps network of {VPC} 10.0.0.0/16; the gateway \
+                     distinguishes VPCs by their clients' addresses"
                 ),
                 format!(
                     "VPC {VPC}: network peered with {VPC} 10.0.128.0/17 overlaps network of {VPC} 10.0.0.0/16; VPCs with \
