@@ -81,6 +81,10 @@ async fn keys_of_earlier_versions_are_read_and_the_answer_says_what_to_write() {
         send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "expires_in_seconds": 600 })).await;
     let notice = "expires_in_seconds: the key of an earlier version; write `\"for\": \"10m\"`";
     assert_eq!((status, &shifted["notices"]), (200, &json!([notice])), "{shifted}");
+    let endless = json!({ "expires_in_seconds": null });
+    let (status, shifted) = send(&gateway, "POST", "/v1/zones/us-east-1a/shift", endless).await;
+    let notice = "expires_in_seconds: the key of an earlier version; write `\"for\": null`";
+    assert_eq!((status, &shifted["notices"]), (200, &json!([notice])), "{shifted}");
     let both = json!({ "expires_in_seconds": 600, "for": "10m" });
     let (status, refused) = send(&gateway, "POST", "/v1/zones/us-east-1b/shift", both).await;
     assert_eq!((status, &refused["code"]), (400, &json!("bad_request")), "{refused}");

@@ -335,7 +335,20 @@ impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = Value::deserialize(deserializer)?;
         rename_former_fault_keys(&mut value);
+        refuse_fields_of_kinds_without(&value).map_err(serde::de::Error::custom)?;
         Self::deserialize(value).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Serde's `deny_unknown_fields` does not cover the variants without fields of an enum that is tagged inside.
+fn refuse_fields_of_kinds_without(fault: &Value) -> Result<(), String> {
+    let Some(kind) = fault.get("kind").and_then(Value::as_object) else { return Ok(()) };
+    let Some(name @ ("black-hole" | "refuse" | "zone-outage")) = kind.get("type").and_then(Value::as_str) else {
+        return Ok(());
+    };
+    match kind.keys().find(|key| *key != "type") {
+        Some(key) => Err(format!("unknown field `{key}` in `kind`: `{name}` has none but `type`")),
+        None => Ok(()),
     }
 }
 
@@ -451,6 +464,12 @@ mod tests {
             (r#"{"kind":{"type":"slow-close","delay":"1500"}}"#, "`1500` is not a duration"),
             (r#"{"kind":{"type":"slow-close","delay_ms":"1500ms"}}"#, "unknown field `delay_ms`"),
             (r#"{"kind":{"type":"slow-close","delay":"1s","delay_ms":1500}}"#, "unknown field `delay_ms`"),
+            (
+                r#"{"kind":{"type":"black-hole","delay":"1s"}}"#,
+                "unknown field `delay` in `kind`: `black-hole` has none",
+            ),
+            (r#"{"kind":{"type":"refuse","delay_ms":1500}}"#, "unknown field `delay` in `kind`"),
+            (r#"{"kind":{"type":"zone-outage","zone":"us-east-1a"}}"#, "unknown field `zone` in `kind`"),
         ] {
             let error = serde_json::from_str::<Fault>(wrong).expect_err(wrong).to_string();
             assert!(error.contains(part), "{wrong}: {error}");

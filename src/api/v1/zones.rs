@@ -97,14 +97,20 @@ struct ShiftRequest {
 }
 
 impl FormerKeys for ShiftRequest {
-    /// `expires_in_seconds`, a number.
+    /// `expires_in_seconds`, a number or null.
     fn rename(body: &mut Value) -> Vec<String> {
         let Some(body) = body.as_object_mut().filter(|body| !body.contains_key("for")) else { return Vec::new() };
-        let Some(seconds) = body.get("expires_in_seconds").and_then(Value::as_u64) else { return Vec::new() };
-        let lasts = HumanDuration(Duration::from_secs(seconds)).to_string();
+        let lasts: Value = match body.get("expires_in_seconds") {
+            Some(Value::Null) => Value::Null,
+            Some(Value::Number(number)) if number.is_u64() => {
+                let seconds = number.as_u64().unwrap_or_default();
+                HumanDuration(Duration::from_secs(seconds)).to_string().into()
+            }
+            _ => return Vec::new(),
+        };
         body.remove("expires_in_seconds");
-        let notice = format!("expires_in_seconds: the key of an earlier version; write `\"for\": \"{lasts}\"`");
-        body.insert("for".to_owned(), lasts.into());
+        let notice = format!("expires_in_seconds: the key of an earlier version; write `\"for\": {lasts}`");
+        body.insert("for".to_owned(), lasts);
         vec![notice]
     }
 }
