@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::membership::{Membership, RENEWAL};
+use self::membership::{LEASE, Membership, RENEWAL};
 use self::metrics::GatewayMetrics;
 use self::records::{PREFIX, Registration};
 use self::serving::{Served, Serving};
@@ -40,8 +40,11 @@ use super::shared::KNOWN;
 use super::store::{StateStore, StoreError};
 use crate::model::{ClaimId, GatewayId, Lease};
 
-/// How long one question to the store may take: less than a lease, so that another one can be asked in time.
+/// How long one read of the store, or one renewal, may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// From a renewal's sending to the answer of the next one: the first answer, a read, and that answer.
+const _: () = assert!(3 * CALL_TIMEOUT.as_secs() <= LEASE.as_secs());
 
 /// What a gateway says of itself to those that share its state.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +124,7 @@ impl Member {
         let started = Timestamp::now();
         let own = Registration {
             process: started.0,
-            host: holder::host(),
+            host: holder::host().unwrap_or_default(),
             renewal: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             claims: parts.claims.clone(),
@@ -179,8 +182,9 @@ impl Member {
 
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Forget>, leave: CancellationToken) {
         let mut served = self.served.subscribe();
-        // What it serves since its start is reported at once.
-        self.round().await;
+        // The first is due at once: it says what the gateway serves since its start.
+        let mut renewals = interval(RENEWAL);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = leave.cancelled() => return self.leave().await,
@@ -189,7 +193,7 @@ impl Member {
                 }
                 // As is what changes.
                 _ = served.changed() => {}
-                () = sleep(RENEWAL) => {}
+                _ = renewals.tick() => {}
             }
             self.round().await;
         }
@@ -243,17 +247,20 @@ impl Member {
     }
 
     async fn renew(&mut self) -> Result<(), String> {
-        let entries = within(self.store.range(PREFIX)).await?.entries;
-        let known = within(self.store.range(KNOWN)).await?.entries;
-        // Read after the others: while one is there, these were not deleted with it.
+        let (entries, known) = within(async {
+            let entries = self.store.range(PREFIX).await?.entries;
+            // Read after the others: while one is there, these were not deleted with it.
+            Ok((entries, self.store.range(KNOWN).await?.entries))
+        })
+        .await?;
         if known.is_empty() && !self.known.is_empty() {
             return Err("the keys of the shared state were deleted; nothing is judged by what is left".to_owned());
         }
         self.known = known.iter().filter_map(|entry| entry.key.as_str().strip_prefix(KNOWN)?.parse().ok()).collect();
         let now = self.now();
         self.membership.read(&entries, now);
-        let serving = self.served.borrow().claims.clone();
-        let Some(renewal) = self.membership.renewal(&serving, now) else {
+        let Served { claims, unbound, .. } = self.served.borrow().clone();
+        let Some(renewal) = self.membership.renewal(&claims, &unbound, now) else {
             return Err(format!(
                 "another process has the id `{}` and may live; give this gateway another `gateway.id`",
                 self.id
@@ -396,23 +403,33 @@ async fn listen(
 }
 
 impl<P: Plane> Owner<P> {
-    /// Starts, and listens where `serving` says. Of several claims those are left out whose addresses can't be bound.
+    /// Starts, and listens where `serving` says. Of several claims those are left out whose addresses can't be bound; a gateway that
+    /// can have none of them has saved nothing.
     pub(super) async fn start_serving(
         &mut self,
         file: ConfigBase,
         loaded: Loaded,
         serving: Serving,
     ) -> Result<Served, ChangeError> {
-        let claims: BTreeSet<_> = serving.here.iter().flatten().map(|(claim, _)| claim.clone()).collect();
-        let refused = match self.start(file.clone(), loaded.clone()).await {
-            Ok(()) => return Ok(Served { claims, problem: None }),
-            Err(refused @ ChangeError::Bind(_)) if claims.len() > 1 => refused,
+        let here = serving.here.clone().unwrap_or_default();
+        let refused = match self.start(file.clone(), loaded).await {
+            Ok(()) => return Ok(Served { claims: here.into_keys().collect(), ..Served::default() }),
+            Err(refused @ ChangeError::Bind(_)) if here.len() > 1 => refused,
             Err(refused) => return Err(refused),
         };
-        self.desired.served_here = Some(BTreeMap::new());
-        self.start(file, loaded).await?;
-        let served = self.serve(serving).await;
-        if served.claims.is_empty() { Err(refused) } else { Ok(served) }
+        // It starts with one that it can have, and takes the others to it.
+        for claim in here {
+            // Others may have changed the state since it was loaded.
+            let (loaded, known) = self.saved.read().await?;
+            self.saved.exchange(known);
+            self.desired.served_here = Some([claim].into());
+            match self.start(file.clone(), loaded).await {
+                Ok(()) => return Ok(self.serve(serving).await),
+                Err(ChangeError::Bind(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
     }
 
     /// Listens at the addresses of the claims that this gateway has, and no others. What can't be bound is left out.
@@ -422,7 +439,7 @@ impl<P: Plane> Owner<P> {
         // What is given up first: nothing has to be bound for it.
         let (mut here, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(claim, lease)| before.get(claim) == Some(lease));
-        let mut problems = Vec::new();
+        let (mut problems, mut unbound) = (Vec::new(), BTreeSet::new());
         if let Err(error) = self.serve_claims(&here, &elsewhere).await {
             problems.push(chain(&error));
         }
@@ -433,6 +450,9 @@ impl<P: Plane> Owner<P> {
                 Err(error) => {
                     here.remove(&claim);
                     problems.push(format!("cannot serve {claim}: {}", chain(&error)));
+                    if matches!(error, ChangeError::Bind(_)) {
+                        unbound.insert(claim);
+                    }
                 }
             }
         }
@@ -441,9 +461,12 @@ impl<P: Plane> Owner<P> {
         }
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         if let Some(reason) = &problem {
-            tracing::error!(reason, "this gateway does not serve all of its claims; it is tried again soon");
+            tracing::error!(
+                reason,
+                "this gateway does not serve all of its claims; a standby may, or it is tried again soon"
+            );
         }
-        Served { claims: here.into_keys().collect(), problem }
+        Served { claims: here.into_keys().collect(), unbound, problem }
     }
 
     async fn serve_claims(

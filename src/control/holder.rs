@@ -9,6 +9,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,20 +47,27 @@ pub struct HostLock {
 }
 
 impl HostLock {
-    /// Takes the lock of the gateway `id`; `None`: another process has it, or the system has no such sockets.
+    /// Takes the lock of the gateway `id`; `None`: another process has it, the system has no such sockets, or it does not say which
+    /// host this is.
     #[must_use]
     pub fn take(id: &GatewayId) -> Option<Self> {
+        let host = host()?;
         let address = SocketAddr::from_abstract_name(format!("plgw/gateway/{id}")).ok()?;
         let socket = UnixDatagram::bind_addr(&address).ok()?;
-        Some(Self { host: host(), _socket: Arc::new(socket) })
+        Some(Self { host, _socket: Arc::new(socket) })
     }
 }
 
-/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice.
-pub(super) fn host() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
-    format!("{} {}", boot.trim(), network.display())
+/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice. `None`: it
+/// can't be read, and could be any host.
+pub(super) fn host() -> Option<String> {
+    host_below(Path::new("/proc"))
+}
+
+fn host_below(proc: &Path) -> Option<String> {
+    let boot = std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")).ok()?;
+    let network = std::fs::read_link(proc.join("self/ns/net")).ok()?;
+    Some(format!("{} {}", boot.trim(), network.display()))
 }
 
 /// What a process says of itself while it serves as a gateway.
@@ -194,7 +202,9 @@ mod tests {
     /// D4.
     #[tokio::test(start_paused = true)]
     async fn a_process_that_has_the_lock_of_an_earlier_one_does_not_wait_for_it() {
-        let (id, store): (GatewayId, _) = ("holder-test".parse().unwrap(), MemoryStore::new());
+        // The lock is one of the machine's: another run of the tests has its own.
+        let id: GatewayId = format!("holder-test-{}", std::process::id()).parse().unwrap();
+        let store = MemoryStore::new();
         let lock = HostLock::take(&id).expect("no other process has it");
         assert!(HostLock::take(&id).is_none(), "one process has it");
         let first = Holder::new(None, Some(lock));
@@ -210,5 +220,19 @@ mod tests {
             assert_eq!(vacancy(&store, &id, &other).await.unwrap(), ExpectedRevision::At(at));
             assert!(begun.elapsed() >= LEASE, "it may live");
         }
+    }
+
+    #[test]
+    fn a_host_is_known_by_its_boot_and_its_network_or_not_at_all() {
+        let proc = tempfile::tempdir().unwrap();
+        let (boot, network) = (proc.path().join("sys/kernel/random"), proc.path().join("self/ns"));
+        [&boot, &network].into_iter().for_each(|folder| std::fs::create_dir_all(folder).unwrap());
+        assert_eq!(host_below(proc.path()), None);
+        std::os::unix::fs::symlink("net:[4026531840]", network.join("net")).unwrap();
+        assert_eq!(host_below(proc.path()), None, "all machines may have that one");
+        std::fs::write(boot.join("boot_id"), "6a2f\n").unwrap();
+        assert_eq!(host_below(proc.path()).as_deref(), Some("6a2f net:[4026531840]"));
+        std::fs::remove_file(network.join("net")).unwrap();
+        assert_eq!(host_below(proc.path()), None, "any network of that machine");
     }
 }

@@ -50,6 +50,9 @@ pub(super) struct Membership {
     claims: BTreeMap<ClaimId, (Claim, Revision)>,
     /// Claims that this process has said to be fenced, or may have.
     fenced: BTreeSet<ClaimId>,
+    /// Claims whose addresses could not be bound here and that another gateway wants, with the moment. This one has no lease of them
+    /// from then on; the next renewal deletes them, and the others have [`LEASE`] to take them.
+    given_up: BTreeMap<ClaimId, Duration>,
     /// When the latest renewal that the store took was sent.
     renewed: Option<Duration>,
     /// When the store last answered a read.
@@ -75,6 +78,7 @@ impl Membership {
             peers: BTreeMap::new(),
             claims: BTreeMap::new(),
             fenced: BTreeSet::new(),
+            given_up: BTreeMap::new(),
             renewed: None,
             contact: None,
         }
@@ -109,9 +113,14 @@ impl Membership {
         *id == self.id && process == self.own.process
     }
 
-    /// The next renewal, with the changes of claims that are possible; `serving`: where this gateway listens. `None`: another
-    /// process has this gateway's id, and may live.
-    pub(super) fn renewal(&mut self, serving: &BTreeSet<ClaimId>, now: Duration) -> Option<Renewal> {
+    /// The next renewal, with the changes of claims that are possible; `serving`: where this gateway listens; `unbound`: the claims
+    /// that it has and whose addresses it cannot bind. `None`: another process has this gateway's id, and may live.
+    pub(super) fn renewal(
+        &mut self,
+        serving: &BTreeSet<ClaimId>,
+        unbound: &BTreeSet<ClaimId>,
+        now: Duration,
+    ) -> Option<Renewal> {
         let earlier = self.peers.get(&self.id).map(|peer| (peer.revision, self.may_replace(peer, now)));
         let expected = match (self.registered, earlier) {
             (Some(revision), _) => at(revision),
@@ -126,6 +135,21 @@ impl Membership {
         let mut claims = BTreeMap::new();
         for id in self.own.claims.clone().unwrap_or_default() {
             let fenced = self.is_wanted_by_another(&id, now);
+            let held = self.claims.get(&id);
+            let own =
+                held.filter(|(claim, _)| self.is_own(&claim.gateway, claim.process)).map(|(_, revision)| *revision);
+            match (self.given_up.get(&id), own) {
+                (Some(_), Some(revision)) => {
+                    txn = txn.compare(claim_key(&id), at(revision)).delete(claim_key(&id));
+                    self.given_up.insert(id, now);
+                    continue;
+                }
+                (Some(since), None) if fenced && held.is_none() && now.saturating_sub(*since) < LEASE => continue,
+                (Some(_), None) => drop(self.given_up.remove(&id)),
+                // Deleted with the next renewal: before that one is sent nothing listens for it any more.
+                (None, Some(_)) if fenced && unbound.contains(&id) => drop(self.given_up.insert(id.clone(), now)),
+                (None, _) => {}
+            }
             let claim = Claim { gateway: self.id.clone(), process: self.own.process, fenced };
             let Some(compares) = self.way_to(&id, &claim, now) else {
                 // A renewal that arrives after another gateway took the claim renews nothing.
@@ -154,7 +178,8 @@ impl Membership {
     /// Whether the other process with this gateway's id is gone. One of the same host that was there before is, as both could not
     /// listen.
     fn may_replace(&self, other: &Peer, now: Duration) -> bool {
-        let is_restart = self.renewed.is_none() && other.registration.host == self.own.host;
+        let is_same_host = !self.own.host.is_empty() && other.registration.host == self.own.host;
+        let is_restart = self.renewed.is_none() && is_same_host;
         is_restart || now.saturating_sub(other.seen) >= TAKEOVER
     }
 
@@ -209,11 +234,12 @@ impl Membership {
     pub(super) fn leases(&self) -> BTreeMap<ClaimId, Option<Duration>> {
         let Some(renewed) = self.renewed else { return BTreeMap::new() };
         let own = self.claims.iter().filter(|(_, (claim, _))| self.is_own(&claim.gateway, claim.process));
-        own.map(|(id, (claim, _))| {
-            let is_fenced = claim.fenced || self.fenced.contains(id);
-            (id.clone(), is_fenced.then_some(renewed + LEASE))
-        })
-        .collect()
+        own.filter(|(id, _)| !self.given_up.contains_key(*id))
+            .map(|(id, (claim, _))| {
+                let is_fenced = claim.fenced || self.fenced.contains(id);
+                (id.clone(), is_fenced.then_some(renewed + LEASE))
+            })
+            .collect()
     }
 
     /// The claims that a living gateway other than this one listens for; `None`: one of them listens at all addresses.

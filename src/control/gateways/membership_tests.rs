@@ -41,6 +41,8 @@ struct Gateway {
     membership: Membership,
     /// What was sent and has not arrived, with the moment at which it was sent.
     sent: Vec<(Renewal, Duration)>,
+    /// What it cannot listen for.
+    unbound: BTreeSet<ClaimId>,
     /// Whether it is a process at all.
     runs: bool,
 }
@@ -61,6 +63,7 @@ impl World {
             wanted,
             membership: membership(name, name, wanted, process),
             sent: Vec::new(),
+            unbound: BTreeSet::new(),
             runs: true,
         });
         let gateways: Vec<_> = gateways.collect();
@@ -83,7 +86,7 @@ impl World {
         let now = self.now;
         let gateway = &mut self.gateways[of];
         let serving = gateway.membership.leases().into_keys().collect();
-        if let Some(renewal) = gateway.membership.renewal(&serving, now) {
+        if let Some(renewal) = gateway.membership.renewal(&serving, &gateway.unbound, now) {
             gateway.sent.push((renewal, now));
         }
     }
@@ -178,6 +181,7 @@ enum Step {
     Run { who: u8, seconds: u64 },
     Restart { of: usize },
     Leave { of: usize },
+    Bind { of: usize, can_bind: bool },
     Stray,
 }
 
@@ -191,7 +195,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => of.clone().prop_map(|of| Step::Round { of }),
         4 => (1u8..8, 1u64..12).prop_map(|(who, seconds)| Step::Run { who, seconds }),
         1 => of.clone().prop_map(|of| Step::Restart { of }),
-        1 => of.prop_map(|of| Step::Leave { of }),
+        1 => of.clone().prop_map(|of| Step::Leave { of }),
+        2 => (of, any::<bool>()).prop_map(|(of, can_bind)| Step::Bind { of, can_bind }),
         1 => Just(Step::Stray),
     ]
 }
@@ -217,6 +222,10 @@ proptest! {
                 }
                 Step::Restart { of } => world.restart(of),
                 Step::Leave { of } => world.leave(of),
+                Step::Bind { of, can_bind } => {
+                    let unbound: &[&str] = if can_bind { &[] } else { WANTED[of].1 };
+                    world.gateways[of].unbound = claims(unbound);
+                }
                 Step::Stray => drop(world.stray.pop().map(|txn| world.commit(txn))),
             }
             world.check();
@@ -226,6 +235,7 @@ proptest! {
                 world.restart(of);
             }
             world.gateways[of].sent.clear();
+            world.gateways[of].unbound.clear();
         }
         world.run(&[0, 1, 2], 3 * TAKEOVER);
         let served: BTreeSet<_> = world.holders().into_keys().collect();
@@ -318,10 +328,39 @@ fn another_process_with_a_gateways_id_waits_until_that_is_gone() {
     world.run(&[0], Duration::from_secs(3));
     let (name, wanted) = ("a elsewhere", WANTED[0].1);
     let membership = membership("a", name, wanted, 7);
-    world.gateways.push(Gateway { name, wanted, membership, sent: Vec::new(), runs: true });
+    world.gateways.push(Gateway { name, wanted, membership, sent: Vec::new(), unbound: BTreeSet::new(), runs: true });
     world.run(&[0, 1], 3 * TAKEOVER);
     assert_eq!(world.holder("public"), Some("a"));
     world.kill(0);
     world.run(&[1], TAKEOVER + 2 * RENEWAL);
     assert_eq!(world.holder("public"), Some("a elsewhere"));
+}
+
+#[test]
+fn a_claim_whose_addresses_cannot_be_bound_goes_to_a_standby_that_can_bind_them() {
+    let mut world = World::new(&WANTED);
+    world.gateways[0].unbound = claims(WANTED[0].1);
+    world.run(&[0], 2 * TAKEOVER);
+    assert_eq!(world.holders().len(), 2, "nobody else wants them");
+    world.run(&[0, 1, 2], Duration::from_secs(5));
+    assert_eq!((world.holder("us-east-1a"), world.holder("public")), (Some("c"), Some("a")));
+    world.run(&[0, 1, 2], 3 * TAKEOVER);
+    assert_eq!(world.holder("us-east-1a"), Some("c"), "it stays there");
+    world.gateways[2].unbound = claims(&["us-east-1a"]);
+    world.run(&[0, 1, 2], 3 * TAKEOVER);
+    world.gateways[0].unbound.clear();
+    world.run(&[0, 1, 2], 2 * TAKEOVER);
+    assert_eq!(world.holder("us-east-1a"), Some("a"), "each has tried in turn");
+}
+
+#[test]
+fn a_process_that_does_not_know_its_host_waits_until_the_earlier_one_is_gone() {
+    let mut world = World::new(&WANTED[..1]);
+    world.gateways[0].membership = membership("a", "", WANTED[0].1, 1);
+    world.run(&[0], Duration::from_secs(3));
+    let (name, wanted) = ("a again", WANTED[0].1);
+    let membership = membership("a", "", wanted, 7);
+    world.gateways.push(Gateway { name, wanted, membership, sent: Vec::new(), unbound: BTreeSet::new(), runs: true });
+    world.run(&[0, 1], 3 * TAKEOVER);
+    assert_eq!(world.holder("public"), Some("a"));
 }

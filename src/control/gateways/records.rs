@@ -22,7 +22,7 @@ const CLAIMS: &str = "gateways/claims/";
 pub(super) struct Registration {
     /// Tells the process from others with the gateway's id.
     pub(super) process: u64,
-    /// Where it runs: no two processes there can listen at one address.
+    /// Where it runs: no two processes there can listen at one address. Empty: it does not know.
     pub(super) host: String,
     /// Grows with each renewal.
     pub(super) renewal: u64,

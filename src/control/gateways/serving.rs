@@ -25,6 +25,8 @@ impl Serving {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::control) struct Served {
     pub(super) claims: BTreeSet<ClaimId>,
+    /// The claims that it has and whose addresses it cannot bind.
+    pub(super) unbound: BTreeSet<ClaimId>,
     /// Why it does not listen everywhere where it is to.
     pub(super) problem: Option<String>,
 }

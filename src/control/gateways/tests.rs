@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::membership::{LEASE, TAKEOVER};
 use super::*;
 use crate::config;
+use crate::control::shared::HEAD;
 use crate::control::store::{MemoryStore, RangeView, Revision, Txn, Watch};
 use crate::control::{Control, ControlParts};
 use crate::model::DrainReason;
@@ -28,11 +29,18 @@ const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];
 struct Line {
     inner: Arc<dyn StateStore>,
     is_cut: watch::Sender<bool>,
+    /// How long a read takes, and a commit.
+    times: watch::Sender<(Duration, Duration)>,
 }
 
 impl Line {
-    async fn call(&self) -> Result<(), StoreError> {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+    fn new(inner: Arc<dyn StateStore>) -> Self {
+        let time = Duration::from_millis(2);
+        Self { inner, is_cut: watch::Sender::new(false), times: watch::Sender::new((time, time)) }
+    }
+
+    async fn call(&self, time: Duration) -> Result<(), StoreError> {
+        tokio::time::sleep(time).await;
         if *self.is_cut.borrow() { Err(StoreError::Unavailable { source: "cut".into() }) } else { Ok(()) }
     }
 }
@@ -40,23 +48,55 @@ impl Line {
 impl StateStore for Line {
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
         Box::pin(async move {
-            self.call().await?;
+            let (time, _) = *self.times.borrow();
+            self.call(time).await?;
             self.inner.range(prefix).await
         })
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
-            self.call().await?;
+            let (_, time) = *self.times.borrow();
+            self.call(time).await?;
             self.inner.commit(txn).await
         })
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
         Box::pin(async move {
-            self.call().await?;
+            let (time, _) = *self.times.borrow();
+            self.call(time).await?;
             self.inner.watch(prefix, after).await
         })
+    }
+}
+
+/// A store whose first change of the state says that it comes, and waits until it may.
+#[derive(Debug)]
+struct Overtaken {
+    inner: Arc<dyn StateStore>,
+    first: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+}
+
+impl StateStore for Overtaken {
+    fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
+        self.inner.range(prefix)
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        Box::pin(async move {
+            let is_change = txn.puts.iter().any(|(key, _)| key.as_str() == HEAD);
+            let first = if is_change { self.first.lock().unwrap().take() } else { None };
+            if let Some((comes, may)) = first {
+                comes.send(()).expect("somebody waits for it");
+                may.await.expect("it may");
+            }
+            self.inner.commit(txn).await
+        })
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
+        self.inner.watch(prefix, after)
     }
 }
 
@@ -138,7 +178,7 @@ impl Gateway {
         host: &Host,
     ) -> Result<Self, ChangeError> {
         let listeners = Arc::new(Listeners { host: host.clone(), ..Listeners::default() });
-        let line = Arc::new(Line { inner: Arc::clone(store), is_cut: watch::Sender::new(false) });
+        let line = Arc::new(Line::new(Arc::clone(store)));
         let stop = CancellationToken::new();
         let claims = claims.map(|claims| claims.iter().map(|claim| claim.parse().unwrap()).collect());
         let parts = ControlParts {
@@ -177,6 +217,13 @@ impl Gateway {
 
 fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// The addresses of the quickstart's endpoints in `zone`.
+fn addresses_of(zone: &str) -> BTreeSet<IpAddr> {
+    let endpoints = config::quickstart().desired.endpoints.into_values();
+    let addresses = endpoints.flat_map(|endpoint| endpoint.addresses);
+    addresses.filter(|address| address.zone.as_str() == zone).map(|address| address.ip).collect()
 }
 
 fn block_on(future: impl Future<Output = ()>) {
@@ -289,13 +336,13 @@ fn a_zone_whose_addresses_are_taken_is_served_once_they_are_free() {
 }
 
 #[test]
-fn a_start_whose_addresses_are_taken_fails_and_leaves_the_claim_free() {
+fn a_start_whose_addresses_are_taken_fails_and_leaves_nothing() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
-        let ips = config::quickstart().desired.endpoints.into_values().flat_map(|endpoint| endpoint.addresses);
-        host.0.lock().unwrap().extend(ips.map(|address| address.ip));
+        host.0.lock().unwrap().extend(ZONES.into_iter().flat_map(addresses_of));
         let error = Gateway::try_start("a", Some(&ZONES), &store, &host).await.err().expect("it fails");
         assert!(matches!(error, ChangeError::Bind(_)), "{error}");
+        assert_eq!(store.range("").await.unwrap().entries, []);
         let b = Gateway::start("b", Some(&ZONES), &store, &Host::default()).await;
         assert_eq!(b.listeners.claims(), set(&ZONES));
     });
@@ -305,14 +352,7 @@ fn a_start_whose_addresses_are_taken_fails_and_leaves_the_claim_free() {
 fn a_start_with_the_addresses_of_one_zone_taken_serves_the_others_and_that_one_later() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
-        let taken: BTreeSet<IpAddr> = config::quickstart()
-            .desired
-            .endpoints
-            .into_values()
-            .flat_map(|endpoint| endpoint.addresses)
-            .filter(|address| address.zone.as_str() == ZONES[1])
-            .map(|address| address.ip)
-            .collect();
+        let taken = addresses_of(ZONES[1]);
         host.0.lock().unwrap().clone_from(&taken);
         let a = Gateway::start("a", Some(&ZONES), &store, &host).await;
         assert_eq!(a.listeners.claims(), set(&ZONES[..1]));
@@ -324,6 +364,67 @@ fn a_start_with_the_addresses_of_one_zone_taken_serves_the_others_and_that_one_l
         seconds(3).await;
         assert_eq!((a.listeners.claims(), a.in_dns()), (set(&ZONES), set(&ZONES)));
         assert_eq!(a.control.gateways().unwrap().problem, None);
+    });
+}
+
+/// What the other gateway did meanwhile stays.
+#[test]
+fn a_start_that_is_overtaken_before_it_finds_addresses_taken_undoes_nothing() {
+    block_on(async {
+        let (store, host) = (memory(), Host::default());
+        let b = Gateway::start("b", Some(&ZONES[1..]), &store, &Host::default()).await;
+        let target = b.control.snapshot().targets[0].id.clone();
+        let ((comes, coming), (go, may)) = (oneshot::channel(), oneshot::channel());
+        let overtaken: Arc<dyn StateStore> =
+            Arc::new(Overtaken { inner: Arc::clone(&store), first: Mutex::new(Some((comes, may))) });
+        let other = async {
+            coming.await.expect("a makes its first change");
+            let moved = b.control.move_target(target.clone(), None, None).await.expect("moved");
+            host.0.lock().unwrap().extend(addresses_of(ZONES[0]));
+            go.send(()).expect("a waits");
+            moved
+        };
+        let (a, moved) = tokio::join!(Gateway::start("a", Some(&[ZONES[0], "public"]), &overtaken, &host), other);
+        assert_eq!(a.listeners.claims(), set(&["public"]));
+        seconds(3).await;
+        for gateway in [&a, &b] {
+            let snapshot = gateway.control.snapshot();
+            assert_eq!(snapshot.targets.iter().find(|view| view.id == target).unwrap().port, moved.to);
+        }
+    });
+}
+
+#[test]
+fn a_zone_that_its_gateway_cannot_bind_goes_to_a_standby() {
+    block_on(async {
+        let (store, host) = (memory(), Host::default());
+        host.0.lock().unwrap().extend(addresses_of(ZONES[1]));
+        let a = Gateway::start("a", Some(&ZONES), &store, &host).await;
+        seconds(TAKEOVER.as_secs()).await;
+        assert!(a.control.gateways().unwrap().problem.is_some(), "nobody else wants it");
+        let c = Gateway::start("c", Some(&ZONES[1..]), &store, &Host::default()).await;
+        seconds(5).await;
+        assert_eq!((a.listeners.claims(), c.listeners.claims()), (set(&ZONES[..1]), set(&ZONES[1..])));
+        assert_eq!((a.in_dns(), c.in_dns()), (set(&ZONES), set(&ZONES)));
+        assert_eq!(a.control.gateways().unwrap().problem, None, "it is the standby");
+    });
+}
+
+#[test]
+fn a_lease_does_not_end_while_the_store_answers_in_time() {
+    block_on(async {
+        let store = memory();
+        let a = Gateway::start("a", Some(&ZONES[..1]), &store, &Host::default()).await;
+        let c = Gateway::start("c", Some(&ZONES[..1]), &store, &Host::default()).await;
+        seconds(3).await;
+        a.line.times.send_replace((CALL_TIMEOUT * 19 / 40, CALL_TIMEOUT * 19 / 20));
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let own = a.listeners.own.lock().unwrap().clone();
+            assert!(!own.is_empty());
+            assert!(own.iter().all(|listener| !listener.lease.is_over(|| Instant::now().into_std())));
+        }
+        assert_eq!(c.listeners.claims(), set(&[]));
     });
 }
 
