@@ -380,6 +380,8 @@ fn a_start_that_is_overtaken_before_it_finds_addresses_taken_undoes_nothing() {
         let other = async {
             coming.await.expect("a makes its first change");
             let moved = b.control.move_target(target.clone(), None, None).await.expect("moved");
+            // Its other port drains, so that b changes no more.
+            seconds(60).await;
             host.0.lock().unwrap().extend(addresses_of(ZONES[0]));
             go.send(()).expect("a waits");
             moved
