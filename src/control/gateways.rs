@@ -208,14 +208,13 @@ impl Member {
         let outcome = self.renew().await;
         self.metrics.renewed(outcome.is_ok());
         let now = self.now();
+        self.limit_leases();
         let mut current = self.membership.leases();
         current.retain(|_, end| end.is_none_or(|end| now < end));
-        for (_, lease) in self.leases.extract_if(.., |claim, _| !current.contains_key(claim)) {
-            lease.set_end(Some(self.origin.into_std()));
-        }
+        self.leases.retain(|claim, _| current.contains_key(claim));
         for (claim, end) in current {
             let end = end.map(|end| (self.origin + end).into_std());
-            self.leases.entry(claim).or_insert_with(|| Lease::until(end)).set_end(end);
+            self.leases.entry(claim).or_insert_with(|| Lease::until(end));
         }
         let here = self.has_claims.then(|| self.leases.clone());
         let elsewhere = match &outcome {
@@ -266,10 +265,20 @@ impl Member {
                 self.id
             ));
         };
+        self.limit_leases();
         let sent = self.now();
         let revision = within(self.store.commit(renewal.txn.clone())).await?;
         self.membership.renewed(renewal, sent, revision);
         Ok(())
+    }
+
+    /// What listens goes by the leases that there are now; one that is gone is over.
+    fn limit_leases(&self) {
+        let current = self.membership.leases();
+        for (claim, lease) in &self.leases {
+            let end = current.get(claim).copied().unwrap_or(Some(Duration::ZERO));
+            lease.set_end(end.map(|end| (self.origin + end).into_std()));
+        }
     }
 
     fn publish(&self) {

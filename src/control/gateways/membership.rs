@@ -51,7 +51,7 @@ pub(super) struct Membership {
     /// Claims that this process has said to be fenced, or may have.
     fenced: BTreeSet<ClaimId>,
     /// Claims whose addresses could not be bound here and that another gateway wants, with the moment. This one has no lease of them
-    /// from then on; the next renewal deletes them, and the others have [`LEASE`] to take them.
+    /// any more; its renewals delete them, and the others have [`LEASE`] to take them.
     given_up: BTreeMap<ClaimId, Duration>,
     /// When the latest renewal that the store took was sent.
     renewed: Option<Duration>,
@@ -114,7 +114,8 @@ impl Membership {
     }
 
     /// The next renewal, with the changes of claims that are possible; `serving`: where this gateway listens; `unbound`: the claims
-    /// that it has and whose addresses it cannot bind. `None`: another process has this gateway's id, and may live.
+    /// that it has and whose addresses it cannot bind. `None`: another process has this gateway's id, and may live. Before it is
+    /// sent, what listens has to go by [`Membership::leases`], which may end earlier than before.
     pub(super) fn renewal(
         &mut self,
         serving: &BTreeSet<ClaimId>,
@@ -136,19 +137,17 @@ impl Membership {
         for id in self.own.claims.clone().unwrap_or_default() {
             let fenced = self.is_wanted_by_another(&id, now);
             let held = self.claims.get(&id);
-            let own =
-                held.filter(|(claim, _)| self.is_own(&claim.gateway, claim.process)).map(|(_, revision)| *revision);
-            match (self.given_up.get(&id), own) {
-                (Some(_), Some(revision)) => {
-                    txn = txn.compare(claim_key(&id), at(revision)).delete(claim_key(&id));
+            if let Some((_, revision)) = held.filter(|(claim, _)| self.is_own(&claim.gateway, claim.process)) {
+                if self.given_up.contains_key(&id) || fenced && unbound.contains(&id) {
+                    txn = txn.compare(claim_key(&id), at(*revision)).delete(claim_key(&id));
                     self.given_up.insert(id, now);
                     continue;
                 }
-                (Some(since), None) if fenced && held.is_none() && now.saturating_sub(*since) < LEASE => continue,
-                (Some(_), None) => drop(self.given_up.remove(&id)),
-                // Deleted with the next renewal: before that one is sent nothing listens for it any more.
-                (None, Some(_)) if fenced && unbound.contains(&id) => drop(self.given_up.insert(id.clone(), now)),
-                (None, _) => {}
+            } else if let Some(since) = self.given_up.get(&id) {
+                if fenced && held.is_none() && now.saturating_sub(*since) < LEASE {
+                    continue;
+                }
+                self.given_up.remove(&id);
             }
             let claim = Claim { gateway: self.id.clone(), process: self.own.process, fenced };
             let Some(compares) = self.way_to(&id, &claim, now) else {

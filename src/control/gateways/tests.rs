@@ -29,14 +29,14 @@ const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];
 struct Line {
     inner: Arc<dyn StateStore>,
     is_cut: watch::Sender<bool>,
-    /// How long a read takes, and a commit.
-    times: watch::Sender<(Duration, Duration)>,
+    /// How long a read takes, a commit until it is made, and then its answer.
+    times: watch::Sender<[Duration; 3]>,
 }
 
 impl Line {
     fn new(inner: Arc<dyn StateStore>) -> Self {
         let time = Duration::from_millis(2);
-        Self { inner, is_cut: watch::Sender::new(false), times: watch::Sender::new((time, time)) }
+        Self { inner, is_cut: watch::Sender::new(false), times: watch::Sender::new([time, time, Duration::ZERO]) }
     }
 
     async fn call(&self, time: Duration) -> Result<(), StoreError> {
@@ -48,7 +48,7 @@ impl Line {
 impl StateStore for Line {
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
         Box::pin(async move {
-            let (time, _) = *self.times.borrow();
+            let [time, ..] = *self.times.borrow();
             self.call(time).await?;
             self.inner.range(prefix).await
         })
@@ -56,15 +56,17 @@ impl StateStore for Line {
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
-            let (_, time) = *self.times.borrow();
+            let [_, time, answer] = *self.times.borrow();
             self.call(time).await?;
-            self.inner.commit(txn).await
+            let outcome = self.inner.commit(txn).await;
+            tokio::time::sleep(answer).await;
+            outcome
         })
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
         Box::pin(async move {
-            let (time, _) = *self.times.borrow();
+            let [time, ..] = *self.times.borrow();
             self.call(time).await?;
             self.inner.watch(prefix, after).await
         })
@@ -419,13 +421,36 @@ fn a_lease_does_not_end_while_the_store_answers_in_time() {
         let a = Gateway::start("a", Some(&ZONES[..1]), &store, &Host::default()).await;
         let c = Gateway::start("c", Some(&ZONES[..1]), &store, &Host::default()).await;
         seconds(3).await;
-        a.line.times.send_replace((CALL_TIMEOUT * 19 / 40, CALL_TIMEOUT * 19 / 20));
+        a.line.times.send_replace([CALL_TIMEOUT * 19 / 40, CALL_TIMEOUT * 19 / 20, Duration::ZERO]);
         for _ in 0..600 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let own = a.listeners.own.lock().unwrap().clone();
             assert!(!own.is_empty());
             assert!(own.iter().all(|listener| !listener.lease.is_over(|| Instant::now().into_std())));
         }
+        assert_eq!(c.listeners.claims(), set(&[]));
+    });
+}
+
+/// Whatever becomes of the answer: the standby may take the claim from then on.
+#[test]
+fn a_lease_has_its_end_before_the_store_has_that_it_has_one() {
+    block_on(async {
+        let store = memory();
+        let a = Gateway::start("a", Some(&ZONES[..1]), &store, &Host::default()).await;
+        let may_end = |own: &Listener| own.lease.is_over(|| (Instant::now() + LEASE).into_std());
+        assert!(!a.listeners.own.lock().unwrap().iter().any(|own| may_end(own)), "nobody else wants the zone");
+        a.line.times.send_modify(|[_, _, answer]| *answer = CALL_TIMEOUT);
+        let c = Gateway::start("c", Some(&ZONES[..1]), &store, &Host::default()).await;
+        let is_fenced = async || {
+            let claim = store.range("gateways/claims/").await.unwrap().entries.remove(0);
+            serde_json::from_slice::<serde_json::Value>(&claim.value).unwrap()["fenced"] == true
+        };
+        while !is_fenced().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let own = a.listeners.own.lock().unwrap().clone();
+        assert!(!own.is_empty() && own.iter().all(|own| may_end(own)));
         assert_eq!(c.listeners.claims(), set(&[]));
     });
 }
