@@ -94,18 +94,24 @@ async fn what_goes_through_a_lost_zone_stands_still_until_the_outage_is_over_and
     assert_eq!(get(&lab, Http::Two, VPC, GENERAL, PATH).await.status, 200);
 }
 
-/// Removed while its zone is lost, an endpoint leaves nothing behind.
+/// Where an endpoint is removed or the front end stops while a zone is lost, nothing is left behind.
 #[tokio::test]
 async fn what_stands_still_ends_with_its_listener() {
-    let backend = Recorder::start().await;
-    let mut lab = Lab::start(&backend.url).await;
-    let mut client = tls(&lab, VPC, SYNC, HOST, &[b"http/1.1"]).await.expect("TLS");
-    lab.change(lose_zone).await;
-    until_silent(&lab, SYNC).await;
-    assert!(timeout(BRIEF, client.read(&mut [0])).await.is_err(), "it stands still");
-    lab.change(|desired| desired.apps[0].endpoints.truncate(1)).await;
-    let read = timeout(SOON, client.read(&mut [0])).await.expect("it ends");
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    for is_removed in [true, false] {
+        let backend = Recorder::start().await;
+        let mut lab = Lab::start(&backend.url).await;
+        let mut client = tls(&lab, VPC, SYNC, HOST, &[b"http/1.1"]).await.expect("TLS");
+        lab.change(lose_zone).await;
+        until_silent(&lab, SYNC).await;
+        assert!(timeout(BRIEF, client.read(&mut [0])).await.is_err(), "it stands still");
+        if is_removed {
+            lab.change(|desired| desired.apps[0].endpoints.truncate(1)).await;
+        } else {
+            timeout(SOON, lab.front.stop(6 * SOON)).await.expect("it does not wait for the outage's end");
+        }
+        let read = timeout(SOON, client.read(&mut [0])).await.expect("it ends");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
 }
 
 #[tokio::test]
