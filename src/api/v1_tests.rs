@@ -100,6 +100,16 @@ async fn a_fault_without_content_or_effect_is_refused() {
     for (body, code, part) in [
         (json!({ "kind": { "type": "reset" } }), "bad_fault", "needs a number of bytes or a time"),
         (json!({ "kind": { "type": "zone-outage" } }), "bad_fault", "needs a zone"),
+        (
+            json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": "us-east-1a", "target": "Cluster0/shard-00-00" } }),
+            "bad_fault",
+            "leave `target` and `member` out",
+        ),
+        (
+            json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": "us-east-1a", "member": "shard-00-00" } }),
+            "bad_fault",
+            "leave `target` and `member` out",
+        ),
         (json!({ "kind": { "type": "slow-close", "delay": "soon" } }), "bad_request", "`soon` is not a duration"),
         (json!({ "kind": { "type": "refuse" }, "share": 1.5 }), "bad_request", "1.5 is no share"),
         (json!({ "kind": { "type": "refuse" }, "sead": 1 }), "bad_request", "unknown field `sead`"),
@@ -121,6 +131,20 @@ async fn a_fault_without_content_or_effect_is_refused() {
         assert!(refused["message"].as_str().is_some_and(|text| text.contains(part)), "{body}: {refused}");
     }
     assert!(names(&get(&gateway, "/v1/faults").await).is_empty());
+}
+
+/// A4: App Services has zones without a load balancer.
+#[tokio::test]
+async fn a_zone_that_only_app_services_endpoints_have_can_be_lost() {
+    let text = include_str!("../../config/scenarios/app-services.toml");
+    let config = crate::config::parse(text, "app-services.toml").unwrap_or_else(|errors| panic!("{errors}"));
+    let gateway = Gateway::start_with(config.desired).await;
+    let outage = |zone| json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": zone } });
+    let (status, added) = send(&gateway, "POST", "/v1/faults", outage("us-east-1a")).await;
+    assert_eq!(status, 201, "{added}");
+    let (status, refused) = send(&gateway, "POST", "/v1/faults", outage("us-east-1b")).await;
+    assert_eq!(status, 400, "{refused}");
+    assert_eq!(refused["message"], "fault `zone-outage-2`: there is no zone `us-east-1b`; there is: us-east-1a");
 }
 
 #[tokio::test]

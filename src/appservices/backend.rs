@@ -2,8 +2,8 @@
 //!
 //! The pool is our own. hyper-util's legacy client keys its pool by the request's URI, which over HTTP/2 is also the
 //! `:authority` that the backend sees: one backend would be dialled again for each name and port that a client may write. It
-//! also has no place for the other parts of our pool's key (public or private listener; the client, with PROXY
-//! protocol), and requires `Send` bodies.
+//! also has no place for the other parts of our pool's key (the listener; the client, with PROXY protocol), and requires
+//! `Send` bodies.
 //!
 //! Every worker has a pool. A connection goes back when its response is over, and is taken again only once hyper says that
 //! it is ready, which it is when the request's body is over too; one that is not ready is passed over, never waited for.
@@ -79,8 +79,9 @@ impl BackendError {
 #[derive(Debug, Clone)]
 pub(crate) struct BackendDestination {
     pub(crate) url: Arc<BackendUrl>,
-    /// Whether the request came to the public listener: such requests share no connections with those of a VPC.
-    pub(crate) is_public: bool,
+    /// The listener that the request came to. Each has its own connections: requests from the internet share none with
+    /// those of a VPC, and responses that clients of a lost zone do not take use up no other listener's HTTP/2 window.
+    pub(crate) listener: SocketAddr,
     /// The PROXY protocol header that backends are sent, if they are, with the number of the client's connection.
     pub(crate) proxy: Option<(u64, [u8; proxy_protocol::HEADER_LEN])>,
 }
@@ -88,7 +89,7 @@ pub(crate) struct BackendDestination {
 impl BackendDestination {
     fn key(&self) -> PoolKey {
         let client = self.proxy.as_ref().map_or(0, |(client, _)| *client);
-        PoolKey { url: Arc::clone(&self.url), is_public: self.is_public, client }
+        PoolKey { url: Arc::clone(&self.url), listener: self.listener, client }
     }
 }
 
@@ -96,7 +97,7 @@ impl BackendDestination {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct PoolKey {
     url: Arc<BackendUrl>,
-    is_public: bool,
+    listener: SocketAddr,
     client: u64,
 }
 
@@ -228,6 +229,10 @@ impl Backends {
 
     /// Sends a request on an idle connection or on a new one, for which `spare` is used. Its URI is path and query;
     /// `again` makes it once more, if it may be sent twice; `authority` is the host that the client asked for.
+    ///
+    /// What failed on an idle connection, which may be closed at this very moment, is repeated: on whatever connection
+    /// there is when nothing was sent, else once and on a new one, as others may be closed too (RFC 9110 §9.2.2: no
+    /// retry of a failed retry).
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &BackendDestination,
@@ -237,8 +242,10 @@ impl Backends {
         spare: &RefCell<Option<SpareSocket>>,
     ) -> Result<(Response<Incoming>, BackendLease), BackendError> {
         let key = to.key();
+        let mut repeated = false;
         loop {
-            let (sender, reused) = match self.take(&key) {
+            let kept = if repeated { None } else { self.take(&key) };
+            let (sender, reused) = match kept {
                 Some(sender) => (sender, true),
                 // Boxed: most requests find one, and each one's future is moved.
                 None => (Box::pin(self.connect(to, &key, spare)).await?, false),
@@ -264,9 +271,18 @@ impl Backends {
                     }
                 }
             };
-            // An idle connection may be closed at this very moment. What may be repeated is.
-            match failed.take_message().or_else(|| again.as_ref().map(|again| again())) {
-                Some(next) if reused => *request = next,
+            let next = failed.take_message().or_else(|| {
+                repeated = true;
+                again.as_ref().map(|again| again())
+            });
+            match next {
+                Some(next) if reused => {
+                    if repeated {
+                        // Else one whose streams all fail would stay the first, and each failure would add another.
+                        self.multiplexed.borrow_mut().remove(&key);
+                    }
+                    *request = next;
+                }
                 _ => return Err(BackendError::Broken { backend: to.url.to_string(), source: failed.into_error() }),
             }
         }

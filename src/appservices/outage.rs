@@ -22,8 +22,8 @@ impl Outage {
         }
     }
 
-    /// Runs `work` to completion. It is not polled while the zone is lost, so nothing is read or written, and none of its
-    /// time limits passes.
+    /// Runs `work` to completion. It is not polled while the zone is lost, so nothing is read or written; its time limits
+    /// run on, and are checked once the outage is over.
     pub(crate) async fn suspend<F: Future + Unpin>(&self, mut work: F) -> F::Output {
         loop {
             let output = poll_fn(|cx| match self.is_on.get() {

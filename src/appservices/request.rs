@@ -235,7 +235,7 @@ impl Forwarded<'_> {
         let connection = &in_flight.connection;
         let header = || proxy_protocol::encode(connection.peer, app_listener.address, self.exchange.endpoint());
         let proxy = context.options.proxy_protocol.then(|| (connection.id, header()));
-        Some(BackendDestination { url, is_public: matches!(app_listener.kind, AppListenerKind::Public), proxy })
+        Some(BackendDestination { url, listener: app_listener.address, proxy })
     }
 
     /// The request with the head that the backend gets.

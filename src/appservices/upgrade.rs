@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,6 +31,7 @@ use super::client_io::ClientIo;
 use super::context::HttpWorkerContext;
 use super::headers::{has_token, strip_hop_by_hop};
 use super::metrics::WebSocketSeries;
+use super::outage::Outage;
 use super::websockets::{WebSocket, WebSocketInfo};
 use crate::data::leg::Streamed;
 use crate::data::relay::{Meter, Relay, RelayError};
@@ -239,25 +240,27 @@ pub(crate) fn start(
         last_active: Cell::new(Instant::now()),
         socket,
     };
-    let (outage, running) =
-        (Rc::clone(&connection.outage), Box::pin(run(open, connection.cut.clone(), client, backend)));
-    let running = context.open.track_future(async move { outage.suspend(running).await });
-    tokio::task::spawn_local(running);
+    let running = run(open, Rc::clone(&connection.outage), connection.cut.clone(), client, backend);
+    tokio::task::spawn_local(context.open.track_future(running));
 }
 
-async fn run(open: OpenWebSocket, cut: CancellationToken, client: OnUpgrade, backend: OnUpgrade) {
-    let up = async { tokio::try_join!(client, backend) };
-    let Ok(Ok((client, backend))) = tokio::time::timeout(open.context.options.limits.connect, up).await else { return };
+/// A WebSocket's life. In a zone outage it stands still, and still can be ended.
+async fn run(open: OpenWebSocket, outage: Rc<Outage>, cut: CancellationToken, client: OnUpgrade, backend: OnUpgrade) {
+    let up =
+        pin!(tokio::time::timeout(open.context.options.limits.connect, async { tokio::try_join!(client, backend) }));
+    let up = open.socket.killed.run_until_cancelled(outage.suspend(up)).await;
+    let Some(Ok(Ok((client, backend)))) = up else { return };
     let [mut client, mut backend] = [client, backend].map(|side| Streamed(UpgradedLeg::from(side)));
     let mut relay = Relay::new();
+    let idle = pin!(open.idle());
     let end = tokio::select! {
         biased;
-        done = poll_fn(|cx| relay.poll(cx, &mut client, &mut backend, &open.context.tools, &open)) => {
+        done = outage.suspend(poll_fn(|cx| relay.poll(cx, &mut client, &mut backend, &open.context.tools, &open))) => {
             done.map_or_else(UpgradeEnd::from, |()| UpgradeEnd::Completed)
         }
         () = cut.cancelled() => UpgradeEnd::Drained,
         () = open.socket.killed.cancelled() => UpgradeEnd::Killed,
-        () = open.idle() => UpgradeEnd::Idle,
+        () = outage.suspend(idle) => UpgradeEnd::Idle,
     };
     open.end.set(end);
     if end != UpgradeEnd::Completed {

@@ -12,6 +12,7 @@ use super::overrides::{FaultOrigin, FaultRecord};
 use super::owner::{ChangeError, Command, FaultPhase, Owner, REPLAYS, RETRY, replayed};
 use super::plane::Plane;
 use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
+use crate::plan::AppListenerKind;
 
 impl<P: Plane> Owner<P> {
     /// Sets a fault. Without a name it gets one.
@@ -69,6 +70,10 @@ impl<P: Plane> Owner<P> {
         known("endpoint", scope.endpoint.as_ref().map(|endpoint| endpoint.as_str()), endpoints.collect())?;
         let zones = snapshot.zones.iter().map(|view| view.zone.as_str());
         let zones = zones.chain(members().map(|member| member.zone.as_str()));
+        let zones = zones.chain(snapshot.apps.listeners.values().filter_map(|listener| match &listener.kind {
+            AppListenerKind::Private { zone, .. } => Some(zone.as_str()),
+            AppListenerKind::Public => None,
+        }));
         known("zone", scope.zone.as_ref().map(|zone| zone.as_str()), zones.collect())
     }
 

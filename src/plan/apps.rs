@@ -146,7 +146,7 @@ pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<End
                 let Some(lease) = desired.lease(at.zone.as_str()) else { continue };
                 let kind =
                     AppListenerKind::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
-                let outage = survey.is_in_outage(gate.service.service(), &at.zone);
+                let outage = survey.is_in_outage(gate.service.service(), &at.zone, Some(&gate.id));
                 view.add(SocketAddr::new(at.ip, app.public_address.port()), (kind, lease, outage), &seen, standing);
             }
         }
@@ -214,7 +214,7 @@ pub(super) fn app_hosts(app: &App) -> BTreeSet<DnsName> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{app, endpoint, of, plan, with_app};
+    use super::super::fixture::{app, endpoint, of, outage, plan, with_app};
     use super::*;
     use crate::model::Desired;
 
@@ -254,6 +254,20 @@ mod tests {
                 "ws.us-east-1.aws.services.cloud.mongodb.com",
             ]
         );
+    }
+
+    /// A4.
+    #[test]
+    fn a_zone_outage_is_of_the_endpoint_that_it_names_or_of_every_one_in_the_zone() {
+        let lost = |endpoint: Option<&str>| {
+            let mut desired = with_app();
+            desired.faults.insert("lost".to_owned(), outage("lost", "us-east-1a", endpoint));
+            let snapshot = plan(&desired);
+            let lost = snapshot.apps.listeners.values().filter(|listener| listener.outage);
+            lost.map(|listener| listener.label().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(lost(Some("vpce-0a000000000000002")), ["vpce-0a000000000000002"]);
+        assert_eq!(lost(None), ["vpce-0a000000000000001", "vpce-0a000000000000002"]);
     }
 
     /// B3, B4: restricted as soon as there is an endpoint, unless one setting lifts it.

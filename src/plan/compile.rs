@@ -134,11 +134,11 @@ fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
     let views = services.flat_map(|(service, _)| {
         zones_of(service).into_iter().map(|zone| ZoneView {
             service: (*service).clone(),
-            healthy: survey.is_zone_healthy(service, &zone),
+            healthy: survey.is_zone_healthy(service, &zone, None),
             shifted: survey.is_shifted(service, &zone),
             silent: survey.desired.silent_zones.contains(&zone),
             unserved: survey.is_zone_unserved(&zone),
-            lost: survey.is_zone_lost(service, &zone),
+            lost: survey.is_zone_lost(service, &zone, None),
             unhealthy_targets: survey.unhealthy_targets(service, &zone).to_vec(),
             addresses: addresses_in(survey, service, &zone),
             zone,

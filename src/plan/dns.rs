@@ -278,14 +278,11 @@ fn consumers_zone(survey: &Survey<'_>, zone: &PrivateZone) -> DnsZone {
 mod tests {
     use super::super::Snapshot;
     use super::super::fixture::{
-        ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, documented, endpoint, of, plan, refusals, replica_set, sharded,
-        two_regions, with_app,
+        ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, add_endpoint, documented, endpoint, of, outage, plan, refusals,
+        replica_set, sharded, two_regions, with_app,
     };
     use super::*;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use crate::model::{Desired, Fault, FaultKind, FaultScope, ListenerPort, Naming, Share, TargetId, TargetState};
+    use crate::model::{Desired, ListenerPort, Naming, TargetId, TargetState};
     use crate::plan::{DnsAnswer, ZoneView};
 
     const REGIONAL: &str = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
@@ -480,19 +477,13 @@ mod tests {
     #[test]
     fn a_lost_zone_stays_out_of_dns_as_long_as_another_zone_is_not_lost() {
         let zone = "vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
-        let lost = |letter: &str| {
-            let name = format!("lost-{letter}");
-            let scope = FaultScope { zone: Some(of(&format!("us-east-1{letter}"))), ..FaultScope::default() };
-            let (kind, share) = (FaultKind::ZoneOutage, Share::default());
-            Arc::new(Fault { name, kind, scope, share, seed: 0, after: Duration::ZERO, lasts: None })
-        };
         let answers = |desired: &Desired| {
             let snapshot = plan(desired);
             let why = |at: &ZoneView| at.fail_open();
             (public(&snapshot, zone, REGIONAL), snapshot.zones.iter().map(why).collect::<Vec<_>>())
         };
         let mut desired = documented();
-        desired.faults.insert("lost-a".to_owned(), lost("a"));
+        desired.faults.insert("lost-a".to_owned(), outage("lost-a", "us-east-1a", None));
         assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, None]));
 
         // Past the time of the health checks.
@@ -506,9 +497,27 @@ mod tests {
         assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, open]));
 
         desired.shifted_zones.clear();
-        desired.faults.insert("lost-b".to_owned(), lost("b"));
+        desired.faults.insert("lost-b".to_owned(), outage("lost-b", "us-east-1b", None));
         let open = Some(DnsAnswer::EveryZoneLost);
         assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned(), "A 10.0.30.194".to_owned()], vec![open, open]));
+    }
+
+    /// An outage of one endpoint's zone leaves other endpoints' names alone.
+    #[test]
+    fn an_endpoint_whose_zone_is_lost_alone_is_the_only_one_whose_name_leads_around_it() {
+        let other = "vpce-0beef000000000002";
+        let mut desired = documented();
+        add_endpoint(&mut desired, other, SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a"), ("10.0.20.7", "b")]);
+        desired.faults.insert("lost".to_owned(), outage("lost", "us-east-1a", Some(ENDPOINT)));
+        let snapshot = plan(&desired);
+        let answered = |view: &ZoneView| {
+            let answered = view.addresses.iter().filter(|address| address.in_dns);
+            (view.lost, answered.map(|address| address.ip.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            snapshot.zones.iter().map(answered).collect::<Vec<_>>(),
+            [(true, vec!["10.0.30.7".to_owned()]), (false, vec!["10.0.20.54".to_owned(), "10.0.20.7".to_owned()])]
+        );
     }
 
     /// B14, and the reason for private hosted zones: the same name leads elsewhere inside the VPC.

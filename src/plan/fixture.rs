@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Generation, PortAllocations, Snapshot, compile};
 use crate::model::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, BiConnector, CidrSet, Cluster, ClusterKind,
     ConnectionLimit, DEFAULT_TARGET_LIMIT, DeploymentModel, Desired, DnsRecordIpType, EndpointAddress, EndpointService,
-    EndpointState, InterfaceEndpoint, IpAddressType, Naming, Node, PortRange, PortRule, Project, SecurityGroup,
-    ServiceName, Subnet, Tier, Vpc, VpceId, Zone,
+    EndpointState, Fault, FaultKind, FaultScope, InterfaceEndpoint, IpAddressType, Naming, Node, PortRange, PortRule,
+    Project, SecurityGroup, ServiceName, Share, Subnet, Tier, Vpc, VpceId, Zone,
 };
 
 pub(super) const VPC: &str = "vpc-0a1b2c3d4e5f60718";
@@ -88,6 +90,13 @@ pub(super) fn app(id: &str) -> App {
         ],
         backend: "http://10.202.0.31:9080".to_owned(),
     }
+}
+
+/// A zone's loss, at one endpoint or at all of them.
+pub(super) fn outage(name: &str, zone: &str, endpoint: Option<&str>) -> Arc<Fault> {
+    let scope = FaultScope { zone: Some(of(zone)), endpoint: endpoint.map(of), ..FaultScope::default() };
+    let (name, kind, share) = (name.to_owned(), FaultKind::ZoneOutage, Share::default());
+    Arc::new(Fault { name, kind, scope, share, seed: 0, after: Duration::ZERO, lasts: None })
 }
 
 pub(super) fn vpc(id: &str, region: &str, net: &str, subnets: &[(&str, &str)]) -> Vpc {

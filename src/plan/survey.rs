@@ -10,7 +10,7 @@ use super::snapshot::DnsAnswer;
 use super::targets::{Addressable, TargetProcess, addressable};
 use crate::model::{
     AppService, CidrSet, ConnectError, Desired, EndpointService, EndpointState, Fault, FaultKind, Health,
-    InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceServiceId, Zone,
+    InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The desired state by id.
@@ -194,21 +194,26 @@ impl<'a> Survey<'a> {
     /// and for endpoints of other regions all. One group that has not pulls the zone's addresses out of DNS for all (*Target groups*, DNS failover).
     ///
     /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
-    pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone) -> bool {
-        !self.is_zone_lost(service, zone) && self.unhealthy_targets(service, zone).is_empty()
+    pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
+        !self.is_zone_lost(service, zone, endpoint) && self.unhealthy_targets(service, zone).is_empty()
     }
 
-    /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway.
-    pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone) -> bool {
-        self.desired.silent_zones.contains(zone) || self.is_zone_unserved(zone) || self.is_in_outage(service, zone)
+    /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway. `endpoint`
+    /// as for [`is_in_outage`](Self::is_in_outage).
+    pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
+        self.desired.silent_zones.contains(zone)
+            || self.is_zone_unserved(zone)
+            || self.is_in_outage(service, zone, endpoint)
     }
 
-    /// Whether a `zone-outage` fault is on for the zone.
-    pub(super) fn is_in_outage(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+    /// Whether a `zone-outage` fault is on for the endpoint's addresses in the zone; for `None`, for any endpoint's.
+    pub(super) fn is_in_outage(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
         self.faults().any(|fault| {
+            let scope = &fault.scope;
             fault.kind == FaultKind::ZoneOutage
-                && fault.scope.zone.as_ref() == Some(zone)
-                && fault.scope.service.as_ref().is_none_or(|of| of == service)
+                && scope.zone.as_ref() == Some(zone)
+                && scope.service.as_ref().is_none_or(|of| of == service)
+                && scope.endpoint.as_ref().is_none_or(|of| endpoint.is_none_or(|endpoint| of == endpoint))
         })
     }
 
@@ -263,13 +268,14 @@ impl<'a> Survey<'a> {
     pub(super) fn answered(&self, endpoint: &InterfaceEndpoint) -> (BTreeSet<IpAddr>, DnsAnswer) {
         let service = endpoint.service.service();
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
-        let lost = |zone: &Zone| self.is_zone_lost(service, zone);
+        let healthy = |zone: &Zone| self.is_zone_healthy(service, zone, Some(&endpoint.id));
+        let lost = |zone: &Zone| self.is_zone_lost(service, zone, Some(&endpoint.id));
         let among = |keep: ZoneFilter<'_>| -> BTreeSet<IpAddr> {
             let kept = endpoint.addresses.iter().filter(|address| keep(&address.zone)).map(|address| address.ip);
             kept.filter(|ip| endpoint.dns_record_ip_type.answers(*ip)).collect()
         };
         let tries: [(ZoneFilter<'_>, DnsAnswer); 4] = [
-            (&|zone| !shifted(zone) && self.is_zone_healthy(service, zone), DnsAnswer::HealthyZones),
+            (&|zone| !shifted(zone) && healthy(zone), DnsAnswer::HealthyZones),
             (&|zone| !shifted(zone) && !lost(zone), DnsAnswer::NoHealthyZone),
             (&|zone| !lost(zone), DnsAnswer::ShiftedZonesAlone),
             (&|zone| !shifted(zone), DnsAnswer::EveryZoneLost),

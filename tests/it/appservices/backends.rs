@@ -69,6 +69,39 @@ async fn a_request_is_sent_again_where_its_connection_was_closed_before_it() {
     assert_eq!(client.send(post).await.expect("an answer").status, 502);
 }
 
+/// RFC 9110 §9.2.2: no retry of a failed retry, however many connections are kept.
+#[tokio::test]
+async fn a_request_that_fails_again_is_sent_no_third_time() {
+    for h2c in [true, false] {
+        let backend = Recorder::start_as(Manner { h2c, ..Manner::default() }).await;
+        let lab = Lab::start_with(&backend.url, quick(), |_| {}).await;
+        let slow = || get(&lab, Http::One, VPC, GENERAL, "/api/client/v2.0/app/myapp-abcde/slow");
+        let release = async {
+            while backend.connections() < if h2c { 1 } else { 3 } {
+                tokio::task::yield_now().await;
+            }
+            loop {
+                backend.shared.release.notify_waiters();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(slow(), slow(), slow()) } => {}
+            () = release => {}
+        }
+        backend.shared.asked.lock().expect("no panic").clear();
+        let mut client = Client::connect(&lab, Http::One, VPC, GENERAL).await;
+        for (method, times) in [("GET", 2), ("DELETE", 2), ("POST", 1)] {
+            let request = client.request(method, "/api/client/v2.0/app/myapp-abcde/reset");
+            let request = request.body(Full::default()).expect("a request");
+            assert_eq!(client.send(request).await.expect("an answer").status, 502, "{method}, h2c: {h2c}");
+            let asked = std::mem::take(&mut *backend.shared.asked.lock().expect("no panic"));
+            assert_eq!(asked.len(), times, "{method}, h2c: {h2c}");
+        }
+        assert_eq!(client.get(CALL).await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_refuses_breaks_off_or_stalls_gives_502_or_504() {
     let backend = Recorder::start().await;

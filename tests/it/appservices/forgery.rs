@@ -35,8 +35,8 @@ impl Two {
         Self { lab, secret, open }
     }
 
-    /// Sends bytes from the internet until the gateway has closed, or has answered and lets the connection be.
-    /// Sends `bytes`, and returns what is answered; `is_answered`: something is.
+    /// Sends `bytes` from the internet, and returns what is answered until the gateway closes or is silent;
+    /// `is_answered`: something is.
     async fn send(&self, bytes: &[u8], is_answered: bool) -> String {
         let mut io = tls(&self.lab, INTERNET, PUBLIC, HOST, &[b"http/1.1"]).await.expect("TLS");
         io.write_all(bytes).await.expect("written");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use plgw::model::{Desired, Fault, FaultKind, FaultScope, Share};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,14 +11,16 @@ use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::{Client, Http, get, tls};
+use super::client::{Client, Http, Tls, get, tls};
 use super::lab::*;
-use super::recorder::Recorder;
+use super::recorder::{Manner, Recorder};
 use super::websockets::{open, says_back};
 
 const PATH: &str = "/api/client/v2.0/app/myapp-abcde/functions/call";
 /// Long enough for an answer on loopback, where none may come.
 const BRIEF: Duration = Duration::from_millis(200);
+/// More than enough for what has to come.
+const SOON: Duration = Duration::from_secs(10);
 
 /// That of `GENERAL` and `SYNC`.
 fn lose_zone(desired: &mut Desired) {
@@ -33,6 +36,27 @@ fn lose_zone(desired: &mut Desired) {
     desired.faults.insert(fault.name.clone(), Arc::new(fault));
 }
 
+/// Waits until handshakes at `to` are dropped: a worker hears of an outage in its next turn. The lab's front has one
+/// worker; of several, a dropped SYN would show only that the one whose socket the kernel chose has heard of it.
+async fn until_silent(lab: &Lab, to: &str) {
+    let dropped = async || {
+        let connecting = TcpSocket::new_v4().expect("a socket");
+        connecting.bind(format!("{VPC}:0").parse().expect("an address")).expect("bound");
+        timeout(BRIEF, connecting.connect(lab.at(to))).await.is_err()
+    };
+    timeout(SOON, async { while !dropped().await {} }).await.expect("the lost zone goes silent");
+}
+
+/// Asks for `path` over HTTP/1.1, and returns once the response has begun to come.
+async fn begin(lab: &Lab, path: &str) -> Tls {
+    let mut io = tls(lab, VPC, GENERAL, HOST, &[b"http/1.1"]).await.expect("TLS");
+    io.write_all(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.expect("written");
+    let mut first = [0; 12];
+    io.read_exact(&mut first).await.expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    io
+}
+
 #[tokio::test]
 async fn what_goes_through_a_lost_zone_stands_still_until_the_outage_is_over_and_the_other_zone_serves() {
     let backend = Recorder::start().await;
@@ -44,41 +68,80 @@ async fn what_goes_through_a_lost_zone_stands_still_until_the_outage_is_over_and
     says_back(&mut socket).await;
 
     lab.change(lose_zone).await;
-    // A worker hears of it in its next turn; a handshake that the kernel dropped shows that it has.
-    let refused = async || {
-        let connecting = TcpSocket::new_v4().expect("a socket");
-        connecting.bind(format!("{VPC}:0").parse().expect("an address")).expect("bound");
-        timeout(BRIEF, connecting.connect(lab.at(GENERAL))).await.is_err()
-    };
-    timeout(Duration::from_secs(10), async { while !refused().await {} }).await.expect("the lost zone goes silent");
-
+    until_silent(&lab, GENERAL).await;
+    until_silent(&lab, SYNC).await;
     raw.write_all(format!("GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes())
         .await
         .expect("the kernel takes it");
     socket.send(Message::text("late")).await.expect("the kernel takes it");
-    let mut first = [0; 12];
-    let mut late = Box::pin(async {
-        let read = raw.read_exact(&mut first).map(|read| read.expect("an answer"));
-        tokio::join!(read, http2.get(PATH), socket.next()).1
-    });
-    assert!(timeout(BRIEF, &mut late).await.is_err());
+    let mut late = [
+        async {
+            let mut first = [0; 12];
+            raw.read_exact(&mut first).await.is_ok() && first == *b"HTTP/1.1 200"
+        }
+        .boxed_local(),
+        async { http2.get(PATH).await.status == 200 }.boxed_local(),
+        async { socket.next().await.is_some_and(|next| next.is_ok_and(|next| next == Message::text("late"))) }
+            .boxed_local(),
+    ];
+    for one in &mut late {
+        assert!(timeout(BRIEF, one).await.is_err(), "it stands still");
+    }
     assert_eq!(get(&lab, Http::One, VPC, GENERAL_B, PATH).await.status, 200);
 
     lab.change(|desired| desired.faults.clear()).await;
-    assert_eq!(timeout(Duration::from_secs(10), &mut late).await.expect("it goes on").status, 200);
-    drop(late);
-    assert_eq!(&first, b"HTTP/1.1 200");
+    assert_eq!(timeout(SOON, join_all(late)).await.expect("they go on"), [true; 3]);
     assert_eq!(get(&lab, Http::Two, VPC, GENERAL, PATH).await.status, 200);
 }
 
-/// Removed while its zone is lost, an endpoint leaves nothing behind.
+/// Where an endpoint is removed or the front end stops while a zone is lost, nothing is left behind.
 #[tokio::test]
 async fn what_stands_still_ends_with_its_listener() {
+    for is_removed in [true, false] {
+        let backend = Recorder::start().await;
+        let mut lab = Lab::start(&backend.url).await;
+        let mut client = tls(&lab, VPC, SYNC, HOST, &[b"http/1.1"]).await.expect("TLS");
+        lab.change(lose_zone).await;
+        until_silent(&lab, SYNC).await;
+        assert!(timeout(BRIEF, client.read(&mut [0])).await.is_err(), "it stands still");
+        if is_removed {
+            lab.change(|desired| desired.apps[0].endpoints.truncate(1)).await;
+        } else {
+            timeout(SOON, lab.front.stop(6 * SOON)).await.expect("it does not wait for the outage's end");
+        }
+        let read = timeout(SOON, client.read(&mut [0])).await.expect("it ends");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_that_stands_still_is_ended_by_command() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
-    let mut client = tls(&lab, VPC, SYNC, HOST, &[b"http/1.1"]).await.expect("TLS");
+    let (mut socket, _) = open(&lab, VPC, SYNC, WS_SDK, "").await.expect("a WebSocket");
+    says_back(&mut socket).await;
     lab.change(lose_zone).await;
-    lab.change(|desired| desired.apps[0].endpoints.truncate(1)).await;
-    let read = timeout(Duration::from_secs(10), client.read(&mut [0])).await.expect("it ends");
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    until_silent(&lab, SYNC).await;
+    assert!(lab.front.kill(lab.front.websockets()[0].id));
+    let end = timeout(SOON, socket.next()).await.expect("at once");
+    assert!(end.is_none_or(|end| end.is_err()), "it breaks off");
+    lab.expect_metric(&["plgw_app_websockets_closed_total", "end=\"killed\""], 1.0).await;
+    assert!(lab.front.websockets().is_empty());
+}
+
+/// Responses that clients of the lost zone do not take use up no HTTP/2 window that the other zone's need.
+#[tokio::test]
+async fn bodies_pass_through_the_other_zone_while_those_of_the_lost_zone_stand_still() {
+    const BIG: &str = "/api/client/v2.0/app/myapp-abcde/big";
+    let backend = Recorder::start_as(Manner { h2c: true, ..Manner::default() }).await;
+    let mut lab = Lab::start(&backend.url).await;
+    let mut suspended = Vec::new();
+    for _ in 0..4 {
+        suspended.push(begin(&lab, BIG).await);
+    }
+    lab.change(lose_zone).await;
+    until_silent(&lab, GENERAL).await;
+    let answer = timeout(SOON, get(&lab, Http::One, VPC, GENERAL_B, BIG)).await.expect("the other zone serves");
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 8 << 20));
+    drop(suspended);
 }

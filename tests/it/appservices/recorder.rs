@@ -1,7 +1,7 @@
 //! A backend that notes what it is asked, and does what the path says.
 //!
-//! `…/echo` says the body back, `…/stall` never answers, `…/half` breaks off, `…/slow` waits to be released, `…/big` is
-//! large, `…/location` and `…/realm-sync` do what App Services does; anything else gets `ok`.
+//! `…/echo` says the body back, `…/stall` never answers, `…/reset` resets the stream or closes the connection, `…/half`
+//! breaks off, `…/slow` waits to be released, `…/big` is large, `…/location` and `…/realm-sync` do what App Services does; anything else gets `ok`.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -175,6 +175,7 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Answered
     Ok(match last {
         "echo" => Response::new(own(body)),
         "stall" => std::future::pending().await,
+        "reset" => return Err(std::io::Error::other("reset")),
         "half" => Response::new(HalfBody(0).boxed()),
         "slow" => {
             shared.release.notified().await;
