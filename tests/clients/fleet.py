@@ -569,11 +569,17 @@ def test_one_gateway_serves_a_zone_its_standby_waits_and_operators_see_it(tour, 
     accepts(ZONE_A)
     accepts(ZONE_B)
     assert [listeners(name) for name in GATEWAYS] == [4, 4, 0], [listeners(name) for name in GATEWAYS]
-    table = plgw("b", "gateways", "list").stdout
-    assert re.search(r"^  a +serving +us-east-1a +us-east-1a ", table, re.M), table
-    assert re.search(r"^  b \(this one\) +serving ", table, re.M) and re.search(r"^  c +standby +us-east-1a ", table, re.M), table
-    assert re.search(r"^  us-east-1a +a +c +stops, a standby takes it$", table, re.M), table
-    assert re.search(r"^  us-east-1b +b +goes on$", table, re.M), table
+
+    def listed():
+        table = plgw("b", "gateways", "list").stdout
+        assert re.search(r"^  a +serving +us-east-1a +us-east-1a ", table, re.M), table
+        assert re.search(r"^  b \(this one\) +serving ", table, re.M) and re.search(r"^  c +standby +us-east-1a ", table, re.M), table
+        # Said from the renewal on by which a gateway that knows of the standby fences its claim.
+        assert re.search(r"^  us-east-1a +a +c +stops, a standby takes it$", table, re.M), table
+        assert re.search(r"^  us-east-1b +b +goes on$", table, re.M), table
+        return table
+
+    table = lab.eventually("the claim that a standby waits for is fenced", listed)
     assert all(len(line) <= 80 for line in table.splitlines()), table
     shown = json.loads(plgw("c", "gateways", "list", "--output", "json").stdout)
     assert [gateway["id"] for gateway in shown["gateways"] if gateway["is_this"]] == ["c"], shown
