@@ -15,11 +15,13 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
-    /// Begins or ends it.
-    pub(crate) fn set(&self, is_on: bool) {
-        if self.is_on.replace(is_on) && !is_on {
+    /// Begins or ends it; whether that changed something.
+    pub(crate) fn set(&self, is_on: bool) -> bool {
+        let was_on = self.is_on.replace(is_on);
+        if was_on && !is_on {
             self.over.notify_waiters();
         }
+        was_on != is_on
     }
 
     /// Runs `work` to completion. It is not polled while the zone is lost, so nothing is read or written; its time limits

@@ -103,16 +103,15 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
     };
     let listener = Rc::new(HttpListener { address, tls: TlsAcceptor::from(tls), end, outage: Rc::default() });
     let (mut backoff, mut in_a_row, mut snapshots) = (Backoff::new(), 0, context.snapshots());
-    let mut is_lost = false;
     loop {
-        let is_in_outage =
-            |snapshot: &Snapshot| snapshot.apps.listeners.get(&address).is_some_and(|app_listener| app_listener.outage);
-        if is_in_outage(&snapshots.borrow_and_update()) != is_lost {
-            is_lost = !is_lost;
-            if let Err(error) = drop_handshakes(&socket, is_lost) {
-                tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect, and get no answer");
-            }
-            listener.outage.set(is_lost);
+        let is_lost = {
+            let snapshot = snapshots.borrow_and_update();
+            snapshot.apps.listeners.get(&address).is_some_and(|app_listener| app_listener.outage)
+        };
+        if listener.outage.set(is_lost)
+            && let Err(error) = drop_handshakes(&socket, is_lost)
+        {
+            tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect, and get no answer");
         }
         let accepted = tokio::select! {
             biased;

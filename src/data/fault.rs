@@ -62,8 +62,8 @@ impl FlowFaults {
         let faults: Vec<_> = faults.iter().filter_map(LiveFault::draw).collect();
         for FlowFault { fault, .. } in &faults {
             match fault.kind {
-                FaultKind::Refuse => return Err(Refusal::FaultReset),
-                FaultKind::BlackHole => return Err(Refusal::FaultDropped),
+                FaultKind::Refuse {} => return Err(Refusal::FaultReset),
+                FaultKind::BlackHole {} => return Err(Refusal::FaultDropped),
                 _ => {}
             }
         }
@@ -114,9 +114,9 @@ impl FlowFaults {
                     end.half_open_at = Some(soon(*time)).into_iter().chain(end.half_open_at).min();
                 }
                 FaultKind::SlowClose { delay } => shapes.iter_mut().for_each(|shape| shape.slow_close = Some(*delay)),
-                FaultKind::BlackHole
-                | FaultKind::Refuse
-                | FaultKind::ZoneOutage
+                FaultKind::BlackHole {}
+                | FaultKind::Refuse {}
+                | FaultKind::ZoneOutage {}
                 | FaultKind::TargetDown { .. }
                 | FaultKind::PortMove { .. }
                 | FaultKind::DnsFailure { .. } => {}

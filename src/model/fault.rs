@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{HumanDuration, TargetId, VpceId, VpceServiceId, Zone};
+use super::{HumanDuration, TargetId, VpceId, VpceServiceId, Zone, rename_former_time};
 
 /// Something that is to go wrong. As JSON, times are written as in the config, `"100ms"`.
 ///
@@ -39,6 +39,8 @@ pub struct Fault {
 }
 
 /// What goes wrong. Those of the first group are decided when a flow starts, and change no flow that is open.
+///
+/// Kinds without fields have braces: serde's `deny_unknown_fields` does not cover unit variants of an enum with a tag inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultKind {
@@ -75,9 +77,9 @@ pub enum FaultKind {
         time: Option<Duration>,
     },
     /// Nothing is answered. For all flows of a port: not even the SYN.
-    BlackHole,
+    BlackHole {},
     /// The connection is reset at once. For all flows of a port: the port refuses.
-    Refuse,
+    Refuse {},
     /// The target's side ends after a while, without a FIN or RST to the client: what it sends is accepted and lost.
     HalfOpen {
         /// After what time.
@@ -94,7 +96,7 @@ pub enum FaultKind {
     },
     /// A zone is lost: its addresses answer nothing and leave DNS, its targets can't be reached, and whatever flows
     /// through either stands still, until it is over.
-    ZoneOutage,
+    ZoneOutage {},
     /// Targets are down: they refuse and their flows are reset, or all of it is silent.
     TargetDown {
         /// Silent: packets are lost, as when a host is gone. Else refused, as when a process is.
@@ -123,11 +125,11 @@ impl FaultKind {
             Self::Latency { .. } => "latency",
             Self::Bandwidth { .. } => "bandwidth",
             Self::Reset { .. } => "reset",
-            Self::BlackHole => "black-hole",
-            Self::Refuse => "refuse",
+            Self::BlackHole {} => "black-hole",
+            Self::Refuse {} => "refuse",
             Self::HalfOpen { .. } => "half-open",
             Self::SlowClose { .. } => "slow-close",
-            Self::ZoneOutage => "zone-outage",
+            Self::ZoneOutage {} => "zone-outage",
             Self::TargetDown { .. } => "target-down",
             Self::PortMove { .. } => "port-move",
             Self::DnsFailure { .. } => "dns-failure",
@@ -138,7 +140,7 @@ impl FaultKind {
     /// All other faults affect only the clients' path and cause no election, however long they last.
     #[must_use]
     pub fn elects(&self) -> bool {
-        matches!(self, Self::ZoneOutage | Self::TargetDown { .. })
+        matches!(self, Self::ZoneOutage {} | Self::TargetDown { .. })
     }
 
     /// What drivers see of it, with their default settings and with retryable writes (`docs/experiments.md`).
@@ -149,14 +151,16 @@ impl FaultKind {
                 "operations take longer; errors come only where a time-out of the driver's passes"
             }
             Self::Reset { .. } => "a network error at each reset, which is retried once",
-            Self::BlackHole => {
+            Self::BlackHole {} => {
                 "operations hang; new connections fail after connectTimeoutMS (10 to 30 s), writes to a primary after 30 s"
             }
-            Self::Refuse => "new connections are reset; writes to a primary fail after serverSelectionTimeoutMS (30 s)",
+            Self::Refuse {} => {
+                "new connections are reset; writes to a primary fail after serverSelectionTimeoutMS (30 s)"
+            }
             Self::HalfOpen { .. } => {
                 "operations that were sent hang until the monitor gives up (20 to 70 s; Java and C: until the flow ends)"
             }
-            Self::ZoneOutage | Self::TargetDown { silent: true } => {
+            Self::ZoneOutage {} | Self::TargetDown { silent: true } => {
                 "new operations go on once another primary is elected, 10 to 12 s; those that were sent hang until the \
                  monitor gives up (20 to 70 s; Java and C: until the flow ends)"
             }
@@ -173,11 +177,11 @@ impl FaultKind {
             Self::Latency { .. }
             | Self::Bandwidth { .. }
             | Self::Reset { .. }
-            | Self::BlackHole
-            | Self::Refuse
+            | Self::BlackHole {}
+            | Self::Refuse {}
             | Self::HalfOpen { .. }
             | Self::SlowClose { .. } => true,
-            Self::ZoneOutage | Self::TargetDown { .. } | Self::PortMove { .. } | Self::DnsFailure { .. } => false,
+            Self::ZoneOutage {} | Self::TargetDown { .. } | Self::PortMove { .. } | Self::DnsFailure { .. } => false,
         }
     }
 }
@@ -288,6 +292,14 @@ impl Fault {
         z ^ (z >> 31)
     }
 
+    /// Whether it is the outage of a service's zone, at all of its endpoints or at one.
+    #[must_use]
+    pub fn loses_zone(&self, service: &VpceServiceId, zone: &Zone) -> bool {
+        matches!(self.kind, FaultKind::ZoneOutage {})
+            && self.scope.zone.as_ref() == Some(zone)
+            && self.scope.service.as_ref().is_none_or(|of| of == service)
+    }
+
     /// Whether it has begun.
     #[must_use]
     pub fn is_active(&self) -> bool {
@@ -307,8 +319,8 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
         return Err("its name must have 1 to 64 printable characters".to_owned());
     }
     match kind {
-        FaultKind::ZoneOutage if scope.zone.is_none() => Err(format!("`{label}` needs a zone in its scope")),
-        FaultKind::ZoneOutage if scope.target.is_some() || scope.member.is_some() => {
+        FaultKind::ZoneOutage {} if scope.zone.is_none() => Err(format!("`{label}` needs a zone in its scope")),
+        FaultKind::ZoneOutage {} if scope.target.is_some() || scope.member.is_some() => {
             Err(format!("`{label}` is of a whole zone: leave `target` and `member` out of its scope"))
         }
         FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target in its scope")),
@@ -338,20 +350,7 @@ impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = Value::deserialize(deserializer)?;
         rename_former_fault_keys(&mut value);
-        refuse_fields_of_kinds_without(&value).map_err(serde::de::Error::custom)?;
         Self::deserialize(value).map_err(serde::de::Error::custom)
-    }
-}
-
-/// Serde's `deny_unknown_fields` does not cover the variants without fields of an enum that is tagged inside.
-fn refuse_fields_of_kinds_without(fault: &Value) -> Result<(), String> {
-    let Some(kind) = fault.get("kind").and_then(Value::as_object) else { return Ok(()) };
-    let Some(name @ ("black-hole" | "refuse" | "zone-outage")) = kind.get("type").and_then(Value::as_str) else {
-        return Ok(());
-    };
-    match kind.keys().find(|key| *key != "type") {
-        Some(key) => Err(format!("unknown field `{key}` in `kind`: `{name}` has none but `type`")),
-        None => Ok(()),
     }
 }
 
@@ -372,17 +371,8 @@ pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
     let mut notices = Vec::new();
     let mut rename = |path: &str, object: &mut Value| {
         let Some(object) = object.as_object_mut() else { return };
-        for (former, now) in FORMER_KEYS {
-            let time = match object.get(former) {
-                Some(Value::Null) => Some(Value::Null),
-                Some(value) => value.as_u64().map(|ms| HumanDuration(Duration::from_millis(ms)).to_string().into()),
-                None => None,
-            };
-            let Some(time) = time.filter(|_| !object.contains_key(now)) else { continue };
-            notices.push(format!("{path}{former}: the key of an earlier version; write `\"{now}\": {time}`"));
-            object.remove(former);
-            object.insert(now.to_owned(), time);
-        }
+        let renamed = FORMER_KEYS.map(|keys| rename_former_time(object, keys, Duration::from_millis));
+        notices.extend(renamed.into_iter().flatten().map(|notice| format!("{path}{notice}")));
     };
     rename("", fault);
     if let Some(kind) = fault.get_mut("kind") {
@@ -467,12 +457,9 @@ mod tests {
             (r#"{"kind":{"type":"slow-close","delay":"1500"}}"#, "`1500` is not a duration"),
             (r#"{"kind":{"type":"slow-close","delay_ms":"1500ms"}}"#, "unknown field `delay_ms`"),
             (r#"{"kind":{"type":"slow-close","delay":"1s","delay_ms":1500}}"#, "unknown field `delay_ms`"),
-            (
-                r#"{"kind":{"type":"black-hole","delay":"1s"}}"#,
-                "unknown field `delay` in `kind`: `black-hole` has none",
-            ),
-            (r#"{"kind":{"type":"refuse","delay_ms":1500}}"#, "unknown field `delay` in `kind`"),
-            (r#"{"kind":{"type":"zone-outage","zone":"us-east-1a"}}"#, "unknown field `zone` in `kind`"),
+            (r#"{"kind":{"type":"black-hole","delay":"1s"}}"#, "unknown field `delay`"),
+            (r#"{"kind":{"type":"refuse","delay_ms":1500}}"#, "unknown field `delay`"),
+            (r#"{"kind":{"type":"zone-outage","zone":"us-east-1a"}}"#, "unknown field `zone`"),
         ] {
             let error = serde_json::from_str::<Fault>(wrong).expect_err(wrong).to_string();
             assert!(error.contains(part), "{wrong}: {error}");

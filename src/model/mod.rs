@@ -61,4 +61,4 @@ pub use provider::{
 };
 pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};
-pub use units::{HumanDuration, HumanSize, ParseUnitError};
+pub use units::{HumanDuration, HumanSize, ParseUnitError, rename_former_time};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// Units of time in milliseconds, longest first.
 const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -32,6 +33,26 @@ pub struct HumanDuration(pub Duration);
 /// A number of bytes, shown in the largest unit that divides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HumanSize(pub usize);
+
+/// Gives a time in JSON that an earlier version wrote as a number, under a `former` key, its key and its text of today, and returns a
+/// notice. Null stays null. A value that is no whole number, or that is there under both keys, is left as it is.
+pub fn rename_former_time(
+    object: &mut serde_json::Map<String, Value>,
+    (former, now): (&str, &str),
+    unit: fn(u64) -> Duration,
+) -> Option<String> {
+    let time = match object.get(former)? {
+        Value::Null => Value::Null,
+        value => HumanDuration(unit(value.as_u64()?)).to_string().into(),
+    };
+    if object.contains_key(now) {
+        return None;
+    }
+    let notice = format!("{former}: the key of an earlier version; write `\"{now}\": {time}`");
+    object.remove(former);
+    object.insert(now.to_owned(), time);
+    Some(notice)
+}
 
 /// The number in `text` times its unit; `None` when it is not of that form or too large.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {

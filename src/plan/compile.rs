@@ -425,14 +425,14 @@ fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
             && scope.endpoint.as_ref().is_none_or(|of| vpce == Some(of));
         let at_target = scope.target.as_ref().is_none_or(|target| *target == group.target)
             && scope.member.as_ref().is_none_or(|name| group.members.iter().any(|member| member.name == *name));
-        if fault.kind == FaultKind::ZoneOutage && here && scope.zone.is_some() {
+        if matches!(fault.kind, FaultKind::ZoneOutage {}) && here && scope.zone.is_some() {
             listener.outage = true;
             listener.answer = ListenerMode::Ignore;
         } else if fault.kind.is_of_flows() && here && at_target {
             match fault.kind {
                 _ if listener.outage || !fault.share.is_whole() => {}
-                FaultKind::Refuse => listener.answer = ListenerMode::Refuse,
-                FaultKind::BlackHole => listener.answer = ListenerMode::Ignore,
+                FaultKind::Refuse {} => listener.answer = ListenerMode::Refuse,
+                FaultKind::BlackHole {} => listener.answer = ListenerMode::Ignore,
                 _ => {}
             }
             listener.faults.push(Arc::clone(fault));

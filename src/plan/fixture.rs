@@ -95,7 +95,7 @@ pub(super) fn app(id: &str) -> App {
 /// A zone's loss, at one endpoint or at all of them.
 pub(super) fn outage(name: &str, zone: &str, endpoint: Option<&str>) -> Arc<Fault> {
     let scope = FaultScope { zone: Some(of(zone)), endpoint: endpoint.map(of), ..FaultScope::default() };
-    let (name, kind, share) = (name.to_owned(), FaultKind::ZoneOutage, Share::default());
+    let (name, kind, share) = (name.to_owned(), FaultKind::ZoneOutage {}, Share::default());
     Arc::new(Fault { name, kind, scope, share, seed: 0, after: Duration::ZERO, lasts: None })
 }
 

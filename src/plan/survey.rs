@@ -176,7 +176,7 @@ impl<'a> Survey<'a> {
             let this = scope.target.as_ref().is_none_or(|of| of == target)
                 && scope.member.as_ref().is_none_or(|of| of == member);
             match fault.kind {
-                FaultKind::ZoneOutage if here && scope.zone.is_some() => Some(ConnectError::TimedOut),
+                FaultKind::ZoneOutage {} if here && scope.zone.is_some() => Some(ConnectError::TimedOut),
                 FaultKind::TargetDown { silent: true } if here && this => Some(ConnectError::TimedOut),
                 FaultKind::TargetDown { silent: false } if here && this => Some(ConnectError::Refused),
                 _ => None,
@@ -209,11 +209,8 @@ impl<'a> Survey<'a> {
     /// Whether a `zone-outage` fault is on for the endpoint's addresses in the zone; for `None`, for any endpoint's.
     pub(super) fn is_in_outage(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
         self.faults().any(|fault| {
-            let scope = &fault.scope;
-            fault.kind == FaultKind::ZoneOutage
-                && scope.zone.as_ref() == Some(zone)
-                && scope.service.as_ref().is_none_or(|of| of == service)
-                && scope.endpoint.as_ref().is_none_or(|of| endpoint.is_none_or(|endpoint| of == endpoint))
+            fault.loses_zone(service, zone)
+                && fault.scope.endpoint.as_ref().is_none_or(|of| endpoint.is_none_or(|endpoint| of == endpoint))
         })
     }
 

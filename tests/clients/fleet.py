@@ -359,7 +359,7 @@ class Proxies:
                 if lose:
                     self.lost += 1
                     if lose == "answer":
-                        # The answer is read by nobody.
+                        # Nothing reads the answer.
                         sink.sendall(data)
                     break
                 sink.sendall(data)

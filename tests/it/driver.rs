@@ -126,7 +126,7 @@ fn inside_the_driver_loses_its_primary() {
         let target = |node: &str| Some(format!("Cluster0/{node}").parse().expect("a target"));
 
         let zone = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
-        control.set_fault(fault(FaultKind::ZoneOutage, zone)).await.expect("set");
+        control.set_fault(fault(FaultKind::ZoneOutage {}, zone)).await.expect("set");
         let second =
             eventually("another primary", || primary(&first).ok_or_else(|| quickstart.stand_ins().list())).await;
         control.clear_fault("loss".to_owned()).await.expect("cleared");
@@ -148,7 +148,7 @@ fn inside_the_driver_loses_its_primary() {
         let fifth = primary(&fourth).expect("the one that took the write").member;
 
         let scope = FaultScope { target: target(&fifth), ..FaultScope::default() };
-        control.set_fault(fault(FaultKind::Refuse, scope)).await.expect("set");
+        control.set_fault(fault(FaultKind::Refuse {}, scope)).await.expect("set");
         // Longer than an election would take: an election is what must not come.
         tokio::time::sleep(4 * QUICK.election_timeout).await;
         assert_eq!(primary("").expect("a primary").member, fifth);

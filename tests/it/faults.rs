@@ -188,7 +188,7 @@ async fn a_share_of_the_flows_is_refused_and_the_same_ones_in_every_run() {
     for _ in 0..2 {
         let (gateway, _echo) = with_echo().await;
         let half = Share::new(0.5).expect("a share");
-        set(&gateway, Fault { share: half, ..fault("flaky", FaultKind::Refuse) }).await;
+        set(&gateway, Fault { share: half, ..fault("flaky", FaultKind::Refuse {}) }).await;
         let mut fates = Vec::new();
         for _ in 0..40 {
             let fate = match Flow::connect(gateway.net.source(ClientNetwork::Vpc), gateway.address("a")).await {
@@ -214,14 +214,14 @@ async fn a_share_of_the_flows_is_refused_and_the_same_ones_in_every_run() {
 async fn a_port_can_refuse_and_a_port_can_be_a_black_hole() {
     let (gateway, _echo) = with_echo().await;
     let (source, address) = (gateway.net.source(ClientNetwork::Vpc), gateway.address("a"));
-    set(&gateway, fault("closed", FaultKind::Refuse)).await;
+    set(&gateway, fault("closed", FaultKind::Refuse {})).await;
     let deadline = Instant::now() + SOON;
     while Flow::connect(source, address).await.is_ok() {
         assert!(Instant::now() < deadline, "it never refuses");
     }
     clear(&gateway, "closed").await;
     eventually_echoes(&gateway).await;
-    set(&gateway, fault("hole", FaultKind::BlackHole)).await;
+    set(&gateway, fault("hole", FaultKind::BlackHole {})).await;
     let deadline = Instant::now() + SOON;
     loop {
         let attempt = Flow::connect(source, address);
@@ -294,7 +294,7 @@ async fn targets_of_a_lost_zone_cannot_be_reached_through_another_zones_address(
     let mut flow = Flow::connect(source, to_a).await.expect("it accepts");
     flow.echo(b"x").await;
     let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
-    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage {}) }).await;
     eventually_silent(&gateway, to_a).await;
     assert_eq!(Flow::connect(source, to_b).await.expect("it accepts").echo(b"well").await, b"well");
     flow.stream.write_all(b"late").await.expect("the kernel takes it");
@@ -317,7 +317,7 @@ async fn a_flow_that_still_dials_pauses_and_continues_with_its_zone() {
     flow.stream.write_all(b"early").await.expect("the kernel takes it");
     silent.is_dialed(&gateway).await;
     let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
-    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage {}) }).await;
     // The kernel asks the target again a second after the first time. Among those that come then may be health checks, which
     // end by themselves; the flow's connection doesn't.
     let target = silent.answer().await;
@@ -350,7 +350,7 @@ async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
     through_a.echo(b"x").await;
     through_b.echo(b"x").await;
     let scope = FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() };
-    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage) }).await;
+    set(&gateway, Fault { scope, ..fault("lost", FaultKind::ZoneOutage {}) }).await;
     assert_eq!(gateway.answers().await, [b]);
     assert_eq!(through_b.echo(b"serves").await, b"serves");
     let new = Flow::connect(source, (b, port).into()).await.expect("it accepts").echo(b"new").await;
@@ -465,7 +465,7 @@ async fn a_fault_begins_and_ends_by_its_own_times_and_moves_ports() {
         faults.is_empty().then_some(()).ok_or(faults)
     })
     .await;
-    let senseless = fault("senseless", FaultKind::ZoneOutage);
+    let senseless = fault("senseless", FaultKind::ZoneOutage {});
     let error = gateway.gateway.control().set_fault(senseless).await.expect_err("it names no zone");
     assert_eq!(error.to_string(), "fault `senseless`: `zone-outage` needs a zone in its scope");
     let error = gateway.gateway.control().clear_fault("none".to_owned()).await.expect_err("there is none");

@@ -450,7 +450,7 @@ mod tests {
             scope: FaultScope { target: Some("Cluster0/shard-00-00".parse().unwrap()), ..FaultScope::default() },
             ..serde_json::from_value(serde_json::json!({ "kind": { "type": "refuse" } })).unwrap()
         };
-        assert_eq!(fault.kind, FaultKind::Refuse);
+        assert_eq!(fault.kind, FaultKind::Refuse {});
         let record = |fault: Fault| {
             let begun = fault.after.is_zero();
             let record = serde_json::json!({ "fault": fault, "since": 0 });

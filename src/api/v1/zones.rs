@@ -13,7 +13,7 @@ use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
 use crate::control::{Control, Shift};
-use crate::model::{Fault, FaultKind, HumanDuration, VpceServiceId, Zone};
+use crate::model::{Fault, HumanDuration, VpceServiceId, Zone, rename_former_time};
 use crate::plan::{DnsAnswer, ZoneView};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -77,12 +77,7 @@ fn zones(control: &Control) -> Zones {
 }
 
 fn outages(faults: &[Arc<Fault>], view: &ZoneView) -> Vec<String> {
-    let here = faults.iter().filter(|fault| {
-        fault.is_active()
-            && fault.kind == FaultKind::ZoneOutage
-            && fault.scope.zone.as_ref() == Some(&view.zone)
-            && fault.scope.service.as_ref().is_none_or(|service| *service == view.service)
-    });
+    let here = faults.iter().filter(|fault| fault.is_active() && fault.loses_zone(&view.service, &view.zone));
     here.map(|fault| fault.name.clone()).collect()
 }
 
@@ -99,19 +94,10 @@ struct ShiftRequest {
 impl FormerKeys for ShiftRequest {
     /// `expires_in_seconds`, a number or null.
     fn rename(body: &mut Value) -> Vec<String> {
-        let Some(body) = body.as_object_mut().filter(|body| !body.contains_key("for")) else { return Vec::new() };
-        let lasts: Value = match body.get("expires_in_seconds") {
-            Some(Value::Null) => Value::Null,
-            Some(Value::Number(number)) if number.is_u64() => {
-                let seconds = number.as_u64().unwrap_or_default();
-                HumanDuration(Duration::from_secs(seconds)).to_string().into()
-            }
-            _ => return Vec::new(),
-        };
-        body.remove("expires_in_seconds");
-        let notice = format!("expires_in_seconds: the key of an earlier version; write `\"for\": {lasts}`");
-        body.insert("for".to_owned(), lasts);
-        vec![notice]
+        let renamed = body
+            .as_object_mut()
+            .and_then(|body| rename_former_time(body, ("expires_in_seconds", "for"), Duration::from_secs));
+        renamed.into_iter().collect()
     }
 }
 

@@ -295,11 +295,11 @@ impl FaultCommand {
             Self::Reset { bytes, time, common } => {
                 (FaultKind::Reset { bytes, time: time.map(|HumanDuration(time)| time) }, common)
             }
-            Self::BlackHole { common } => (FaultKind::BlackHole, common),
-            Self::Refuse { common } => (FaultKind::Refuse, common),
+            Self::BlackHole { common } => (FaultKind::BlackHole {}, common),
+            Self::Refuse { common } => (FaultKind::Refuse {}, common),
             Self::HalfOpen { time, common } => (FaultKind::HalfOpen { time: time.0 }, common),
             Self::SlowClose { delay, common } => (FaultKind::SlowClose { delay: delay.0 }, common),
-            Self::ZoneOutage { common } => (FaultKind::ZoneOutage, common),
+            Self::ZoneOutage { common } => (FaultKind::ZoneOutage {}, common),
             Self::TargetDown { silent, common } => (FaultKind::TargetDown { silent }, common),
             Self::PortMove { every, common } => {
                 (FaultKind::PortMove { every: every.map(|HumanDuration(every)| every) }, common)

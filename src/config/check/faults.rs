@@ -106,8 +106,8 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
             FaultKind::Bandwidth { bytes_per_second: rate?, direction }
         }
         "reset" => FaultKind::Reset { bytes, time: at },
-        "black-hole" => FaultKind::BlackHole,
-        "refuse" => FaultKind::Refuse,
+        "black-hole" => FaultKind::BlackHole {},
+        "refuse" => FaultKind::Refuse {},
         "half-open" => {
             needed("time");
             FaultKind::HalfOpen { time: at? }
@@ -116,7 +116,7 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
             needed("delay");
             FaultKind::SlowClose { delay: delay? }
         }
-        "zone-outage" => FaultKind::ZoneOutage,
+        "zone-outage" => FaultKind::ZoneOutage {},
         "target-down" => FaultKind::TargetDown { silent: silent.unwrap_or(false) },
         "port-move" => FaultKind::PortMove { every },
         _ => {

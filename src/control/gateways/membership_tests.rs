@@ -341,7 +341,7 @@ fn a_claim_whose_addresses_cannot_be_bound_goes_to_a_standby_that_can_bind_them(
     let mut world = World::new(&WANTED);
     world.gateways[0].unbound = claims(WANTED[0].1);
     world.run(&[0], 2 * TAKEOVER);
-    assert_eq!(world.holders().len(), 2, "nobody else wants them");
+    assert_eq!(world.holders().len(), 2, "no other gateway wants them");
     world.run(&[0, 1, 2], Duration::from_secs(5));
     assert_eq!((world.holder("us-east-1a"), world.holder("public")), (Some("c"), Some("a")));
     world.run(&[0, 1, 2], 3 * TAKEOVER);

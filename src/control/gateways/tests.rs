@@ -90,7 +90,7 @@ impl StateStore for Overtaken {
             let is_change = txn.puts.iter().any(|(key, _)| key.as_str() == HEAD);
             let first = if is_change { self.first.lock().unwrap().take() } else { None };
             if let Some((comes, may)) = first {
-                comes.send(()).expect("somebody waits for it");
+                comes.send(()).expect("the test waits for it");
                 may.await.expect("it may");
             }
             self.inner.commit(txn).await
@@ -405,7 +405,7 @@ fn a_zone_that_its_gateway_cannot_bind_goes_to_a_standby() {
         host.0.lock().unwrap().extend(addresses_of(ZONES[1]));
         let a = Gateway::start("a", Some(&ZONES), &store, &host).await;
         seconds(TAKEOVER.as_secs()).await;
-        assert!(a.control.gateways().unwrap().problem.is_some(), "nobody else wants it");
+        assert!(a.control.gateways().unwrap().problem.is_some(), "no other gateway wants it");
         let c = Gateway::start("c", Some(&ZONES[1..]), &store, &Host::default()).await;
         seconds(5).await;
         assert_eq!((a.listeners.claims(), c.listeners.claims()), (set(&ZONES[..1]), set(&ZONES[1..])));
@@ -439,7 +439,7 @@ fn a_lease_has_its_end_before_the_store_has_that_it_has_one() {
         let store = memory();
         let a = Gateway::start("a", Some(&ZONES[..1]), &store, &Host::default()).await;
         let may_end = |own: &Listener| own.lease.is_over(|| (Instant::now() + LEASE).into_std());
-        assert!(!a.listeners.own.lock().unwrap().iter().any(|own| may_end(own)), "nobody else wants the zone");
+        assert!(!a.listeners.own.lock().unwrap().iter().any(|own| may_end(own)), "no other gateway wants the zone");
         a.line.times.send_modify(|[_, _, answer]| *answer = CALL_TIMEOUT);
         let c = Gateway::start("c", Some(&ZONES[..1]), &store, &Host::default()).await;
         let is_fenced = async || {

@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn lose_zone(desired: &mut Desired) {
     let fault = Fault {
         name: "loss".to_owned(),
-        kind: FaultKind::ZoneOutage,
+        kind: FaultKind::ZoneOutage {},
         scope: FaultScope { zone: Some("us-east-1a".parse().expect("a zone")), ..FaultScope::default() },
         share: Share::default(),
         seed: 0,
