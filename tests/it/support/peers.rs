@@ -68,8 +68,16 @@ impl Flow {
     }
 }
 
+/// Listens at an address of the test's network. One that the test gave up just now may stay taken for a moment: a process that
+/// another test starts has every descriptor until its `exec`.
 async fn listen(address: SocketAddr) -> TcpListener {
-    TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"))
+    let bound = super::eventually("a free address", || match std::net::TcpListener::bind(address) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => panic!("{address}: {error}"),
+        bound => bound.map_err(|error| format!("{address}: {error}")),
+    });
+    let bound = bound.await;
+    bound.set_nonblocking(true).expect("a live socket");
+    TcpListener::from_std(bound).expect("a live socket")
 }
 
 /// Sends back whatever it gets; passes FIN back.
